@@ -1,0 +1,1 @@
+"""The commands of featstore: one file a group; parse, call one function, print."""

@@ -1,0 +1,111 @@
+"""Errors of featstore: what is wrong, where, and what to do about it.
+
+Every error takes plain positional arguments, so that it survives the trip from a worker process unchanged.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "CorruptFeature",
+    "DatasetError",
+    "DecodeError",
+    "FeatstoreError",
+    "MissingDependency",
+    "MissingFeature",
+    "PlanError",
+    "SpecError",
+    "StoreError",
+    "StoreLocked",
+    "did_you_mean",
+]
+
+
+class FeatstoreError(Exception):
+    """Root of all errors that featstore raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, with the offending value.
+    where : str
+        The thing it was found in: a spec, a path, a track id.
+    fix : str
+        What the reader can do.
+    """
+
+    def __init__(self, what: str, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where, fix)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        place = f" [{self.where}]" if self.where else ""
+        advice = f". {self.fix}" if self.fix else ""
+        return f"{self.what}{place}{advice}"
+
+
+class SpecError(FeatstoreError, ValueError):
+    """A feature spec asks for something that does not exist or cannot be computed."""
+
+
+class DatasetError(FeatstoreError, ValueError):
+    """A data set folder or track table is not what its adapter expects."""
+
+
+class DecodeError(FeatstoreError, OSError):
+    """An audio file cannot be turned into samples."""
+
+
+class PlanError(FeatstoreError, ValueError):
+    """The requested features cannot be joined into one extraction."""
+
+
+class StoreError(FeatstoreError):
+    """A store cannot be opened, written or trusted."""
+
+
+class MissingFeature(StoreError, LookupError):
+    """The store holds neither the feature nor anything it derives from."""
+
+
+class CorruptFeature(StoreError):
+    """Stored bytes differ from what was committed."""
+
+
+class StoreLocked(StoreError):
+    """Another run is writing what this one wants to write."""
+
+
+class ConfigError(FeatstoreError, ValueError):
+    """A setting is unknown or out of range."""
+
+
+class CheckpointError(FeatstoreError):
+    """A checkpoint is truncated, foreign, or belongs to another model or feature."""
+
+
+class MissingDependency(FeatstoreError, ImportError):
+    """An optional package is absent; the message names the extra that brings it."""
+
+    @classmethod
+    def of(cls, package: str, extra: str, purpose: str) -> MissingDependency:
+        """Build the error for ``package``, which ``pip install 'featstore[extra]'`` provides."""
+        return cls(f"{purpose} needs the package {package!r}", "", f"Install it: pip install 'featstore[{extra}]'")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Advice for an unknown name: the near misses, or all that is known when nothing is near.
+
+    Examples
+    --------
+    >>> did_you_mean("n_mel", ["n_mels", "hop_length"])
+    'Did you mean n_mels? Known: hop_length, n_mels'
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    listing = f"Known: {', '.join(known)}" if known else "Nothing is known here"
+    return f"Did you mean {' or '.join(near)}? {listing}" if near else listing

@@ -1,0 +1,32 @@
+"""Progress bars on stderr: quiet when nobody watches, steady when somebody does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+__all__ = ["progress", "progress_bar"]
+
+T = TypeVar("T")
+
+
+def progress_bar(*, total: float | None = None, desc: str = "", unit: str = "it", **settings: Any) -> Any:
+    """Return a tqdm bar on stderr; ``FEATSTORE_PROGRESS=0`` silences it, a pipe gets a line every ten seconds."""
+    from tqdm import tqdm
+
+    quiet = os.environ.get("FEATSTORE_PROGRESS") == "0"
+    pace = 0.1 if sys.stderr.isatty() else 10.0
+    settings = {"mininterval": pace, "dynamic_ncols": True, "smoothing": 0.1} | settings
+    return tqdm(total=total, desc=desc, unit=unit, file=sys.stderr, disable=quiet, **settings)
+
+
+def progress(items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterable[T]:
+    """Iterate over ``items`` under a progress bar."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with progress_bar(total=total, desc=desc, unit=unit) as bar:
+        for item in items:
+            yield item
+            bar.update(1)

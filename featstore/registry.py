@@ -1,0 +1,49 @@
+"""Lazy registries: a name, and where its code lives. Listing a registry imports nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featstore.errors import ConfigError, did_you_mean
+
+__all__ = ["Registry"]
+
+
+class Registry(Mapping[str, str]):
+    """Names of one kind of thing, each with its ``"module:attribute"``.
+
+    Examples
+    --------
+    >>> paths = Registry("path class", {"pure": "pathlib:PurePath"})
+    >>> paths.load("pure").__name__
+    'PurePath'
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def load(self, name: str) -> Any:
+        """Import and return the entry called ``name``.
+
+        Raises
+        ------
+        ConfigError
+            When no entry has that name; the message lists near misses.
+        """
+        try:
+            module, _, attribute = self._entries[name].partition(":")
+        except KeyError:
+            raise ConfigError(f"unknown {self.kind} {name!r}", "", did_you_mean(name, self)) from None
+        return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,74 @@
+"""Which part of a track a feature sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from featstore.errors import SpecError, did_you_mean
+from featstore.specs.grammar import format_number, parse_call, parse_seconds
+
+__all__ = ["Clip"]
+
+# policy -> names of its durations, in order
+_POLICIES: dict[str, tuple[str, ...]] = {
+    "whole": (),
+    "centre": ("length_s",),
+    "start": ("length_s",),
+    "offset": ("offset_s", "length_s"),
+    "every": ("length_s", "step_s"),
+}
+_PADS = ("none", "zeros", "repeat")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A cut of the resampled signal: the whole track, one excerpt, or regular overlapping excerpts.
+
+    ``centre(29.1 s)``, ``start(30 s)``, ``offset(10 s, 29.1 s)`` (from second 10), ``every(3 s, 0.5 s)`` (3 s long, a
+    new one each 0.5 s). ``pad`` says what becomes of a track that is too short: ``none`` refuses it, ``zeros`` and
+    ``repeat`` fill it up.
+    """
+
+    policy: str = "whole"
+    length_s: float = 0.0
+    offset_s: float = 0.0
+    step_s: float = 0.0
+    pad: str = "none"
+
+    @classmethod
+    def parse(cls, text: str | Clip) -> Clip:
+        """Read a clip policy; ``center`` is taken for ``centre``."""
+        if isinstance(text, Clip):
+            return text
+        call = parse_call(str(text))
+        policy = {"center": "centre"}.get(call.name, call.name)
+        if policy not in _POLICIES:
+            raise SpecError(f"unknown clip policy {call.name!r}", "", did_you_mean(call.name, _POLICIES))
+        names = _POLICIES[policy]
+        given = dict(zip(names, call.args, strict=False)) | call.kwargs
+        pad = given.pop("pad", "none")
+        if set(given) != set(names) or len(call.args) > len(names):
+            wanted = ", ".join(name.removesuffix("_s") for name in names) or "nothing"
+            raise SpecError(f"clip policy {text!r} does not fit", "", f"{policy} takes: {wanted} (in seconds)")
+        if pad not in _PADS:
+            raise SpecError(f"pad={pad} of clip {policy} is unknown", "", did_you_mean(pad, _PADS))
+        values = {name: parse_seconds(given[name], name.removesuffix("_s")) for name in names}
+        for name, value in values.items():
+            if value < 0 or (value == 0 and name != "offset_s"):
+                raise SpecError(
+                    f"{name.removesuffix('_s')}={format_number(value)} s of clip {policy} is too small",
+                    "",
+                    "Raise it above 0",
+                )
+        return cls(policy, pad="none" if policy == "whole" else pad, **values)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every track yields the same number of samples."""
+        return self.policy in ("centre", "start", "offset")
+
+    def __str__(self) -> str:
+        parts = [f"{format_number(getattr(self, name))} s" for name in _POLICIES[self.policy]]
+        if self.pad != "none":
+            parts.append(f"pad={self.pad}")
+        return f"{self.policy}({','.join(parts)})" if parts else self.policy

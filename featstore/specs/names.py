@@ -1,0 +1,83 @@
+"""From text to specs and back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from featstore.errors import SpecError, did_you_mean
+from featstore.specs.base import FeatureSpec
+from featstore.specs.encoding import Encoding
+from featstore.specs.grammar import parse_call
+from featstore.specs.kinds import HpssSpec, MelSpec, StftSpec, WaveformSpec
+
+__all__ = ["KINDS", "FeatureRequest", "parse_feature", "parse_spec"]
+
+KINDS: dict[str, type[FeatureSpec]] = {cls.kind: cls for cls in (WaveformSpec, StftSpec, MelSpec, HpssSpec)}
+
+_KIND = re.compile(r"([A-Za-z_]\w*?)(?:\.r(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRequest:
+    """A spec, and the encoding it was asked in (None: the most exact one there is, float32 when extracted)."""
+
+    spec: FeatureSpec
+    encoding: Encoding | None = None
+
+    def __str__(self) -> str:
+        return str(self.spec) if self.encoding is None else f"{self.spec}@{self.encoding}"
+
+
+def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
+    """Read a feature spec: any subset of its fields, in any order; the rest takes the documented defaults.
+
+    Raises
+    ------
+    SpecError
+        For text that is no spec, an unknown kind or field, a value out of range, or another revision.
+
+    Examples
+    --------
+    >>> spec = parse_spec("mel(scale=db, sample_rate=12000)")
+    >>> spec.n_mels, spec.fmax, str(spec.scale)
+    (96, 6000.0, 'db(amin=1e-10,factor=10)')
+    >>> parse_spec(str(spec)) == spec
+    True
+    """
+    if isinstance(text, FeatureSpec):
+        return text
+    call = parse_call(text)
+    match = _KIND.fullmatch(call.name)
+    kind, revision = (match[1], match[2]) if match else (call.name, None)
+    if kind not in KINDS:
+        raise SpecError(f"unknown feature kind {kind!r}", "", did_you_mean(kind, KINDS))
+    cls = KINDS[kind]
+    if call.args:
+        raise SpecError(f"{call.args[0]!r} names no field", f"{kind} spec", "Write key=value")
+    if revision is not None and int(revision) != cls.revision:
+        raise SpecError(
+            f"{kind}.r{revision} is not what this version computes (r{cls.revision})",
+            text,
+            "Use the version that wrote it, or recompute",
+        )
+    return cls.from_text(call.kwargs)
+
+
+def parse_feature(text: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
+    """Read ``spec`` or ``spec@encoding``.
+
+    Examples
+    --------
+    >>> str(parse_feature("mel(scale=db)@uint8").encoding)
+    'uint8(low=-100,high=40)'
+    """
+    if isinstance(text, FeatureRequest):
+        return text
+    if isinstance(text, FeatureSpec):
+        return FeatureRequest(text)
+    name, at, encoding = text.rpartition("@")
+    if not at or (")" in encoding and "(" not in encoding):
+        return FeatureRequest(parse_spec(text))
+    spec = parse_spec(name)
+    return FeatureRequest(spec, Encoding.parse(encoding, spec))

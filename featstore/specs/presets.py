@@ -1,0 +1,165 @@
+"""Named sets of features, and grids: what stands behind ``-f NAME`` and ``-f FILE.yaml``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from featstore.errors import SpecError, did_you_mean
+from featstore.specs.base import FeatureSpec
+from featstore.specs.names import KINDS, FeatureRequest, parse_feature
+
+__all__ = ["MAX_FEATURES", "PRESETS", "expand_features", "expand_grid"]
+
+MAX_FEATURES = 1000  # a larger grid is a slip of the pen, and is refused before anything is read
+
+_STUDY: dict[str, Any] = {
+    "kind": "mel",
+    "sample_rate": [12000, 16000],
+    "clip": "centre(29.1 s)",
+    "framing": "essentia",
+    "window_symmetric": True,
+    "scale": ["log10_1p", "db"],
+}
+
+# name -> grids (mappings whose lists are products); each set is the union of its grids
+PRESETS: dict[str, list[dict[str, Any]]] = {
+    # Ferraro et al. 2020, Table II: 2 rates x 2 logs x (3 sizes x 6 hops + 4 small sizes) = 88 configurations
+    "ferraro2020": [
+        _STUDY | {"n_mels": [128, 96, 48], "hop_length": [256, 512, 768, 1024, 1280, 2560]},
+        _STUDY | {"n_mels": [32, 24, 16, 8], "hop_length": 256},
+    ],
+    "vgg-12k": [_STUDY | {"sample_rate": 12000, "n_mels": 96, "hop_length": 256, "scale": "db"}],
+    # what the packaged MUSICNN models were trained on
+    "musicnn": [{"kind": "mel", "sample_rate": 16000, "n_mels": 96, "pad_mode": "reflect", "scale": "log10_1p"}],
+    "jamendo-96": [
+        {
+            "kind": "mel",
+            "sample_rate": 12000,
+            "n_mels": 96,
+            "framing": "essentia",
+            "window_symmetric": True,
+            "scale": "db",
+        }
+    ],
+    "panns-64": [
+        {
+            "kind": "mel",
+            "sample_rate": 32000,
+            "n_fft": 1024,
+            "hop_length": 320,
+            "n_mels": 64,
+            "fmin": 50,
+            "fmax": 14000,
+            "pad_mode": "reflect",
+            "scale": "db",
+        }
+    ],
+}
+
+
+def expand_grid(grid: Mapping[str, Any], where: str = "grid") -> list[FeatureRequest]:
+    """All combinations of a mapping whose lists are alternatives: ``{kind: mel, n_mels: [96, 48]}`` is two features.
+
+    Raises
+    ------
+    SpecError
+        For an unknown kind, or more than :data:`MAX_FEATURES` combinations (named before any of them is made).
+    """
+    grid = dict(grid)
+    kind = grid.pop("kind", "mel")
+    if kind not in KINDS:
+        raise SpecError(f"unknown feature kind {kind!r}", where, did_you_mean(str(kind), KINDS))
+    encodings = grid.pop("encoding", None)
+    choices = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
+    total = 1
+    for name, values in choices.items():
+        if not values:
+            raise SpecError(f"{name} has an empty list", where, "Give at least one value")
+        total *= len(values)
+    wanted = encodings if isinstance(encodings, list) else [encodings]
+    if total * len(wanted) > MAX_FEATURES:
+        sizes = " x ".join(f"{name}: {len(values)}" for name, values in choices.items() if len(values) > 1)
+        raise SpecError(
+            f"the grid has {total * len(wanted):,} combinations ({sizes}); at most {MAX_FEATURES} are allowed",
+            where,
+            "Shorten its lists, or split it into several files",
+        )
+    requests = []
+    for combination in itertools.product(*choices.values()):
+        spec: FeatureSpec = KINDS[kind].from_text(dict(zip(choices, combination, strict=True)))
+        requests += [parse_feature(spec if encoding is None else f"{spec}@{encoding}") for encoding in wanted]
+    return requests
+
+
+def _from_yaml(path: Path) -> list[FeatureRequest]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"cannot read the feature file: {error}", str(path), "Check the path and the YAML") from error
+    if isinstance(content, Mapping) and "features" in content:
+        content = content["features"]
+    entries = content if isinstance(content, list) else [content]
+    requests: list[FeatureRequest] = []
+    for entry in entries:
+        if isinstance(entry, str):
+            requests += expand_features([entry])
+        elif isinstance(entry, Mapping):
+            requests += expand_grid(entry, str(path))
+        else:
+            raise SpecError(
+                f"{entry!r} is no feature", str(path), "Write a spec, a preset name, or a mapping of fields"
+            )
+    return requests
+
+
+def expand_features(
+    items: Iterable[str | FeatureSpec | FeatureRequest], encoding: str | None = None
+) -> list[FeatureRequest]:
+    """Turn specs, preset names and YAML files into a list of distinct features, in the order given.
+
+    Parameters
+    ----------
+    items : iterable of str
+        Each a spec (``mel(n_mels=48)``, ``mel(...)@uint8``), a preset's name, or the path of a YAML file.
+    encoding : str, optional
+        Encoding for those that name none.
+
+    Raises
+    ------
+    SpecError
+        When an item is none of the three, or the whole exceeds :data:`MAX_FEATURES`.
+    """
+    requests: dict[str, FeatureRequest] = {}
+    for item in items:
+        for request in _expand_one(item):
+            if encoding is not None and request.encoding is None:
+                request = parse_feature(f"{request.spec}@{encoding}")
+            requests[str(request)] = request
+    if len(requests) > MAX_FEATURES:
+        raise SpecError(
+            f"{len(requests):,} features asked for; at most {MAX_FEATURES} are allowed", "", "Shorten the list"
+        )
+    if not requests:
+        raise SpecError(
+            "no feature asked for", "", "Give at least one -f SPEC, for example -f 'mel(n_mels=96,scale=db)'"
+        )
+    return list(requests.values())
+
+
+def _expand_one(item: str | FeatureSpec | FeatureRequest) -> list[FeatureRequest]:
+    if not isinstance(item, str):
+        return [parse_feature(item)]
+    name, at, encoding = item.partition("@")
+    if name in PRESETS:
+        grids = [grid | ({"encoding": encoding} if at else {}) for grid in PRESETS[name]]
+        return [request for grid in grids for request in expand_grid(grid, name)]
+    if item.endswith((".yaml", ".yml")):
+        return _from_yaml(Path(item))
+    if "(" not in item and item.partition(".")[0] not in KINDS:
+        raise SpecError(f"{item!r} is neither a feature kind nor a preset", "", did_you_mean(item, [*KINDS, *PRESETS]))
+    return [parse_feature(item)]
