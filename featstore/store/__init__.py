@@ -1,0 +1,36 @@
+"""The store room: arrays on disk that lose nothing. Layout, writing by shards, commit records, leases, reading.
+
+``open_store(path)`` gives a :class:`Store`; index it with a feature's name to read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featstore.store.layout import ArrayHeader as ArrayHeader
+    from featstore.store.reader import BaseArray as BaseArray
+    from featstore.store.reader import FeatureReader as FeatureReader
+    from featstore.store.store import Store as Store
+    from featstore.store.store import create_store as create_store
+    from featstore.store.store import open_store as open_store
+    from featstore.store.writer import ShardWriter as ShardWriter
+
+__all__ = ["ArrayHeader", "BaseArray", "FeatureReader", "ShardWriter", "Store", "create_store", "open_store"]
+
+_HOMES = {
+    "ArrayHeader": "layout",
+    "BaseArray": "reader",
+    "FeatureReader": "reader",
+    "ShardWriter": "writer",
+    "Store": "store",
+    "create_store": "store",
+    "open_store": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"featstore.store.{_HOMES[name]}"), name)

@@ -1,0 +1,96 @@
+"""One chunk's way to bytes and back: little-endian values, optional compression, crc32c at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from featstore.arrays import AnyArray
+from featstore.errors import CorruptFeature, StoreError
+
+__all__ = ["CRC_BYTES", "checked", "crc32c", "decode_chunk", "encode_chunk", "zarr_codecs"]
+
+CRC_BYTES = 4
+
+
+def crc32c(data: bytes | memoryview) -> bytes:
+    """Castagnoli checksum as the four little-endian bytes that the Zarr codec appends."""
+    # the extension refuses memory views, but takes a numpy view of the same memory: no copy
+    return int(google_crc32c.value(np.frombuffer(data, dtype=np.uint8))).to_bytes(4, "little")
+
+
+def checked(data: memoryview, where: str) -> memoryview:
+    """Return ``data`` without its checksum.
+
+    Raises
+    ------
+    CorruptFeature
+        When the checksum does not fit the bytes.
+    """
+    body = data[:-CRC_BYTES]
+    if crc32c(body) != bytes(data[-CRC_BYTES:]):
+        raise CorruptFeature(
+            "stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"
+        )
+    return body
+
+
+def _codec(compression: str, itemsize: int) -> Any:
+    if compression == "lz4":
+        from numcodecs import Blosc
+
+        return Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE, typesize=itemsize)
+    if compression == "zstd":
+        from numcodecs import Blosc
+
+        return Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE, typesize=itemsize)
+    raise StoreError(f"unknown compression {compression!r}", "", "Use none, lz4 or zstd")
+
+
+def encode_chunk(values: AnyArray, compression: str) -> bytes:
+    """Bytes of one chunk (C order), checksum included."""
+    raw = values.tobytes()
+    body = raw if compression == "none" else bytes(_codec(compression, values.dtype.itemsize).encode(raw))
+    return body + crc32c(body)
+
+
+def decode_chunk(
+    data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str
+) -> AnyArray:
+    """Values of one chunk; without compression a read-only view of ``data``, no copy."""
+    body: Any = checked(data, where)
+    if compression != "none":
+        try:
+            body = _codec(compression, dtype.itemsize).decode(body)
+        except (RuntimeError, ValueError) as error:
+            raise CorruptFeature("a chunk cannot be decompressed", where, "Run featstore store repair") from error
+    values = np.frombuffer(body, dtype=dtype)
+    if values.size != int(np.prod(shape)):
+        raise CorruptFeature(
+            f"a chunk holds {values.size} values instead of {shape}", where, "Run featstore store repair"
+        )
+    return values.reshape(shape)
+
+
+def zarr_codecs(compression: str, itemsize: int) -> list[dict[str, Any]]:
+    """Return the codec chain in Zarr v3 metadata that describes :func:`encode_chunk`."""
+    chain: list[dict[str, Any]] = [
+        {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
+    ]
+    if compression != "none":
+        name, level = {"lz4": ("lz4", 5), "zstd": ("zstd", 3)}[compression]
+        chain.append(
+            {
+                "name": "blosc",
+                "configuration": {
+                    "typesize": itemsize,
+                    "cname": name,
+                    "clevel": level,
+                    "shuffle": "bitshuffle",
+                    "blocksize": 0,
+                },
+            }
+        )
+    return [*chain, {"name": "crc32c"}]

@@ -1,0 +1,146 @@
+"""How one logical array is cut into shard files and chunks: pure arithmetic, shared by writers, readers and forecasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featstore.arrays import IntArray
+from featstore.specs import Encoding, FeatureSpec
+
+__all__ = ["COMPRESSIONS", "ArrayHeader", "Layout", "choose_layout", "choose_shard_tracks"]
+
+COMPRESSIONS = ("none", "lz4", "zstd")
+CHUNK_BYTES = 256 << 10  # a crop of a few seconds touches one or two chunks; a checksum over it costs ~20 us
+SLAB_SECONDS = 600.0  # a whole-track shard file holds this much of each of its tracks
+SHARD_BYTES = 256 << 20
+SHARD_TRACKS = (16, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayHeader:
+    """What a store must know of a feature, without knowing how it is computed.
+
+    Attributes
+    ----------
+    spec, encoding : FeatureSpec, Encoding
+        Together the array's identity.
+    item_shape : tuple of int
+        Axes of one track before time: ``(n_mels,)``, ``(bins,)`` or ``()``.
+    dims : tuple of str
+        Names of those axes and of time, e.g. ``("band", "frame")``.
+    fixed_frames : int or None
+        Frames of every track where the clip policy fixes them, None where tracks differ.
+    """
+
+    spec: FeatureSpec
+    encoding: Encoding
+    item_shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    fixed_frames: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the array's folder."""
+        return self.spec.key(str(self.encoding))
+
+    @property
+    def name(self) -> str:
+        """Canonical name with the encoding."""
+        return f"{self.spec}@{self.encoding}"
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame of one track."""
+        return math.prod(self.item_shape) * self.encoding.dtype.itemsize
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames (or samples) of the last axis in a second."""
+        return self.spec.sample_rate / self.spec.frame_step
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Cut of one array: shard files of ``shard_tracks`` x ``slab_frames``, chunks of one track x ``chunk_frames``.
+
+    ``slab_frames`` is a whole number of chunks. Long tracks go on in the next slab, a file of its own.
+    """
+
+    shard_tracks: int
+    slab_frames: int
+    chunk_frames: int
+    compression: str = "none"
+
+    @property
+    def slab_chunks(self) -> int:
+        """Chunks of one track in one shard file."""
+        return self.slab_frames // self.chunk_frames
+
+    @property
+    def index_entries(self) -> int:
+        """Chunks that a shard file has room for."""
+        return self.shard_tracks * self.slab_chunks
+
+    def n_shards(self, n_rows: int) -> int:
+        """Shards that hold so many rows."""
+        return -(-n_rows // self.shard_tracks)
+
+    def n_slabs(self, n_frames: int) -> int:
+        """Shard files along time that a track of so many frames reaches into."""
+        return -(-n_frames // self.slab_frames)
+
+    def data_bytes(self, header: ArrayHeader, lengths: Sequence[int] | IntArray) -> int:
+        """Bytes of all data files for tracks of these lengths (-1: nothing stored), as an uncompressed writer makes them."""
+        frames = np.maximum(np.asarray(lengths, dtype=np.int64), 0)
+        chunks = -(-frames // self.chunk_frames)
+        files = 0
+        for start in range(0, len(frames), self.shard_tracks):
+            longest = int(frames[start : start + self.shard_tracks].max(initial=0))
+            files += max(1, self.n_slabs(longest))
+        chunk_bytes = header.frame_bytes * self.chunk_frames + 4  # each with its crc32c
+        return int(chunks.sum()) * chunk_bytes + files * (16 * self.index_entries + 4)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the layout as plain values."""
+        return {
+            "shard_tracks": self.shard_tracks,
+            "slab_frames": self.slab_frames,
+            "chunk_frames": self.chunk_frames,
+            "compression": self.compression,
+        }
+
+
+def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "none") -> Layout:
+    """Cut an array so that chunks are near 256 KiB and a file covers the clip, or about ten minutes of each track."""
+    target = max(1, CHUNK_BYTES // max(1, header.frame_bytes))
+    total = header.fixed_frames or math.ceil(SLAB_SECONDS * header.frames_per_second)
+    if header.fixed_frames is None:
+        target = min(target, math.ceil(10 * header.frames_per_second))  # a short track wastes at most its last 10 s
+    pieces = max(1, round(total / target))
+    chunk = -(-total // pieces)
+    return Layout(shard_tracks, chunk * pieces, chunk, compression)
+
+
+def choose_shard_tracks(headers: Iterable[ArrayHeader], durations_s: Iterable[float], n_tracks: int) -> int:
+    """Tracks a shard: about 256 MiB of all features together, 16 to 4096, and no fewer than ~16 shards while there are tracks.
+
+    Parameters
+    ----------
+    headers : iterable of ArrayHeader
+        The arrays asked for at creation.
+    durations_s : iterable of float
+        Probed durations; unknown ones (NaN) count as four minutes.
+    n_tracks : int
+    """
+    known = np.nan_to_num(np.fromiter(durations_s, dtype=np.float64), nan=240.0)
+    mean_s = float(known.mean()) if known.size else 240.0
+    per_track = sum(h.frame_bytes * (h.fixed_frames or max(1.0, mean_s * h.frames_per_second)) for h in headers)
+    by_bytes = int(SHARD_BYTES // max(1.0, per_track))
+    by_count = -(-n_tracks // 16)
+    low, high = SHARD_TRACKS
+    return min(max(min(by_bytes, by_count), low), high)

@@ -1,0 +1,88 @@
+"""The ledger: what became of every track, joined from the commit records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featstore.store.store import Store
+
+__all__ = ["outcomes", "summary", "with_ledger"]
+
+_COLUMNS = ["track_id", "row", "feature", "status", "stage", "error", "path", "stored"]
+
+
+def _states(store: Store, rows: Any) -> tuple[list[str], list[str], list[str]]:
+    """Status, stage and error of each row in ``rows``: the worst over all arrays (pending, then failed, then flagged)."""
+    size = int(rows.max()) + 1 if len(rows) else 0
+    rank = np.zeros(size, dtype=np.int8)  # 0 ok, 1 flagged but stored, 2 without data, 3 pending
+    status = np.full(size, "ok", dtype=object)
+    stage, error = np.full(size, "", dtype=object), np.full(size, "", dtype=object)
+    for key in store.arrays:
+        committed = np.zeros(size, dtype=bool)
+        for record in store.records(key).values():
+            committed[record.first_row : record.first_row + len(record.n_frames)] = True
+            for outcome in record.outcomes:
+                stored = record.n_frames[outcome.row - record.first_row] >= 0
+                worse = 3 if outcome.status == "pending" else 1 if stored else 2
+                if worse > rank[outcome.row]:
+                    rank[outcome.row] = worse
+                    status[outcome.row], stage[outcome.row] = outcome.status, outcome.stage
+                    error[outcome.row] = outcome.error
+        open_rows = ~committed & (rank < 3)
+        rank[open_rows] = 3
+        status[open_rows], stage[open_rows], error[open_rows] = "pending", "", ""
+    if not store.arrays:
+        status[:] = "pending"
+    return [status[row] for row in rows], [stage[row] for row in rows], [error[row] for row in rows]
+
+
+def with_ledger(tracks: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """Return the track table with ``status``, ``stage`` and ``error`` columns."""
+    status, stage, error = _states(store, tracks["row"].to_numpy())
+    return tracks.assign(status=status, stage=stage, error=error).sort_values("row")
+
+
+def outcomes(store: Store) -> pd.DataFrame:
+    """One row for each (track, feature) that is not plainly ok, in store order."""
+    import pandas as pd
+
+    names = {row: track for track, row in store._track_rows["row"].items()}
+    found = []
+    for key, (header, _) in store.arrays.items():
+        for record in store.records(key).values():
+            for o in record.outcomes:
+                stored = record.n_frames[o.row - record.first_row] >= 0
+                found.append((names.get(o.row, ""), o.row, header.name, o.status, o.stage, o.error, o.path, stored))
+    return pd.DataFrame(found, columns=_COLUMNS).sort_values(["row", "feature"], ignore_index=True)
+
+
+def summary(store: Store) -> dict[str, Any]:
+    """Counts over tracks; ``ok + failed + pending == tracks``, and ``by_reason`` counts every status but ok and pending."""
+    frame = store.tracks
+    states = Counter(frame["status"])
+    failed_rows: set[int] = set()
+    for key in store.arrays:
+        for record in store.records(key).values():
+            failed_rows.update(
+                o.row
+                for o in record.outcomes
+                if o.status != "pending" and record.n_frames[o.row - record.first_row] < 0
+            )
+    pending = states.get("pending", 0)
+    failed = sum(
+        1 for row, state in zip(frame["row"], frame["status"], strict=True) if row in failed_rows and state != "pending"
+    )
+    reasons = {reason: count for reason, count in sorted(states.items()) if reason not in ("ok", "pending")}
+    return {
+        "tracks": len(frame),
+        "ok": len(frame) - failed - pending,
+        "failed": failed,
+        "pending": pending,
+        "by_reason": reasons,
+    }

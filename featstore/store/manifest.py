@@ -1,0 +1,65 @@
+"""The manifest of a finished extraction: a self-hashed list of all metadata and records, so that a lost one is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from featstore.atomic import canonical_json
+from featstore.errors import CorruptFeature
+
+if TYPE_CHECKING:
+    from featstore.store.location import Location
+    from featstore.store.store import Store
+
+__all__ = ["MANIFEST", "read_manifest", "write_manifest"]
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def _covered(store: Store) -> list[str]:
+    """Names of every small file that says what the store holds; data files are covered by the records."""
+    names = ["zarr.json", "features/zarr.json", "tracks.parquet"]
+    for folder in ("commits", "requests"):
+        names += [name for name, _ in store.location.walk(folder) if not name.rpartition("/")[2].startswith(".")]
+    for key in store.arrays:
+        names += [f"features/{key}/{part}zarr.json" for part in ("", "data/", "n_frames/")]
+    return sorted(names)
+
+
+def write_manifest(store: Store) -> None:
+    """Write the manifest of what the store holds now."""
+    files = {}
+    for name in _covered(store):
+        content = store.location.read(name)
+        files[name] = [len(content), hashlib.sha256(content).hexdigest()]
+    body: dict[str, Any] = {"format": FORMAT, "files": files}
+    body["digest"] = hashlib.sha256(canonical_json(body)).hexdigest()
+    content = canonical_json(body)
+    if not store.location.exists(MANIFEST) or store.location.read(MANIFEST) != content:
+        store.location.write(MANIFEST, content)
+
+
+def read_manifest(location: Location) -> dict[str, list[Any]] | None:
+    """File names with (bytes, sha256), or None when no extraction has finished yet.
+
+    Raises
+    ------
+    CorruptFeature
+        When the manifest itself was changed.
+    """
+    try:
+        body = json.loads(location.read(MANIFEST))
+        digest = body.pop("digest")
+        if hashlib.sha256(canonical_json(body)).hexdigest() != digest:
+            raise ValueError("digest")
+        files: dict[str, list[Any]] = body["files"]
+        return files
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFeature(
+            "the manifest was changed or cut", f"{location}/{MANIFEST}", "Run featstore store repair"
+        ) from error

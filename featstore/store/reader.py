@@ -1,0 +1,280 @@
+"""Reading features: chunks are found, checked and decoded here, without going through zarr or h5py."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.arrays import AnyArray, FloatArray, IntArray
+from featstore.errors import MissingFeature, StoreError, did_you_mean
+from featstore.specs import Encoding, FeatureSpec, View
+from featstore.store.layout import ArrayHeader, Layout, choose_layout
+from featstore.store.location import Location
+from featstore.store.records import CommitRecord
+from featstore.store.zarr_store import ZarrBackend, ZarrSlab
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray
+
+__all__ = ["BaseArray", "FeatureReader"]
+
+MAX_OPEN_SLABS = 512  # file handles are closed at once after mapping; this bounds the address space and the indices
+
+
+class BaseArray:
+    """One stored array: encoded values of any track, any stretch of frames.
+
+    Picklable; files are mapped when first read, in each process by itself.
+    """
+
+    def __init__(
+        self, location: Location, header: ArrayHeader, layout: Layout, records: dict[int, CommitRecord], n_rows: int
+    ) -> None:
+        self.location, self.header, self.layout, self.n_rows = location, header, layout, n_rows
+        self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
+        for record in records.values():
+            self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
+        self.shard_rows = [records[shard].rows for shard in sorted(records)]
+        self._slabs: OrderedDict[tuple[int, int], ZarrSlab] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_slabs": OrderedDict()}
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the encoded values."""
+        return self.header.encoding.dtype
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Axes of one track before time."""
+        return self.header.item_shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files of the array on disk, metadata included."""
+        return sum(size for _, size in self.location.walk(f"features/{self.header.key}"))
+
+    def read(self, row: int, start: int = 0, stop: int | None = None) -> AnyArray:
+        """Encoded values (*item_shape, stop - start) of one track; a read-only view where one chunk holds them all.
+
+        Raises
+        ------
+        MissingFeature
+            When nothing is stored for the track.
+        StoreError
+            When the frames asked for lie outside the track.
+        CorruptFeature
+            When stored bytes differ from what was committed.
+        """
+        n_frames = int(self.lengths[row]) if 0 <= row < self.n_rows else -1
+        if n_frames < 0:
+            raise MissingFeature(
+                f"nothing is stored for row {row}", self.header.name, "See featstore status --failures"
+            )
+        stop = n_frames if stop is None else stop
+        if not 0 <= start <= stop <= n_frames:
+            raise StoreError(
+                f"frames {start} to {stop} lie outside the track's {n_frames}", self.header.name, "Ask for less"
+            )
+        size = self.layout.chunk_frames
+        first, last = start // size, max(start, stop - 1) // size
+        if first == last and stop > start:
+            return self._chunk(row, first)[..., start - first * size : stop - first * size]
+        out = np.empty((*self.item_shape, stop - start), dtype=self.dtype)
+        for chunk in range(first, last + 1):
+            begin = chunk * size
+            low, high = max(start, begin), min(stop, begin + size)
+            if high > low:
+                out[..., low - start : high - start] = self._chunk(row, chunk)[..., low - begin : high - begin]
+        return out
+
+    def _chunk(self, row: int, chunk: int) -> AnyArray:
+        shard, slot = divmod(row, self.layout.shard_tracks)
+        slab, within = divmod(chunk, self.layout.slab_chunks)
+        return self._slab(shard, slab).read_chunk(slot, within)
+
+    def _slab(self, shard: int, slab: int) -> ZarrSlab:
+        opened = self._slabs.get((shard, slab))
+        if opened is None:
+            backend = ZarrBackend(self.location)
+            name = backend.slab_name(self.header, shard, slab)
+            try:
+                opened = backend.open_slab(name, self.header, self.layout)
+            except FileNotFoundError:
+                raise _lost(self.location, name) from None
+            self._slabs[shard, slab] = opened
+            while len(self._slabs) > MAX_OPEN_SLABS:
+                self._slabs.popitem(last=False)
+        return opened
+
+
+def _lost(location: Location, name: str) -> StoreError:
+    from featstore.errors import CorruptFeature
+
+    return CorruptFeature("a committed shard file is missing", f"{location}/{name}", "Run featstore store repair")
+
+
+class FeatureReader:
+    """A feature of a store, stored or derived, behind one interface.
+
+    Attributes
+    ----------
+    spec, encoding : FeatureSpec, Encoding
+        What is read, and how its base is stored.
+    base : BaseArray
+        The stored array behind it.
+    view : View
+        How the feature follows from the base.
+    lengths : numpy.ndarray
+        Frames of every row of the store, -1 where nothing is stored.
+    """
+
+    def __init__(self, spec: FeatureSpec, view: View, base: BaseArray, tracks: pd.DataFrame, source: str) -> None:
+        self.spec, self.view, self.base = spec, view, base
+        self.encoding: Encoding = base.header.encoding
+        self.lengths: IntArray = np.where(base.lengths < 0, -1, view.n_frames(base.lengths))
+        self._rows: dict[str, int] = dict(zip(tracks.index, tracks["row"], strict=True))
+        self._source = source
+
+    def __repr__(self) -> str:
+        kind = "stored" if self.view.is_identity else f"view of {self.base.header.spec.short()}"
+        return f"<{self.spec.short()}@{self.encoding.name}, {kind}, {len(self.track_ids)} tracks>"
+
+    @property
+    def name(self) -> str:
+        """Canonical name with the encoding of what is stored."""
+        return f"{self.spec}@{self.encoding}"
+
+    @property
+    def shape_of_item(self) -> tuple[int, ...]:
+        """Axes of one track before time."""
+        return self.base.item_shape
+
+    @property
+    def shard_rows(self) -> list[range]:
+        """Rows of each committed shard, in storage order."""
+        return self.base.shard_rows
+
+    @property
+    def track_ids(self) -> list[str]:
+        """Tracks for which the feature is there, in storage order."""
+        return [track for track, row in sorted(self._rows.items(), key=lambda item: item[1]) if self.lengths[row] >= 0]
+
+    def row_of(self, track_id: str) -> int:
+        """Row of a track in the store.
+
+        Raises
+        ------
+        MissingFeature
+            For a track that the store does not know, with near misses.
+        """
+        try:
+            return self._rows[track_id]
+        except KeyError:
+            near = did_you_mean(str(track_id), self._rows) if len(self._rows) < 10000 else "See store.tracks"
+            raise MissingFeature(f"no track {track_id!r}", self._source, near) from None
+
+    def read_row(self, row: int, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Decoded values (*item_shape, stop - start), float32, of the feature's own frames start to stop."""
+        n_frames = int(self.lengths[row])
+        stop = n_frames if stop is None else stop
+        stride = self.view.stride
+        if stride > 1 and stop > n_frames:
+            raise StoreError(f"frames {start} to {stop} lie outside the track's {n_frames}", self.name, "Ask for less")
+        codes = self.base.read(row, start * stride, (stop - 1) * stride + 1 if stop > start else start * stride)
+        values: FloatArray = self.view.apply(self.encoding.decode(codes[..., ::stride]))
+        return values
+
+    def __getitem__(self, track_id: str) -> FloatArray:
+        row = self.row_of(track_id)
+        if self.lengths[row] < 0:
+            raise MissingFeature(
+                f"nothing is stored for track {track_id!r}", self.name, "See featstore status --failures"
+            )
+        return np.array(self.read_row(row), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return int((self.lengths >= 0).sum())
+
+    def read(self, track_ids: Iterable[str], start: int = 0, stop: int | None = None) -> FloatArray:
+        """Values (tracks, *item_shape, frames) of several tracks, frames ``start`` to ``stop``.
+
+        Parameters
+        ----------
+        track_ids : iterable of str
+        start, stop : int
+            Frames of the feature; ``stop=None`` goes to the end of the longest track.
+
+        Returns
+        -------
+        float32 array
+            NaN past the end of a track.
+        """
+        ids = [track_ids] if isinstance(track_ids, str) else list(track_ids)
+        rows = [self.row_of(track_id) for track_id in ids]
+        for track_id, row in zip(ids, rows, strict=True):
+            if self.lengths[row] < 0:
+                raise MissingFeature(
+                    f"nothing is stored for track {track_id!r}", self.name, "See featstore status --failures"
+                )
+        stop = max((int(self.lengths[row]) for row in rows), default=start) if stop is None else stop
+        if not 0 <= start <= stop:
+            raise StoreError(
+                f"start={start} and stop={stop} are no range of frames", self.name, "Give 0 <= start <= stop"
+            )
+        out = np.full((len(rows), *self.shape_of_item, stop - start), np.nan, dtype=np.float32)
+        for place, row in enumerate(rows):
+            end = min(stop, int(self.lengths[row]))
+            if end > start:
+                out[place, ..., : end - start] = self.read_row(row, start, end)
+        return out
+
+    def to_xarray(self, track_ids: Sequence[str] | None = None) -> xarray.DataArray:
+        """Return the feature as an ``xarray.DataArray`` with tracks and seconds as coordinates (all of it in memory)."""
+        import xarray
+
+        ids = self.track_ids if track_ids is None else list(track_ids)
+        values = self.read(ids)
+        seconds = np.arange(values.shape[-1]) * self.spec.frame_step / self.spec.sample_rate
+        dims = ("track", *self.base.header.dims)
+        coords = {"track": ids, dims[-1]: seconds}
+        return xarray.DataArray(values, coords=coords, dims=dims, name=self.spec.kind, attrs={"spec": str(self.spec)})
+
+    # -- sizes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def bytes_added(self) -> int:
+        """Bytes that this feature adds to a store that holds its base: none for a view."""
+        return self.base.nbytes if self.view.is_identity else 0
+
+    @property
+    def bytes_alone(self) -> int:
+        """Bytes of this feature stored on its own, in the base's encoding.
+
+        What is stored is measured on disk. A view's size is that of the files an uncompressed store of it would have;
+        with compression it is scaled by what the base achieves.
+        """
+        if self.view.is_identity:
+            return self.base.nbytes
+        own, base = self._forecast(self.spec, self.lengths), self._forecast(self.base.header.spec, self.base.lengths)
+        if self.base.layout.compression == "none":
+            return own
+        return round(own * self.base.nbytes / max(1, base))
+
+    def _forecast(self, spec: FeatureSpec, lengths: IntArray) -> int:
+        old = self.base.header
+        fixed = None if old.fixed_frames is None else int(self.view.n_frames(old.fixed_frames))
+        fixed = fixed if spec == self.spec else old.fixed_frames
+        header = ArrayHeader(spec, old.encoding, old.item_shape, old.dims, fixed)
+        layout = choose_layout(header, self.base.layout.shard_tracks)
+        used = [length for rows in self.shard_rows for length in lengths[rows.start : rows.stop]]
+        backend = ZarrBackend(self.base.location)
+        longest = fixed if fixed is not None else int(max(used, default=0))
+        metadata = sum(map(len, backend.array_files(header, layout, self.base.n_rows, longest).values()))
+        frame_counts = len(self.shard_rows) * (4 * layout.shard_tracks + 4)
+        return layout.data_bytes(header, used) + metadata + frame_counts

@@ -1,0 +1,415 @@
+"""A store: frozen track order, logical arrays, commit records; opened for reading, or prepared for writing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import featstore.store.ledger as ledger_rules
+from featstore.atomic import canonical_json
+from featstore.errors import CorruptFeature, MissingFeature, StoreError, StoreLocked, did_you_mean
+from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, parse_feature, parse_spec, view_of
+from featstore.store.layout import ArrayHeader, Layout, choose_layout, choose_shard_tracks
+from featstore.store.leases import Lease
+from featstore.store.location import Location, open_location
+from featstore.store.reader import BaseArray, FeatureReader
+from featstore.store.records import CommitRecord, committed_shards, read_record
+from featstore.store.writer import ShardWriter
+from featstore.store.zarr_store import ZarrBackend
+from featstore.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMAT", "Store", "create_store", "open_store"]
+
+FORMAT = 1  # of the layout on disk; raised with a reader for the old one
+TRACKS = "tracks.parquet"
+
+
+class Store:
+    """Features of a track collection. Index it with a feature's name to read; see :func:`open_store`.
+
+    Attributes
+    ----------
+    location : Location
+    attributes : dict
+        ``format``, ``shard_tracks``, ``seed``, ``featstore`` (version that made it).
+    """
+
+    def __init__(self, location: Location, attributes: dict[str, Any]) -> None:
+        self.location, self.attributes = location, attributes
+        self._backend = ZarrBackend(location)
+        self._records: dict[str, dict[int, CommitRecord]] = {}
+
+    def __repr__(self) -> str:
+        return f"<store {self.location}: {len(self.tracks)} tracks, {len(self.arrays)} arrays>"
+
+    def refresh(self) -> None:
+        """Forget what was read from disk: another process may have added to it."""
+        self._records = {}
+        for name in ("arrays", "tracks", "_track_rows"):
+            self.__dict__.pop(name, None)
+
+    # -- what is there --------------------------------------------------------------------------------------------
+
+    @property
+    def shard_tracks(self) -> int:
+        """Tracks a shard."""
+        return int(self.attributes["shard_tracks"])
+
+    @cached_property
+    def _track_rows(self) -> pd.DataFrame:
+        import pandas as pd
+
+        try:
+            frame = pd.read_parquet(io.BytesIO(self.location.read(TRACKS)))
+        except (OSError, ValueError) as error:
+            raise CorruptFeature(
+                "the track table cannot be read", f"{self.location}/{TRACKS}", "Restore it from a copy"
+            ) from error
+        return frame.set_index("track_id")
+
+    @cached_property
+    def tracks(self) -> pd.DataFrame:
+        """Tracks by id: ``row``, ``path``, ``labels``, ``split``, ``group``, …, and the ledger's ``status`` and ``error``."""
+        return ledger_rules.with_ledger(self._track_rows, self)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of every array (a row may be empty where tracks were added later)."""
+        rows = self._track_rows["row"]
+        return int(rows.max()) + 1 if len(rows) else 0
+
+    @cached_property
+    def arrays(self) -> dict[str, tuple[ArrayHeader, Layout]]:
+        """Stored arrays by key, whether or not a shard is committed."""
+        found = {}
+        for key in self.location.list("features"):
+            name = f"features/{key}/zarr.json"
+            if not self.location.exists(name) or key == "zarr.json":
+                continue
+            try:
+                attributes = json.loads(self.location.read(name))["attributes"]
+                spec = parse_spec(attributes["spec"])
+                header = ArrayHeader(
+                    spec,
+                    Encoding.parse(attributes["encoding"], spec),
+                    tuple(attributes["item_shape"]),
+                    tuple(attributes["dims"]),
+                    attributes["fixed_frames"],
+                )
+                found[key] = (header, Layout(**attributes["layout"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise CorruptFeature(
+                    "array metadata cannot be read", f"{self.location}/{name}", "Run featstore store verify"
+                ) from error
+        return found
+
+    def records(self, key: str) -> dict[int, CommitRecord]:
+        """Commit records of an array by shard."""
+        if key not in self._records:
+            self._records[key] = {
+                shard: record
+                for shard in committed_shards(self.location, key)
+                if (record := read_record(self.location, key, shard)) is not None
+            }
+        return self._records[key]
+
+    def shard_rows(self, shard: int) -> range:
+        """Rows of a shard that hold tracks."""
+        first = shard * self.shard_tracks
+        rows = self._track_rows["row"]
+        inside = rows[(rows >= first) & (rows < first + self.shard_tracks)]
+        return range(first, int(inside.max()) + 1) if len(inside) else range(first, first)
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of every array."""
+        return -(-self.n_rows // self.shard_tracks)
+
+    @property
+    def requests(self) -> list[str]:
+        """Names of all features that an extraction asked for, in canonical form."""
+        names: dict[str, None] = {}
+        for entry in self.location.list("requests"):
+            names |= dict.fromkeys(json.loads(self.location.read(f"requests/{entry}"))["features"])
+        return list(names)
+
+    @property
+    def features(self) -> list[str]:
+        """Names of what is stored, then of the views that were asked for."""
+        stored = [header.name for header, _ in self.arrays.values()]
+        return stored + [name for name in self.requests if name not in stored]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest over the store's metadata and all commit records: changes whenever content does."""
+        digest = hashlib.sha256(canonical_json(self.attributes))
+        for key in sorted(self.arrays):
+            for shard in committed_shards(self.location, key):
+                digest.update(self.location.read(f"commits/{key}/{shard}.json"))
+        return digest.hexdigest()[:32]
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def find(self, request: FeatureRequest) -> tuple[View, str] | None:
+        """Return the best way to read a feature: (view, array key), the most exact first, then the least indirect."""
+        found = []
+        for key, (header, _) in self.arrays.items():
+            if request.encoding is not None and header.encoding != request.encoding:
+                continue
+            view = view_of(request.spec, header.spec, header.encoding)
+            if view is not None:
+                found.append(((view.bound, not view.is_identity, view.stride, key), view, key))
+        if not found:
+            return None
+        _, view, key = min(found, key=lambda item: item[0])
+        return view, key
+
+    def __getitem__(self, feature: str | FeatureSpec | FeatureRequest) -> FeatureReader:
+        request = parse_feature(feature)
+        way = self.find(request)
+        if way is None:
+            raise self._missing(request)
+        view, key = way
+        header, layout = self.arrays[key]
+        base = BaseArray(self.location, header, layout, self.records(key), self.n_rows)
+        return FeatureReader(request.spec, view, base, self._track_rows, str(self.location))
+
+    def __contains__(self, feature: str | FeatureSpec | FeatureRequest) -> bool:
+        return self.find(parse_feature(feature)) is not None
+
+    def _missing(self, request: FeatureRequest) -> MissingFeature:
+        short = request.spec.short()
+        stored = {header.spec.short(): header.name for header, _ in self.arrays.values()}
+        near = did_you_mean(short, stored) if stored else "The store holds no feature yet"
+        return MissingFeature(
+            f"the store has no {short}"
+            + (f" in {request.encoding}" if request.encoding else "")
+            + " and nothing it derives from",
+            str(self.location),
+            f"{near}. To add it: featstore extract TRACKS -f '{short}' -s {self.location}",
+        )
+
+    # -- preparing to write -----------------------------------------------------------------------------------------
+
+    def add_arrays(self, headers: Iterable[ArrayHeader], compression: str = "none") -> None:
+        """Create the arrays that are not there yet; those that are stay as they are."""
+        new = [header for header in headers if header.key not in self.arrays]
+        if not new:
+            return
+        with self._lock():
+            for header in new:
+                layout = choose_layout(header, self.shard_tracks, compression)
+                longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
+                for name, content in self._backend.array_files(header, layout, self.n_rows, longest).items():
+                    self.location.write(name, content)  # the group's own file comes last: without it nothing is there
+        self.refresh()
+
+    def add_tracks(self, frame: pd.DataFrame) -> int:
+        """Append the tracks that are not there yet, from the next shard boundary on; how many there were."""
+        new = frame[~frame["track_id"].isin(self._track_rows.index)]
+        if new.empty:
+            return 0
+        import pandas as pd
+
+        with self._lock():
+            first = self.n_shards * self.shard_tracks
+            merged = pd.concat([self._track_rows.reset_index(), _ordered(new, self.attributes["seed"], first)])
+            self.location.write(TRACKS, _parquet(merged))
+            self.refresh()
+        self.consolidate(finished=False)
+        return len(new)
+
+    def note_request(self, names: Sequence[str]) -> None:
+        """Keep the names of the features that were asked for: views have no other trace."""
+        content = canonical_json({"features": list(names)})
+        name = f"requests/{hashlib.sha256(content).hexdigest()[:16]}.json"
+        if not self.location.exists(name):
+            self.location.write(name, content)
+
+    def missing(self, keys: Sequence[str], *, retry: Sequence[str] = ()) -> list[tuple[int, list[str]]]:
+        """(shard, array keys) that are not committed, or whose failures have one of the ``retry`` statuses."""
+        todo = []
+        for shard in range(self.n_shards):
+            if not len(self.shard_rows(shard)):
+                continue
+            lacking = []
+            for key in keys:
+                record = self.records(key).get(shard)
+                if record is None or record.is_pending or (retry and record.wants_retry(retry)):
+                    lacking.append(key)
+            if lacking:
+                todo.append((shard, lacking))
+        return todo
+
+    def shard_writer(self, shard: int, keys: Sequence[str], run: str = "") -> ShardWriter:
+        """Open a shard of some arrays for writing, under a lease."""
+        rows = self.shard_rows(shard)
+        return ShardWriter(self.location, [self.arrays[key] for key in keys], shard, rows.start, len(rows), run)
+
+    def consolidate(self, *, finished: bool = True) -> None:
+        """Bring array shapes in line with what is committed and, after a finished run, write the manifest."""
+        from featstore.store.manifest import write_manifest
+
+        self.refresh()
+        for key, (header, layout) in self.arrays.items():
+            longest = header.fixed_frames
+            if longest is None:
+                longest = max((int(r.lengths.max(initial=0)) for r in self.records(key).values()), default=0)
+            for name, content in self._backend.array_files(header, layout, self.n_rows, longest).items():
+                if not self.location.exists(name) or self.location.read(name) != content:
+                    self.location.write(name, content)
+        if finished:
+            write_manifest(self)
+
+    @contextmanager
+    def _lock(self, wait_s: float = 30.0) -> Iterator[None]:
+        """Lease on the store's own metadata, waited for a while: it is held for moments only."""
+        deadline = time.monotonic() + wait_s
+        lease = Lease(self.location, ["store"], 0)
+        while True:
+            try:
+                lease.__enter__()
+                break
+            except StoreLocked:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        try:
+            yield
+        finally:
+            lease.__exit__(None, None, None)
+
+    # -- reports ----------------------------------------------------------------------------------------------------
+
+    def ledger(self) -> pd.DataFrame:
+        """Every (track, feature) that is not plainly ok: ``status``, ``stage``, ``error``, ``path``."""
+        return ledger_rules.outcomes(self)
+
+    def status(self) -> dict[str, Any]:
+        """Counts over tracks: ``tracks, ok, failed, pending, by_reason``; they add up."""
+        return ledger_rules.summary(self)
+
+    def info(self) -> list[dict[str, Any]]:
+        """One row a feature: its name, how it is kept, and what it weighs."""
+        rows = []
+        for name in self.features:
+            reader = self[name]
+            count = len(reader)
+            size = reader.bytes_alone
+            longest = int(reader.lengths.max(initial=0))
+            rows.append(
+                {
+                    "name": reader.name,
+                    "key": reader.base.header.key,
+                    "encoding": str(reader.encoding),
+                    "dtype": reader.encoding.name,
+                    "shape": [self.n_rows, *reader.shape_of_item, longest],
+                    "n_tracks": count,
+                    "bytes": size,
+                    "bytes_added": reader.bytes_added,
+                    "bytes_per_track": size / count if count else 0.0,
+                    "stored": True if reader.view.is_identity else "view",
+                    "exact": reader.view.exact,
+                    "bound": reader.view.bound,
+                }
+            )
+        return rows
+
+
+def _ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:
+    """Tracks in the store's order: by a hash of (seed, id), so that groups are mixed and the table's order is irrelevant."""
+    keys = [hashlib.sha256(f"{seed}|{track}".encode()).digest() for track in frame["track_id"]]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return frame.iloc[order].assign(row=range(first_row, first_row + len(frame)))
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def create_store(
+    path: str | os.PathLike[str] | Location,
+    tracks: pd.DataFrame,
+    headers: Sequence[ArrayHeader],
+    *,
+    shard_tracks: int | None = None,
+    seed: int = 0,
+) -> Store:
+    """Make a new, empty store with a frozen track order, or open the one that is there.
+
+    Parameters
+    ----------
+    path : path or URL
+    tracks : pandas.DataFrame
+        Columns ``track_id``, ``path``, and any others to keep.
+    headers : sequence of ArrayHeader
+        The features asked for first; with the probed durations they decide how many tracks a shard holds.
+    shard_tracks : int, optional
+        Fix that number.
+    seed : int
+        Of the track order.
+    """
+    location = open_location(path)
+    if location.exists("zarr.json"):
+        return open_store(location)
+    if location.list("") and not all(
+        name in ("features", "leases", "requests", "staging", TRACKS) for name in location.list("")
+    ):
+        raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
+    durations = tracks["duration_s"] if "duration_s" in tracks else []
+    if shard_tracks is None:
+        shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
+    elif shard_tracks < 1:
+        raise StoreError(f"shard_tracks={shard_tracks} is too small", str(location), "Give at least 1")
+    attributes = {"format": FORMAT, "shard_tracks": int(shard_tracks), "seed": seed, "featstore": __version__}
+    with Lease(location, ["store"], 0):
+        location.write(TRACKS, _parquet(_ordered(tracks, seed, 0)))
+        for name, content in ZarrBackend(location).root_files(attributes).items():
+            location.write(name, content)
+    return open_store(location)
+
+
+def open_store(path: str | os.PathLike[str] | Location) -> Store:
+    """Open a store for reading.
+
+    Raises
+    ------
+    StoreError
+        When there is none, or a newer version wrote it.
+
+    Examples
+    --------
+    >>> open_store("nowhere.zarr")
+    Traceback (most recent call last):
+    featstore.errors.StoreError: there is no store [nowhere.zarr]. Check the path, or make one with featstore extract
+    """
+    location = open_location(path)
+    try:
+        attributes = ZarrBackend(location).read_root(location.read("zarr.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            "there is no store", str(location), "Check the path, or make one with featstore extract"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            "this is no store of featstore, or its root is damaged", str(location), "Run featstore store verify"
+        ) from error
+    if int(attributes["format"]) > FORMAT:
+        raise StoreError(
+            f"the store has format {attributes['format']}, this version reads up to {FORMAT}",
+            str(location),
+            "Upgrade featstore",
+        )
+    return Store(location, attributes)

@@ -1,0 +1,298 @@
+"""Writing one shard of several arrays: frames stream in track by track, a commit makes them exist."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+from featstore.errors import StoreError
+from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.leases import Lease
+from featstore.store.location import Location
+from featstore.store.records import CommitRecord, Outcome, read_record, record_name
+from featstore.store.zarr_store import ZarrBackend, ZarrSlabWriter
+
+__all__ = ["ShardWriter"]
+
+
+@dataclass(slots=True)
+class _Quality:
+    """What the encoding cost, summed over values."""
+
+    values: int = 0
+    saturated: int = 0
+    max_error: float = 0.0
+    sum_error: float = 0.0
+
+    def merged(self, other: _Quality) -> _Quality:
+        return _Quality(
+            self.values + other.values,
+            self.saturated + other.saturated,
+            max(self.max_error, other.max_error),
+            self.sum_error + other.sum_error,
+        )
+
+
+@dataclass(slots=True)
+class _Progress:
+    """A track in the making in one array."""
+
+    slot: int = -1
+    frames: int = 0
+    buffered: int = 0
+    quality: _Quality = field(default_factory=_Quality)
+
+
+class ArrayWriter:
+    """One array's part of a shard: collects frames into chunks, encodes them, appends them to the shard files."""
+
+    def __init__(
+        self, backend: ZarrBackend, header: ArrayHeader, layout: Layout, shard: int, n_rows: int, folder: Path
+    ):
+        self.header, self.layout, self.shard = header, layout, shard
+        self._backend, self._folder = backend, folder
+        self._slabs: dict[int, tuple[ZarrSlabWriter, Path]] = {}
+        self._buffer = np.empty((*header.item_shape, layout.chunk_frames), dtype=np.float32)
+        self._track = _Progress()
+        self._quality = _Quality()
+        self.lengths = np.full(n_rows, -1, dtype=np.int64)
+
+    def begin(self, slot: int) -> None:
+        self._track = _Progress(slot)
+        for writer, _ in self._slabs.values():
+            writer.begin(slot)
+
+    def append(self, block: FloatArray) -> None:
+        """Take the next frames, shape (*item_shape, n)."""
+        track, size, start = self._track, self.layout.chunk_frames, 0
+        total = block.shape[-1]
+        while start < total:
+            take = min(size - track.buffered, total - start)
+            if take == size:  # a whole chunk at once: no detour through the buffer
+                self._emit(block[..., start : start + size])
+            else:
+                self._buffer[..., track.buffered : track.buffered + take] = block[..., start : start + take]
+                track.buffered += take
+                if track.buffered == size:
+                    self._emit(self._buffer)
+                    track.buffered = 0
+            start += take
+
+    def end(self) -> int:
+        """Close the track and return its number of frames."""
+        track, wanted = self._track, self.header.fixed_frames
+        if track.buffered:
+            self._emit(self._buffer, track.buffered)
+        n_frames = track.frames
+        if wanted is not None and n_frames != wanted:
+            raise StoreError(
+                f"a track has {n_frames} frames instead of {wanted}", self.header.name, "Report this as a bug"
+            )
+        self._quality = self._quality.merged(track.quality)
+        self.lengths[track.slot] = n_frames
+        return n_frames
+
+    def roll_back(self) -> None:
+        """Forget the track in the making."""
+        self._track = _Progress(self._track.slot)
+        for writer, _ in self._slabs.values():
+            writer.roll_back()
+
+    def _emit(self, values: FloatArray, valid: int | None = None) -> None:
+        track, layout, encoding = self._track, self.layout, self.header.encoding
+        valid = values.shape[-1] if valid is None else valid
+        codes, saturated = encoding.encode(values[..., :valid])
+        if encoding.name != "float32":
+            error = np.abs(encoding.decode(codes) - values[..., :valid])
+            track.quality = track.quality.merged(
+                _Quality(codes.size, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64)))
+            )
+        if valid < layout.chunk_frames:
+            padded = np.full((*self.header.item_shape, layout.chunk_frames), encoding.fill_value, dtype=encoding.dtype)
+            padded[..., :valid] = codes
+            codes = padded
+        slab, chunk = divmod(track.frames // layout.chunk_frames, layout.slab_chunks)
+        self._slab(slab).append(track.slot, chunk, codes)
+        track.frames += valid
+
+    def _slab(self, slab: int) -> ZarrSlabWriter:
+        if slab not in self._slabs:
+            path = self._folder / f"{self.header.key}.{self.shard}.{slab}"
+            writer = self._backend.slab_writer(path, self.header, self.layout)
+            writer.begin(self._track.slot)
+            self._slabs[slab] = (writer, path)
+        return self._slabs[slab][0]
+
+    def finish(self) -> list[tuple[str, Path, int, str]]:
+        """Close the shard files; (name, staged path, bytes, sha256) of each. Slab 0 always exists."""
+        self._slab(0)
+        longest = int(self.lengths.max(initial=0))
+        keep = max(1, self.layout.n_slabs(longest))
+        files = []
+        for slab, (writer, path) in sorted(self._slabs.items()):
+            if slab >= keep:  # only a track that was rolled back ever reached it
+                writer.abandon()
+                continue
+            size, digest = writer.close()
+            files.append((self._backend.slab_name(self.header, self.shard, slab), path, size, digest))
+        return files
+
+    def abandon(self) -> None:
+        for writer, _ in self._slabs.values():
+            writer.abandon()
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """Summary for the commit record; empty for float32, which costs nothing."""
+        q = self._quality
+        if self.header.encoding.name == "float32":
+            return {}
+        return {"values": q.values, "saturated": q.saturated, "max_error": q.max_error, "sum_error": q.sum_error}
+
+
+class ShardWriter:
+    """Write one shard of several arrays under a lease; nothing is visible before :meth:`commit`.
+
+    Use as a context manager. For each slot of the shard call :meth:`begin`, any number of :meth:`append`, and
+    :meth:`end`, or :meth:`fail` where the track cannot be had.
+
+    Parameters
+    ----------
+    location : Location
+    arrays : sequence of (ArrayHeader, Layout)
+    shard : int
+    first_row, n_rows : int
+        Rows of the store that the shard covers.
+    run : str
+        Label of the run, shown to whoever finds the shard taken.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        arrays: Sequence[tuple[ArrayHeader, Layout]],
+        shard: int,
+        first_row: int,
+        n_rows: int,
+        run: str = "",
+    ):
+        self.location, self.shard, self.first_row, self.n_rows = location, shard, first_row, n_rows
+        self._backend = ZarrBackend(location)
+        self._lease = Lease(location, [header.key for header, _ in arrays], shard, run)
+        self._arrays = list(arrays)
+        self._writers: dict[str, ArrayWriter] = {}
+        self._sources = [""] * n_rows
+        self._outcomes: list[Outcome] = []
+        self._slot = -1
+        self._folder: Path | None = None
+
+    def __enter__(self) -> ShardWriter:
+        self._lease.__enter__()
+        # one folder a shard: two writers in one process (threads) never meet
+        self._folder = self.location.staging(f"{self._lease.owner.label}-{secrets.token_hex(4)}")
+        for header, layout in self._arrays:
+            self._writers[header.key] = ArrayWriter(
+                self._backend, header, layout, self.shard, self.n_rows, self._folder
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers.values():
+            writer.abandon()
+        if self._folder is not None:
+            for leftover in self._folder.iterdir():
+                leftover.unlink(missing_ok=True)
+            self._folder.rmdir()
+        self._lease.__exit__(kind, error, trace)
+
+    def begin(self, slot: int, source: str = "") -> None:
+        """Start track number ``slot`` of the shard; ``source`` is the fingerprint of its file."""
+        self._slot = slot
+        self._sources[slot] = source
+        for writer in self._writers.values():
+            writer.begin(slot)
+
+    def append(self, key: str, block: FloatArray) -> None:
+        """Add frames (*item_shape, n) of the current track to one array."""
+        self._writers[key].append(block)
+
+    def end(self, status: str = "ok", *, source: str | None = None, error: str = "", path: str = "") -> dict[str, int]:
+        """Close the current track; frames per array. A status other than ``ok`` is kept with its reason."""
+        if source is not None:
+            self._sources[self._slot] = source
+        frames = {key: writer.end() for key, writer in self._writers.items()}
+        if status != "ok":
+            self._outcomes.append(Outcome(self.first_row + self._slot, status, "", error, path))
+        return frames
+
+    def fail(self, slot: int, status: str, stage: str, error: str, path: str = "") -> None:
+        """Leave a track without data, for a reason that the ledger keeps."""
+        if slot == self._slot:
+            for writer in self._writers.values():
+                writer.roll_back()
+        self._slot = -1
+        self._outcomes.append(Outcome(self.first_row + slot, status, stage, error, path))
+
+    def restart(self) -> None:
+        """Take the current track back, to write it again."""
+        for writer in self._writers.values():
+            writer.roll_back()
+            writer.begin(self._slot)
+
+    def commit(self, versions: dict[str, str]) -> list[CommitRecord]:
+        """Move the files into place, then write the records; from here on the shard exists.
+
+        Raises
+        ------
+        StoreError
+            When the disk refuses; what was not recorded does not exist and is written again by the next run.
+        """
+        records = []
+        outcomes = sorted(self._outcomes, key=lambda outcome: outcome.row)
+        for key, writer in self._writers.items():
+            old = _last_generation(self.location, key, self.shard)
+            if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
+                self.location.remove(record_name(key, self.shard))
+            files: dict[str, list[object]] = {}
+            for name, staged, size, digest in writer.finish():
+                self.location.adopt(staged, name)
+                files[name] = [size, digest]
+            name = self._backend.lengths_name(writer.header, self.shard)
+            content = self._backend.encode_lengths(writer.lengths, writer.layout.shard_tracks)
+            self.location.write(name, content)
+            files[name] = [len(content), hashlib.sha256(content).hexdigest()]
+            record = CommitRecord(
+                key=key,
+                name=writer.header.name,
+                shard=self.shard,
+                generation=(old or 0) + 1,
+                first_row=self.first_row,
+                n_frames=[int(n) for n in writer.lengths],
+                sources=self._sources,
+                outcomes=outcomes,
+                files=files,
+                quality=writer.quality,
+                versions=versions,
+            )
+            self.location.write(record_name(key, self.shard), record.to_bytes())
+            records.append(record)
+        self._writers = {}
+        return records
+
+
+def _last_generation(location: Location, key: str, shard: int) -> int | None:
+    """Generation of the pair's record; 0 when the record is damaged, None when there is none."""
+    try:
+        record = read_record(location, key, shard)
+    except StoreError:
+        return 0
+    return None if record is None else record.generation

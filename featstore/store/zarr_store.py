@@ -1,0 +1,243 @@
+"""The Zarr v3 backend: metadata that plain zarr and xarray read, and a streaming writer of sharded files.
+
+A shard file holds encoded chunks in the order in which they were appended, then an index of (offset, length) pairs in C
+order of the chunk grid, then the index's crc32c. Chunks that were never written have no bytes and the index says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from featstore.arrays import AnyArray, IntArray
+from featstore.atomic import canonical_json, disk_errors
+from featstore.errors import CorruptFeature
+from featstore.store.chunks import CRC_BYTES, checked, crc32c, decode_chunk, encode_chunk, zarr_codecs
+from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.location import Location
+
+__all__ = ["ZarrBackend", "ZarrSlabWriter"]
+
+_ABSENT = 2**64 - 1
+_GROUP = {"zarr_format": 3, "node_type": "group"}
+
+
+def _array_metadata(
+    shape: list[int], chunk_shape: list[int], dtype: str, fill: Any, codecs: list[Any], dims: list[str], attributes: Any
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": shape,
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk_shape}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill,
+        "codecs": codecs,
+        "dimension_names": dims,
+        "attributes": attributes,
+        "storage_transformers": [],
+    }
+
+
+class ZarrBackend:
+    """Names, metadata and files of arrays in a Zarr v3 hierarchy at a location."""
+
+    name = "zarr"
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    # -- metadata ------------------------------------------------------------------------------------------------
+
+    def root_files(self, attributes: dict[str, Any]) -> dict[str, bytes]:
+        """Files that make the location a Zarr group; the attributes are the store's own metadata."""
+        return {
+            "features/zarr.json": canonical_json(_GROUP | {"attributes": {}}),
+            "zarr.json": canonical_json(_GROUP | {"attributes": {"featstore": attributes}}),
+        }
+
+    def read_root(self, content: bytes) -> Any:
+        """Return the store's own metadata from the root file."""
+        return json.loads(content)["attributes"]["featstore"]
+
+    def array_files(self, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> dict[str, bytes]:
+        """Metadata files of one logical array."""
+        prefix = f"features/{header.key}"
+        encoding, spec = header.encoding, header.spec
+        attributes: dict[str, Any] = {
+            "spec": str(spec),
+            "encoding": str(encoding),
+            "scale_factor": encoding.scale_factor,
+            "add_offset": encoding.add_offset,
+            "sample_rate": spec.sample_rate,
+            "frame_step": spec.frame_step,
+        }
+        # plain readers decode by the CF convention from the array's own attributes
+        cf: dict[str, Any] = {"long_name": spec.short()}
+        if encoding.is_integer:
+            cf |= {name: attributes[name] for name in ("scale_factor", "add_offset")}
+            cf["_FillValue"] = encoding.fill_value
+        else:
+            cf["_FillValue"] = base64.b64encode(struct.pack("<d", float("nan"))).decode()  # xarray's form for floats
+        sharding = {
+            "name": "sharding_indexed",
+            "configuration": {
+                "chunk_shape": [1, *header.item_shape, layout.chunk_frames],
+                "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize),
+                "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+                "index_location": "end",
+            },
+        }
+        data = _array_metadata(
+            [n_rows, *header.item_shape, n_frames],
+            [layout.shard_tracks, *header.item_shape, layout.slab_frames],
+            encoding.name,
+            encoding.fill_value if encoding.is_integer else "NaN",
+            [sharding],
+            ["track", *header.dims],
+            cf | {"spec": str(spec), "encoding": str(encoding)},
+        )
+        lengths = _array_metadata(
+            [n_rows],
+            [layout.shard_tracks],
+            "int32",
+            -1,
+            [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            ["track"],
+            {"long_name": "frames of each track, -1 where nothing is stored"},
+        )
+        attributes["layout"] = layout.as_json()
+        attributes["item_shape"] = list(header.item_shape)
+        attributes["dims"] = list(header.dims)
+        attributes["fixed_frames"] = header.fixed_frames
+        return {
+            f"{prefix}/data/zarr.json": canonical_json(data),
+            f"{prefix}/n_frames/zarr.json": canonical_json(lengths),
+            f"{prefix}/zarr.json": canonical_json(_GROUP | {"attributes": attributes}),
+        }
+
+    # -- files of one shard ---------------------------------------------------------------------------------------
+
+    def slab_name(self, header: ArrayHeader, shard: int, slab: int) -> str:
+        """Name of the file that holds one shard's stretch of time."""
+        inner = "/".join("0" for _ in header.item_shape)
+        return f"features/{header.key}/data/c/{shard}/{inner + '/' if inner else ''}{slab}"
+
+    def lengths_name(self, header: ArrayHeader, shard: int) -> str:
+        """Name of the file that holds one shard's frame counts."""
+        return f"features/{header.key}/n_frames/c/{shard}"
+
+    def encode_lengths(self, lengths: IntArray, shard_tracks: int) -> bytes:
+        """Content of :meth:`lengths_name`: a whole chunk, -1 beyond the store's last row."""
+        padded = np.full(shard_tracks, -1, dtype="<i4")
+        padded[: len(lengths)] = lengths
+        raw = padded.tobytes()
+        return raw + crc32c(raw)
+
+    def slab_writer(self, path: Path, header: ArrayHeader, layout: Layout) -> ZarrSlabWriter:
+        """Open a new shard file for writing, aside from its place."""
+        return ZarrSlabWriter(path, header, layout)
+
+    def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> ZarrSlab:
+        """Open a shard file for reading."""
+        return ZarrSlab(self.location.map(name), f"{self.location}/{name}", header, layout)
+
+
+class ZarrSlabWriter:
+    """A shard file in the making: append a track's chunks in order, take a track back, close.
+
+    Only the index is held in memory. The digest covers every byte of the finished file.
+    """
+
+    def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
+        self.path, self._layout = path, layout
+        self._index = np.full((layout.index_entries, 2), _ABSENT, dtype="<u8")
+        with disk_errors(path):
+            self._file: BinaryIO = open(path, "wb")
+        self._offset = 0
+        self._hash = hashlib.sha256()
+        self._mark: tuple[int, Any, int] = (0, self._hash.copy(), 0)
+        self._compression = layout.compression
+
+    def begin(self, slot: int) -> None:
+        """Remember this point, to return to when track number ``slot`` of the shard fails."""
+        self._mark = (self._offset, self._hash.copy(), slot)
+
+    def append(self, slot: int, chunk: int, values: AnyArray) -> None:
+        """Write chunk number ``chunk`` of track ``slot``: values of shape (1, *item_shape, chunk_frames)."""
+        data = encode_chunk(values, self._compression)
+        with disk_errors(self.path):
+            self._file.write(data)
+        self._hash.update(data)
+        self._index[slot * self._layout.slab_chunks + chunk] = (self._offset, len(data))
+        self._offset += len(data)
+
+    def roll_back(self) -> None:
+        """Forget what was appended since :meth:`begin`."""
+        offset, digest, slot = self._mark
+        with disk_errors(self.path):
+            self._file.flush()
+            self._file.truncate(offset)
+            self._file.seek(offset)
+        self._offset, self._hash = offset, digest.copy()
+        first = slot * self._layout.slab_chunks
+        self._index[first : first + self._layout.slab_chunks] = _ABSENT
+
+    def close(self) -> tuple[int, str]:
+        """Write the index and return the file's size and sha256."""
+        index = self._index.tobytes()
+        tail = index + crc32c(index)
+        with disk_errors(self.path):
+            self._file.write(tail)
+            self._file.close()
+        self._hash.update(tail)
+        return self._offset + len(tail), self._hash.hexdigest()
+
+    def abandon(self) -> None:
+        """Close and delete the unfinished file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class ZarrSlab:
+    """A shard file open for reading: the index parsed once, chunks decoded from the memory map."""
+
+    def __init__(self, data: memoryview, where: str, header: ArrayHeader, layout: Layout) -> None:
+        self._data, self._where, self._layout = data, where, layout
+        self._dtype = header.encoding.dtype
+        self._shape = (*header.item_shape, layout.chunk_frames)
+        size = 16 * layout.index_entries + CRC_BYTES
+        if len(data) < size:
+            raise CorruptFeature(
+                f"a shard file has {len(data)} bytes, too few for its index", where, "Run featstore store repair"
+            )
+        index = checked(data[-size:], where)
+        self._index: npt.NDArray[np.uint64] = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
+
+    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
+        """Offset and length of a chunk's bytes in the file, or None where none were written."""
+        offset, length = (int(v) for v in self._index[slot * self._layout.slab_chunks + chunk])
+        return None if offset == _ABSENT else (offset, length)
+
+    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
+        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
+
+        Raises
+        ------
+        CorruptFeature
+            When it is absent, lies outside the file, or fails its checksum.
+        """
+        span = self.chunk_span(slot, chunk)
+        where = f"{self._where}, track slot {slot}, chunk {chunk}"
+        if span is None or span[0] + span[1] > len(self._data):
+            raise CorruptFeature("a committed chunk is missing", where, "Run featstore store verify, then repair")
+        block = self._data[span[0] : span[0] + span[1]]
+        return decode_chunk(block, self._dtype, self._shape, self._layout.compression, where)
