@@ -1,0 +1,71 @@
+"""What a model costs: parameters, and multiply-accumulates of one forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["count_macs", "count_parameters", "layer_macs"]
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Number of parameters, all and trainable; running statistics are buffers and do not count."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
+
+
+def _forward_on_meta(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """One forward pass in eval mode on the meta device: shapes only, no arithmetic, the model itself untouched."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            functional_call(model, meta, (torch.empty(input_shape, device="meta"),))
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one forward pass, by torch's FLOP counter over 2.
+
+    Convolutions and matrix products count; biases, norms, activations and pools do not.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    input_shape : tuple of int
+        Shape of the input; for the cost of one example its batch axis is 1.
+    """
+    with FlopCounterMode(display=False) as counter:
+        _forward_on_meta(model, input_shape)
+    return counter.get_total_flops() // 2
+
+
+def layer_macs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """The same by arithmetic, per convolution and linear layer: outputs x kernel size x input channels of a group."""
+    macs: dict[str, int] = {}
+    handles = []
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+            each = module.weight[0].numel()  # inputs that one output value sums over
+            macs[name] = macs.get(name, 0) + output.numel() * each
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            handles.append(module.register_forward_hook(note(name)))
+    try:
+        _forward_on_meta(model, input_shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return macs

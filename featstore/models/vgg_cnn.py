@@ -1,0 +1,236 @@
+"""VGG-CNN: the fully convolutional tagger of the resolution study.
+
+Origin: A. Ferraro, D. Bogdanov, X. Serra, J. H. Jeon, J. Yoon, "How Low Can You Go? Reducing Frequency and Time
+Resolution in Current CNN Architectures for Music Auto-tagging", EUSIPCO 2020, Tables I and III; the layers between
+the tables' lines (input batch norm, ELU, initialisation) follow the settings its authors released. Written from
+those facts. Every one of the study's 44 input sizes ends at a 1 x 1 map without any padding of the pools: what a
+pool does not cover is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from featstore.errors import ConfigError
+
+__all__ = ["CHANNELS", "FREQUENCY_POOLS", "TIME_POOLS", "VggCnn", "VggCnnConfig", "choose_pools", "map_sizes"]
+
+CHANNELS = (128, 384, 768, 2048)
+
+FREQUENCY_POOLS: dict[int, tuple[int, ...]] = {
+    128: (2, 4, 4, 4),
+    96: (2, 4, 3, 4),
+    48: (2, 4, 3, 2),
+    32: (2, 2, 3, 2),
+    24: (2, 2, 3, 2),
+    16: (2, 2, 2, 2),
+    8: (2, 2, 2, 1),
+}
+"""Table III, by number of mel bands."""
+
+TIME_POOLS: dict[int, tuple[int, ...]] = {
+    1366: (4, 5, 8, 8),  # 12 kHz, hop 256 x 1
+    683: (4, 5, 8, 4),
+    456: (4, 5, 8, 2),
+    342: (4, 5, 8, 2),
+    274: (4, 5, 8, 1),
+    137: (4, 5, 4, 1),  # 12 kHz, hop 256 x 10
+    1820: (4, 5, 9, 10),  # 16 kHz, hop 256 x 1
+    910: (4, 5, 9, 5),
+    607: (4, 5, 9, 3),
+    455: (4, 5, 9, 2),
+    364: (4, 5, 9, 2),
+    182: (4, 5, 9, 1),  # 16 kHz, hop 256 x 10
+}
+"""Table III, by number of frames: 29.1 s at both rates and six hops."""
+
+_RELEASED_TIME_POOLS: dict[tuple[int, int], tuple[int, ...]] = {
+    **{(n_mels, 1366): (4, 5, 8, 7) for n_mels in (128, 96, 48, 32, 16)},
+    **{(n_mels, 1366): (4, 4, 8, 8) for n_mels in (24, 8)},
+    **{(n_mels, 1820): (4, 4, 9, 10) for n_mels in (24, 8)},
+    (128, 182): (4, 5, 4, 1),
+}
+"""Where the authors' scripts use other time pools than their Table III, by (bands, frames)."""
+
+Pools = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VggCnnConfig:
+    """Settings of VGG-CNN.
+
+    Parameters
+    ----------
+    n_mels, n_frames, n_classes : int > 0
+        Size of one input and of the output.
+    width : float > 0
+        Factor on the channels of every block, for runs on small machines; 1 is the study's.
+    pools : str or sequence of four (bands, frames)
+        ``"table"``: the study's Table III; another size starts from the nearest row of each table whose first three
+        pools leave something of it, and the last pool takes the remainder. ``"released"``: those of the authors'
+        scripts, for the study's sizes only. ``"fit"``: as ``"table"``, but every pool is cut down to what is left, so
+        that small inputs work too. Or four pairs of your own.
+    """
+
+    n_mels: int
+    n_frames: int
+    n_classes: int
+    width: float = 1.0
+    pools: str | Pools = "table"
+
+    def __post_init__(self) -> None:
+        for name in ("n_mels", "n_frames", "n_classes"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name}={value!r} is not a positive whole number", "vgg-cnn")
+        if not (isinstance(self.width, int | float) and math.isfinite(self.width) and self.width > 0):
+            raise ConfigError(f"width={self.width!r} is not a positive number", "vgg-cnn")
+        if not isinstance(self.pools, str):
+            object.__setattr__(self, "pools", _own_pools(self.pools))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the four blocks."""
+        return tuple(max(1, round(channels * self.width)) for channels in CHANNELS)
+
+
+def _own_pools(pools: object) -> Pools:
+    """Return pools given by the user as pairs of positive ints; ``ConfigError`` for anything else."""
+    right = isinstance(pools, Sequence) and len(pools) == len(CHANNELS)
+    right = right and all(
+        isinstance(p, Sequence) and len(p) == 2 and all(type(n) is int and n > 0 for n in p) for p in pools
+    )
+    if not right:
+        raise ConfigError(
+            f"pools={pools!r} are not {len(CHANNELS)} pairs (bands, frames) of positive numbers", "vgg-cnn"
+        )
+    return tuple((p[0], p[1]) for p in pools)  # type: ignore[attr-defined]
+
+
+def map_sizes(size: int, pools: Sequence[int]) -> list[int]:
+    """Length of one axis after each pool (floor division: what a pool does not cover is dropped).
+
+    Examples
+    --------
+    >>> map_sizes(1366, (4, 5, 8, 8))
+    [341, 68, 8, 1]
+    """
+    sizes = []
+    for pool in pools:
+        size //= pool
+        sizes.append(size)
+    return sizes
+
+
+def _axis_pools(size: int, table: Mapping[int, tuple[int, ...]], *, fit: bool) -> tuple[int, ...] | None:
+    """Pools that bring one axis to length 1, or None when no row's first three pools leave anything of it."""
+    if size in table:
+        return table[size]
+    # nearest in ratio, the larger of two equally near; a row whose first pools leave nothing is passed over
+    rows = sorted(table, key=lambda row: (abs(math.log(size / row)), -row))
+    nearest = next((row for row in rows if map_sizes(size, table[row][:-1])[-1]), rows[0] if fit else None)
+    if nearest is None:
+        return None
+    pools: list[int] = []
+    for pool in table[nearest][:-1]:
+        pools.append(min(pool, size))
+        size //= pools[-1]
+    return (*pools, size)
+
+
+def choose_pools(config: VggCnnConfig) -> Pools:
+    """Pool kernels (bands, frames) of the four blocks.
+
+    Raises
+    ------
+    ConfigError
+        No pools are known for this size: too few bands or frames, a size outside the study asked in the released form,
+        or pools of the user's that leave nothing of the map.
+    """
+    n_mels, n_frames = config.n_mels, config.n_frames
+    place = "vgg-cnn"
+    if not isinstance(config.pools, str):
+        if n_mels < math.prod(p[0] for p in config.pools) or n_frames < math.prod(p[1] for p in config.pools):
+            raise ConfigError(
+                f"pools={config.pools} leave nothing of {n_mels} x {n_frames}", place, "Give smaller pools"
+            )
+        return config.pools
+    if config.pools not in ("table", "released", "fit"):
+        raise ConfigError(f"pools={config.pools!r} is none of table, released, fit, or four (bands, frames)", place)
+    if config.pools == "released":
+        if n_mels not in FREQUENCY_POOLS or n_frames not in TIME_POOLS:
+            raise ConfigError(
+                f"the released pools are for the study's sizes, not for {n_mels} x {n_frames}",
+                place,
+                "Take pools=table",
+            )
+        time = _RELEASED_TIME_POOLS.get((n_mels, n_frames), TIME_POOLS[n_frames])
+        return tuple(zip(FREQUENCY_POOLS[n_mels], time, strict=True))
+    axes = []
+    for name, size, table in (("n_mels", n_mels, FREQUENCY_POOLS), ("n_frames", n_frames, TIME_POOLS)):
+        pools = _axis_pools(size, table, fit=config.pools == "fit")
+        if pools is None:
+            raise ConfigError(
+                f"{name}={size} is too few: the study's pools need at least {_least(table)}",
+                place,
+                "Give a larger input, or set pools=fit for smaller pools",
+            )
+        axes.append(pools)
+    return tuple(zip(*axes, strict=True))
+
+
+def _least(table: Mapping[int, tuple[int, ...]]) -> int:
+    """Smallest length that the first three pools of some row leave something of."""
+    return min(math.prod(pools[:-1]) for pools in table.values())
+
+
+class VggCnn(nn.Module):
+    """Batch norm over the one input channel, four blocks [convolution, batch norm, ELU, max pool], one linear layer.
+
+    Input float32 ``(batch, 1, n_mels, n_frames)``, output logits ``(batch, n_classes)``; no sigmoid inside. At width 1
+    and 50 classes it has 17,365,940 parameters for every size of the study.
+    """
+
+    Config: ClassVar[type[VggCnnConfig]] = VggCnnConfig
+    input_norm: ClassVar[str] = "none"  # it brings its own
+
+    def __init__(self, config: VggCnnConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pools = choose_pools(config)
+        self.norm = _batch_norm(1)
+        widths = (1, *config.channels)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(widths[i], widths[i + 1], kernel_size=3, padding=1),
+                _batch_norm(widths[i + 1]),
+                nn.ELU(),
+                nn.MaxPool2d(pool),
+            )
+            for i, pool in enumerate(self.pools)
+        )
+        height = map_sizes(config.n_mels, [p[0] for p in self.pools])[-1]
+        width = map_sizes(config.n_frames, [p[1] for p in self.pools])[-1]
+        self.output = nn.Linear(widths[-1] * height * width, config.n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, n_frames)``."""
+        x = self.norm(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.output(x.flatten(1))
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with the study's constants: eps 1e-3, running averages decay by 0.99."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
