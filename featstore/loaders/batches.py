@@ -1,0 +1,342 @@
+"""``BatchLoader``: batches of crops from one or several features, in an order that (seed, epoch) alone decides."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featstore.errors import CheckpointError, ConfigError, DatasetError
+from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
+from featstore.loaders.inputs import Input
+from featstore.loaders.passes import Codes, EpochOrder, OrderKind, RankPart, device_pass, epoch_order, host_pass
+from featstore.loaders.targets import track_id_column
+from featstore.loaders.tiers import DeviceTier, DiskTier, HostTier, RamTier, Tier, choose_tier
+
+__all__ = ["Batch", "BatchLoader"]
+
+logger = logging.getLogger(__name__)
+
+Batch = dict[str, torch.Tensor]
+
+_STATE_VERSION = 1
+_RESERVED = ("target", "index", "start")
+
+
+class BatchLoader:
+    """Iterate over an epoch in batches; each pass over the loader is one epoch.
+
+    Parameters
+    ----------
+    readers : mapping of str to FeatureReader
+        Inputs by name. All are cut to the same seconds; the first one sets the frames.
+    tracks : pandas.DataFrame or sequence of str
+        The tracks to load: a frame with ``track_id`` as a column or as its index, or the ids themselves.
+    targets : numpy.ndarray or None
+        float32 ``(n_tracks, n_classes)`` or int64 ``(n_tracks,)``, row by row with ``tracks``.
+    batch_size : int
+        Items of one *global* batch, shared out among the ranks.
+    crop_frames : int or None
+        Frames of a crop, counted in the first input; None for whole tracks.
+    mode : {'random', 'windows', 'whole'}
+        One random crop of each track an epoch; evaluation windows that cover each track; or the track as it is.
+    shuffle : bool or {'global', 'shards'}
+        ``global`` permutes all items; ``shards`` takes whole shards of the first input's store in shuffled order,
+        through a shuffle buffer, so that files are read from front to back. True means ``shards`` for the disk tier,
+        ``global`` for the others.
+    seed : int
+        With the epoch, decides order and crops.
+    tier : {'auto', 'disk', 'ram', 'gpu'}
+        Where codes are held; ``auto`` goes by their size.
+    drop_last : bool
+        Leave out a last batch that is not full.
+    ragged : {'error', 'skip', 'pad', 'bucket'}
+        Tracks shorter than the crop (``error``, ``skip``, ``pad``), or whole tracks of different lengths (``error``,
+        ``pad``, ``bucket``: batches of similar length). Padding adds ``"<input>_mask"``, bool ``(batch, frames)``, True
+        where a frame is real.
+    missing : {'error', 'skip'}
+        What to do with tracks that the store lacks.
+    window_stride, tail
+        Evaluation windows: frames between them (None: ``crop_frames``), and whether a last one is aligned to the end
+        (``align``) or what they do not reach is left out (``drop``).
+    crops_per_track : int
+        Random crops of each track in an epoch.
+    pad_value : float
+        What padding holds, on the feature's scale.
+    device : str or torch.device
+        Where inputs, masks and targets arrive; ``index`` and ``start`` stay on the CPU.
+    rank, world_size : int
+        This process's part of every global batch. The part is empty where a last batch is smaller than the world.
+    threads : int or None
+        Reading threads; 0 reads when a batch is asked for. None: 2 for disk, 1 for ram with a GPU, else 0.
+    read_ahead : int
+        Batches that threads work ahead.
+    shuffle_buffer : int
+        Items of the buffer that ``shards`` shuffles in.
+
+    Yields
+    ------
+    dict
+        ``"<input>"`` float32 ``(batch, *bands, frames)`` for each input, ``"target"``, ``"index"`` int64 ``(batch,)``
+        position in ``tracks``, ``"start"`` int64 ``(batch,)`` in frames of the first input.
+
+    Raises
+    ------
+    DatasetError, ConfigError
+        On creation, for tracks or settings that do not fit.
+    CorruptFeature
+        On reading (ram and gpu: on creation), for stored values that are missing or damaged; it names the track.
+    """
+
+    def __init__(
+        self,
+        readers: Mapping[str, Any],
+        tracks: Any,
+        *,
+        targets: NDArray[Any] | None = None,
+        batch_size: int,
+        crop_frames: int | None = None,
+        mode: Mode = "random",
+        shuffle: bool | Literal["global", "shards"] = True,
+        seed: int = 0,
+        tier: Tier = "auto",
+        drop_last: bool = False,
+        ragged: Ragged = "error",
+        missing: Literal["error", "skip"] = "error",
+        window_stride: int | None = None,
+        tail: Tail = "align",
+        crops_per_track: int = 1,
+        pad_value: float = 0.0,
+        device: str | torch.device = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int | None = None,
+        read_ahead: int = 4,
+        shuffle_buffer: int = 4096,
+    ) -> None:
+        self.track_ids = track_id_column(tracks)
+        self.device = torch.device(device)
+        self.batch_size, self.seed, self.drop_last, self.pad_value = batch_size, seed, drop_last, pad_value
+        self.rank, self.world_size = rank, world_size
+        _check_inputs(readers, self.track_ids, targets)
+        _check_numbers(batch_size, rank, world_size, shuffle)
+        self.inputs = [Input.bind(name, reader, self.track_ids) for name, reader in readers.items()]
+        _check_stored(self.inputs, missing)
+        self.plan = plan_crops(
+            [one.lengths for one in self.inputs],
+            [one.seconds for one in self.inputs],
+            self.track_ids,
+            [one.name for one in self.inputs],
+            mode=mode,
+            crop_frames=crop_frames,
+            ragged=ragged,
+            window_stride=window_stride,
+            tail=tail,
+            crops_per_track=crops_per_track,
+        )
+        if len(self) == 0:
+            found = f"{len(self.plan)} items make no full batch of {batch_size}"
+            raise DatasetError(found, "loader", "Lower batch_size, or keep the last batch with drop_last=False")
+        self.tier = choose_tier(self.inputs, tier=tier, device=self.device, processes=world_size)
+        by_tier: OrderKind = "shards" if self.tier == "disk" else "global"
+        self.order: OrderKind = by_tier if shuffle is True else (shuffle or "none")
+        self.shuffle_buffer = shuffle_buffer
+        self._buckets, self._padded = ragged == "bucket", ragged in ("pad", "bucket")
+        default_threads = {"disk": 2, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
+        self._threads = default_threads if threads is None else threads
+        self._read_ahead = read_ahead
+        self._targets = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets)).to(self.device)
+        self._host: list[HostTier] = []
+        self._on_device: list[DeviceTier] = []
+        self._load()
+        self._epoch = self._next = self._resume = 0
+        self._known_order: tuple[tuple[Any, ...], EpochOrder] | None = None
+
+    def _load(self) -> None:
+        for j, one in enumerate(self.inputs):
+            if self.tier == "gpu":
+                longest = self.plan.frames[j] or int(one.lengths.max())
+                self._on_device.append(DeviceTier(one, self.plan.track, device=self.device, longest=longest))
+            else:
+                self._host.append(RamTier(one, self.plan.track) if self.tier == "ram" else DiskTier(one))
+
+    def __len__(self) -> int:
+        """Global batches in an epoch."""
+        n = len(self.plan)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; the epoch of a loaded state keeps its place in it."""
+        if epoch != self._epoch:
+            self._epoch, self._next, self._resume = epoch, 0, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        first, self._resume = self._resume, 0
+        self._next = first
+        return self._batches(first)
+
+    def _order_of_epoch(self) -> EpochOrder:
+        key = (self._epoch, self.order, self.shuffle_buffer)
+        if self._known_order is None or self._known_order[0] != key:
+            order = epoch_order(
+                self.plan,
+                self.inputs[0],
+                kind=self.order,
+                seed=self.seed,
+                epoch=self._epoch,
+                batch_size=self.batch_size,
+                shuffle_buffer=self.shuffle_buffer,
+                buckets=self._buckets,
+            )
+            self._known_order = key, order
+        return self._known_order[1]
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        order = self._order_of_epoch()
+        part = RankPart.of(
+            self.plan,
+            order,
+            batch_size=self.batch_size,
+            n_batches=len(self),
+            first=first,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        codes = self._codes(part, order)
+        try:
+            for k, encoded in enumerate(codes):
+                batch = self._finish(part, k, encoded)
+                self._next = first + k + 1
+                yield batch
+        finally:
+            codes.close()  # type: ignore[attr-defined]  # a generator: leaving early stops its threads
+
+    def _codes(self, part: RankPart, order: EpochOrder) -> Iterator[Codes]:
+        if self.tier == "gpu":
+            return device_pass(part, self._on_device, device=self.device)
+        return host_pass(
+            part,
+            self.inputs,
+            self._host,
+            place=order.place,
+            threads=self._threads,
+            ahead_batches=self._read_ahead,
+            task_items=max(1, self.batch_size // self.world_size),
+            pin=self.device.type == "cuda",
+        )
+
+    def _finish(self, part: RankPart, k: int, encoded: Codes) -> Batch:
+        """Codes to values: what crossed to the device is still encoded, so that little crosses."""
+        here = part.entries(k)
+        batch: Batch = {}
+        for j, (one, codes) in enumerate(zip(self.inputs, encoded, strict=True)):
+            values = one.decode(codes.to(self.device, non_blocking=True))
+            if self._padded:
+                counts = torch.from_numpy(part.counts[j][here]).to(self.device)
+                mask = torch.arange(values.shape[-1], device=self.device) < counts[:, None]
+                spread = mask.reshape(mask.shape[0], *[1] * len(one.lead), mask.shape[1])
+                values = torch.where(spread, values, self.pad_value)
+                batch[f"{one.name}_mask"] = mask
+            batch[one.name] = values
+        index = torch.from_numpy(part.tracks[here])
+        if self._targets is not None:
+            batch["target"] = self._targets[index.to(self.device)]
+        batch["index"], batch["start"] = index, torch.from_numpy(part.starts[here])
+        return batch
+
+    def _identity(self) -> str:
+        """Digest of what decides the order: items and their tracks, apart from seed, epoch and kind of order."""
+        digest = hashlib.sha256()
+        for part in (self.track_ids, self.plan.mode, self.plan.frames, self.plan.grid, self.batch_size, self.drop_last):
+            digest.update(repr(part).encode())
+        for array in (self.plan.track, self.plan.first):
+            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the epoch as plain values (JSON can hold them): the batch after the last one taken."""
+        return {
+            "version": _STATE_VERSION,
+            "seed": self.seed,
+            "epoch": self._epoch,
+            "next_batch": self._next,
+            "order": self.order,
+            "shuffle_buffer": self.shuffle_buffer,
+            "items": self._identity(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the state was taken: the next pass gives exactly the batches that were left.
+
+        Tier, threads, ranks and world size may differ from the run that was stopped; its kind of order is taken over.
+
+        Raises
+        ------
+        CheckpointError
+            When the state belongs to other tracks, crops, batches or another seed.
+        """
+        fix = "Resume with the settings of the run that was stopped"
+        if state.get("version") != _STATE_VERSION:
+            raise CheckpointError(
+                f"loader state of version {state.get('version')}", "loader", f"This is version {_STATE_VERSION}"
+            )
+        if state["items"] != self._identity():
+            raise CheckpointError("the loader state belongs to other tracks, crops or batches", "loader", fix)
+        if state["seed"] != self.seed:
+            raise CheckpointError(f"the loader state has seed {state['seed']}, this loader {self.seed}", "loader", fix)
+        if not 0 <= int(state["next_batch"]) <= len(self):
+            raise CheckpointError(f"next_batch={state['next_batch']} of {len(self)} batches", "loader", fix)
+        if state["order"] != self.order:
+            logger.info(
+                "order %s is taken over from the stopped run (this tier's own is %s)", state["order"], self.order
+            )
+        self.order, self.shuffle_buffer = state["order"], int(state["shuffle_buffer"])
+        self._epoch = int(state["epoch"])
+        self._next = self._resume = int(state["next_batch"])
+
+
+def _check_inputs(readers: Mapping[str, Any], track_ids: Sequence[str], targets: NDArray[Any] | None) -> None:
+    if not readers:
+        raise ConfigError("no input", "loader", "Give at least one reader")
+    clash = [name for name in readers if name in _RESERVED or name.endswith("_mask")]
+    if clash:
+        raise ConfigError(
+            f"input name {clash[0]!r} is taken", "loader", "Avoid target, index, start and names in _mask"
+        )
+    if not track_ids:
+        raise DatasetError("the track list is empty", "loader", "Check the split and the track table")
+    if len(set(track_ids)) != len(track_ids):
+        raise DatasetError(
+            "the track list names a track twice", "loader", "Use crops_per_track for several crops a track"
+        )
+    if targets is not None and len(targets) != len(track_ids):
+        raise ConfigError(f"{len(targets)} targets for {len(track_ids)} tracks", "loader", "Give one row a track")
+
+
+def _check_numbers(batch_size: int, rank: int, world_size: int, shuffle: object) -> None:
+    if batch_size < 1 or not 0 <= rank < world_size:
+        found = f"batch_size={batch_size}, rank={rank}, world_size={world_size}"
+        raise ConfigError(found, "loader", "Use a batch_size of at least 1, and a rank from 0 to world_size - 1")
+    if shuffle not in (True, False, "global", "shards"):
+        raise ConfigError(f"shuffle={shuffle!r} is unknown", "loader", "Use True, False, 'global' or 'shards'")
+
+
+def _check_stored(inputs: Sequence[Input], missing: str) -> None:
+    """Refuse tracks that a store lacks, or say how many are left out."""
+    if missing not in ("error", "skip"):
+        raise ConfigError(f"missing={missing!r} is unknown", "loader", "Use error or skip")
+    for one in inputs:
+        absent = np.flatnonzero(one.lengths < 0)
+        if len(absent) == 0:
+            continue
+        shown = ", ".join(one.track_ids[i] for i in absent[:3])
+        found = f"{len(absent)} of {len(one.lengths)} tracks are not stored: {shown}{' …' if len(absent) > 3 else ''}"
+        if missing == "error" or len(absent) == len(one.lengths):
+            fix = "See featstore status --failures, extract again with --retry, or leave them out with missing='skip'"
+            raise DatasetError(found, f"input {one.name!r}, {one.reader.name}", fix)
+        logger.warning("%s [input %r]; they are left out", found, one.name)

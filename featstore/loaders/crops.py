@@ -1,0 +1,249 @@
+"""What one item of an epoch is: which track, from which frame, how many frames, in every feature loaded at once.
+
+Frames of several features meet in time: a crop is set in frames of the first feature, and cut from the others at the
+same seconds, which their specs give as exact fractions (samples between frames / sample rate).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import ConfigError, DatasetError
+from featstore.loaders.order import crop_starts
+
+__all__ = ["CropPlan", "Mode", "Ragged", "Tail", "frame_seconds", "plan_crops", "window_starts"]
+
+Mode = Literal["random", "windows", "whole"]
+Ragged = Literal["error", "skip", "pad", "bucket"]
+Tail = Literal["align", "drop"]
+
+_LARGEST_GRID = 16  # frames; a common grid coarser than this would take too many starts away
+
+
+def frame_seconds(spec: Any) -> Fraction:
+    """Seconds between neighbouring frames of a feature, exactly."""
+    return Fraction(int(spec.frame_step), int(spec.sample_rate))
+
+
+def window_starts(last_start: int, *, stride: int, tail: Tail) -> NDArray[np.int64]:
+    """Starts of evaluation windows: every ``stride`` frames from 0 to ``last_start``.
+
+    Parameters
+    ----------
+    last_start : int >= 0
+        Start of the window that ends with the track, frames.
+    tail : {'align', 'drop'}
+        ``align`` adds that last window where the steps do not reach it; ``drop`` leaves the rest of the track out.
+
+    Examples
+    --------
+    >>> window_starts(10, stride=4, tail="align").tolist(), window_starts(10, stride=4, tail="drop").tolist()
+    ([0, 4, 8, 10], [0, 4, 8])
+    """
+    starts = np.arange(0, last_start + 1, stride, dtype=np.int64)
+    return np.append(starts, last_start) if tail == "align" and starts[-1] != last_start else starts
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """All items of an epoch, without the order they come in.
+
+    Attributes
+    ----------
+    mode : {'random', 'windows', 'whole'}
+    track : numpy.ndarray
+        int64 ``(n_items,)``: position of each item's track in the track list.
+    first : numpy.ndarray
+        int64 ``(n_items,)``: start in frames of the first feature (mode ``random``: the *last* allowed start).
+    ratios : tuple of Fraction
+        For each feature, its frames per frame of the first one.
+    frames : tuple of (int or None)
+        For each feature, frames of a crop; None in mode ``whole``.
+    lengths : tuple of numpy.ndarray
+        For each feature, int64 ``(n_tracks,)`` frames of each listed track, -1 where it is not stored.
+    grid : int
+        Random starts are multiples of it, so that every feature is cut at a frame of its own where that is possible.
+    """
+
+    mode: Mode
+    track: NDArray[np.int64]
+    first: NDArray[np.int64]
+    ratios: tuple[Fraction, ...]
+    frames: tuple[int | None, ...]
+    lengths: tuple[NDArray[np.int64], ...]
+    grid: int
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+    def starts(self, *, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Start of each item in this epoch, int64 ``(n_items,)``, frames of the first feature."""
+        if self.mode != "random":
+            return self.first
+        return crop_starts(self.first, seed=seed, epoch=epoch, grid=self.grid)
+
+    def starts_of(self, feature: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same starts in frames of another feature: the nearest frame (half a frame off at most)."""
+        ratio = self.ratios[feature]
+        return (2 * starts * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
+
+    def valid_of(self, feature: int, items: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Frames that really exist in each crop, int64; fewer than :attr:`frames` only where padding was asked for."""
+        left = self.lengths[feature][self.track[items]] - self.starts_of(feature, starts)
+        frames = self.frames[feature]
+        return left if frames is None else np.minimum(left, frames)
+
+    def item_lengths(self) -> NDArray[np.int64]:
+        """Frames of the first feature in each item's track: what buckets are made of."""
+        return self.lengths[0][self.track]
+
+
+def plan_crops(
+    lengths: Sequence[NDArray[np.int64]],
+    seconds: Sequence[Fraction],
+    track_ids: Sequence[str],
+    names: Sequence[str],
+    *,
+    mode: Mode,
+    crop_frames: int | None,
+    ragged: Ragged = "error",
+    window_stride: int | None = None,
+    tail: Tail = "align",
+    crops_per_track: int = 1,
+) -> CropPlan:
+    """Lay out the items of an epoch.
+
+    Parameters
+    ----------
+    lengths : sequence of numpy.ndarray
+        For each feature, int64 ``(n_tracks,)`` frames; negative entries (not stored) give no item.
+    seconds : sequence of Fraction
+        For each feature, seconds between frames.
+    track_ids, names : sequence of str
+        For messages.
+    crop_frames : int or None
+        Frames of the first feature; None in mode ``whole``.
+    ragged : {'error', 'skip', 'pad', 'bucket'}
+        Crops: what to do with a track shorter than the crop (``bucket`` is refused). Whole tracks: ``error`` when their
+        lengths differ, ``pad`` and ``bucket`` allow it (``skip`` is refused).
+    window_stride : int or None
+        Frames between evaluation windows; None is ``crop_frames``.
+    crops_per_track : int
+        Random crops that each track gives in an epoch.
+
+    Raises
+    ------
+    ConfigError
+        For settings that contradict each other.
+    DatasetError
+        For tracks that do not fit the settings, with the first of them and its frames.
+    """
+    _check_settings(mode, crop_frames, ragged, window_stride, crops_per_track)
+    lengths = tuple(np.asarray(one, dtype=np.int64) for one in lengths)
+    ratios = tuple(seconds[0] / other for other in seconds)
+    present = np.flatnonzero(np.logical_and.reduce([one >= 0 for one in lengths]))
+    if mode == "whole":
+        if ragged == "error":
+            _check_equal(lengths, present, track_ids, names)
+        _check_not_empty(lengths, present, track_ids, names)
+        zeros = np.zeros(len(present), dtype=np.int64)
+        return CropPlan(mode, present, zeros, ratios, (None,) * len(lengths), lengths, 1)
+    assert crop_frames is not None
+    frames = tuple(max(1, round(crop_frames * ratio)) for ratio in ratios)
+    last = np.min([_last_starts(*each) for each in zip(lengths, frames, ratios, strict=True)], axis=0)
+    present, last = _settle_short(present, last, lengths, frames, track_ids, names, ragged)
+    if mode == "random":
+        track = np.repeat(present, crops_per_track)
+        return CropPlan(mode, track, last[track], ratios, frames, lengths, _grid(ratios))
+    each = [window_starts(int(last[i]), stride=window_stride or crop_frames, tail=tail) for i in present]
+    track = np.repeat(present, [len(starts) for starts in each])
+    first = np.concatenate(each) if each else np.zeros(0, dtype=np.int64)
+    return CropPlan(mode, track, first, ratios, frames, lengths, 1)
+
+
+def _check_settings(mode: str, crop_frames: int | None, ragged: str, stride: int | None, crops_per_track: int) -> None:
+    if mode not in ("random", "windows", "whole"):
+        raise ConfigError(f"mode={mode!r} is unknown", "loader", "Use random, windows or whole")
+    if (mode == "whole") != (crop_frames is None):
+        raise ConfigError(
+            f"mode={mode!r} with crop_frames={crop_frames}",
+            "loader",
+            "Give crop_frames for random crops and windows, and none for whole tracks",
+        )
+    for name, value in (("crop_frames", crop_frames), ("window_stride", stride), ("crops_per_track", crops_per_track)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}={value} is not positive", "loader", "Use at least 1")
+    allowed = ("error", "pad", "bucket") if mode == "whole" else ("error", "skip", "pad")
+    if ragged not in allowed:
+        raise ConfigError(f"ragged={ragged!r} does not go with mode={mode!r}", "loader", f"Use {' or '.join(allowed)}")
+
+
+def _check_equal(
+    lengths: tuple[NDArray[np.int64], ...], present: NDArray[np.int64], ids: Sequence[str], names: Sequence[str]
+) -> None:
+    for name, one in zip(names, lengths, strict=True):
+        here = one[present]
+        odd = np.flatnonzero(here != here[:1])
+        if len(odd):
+            first, other = present[0], present[odd[0]]
+            raise DatasetError(
+                f"whole tracks differ in length: {ids[first]} has {one[first]} frames, {ids[other]} has {one[other]}",
+                f"input {name!r}",
+                "Choose ragged='pad' or 'bucket', or crop with crop_frames",
+            )
+
+
+def _check_not_empty(
+    lengths: tuple[NDArray[np.int64], ...], present: NDArray[np.int64], ids: Sequence[str], names: Sequence[str]
+) -> None:
+    for name, one in zip(names, lengths, strict=True):
+        empty = present[one[present] == 0]
+        if len(empty):
+            raise DatasetError(
+                f"track {ids[empty[0]]} has 0 frames", f"input {name!r}", "Leave it out of the track table"
+            )
+
+
+def _last_starts(length: NDArray[np.int64], frames: int, ratio: Fraction) -> NDArray[np.int64]:
+    """Largest start, in frames of the first feature, at which the crop still fits; negative where it never does."""
+    return ((length - frames) * ratio.denominator) // ratio.numerator
+
+
+def _grid(ratios: Sequence[Fraction]) -> int:
+    grid = math.lcm(*(ratio.denominator for ratio in ratios))
+    return grid if grid <= _LARGEST_GRID else 1
+
+
+def _settle_short(
+    present: NDArray[np.int64],
+    last: NDArray[np.int64],
+    lengths: tuple[NDArray[np.int64], ...],
+    frames: tuple[int, ...],
+    ids: Sequence[str],
+    names: Sequence[str],
+    ragged: Ragged,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Apply the choice for tracks that are shorter than the crop."""
+    short = present[last[present] < 0]
+    if len(short) == 0:
+        return present, last
+    worst = int(short[0])
+    which = next(j for j, one in enumerate(lengths) if one[worst] < frames[j])
+    found = f"track {ids[worst]} has {lengths[which][worst]} frames, the crop needs {frames[which]}"
+    where = f"input {names[which]!r}, {len(short)} of {len(present)} tracks are too short"
+    if ragged == "error" or (ragged == "skip" and len(short) == len(present)):
+        longest = int(lengths[which][present].max())
+        raise DatasetError(
+            found, where, f"Lower crop_frames (the longest track has {longest}), or choose ragged='pad' or 'skip'"
+        )
+    if ragged == "skip":
+        return present[last[present] >= 0], last
+    _check_not_empty(lengths, present, ids, names)
+    return present, np.maximum(last, 0)

@@ -1,0 +1,129 @@
+"""One feature as a loader sees it: which row holds each listed track, and how stored codes become values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featstore.errors import CorruptFeature, DatasetError
+from featstore.loaders.crops import frame_seconds
+
+__all__ = ["Input", "check_no_fill", "torch_dtype"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A reader bound to a list of tracks.
+
+    Attributes
+    ----------
+    name : str
+        Key of the batches.
+    reader : FeatureReader
+    track_ids : tuple of str
+    rows : numpy.ndarray
+        int64 ``(n_tracks,)`` row in the reader's store, -1 where the store lacks the track.
+    lengths : numpy.ndarray
+        int64 ``(n_tracks,)`` frames of the feature, -1 where it is not stored.
+    """
+
+    name: str
+    reader: Any
+    track_ids: tuple[str, ...]
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def bind(cls, name: str, reader: Any, track_ids: Sequence[str]) -> Input:
+        """Look the tracks up in the reader's store."""
+        all_lengths = getattr(reader, "lengths", None)
+        if all_lengths is None:
+            raise DatasetError(
+                f"the feature of input {name!r} has no lengths",
+                str(getattr(reader, "name", reader)),
+                "Extract it again",
+            )
+        rows = np.array([_row_or_none(reader, track_id) for track_id in track_ids], dtype=np.int64)
+        lengths = np.full(len(rows), -1, dtype=np.int64)
+        known = rows >= 0
+        lengths[known] = np.asarray(all_lengths, dtype=np.int64)[rows[known]]
+        return cls(name, reader, tuple(track_ids), rows, lengths)
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Axes of one track before time."""
+        return tuple(self.reader.shape_of_item)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored type."""
+        return np.dtype(self.reader.base.dtype)
+
+    @property
+    def seconds(self) -> Fraction:
+        """Seconds between frames."""
+        return frame_seconds(self.reader.spec)
+
+    @property
+    def stride(self) -> int:
+        """Base frames per frame of the feature."""
+        return int(self.reader.view.stride)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the listed tracks take in memory, in their stored type and at the feature's own hop."""
+        return int(np.maximum(self.lengths, 0).sum()) * int(np.prod(self.lead, dtype=np.int64)) * self.dtype.itemsize
+
+    def read_into(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
+        """Copy ``count`` encoded frames from frame ``start`` of a track into ``out`` ``(*lead, count)``.
+
+        Raises
+        ------
+        CorruptFeature
+            When a stored frame inside the track holds no value.
+        """
+        step = self.stride
+        block = self.reader.base.read(int(self.rows[track]), start * step, (start + count - 1) * step + 1)
+        out[...] = block[..., ::step] if step > 1 else block
+        check_no_fill(out, self, track, start)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Stored codes of any shape to float32 values on the feature's scale, on the tensor's device."""
+        return self.reader.view.apply(self.reader.encoding.decode(codes, xp=torch), xp=torch)
+
+
+def _row_or_none(reader: Any, track_id: str) -> int:
+    try:
+        return int(reader.row_of(track_id))
+    except LookupError:
+        return -1
+
+
+def check_no_fill(codes: NDArray[Any], source: Input, track: int, start: int) -> None:
+    """Refuse stored codes that stand for *missing*: the reserved code of an integer type, NaN of a float."""
+    if codes.dtype.kind == "f":
+        # one NaN makes the sum NaN, and summing is several times faster than asking every value
+        with np.errstate(over="ignore", invalid="ignore"):
+            missing = bool(np.isnan(np.add.reduce(codes, axis=None))) and bool(np.isnan(codes).any())
+    else:
+        missing = bool((codes == source.reader.encoding.fill_value).any())
+    if not missing:
+        return
+    holes = np.isnan(codes) if codes.dtype.kind == "f" else codes == source.reader.encoding.fill_value
+    frame = start + int(np.flatnonzero(holes.reshape(-1, holes.shape[-1]).any(axis=0))[0])
+    raise CorruptFeature(
+        f"track {source.track_ids[track]} holds no value (NaN or fill) at frame {frame}",
+        str(source.reader.name),
+        "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
+    )
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Torch's name for a stored numpy type."""
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype

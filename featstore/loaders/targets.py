@@ -1,0 +1,152 @@
+"""From the labels of a track table to the numbers a loss function takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.errors import ConfigError, DatasetError, did_you_mean
+
+__all__ = ["class_index", "class_names", "multi_hot", "select_split", "split_targets"]
+
+
+def track_id_column(tracks: Any) -> list[str]:
+    """Track ids of a pandas frame (column ``track_id``, or the index of that name) or of a plain sequence of ids."""
+    if hasattr(tracks, "columns"):
+        values = tracks["track_id"] if "track_id" in tracks.columns else tracks.index
+        return [str(value) for value in values]
+    return [str(value) for value in tracks]
+
+
+def select_split(tracks: Any, split: str | None) -> Any:
+    """Rows of the track table that belong to ``split`` (all of them for None), in their order.
+
+    Raises
+    ------
+    DatasetError
+        When no track has that split; the message lists the splits that there are.
+    """
+    if split is None:
+        chosen = tracks
+    else:
+        chosen = tracks[(tracks["split"] == split).to_numpy(dtype=bool, na_value=False)]
+    if len(chosen) == 0:
+        known = sorted({str(name) for name in tracks["split"].dropna()}) if "split" in tracks else []
+        listing = f"Splits here: {', '.join(known)}" if known else "The table has no splits: make them first"
+        raise DatasetError(f"no track in split {split!r}", f"{len(tracks)} tracks", listing)
+    return chosen
+
+
+def class_names(labels: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """All labels that occur, sorted.
+
+    Examples
+    --------
+    >>> class_names([["rock"], ["jazz", "rock"], []])
+    ('jazz', 'rock')
+    """
+    return tuple(sorted({str(label) for some in labels if some is not None for label in some}))
+
+
+def _positions(classes: Sequence[str]) -> dict[str, int]:
+    positions = {name: i for i, name in enumerate(classes)}
+    if len(positions) != len(classes) or not classes:
+        raise ConfigError(
+            f"{len(classes)} classes, {len(positions)} of them different", "class list", "Name each class once"
+        )
+    return positions
+
+
+def multi_hot(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.float32]:
+    """Indicator matrix of a multi-label task; labels outside ``classes`` are left out, as a top-50 list does.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``(n, len(classes))`` of 0 and 1.
+
+    Raises
+    ------
+    DatasetError
+        When no track carries any of the classes.
+
+    Examples
+    --------
+    >>> multi_hot([["rock"], ["jazz", "rock"]], ["jazz", "rock"]).tolist()
+    [[0.0, 1.0], [1.0, 1.0]]
+    """
+    positions = _positions(classes)
+    hot = np.zeros((len(labels), len(classes)), dtype=np.float32)
+    for row, some in enumerate(labels):
+        for label in () if some is None else some:
+            at = positions.get(str(label))
+            if at is not None:
+                hot[row, at] = 1.0
+    if len(labels) and not hot.any():
+        raise _no_label(labels, classes)
+    return hot
+
+
+def class_index(
+    labels: Sequence[Sequence[str]], classes: Sequence[str], track_ids: Sequence[str] | None = None
+) -> NDArray[np.int64]:
+    """Class number of each track of a single-label task.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 ``(n,)`` in ``[0, len(classes))``.
+
+    Raises
+    ------
+    DatasetError
+        When no track has a label, or a track has none, several, or one outside ``classes``; it names the track.
+
+    Examples
+    --------
+    >>> class_index([["rock"], ["jazz"]], ["jazz", "rock"]).tolist()
+    [1, 0]
+    """
+    positions = _positions(classes)
+    if len(labels) and not any(some is not None and len(some) for some in labels):
+        raise _no_label(labels, classes)
+    index = np.empty(len(labels), dtype=np.int64)
+    for row, some in enumerate(labels):
+        where = f"track {track_ids[row]}" if track_ids is not None else f"row {row}"
+        given = [] if some is None else [str(label) for label in some]
+        if len(given) != 1:
+            raise DatasetError(
+                f"{len(given)} labels where a single-label task needs one: {given}",
+                where,
+                "Mend the track table, or train multi-label",
+            )
+        if given[0] not in positions:
+            raise DatasetError(
+                f"label {given[0]!r} is not one of the classes", where, did_you_mean(given[0], positions)
+            )
+        index[row] = positions[given[0]]
+    return index
+
+
+def split_targets(tracks: Any, classes: Sequence[str], task: str) -> NDArray[Any]:
+    """Targets of the rows of a track table: multi-hot for ``multi_label``, class numbers for ``single_label``."""
+    labels = list(tracks["labels"])
+    if task == "multi_label":
+        return multi_hot(labels, classes)
+    if task == "single_label":
+        return class_index(labels, classes, track_id_column(tracks))
+    raise ConfigError(f"task={task!r} has no targets", "loader", "Use multi_label or single_label")
+
+
+def _no_label(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> DatasetError:
+    seen = class_names(labels)
+    found = f"they carry {', '.join(seen[:5])}{' …' if len(seen) > 5 else ''}" if seen else "they carry no label at all"
+    shown = ", ".join(list(classes)[:5]) + (" …" if len(classes) > 5 else "")
+    return DatasetError(
+        f"none of {len(labels)} tracks has a label of the class list ({shown}); {found}",
+        "targets",
+        "Check the label column and the class list",
+    )

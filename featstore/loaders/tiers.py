@@ -1,0 +1,181 @@
+"""Where crops come from: the files (disk), this process's memory (ram), or the device itself (gpu).
+
+Every tier gives the same codes for the same crop; views and de-quantisation come later, on the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featstore.errors import ConfigError
+from featstore.loaders.inputs import Input, torch_dtype
+
+__all__ = ["DeviceTier", "DiskTier", "RamTier", "Tier", "choose_tier", "free_memory"]
+
+logger = logging.getLogger(__name__)
+
+Tier = Literal["auto", "disk", "ram", "gpu"]
+
+_SHARE = 0.5  # of the free memory that auto may fill
+
+
+class HostTier(Protocol):
+    """A source that copies crops into host memory."""
+
+    def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
+        """Copy frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``."""
+
+
+class DiskTier:
+    """Crops straight from the files; nothing is kept."""
+
+    def __init__(self, source: Input) -> None:
+        self.fill = source.read_into
+
+
+class RamTier:
+    """All listed tracks in one flat array, in their stored type and at the feature's own hop."""
+
+    def __init__(self, source: Input, tracks: NDArray[np.int64]) -> None:
+        began = time.perf_counter()
+        lead = source.lead
+        sizes = np.maximum(source.lengths, 0) * int(np.prod(lead, dtype=np.int64))
+        ends = np.cumsum(np.where(np.isin(np.arange(len(sizes)), tracks), sizes, 0))
+        self._flat = np.empty(int(ends[-1]) if len(ends) else 0, dtype=source.dtype)
+        self._views: dict[int, NDArray[Any]] = {}
+        for track in _storage_order(source, tracks):
+            end, size = int(ends[track]), int(sizes[track])
+            view = self._flat[end - size : end].reshape(*lead, int(source.lengths[track]))
+            if size:
+                source.read_into(view, track, 0, view.shape[-1])
+            self._views[track] = view
+        seconds = time.perf_counter() - began
+        logger.info(
+            "%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(tracks), self._flat.nbytes / 1e6, seconds
+        )
+
+    def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
+        """Copy frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``."""
+        out[...] = self._views[track][..., start : start + count]
+
+
+class DeviceTier:
+    """All listed tracks on the device, joined along time: ``(*lead, all frames)``; crops are gathered there."""
+
+    def __init__(
+        self,
+        source: Input,
+        tracks: NDArray[np.int64],
+        *,
+        device: torch.device,
+        longest: int,
+        block_bytes: int = 1 << 26,
+    ) -> None:
+        began = time.perf_counter()
+        offsets = np.full(len(source.lengths), -1, dtype=np.int64)
+        ordered = _storage_order(source, tracks)
+        frames = source.lengths[ordered]
+        offsets[ordered] = np.cumsum(frames) - frames
+        # a padded crop may reach past the last track: its mask hides what is there, but the memory must exist
+        total = int(frames.sum()) + longest
+        self._codes = torch.zeros((*source.lead, total), dtype=torch_dtype(source.dtype), device=device)
+        self._offsets = torch.from_numpy(offsets).to(device)
+        frame_bytes = max(1, int(np.prod(source.lead, dtype=np.int64)) * source.dtype.itemsize)
+        for group in _groups(ordered, frames * frame_bytes, block_bytes):
+            count = int(source.lengths[group].sum())
+            block = np.empty((*source.lead, count), dtype=source.dtype)
+            at = 0
+            for track in group.tolist():
+                length = int(source.lengths[track])
+                if length:
+                    source.read_into(block[..., at : at + length], track, 0, length)
+                at += length
+            first = int(offsets[group[0]])
+            self._codes[..., first : first + count] = torch.from_numpy(block).to(device)
+        megabytes = self._codes.numel() * self._codes.element_size() / 1e6
+        logger.info(
+            "%s: %d tracks, %.1f MB on %s, %.1f s",
+            source.name,
+            len(tracks),
+            megabytes,
+            device,
+            time.perf_counter() - began,
+        )
+
+    def gather(self, tracks: torch.Tensor, starts: torch.Tensor, frames: int) -> torch.Tensor:
+        """Codes ``(batch, *lead, frames)`` of crops; ``tracks`` and ``starts`` are int64 on the device."""
+        codes = self._codes
+        # torch has few operations on 16-bit unsigned numbers: their bits travel as signed ones
+        bits = codes.view(torch.int16) if codes.dtype == torch.uint16 else codes
+        windows = bits.unfold(-1, frames, 1).movedim(-2, 0)
+        crops = windows.index_select(0, self._offsets[tracks] + starts)
+        return crops.view(torch.uint16) if codes.dtype == torch.uint16 else crops
+
+
+def _storage_order(source: Input, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The tracks, each once, in the order of their rows: files are read from front to back."""
+    unique = np.unique(tracks)
+    return unique[np.argsort(source.rows[unique], kind="stable")]
+
+
+def _groups(tracks: NDArray[np.int64], sizes: NDArray[np.int64], block_bytes: int) -> list[NDArray[np.int64]]:
+    """Cut a list of tracks into stretches of about ``block_bytes``."""
+    if len(tracks) == 0:
+        return []
+    group = (np.cumsum(sizes) - sizes) // block_bytes
+    return np.split(tracks, np.flatnonzero(np.diff(group)) + 1)
+
+
+def free_memory() -> int:
+    """Bytes of RAM that this process may still take: what the system has free, within its control group's limit."""
+    free = _available_ram()
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, int((root / limit).read_text()) - int((root / used).read_text()))
+        except (OSError, ValueError):  # no such group, or its limit is "max"
+            continue
+    return max(0, free)
+
+
+def _available_ram() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # no /proc (macOS): all of the memory; half of it is what auto will fill
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return 4 << 30
+
+
+def choose_tier(inputs: Sequence[Input], *, tier: Tier, device: torch.device, processes: int = 1) -> Tier:
+    """Resolve ``auto``: the device if it is one and has room, else RAM if it has room, else disk.
+
+    Parameters
+    ----------
+    processes : int
+        How many processes share this machine's memory; each one holds a copy.
+    """
+    if tier not in ("auto", "disk", "ram", "gpu"):
+        raise ConfigError(f"tier={tier!r} is unknown", "loader", "Use auto, disk, ram or gpu")
+    if tier != "auto":
+        return tier
+    needed = sum(one.held_bytes for one in inputs)
+    if device.type == "cuda" and needed <= _SHARE * torch.cuda.mem_get_info(device)[0]:
+        return "gpu"
+    return "ram" if needed * processes <= _SHARE * free_memory() else "disk"
