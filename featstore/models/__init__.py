@@ -68,4 +68,6 @@ def create(name: str, *, n_mels: int, n_frames: int, n_classes: int, **settings:
     for setting in settings:
         if setting not in known:
             raise ConfigError(f"unknown setting {setting!r}", f"model {name}", did_you_mean(setting, known))
-    return model(model.Config(n_mels=n_mels, n_frames=n_frames, n_classes=n_classes, **settings))
+    config = model.Config(n_mels=n_mels, n_frames=n_frames, n_classes=n_classes, **settings)
+    built: torch.nn.Module = model(config)
+    return built

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """
     with FlopCounterMode(display=False) as counter:
         _forward_on_meta(model, input_shape)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def layer_macs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
@@ -55,7 +55,7 @@ def layer_macs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-            each = module.weight[0].numel()  # inputs that one output value sums over
+            each = cast("torch.Tensor", module.weight)[0].numel()  # inputs that one output value sums over
             macs[name] = macs.get(name, 0) + output.numel() * each
 
         return hook

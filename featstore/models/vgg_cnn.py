@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -100,7 +100,7 @@ class VggCnnConfig:
         return tuple(max(1, round(channels * self.width)) for channels in CHANNELS)
 
 
-def _own_pools(pools: object) -> Pools:
+def _own_pools(pools: Any) -> Pools:
     """Return pools given by the user as pairs of positive ints; ``ConfigError`` for anything else."""
     right = isinstance(pools, Sequence) and len(pools) == len(CHANNELS)
     right = right and all(
@@ -110,7 +110,7 @@ def _own_pools(pools: object) -> Pools:
         raise ConfigError(
             f"pools={pools!r} are not {len(CHANNELS)} pairs (bands, frames) of positive numbers", "vgg-cnn"
         )
-    return tuple((p[0], p[1]) for p in pools)  # type: ignore[attr-defined]
+    return tuple((p[0], p[1]) for p in pools)
 
 
 def map_sizes(size: int, pools: Sequence[int]) -> list[int]:
@@ -221,14 +221,15 @@ class VggCnn(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(cast("torch.Tensor", module.bias))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, n_frames)``."""
         x = self.norm(x)
         for block in self.blocks:
             x = block(x)
-        return self.output(x.flatten(1))
+        logits: torch.Tensor = self.output(x.flatten(1))
+        return logits
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from featstore.errors import ConfigError
+from featstore.metrics import METRICS, bootstrap_interval
+from featstore.metrics.decisions import confusion_matrix
+
+TOLERANCE = 1e-12  # the same sums of float64 in another order
+
+
+def data(seed: int, n: int, classes: int, levels: int, *, single: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and scores; few levels give many ties, and classes that are never or always true do occur."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels + 1, (n, classes)) / levels
+    if single:
+        return rng.integers(0, classes, n), scores
+    return (rng.random((n, classes)) < rng.random(classes)).astype(np.float32), scores
+
+
+sizes = {
+    "seed": st.integers(0, 2**32 - 1),
+    "n": st.integers(1, 60),
+    "classes": st.integers(1, 6),
+    "levels": st.sampled_from([1, 2, 5, 1000]),
+    "single": st.booleans(),
+}
+
+
+def compute(name: str, targets: np.ndarray, scores: np.ndarray):
+    return METRICS.load(name)(targets, scores)
+
+
+@settings(max_examples=80, deadline=None)
+@given(**sizes)
+def test_areas_equal_scikit_learn_class_by_class(seed: int, n: int, classes: int, levels: int, single: bool) -> None:
+    targets, scores = data(seed, n, classes, levels, single=single)
+    positive = targets[:, None] == np.arange(classes) if single else targets > 0.5
+    expected = {"roc_auc": {}, "pr_auc": {}}
+    for c in range(classes):
+        if 0 < positive[:, c].sum() < n:
+            expected["roc_auc"][c] = reference.roc_auc_score(positive[:, c], scores[:, c])
+            expected["pr_auc"][c] = reference.average_precision_score(positive[:, c], scores[:, c])
+    for name, values in expected.items():
+        result = compute(name, targets, scores)
+        assert result.left_out == tuple(c for c in range(classes) if c not in values)
+        assert np.isnan(result.per_class[list(result.left_out)]).all()
+        for c, value in values.items():
+            assert result.per_class[c] == pytest.approx(value, abs=TOLERANCE)
+        if values:
+            assert result.value == pytest.approx(np.mean(list(values.values())), abs=TOLERANCE)
+        else:
+            assert np.isnan(result.value)
+
+
+@settings(max_examples=80, deadline=None)
+@given(**sizes)
+def test_decisions_equal_scikit_learn(seed: int, n: int, classes: int, levels: int, single: bool) -> None:
+    targets, scores = data(seed, n, classes, levels, single=single)
+    if single:
+        true, found, everything = targets, scores.argmax(axis=1), {"labels": np.arange(classes)}
+        present = np.unique(targets)
+        assert compute("accuracy", targets, scores).value == pytest.approx(reference.accuracy_score(true, found))
+        assert np.array_equal(confusion_matrix(targets, scores), reference.confusion_matrix(true, found, **everything))
+    else:
+        assume(classes > 1)  # scikit-learn takes one column for a binary problem
+        true, found = targets > 0.5, scores >= 0.5
+        present = np.flatnonzero(true.any(axis=0))
+        assert compute("accuracy", targets, scores).value == pytest.approx(1 - reference.hamming_loss(true, found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zero_division
+        micro = reference.f1_score(true, found, average="micro", labels=np.arange(classes))
+        macro = reference.f1_score(true, found, average="macro", labels=present) if len(present) else None
+    if macro is not None:
+        result = compute("macro_f1", targets, scores)
+        assert result.value == pytest.approx(macro, abs=TOLERANCE)
+        assert set(result.left_out) == set(range(classes)) - set(present.tolist())
+        assert compute("micro_f1", targets, scores).value == pytest.approx(micro, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("single", [False, True])
+def test_merged_state_equals_whole(name: str, single: bool) -> None:
+    metric = METRICS.load(name)
+    targets, scores = data(7, 50, 4, 5, single=single)
+    whole = metric(targets, scores)
+    left, right = metric.start(), metric.start()
+    for rows in (slice(0, 10), slice(10, 11)):
+        left.update(targets[rows], scores[rows])
+    for rows in (slice(11, 11), slice(11, 50)):
+        right.update(targets[rows], scores[rows])
+    right.merge(left)
+    merged = right.compute()
+    assert merged.value == pytest.approx(whole.value, abs=TOLERANCE)
+    np.testing.assert_allclose(merged.per_class, whole.per_class, rtol=0, atol=TOLERANCE)
+    assert merged.left_out == whole.left_out
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_every_metric_has_a_direction_and_is_best_for_perfect_scores(name: str) -> None:
+    metric = METRICS.load(name)
+    assert metric.name == name
+    assert metric.higher_is_better
+    assert metric.is_better(0.6, 0.5)
+    assert not metric.is_better(0.5, 0.5)
+    assert metric.is_better(0.1, float("nan"))
+    assert not metric.is_better(float("nan"), 0.1)
+    targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    assert metric(targets, targets.astype(float)).value == 1.0
+
+
+def test_classes_with_one_value_are_left_out_and_named() -> None:
+    targets = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]])
+    scores = np.array([[0.9, 0.2, 0.8], [0.1, 0.9, 0.9], [0.8, 0.5, 0.7]])
+    result = compute("roc_auc", targets, scores)
+    assert result.value == 1.0
+    assert result.left_out == (1, 2)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize(
+    ("targets", "scores", "message"),
+    [
+        (np.zeros((3, 2)), np.zeros((3, 4)), "do not fit together"),
+        (np.zeros(4, int), np.zeros((3, 4)), "do not fit together"),
+        (np.array([0, 4]), np.zeros((2, 4)), "outside the 4 classes: 0 to 4"),
+        (np.array([0, 1]), np.array([[0.1, np.nan], [0.2, 0.8]]), "1 of 2 rows of scores hold NaN"),
+    ],
+)
+def test_faulty_input_is_refused(name: str, targets: np.ndarray, scores: np.ndarray, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compute(name, targets, scores)
+
+
+def test_states_of_different_metrics_do_not_merge() -> None:
+    with pytest.raises(ConfigError, match="cannot merge a state of pr_auc into one of roc_auc"):
+        METRICS.load("roc_auc").start().merge(METRICS.load("pr_auc").start())
+    with pytest.raises(ConfigError, match="accuracy has seen no tracks"):
+        METRICS.load("accuracy").start().compute()
+
+
+def test_bootstrap_interval_holds_the_value_and_narrows_with_data() -> None:
+    metric = METRICS.load("roc_auc")
+    widths = []
+    for n in (50, 800):
+        rng = np.random.default_rng(0)
+        targets = rng.random((n, 3)) < 0.4
+        scores = rng.normal(size=(n, 3)) + targets
+        interval = bootstrap_interval(metric, targets, scores, n_resamples=100, seed=3)
+        assert interval == bootstrap_interval(metric, targets, scores, n_resamples=100, seed=3)
+        assert interval.low < metric(targets, scores).value < interval.high
+        widths.append(interval.high - interval.low)
+    assert widths[1] < widths[0] / 2.5  # a quarter in theory: 16 times the tracks
+
+
+def test_bootstrap_draws_groups_together() -> None:
+    metric = METRICS.load("accuracy")
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(10), 20)
+    targets = rng.integers(0, 2, 10)[groups]  # tracks of a group share their class and their error
+    scores = np.eye(2)[np.where(groups % 3 == 0, 1 - targets, targets)]
+    alone = bootstrap_interval(metric, targets, scores, seed=0)
+    together = bootstrap_interval(metric, targets, scores, seed=0, groups=groups)
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize("wrong", [{"level": 1.0}, {"n_resamples": 0}])
+def test_bootstrap_refuses_what_gives_no_interval(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="give no interval"):
+        bootstrap_interval(METRICS.load("accuracy"), np.zeros(3, int), np.ones((3, 2)), **wrong)
