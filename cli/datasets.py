@@ -1,0 +1,223 @@
+"""``featstore datasets``: list, index, check and split."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from featstore.datasets import TrackTable
+
+__all__ = ["datasets"]
+
+_MOST_SHOWN = 20
+
+
+@click.group()
+def datasets() -> None:
+    r"""Turn folders, lists and built-in music into track tables.
+
+    \b
+    Example:
+      featstore datasets index folder MUSIC -o tracks.parquet
+    """
+
+
+@datasets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_command(as_json: bool) -> None:
+    r"""List the kinds of data sets and their options.
+
+    \b
+    Example:
+      featstore datasets list
+    """
+    from featstore.datasets import DATASETS, describe
+
+    rows = [{"kind": kind, "summary": describe(kind)[0], "options": list(describe(kind)[1])} for kind in DATASETS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    width = max(len(row["kind"]) for row in rows)
+    for row in rows:
+        click.echo(f"{row['kind']:<{width}}  {row['summary']}")
+        click.echo(f"{'':<{width}}  options: {', '.join(row['options'])}")
+
+
+@datasets.command("index")
+@click.argument("kind")
+@click.argument("root", required=False)
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the track table (parquet).")
+@click.option("--label-column", metavar="NAME", help="csv: the column of the labels.")
+@click.option("--size", metavar="SIZE", help="demo: quick, standard, full, or a number of clips per style.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option of the kind; repeats.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def index_command(
+    kind: str,
+    root: str | None,
+    out: str,
+    label_column: str | None,
+    size: str | None,
+    settings: tuple[str, ...],
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    r"""Make the track table of a data set; KIND is one of `featstore datasets list`.
+
+    Files that cannot be read stay in the table with the reason; the exit code is then 2.
+
+    \b
+    Examples:
+      featstore datasets index folder MUSIC -o tracks.parquet
+      featstore datasets index csv list.csv --label-column genre -o tracks.parquet
+      featstore datasets index demo --size quick -o tracks.parquet
+    """
+    from featstore.datasets import DATASETS
+    from featstore.workflows.indexing import index_tracks
+
+    DATASETS.load(kind)
+    options = _parsed(settings)
+    options |= {
+        name: value for name, value in {"label_column": label_column, "size": size}.items() if value is not None
+    }
+    notice = _notice(kind)
+    if notice:
+        click.echo(notice, err=True)
+    table = index_tracks(kind, root, jobs=jobs, **options)
+    table.write(out)
+    broken = table.frame[table.frame["probe_error"].notna()]
+    summary = _summary(table, out)
+    click.echo(json.dumps(summary, indent=1, ensure_ascii=False) if as_json else _as_text(summary))
+    for track_id, error in list(zip(broken["track_id"], broken["probe_error"], strict=True))[:_MOST_SHOWN]:
+        click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
+    if len(broken) > _MOST_SHOWN:
+        click.echo(f"… and {len(broken) - _MOST_SHOWN} more: featstore datasets check {out}", err=True)
+    if len(broken):
+        sys.exit(2)
+
+
+@datasets.command("check")
+@click.argument("tracks")
+@click.option("--no-audio", is_flag=True, help="Do not compare files of equal size.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def check_command(tracks: str, no_audio: bool, as_json: bool) -> None:
+    r"""Look for groups on two sides, double ids, missing, broken and equal files, classes without example.
+
+    The exit code is 3 when something is wrong; warnings alone leave it at 0.
+
+    \b
+    Example:
+      featstore datasets check tracks.parquet
+    """
+    from dataclasses import asdict
+
+    from featstore.datasets import TrackTable, check_table
+    from featstore.log import progress_bar
+
+    table = TrackTable.read(tracks, checked=False)
+    with progress_bar(total=len(table), desc="check", unit="file") as bar:
+        findings = check_table(table, compare_audio=not no_audio, on_file=lambda: bar.update(1))
+    errors = sum(each.severity == "error" for each in findings)
+    if as_json:
+        report = {"tracks": len(table), "errors": errors, "findings": [asdict(each) for each in findings]}
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+    else:
+        for each in findings:
+            click.echo(f"{each.severity:<7} {each.kind}: {_one_line(each.message)}")
+        click.echo(f"{len(table)} tracks, {errors} errors, {len(findings) - errors} warnings")
+    if errors:
+        sys.exit(3)
+
+
+@datasets.command("split")
+@click.argument("tracks")
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the table with splits.")
+@click.option("--fractions", default="0.7,0.1,0.2", show_default=True, help="Shares of train,valid,test.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another assignment.")
+@click.option("--group-column", default="group", show_default=True, help="Tracks alike in this column stay together.")
+@click.option("--stratify-column", help="Column whose proportions are kept; the labels by default.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def split_command(
+    tracks: str, out: str, fractions: str, seed: int, group_column: str, stratify_column: str | None, as_json: bool
+) -> None:
+    r"""Choose train, valid and test anew, whole groups at a time, in proportion within each class.
+
+    \b
+    Example:
+      featstore datasets split tracks.parquet -o tracks.parquet --fractions 0.7,0.1,0.2 --seed 0
+    """
+    from featstore.datasets import TrackTable, assign_splits
+
+    try:
+        shares = [float(each) for each in fractions.split(",")]
+    except ValueError:
+        raise ConfigError(f"--fractions {fractions} is not a list of numbers", "", "Write: 0.7,0.1,0.2") from None
+    table = TrackTable.read(tracks)
+    split = assign_splits(
+        table.frame,
+        fractions=shares,
+        seed=seed,
+        group_column=group_column,
+        stratify_column=stratify_column or table.info.label_column,
+    )
+    result = TrackTable(table.frame.assign(split=split), table.info)
+    result.write(out)
+    summary = _summary(result, out)
+    click.echo(json.dumps(summary, indent=1, ensure_ascii=False) if as_json else _as_text(summary))
+
+
+def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Options from ``name=value``; whole numbers become int."""
+    options: dict[str, Any] = {}
+    for each in settings:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set {each!r} is not of the form name=value", "", "Write: --set separator=;")
+        options[name.strip()] = int(value) if value.isascii() and value.isdigit() else value
+    return options
+
+
+def _notice(kind: str) -> str:
+    if kind != "demo":
+        return ""
+    from featstore.datasets.demo import NOTICE
+
+    return NOTICE
+
+
+def _summary(table: TrackTable, out: str) -> dict[str, Any]:
+    frame = table.frame
+    splits = {str(name): int(count) for name, count in frame["split"].value_counts().sort_index().items()}
+    return {
+        "table": str(Path(out)),
+        "name": table.info.name,
+        "tracks": len(frame),
+        "broken": int(frame["probe_error"].notna().sum()),
+        "task": table.info.task,
+        "classes": len(table.info.classes),
+        "groups": int(frame["group"].nunique()),
+        "splits": splits,
+        "hours": round(float(frame["duration_s"].sum()) / 3600, 3),
+        "bytes": int(frame["size_bytes"].sum()),
+    }
+
+
+def _as_text(summary: dict[str, Any]) -> str:
+    splits = ", ".join(f"{name} {count}" for name, count in summary["splits"].items()) or "none yet (datasets split)"
+    broken = f", {summary['broken']} cannot be read" if summary["broken"] else ""
+    size = f"{summary['hours']:.2f} h, {summary['bytes'] / 1e6:.1f} MB{broken}"
+    return (
+        f"{summary['table']}: {summary['tracks']} tracks ({size}), "
+        f"{summary['task']} with {summary['classes']} classes, {summary['groups']} groups\nsplits: {splits}"
+    )
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\r", "\\r")

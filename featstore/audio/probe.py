@@ -1,0 +1,104 @@
+"""Read what an audio file's header declares, without decoding it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from featstore.errors import DecodeError
+
+__all__ = ["AudioInfo", "probe_audio"]
+
+# libsndfile reports a length near the largest integer when the header leaves it open (streamed FLAC, piped WAV).
+_UNKNOWN_LENGTH = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class AudioInfo:
+    """What a header declares; decoding may find less.
+
+    Attributes
+    ----------
+    sample_rate : int > 0
+        Hz.
+    channels : int > 0
+    n_samples : int
+        Declared length in samples of one channel; -1 when the header leaves it open.
+    duration_s : float
+        Declared length in seconds; NaN when the header leaves it open.
+    size_bytes : int > 0
+        Size of the file.
+    format, subtype : str
+        libsndfile's names of container and coding, such as ``"WAV"`` and ``"PCM_16"``.
+    """
+
+    sample_rate: int
+    channels: int
+    n_samples: int
+    duration_s: float
+    size_bytes: int
+    format: str
+    subtype: str
+
+
+def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
+    """Read an audio file's header; never waits on a pipe and never reads past what the header needs.
+
+    Raises
+    ------
+    DecodeError
+        When there is no such file, or it is a dangling link, a folder, a pipe or device, unreadable, empty, or
+        not audio that libsndfile knows.
+    """
+    place = os.fspath(path)
+    size_bytes = _regular_file_size(place)
+    import soundfile
+
+    try:
+        header = soundfile.info(place)
+        sample_rate, channels, n_samples = int(header.samplerate), int(header.channels), int(header.frames)
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
+        reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
+        raise DecodeError(
+            f"not readable as audio: {str(reason).strip().rstrip('.')}",
+            place,
+            "Check the file, or convert it to FLAC, WAV or MP3",
+        ) from error
+    if sample_rate <= 0 or channels <= 0:
+        raise DecodeError(
+            f"the header declares {channels} channels at {sample_rate} Hz", place, "Check the file, or convert it again"
+        )
+    if not 0 <= n_samples < _UNKNOWN_LENGTH:
+        n_samples = -1
+    duration_s = n_samples / sample_rate if n_samples >= 0 else float("nan")
+    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, header.format, header.subtype)
+
+
+def _regular_file_size(place: str) -> int:
+    """Size in bytes of a regular, non-empty file; anything else is named in the error.
+
+    The kind is asked before opening: opening a pipe that nobody writes to would wait for ever.
+    """
+    try:
+        status = os.stat(place)
+    except FileNotFoundError:
+        if Path(place).is_symlink():
+            target = os.readlink(place)
+            raise DecodeError(
+                f"the link points to {target!r}, which does not exist", place, "Restore the target"
+            ) from None
+        raise DecodeError("no such file", place, "Check the path in the track table") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DecodeError(f"cannot be looked at: {reason}", place, "Check the path and its permissions") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise DecodeError("this is a folder, not an audio file", place, "Name the files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError("this is a pipe, socket or device, not a regular file", place, "Copy the audio into a file")
+    if status.st_size == 0:
+        raise DecodeError("the file is empty (0 bytes)", place, "Fetch it again")
+    if not os.access(place, os.R_OK):
+        raise DecodeError("the file may not be read", place, "Give yourself read permission")
+    return status.st_size

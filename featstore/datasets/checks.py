@@ -1,0 +1,181 @@
+"""What can be wrong with a track table, found without decoding anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from featstore.datasets.table import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featstore.datasets.table import TrackTable
+
+__all__ = ["Finding", "check_table"]
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    Attributes
+    ----------
+    kind : str
+        ``duplicate_id``, ``group_overlap``, ``missing_file``, ``unreadable``, ``duplicate_audio``,
+        ``duplicate_audio_across_splits``, ``class_without_example``, ``unknown_split`` or ``no_split``.
+    severity : "error" or "warning"
+        An error makes scores wrong or tracks fail; a warning is for you to judge.
+    message : str
+    tracks : tuple of str
+        Ids of the tracks concerned.
+    """
+
+    kind: str
+    severity: str
+    message: str
+    tracks: tuple[str, ...] = ()
+
+
+def check_table(
+    table: TrackTable, *, compare_audio: bool = True, on_file: Callable[[], object] | None = None
+) -> list[Finding]:
+    """Find duplicate ids, groups on two sides, missing and broken files, equal files, classes without example.
+
+    Parameters
+    ----------
+    table : TrackTable
+        May be read with ``checked=False``.
+    compare_audio : bool
+        Look for equal files: those of one size are read and compared by SHA-256.
+    on_file : callable, optional
+        Called once per track when its file has been looked at.
+    """
+    frame = table.frame
+    sizes = _sizes(frame["path"], on_file)
+    findings = [*_duplicate_ids(frame), *_splits(frame), *_files(frame, sizes), *_classes(table)]
+    if compare_audio:
+        findings += _equal_files(frame, sizes)
+    return sorted(findings, key=lambda each: (each.severity, each.kind, each.tracks))
+
+
+def _sizes(paths: Iterable[str], on_file: Callable[[], object] | None) -> list[int | None]:
+    """Bytes of each regular file, None where there is none."""
+    sizes: list[int | None] = []
+    for path in paths:
+        sizes.append(os.path.getsize(path) if os.path.isfile(path) else None)
+        if on_file:
+            on_file()
+    return sizes
+
+
+def _duplicate_ids(frame: pd.DataFrame) -> list[Finding]:
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, track_id in enumerate(frame["track_id"]):
+        rows[track_id].append(row)
+    return [
+        Finding("duplicate_id", "error", f"{track_id!r} is the id of rows {', '.join(map(str, found))}", (track_id,))
+        for track_id, found in rows.items()
+        if len(found) > 1
+    ]
+
+
+def _splits(frame: pd.DataFrame) -> list[Finding]:
+    findings = []
+    unknown = [
+        (i, s) for i, s in zip(frame["track_id"], frame["split"], strict=True) if s is not None and s not in SPLITS
+    ]
+    for name in sorted({split for _, split in unknown}):
+        ids = tuple(track_id for track_id, split in unknown if split == name)
+        findings.append(Finding("unknown_split", "error", f"{name!r} is no split, but {len(ids)} tracks have it", ids))
+    without = tuple(frame["track_id"][frame["split"].isna()])
+    if without:
+        findings.append(Finding("no_split", "warning", f"{len(without)} of {len(frame)} tracks have no split", without))
+    sides: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for track_id, group, split in zip(frame["track_id"], frame["group"], frame["split"], strict=True):
+        if group is not None and split is not None:
+            sides[group][split].append(track_id)
+    for group, found in sides.items():
+        if len(found) > 1:
+            where = ", ".join(f"{split} ({len(found[split])})" for split in sorted(found))
+            ids = tuple(track_id for split in sorted(found) for track_id in found[split])
+            findings.append(Finding("group_overlap", "error", f"group {group!r} is in {where}", ids))
+    return findings
+
+
+def _files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:
+    findings = []
+    for track_id, path, size, error in zip(frame["track_id"], frame["path"], sizes, frame["probe_error"], strict=True):
+        if error is not None:
+            findings.append(Finding("unreadable", "error", f"{track_id}: {error}", (track_id,)))
+        elif size is None:
+            findings.append(Finding("missing_file", "error", f"{track_id}: no file at {path}", (track_id,)))
+    return findings
+
+
+def _classes(table: TrackTable) -> list[Finding]:
+    """Classes that a split in use has no example of."""
+    frame = table.frame
+    findings: list[Finding] = []
+    if table.info.task == "none" or table.info.label_column not in frame.columns:
+        return findings
+    counts: Counter[tuple[Any, str]] = Counter()
+    for split, labels in zip(frame["split"], frame[table.info.label_column], strict=True):
+        counts.update((split, name) for name in ([labels] if isinstance(labels, str) else labels))
+    in_use = [
+        split for split in (*SPLITS, None) if any(frame["split"].isna() if split is None else frame["split"] == split)
+    ]
+    for split in in_use:
+        absent = [name for name in table.info.classes if not counts[split, name]]
+        if absent and (split is not None or len(in_use) == 1):
+            where = f"split {split}" if split else "the table"
+            findings.append(
+                Finding("class_without_example", "warning", f"{where} has no example of {', '.join(absent)}")
+            )
+    return findings
+
+
+def _equal_files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for row, size in enumerate(sizes):
+        if size:
+            by_size[size].append(row)
+    by_content: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for size, rows in by_size.items():
+        if len(rows) > 1:
+            for row in rows:
+                digest = _sha256(frame["path"].iloc[row])
+                if digest is not None:
+                    by_content[size, digest].append(row)
+    findings = []
+    for rows in by_content.values():
+        if len(rows) > 1:
+            ids = tuple(frame["track_id"].iloc[row] for row in rows)
+            splits = {frame["split"].iloc[row] for row in rows}
+            across = len(splits) > 1
+            findings.append(
+                Finding(
+                    "duplicate_audio_across_splits" if across else "duplicate_audio",
+                    "error" if across else "warning",
+                    f"{len(ids)} files are the same: {', '.join(ids)}",
+                    ids,
+                )
+            )
+    return findings
+
+
+def _sha256(path: str) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Splits that never put one group (work, artist, album) on two sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from featstore.datasets.table import SPLITS
+from featstore.errors import ConfigError, DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["assign_groups", "assign_splits"]
+
+
+def assign_splits(
+    frame: pd.DataFrame,
+    *,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    group_column: str | None = "group",
+    stratify_column: str | None = "labels",
+) -> pd.Series:
+    """Choose a split for every track, whole groups at a time, in proportion within each class.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A track table's frame.
+    fractions : three numbers >= 0 that add up to 1
+        Shares of train, valid and test.
+    seed : int
+        Another seed gives another assignment; the order of the rows has no influence.
+    group_column : str, optional
+        Tracks with one value here stay together; a track without value is its own group.
+    stratify_column : str, optional
+        Column of classes (text, or lists of text) whose proportions are to be kept.
+
+    Returns
+    -------
+    pandas.Series of str, index as ``frame``
+
+    Raises
+    ------
+    ConfigError
+        When the fractions are not three shares of a whole.
+    DatasetError
+        When a named column is missing.
+    """
+    import pandas as pd
+
+    for name in (group_column, stratify_column):
+        if name is not None and name not in frame.columns:
+            raise DatasetError(f"there is no column {name!r}", "splits", did_you_mean(name, map(str, frame.columns)))
+    track_ids = list(frame["track_id"])
+    groups = list(frame[group_column]) if group_column else [None] * len(frame)
+    # a pair, so that the group "a" and the ungrouped track "a" are two things
+    keys: list[Hashable] = [
+        ("group", str(group)) if _given(group) else ("track", track_id)
+        for group, track_id in zip(groups, track_ids, strict=True)
+    ]
+    values = list(frame[stratify_column]) if stratify_column else [None] * len(frame)
+    members: dict[Hashable, Counter[str]] = {}
+    for key, value in zip(keys, values, strict=True):
+        members.setdefault(key, Counter()).update(_classes(value))
+    chosen = assign_groups(members, fractions=fractions, seed=seed)
+    return pd.Series([chosen[key] for key in keys], index=frame.index, name="split", dtype=object)
+
+
+def assign_groups(
+    members: dict[Hashable, Counter[str]], *, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
+) -> dict[Hashable, str]:
+    """Choose a split for every group, given how many tracks of each class it holds.
+
+    Classes are taken from the one with the fewest groups to the one with the most; within a class the big groups come
+    first and equals in an order drawn from the seed. Each group goes to the split that is furthest below its share of
+    the group's classes. The last groups of a class go to splits that have none of it yet, so that a class with at
+    least three groups is found in all three.
+    """
+    shares = _checked_fractions(fractions)
+    used = [position for position, share in enumerate(shares) if share > 0]
+    totals: Counter[str] = Counter()
+    n_groups: Counter[str] = Counter()
+    by_class: dict[str, list[Hashable]] = {}
+    for key, counts in members.items():
+        totals.update(counts)
+        n_groups.update(counts.keys())
+        for name in counts:
+            by_class.setdefault(name, []).append(key)
+    filled: dict[str, list[int]] = {name: [0] * len(SPLITS) for name in totals}
+    chosen: dict[Hashable, str] = {}
+
+    def place(key: Hashable, choices: Iterable[int]) -> None:
+        counts = members[key]
+
+        def lack(position: int) -> float:
+            return sum(
+                number * (shares[position] * totals[name] - filled[name][position]) / totals[name]
+                for name, number in sorted(counts.items())
+            )
+
+        best = max(choices, key=lambda position: (lack(position), shares[position], -position))
+        chosen[key] = SPLITS[best]
+        for name, number in counts.items():
+            filled[name][best] += number
+
+    for name in sorted(by_class, key=lambda each: (n_groups[each], each)):
+        ordered = sorted(by_class[name], key=lambda key: (-sum(members[key].values()), _digest(seed, key)))
+        left = [key for key in ordered if key not in chosen]
+        for position, key in enumerate(left):
+            empty = [split for split in used if filled[name][split] == 0]
+            place(key, empty if empty and len(left) - position <= len(empty) else used)
+    return chosen
+
+
+def _checked_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
+    shares = tuple(float(each) for each in fractions)
+    if len(shares) != len(SPLITS) or not all(0 <= each <= 1 for each in shares) or abs(sum(shares) - 1) > 1e-6:
+        shown = ",".join(f"{each:g}" for each in shares)
+        raise ConfigError(
+            f"fractions {shown} are not shares of a whole",
+            "splits",
+            "Give train,valid,test adding up to 1: 0.7,0.1,0.2",
+        )
+    return shares
+
+
+def _given(value: object) -> bool:
+    return value is not None and value == value and str(value) not in ("", "<NA>")
+
+
+def _classes(value: object) -> list[str]:
+    """Classes of one track; a track without any is of the class of those."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return [str(value)] if _given(value) else [""]
+    return [str(each) for each in value] or [""]
+
+
+def _digest(seed: int, key: Hashable) -> bytes:
+    return hashlib.sha256(f"{seed}|{key}".encode(errors="surrogateescape")).digest()

@@ -1,0 +1,359 @@
+"""The track table: one row a track, the one thing that every data set adapter returns."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from featstore.atomic import atomic_path, disk_errors
+from featstore.errors import DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+__all__ = ["PROBE_COLUMNS", "SPLITS", "TableInfo", "Task", "TrackTable"]
+
+Task = Literal["multi_label", "single_label", "none"]
+
+SPLITS = ("train", "valid", "test")
+PROBE_COLUMNS = ("duration_s", "source_sample_rate", "channels", "size_bytes", "probe_error")
+
+_METADATA_KEY = b"featstore"
+_FORMAT = 1
+_LEADING = ("track_id", "path", "labels", "split", "group", *PROBE_COLUMNS)
+_TEXT = ("split", "group", "probe_error")
+_INTEGERS = ("source_sample_rate", "channels", "size_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableInfo:
+    """What is true of a whole table.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set, as reports show it.
+    task : "multi_label", "single_label" or "none"
+    classes : tuple of str
+        All labels, in the order of the columns of a target.
+    label_column : str
+        The column that holds the labels.
+    root : str
+        The folder the tracks were found in.
+    notes : str
+        Anything a reader should know: terms of use, what was left out.
+    """
+
+    name: str
+    task: Task = "none"
+    classes: tuple[str, ...] = ()
+    label_column: str = "labels"
+    root: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if self.task not in ("multi_label", "single_label", "none"):
+            raise DatasetError(
+                f"unknown task {self.task!r}", f"data set {self.name}", "Use multi_label, single_label or none"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+            raise DatasetError(f"classes listed twice: {', '.join(twice)}", f"data set {self.name}", "List each once")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackTable:
+    """Tracks with their files, labels, splits and groups; checked when made.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        One row a track: ``track_id``, ``path`` (absolute), ``labels`` (list of str), ``split`` (``train``, ``valid``,
+        ``test`` or None), ``group`` (str or None), ``duration_s``, ``source_sample_rate``, ``channels``,
+        ``size_bytes``, ``probe_error``, then any further columns. Columns that are not given are filled with
+        "unknown" (empty list, None, NaN or NA).
+    info : TableInfo
+
+    Raises
+    ------
+    DatasetError
+        For an empty table, a missing column, an id or path that is empty, two rows with one id, a split that does
+        not exist, a label outside ``info.classes``, or two labels on a track of a single-label set.
+    """
+
+    frame: pd.DataFrame
+    info: TableInfo
+    checked: bool = field(default=True, repr=False)
+
+    def __post_init__(self) -> None:
+        place = f"data set {self.info.name}"
+        object.__setattr__(self, "frame", _normalised(self.frame, self.info, place))
+        if self.checked:
+            _validate(self.frame, self.info, place)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], *, checked: bool = True) -> TrackTable:
+        """Read a table that ``write`` wrote; relative paths are resolved against the table's own folder.
+
+        ``checked=False`` reads even a table with faults, for programs that list them.
+
+        Raises
+        ------
+        DatasetError
+            When there is no such file, it is not a track table, is of a newer format, or breaks a rule of the table.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        source = Path(path)
+        if not source.is_file():
+            raise DatasetError(
+                "no track table here", str(source), "Make one: featstore datasets index folder MUSIC -o tracks.parquet"
+            )
+        try:
+            with pa.OSFile(str(source), "rb") as file:
+                table = pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DatasetError(f"not a parquet file: {reason}", str(source), "Make the table again") from error
+        info = _info_from_metadata((table.schema.metadata or {}).get(_METADATA_KEY), source)
+        frame = table.to_pandas()
+        if "path" in frame.columns:
+            folder = os.path.abspath(source.parent)
+            frame["path"] = [_joined(folder, each) for each in frame["path"]]
+        return cls(frame, info, checked)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as parquet in one atomic step; equal tables give equal bytes.
+
+        Paths inside the table's own folder are written relative to it, so that the folder can move as a whole.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        target = Path(path)
+        if target.is_dir():
+            raise DatasetError(
+                "this is a folder, not a file to write to", str(target), "Name a file, like tracks.parquet"
+            )
+        folder = os.path.abspath(target.parent)
+        frame = self.frame.assign(path=[_shortened(folder, each) for each in self.frame["path"]])
+        columns = {name: _to_arrow(frame[name], name) for name in frame.columns}
+        metadata = {"format": _FORMAT} | asdict(self.info)
+        text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+        table = pa.table(columns).replace_schema_metadata({_METADATA_KEY: text.encode()})
+        with atomic_path(target) as part, disk_errors(target), pa.OSFile(str(part), "wb") as file:
+            pq.write_table(table, file, compression="zstd")
+
+    def with_labels(self, column: str, *, task: Task | None = None) -> TrackTable:
+        """The same tracks labelled by another column (text, or lists of text); that column stays.
+
+        Raises
+        ------
+        DatasetError
+            When there is no such column; the message names the columns there are.
+        """
+        if column not in self.frame.columns:
+            raise _missing_column(column, self.frame.columns, f"data set {self.info.name}")
+        labels = [_label_list(value) for value in self.frame[column]]
+        found = task or ("single_label" if all(len(each) <= 1 for each in labels) else "multi_label")
+        classes = tuple(sorted({name for each in labels for name in each}))
+        frame = self.frame.copy()
+        frame["labels"] = _objects(labels)
+        return TrackTable(frame, replace(self.info, task=found, classes=classes, label_column="labels"))
+
+    def targets(self) -> np.ndarray:
+        """Targets of training, in the order of the rows.
+
+        Returns
+        -------
+        float32 (n_tracks, n_classes) of 0 and 1 for a multi-label set; int64 (n_tracks,) for a single-label set, with
+        -1 where a track has no label.
+
+        Raises
+        ------
+        DatasetError
+            When the set has no labels.
+        """
+        import numpy as np
+
+        if self.info.task == "none" or not self.info.classes:
+            raise DatasetError(
+                "the table has no labels", f"data set {self.info.name}", "Index it again with --label-column"
+            )
+        position = {name: index for index, name in enumerate(self.info.classes)}
+        labels = self.frame[self.info.label_column]
+        if self.info.task == "single_label":
+            return np.array([position[each[0]] if len(each) else -1 for each in map(_label_list, labels)], np.int64)
+        matrix = np.zeros((len(labels), len(position)), np.float32)
+        for row, each in enumerate(labels):
+            matrix[row, [position[name] for name in _label_list(each)]] = 1.0
+        return matrix
+
+
+def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFrame:
+    """Bring columns into the table's types and order; what is not given becomes "unknown"."""
+    import pandas as pd
+
+    for name in ("track_id", "path"):
+        if name not in frame.columns:
+            raise _missing_column(name, frame.columns, place)
+    if info.label_column not in frame.columns and info.label_column != "labels":
+        raise _missing_column(info.label_column, frame.columns, place)
+    count = len(frame)
+    columns: dict[str, Any] = {name: _objects([_text(value) for value in frame[name]]) for name in ("track_id", "path")}
+    given: Any = frame["labels"] if "labels" in frame.columns else [[]] * count
+    columns["labels"] = _objects([_label_list(value) for value in given])
+    for name in ("split", "group"):
+        columns[name] = _text_column(frame, name)
+    durations: Any = frame["duration_s"] if "duration_s" in frame else [None] * count
+    columns["duration_s"] = [math.nan if _is_missing(value) else float(value) for value in durations]
+    for name in _INTEGERS:
+        integers: Any = frame[name] if name in frame else [pd.NA] * count
+        columns[name] = pd.array(integers, dtype="Int64")
+    columns["probe_error"] = _text_column(frame, "probe_error")
+    for name in frame.columns:
+        if name not in columns:
+            columns[str(name)] = frame[name].array
+    return pd.DataFrame(columns, columns=list(columns))
+
+
+def _validate(frame: pd.DataFrame, info: TableInfo, place: str) -> None:
+    """Raise ``DatasetError`` at the first rule that the table breaks."""
+    if frame.empty:
+        raise DatasetError("the table has no tracks", place, "Check the folder or file it was made from")
+    for name in ("track_id", "path"):
+        empty = [row for row, value in enumerate(frame[name]) if not value]
+        if empty:
+            raise DatasetError(f"row {empty[0]} has no {name}", place, f"Give every track a {name}")
+    seen: dict[str, int] = {}
+    for row, track_id in enumerate(frame["track_id"]):
+        if track_id in seen:
+            raise DatasetError(
+                f"two tracks have the id {track_id!r}: rows {seen[track_id]} and {row}",
+                place,
+                "Give each track its own id",
+            )
+        seen[track_id] = row
+    for row, split in enumerate(frame["split"]):
+        if split is not None and split not in SPLITS:
+            raise DatasetError(
+                f"unknown split {split!r} in row {row} ({frame['track_id'].iloc[row]})",
+                place,
+                f"Use {', '.join(SPLITS)} or nothing",
+            )
+    _validate_labels(frame, info, place)
+
+
+def _validate_labels(frame: pd.DataFrame, info: TableInfo, place: str) -> None:
+    known = set(info.classes)
+    for track_id, value in zip(frame["track_id"], frame[info.label_column], strict=True):
+        names = _label_list(value)
+        for name in names:
+            if name not in known and info.task != "none":
+                raise DatasetError(
+                    f"label {name!r} is not among the {len(known)} classes",
+                    f"{place}, track {track_id}",
+                    did_you_mean(name, known),
+                )
+        if info.task == "single_label" and len(names) > 1:
+            raise DatasetError(
+                f"a single-label set with {len(names)} labels on one track: {', '.join(names)}",
+                f"{place}, track {track_id}",
+                "Keep one label, or make the task multi_label",
+            )
+
+
+def _missing_column(name: str, columns: Iterable[object], place: str) -> DatasetError:
+    return DatasetError(f"there is no column {name!r}", place, did_you_mean(name, [str(each) for each in columns]))
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value != value or str(value) == "<NA>"
+
+
+def _text(value: object) -> str:
+    return "" if _is_missing(value) else str(value)
+
+
+def _text_column(frame: pd.DataFrame, name: str) -> Any:
+    """A column of str or None, as objects: pandas' own text type would turn None into NaN."""
+    values = frame[name] if name in frame.columns else [None] * len(frame)
+    return _objects([None if _is_missing(value) or value == "" else str(value) for value in values])
+
+
+def _label_list(value: object) -> list[str]:
+    """Labels as a list: one text is one label, what is missing is none."""
+    if isinstance(value, str):
+        return [value] if value else []
+    if value is None or isinstance(value, float) or not isinstance(value, Iterable):
+        return [] if value is None or _is_missing(value) else [str(value)]
+    return [str(each) for each in value]
+
+
+def _objects(values: list[Any]) -> Any:
+    """A pandas series of objects, one a row, even when every value is a list of the same length."""
+    import numpy as np
+    import pandas as pd
+
+    array = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return pd.Series(array, dtype=object)
+
+
+def _to_arrow(column: pd.Series, name: str) -> Any:
+    import pyarrow as pa
+
+    if name == "labels":
+        return pa.array(list(column), pa.list_(pa.string()))
+    if name in ("track_id", "path") or name in _TEXT:
+        return pa.array(list(column), pa.string())
+    if name in _INTEGERS:
+        return pa.array(column, pa.int64())
+    array = pa.Array.from_pandas(column)
+    # pandas' large_string would read back as another type than the plain strings of other programs
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+
+
+def _joined(folder: str, path: object) -> str:
+    """An absolute path, unless it is empty; names are taken as they are (no ``..`` is folded away)."""
+    text = _text(path)
+    return os.path.join(folder, text) if text else ""
+
+
+def _shortened(folder: str, path: str) -> str:
+    prefix = folder if folder.endswith(os.sep) else folder + os.sep
+    return path[len(prefix) :] if path.startswith(prefix) else path
+
+
+def _info_from_metadata(raw: bytes | None, source: Path) -> TableInfo:
+    if raw is None:
+        raise DatasetError(
+            "a parquet file, but not a track table of featstore",
+            str(source),
+            "Make one: featstore datasets index csv …",
+        )
+    try:
+        values = json.loads(raw)
+        version = int(values.pop("format"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError("its description is damaged", str(source), "Make the table again") from error
+    if version > _FORMAT:
+        raise DatasetError(
+            f"written in format {version}, this featstore reads up to {_FORMAT}", str(source), "Update featstore"
+        )
+    try:
+        return TableInfo(**{**values, "classes": tuple(values.get("classes", ()))})
+    except TypeError as error:
+        raise DatasetError(f"its description is damaged: {error}", str(source), "Make the table again") from error
