@@ -1,0 +1,54 @@
+"""Results: run records read from folders, averaged, compared, queried and shown.
+
+``read_results`` finds runs below any folders, ``summarise`` averages them with their uncertainty, ``pareto`` finds
+what is worth its bytes, ``write_html`` makes a page of it all. Published numbers stand apart from measured ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featstore.results.figure_pareto import plot_pareto as plot_pareto
+    from featstore.results.frames import runs_frame as runs_frame
+    from featstore.results.fronts import ParetoFront as ParetoFront
+    from featstore.results.fronts import pareto as pareto
+    from featstore.results.page import write_html as write_html
+    from featstore.results.records import RunRecord as RunRecord
+    from featstore.results.records import RunSet as RunSet
+    from featstore.results.records import SkippedRun as SkippedRun
+    from featstore.results.records import read_results as read_results
+    from featstore.results.schema import write_result as write_result
+    from featstore.results.significance import compare as compare
+    from featstore.results.significance import holm as holm
+    from featstore.results.summary import summarise as summarise
+    from featstore.results.tables import format_table as format_table
+
+_HOMES = {
+    "ParetoFront": "fronts",
+    "RunRecord": "records",
+    "RunSet": "records",
+    "SkippedRun": "records",
+    "compare": "significance",
+    "format_table": "tables",
+    "plot_pareto": "figure_pareto",
+    "write_html": "page",
+    "holm": "significance",
+    "pareto": "fronts",
+    "read_results": "records",
+    "runs_frame": "frames",
+    "summarise": "summary",
+    "write_result": "schema",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,141 @@
+"""One look for all figures: readable in print, in grey, and by colour-blind people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featstore.atomic import atomic_path
+from featstore.errors import ConfigError, MissingDependency, did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["GREY", "INK", "MARKERS", "PALETTE", "PUBLISHED", "figure_style", "save_figure", "size_axis"]
+
+# the palette of Okabe and Ito, told apart with every kind of colour vision; order chosen for contrast in grey too
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY = "#8A8A8A"
+INK = "#222222"
+PUBLISHED = "#5B5B5B"
+FORMATS = (".png", ".svg", ".pdf")
+
+_SETTINGS: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "featstore",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw with the project's settings, and leave those of the caller as they were.
+
+    Raises
+    ------
+    MissingDependency
+        When matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingDependency.of("matplotlib", "report", "drawing a figure") from error
+    with mpl.rc_context(_SETTINGS):
+        yield
+
+
+def save_figure(figure: Figure, paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Write ``figure`` to each of ``paths``, each in the format of its suffix, without dates inside.
+
+    Raises
+    ------
+    ConfigError
+        For a suffix other than .png, .svg or .pdf.
+    """
+    targets = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    for target in targets:
+        if target.suffix.lower() not in FORMATS:
+            raise ConfigError(
+                f"cannot draw {target.suffix or 'a file without suffix'!r}", str(target), did_you_mean("", FORMATS)
+            )
+    for target in targets:
+        suffix = target.suffix.lower().removeprefix(".")
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[suffix]
+        with atomic_path(target) as part:
+            figure.savefig(part, format=suffix, metadata=metadata, bbox_inches="tight", pad_inches=0.06)
+    return targets
+
+
+def new_figure(width: float, height: float, **settings: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, drawn without any window system, in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as NewFigure
+
+    figure = NewFigure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(**settings)
+
+
+def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
+    """Ticks of a cost axis in units that people use; bytes as kB, MB, GB."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    from featstore.results.units import format_bytes, format_seconds
+
+    low, high = limits
+    decades = _decades(low, high)
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=30))
+    axis.set_minor_formatter(NullFormatter())
+    if name.startswith("bytes"):
+        text = format_bytes
+    elif name.startswith("seconds"):
+        text = format_seconds
+    elif name == "ratio_to_audio":
+        text = _percent
+    else:
+        text = _general
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(text(value))))
+
+
+def _decades(low: float, high: float) -> float:
+    import math
+
+    return math.log10(high / low) if low > 0 and high > low else 0.0
+
+
+def _percent(value: float | None) -> str:
+    return f"{100 * (value or 0):g} %"
+
+
+def _general(value: float | None) -> str:
+    return f"{value or 0:g}"
+
+
+def _short(text: str) -> str:
+    """``10.0 MB`` as ``10 MB``."""
+    number, blank, unit = text.partition(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return number + blank + unit

@@ -1,0 +1,267 @@
+"""Run records as a table: one row a run, one column a fact."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featstore.errors import ConfigError, FeatstoreError, did_you_mean
+from featstore.results.records import RunRecord, RunSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COSTS", "FIELDS", "as_frame", "config_columns", "flatten", "metrics_in", "runs_frame", "score_column"]
+
+# what a feature is made of: a column each, empty where a feature has no such field
+FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple", "scale", "encoding")
+# what a run costs: a column each, averaged over the runs of a group
+COSTS = (
+    "bytes_alone",
+    "bytes_added",
+    "bytes_per_hour",
+    "bytes_per_track",
+    "ratio_to_audio",
+    "gmacs",
+    "parameters",
+    "seconds_train",
+    "seconds_inference",
+    "seconds_extract",
+)
+# settings that may differ between two runs of one configuration
+_VOLATILE = frozenset(
+    {"seed", "fold", "out", "run", "run_dir", "device", "devices", "workers", "num_workers", "tier", "log", "jobs"}
+)
+
+
+def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """Lay out ``records`` as a table.
+
+    Returns
+    -------
+    DataFrame
+        ``run_id, path, dataset, model, feature``, the fields of the feature (``representation, sample_rate, n_mels,
+        hop_length, hop_multiple, scale, encoding`` and what else its spec has), ``task, seed, fold, configuration``
+        (equal for runs that differ only in seed and fold), scores as ``<split>.<metric>``, the columns of ``COSTS``
+        (bytes, 10⁹ multiply-adds of one forward pass, seconds), ``bytes_audio``, ``duration_s``, ``n_stored``,
+        ``n_<split>``, ``store``, ``fingerprint``, ``finished``, ``config_hash``.
+    """
+    import pandas as pd
+
+    rows = [_row(record) for record in records]
+    frame = pd.DataFrame(rows)
+    for name in (*_HEAD, *FIELDS, *COSTS, *_TAIL):
+        if name not in frame:
+            frame[name] = pd.Series([None] * len(frame), dtype=object if name not in COSTS else float)
+    scores = sorted(name for name in frame if "." in name)
+    first = [*_HEAD, *FIELDS, *_MIDDLE]
+    last = [*COSTS, *_TAIL]
+    rest = [name for name in frame if name not in {*first, *scores, *last}]
+    frame = frame[[*first, *rest, *scores, *last]]
+    for name in (*COSTS, *scores, "bytes_audio", "duration_s", "n_stored"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple"):
+        frame[name] = _whole_numbers(frame[name])
+    return frame
+
+
+_HEAD = ("run_id", "path", "dataset", "model", "feature")
+_MIDDLE = ("task", "seed", "fold", "configuration")
+_TAIL = ("bytes_audio", "duration_s", "n_stored", "store", "fingerprint", "finished", "config_hash")
+
+
+def _whole_numbers(values: pd.Series) -> pd.Series:
+    """Integers that may be missing; anything that is not a whole number keeps its column as it is."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(values).astype("Int64")
+    except (TypeError, ValueError):
+        return values
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    """The columns of one run."""
+    result = record.result
+    fields = _feature_fields(record)
+    row: dict[str, Any] = {
+        "run_id": record.run_id,
+        "path": str(record.path),
+        "dataset": record.dataset,
+        "model": record.model,
+        "feature": record.feature,
+        "task": result.get("task"),
+        "seed": result.get("seed"),
+        "fold": result.get("fold"),
+        "configuration": configuration_key(record),
+        "store": record.store_path,
+        "fingerprint": record.store_fingerprint,
+        "finished": result.get("finished"),
+        "config_hash": result.get("config_hash"),
+    }
+    row.update((name, value) for name, value in fields.items() if name not in row and "." not in name)
+    row.update(_costs(result))
+    for split, scores in result["scores"].items():
+        row.update((f"{split}.{metric}", value) for metric, value in scores.items())
+    counts = result.get("n_tracks")
+    row.update((f"n_{split}", count) for split, count in (counts.items() if isinstance(counts, Mapping) else ()))
+    return row
+
+
+def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Bytes, seconds and arithmetic of one run; None where it was not recorded."""
+    sizes, seconds = result["bytes"], result["seconds"]
+    alone, audio = sizes.get("alone"), sizes.get("audio")
+    hours = (result.get("duration_s") or 0) / 3600
+    stored = result.get("n_stored")
+    return {
+        "bytes_alone": alone,
+        "bytes_added": sizes.get("added"),
+        "bytes_audio": audio,
+        "bytes_per_hour": alone / hours if alone is not None and hours else None,
+        "bytes_per_track": alone / stored if alone is not None and stored else None,
+        "ratio_to_audio": alone / audio if alone is not None and audio else None,
+        "gmacs": result["gmacs"],
+        "parameters": result["parameters"],
+        "seconds_train": seconds.get("train"),
+        "seconds_inference": seconds.get("inference"),
+        "seconds_extract": seconds.get("extract"),
+        "duration_s": result.get("duration_s"),
+        "n_stored": stored,
+    }
+
+
+def _feature_fields(record: RunRecord) -> dict[str, Any]:
+    """The fields of the run's feature: as recorded, or read from its name."""
+    recorded = record.result.get("feature_fields")
+    fields = dict(recorded) if isinstance(recorded, Mapping) else {}
+    fields = {**_fields_of_name(record.feature), **{k: v for k, v in fields.items() if v is not None}}
+    fields["representation"] = fields.pop("kind", None) or record.feature.partition("(")[0].partition(".")[0]
+    fields["hop_multiple"] = record.result.get("hop_multiple", fields.get("hop_multiple"))
+    fields["scale"] = short_scale(fields.get("scale"))
+    if fields.get("encoding") is not None:
+        fields["encoding"] = _short_encoding(record.feature, str(fields["encoding"]))
+    return {key: value for key, value in fields.items() if not isinstance(value, list | dict)}
+
+
+@functools.lru_cache(maxsize=4096)
+def _fields_of_name(feature: str) -> dict[str, Any]:
+    """Fields that a canonical name holds; none when this version does not know the kind."""
+    from featstore.specs import parse_feature
+
+    try:
+        request = parse_feature(feature)
+    except FeatstoreError:
+        return {}
+    spec = request.spec
+    names = getattr(type(spec), "__dataclass_fields__", {})
+    plain = {name: getattr(spec, name) for name in names}
+    fields = {name: value if isinstance(value, int | float | str) else str(value) for name, value in plain.items()}
+    encoding = {} if request.encoding is None else {"encoding": str(request.encoding)}
+    return {"kind": spec.kind, **fields, **encoding}
+
+
+@functools.lru_cache(maxsize=4096)
+def _short_encoding(feature: str, encoding: str) -> str:
+    """``uint8`` in place of ``uint8(low=-100,high=40)`` where that is the feature's default range."""
+    from featstore.specs import Encoding, parse_feature
+
+    short = encoding.partition("(")[0]
+    try:
+        spec = parse_feature(feature).spec
+        return short if str(Encoding.parse(short, spec)) == str(Encoding.parse(encoding, spec)) else encoding
+    except FeatstoreError:
+        return encoding
+
+
+def short_scale(scale: Any) -> str | None:
+    """Short form of a scale whose arguments are the defaults.
+
+    Examples
+    --------
+    >>> short_scale("db(amin=1e-10,factor=10)"), short_scale("log10_1p(gain=10000)"), short_scale("ln(eps=1e-05)")
+    ('db', 'log10_1p', 'ln(eps=1e-05)')
+    """
+    defaults = {"db(amin=1e-10,factor=10)": "db", "log10_1p(gain=10000)": "log10_1p"}
+    return None if scale is None else defaults.get(str(scale).replace(" ", ""), str(scale))
+
+
+def configuration_key(record: RunRecord) -> str:
+    """Digest that is equal for runs that differ in nothing but seed, fold and place."""
+    settings = _without_volatile(record.config)
+    identity = [record.dataset, record.model, record.feature, settings or record.result.get("parameters")]
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _without_volatile(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_volatile(inner) for key, inner in value.items() if key not in _VOLATILE}
+    return value
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level with dotted names.
+
+    Examples
+    --------
+    >>> flatten({"training": {"lr": 0.001, "betas": [0.9, 0.99]}, "seed": 3})
+    {'training.lr': 0.001, 'training.betas': [0.9, 0.99], 'seed': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def as_frame(runs: RunSet | pd.DataFrame) -> pd.DataFrame:
+    """The table behind ``runs``, which may be one already."""
+    return runs.frame if isinstance(runs, RunSet) else runs
+
+
+def config_columns(runs: RunSet, names: Sequence[str]) -> pd.DataFrame:
+    """The table of ``runs`` with a column ``config.<key>`` for each such name that is asked for."""
+    frame = runs.frame
+    wanted = [name for name in names if name.startswith("config.") and name not in frame]
+    if not wanted:
+        return frame
+    flat = [flatten(record.config) for record in runs]
+    known = {f"config.{key}" for settings in flat for key in settings}
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f"no run has a setting {name!r}", "report", did_you_mean(name, known))
+    values = {name: [settings.get(name.removeprefix("config.")) for settings in flat] for name in wanted}
+    plain = {name: [str(v) if isinstance(v, list | dict) else v for v in column] for name, column in values.items()}
+    return frame.assign(**plain)
+
+
+def metrics_in(frame: pd.DataFrame, split: str = "test") -> list[str]:
+    """Metrics of which at least one run has a value on ``split``, the usual ones first."""
+    usual = ["roc_auc", "pr_auc", "accuracy", "macro_f1"]
+    names = [str(n).split(".", 1)[1] for n in frame if str(n).startswith(f"{split}.") and frame[n].notna().any()]
+    return sorted(names, key=lambda name: (name == "loss", usual.index(name) if name in usual else 99, name))
+
+
+def score_column(frame: pd.DataFrame, metric: str, split: str = "test") -> str:
+    """Name of the column that holds ``metric`` on ``split``.
+
+    Raises
+    ------
+    ConfigError
+        When no run has it.
+    """
+    name = f"{split}.{metric}"
+    if name not in frame or not frame[name].notna().any():
+        splits = sorted({str(n).split(".", 1)[0] for n in frame if "." in str(n) and not str(n).startswith("config.")})
+        if split not in splits:
+            raise ConfigError(f"no run has scores on the split {split!r}", "report", did_you_mean(split, splits))
+        raise ConfigError(
+            f"no run has the metric {metric!r} on {split}", "report", did_you_mean(metric, metrics_in(frame, split))
+        )
+    return name

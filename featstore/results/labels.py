@@ -1,0 +1,98 @@
+"""Short names for configurations: what tells them apart, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["field_text", "is_missing", "labels_of"]
+
+# the order in which the parts of a label are read
+_PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether ``value`` stands for nothing: None, NaN or pandas' NA."""
+    return value is None or str(value) in ("nan", "<NA>", "NaT")
+
+
+def field_text(name: str, value: Any) -> str:
+    """One field of a feature as a person would say it.
+
+    Examples
+    --------
+    >>> field_text("sample_rate", 16000), field_text("n_mels", 96), field_text("hop_multiple", 2)
+    ('16 kHz', '96 mels', 'hop ×2')
+    """
+    if is_missing(value):
+        return ""
+    if name == "sample_rate":
+        return f"{float(value) / 1000:g} kHz"
+    texts = {
+        "n_mels": f"{value} mels",
+        "hop_multiple": f"hop ×{value}",
+        "hop_length": f"hop {value}",
+        "representation": str(value),
+        "scale": {"log10_1p": "log", "db": "dB"}.get(str(value), str(value)),
+        "encoding": str(value),
+        "model": str(value),
+        "dataset": str(value),
+    }
+    return texts.get(name, f"{name.removeprefix('config.')}={value}")
+
+
+def labels_of(frame: pd.DataFrame) -> list[str]:
+    """A label for each row: the fields that vary among the rows, and further ones only where those do not suffice.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns as in ``runs_frame``; rows with the same ``configuration`` get the same label.
+    """
+    names = ["dataset", "model", *_PARTS]
+    varying = [name for name in names if name in frame and _distinct(frame[name]) > 1]
+    if "hop_multiple" in varying and "hop_length" in varying and frame["hop_multiple"].notna().all():
+        varying.remove("hop_length")
+    if "representation" not in varying and "representation" in frame and not varying:
+        varying.append("representation")
+    shown = varying or ["representation"]
+    labels = [", ".join(text for text in map(field_text, shown, row) if text) for row in _rows(frame, shown)]
+    return _told_apart(frame, labels, set(shown))
+
+
+def _told_apart(frame: pd.DataFrame, labels: list[str], shown: set[str]) -> list[str]:
+    """Append to equal labels of different configurations what differs between them."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for position, (label, key) in enumerate(zip(labels, frame["configuration"], strict=True)):
+        groups.setdefault(label, {}).setdefault(key, []).append(position)
+    skipped = {"run_id", "path", "seed", "fold", "configuration", "config_hash", "finished", "feature", "store"}
+    others = [c for c in frame if "." not in str(c) and c not in shown | skipped and not str(c).startswith(_COSTLY)]
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        first = [positions[0] for positions in members.values()]
+        part = frame.iloc[first]
+        telling = [name for name in others if _distinct(part[name]) == len(members)][:1]
+        for key, positions in members.items():
+            row = frame.iloc[positions[0]]
+            suffix = ", ".join(field_text(name, row[name]) for name in telling) or f"#{key[:6]}"
+            for position in positions:
+                labels[position] += f", {suffix}" if labels[position] else suffix
+    return labels
+
+
+_COSTLY = ("bytes", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label")
+
+
+def _distinct(values: pd.Series) -> int:
+    return int(values.astype(str).nunique(dropna=False))
+
+
+def _rows(frame: pd.DataFrame, names: list[str]) -> list[tuple[Any, ...]]:
+    columns: Mapping[str, list[Any]] = {
+        name: [None if is_missing(value) else value for value in frame[name].astype(object)] for name in names
+    }
+    return list(zip(*columns.values(), strict=True))

@@ -1,0 +1,255 @@
+"""Run records: what a finished run left in its folder, read back from any number of folders.
+
+A folder is a run when it holds ``result.json``. Nothing is cached: what is on disk is what is read, so there is no
+index that could be stale, and many writers on many machines need no server.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from featstore.errors import ConfigError
+from featstore.results.schema import RESULT_NAME, problems_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RunRecord", "RunSet", "SkippedRun", "read_results"]
+
+logger = logging.getLogger(__name__)
+
+# a folder with one of these, but without a result, is a run that is not finished
+_TRACES = frozenset({"metrics.jsonl", "config.yaml", "predictions.parquet", "checkpoints"})
+# never a place for runs: a run's own parts, and stores with their thousands of files
+_CLOSED = frozenset({"checkpoints", "__pycache__", "features", "commits", "log"})
+_READERS = 8  # threads: a local disk needs one, a network file system answers eight at once
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One finished run.
+
+    Attributes
+    ----------
+    path : Path
+        The run's folder.
+    result : dict
+        Its ``result.json``.
+    run_id : str
+        Its name in reports, unique within the ``RunSet`` it came with.
+    """
+
+    path: Path
+    result: dict[str, Any]
+    run_id: str
+
+    @property
+    def model(self) -> str:
+        """Name of the model, such as ``vgg-cnn``."""
+        return str(self.result["model"])
+
+    @property
+    def feature(self) -> str:
+        """Canonical name of the feature with its encoding."""
+        return str(self.result["feature"])
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return str(self.result["dataset"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved settings; empty when the run did not record them."""
+        config = self.result.get("config")
+        return dict(config) if isinstance(config, Mapping) else {}
+
+    @property
+    def store_path(self) -> str:
+        """Location of the store that the run read, empty when it is not recorded."""
+        store = self.result.get("store")
+        return str(store.get("path") or "") if isinstance(store, Mapping) else str(store or "")
+
+    @property
+    def store_fingerprint(self) -> str:
+        """Digest of that store, empty when it is not recorded."""
+        store = self.result.get("store")
+        return str(store.get("fingerprint") or "") if isinstance(store, Mapping) else ""
+
+    def score(self, metric: str, split: str = "test") -> float:
+        """Value of ``metric`` on ``split``; NaN when the run has none."""
+        value = self.result["scores"].get(split, {}).get(metric)
+        return float("nan") if value is None else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRun:
+    """A folder that looks like a run and cannot be used, with the reason."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class RunSet(Sequence[RunRecord]):
+    """Runs in the order of their paths, and the folders that were skipped.
+
+    It is a sequence of ``RunRecord``; ``frame`` is the same as a table, a row a run.
+    """
+
+    records: tuple[RunRecord, ...] = ()
+    skipped: tuple[SkippedRun, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> RunSet: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | RunSet:
+        if isinstance(index, slice):
+            return RunSet(self.records[index], self.skipped)
+        return self.records[index]
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        return iter(self.records)
+
+    def select(self, keep: Callable[[RunRecord], bool]) -> RunSet:
+        """The runs for which ``keep`` is true; what was skipped stays listed."""
+        return RunSet(tuple(record for record in self.records if keep(record)), self.skipped)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run; see ``featstore.results.runs_frame`` for the columns."""
+        from featstore.results.frames import runs_frame
+
+        return runs_frame(self.records)
+
+
+def read_results(*roots: str | Path) -> RunSet:
+    """Read every run below ``roots``, at any depth.
+
+    Corrupt, half-written and foreign folders never stop the others: they are listed in ``RunSet.skipped``.
+
+    Parameters
+    ----------
+    *roots : path
+        Folders that hold runs, or runs themselves, or single ``result.json`` files. A run found twice counts once.
+
+    Raises
+    ------
+    ConfigError
+        When a root does not exist, or none is given.
+    """
+    if not roots:
+        raise ConfigError("no folder of runs was given", "", "Name one or more folders that hold runs")
+    found: dict[str, bool] = {}
+    for root in roots:
+        found.update(_run_folders(root))
+    complete = [folder for folder, finished in found.items() if finished]
+    with ThreadPoolExecutor(_READERS) as pool:
+        loaded = list(pool.map(_load, complete, chunksize=64))
+    pairs = [(folder, result) for folder, result in zip(complete, loaded, strict=True) if isinstance(result, dict)]
+    skipped = [SkippedRun(Path(f), r) for f, r in zip(complete, loaded, strict=True) if isinstance(r, str)]
+    skipped += [
+        SkippedRun(Path(folder), f"has no {RESULT_NAME}: the run has not finished, or was interrupted")
+        for folder, finished in found.items()
+        if not finished
+    ]
+    records = [
+        RunRecord(Path(folder), result, run_id)
+        for (folder, result), run_id in zip(pairs, _unique_ids(pairs), strict=True)
+    ]
+    logger.info("%d runs read, %d folders skipped", len(records), len(skipped))
+    return RunSet(
+        tuple(sorted(records, key=lambda record: record.path)), tuple(sorted(skipped, key=lambda skip: skip.path))
+    )
+
+
+def _run_folders(root: str | Path) -> dict[str, bool]:
+    """Folders below ``root`` that are runs (True) or have the traces of one (False)."""
+    top = Path(root).expanduser()
+    if top.name == RESULT_NAME and top.is_file():
+        top = top.parent
+    if not top.is_dir():
+        raise ConfigError("there is no such folder of runs", str(root), "Check the path, or train a model first")
+    found: dict[str, bool] = {}
+    seen: set[tuple[int, int]] = set()
+    waiting = [os.path.realpath(top)]
+    while waiting:
+        folder = waiting.pop()
+        names, inner = _listing(folder, seen)
+        if RESULT_NAME in names:
+            found[folder] = True
+        elif names & _TRACES:
+            found[folder] = False
+        if RESULT_NAME not in names:  # the folders inside a finished run are its own
+            waiting += inner
+    return found
+
+
+def _listing(folder: str, seen: set[tuple[int, int]]) -> tuple[set[str], list[str]]:
+    """Names in ``folder`` and the folders inside that may hold runs; loops of links are followed once."""
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            return set(), []
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as scan:
+            entries = list(scan)
+    except OSError as error:  # a folder without permission does not hide the others
+        logger.warning("%s cannot be read: %s", folder, error.strerror)
+        return set(), []
+    names = {entry.name for entry in entries}
+    if names & {"zarr.json", ".zgroup"}:  # a store: no runs inside, and many files
+        return set(), []
+    inner = [e.path for e in entries if e.name not in _CLOSED and not e.name.startswith(".") and e.is_dir()]
+    return names, inner
+
+
+def _load(folder: str) -> dict[str, Any] | str:
+    """The result in ``folder``, or the reason why there is none."""
+    try:
+        with open(os.path.join(folder, RESULT_NAME), "rb") as file:
+            data = file.read()
+    except OSError as error:
+        return f"{RESULT_NAME} cannot be read: {error.strerror}"
+    if not data.strip():
+        return f"{RESULT_NAME} is empty"
+    try:
+        result = json.loads(data, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        return f"{RESULT_NAME} is not valid JSON: {error}"
+    problems = problems_of(result)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        return f"{RESULT_NAME} is not a result of featstore: {'; '.join(problems[:3])}{more}"
+    return dict(result)
+
+
+def _unique_ids(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+    """A name for each run: its ``run_id``, or as much of its path as it takes to tell it from the others."""
+    pairs = list(pairs)
+    names = [str(result.get("run_id") or Path(folder).name) for folder, result in pairs]
+    taken: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        taken.setdefault(name, []).append(position)
+    for positions in taken.values():
+        if len(positions) > 1:
+            parts = [Path(pairs[position][0]).parts for position in positions]
+            depth = next(d for d in range(1, 200) if len({p[-d:] for p in parts}) == len(parts))
+            for position, part in zip(positions, parts, strict=True):
+                names[position] = "/".join(part[-depth:])
+    return names

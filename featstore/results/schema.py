@@ -1,0 +1,146 @@
+"""What a ``result.json`` must hold: checked before it is written, and again when it is read."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import numbers
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featstore.atomic import write_json
+from featstore.errors import ConfigError
+
+__all__ = ["RESULT_FORMAT", "RESULT_NAME", "problems_of", "write_result"]
+
+RESULT_FORMAT = 1
+RESULT_NAME = "result.json"
+
+# key -> what it must be; every key of this table must be there, a number that is not known is null
+_REQUIRED: dict[str, str] = {
+    "model": "text",
+    "feature": "text",
+    "dataset": "text",
+    "seed": "count or null",
+    "fold": "count, text or null",
+    "scores": "scores",
+    "parameters": "number or null",
+    "gmacs": "number or null",
+    "bytes": "numbers",
+    "seconds": "numbers",
+    "store": "store",
+    "config_hash": "text",
+}
+_INSIDE: dict[str, tuple[str, ...]] = {"bytes": ("alone", "added"), "seconds": ("extract", "train", "inference")}
+
+
+def write_result(run_dir: str | Path, result: Mapping[str, Any]) -> Path:
+    """Write ``result.json`` of a finished run in one atomic step, after checking it.
+
+    Parameters
+    ----------
+    run_dir : path
+        The run's folder; it is made when absent.
+    result : mapping
+        The keys of the contract: ``model, feature, dataset, seed, fold, scores{split{metric}}, parameters, gmacs,
+        bytes{alone, added}, seconds{extract, train, inference}, store, config_hash``, and any others.
+        ``format``, ``run_id`` (the folder's name) and ``finished`` (now, UTC) are filled in when absent.
+        NumPy scalars and arrays become plain numbers and lists; a number that is not finite becomes null,
+        because an undefined score is not a score.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ConfigError
+        When a key is absent or has the wrong type; the message lists all that is wrong.
+    StoreError
+        When the disk refuses.
+    """
+    run_dir = Path(run_dir)
+    defaults = {
+        "format": RESULT_FORMAT,
+        "run_id": run_dir.resolve().name,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    plain = _plain({**defaults, **result})
+    problems = problems_of(plain)
+    if problems:
+        raise ConfigError(
+            f"the result of a run is not complete: {'; '.join(problems)}", str(run_dir), "Nothing was written"
+        )
+    write_json(run_dir / RESULT_NAME, plain)
+    return run_dir / RESULT_NAME
+
+
+def problems_of(result: Any) -> list[str]:
+    """List what keeps ``result`` from being a run's result; empty when nothing does.
+
+    Examples
+    --------
+    >>> problems_of({"hello": "world"})[0]
+    "lacks 'model'"
+    >>> problems_of([])
+    ['is a list, not a JSON object']
+    """
+    if not isinstance(result, Mapping):
+        return [f"is a {type(result).__name__}, not a JSON object"]
+    version = result.get("format", RESULT_FORMAT)
+    if not isinstance(version, int) or version > RESULT_FORMAT:
+        return [f"has format {version!r}, and this version of featstore reads up to {RESULT_FORMAT}"]
+    found = [f"lacks {key!r}" for key in _REQUIRED if key not in result]
+    found += [
+        f"{key!r} is {_shorten(result[key])}, not {kind}"
+        for key, kind in _REQUIRED.items()
+        if key in result and not _is(kind, result[key])
+    ]
+    for key, inner in _INSIDE.items():
+        if isinstance(result.get(key), Mapping):
+            found += [f"lacks '{key}.{name}'" for name in inner if name not in result[key]]
+    return found
+
+
+def _is(kind: str, value: Any) -> bool:
+    """Whether ``value`` is of one of the kinds of ``_REQUIRED``."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return {
+        "text": isinstance(value, str) and value != "",
+        "count or null": value is None or (isinstance(value, int) and not isinstance(value, bool)),
+        "count, text or null": value is None or (isinstance(value, int | str) and not isinstance(value, bool)),
+        "number or null": value is None or number,
+        "numbers": _is_numbers(value),
+        "scores": isinstance(value, Mapping) and len(value) > 0 and all(_is_numbers(inner) for inner in value.values()),
+        "store": value is None or isinstance(value, str | Mapping),
+    }[kind]
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        inner is None or (isinstance(inner, numbers.Real) and not isinstance(inner, bool)) for inner in value.values()
+    )
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy values, tuples and paths into what JSON knows; what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, Path | datetime.datetime | datetime.date):
+        return str(value)
+    raise ConfigError(f"a {type(value).__name__} cannot be written to {RESULT_NAME}", "", "Give plain values")

@@ -1,0 +1,180 @@
+"""Groups of runs: means, deviations and intervals over seeds or folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from featstore.arrays import IntArray
+from featstore.errors import ConfigError, did_you_mean
+from featstore.results.frames import COSTS, FIELDS, as_frame, config_columns, metrics_in, score_column
+from featstore.results.labels import is_missing, labels_of
+from featstore.results.records import RunSet
+from featstore.results.significance import interval, mean_and_std
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Over", "summarise"]
+
+Over = Literal["auto", "run", "seed", "fold"]
+CONFIGURATION = ("dataset", "model", "feature", "configuration")
+
+
+def summarise(
+    runs: RunSet | pd.DataFrame,
+    by: Sequence[str] | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    split: str = "test",
+    over: Over = "auto",
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Average runs in groups.
+
+    Parameters
+    ----------
+    runs : RunSet or DataFrame
+        Runs, or rows of ``RunSet.frame``.
+    by : sequence of str, optional
+        Columns that make a group, also ``config.<setting>`` with dots inside. By default a group is a configuration:
+        runs that differ in nothing but seed and fold.
+    metrics : sequence of str, optional
+        Metrics to average; all that there are on ``split`` by default.
+    over : str
+        What is repeated: ``run`` takes each run as one value; ``seed`` first averages the folds of each seed, and
+        ``fold`` the seeds of each fold, so that n counts what was repeated independently. ``auto`` takes ``seed``
+        where a group has several seeds and, besides, several folds or configurations, and ``run`` otherwise.
+        A run that was repeated with the same configuration, seed and fold counts once, the last one.
+    confidence : float in (0, 1)
+        Level of the intervals (Student's t with n − 1 degrees of freedom).
+
+    Returns
+    -------
+    DataFrame
+        One row a group, best first: the columns of ``by``, the fields of the feature that are the same in the whole
+        group, ``label``, ``n_runs``, ``n_configurations``, ``balanced`` (every configuration has every seed and fold),
+        ``over``, ``n``; ``<metric>_mean``, ``_std`` (n − 1),
+        ``_low``, ``_high``, ``_n`` and ``_values`` (a tuple) for each metric; the mean of each column of ``COSTS``;
+        ``run_ids`` (a tuple).
+
+    Raises
+    ------
+    ConfigError
+        For an unknown column, metric or split, or when there are no runs.
+    """
+    frame = config_columns(runs, by or ()) if isinstance(runs, RunSet) else as_frame(runs)
+    if not len(frame):
+        raise ConfigError("there are no runs to summarise", "report", "Check the folder, or loosen the conditions")
+    if over not in ("auto", "run", "seed", "fold"):
+        raise ConfigError(f"cannot average over {over!r}", "report", "Known: auto, run, seed, fold")
+    by = list(CONFIGURATION if by is None else by)
+    for name in by:
+        if name not in frame:
+            raise ConfigError(f"runs have no column {name!r}", "report", did_you_mean(name, [str(c) for c in frame]))
+    chosen = list(metrics) if metrics is not None else metrics_in(frame, split)
+    columns = {metric: score_column(frame, metric, split) for metric in chosen}
+    groups = _Groups(_without_repeats(frame.assign(label=labels_of(frame))), by)
+    rows = [groups.row(index, columns, over, confidence) for index in groups.indices]
+    return _ordered(rows, by, chosen)
+
+
+def _without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without runs that were done again: the same configuration, seed and fold is not another sample."""
+    newest = frame.sort_values("finished", kind="stable", na_position="first")
+    return newest.drop_duplicates(["configuration", "seed", "fold"], keep="last").sort_index()
+
+
+class _Groups:
+    """Rows of a table in groups, as plain arrays: thousands of groups are summed in a moment."""
+
+    def __init__(self, frame: pd.DataFrame, by: list[str]) -> None:
+        self.by = by
+        self.constant = [*by, *[name for name in (*FIELDS, "label") if name not in by]]
+        numbered = frame.groupby(by, dropna=False, sort=False).ngroup().to_numpy()
+        order = np.argsort(numbered, kind="stable")
+        self.indices = np.split(order, np.flatnonzero(np.diff(numbered[order])) + 1)
+        self.columns = {str(name): frame[name].to_numpy(dtype=object) for name in self.constant}
+        self.codes = {name: frame[name].factorize(use_na_sentinel=False)[0] for name in self.constant}
+        self.codes |= {name: _codes(frame[name]) for name in ("seed", "fold", "configuration")}
+        scores = [name for name in frame if "." in str(name) and not str(name).startswith("config.")]
+        self.numbers = {str(name): frame[name].to_numpy(dtype=float) for name in scores}
+        self.costs = {name: frame[name].to_numpy(dtype=float) for name in COSTS}
+        self.run_ids = frame["run_id"].to_numpy(dtype=object)
+
+    def row(self, index: IntArray, columns: dict[str, str], over: Over, confidence: float) -> dict[str, Any]:
+        """The summary of one group."""
+        row: dict[str, Any] = {}
+        for name in self.constant:
+            same = len(index) == 1 or (self.codes[name][index] == self.codes[name][index[0]]).all()
+            value = self.columns[name][index[0]]
+            row[name] = value if same and not is_missing(value) else None
+        unit = self._unit(index, over)
+        configurations = self._count("configuration", index)
+        full = configurations * self._count("seed", index) * self._count("fold", index)
+        row |= {"n_runs": len(index), "n_configurations": configurations, "balanced": full == len(index), "over": unit}
+        for metric, column in columns.items():
+            values = self._values(index, self.numbers[column], unit)
+            mean, std = mean_and_std(values)
+            low, high = interval(mean, std, len(values), confidence=confidence)
+            parts = {"mean": mean, "std": std, "low": low, "high": high, "n": len(values), "values": values}
+            row |= {f"{metric}_{name}": value for name, value in parts.items()}
+        row["n"] = max((row[f"{metric}_n"] for metric in columns), default=len(index))
+        for name, values in self.costs.items():
+            known = values[index][~np.isnan(values[index])]
+            row[name] = float(known.mean()) if len(known) else math.nan
+        return row | {"run_ids": tuple(self.run_ids[index])}
+
+    def _unit(self, index: IntArray, over: Over) -> str:
+        """What counts as one repetition in this group."""
+        if over != "auto":
+            return over
+        seeds, folds, configurations = (self._count(name, index) for name in ("seed", "fold", "configuration"))
+        return "seed" if seeds > 1 and (folds > 1 or configurations > 1) else "run"
+
+    def _count(self, name: str, index: IntArray) -> int:
+        return len(np.unique(self.codes[name][index]))
+
+    def _values(self, index: IntArray, numbers: npt.NDArray[np.float64], unit: str) -> tuple[float, ...]:
+        """One value a repetition."""
+        known = index[~np.isnan(numbers[index])]
+        if unit == "run":
+            return tuple(float(value) for value in numbers[known])
+        codes = self.codes[unit][known]
+        return tuple(float(numbers[known[codes == code]].mean()) for code in np.unique(codes))
+
+
+def _codes(values: pd.Series) -> IntArray:
+    """A number for each distinct value, missing ones included."""
+    codes: IntArray = values.astype(object).astype(str).factorize()[0]
+    return codes
+
+
+def _ordered(rows: list[dict[str, Any]], by: list[str], metrics: list[str]) -> pd.DataFrame:
+    """The rows as a table, best score of the first metric first, smallest first among equals."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    first = [
+        *by,
+        *[name for name in (*FIELDS, "label") if name not in by],
+        "n_runs",
+        "n_configurations",
+        "balanced",
+        "over",
+        "n",
+    ]
+    scores = [f"{m}_{part}" for m in metrics for part in ("mean", "std", "low", "high", "n", "values")]
+    frame = frame[[*first, *scores, *COSTS, "run_ids"]]
+    if not metrics:
+        return frame.sort_values("bytes_alone", kind="stable", ignore_index=True)
+    worst = math.inf if metrics[0] == "loss" else -math.inf
+    order = pd.DataFrame(
+        {"score": frame[f"{metrics[0]}_mean"].fillna(worst), "bytes": frame["bytes_alone"].fillna(math.inf)}
+    )
+    index = order.sort_values(["score", "bytes"], ascending=[metrics[0] == "loss", True], kind="stable").index
+    return frame.loc[index].reset_index(drop=True)

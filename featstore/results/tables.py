@@ -1,0 +1,307 @@
+"""Summaries as text, Markdown, CSV, JSON and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.results.frames import COSTS
+from featstore.results.labels import field_text, is_missing
+from featstore.results.units import format_bytes, format_count, format_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["STYLES", "TableStyle", "display_table", "format_rows", "format_table", "plain_rows"]
+
+TableStyle = Literal["text", "markdown", "csv", "json", "latex"]
+STYLES: tuple[TableStyle, ...] = ("text", "markdown", "csv", "json", "latex")
+
+_HEADS = {
+    "label": "configuration",
+    "sample_rate": "rate",
+    "n_mels": "mels",
+    "hop_multiple": "hop",
+    "hop_length": "hop",
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "bytes_alone": "alone",
+    "bytes_added": "added",
+    "bytes_per_hour": "per hour",
+    "bytes_per_track": "per track",
+    "ratio_to_audio": "of audio",
+    "gmacs": "GMACs",
+    "seconds_train": "training",
+    "seconds_inference": "inference",
+    "seconds_extract": "extraction",
+    "parameters": "parameters",
+}
+_NUMBERS: dict[str, Callable[[float], str]] = {
+    "ratio_to_audio": lambda v: f"{100 * v:.3g} %",
+    "gmacs": lambda v: f"{v:.3f}" if v >= 0.1 else f"{v:.2g}",
+    "parameters": format_count,
+    **{name: format_bytes for name in COSTS if name.startswith("bytes")},
+    **{name: format_seconds for name in COSTS if name.startswith("seconds")},
+}
+_MAIN_COSTS = ("bytes_alone", "bytes_added", "ratio_to_audio", "gmacs", "seconds_train")
+_SHOWN_COSTS = tuple(name for name in COSTS if name != "bytes_per_track")
+
+
+def format_table(
+    summary: pd.DataFrame, style: TableStyle = "text", *, costs: Sequence[str] | None = None, wide: bool = False
+) -> str:
+    """Print a summary.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From ``summarise``, or the frame of a ``ParetoFront``.
+    style : str
+        ``text`` and ``markdown`` and ``latex`` (booktabs) round and use units; ``csv`` and ``json`` hold every
+        number in full.
+    costs : sequence of str, optional
+        Columns of cost to show; by default the usual ones, as far as they have values.
+    wide : bool
+        Show every cost, and the interval and loss of every metric.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown style or cost.
+    """
+    if style not in STYLES:
+        raise ConfigError(f"unknown style {style!r}", "report table", did_you_mean(style, STYLES))
+    if style == "json":
+        return json.dumps(plain_rows(summary), indent=1, ensure_ascii=False)
+    if style == "csv":
+        return _csv(plain_rows(summary))
+    heads, rows, notes = display_table(summary, costs=costs, wide=wide)
+    return format_rows(heads, rows, style, note=notes)
+
+
+def display_table(
+    summary: pd.DataFrame, *, costs: Sequence[str] | None = None, wide: bool = False
+) -> tuple[list[str], list[list[str]], str]:
+    """Headings, cells as a person reads them, and what all rows have in common.
+
+    Columns that are the same in every row are left out and told once; columns without values are left out.
+    """
+    for name in costs or ():
+        if name not in COSTS:
+            raise ConfigError(f"{name!r} is no cost", "report table", did_you_mean(name, COSTS))
+    fields, common = _fields(summary)
+    columns: list[tuple[str, list[str]]] = [
+        (_HEADS.get(name, name.removeprefix("config.")), [_field_cell(name, v) for v in summary[name]])
+        for name in fields
+    ]
+    over = {"run": "runs", "seed": "seeds", "fold": "folds"}
+    units = [over[unit] for unit in summary["over"].unique()]
+    head = f"n ({units[0]})" if len(units) == 1 else "n"
+    columns += [(head, [str(int(value)) for value in summary["n"]])]
+    if summary["n_configurations"].gt(1).any():
+        columns += [("configurations", [str(int(value)) for value in summary["n_configurations"]])]
+    columns += _metric_columns(summary, wide)
+    shown = [name for name in costs or (_SHOWN_COSTS if wide else _MAIN_COSTS) if summary[name].notna().any()]
+    for name in shown:
+        cells = ["–" if is_missing(value) else _NUMBERS[name](float(value)) for value in summary[name]]
+        if costs is None and len(cells) > 1 and len(set(cells)) == 1:
+            common = [*common, f"{_HEADS[name]} {cells[0]}"]
+        else:
+            columns += [(_HEADS[name], cells)]
+    if "told_apart" in summary:
+        columns += [("front", ["yes" if value else "" for value in summary["on_front"]])]
+        columns += [("p (Holm)", [_p_text(value) for value in summary["p_holm"]])]
+        columns += [("against the best", [_apart_text(row) for row in summary.to_dict("records")])]
+    heads = [head for head, _ in columns]
+    notes = [f"All: {', '.join(common)}"] if common else []
+    notes += _warnings(summary)
+    return heads, [list(row) for row in zip(*(cells for _, cells in columns), strict=True)], "\n".join(notes)
+
+
+def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[str]]]:
+    """A column a metric; the interval of the first one only, unless asked for all."""
+    metrics = _metrics_of(summary)
+    shown = metrics if wide else [m for m in metrics if m != "loss"] or metrics
+    return [
+        (_HEADS.get(metric, metric), _score_cells(summary, metric, wide or not position))
+        for position, metric in enumerate(shown)
+    ]
+
+
+def _warnings(summary: pd.DataFrame) -> list[str]:
+    """What a reader of the numbers has to know."""
+    found = []
+    if "balanced" in summary and not summary["balanced"].all():
+        count = int((~summary["balanced"].astype(bool)).sum())
+        found.append(f"Beware: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
+    return found
+
+
+def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: TableStyle, *, note: str = "") -> str:
+    """Lay out ready-made cells: as aligned text, Markdown, CSV or LaTeX (booktabs)."""
+    if style == "markdown":
+        lines = [
+            _markdown(heads),
+            "|" + "|".join("---" if left else "---:" for left in _left(rows, len(heads))) + "|",
+        ]
+        return "\n".join(([note.replace("\n", "  \n"), ""] if note else []) + lines + [_markdown(row) for row in rows])
+    if style == "latex":
+        return _latex(heads, rows, note)
+    if style == "csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([heads, *rows])
+        return out.getvalue().rstrip("\n")
+    left = _left(rows, len(heads))
+    widths = [max([_width(head), *(_width(row[i]) for row in rows)]) for i, head in enumerate(heads)]
+    lines = [_aligned(row, widths, left) for row in (heads, *rows)]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(([note] if note else []) + lines)
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values for JSON and CSV: no NumPy types, None for what is missing."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if not isinstance(value, str | bool | int) and is_missing(value) else value
+
+
+def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Columns that name a row, and what is the same in all rows, in words."""
+    end = list(summary.columns).index("n_runs") if "n_runs" in summary else 0
+    names = [str(name) for name in summary.columns[:end]]
+    by_configuration = "configuration" in names
+    if by_configuration and "label" in names:  # the label says what differs; the long names would say all
+        told = ("dataset", "model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding")
+        constant = [n for n in told if n in names and summary[n].astype(str).nunique() == 1]
+        varying = ["label"]
+    else:
+        names = [name for name in names if name not in ("label", "configuration") and summary[name].notna().any()]
+        constant = [n for n in names if len(summary) > 1 and summary[n].astype(str).nunique() == 1]
+        varying = [n for n in names if n not in constant and not (n == "hop_length" and "hop_multiple" in names)]
+        varying = varying or names[:1]
+    texts = [field_text(n, summary[n].iloc[0]) for n in constant if n not in varying]
+    return varying, [text for text in texts if text]
+
+
+def _field_cell(name: str, value: Any) -> str:
+    if is_missing(value):
+        return "–"
+    if name in ("n_mels", "hop_length"):
+        return str(value)
+    if name == "hop_multiple":
+        return f"×{value}"
+    return field_text(name, value) if name in ("sample_rate", "scale") else str(value)
+
+
+def _metrics_of(summary: pd.DataFrame) -> list[str]:
+    return [str(name).removesuffix("_values") for name in summary if str(name).endswith("_values")]
+
+
+def _score_cells(summary: pd.DataFrame, metric: str, interval: bool) -> list[str]:
+    """Mean ± deviation [interval], as far as there are enough values."""
+    cells = []
+    for row in summary[[f"{metric}_{part}" for part in ("mean", "std", "low", "high")]].itertuples(index=False):
+        mean, std, low, high = (float(value) for value in row)
+        text = "–" if math.isnan(mean) else f"{mean:.4f}"
+        if not math.isnan(std):
+            text += f" ± {std:.4f}" + (f" [{low:.4f}, {high:.4f}]" if interval else "")
+        cells.append(text)
+    return cells
+
+
+def _p_text(value: Any) -> str:
+    if is_missing(value):
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def _apart_text(row: dict[str, Any]) -> str:
+    if is_missing(row["p"]) and row["difference"] == 0:
+        return "best"
+    if row["told_apart"] is None:
+        return "not tested"
+    return "differs" if row["told_apart"] else "not told apart"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    """Every number in full; lists are joined by blanks."""
+    out = io.StringIO()
+    names = list(rows[0]) if rows else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        cells = [row[name] for name in names]
+        writer.writerow([" ".join(map(str, c)) if isinstance(c, list) else "" if c is None else c for c in cells])
+    return out.getvalue().rstrip("\n")
+
+
+def _width(text: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
+    padded = [
+        cell + " " * (width - _width(cell)) if to_left else " " * (width - _width(cell)) + cell
+        for cell, width, to_left in zip(cells, widths, left, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+_NUMBER = re.compile(r"(|–|[×<+-]?[0-9.,]+(e[+-]?\d+)?( ?(%|[kMGTP]?B|ms|s|min|h))?( ± .*)?)")
+
+
+def _left(rows: Sequence[Sequence[str]], count: int) -> list[bool]:
+    """Which columns are words: numbers, with or without a unit, go to the right."""
+    return [not all(_NUMBER.fullmatch(row[i]) for row in rows) if rows else True for i in range(count)]
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "−": "$-$",
+}
+
+
+def _latex(heads: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
+    """A booktabs tabular; what a cell holds is escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join("".join(_TEX.get(c, c) for c in cell) for cell in cells) + r" \\"
+
+    alignment = "".join("l" if left else "r" for left in _left(rows, len(heads)))
+    comment = [f"% {line}" for line in note.splitlines()]
+    body = [r"\toprule", line(heads), r"\midrule", *[line(row) for row in rows], r"\bottomrule"]
+    begin = ["% needs \\usepackage{booktabs}", *comment, rf"\begin{{tabular}}{{{alignment}}}"]
+    return "\n".join([*begin, *body, r"\end{tabular}"])

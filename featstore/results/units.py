@@ -1,0 +1,98 @@
+"""Numbers as people write them: sizes, durations, shares; read and printed."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from featstore.errors import ConfigError
+
+__all__ = ["format_bytes", "format_count", "format_seconds", "parse_bytes", "parse_within"]
+
+_DECIMAL = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
+_BINARY = {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "PIB": 2**50}
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size: decimal units as disks are sold (``50GB`` is 50·10⁹), binary ones with an i (``GiB``).
+
+    Examples
+    --------
+    >>> parse_bytes("50GB"), parse_bytes("1.5 GiB"), parse_bytes("1200")
+    (50000000000, 1610612736, 1200)
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    unit = match.group(2).upper() if match else ""
+    factor = {**_DECIMAL, **_BINARY, **{name[0]: value for name, value in _DECIMAL.items() if name}}.get(unit)
+    if match is None or factor is None:
+        raise ConfigError(f"{text!r} is not a size", "", "Write a number and a unit, such as 50GB or 1.5TiB")
+    return round(float(match.group(1)) * factor)
+
+
+def parse_within(text: str) -> tuple[float, bool]:
+    """Read a tolerance: ``0.5%`` is relative (0.005, True), ``0.005`` is in the metric's own unit (0.005, False).
+
+    Examples
+    --------
+    >>> parse_within("0.5%"), parse_within("0.01")
+    ((0.005, True), (0.01, False))
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*", text)
+    if match is None:
+        raise ConfigError(f"{text!r} is not a tolerance", "", "Write 0.5% of the best, or 0.005 in the metric's unit")
+    relative = match.group(2) == "%"
+    return float(match.group(1)) / (100 if relative else 1), relative
+
+
+def format_bytes(value: float | None) -> str:
+    """Print a size in decimal units, three digits.
+
+    Examples
+    --------
+    >>> format_bytes(13_600_000_000), format_bytes(524), format_bytes(None)
+    ('13.6 GB', '524 B', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    for unit, factor in reversed(_DECIMAL.items()):
+        if unit and (abs(value) >= factor or unit == "B"):
+            scaled = value / factor
+            return f"{scaled:.0f} B" if unit == "B" else f"{_three_digits(scaled)} {unit.replace('K', 'k')}"
+    return f"{value:.0f} B"
+
+
+def format_seconds(value: float | None) -> str:
+    """Print a duration: seconds, then minutes, then hours.
+
+    Examples
+    --------
+    >>> format_seconds(3.21), format_seconds(75), format_seconds(9000), format_seconds(0.0123)
+    ('3.21 s', '1.25 min', '2.50 h', '12.3 ms')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if value and abs(value) < 1:
+        return f"{_three_digits(value * 1000)} ms"
+    for unit, factor in (("h", 3600), ("min", 60)):
+        if abs(value) >= factor:
+            return f"{_three_digits(value / factor)} {unit}"
+    return f"{_three_digits(value)} s"
+
+
+def format_count(value: float | None) -> str:
+    """Print a count with a thin separator between thousands.
+
+    Examples
+    --------
+    >>> format_count(17365940)
+    '17,365,940'
+    """
+    return "–" if value is None or math.isnan(value) else f"{value:,.0f}"
+
+
+def _three_digits(value: float) -> str:
+    """Three significant digits without an exponent."""
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12))
+    return f"{value:,.{decimals}f}"
