@@ -28,9 +28,7 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             errno.EROFS: "The file system is read-only: choose another folder",
             errno.EACCES: "Ask for write permission, or choose another folder",
             errno.EPERM: "Ask for write permission, or choose another folder",
-        }.get(error.errno or 0)
-        if advice is None:
-            raise
+        }.get(error.errno or 0, "Check the disk, then run again to go on")
         raise StoreError(f"cannot write: {error.strerror}", os.fspath(path), advice) from error
 
 

@@ -153,11 +153,14 @@ class FeatureSpec:
 
     def short(self) -> str:
         """Name with only the fields that differ from the defaults: for tables and figures, not an identity."""
-        plain = type(self)(sample_rate=self.sample_rate)
+        named = {name: getattr(self, name) for name in ("sample_rate", "n_fft") if hasattr(self, name)}
+        plain = type(self)(**named)  # fields that follow from these two need no mention
         shown = [
             f"{field.name}={_write(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
-            if field.name == "sample_rate" or getattr(self, field.name) != getattr(plain, field.name)
+            if field.name == "sample_rate"
+            or getattr(self, field.name) != getattr(plain, field.name)
+            or (field.name == "n_fft" and self.n_fft != type(self)().n_fft)
         ]
         return f"{self.kind}({','.join(shown)})"
 

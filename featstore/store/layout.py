@@ -1,4 +1,4 @@
-"""How one logical array is cut into shard files and chunks: pure arithmetic, shared by writers, readers and forecasts."""
+"""How one logical array is cut into shard files and chunks: arithmetic shared by writers, readers and forecasts."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Layout:
         return -(-n_frames // self.slab_frames)
 
     def data_bytes(self, header: ArrayHeader, lengths: Sequence[int] | IntArray) -> int:
-        """Bytes of all data files for tracks of these lengths (-1: nothing stored), as an uncompressed writer makes them."""
+        """Bytes of all data files for tracks of these lengths (-1: nothing stored), uncompressed."""
         frames = np.maximum(np.asarray(lengths, dtype=np.int64), 0)
         chunks = -(-frames // self.chunk_frames)
         files = 0
@@ -127,7 +127,7 @@ def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "no
 
 
 def choose_shard_tracks(headers: Iterable[ArrayHeader], durations_s: Iterable[float], n_tracks: int) -> int:
-    """Tracks a shard: about 256 MiB of all features together, 16 to 4096, and no fewer than ~16 shards while there are tracks.
+    """Tracks a shard: about 256 MiB of all features together, 16 to 4096; small sets get some 16 shards to share out.
 
     Parameters
     ----------

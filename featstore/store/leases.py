@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -47,7 +48,7 @@ class Owner:
             try:
                 process = psutil.Process(self.pid)
                 zombie = process.status() == psutil.STATUS_ZOMBIE
-                return zombie or abs(process.create_time() - self.started) > 1
+                return bool(zombie) or abs(process.create_time() - self.started) > 1
             except psutil.NoSuchProcess:
                 return True
         return silent_s > STALE_S
@@ -137,10 +138,8 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             for name in self._held:
-                try:
+                with contextlib.suppress(OSError):  # a lost heartbeat is not worth a lost shard
                     os.utime(self.location.path(name))
-                except OSError:
-                    pass
 
     def _release(self) -> None:
         for name in self._held:

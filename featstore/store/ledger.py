@@ -18,7 +18,7 @@ _COLUMNS = ["track_id", "row", "feature", "status", "stage", "error", "path", "s
 
 
 def _states(store: Store, rows: Any) -> tuple[list[str], list[str], list[str]]:
-    """Status, stage and error of each row in ``rows``: the worst over all arrays (pending, then failed, then flagged)."""
+    """Status, stage and error of each row: the worst over all arrays (pending, then failed, then flagged)."""
     size = int(rows.max()) + 1 if len(rows) else 0
     rank = np.zeros(size, dtype=np.int8)  # 0 ok, 1 flagged but stored, 2 without data, 3 pending
     status = np.full(size, "ok", dtype=object)
@@ -63,7 +63,7 @@ def outcomes(store: Store) -> pd.DataFrame:
 
 
 def summary(store: Store) -> dict[str, Any]:
-    """Counts over tracks; ``ok + failed + pending == tracks``, and ``by_reason`` counts every status but ok and pending."""
+    """Counts over tracks: ``ok + failed + pending == tracks``; ``by_reason`` has every status but ok and pending."""
     frame = store.tracks
     states = Counter(frame["status"])
     failed_rows: set[int] = set()
@@ -75,9 +75,8 @@ def summary(store: Store) -> dict[str, Any]:
                 if o.status != "pending" and record.n_frames[o.row - record.first_row] < 0
             )
     pending = states.get("pending", 0)
-    failed = sum(
-        1 for row, state in zip(frame["row"], frame["status"], strict=True) if row in failed_rows and state != "pending"
-    )
+    open_rows = set(frame["row"][frame["status"] == "pending"])
+    failed = len(failed_rows - open_rows)
     reasons = {reason: count for reason, count in sorted(states.items()) if reason not in ("ok", "pending")}
     return {
         "tracks": len(frame),

@@ -1,4 +1,4 @@
-"""The manifest of a finished extraction: a self-hashed list of all metadata and records, so that a lost one is noticed."""
+"""The manifest of a finished extraction: a self-hashed list of all metadata and records; a lost one is noticed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray, IntArray
-from featstore.errors import MissingFeature, StoreError, did_you_mean
+from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
 from featstore.specs import Encoding, FeatureSpec, View
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.location import Location
@@ -113,9 +113,7 @@ class BaseArray:
         return opened
 
 
-def _lost(location: Location, name: str) -> StoreError:
-    from featstore.errors import CorruptFeature
-
+def _lost(location: Location, name: str) -> CorruptFeature:
     return CorruptFeature("a committed shard file is missing", f"{location}/{name}", "Run featstore store repair")
 
 
@@ -235,7 +233,7 @@ class FeatureReader:
         return out
 
     def to_xarray(self, track_ids: Sequence[str] | None = None) -> xarray.DataArray:
-        """Return the feature as an ``xarray.DataArray`` with tracks and seconds as coordinates (all of it in memory)."""
+        """Return the feature as a DataArray with tracks and seconds as coordinates (all of it in memory)."""
         import xarray
 
         ids = self.track_ids if track_ids is None else list(track_ids)

@@ -19,12 +19,11 @@ __all__ = ["STATUSES", "CommitRecord", "Outcome", "read_record", "record_name"]
 
 FORMAT = 1
 
-# what can become of a track; the first four leave data behind, the others do not
+# what can become of a track; silent, clipped and (where asked) short ones have data, the others behind ok do not
 STATUSES = (
     "ok",
     "silent",
     "clipped",
-    "flagged_short",
     "short",
     "non_finite",
     "failed",
@@ -141,10 +140,9 @@ class CommitRecord:
         missing = {outcome.status for outcome in self.outcomes if self.n_frames[outcome.row - self.first_row] < 0}
         return bool(missing) if "all" in reasons else bool(missing & set(reasons))
 
-    @property
-    def is_pending(self) -> bool:
-        """Whether some track was left for a later run."""
-        return any(outcome.status == "pending" for outcome in self.outcomes)
+    def has_pending(self, n_rows: int) -> bool:
+        """Whether some track in the first ``n_rows`` rows was left for a later run."""
+        return any(outcome.status == "pending" and outcome.row < n_rows for outcome in self.outcomes)
 
 
 def record_name(key: str, shard: int) -> str:

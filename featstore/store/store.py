@@ -79,7 +79,7 @@ class Store:
 
     @cached_property
     def tracks(self) -> pd.DataFrame:
-        """Tracks by id: ``row``, ``path``, ``labels``, ``split``, ``group``, …, and the ledger's ``status`` and ``error``."""
+        """Tracks by id: ``row``, ``path``, ``labels``, ``split``, …, and the ledger's ``status`` and ``error``."""
         return ledger_rules.with_ledger(self._track_rows, self)
 
     @property
@@ -129,6 +129,12 @@ class Store:
         rows = self._track_rows["row"]
         inside = rows[(rows >= first) & (rows < first + self.shard_tracks)]
         return range(first, int(inside.max()) + 1) if len(inside) else range(first, first)
+
+    def paths_of(self, rows: range) -> tuple[str, ...]:
+        """Audio files of some rows."""
+        frame = self._track_rows
+        inside = frame[(frame["row"] >= rows.start) & (frame["row"] < rows.stop)].sort_values("row")
+        return tuple(inside["path"])
 
     @property
     def n_shards(self) -> int:
@@ -236,16 +242,22 @@ class Store:
         if not self.location.exists(name):
             self.location.write(name, content)
 
-    def missing(self, keys: Sequence[str], *, retry: Sequence[str] = ()) -> list[tuple[int, list[str]]]:
-        """(shard, array keys) that are not committed, or whose failures have one of the ``retry`` statuses."""
+    def missing(
+        self, keys: Sequence[str], *, retry: Sequence[str] = (), limit: int | None = None
+    ) -> list[tuple[int, list[str]]]:
+        """(shard, array keys) that are not committed, or whose failures have one of the ``retry`` statuses.
+
+        With ``limit`` only rows below it count.
+        """
+        n_rows = self.n_rows if limit is None else min(limit, self.n_rows)
         todo = []
-        for shard in range(self.n_shards):
+        for shard in range(-(-n_rows // self.shard_tracks)):
             if not len(self.shard_rows(shard)):
                 continue
             lacking = []
             for key in keys:
                 record = self.records(key).get(shard)
-                if record is None or record.is_pending or (retry and record.wants_retry(retry)):
+                if record is None or record.has_pending(n_rows) or (retry and record.wants_retry(retry)):
                     lacking.append(key)
             if lacking:
                 todo.append((shard, lacking))
@@ -327,7 +339,7 @@ class Store:
 
 
 def _ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:
-    """Tracks in the store's order: by a hash of (seed, id), so that groups are mixed and the table's order is irrelevant."""
+    """Tracks in the store's order, by a hash of (seed, id): groups are mixed, the table's own order is irrelevant."""
     keys = [hashlib.sha256(f"{seed}|{track}".encode()).digest() for track in frame["track_id"]]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return frame.iloc[order].assign(row=range(first_row, first_row + len(frame)))
@@ -368,7 +380,7 @@ def create_store(
         name in ("features", "leases", "requests", "staging", TRACKS) for name in location.list("")
     ):
         raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
-    durations = tracks["duration_s"] if "duration_s" in tracks else []
+    durations = [float(value) for value in tracks.get("duration_s", ())]
     if shard_tracks is None:
         shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
     elif shard_tracks < 1:

@@ -161,7 +161,7 @@ class ZarrSlabWriter:
         self.path, self._layout = path, layout
         self._index = np.full((layout.index_entries, 2), _ABSENT, dtype="<u8")
         with disk_errors(path):
-            self._file: BinaryIO = open(path, "wb")
+            self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 (closed by close or abandon)
         self._offset = 0
         self._hash = hashlib.sha256()
         self._mark: tuple[int, Any, int] = (0, self._hash.copy(), 0)

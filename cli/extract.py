@@ -1,0 +1,152 @@
+"""Commands ``plan``, ``extract`` and ``status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from featstore_cli.common import emit, feature_option, human_bytes, json_option, print_json, render_table, store_option
+
+__all__ = ["extract", "plan", "status"]
+
+
+def _read_tracks(path: str) -> Any:
+    """Track table from a Parquet file, or indexed on the spot from a folder or a CSV file."""
+    from featstore.datasets import TrackTable
+
+    if Path(path).is_dir() or path.endswith(".csv"):
+        from featstore.workflows.indexing import index_tracks
+
+        return index_tracks("csv" if path.endswith(".csv") else "folder", path)
+    return TrackTable.read(path)
+
+
+@click.command()
+@click.argument("tracks")
+@feature_option
+@click.option("--tracks", "n_tracks", type=int, help="Forecast for this many tracks instead of those at hand.")
+@click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
+@click.option("--sample", type=int, default=3, show_default=True, help="Tracks to time; 0 forecasts no seconds.")
+@json_option
+def plan(
+    tracks: str, features: tuple[str, ...], n_tracks: int | None, encoding: str | None, sample: int, as_json: bool
+) -> None:
+    """Print the graph of an extraction and what it would cost, without writing anything.
+
+    TRACKS is a track table (Parquet), a CSV file, or a folder of audio.
+
+    Example:  featstore plan tracks.parquet -f ferraro2020 --tracks 1000000
+    """
+    from featstore.extract.forecast import forecast
+
+    from featstore.specs import expand_features
+
+    result = forecast(_read_tracks(tracks), expand_features(features, encoding), n_tracks=n_tracks, sample=sample)
+    emit(result.as_json(), as_json, result.as_text)
+
+
+def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    part, slash, parts = value.partition("/")
+    if not slash or not part.isdecimal() or not parts.isdecimal():
+        raise click.BadParameter(f"{value!r} is not of the form i/N, for example 0/8")
+    return int(part), int(parts)
+
+
+@click.command()
+@click.argument("tracks")
+@feature_option
+@store_option
+@click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
+@click.option("--compression", default="none", show_default=True, help="Of new arrays: none, lz4 or zstd.")
+@click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
+@click.option("--scheduler", default="processes", show_default=True, help="processes, sync, or tcp://HOST:PORT.")
+@click.option("--shard-range", callback=_parse_range, metavar="i/N", help="Do part i of N (from 0), for job arrays.")
+@click.option("--shard-tracks", type=int, help="Tracks a shard, for a new store.")
+@click.option("--retry", multiple=True, metavar="REASON|all", help="Compute shards with such failures again; repeats.")
+@click.option("--limit", type=int, help="Stop after this many tracks.")
+@click.option(
+    "--short-decode", default="fail", show_default=True, help="Files shorter than they say: fail, flag, keep."
+)
+@click.option("--strict", is_flag=True, help="Refuse to mix library versions.")
+@click.option("--dry-run", is_flag=True, help="Say what is missing, write nothing.")
+@json_option
+def extract(
+    tracks: str,
+    features: tuple[str, ...],
+    store: str,
+    encoding: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Decode every track once and store all features asked for; run again, it does only what is missing.
+
+    TRACKS is a track table (Parquet), a CSV file, or a folder of audio.
+    Exit code 2 says that some tracks failed: see featstore status STORE --failures.
+
+    Example:  featstore extract tracks.parquet -f 'mel(n_mels=96,scale=db)' -f 'mel(n_mels=48,scale=db)' -s mel.zarr
+    """
+    from featstore.extract import ExtractOptions
+    from featstore.extract.run import dry_run as say_what_is_missing
+    from featstore.extract.run import extract as run
+    from featstore.specs import expand_features
+
+    options = ExtractOptions(**settings)
+    requests = expand_features(features, encoding)
+    table = _read_tracks(tracks)
+    if dry_run:
+        print_json(say_what_is_missing(table, requests, store, options))
+        return
+    report = run(table, requests, store, options)
+    emit(report.as_json(), as_json, lambda: _told(report))
+    if report.status["failed"]:
+        raise click.exceptions.Exit(2)
+
+
+def _told(report: Any) -> str:
+    state = report.status
+    speed = report.audio_s / report.seconds if report.seconds else 0
+    done = (
+        f"{report.tracks} tracks ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, {speed:.0f}x real time, "
+        f"{human_bytes(report.written_bytes)} written"
+        if report.shards
+        else "nothing to do: everything asked for is stored"
+    )
+    reasons = ", ".join(f"{count} {reason}" for reason, count in state["by_reason"].items())
+    lines = [
+        done,
+        f"{report.store}: {state['ok']} of {state['tracks']} tracks ok" + (f" ({reasons})" if reasons else ""),
+    ]
+    if state["failed"]:
+        lines.append(f"see what failed: featstore status {report.store} --failures")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("store")
+@click.option("--failures", is_flag=True, help="List every track that is not plainly ok, with its reason.")
+@json_option
+def status(store: str, failures: bool, as_json: bool) -> None:
+    """Count the tracks of a store by what became of them.
+
+    Example:  featstore status mel.zarr --failures
+    """
+    from featstore.store import open_store
+
+    opened = open_store(store)
+    counts = opened.status()
+    ledger = opened.ledger().drop_duplicates(["track_id", "status", "error"]) if failures else None
+    if as_json:
+        if ledger is not None:
+            counts["failures"] = ledger[["track_id", "status", "stage", "error", "path", "stored"]].to_dict("records")
+        print_json(counts)
+        return
+    click.echo("  ".join(f"{name} {counts[name]}" for name in ("tracks", "ok", "failed", "pending")))
+    for reason, count in counts["by_reason"].items():
+        click.echo(f"  {reason}: {count}")
+    if ledger is not None and len(ledger):
+        rows = ledger[["track_id", "status", "error"]].itertuples(index=False)
+        click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))

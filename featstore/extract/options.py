@@ -1,0 +1,70 @@
+"""Settings of an extraction, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.store.layout import COMPRESSIONS
+from featstore.store.records import STATUSES
+
+__all__ = ["ExtractOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractOptions:
+    """How an extraction runs; none of it changes what the arrays hold, but for ``short_decode``.
+
+    Attributes
+    ----------
+    jobs : int or None
+        Worker processes; None takes one for each core.
+    scheduler : str
+        ``processes`` (a local Dask cluster), ``sync`` (this process), or the address of a running scheduler.
+    compression : str
+        Of new arrays: ``none``, ``lz4`` or ``zstd``.
+    shard_tracks : int or None
+        Tracks a shard, for a new store.
+    shard_range : tuple of int, optional
+        ``(i, n)``: do the i-th of n parts of the work, counted from 0.
+    retry : tuple of str
+        Statuses whose shards are computed again; ``all`` takes every failure.
+    limit : int or None
+        Stop after so many tracks of the store's order.
+    short_decode : str
+        For a file that yields less audio than it declares: ``fail``, ``flag`` (keep it, and say so) or ``keep``.
+    strict : bool
+        Refuse to mix library versions in one array.
+    """
+
+    jobs: int | None = None
+    scheduler: str = "processes"
+    compression: str = "none"
+    shard_tracks: int | None = None
+    shard_range: tuple[int, int] | None = None
+    retry: tuple[str, ...] = field(default=())
+    limit: int | None = None
+    short_decode: str = "fail"
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+            if value not in allowed:
+                raise ConfigError(f"{name}={value!r} is unknown", "", did_you_mean(value, allowed))
+
+        one_of("compression", self.compression, COMPRESSIONS)
+        one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
+        if "://" not in self.scheduler:
+            one_of("scheduler", self.scheduler, ("processes", "sync"))
+        for status in self.retry:
+            one_of("retry", status, (*(s for s in STATUSES if s not in ("ok", "pending")), "all"))
+        for name in ("jobs", "shard_tracks", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value} is too small", "", "Give at least 1")
+        if self.shard_range is not None:
+            part, parts = self.shard_range
+            if not 0 <= part < parts:
+                raise ConfigError(
+                    f"shard_range={part}/{parts} is out of range", "", f"Give 0/{parts} to {parts - 1}/{parts}"
+                )

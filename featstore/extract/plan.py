@@ -1,0 +1,179 @@
+"""The extraction plan: which arrays to store for the features asked for, and one shared graph that computes them.
+
+Pure: no audio is opened and nothing is written. The same plan runs in a worker, in the serial runner and in tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from featstore.errors import PlanError
+from featstore.features import check, dims_of, frames_of, graph_of, item_shape
+from featstore.features.graph import Node, children_of, share_transforms
+from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
+from featstore.specs.views import base_of
+from featstore.store.layout import ArrayHeader
+
+__all__ = ["Graph", "Plan", "graph_for", "make_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A tree of steps below one decoder, with the arrays that hang on each.
+
+    Attributes
+    ----------
+    roots : tuple of Node
+        Decoding steps, one for each decoder.
+    children : dict
+        Node to the nodes that read its output, in a fixed order.
+    sinks : dict
+        Node to the keys of the arrays that store its output.
+    """
+
+    roots: tuple[Node, ...]
+    children: dict[Node, tuple[Node, ...]]
+    sinks: dict[Node, tuple[str, ...]]
+
+    @property
+    def n_nodes(self) -> int:
+        """Distinct steps: each is computed once a track."""
+        return len(self.children)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to store, and how everything asked for is read from it.
+
+    Attributes
+    ----------
+    requests : tuple of FeatureRequest
+        The features asked for.
+    headers : tuple of ArrayHeader
+        Arrays to store.
+    views : dict
+        Canonical request name to (array key, view).
+    graph : Graph
+    """
+
+    requests: tuple[FeatureRequest, ...]
+    headers: tuple[ArrayHeader, ...]
+    views: dict[str, tuple[str, View]] = field(default_factory=dict)
+    graph: Graph = field(default_factory=lambda: Graph((), {}, {}))
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the arrays to store."""
+        return [header.key for header in self.headers]
+
+    @property
+    def names(self) -> list[str]:
+        """Canonical names, encodings included, of the features asked for."""
+        return list(self.views)
+
+
+def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
+    """Choose the arrays to store and join their steps into one graph.
+
+    Features that differ in hop and scale alone share a base: the finest hop that divides the others, on the scale asked
+    for where there is one, on linear power (float encodings) or decibels (integer ones) where there are several.
+
+    Raises
+    ------
+    SpecError
+        When a feature cannot be computed (empty bands, a hop longer than the clip).
+    PlanError
+        When nothing is asked for.
+    """
+    if not requests:
+        raise PlanError("nothing to extract", "", "Ask for at least one feature")
+    for request in requests:
+        check(request.spec)
+    bases: dict[str, ArrayHeader] = {}
+    for group in _groups(requests):
+        for spec, encoding in _choose_bases(group):
+            header = header_of(spec, encoding)
+            bases[header.key] = header
+    views = {}
+    for request in requests:
+        wanted = request.encoding or Encoding()
+        views[f"{request.spec}@{wanted}"] = _best(request.spec, wanted, bases)
+    used = {key for key, _ in views.values()}
+    headers = tuple(header for key, header in bases.items() if key in used)
+    return Plan(tuple(requests), headers, views, graph_for(headers))
+
+
+def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
+    """Return the header of a feature stored in an encoding."""
+    check(spec)
+    fixed = None
+    if spec.clip.is_fixed:
+        fixed = frames_of(spec, round(spec.clip.length_s * spec.sample_rate))
+    return ArrayHeader(spec, encoding, item_shape(spec), dims_of(spec), fixed)
+
+
+def _groups(requests: Iterable[FeatureRequest]) -> list[list[tuple[FeatureSpec, Encoding]]]:
+    """Features that may share a base: equal but for hop and scale, and in the same number format."""
+    groups: dict[tuple[str, str], list[tuple[FeatureSpec, Encoding]]] = {}
+    for request in requests:
+        encoding = request.encoding or Encoding()
+        shared = base_of(request.spec)
+        own = encoding == _plain(encoding, request.spec)  # a range of one's own cannot be shared between scales
+        format_name = encoding.name if own else str(encoding)
+        groups.setdefault((str(shared), format_name), []).append((request.spec, encoding))
+    return list(groups.values())
+
+
+def _plain(encoding: Encoding, spec: FeatureSpec) -> Encoding | None:
+    from featstore.errors import SpecError
+
+    try:
+        return Encoding.parse(encoding.name, spec)
+    except SpecError:
+        return None
+
+
+def _choose_bases(group: list[tuple[FeatureSpec, Encoding]]) -> list[tuple[FeatureSpec, Encoding]]:
+    by_hop: dict[int, list[tuple[FeatureSpec, Encoding]]] = {}
+    for spec, encoding in sorted(group, key=lambda item: item[0].frame_step):
+        aligned = getattr(spec, "framing", "") == "token"
+        base_hop = next((hop for hop in by_hop if spec.frame_step % hop == 0 and not aligned), spec.frame_step)
+        by_hop.setdefault(base_hop, []).append((spec, encoding))
+    chosen = []
+    for hop, members in by_hop.items():
+        spec, encoding = members[0]
+        scales = {str(getattr(member, "scale", "")) for member, _ in members}
+        if len(scales) > 1:
+            base = spec.replace(hop_length=hop, scale="db" if encoding.is_integer else "power")
+            base_encoding = _plain(encoding, base)
+            if base_encoding and all(view_of(member, base, base_encoding) for member, _ in members):
+                chosen.append((base, base_encoding))
+                continue
+            chosen += [(member, own) for member, own in members]
+        else:
+            chosen.append((spec, encoding))
+    return chosen
+
+
+def _best(spec: FeatureSpec, encoding: Encoding, bases: dict[str, ArrayHeader]) -> tuple[str, View]:
+    found = []
+    for key, header in bases.items():
+        if header.encoding.name == encoding.name:
+            view = view_of(spec, header.spec, header.encoding)
+            if view is not None:
+                found.append(((view.bound, not view.is_identity, view.stride, key), key, view))
+    _, key, view = min(found, key=lambda item: item[0])
+    return key, view
+
+
+def graph_for(headers: Sequence[ArrayHeader]) -> Graph:
+    """Join the steps of some arrays: equal steps are one, one short-time transform serves all hops it can."""
+    leaves = share_transforms([graph_of(header.spec) for header in headers])
+    children = children_of(leaves)
+    roots = tuple(children.pop(None))
+    sinks: dict[Node, list[str]] = {}
+    for header, leaf in zip(headers, leaves, strict=True):
+        sinks.setdefault(leaf, []).append(header.key)
+    below = {node: tuple(nodes) for node, nodes in children.items() if node is not None}
+    return Graph(roots, below, {node: tuple(keys) for node, keys in sinks.items()})

@@ -1,0 +1,166 @@
+"""One task: decode the tracks of a shard and compute all arrays that it lacks."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featstore.audio import decoder_versions
+from featstore.errors import DecodeError, FeatstoreError
+from featstore.extract.execute import TrackReport, run_track
+from featstore.extract.plan import Graph, graph_for
+from featstore.store.store import Store, open_store
+from featstore.store.writer import ShardWriter
+from featstore.version import __version__
+
+__all__ = ["ShardReport", "ShardTask", "run_shard", "versions"]
+
+logger = logging.getLogger(__name__)
+
+CLIPPED_SHARE = 0.001  # of all samples at full scale, before a track is called clipped
+SHORT_TOLERANCE_S = 0.25  # encoder delay and padding make mp3 files a little shorter than they say
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """What a worker is told: plain values, a few hundred bytes whatever the size of the collection.
+
+    Attributes
+    ----------
+    store : str
+    shard : int
+    keys : tuple of str
+        Arrays to compute.
+    limit : int or None
+        Rows from this one on are left for a later run.
+    short_decode : str
+    run : str
+        Label of the run, shown in leases.
+    paths : tuple of str
+        Files of the shard's rows, where they moved since the store was made; empty takes the store's own.
+    """
+
+    store: str
+    shard: int
+    keys: tuple[str, ...]
+    limit: int | None = None
+    short_decode: str = "fail"
+    run: str = ""
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class ShardReport:
+    """What a task says when it is done."""
+
+    shard: int
+    tracks: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    audio_s: float = 0.0
+    written_bytes: int = 0
+    seconds: float = 0.0
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of everything that can change the numbers."""
+    import numpy
+    import scipy
+
+    return {"featstore": __version__, "numpy": numpy.__version__, "scipy": scipy.__version__} | decoder_versions()
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: str, keys: tuple[str, ...], stamp: int) -> tuple[Store, Graph]:
+    """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
+    store = open_store(path)
+    return store, graph_for([store.arrays[key][0] for key in keys])
+
+
+def run_shard(task: ShardTask) -> ShardReport:
+    """Compute and commit one shard.
+
+    Raises
+    ------
+    StoreLocked
+        When a living process writes the same.
+    StoreError
+        When the disk refuses. A track that fails is recorded, never raised.
+    """
+    started = time.perf_counter()
+    root = Path(task.store)
+    stamp = (root / "tracks.parquet").stat().st_mtime_ns
+    store, graph = _opened(task.store, task.keys, stamp)
+    rows = store.shard_rows(task.shard)
+    paths = task.paths or store.paths_of(rows)
+    report = ShardReport(task.shard)
+    with store.shard_writer(task.shard, task.keys, task.run) as writer:
+        for slot, path in enumerate(paths):
+            if task.limit is not None and rows.start + slot >= task.limit:
+                writer.fail(slot, "pending", "", "left for a later run by --limit")
+                continue
+            status, audio_s = _run_slot(writer, slot, path, graph, task)
+            report.tracks += 1
+            report.statuses[status] += 1
+            report.audio_s += audio_s
+        records = writer.commit(versions())
+    report.written_bytes = sum(size for record in records for size, _ in record.files.values())
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _run_slot(writer: ShardWriter, slot: int, path: str, graph: Graph, task: ShardTask) -> tuple[str, float]:
+    """Compute one track; (status, seconds of audio)."""
+    writer.begin(slot)
+    try:
+        result = run_track(path, graph, writer.append, writer.restart)
+        source = fingerprint(path)
+    except DecodeError as error:
+        status = getattr(error, "status", "failed")
+        writer.fail(slot, status, "decode", str(error), path)
+        logger.debug("track %s: %s", path, error)
+        return status, 0.0
+    except FeatstoreError:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # one broken file must not end a run: whatever a library throws at it becomes a row of the ledger
+        writer.fail(slot, "failed", "compute", f"{type(error).__name__}: {error}", path)
+        logger.debug("track %s", path, exc_info=True)
+        return "failed", 0.0
+    status, what = judge(result, task.short_decode)
+    if status == "short" and task.short_decode == "fail":
+        writer.fail(slot, status, "decode", what, path)
+        return status, 0.0
+    writer.end(status, source=source, error=what, path=path if what else "")
+    return status, result.duration_s
+
+
+def judge(report: TrackReport, short_decode: str) -> tuple[str, str]:
+    """Status of a decoded track, and the sentence that goes with it."""
+    if short_decode != "keep" and report.missing_s > max(SHORT_TOLERANCE_S, 0.005 * report.duration_s):
+        promised = report.duration_s + report.missing_s
+        return "short", (
+            f"decoded {report.duration_s:.2f} s of the {promised:.2f} s that the header declares: "
+            "the file is cut or damaged. Replace it, or accept it with --short-decode flag"
+        )
+    if report.peak == 0.0:
+        return "silent", "every sample is zero"
+    if report.clipped > CLIPPED_SHARE * report.decoded:
+        return "clipped", f"{report.clipped} of {report.decoded} samples are at full scale"
+    return "ok", ""
+
+
+def fingerprint(path: str) -> str:
+    """Bytes of a file and the start of its sha256: enough to notice that it changed."""
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return f"{size}:{digest.hexdigest()[:16]}"
