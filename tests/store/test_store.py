@@ -1,0 +1,338 @@
+"""The store contract: round trips, plain readers, missing is never zeros, atomicity, leases, resume."""
+
+import json
+import multiprocessing
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featstore.errors import CorruptFeature, MissingFeature, StoreError, StoreLocked
+from featstore.specs import Encoding, parse_spec
+from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.layout import Layout, choose_layout, choose_shard_tracks
+from featstore.store.leases import Lease, Owner
+
+SPEC = parse_spec("mel(n_mels=8,scale=db)")
+
+
+def header_of(encoding: str = "float32", spec=SPEC, fixed: int | None = None) -> ArrayHeader:
+    return ArrayHeader(spec, Encoding.parse(encoding, spec), (spec.n_mels,), ("band", "frame"), fixed)
+
+
+def track_frame(n: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "track_id": [f"t{i:03d}" for i in range(n)],
+            "path": [f"/music/{i}.wav" for i in range(n)],
+            "labels": [["a"]] * n,
+            "duration_s": [30.0] * n,
+        }
+    )
+
+
+def values_of(row: int, n_frames: int, n_mels: int = 8) -> np.ndarray:
+    return np.random.default_rng(row).uniform(-99, 39, (n_mels, n_frames)).astype(np.float32)
+
+
+def fill(store: Store, header: ArrayHeader, lengths: dict[int, int], *, block: int = 333) -> None:
+    """Write every missing shard; rows without a length fail."""
+    for shard, keys in store.missing([header.key]):
+        with store.shard_writer(shard, keys) as writer:
+            for slot, row in enumerate(store.shard_rows(shard)):
+                writer.begin(slot, f"source-{row}")
+                if row not in lengths:
+                    writer.append(header.key, values_of(row, 5))  # half a track, then the failure
+                    writer.fail(slot, "failed", "decode", "cannot be decoded", f"/music/{row}")
+                    continue
+                values = values_of(row, lengths[row])
+                for start in range(0, lengths[row], block):
+                    writer.append(header.key, values[:, start : start + block])
+                writer.end()
+            writer.commit({"featstore": "test"})
+    store.consolidate()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Store, ArrayHeader, dict[int, int]]:
+    header = header_of()
+    store = create_store(tmp_path / "s.zarr", track_frame(10), [header], shard_tracks=4)
+    store.add_arrays([header])
+    lengths = {row: 1 + 777 * row for row in range(10) if row != 5}
+    fill(store, header, lengths)
+    return open_store(store.location), header, lengths
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 3000), min_size=1, max_size=9),
+    shard_tracks=st.integers(1, 5),
+    encoding=st.sampled_from(["float32", "float16", "uint16", "uint8"]),
+    block=st.integers(1, 1500),
+    compression=st.sampled_from(["none", "lz4", "zstd"]),
+)
+def test_what_is_written_is_read(tmp_path_factory, lengths, shard_tracks, encoding, block, compression) -> None:
+    header = header_of(encoding)
+    path = tmp_path_factory.mktemp("store") / "s.zarr"
+    store = create_store(path, track_frame(len(lengths)), [header], shard_tracks=shard_tracks)
+    store.add_arrays([header], compression)
+    fill(store, header, dict(enumerate(lengths)), block=block)
+    reader = open_store(path)[f"{SPEC}@{encoding}"]
+    for track in reader.track_ids:
+        row = reader.row_of(track)
+        expected = values_of(row, lengths[row])
+        assert reader[track].shape == expected.shape
+        if expected.size:
+            assert np.abs(reader[track] - expected).max() <= reader.view.bound + 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = zarr.open(str(path), mode="r")[f"features/{header.key}"]
+    assert plain["n_frames"][:].tolist() == [lengths[row] for row in range(len(lengths))]
+    raw = plain["data"][:]
+    for row, n_frames in enumerate(lengths):
+        assert np.array_equal(header.encoding.decode(raw[row, :, :n_frames]), reader.read_row(row))
+        rest = raw[row, :, n_frames:]
+        assert np.isnan(rest).all() if encoding.startswith("float") else (rest == header.encoding.fill_value).all()
+
+
+def test_xarray_decodes_unaided(small, tmp_path: Path) -> None:
+    import xarray
+
+    store, _, lengths = small
+    header = header_of("uint8")
+    store.add_arrays([header])
+    fill(store, header, lengths)
+    for opened in (header, header_of()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = xarray.open_zarr(str(store.location), group=f"features/{opened.key}", consolidated=False)
+        reader = open_store(store.location)[opened.name]
+        assert data["data"].dims == ("track", "band", "frame")
+        for row in (0, 3, 9):
+            assert np.allclose(data["data"][row, :, : lengths[row]], reader.read_row(row), atol=1e-4)
+        assert np.isnan(data["data"][5]).all(), "a failed track reads as missing, never as zeros"
+
+
+def test_reading_ranges_and_views(small) -> None:
+    store, _, lengths = small
+    reader = store[SPEC]
+    track = store.tracks.index[9]
+    whole = values_of(9, lengths[9])
+    assert np.array_equal(reader[track], whole)
+    assert np.array_equal(reader.read([track], 100, 4000)[0], whole[:, 100:4000])
+    view = store["mel(n_mels=8,scale=db,hop_length=768)"]
+    assert view.view.stride == 3 and not view.view.is_identity
+    assert np.array_equal(view[track], whole[:, ::3])
+    assert np.array_equal(view.read([track], 7, 20)[0], whole[:, ::3][:, 7:20])
+    both = reader.read([store.tracks.index[0], track], 0, 10)
+    assert both.shape == (2, 8, 10) and np.isnan(both[0, :, 1:]).all() and not np.isnan(both[1]).any()
+    array = reader.to_xarray()
+    assert array.dims == ("track", "band", "frame") and array.sizes["track"] == 9
+
+
+def test_errors_name_what_is_near(small) -> None:
+    store, _, _ = small
+    with pytest.raises(MissingFeature, match="Did you mean mel") as caught:
+        store["mel(n_mels=16,scale=db)"]
+    assert "featstore extract" in str(caught.value)
+    with pytest.raises(MissingFeature, match="Did you mean t001"):
+        store[SPEC]["t01"]
+    failed = store.tracks.index[5]
+    with pytest.raises(MissingFeature, match="nothing is stored for track"):
+        store[SPEC][failed]
+    with pytest.raises(StoreError, match="lie outside"):
+        store[SPEC].read_row(0, 0, 99)
+
+
+def test_ledger_adds_up(small) -> None:
+    store, _, _ = small
+    assert store.status() == {"tracks": 10, "ok": 9, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    row = store.ledger().iloc[0]
+    assert (row["row"], row["status"], row["stage"], row["stored"]) == (5, "failed", "decode", False)
+    assert store.tracks.loc[row["track_id"], "error"] == "cannot be decoded"
+    header = header_of("uint8")
+    store.add_arrays([header])
+    assert store.status()["pending"] == 10
+
+
+def test_info_measures_the_file_system(small) -> None:
+    store, header, _ = small
+    store.note_request([f"{SPEC}@float32", f"{SPEC.replace(hop_length=512)}@float32"])
+    stored, view = store.info()
+    folder = Path(str(store.location)) / "features" / header.key
+    assert stored["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert (stored["stored"], stored["exact"], stored["n_tracks"]) == (True, True, 9)
+    assert (view["stored"], view["exact"], view["bytes_added"]) == ("view", True, 0)
+
+
+def test_forecast_of_a_view_is_what_storing_it_takes(small, tmp_path: Path) -> None:
+    store, _, lengths = small
+    spec = SPEC.replace(hop_length=768)
+    forecast = store[spec].bytes_alone
+    header = header_of(spec=spec)
+    other = create_store(tmp_path / "other.zarr", track_frame(10), [header], shard_tracks=4)
+    other.add_arrays([header])
+    fill(other, header, {row: -(-n // 3) for row, n in lengths.items()})
+    measured = open_store(other.location)[spec].bytes_alone
+    assert forecast == measured
+
+
+@pytest.mark.parametrize("n_frames", [1, 100, 1820])
+def test_fixed_clips_are_forecast_to_the_byte(tmp_path: Path, n_frames: int) -> None:
+    spec = parse_spec("mel(n_mels=8,scale=db,clip=centre(29.1 s))")
+    header = header_of(spec=spec, fixed=n_frames)
+    store = create_store(tmp_path / "s.zarr", track_frame(6), [header], shard_tracks=4)
+    store.add_arrays([header])
+    fill(store, header, dict.fromkeys(range(6), n_frames))
+    reader = open_store(store.location)[spec]
+    assert reader._forecast(spec, reader.lengths) == reader.bytes_alone
+
+
+def test_a_wrong_length_in_a_fixed_array_is_refused(tmp_path: Path) -> None:
+    header = header_of(fixed=10)
+    store = create_store(tmp_path / "s.zarr", track_frame(1), [header])
+    store.add_arrays([header])
+    with pytest.raises(StoreError, match="9 frames instead of 10"):
+        fill(store, header, {0: 9})
+    assert store.missing([header.key])
+
+
+def test_nothing_is_visible_before_the_commit(tmp_path: Path) -> None:
+    header = header_of()
+    store = create_store(tmp_path / "s.zarr", track_frame(3), [header], shard_tracks=4)
+    store.add_arrays([header])
+
+    class Boom(RuntimeError):
+        pass
+
+    with pytest.raises(Boom), store.shard_writer(0, [header.key]) as writer:
+        writer.begin(0, "x")
+        writer.append(header.key, values_of(0, 50))
+        raise Boom
+    assert store.missing([header.key]) == [(0, [header.key])]
+    assert not list((tmp_path / "s.zarr/staging").iterdir()) and not list((tmp_path / "s.zarr/leases").rglob("*.json"))
+    assert not list((tmp_path / "s.zarr/features" / header.key).rglob("c/*"))
+
+
+def test_bytes_do_not_depend_on_blocks_or_retries(tmp_path: Path) -> None:
+    header = header_of("uint16")
+    contents = []
+    for name, block in (("a", 100), ("b", 5000)):
+        store = create_store(tmp_path / name, track_frame(7), [header], shard_tracks=3)
+        store.add_arrays([header])
+        fill(store, header, {row: 50 * row for row in range(7) if row != 2}, block=block)
+        root = tmp_path / name
+        contents.append({str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()})
+    assert contents[0] == contents[1]
+
+
+def test_two_writers_of_one_shard_never_meet(small) -> None:
+    store, _, _ = small
+    header = header_of("uint8")
+    store.add_arrays([header])
+    with store.shard_writer(0, [header.key]), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+        store.shard_writer(0, [header.key]).__enter__()
+    with store.shard_writer(0, [header.key]), store.shard_writer(1, [header.key]):
+        pass
+
+
+def _hold_and_die(path: str) -> None:
+    Lease(open_store(path).location, ["k"], 0).__enter__()
+    os._exit(9)
+
+
+def test_a_dead_writers_lease_is_taken_over(small) -> None:
+    store, _, _ = small
+    process = multiprocessing.get_context("spawn").Process(target=_hold_and_die, args=(str(store.location),))
+    process.start()
+    process.join()
+    assert store.location.exists("leases/k/0.json")
+    with Lease(store.location, ["k"], 0):
+        pass
+    assert not store.location.exists("leases/k/0.json")
+
+
+def test_a_silent_owner_elsewhere_is_stale_after_a_while() -> None:
+    owner = Owner("another-host", 1, 0.0)
+    assert not owner.is_gone(10) and owner.is_gone(3600)
+
+
+def test_tracks_are_added_behind_the_last_shard(small) -> None:
+    store, header, lengths = small
+    assert store.add_tracks(track_frame(13)) == 3
+    assert sorted(store.tracks["row"])[-3:] == [12, 13, 14] and store.n_rows == 15
+    assert store.missing([header.key]) == [(3, [header.key])]
+    fill(store, header, {12: 5, 13: 6, 14: 7})
+    reader = open_store(store.location)[SPEC]
+    assert np.array_equal(reader.read_row(13), values_of(13, 6))
+    assert np.array_equal(reader.read_row(9), values_of(9, lengths[9]))
+    assert zarr.open(str(store.location), mode="r")[f"features/{header.key}/n_frames"].shape == (15,)
+
+
+def test_order_is_frozen_and_independent_of_the_tables(tmp_path: Path) -> None:
+    frame = track_frame(20)
+    one = create_store(tmp_path / "a", frame, [header_of()])
+    two = create_store(tmp_path / "b", frame.iloc[::-1], [header_of()])
+    assert list(one.tracks.index) == list(two.tracks.index) != list(frame["track_id"])
+
+
+def test_flipped_bits_are_noticed_on_reading(small) -> None:
+    store, header, lengths = small
+    path = next(Path(str(store.location)).glob(f"features/{header.key}/data/c/0/0/0"))
+    content = bytearray(path.read_bytes())
+    for offset in (10, len(content) // 2, len(content) - 30):
+        damaged = bytearray(content)
+        damaged[offset] ^= 4
+        path.write_bytes(damaged)
+        reader = open_store(store.location)[SPEC]
+        with pytest.raises(CorruptFeature):
+            for row in range(4):
+                reader.read_row(row)
+    path.unlink()
+    with pytest.raises(CorruptFeature, match="missing"):
+        open_store(store.location)[SPEC].read_row(3)
+
+
+def test_a_changed_record_is_noticed(small) -> None:
+    store, header, _ = small
+    path = Path(str(store.location)) / f"commits/{header.key}/0.json"
+    content = json.loads(path.read_text())
+    content["n_frames"][3] += 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(CorruptFeature, match="a commit record was changed"):
+        open_store(store.location)[SPEC]
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path, small) -> None:
+    with pytest.raises(StoreError, match="there is no store"):
+        open_store(tmp_path / "nowhere")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("precious")
+    with pytest.raises(StoreError, match="holds other files"):
+        create_store(tmp_path / "other", track_frame(1), [header_of()])
+    store, _, _ = small
+    root = Path(str(store.location)) / "zarr.json"
+    content = json.loads(root.read_text())
+    content["attributes"]["featstore"]["format"] = 99
+    root.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="the store has format 99, this version reads up to 1"):
+        open_store(store.location)
+    root.write_text("{")
+    with pytest.raises(StoreError, match="its root is damaged"):
+        open_store(store.location)
+
+
+def test_layouts_are_sensible() -> None:
+    header = ArrayHeader(SPEC.replace(n_mels=96), Encoding(), (96,), ("band", "frame"), 1820)
+    layout = choose_layout(header, 16)
+    assert layout.slab_frames % layout.chunk_frames == 0 and layout.slab_frames >= 1820
+    assert 100_000 < layout.chunk_frames * header.frame_bytes < 500_000
+    assert choose_shard_tracks([header], [29.1] * 25000, 25000) in range(300, 420)
+    assert choose_shard_tracks([header], [29.1] * 10, 10) == 16
+    assert Layout(16, 100, 10).n_slabs(101) == 2
