@@ -1,0 +1,43 @@
+"""Audio files and what is done to samples before analysis: probe, decode, mono, resample, cut.
+
+Nothing else in featstore opens an audio file. ``AUDIO_STREAMS`` holds the streams of the graph steps ``mono``,
+``resample`` and ``cut``, under the same protocol as those of the features room.
+"""
+
+from __future__ import annotations
+
+from featstore.audio.clip import clip_bounds, cut_signal, every_starts
+from featstore.audio.decode import AudioSource, AudioStatistics, decode_audio, decoder_versions, open_audio
+from featstore.audio.faults import NonFiniteAudio, TrackTooShort
+from featstore.audio.probe import AudioInfo, probe_audio
+from featstore.audio.resample import ResampleStream, resample_signal, resampled_length
+from featstore.registry import Registry
+
+__all__ = [
+    "AUDIO_STREAMS",
+    "AudioInfo",
+    "AudioSource",
+    "AudioStatistics",
+    "NonFiniteAudio",
+    "ResampleStream",
+    "TrackTooShort",
+    "clip_bounds",
+    "cut_signal",
+    "decode_audio",
+    "decoder_versions",
+    "every_starts",
+    "open_audio",
+    "probe_audio",
+    "resample_signal",
+    "resampled_length",
+]
+
+# step -> factory(node, context) of its stream
+AUDIO_STREAMS = Registry(
+    "audio step",
+    {
+        "mono": "featstore.audio.streams:mono_stream",
+        "resample": "featstore.audio.streams:resample_stream",
+        "cut": "featstore.audio.streams:cut_stream",
+    },
+)

@@ -1,0 +1,233 @@
+"""From a file to samples, in blocks: the only place where audio is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+from featstore.audio.faults import NonFiniteAudio
+from featstore.audio.probe import AudioInfo, probe_audio
+from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
+
+__all__ = [
+    "CLIPPED_FROM",
+    "DECODERS",
+    "AudioSource",
+    "AudioStatistics",
+    "decode_audio",
+    "decoder_versions",
+    "open_audio",
+]
+
+CLIPPED_FROM = 0.999  # of full scale, in absolute value
+
+
+@dataclass(slots=True)
+class AudioStatistics:
+    """What was seen of the samples while they went by.
+
+    Attributes
+    ----------
+    n_samples : int
+        Decoded so far, of one channel.
+    peak : float
+        Largest absolute value; full scale is 1.
+    n_clipped : int
+        Values of any channel at :data:`CLIPPED_FROM` of full scale or above.
+    """
+
+    n_samples: int = 0
+    peak: float = 0.0
+    n_clipped: int = 0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether every sample was exactly zero."""
+        return self.peak == 0.0
+
+    def add(self, block: FloatArray, where: str) -> None:
+        """Count a block (channels, n).
+
+        Raises
+        ------
+        NonFiniteAudio
+            With the position of the first NaN or infinite sample.
+        """
+        if block.shape[1]:
+            peak = max(float(block.max()), -float(block.min()))  # NaN and infinity survive both
+            if not np.isfinite(peak) or not np.isfinite(block.min()):
+                bad = int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])
+                value = block[:, bad][~np.isfinite(block[:, bad])][0]
+                raise NonFiniteAudio(
+                    f"sample {self.n_samples + bad} is {value}, not a finite number",
+                    where,
+                    "Write the file anew from its source, or leave the track out",
+                )
+            if peak >= CLIPPED_FROM:
+                self.n_clipped += int(np.count_nonzero(np.abs(block) >= CLIPPED_FROM))
+            self.peak = max(self.peak, peak)
+        self.n_samples += block.shape[1]
+
+
+class _Decoder(Protocol):
+    def __call__(self, path: str, n_samples: int) -> Iterator[FloatArray]: ...
+
+
+class AudioSource:
+    """An audio file, ready to be decoded.
+
+    Attributes
+    ----------
+    path : str
+    info : AudioInfo
+        What the header declares.
+    statistics : AudioStatistics
+        Of the latest walk through :meth:`blocks`; its ``n_samples`` is the true length once that has ended.
+    """
+
+    def __init__(self, path: str, info: AudioInfo, decoder: str) -> None:
+        self.path, self.info, self.decoder = path, info, decoder
+        self.statistics = AudioStatistics()
+
+    def blocks(self, n_samples: int = 1 << 18) -> Iterator[FloatArray]:
+        """Decode from the start.
+
+        Parameters
+        ----------
+        n_samples : int > 0
+            Length of the blocks; the last one may be shorter. The samples do not depend on it.
+
+        Yields
+        ------
+        float32 (channels, n)
+            In [-1, 1] (decoders of lossy formats may go slightly beyond). Each block is the caller's to keep.
+
+        Raises
+        ------
+        DecodeError
+            When the decoder fails, with what it says, or the file holds no sample at all.
+        NonFiniteAudio
+        """
+        self.statistics = statistics = AudioStatistics()
+        for block in DECODERS[self.decoder](self.path, n_samples):
+            statistics.add(block, self.path)
+            yield block
+        if statistics.n_samples == 0:
+            raise DecodeError("the file holds no samples", self.path, "Fetch it again, or leave the track out")
+
+
+def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> AudioSource:
+    """Open an audio file: read its header, decode nothing yet.
+
+    Parameters
+    ----------
+    decoder : str
+        ``soundfile`` (libsndfile, in blocks) or ``essentia`` (its AudioLoader, the whole file at once).
+
+    Raises
+    ------
+    DecodeError
+        As :func:`probe_audio`.
+    ConfigError
+        For an unknown decoder.
+    MissingDependency
+        When essentia is asked for and not installed.
+    """
+    if decoder not in DECODERS:
+        raise ConfigError(f"unknown decoder {decoder!r}", "", did_you_mean(decoder, DECODERS))
+    if decoder == "essentia":
+        _essentia()
+    place = os.fspath(path)
+    return AudioSource(place, probe_audio(place), decoder)
+
+
+def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> tuple[FloatArray, int]:
+    """Decode a whole file: float32 (channels, n_samples), and its sample rate in Hz.
+
+    Raises
+    ------
+    DecodeError, ConfigError, MissingDependency
+        As :func:`open_audio` and :meth:`AudioSource.blocks`.
+    """
+    source = open_audio(path, decoder=decoder)
+    return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
+
+
+def _soundfile_blocks(path: str, n_samples: int) -> Iterator[FloatArray]:
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
+        """A file that is only read onwards.
+
+        soundfile seeks after every read of a seekable file. In mp3 that throws away the bits that frames leave for
+        later ones, and the start of the next block decodes wrongly (seen at 16 kHz). It also never reads past the
+        length that the header declares.
+        """
+
+        def seekable(self) -> bool:
+            return False
+
+    try:
+        with Sequential(path) as file:
+            while True:
+                block = file.read(n_samples, dtype="float32", always_2d=True)
+                if len(block) == 0:
+                    return
+                yield block.T
+    except DecodeError:
+        raise
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
+        raise DecodeError(
+            f"decoding stopped: {str(reason).strip().rstrip('.')}", path, "Check the file, or convert it anew"
+        ) from error
+
+
+def _essentia_blocks(path: str, n_samples: int) -> Iterator[FloatArray]:
+    loader = _essentia().AudioLoader
+    try:
+        audio, _, channels, *_ = loader(filename=path)()
+    except RuntimeError as error:
+        raise DecodeError(f"decoding stopped: {error}", path, "Check the file, or convert it anew") from error
+    samples = np.asarray(audio, np.float32).T[: max(1, int(channels))]
+    for start in range(0, samples.shape[1], n_samples):
+        yield samples[:, start : start + n_samples].copy()
+
+
+# name in specs -> blocks of a file
+DECODERS: dict[str, _Decoder] = {"soundfile": _soundfile_blocks, "essentia": _essentia_blocks}
+
+
+def _essentia():  # type: ignore[no-untyped-def]
+    try:
+        import essentia
+        import essentia.standard
+    except ImportError as error:
+        raise MissingDependency.of("essentia", "essentia", "decoder=essentia") from error
+    essentia.log.infoActive = essentia.log.warningActive = False
+    return essentia.standard
+
+
+def decoder_versions(*, decoder: str = "soundfile") -> dict[str, str]:
+    """Versions of the libraries that make samples: the decoder's, and the resampler's.
+
+    Examples
+    --------
+    >>> sorted(decoder_versions())
+    ['libsndfile', 'libsoxr', 'soundfile', 'soxr']
+    """
+    import soundfile
+    import soxr
+
+    versions = {"soxr": soxr.__version__, "libsoxr": soxr.__libsoxr_version__}
+    if decoder == "essentia":
+        _essentia()
+        import essentia
+
+        return versions | {"essentia": str(essentia.__version__)}
+    return versions | {"soundfile": soundfile.__version__, "libsndfile": soundfile.__libsndfile_version__}

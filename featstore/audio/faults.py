@@ -1,0 +1,21 @@
+"""What can be wrong with a track besides its file: each fault carries the word that the ledger uses."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from featstore.errors import DecodeError
+
+__all__ = ["NonFiniteAudio", "TrackTooShort"]
+
+
+class TrackTooShort(DecodeError):
+    """The track holds fewer samples than its clip policy asks for."""
+
+    reason: ClassVar[str] = "short"
+
+
+class NonFiniteAudio(DecodeError):
+    """The file decodes to samples that are no numbers (NaN) or infinite."""
+
+    reason: ClassVar[str] = "non_finite"

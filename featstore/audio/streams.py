@@ -1,0 +1,168 @@
+"""Streams of the audio steps of a graph: mono, resample, cut. Blocks of any length in, the same samples out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+from featstore.audio.clip import clip_bounds, fill_up
+from featstore.audio.resample import ResampleStream, resampled_length
+from featstore.errors import DecodeError
+from featstore.specs import Clip
+
+__all__ = ["CutStream", "MonoStream", "cut_stream", "mix_down", "mono_stream", "resample_stream"]
+
+# A centre cut cannot know where the centre lies before the track ends. Up to this many samples (half an hour at
+# 16 kHz, 128 MB) it holds all that may still be needed; beyond, it trusts the header's length and checks it at the end.
+_HELD_MOST = 1 << 25
+
+
+class Step(Protocol):
+    """A node of a graph, as far as this room looks at it."""
+
+    @property
+    def op(self) -> str:
+        """Name of the step."""
+        ...
+
+    def __getitem__(self, name: str) -> Any: ...
+
+
+class Context(Protocol):
+    """What a stream may know of its track."""
+
+    @property
+    def source_rate(self) -> int:
+        """Hz of the decoded file."""
+        ...
+
+    @property
+    def n_samples(self) -> int:
+        """Declared length at the source rate, or -1."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """Track id or path."""
+        ...
+
+
+def mix_down(block: FloatArray) -> FloatArray:
+    """Mean over channels: (channels, n) to (n,), float32.
+
+    The channels are added in order, one sample position at a time, so a sample's value depends on nothing around it.
+    """
+    if len(block) == 1:
+        return np.ascontiguousarray(block[0])
+    total = block[0] + block[1]
+    for channel in block[2:]:
+        total += channel
+    total *= np.float32(1 / len(block))
+    return total
+
+
+class MonoStream:
+    """Mean of the channels."""
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take (channels, n); return (n,)."""
+        return mix_down(block)
+
+    def finish(self) -> FloatArray:
+        """Nothing is held back."""
+        return np.zeros(0, np.float32)
+
+
+class CutStream:
+    """An excerpt of a signal that arrives in blocks.
+
+    Parameters
+    ----------
+    clip : Clip
+        ``whole``, ``centre``, ``start`` or ``offset``.
+    sample_rate : int
+        Hz of the samples that come in.
+    expected : int
+        Declared length at that rate, -1 where unknown: used only for centre cuts of very long tracks.
+    where : str
+        For messages.
+    """
+
+    def __init__(self, *, clip: Clip, sample_rate: int, expected: int = -1, where: str = "") -> None:
+        self._clip, self._rate, self._where = clip, sample_rate, where
+        self._length = round(clip.length_s * sample_rate)
+        self._expected = expected
+        self._held: list[FloatArray] = []
+        self._at = 0  # position in the track of the first sample held
+        self._seen = 0
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take samples (n,); return those that are surely in the excerpt."""
+        begin, self._seen = self._seen, self._seen + len(block)
+        if self._clip.policy == "whole":
+            return block
+        if self._clip.policy == "centre" or self._clip.pad != "none":
+            self._hold(block)
+            return block[:0]
+        start = round(self._clip.offset_s * self._rate) if self._clip.policy == "offset" else 0
+        return block[max(0, start - begin) : max(0, start + self._length - begin)]
+
+    def finish(self) -> FloatArray:
+        """Return the rest of the excerpt.
+
+        Raises
+        ------
+        TrackTooShort
+            When the track is shorter than the policy asks for and is not to be filled up.
+        DecodeError
+            When the centre of a very long track lies where its header did not let us expect it.
+        """
+        if self._clip.policy == "whole":
+            return np.zeros(0, np.float32)
+        start, stop = clip_bounds(self._seen, self._rate, self._clip, self._where)
+        if self._clip.policy != "centre" and self._clip.pad == "none":
+            return np.zeros(0, np.float32)  # given out already
+        if start < self._at:
+            raise DecodeError(
+                f"the header declares a length that decoding does not find ({self._seen} samples at {self._rate} Hz), "
+                "and the track is too long to hold until its centre is known",
+                self._where,
+                "Write the file anew, so that its header tells its length",
+            )
+        held = np.concatenate(self._held) if self._held else np.zeros(0, np.float32)
+        return fill_up(held[start - self._at : stop - self._at], stop - start, self._clip.pad)
+
+    def _hold(self, block: FloatArray) -> None:
+        """Keep a block, and let go of what no excerpt can need any more."""
+        self._held.append(np.array(block, np.float32))
+        if self._clip.policy == "centre":
+            needed_from = (self._seen - self._length) // 2  # the track only grows, and its centre with it
+            if self._seen - self._at > _HELD_MOST and self._expected > 0:
+                needed_from = max(needed_from, (self._expected - self._length) // 2 - self._rate)
+        else:
+            start = round(self._clip.offset_s * self._rate) if self._clip.policy == "offset" else 0
+            if self._seen - len(block) >= start + self._length:
+                self._held.pop()  # the excerpt was complete before this block
+                return
+            needed_from = start
+        while self._held and self._at + len(self._held[0]) <= min(needed_from, self._seen):
+            self._at += len(self._held.pop(0))
+
+
+def mono_stream(node: Step, context: Context) -> MonoStream:
+    """Stream of a ``mono`` node."""
+    return MonoStream()
+
+
+def resample_stream(node: Step, context: Context) -> ResampleStream:
+    """Stream of a ``resample`` node."""
+    return ResampleStream(source_rate=context.source_rate, sample_rate=node["sample_rate"], resampler=node["resampler"])
+
+
+def cut_stream(node: Step, context: Context) -> CutStream:
+    """Stream of a ``cut`` node."""
+    rate = node["sample_rate"]
+    expected = resampled_length(context.n_samples, context.source_rate, rate) if context.n_samples > 0 else -1
+    return CutStream(clip=node["clip"], sample_rate=rate, expected=expected, where=context.where)

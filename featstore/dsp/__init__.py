@@ -1,0 +1,31 @@
+"""Pure array functions: framing, windows, power spectra, mel banks, harmonic-percussive separation.
+
+Signals come first, settings are keyword-only, time is the last axis. Whatever reference library is asked for by name
+(``librosa``, ``essentia``) is called here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from featstore.dsp.framing import first_sample, n_frames, needed_samples
+from featstore.dsp.mel import MelBank, apply_bank, compute_mel, hz_to_mel, make_mel_bank, mel_to_hz, raise_spectrum
+from featstore.dsp.stft import compute_magnitude, compute_power, frames_power, pad_signal, reflect_positions
+from featstore.dsp.windows import make_window
+
+__all__ = [
+    "MelBank",
+    "apply_bank",
+    "compute_magnitude",
+    "compute_mel",
+    "compute_power",
+    "first_sample",
+    "frames_power",
+    "hz_to_mel",
+    "make_mel_bank",
+    "make_window",
+    "mel_to_hz",
+    "n_frames",
+    "needed_samples",
+    "pad_signal",
+    "raise_spectrum",
+    "reflect_positions",
+]

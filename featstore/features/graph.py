@@ -1,0 +1,163 @@
+"""Computations as values: a node is a step, its parameters, and the node that it takes its input from.
+
+Equal nodes are the same computation, so that features which share steps share nodes, and a plan is a set of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from featstore.arrays import FloatArray
+
+__all__ = ["Node", "Stream", "TrackContext", "chain_of", "children_of", "describe", "share_transforms"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of a computation.
+
+    Attributes
+    ----------
+    op : str
+        Name of the step: ``decode``, ``mono``, ``resample``, ``cut``, ``power_spectrum``, ``mel_bank``, …
+    params : tuple of (str, value)
+        Sorted by name; plain, hashable values.
+    input : Node or None
+        What the step works on; None for ``decode``, which reads the file.
+    """
+
+    op: str
+    params: tuple[tuple[str, Any], ...]
+    input: Node | None = None
+
+    @classmethod
+    def make(cls, op: str, source: Node | None = None, **params: Any) -> Node:
+        """Make a node from keyword parameters."""
+        return cls(op, tuple(sorted(params.items())), source)
+
+    def __getitem__(self, name: str) -> Any:
+        return dict(self.params)[name]
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{name}={value}" for name, value in self.params)
+        return f"{self.op}({inner})"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackContext:
+    """What a stream may know of the track it works on.
+
+    Attributes
+    ----------
+    source_rate : int > 0
+        Hz, of the decoded file.
+    n_samples : int
+        Length that the header declares, at ``source_rate``; -1 where it leaves that open. It may be wrong.
+    where : str
+        Track id or path, for messages.
+    """
+
+    source_rate: int
+    n_samples: int = -1
+    where: str = ""
+
+
+class Stream(Protocol):
+    """A node at work on one track. Blocks of any length go in along the last axis; what is ready comes out.
+
+    The results, put together along the last axis, do not depend on where the blocks were cut, bit for bit.
+    """
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take the next block; return what is ready, possibly of length 0."""
+        ...
+
+    def finish(self) -> FloatArray:
+        """Say that the track ends here; return the rest."""
+        ...
+
+
+def chain_of(node: Node) -> list[Node]:
+    """Return the nodes from the decoder up to ``node``.
+
+    Examples
+    --------
+    >>> [step.op for step in chain_of(Node.make("mono", Node.make("decode")))]
+    ['decode', 'mono']
+    """
+    chain = [node]
+    while chain[-1].input is not None:
+        chain.append(chain[-1].input)
+    return chain[::-1]
+
+
+def children_of(nodes: Iterable[Node]) -> dict[Node | None, list[Node]]:
+    """Join the chains of several nodes into one tree: for each node what works on it, in order of appearance.
+
+    The key None holds the roots.
+    """
+    children: dict[Node | None, list[Node]] = {None: []}
+    for end in nodes:
+        for node in chain_of(end):
+            if node not in children:
+                children[node] = []
+                children[node.input].append(node)
+    return children
+
+
+def describe(nodes: Iterable[Node]) -> str:
+    """Draw the tree of several nodes as text, one step a line."""
+    children = children_of(nodes)
+    lines: list[str] = []
+
+    def draw(node: Node, depth: int) -> None:
+        lines.append("  " * depth + str(node))
+        for child in children[node]:
+            draw(child, depth + 1)
+
+    for root in children[None]:
+        draw(root, 0)
+    return "\n".join(lines)
+
+
+def share_transforms(nodes: Iterable[Node]) -> list[Node]:
+    """Rewrite nodes so that transforms which differ in hop alone share the one with the shortest.
+
+    A hop that is a multiple of another one's becomes every k-th frame of it (``stride``), which gives the same numbers,
+    bit for bit. Frames aligned to tokens shift with the hop and are left alone.
+
+    Returns
+    -------
+    list of Node
+        In the order of ``nodes``.
+    """
+    nodes = list(nodes)
+    transforms = {step for node in nodes for step in chain_of(node) if step.op == "power_spectrum"}
+    replaced: dict[Node, Node] = {}
+    for transform in transforms:
+        if transform["framing"] == "token":
+            continue
+        hop = transform["hop_length"]
+        alike = [
+            other["hop_length"]
+            for other in transforms
+            if _without_hop(other) == _without_hop(transform) and hop % other["hop_length"] == 0
+        ]
+        if min(alike) < hop:
+            base = Node.make("power_spectrum", transform.input, **(dict(transform.params) | {"hop_length": min(alike)}))
+            replaced[transform] = Node.make("stride", base, step=hop // min(alike))
+    return [_rebuild(node, replaced) for node in nodes]
+
+
+def _without_hop(transform: Node) -> tuple[Any, ...]:
+    return transform.input, tuple(item for item in transform.params if item[0] != "hop_length")
+
+
+def _rebuild(node: Node, replaced: dict[Node, Node]) -> Node:
+    if node in replaced:
+        return replaced[node]
+    if node.input is None:
+        return node
+    return Node(node.op, node.params, _rebuild(node.input, replaced))

@@ -1,0 +1,179 @@
+"""Steps that spectral features share: power spectrum, stride, exponent, scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+from featstore.dsp import (
+    first_sample,
+    frames_power,
+    make_window,
+    n_frames,
+    pad_signal,
+    raise_spectrum,
+    reflect_positions,
+)
+from featstore.features.graph import Node, TrackContext
+from featstore.features.signal import cut_length, signal_node
+from featstore.specs import Scale, SpectralSpec
+
+__all__ = [
+    "ElementwiseStream",
+    "PowerSpectrumStream",
+    "StrideStream",
+    "exponent_stream",
+    "power_spectrum_stream",
+    "scale_stream",
+    "scaled",
+    "spectral_frames",
+    "spectrum_node",
+    "stride_stream",
+    "to_exponent",
+]
+
+_FRAMING_FIELDS = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
+
+
+def spectrum_node(spec: SpectralSpec) -> Node:
+    """Node of the power spectrum |X|^2 that a spectral feature starts from."""
+    return Node.make("power_spectrum", signal_node(spec), **{name: getattr(spec, name) for name in _FRAMING_FIELDS})
+
+
+def to_exponent(node: Node, power: float) -> Node:
+    """Take a power spectrum to ``magnitude ** power``."""
+    return node if power == 2.0 else Node.make("exponent", node, power=power)
+
+
+def scaled(node: Node, scale: Scale) -> Node:
+    """Apply a scale; ``power`` leaves the values as they are."""
+    return node if scale.name == "power" else Node.make("scale", node, scale=scale)
+
+
+def spectral_frames(spec: SpectralSpec, n_samples: int) -> int:
+    """Frames that a spectral feature has of a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
+    length = cut_length(spec.clip, spec.sample_rate, n_samples)
+    if length == 0:
+        return 0
+    return n_frames(length, n_fft=spec.n_fft, hop_length=spec.hop_length, framing=spec.framing)
+
+
+class PowerSpectrumStream:
+    """Power spectra of a signal that arrives in blocks; keeps only the samples that coming frames still need."""
+
+    def __init__(
+        self,
+        *,
+        n_fft: int,
+        win_length: int,
+        hop_length: int,
+        window: str,
+        window_symmetric: bool,
+        pad_mode: str,
+        framing: str,
+    ) -> None:
+        self._taps = make_window(window, win_length=win_length, n_fft=n_fft, symmetric=window_symmetric)
+        self._framing: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
+        self._n_fft, self._hop, self._pad_mode = n_fft, hop_length, pad_mode
+        self._begin = first_sample(**self._framing)
+        self._held = np.zeros(0, np.float32)  # samples from position _at on
+        self._at = 0
+        self._seen = 0  # samples that came so far
+        self._done = 0  # frames given out so far
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take samples (n,); return the spectra (bins, frames) of the frames that are now complete."""
+        self._held = np.concatenate([self._held, block], dtype=np.float32)
+        self._seen += len(block)
+        if self._pad_mode == "reflect" and self._seen <= -self._begin:
+            return self._frames(0)  # the left edge mirrors samples that are still to come
+        whole = 1 + (self._seen - self._begin - self._n_fft) // self._hop
+        return self._frames(min(whole, n_frames(self._seen, **self._framing)))
+
+    def finish(self) -> FloatArray:
+        """Return the spectra of the frames that reach over the end."""
+        return self._frames(n_frames(self._seen, **self._framing))
+
+    def _frames(self, upto: int) -> FloatArray:
+        count = max(0, upto - self._done)
+        start = self._begin + self._done * self._hop
+        samples = self._between(start, start + (count - 1) * self._hop + self._n_fft) if count else self._held[:0]
+        power = frames_power(samples, count, window=self._taps, hop_length=self._hop)
+        self._done += count
+        self._forget(start + count * self._hop)
+        return power
+
+    def _between(self, start: int, stop: int) -> FloatArray:
+        """Samples of a stretch of the signal; what lies outside is padding."""
+        if start >= 0 and stop <= self._seen:
+            return self._held[start - self._at : stop - self._at]
+        if self._pad_mode == "reflect":
+            return self._held[reflect_positions(np.arange(start, stop), self._seen) - self._at]
+        return pad_signal(self._held, left=self._at - start, right=stop - self._seen)
+
+    def _forget(self, needed_from: int) -> None:
+        if self._pad_mode == "reflect":  # the right edge mirrors up to a whole frame
+            needed_from = min(needed_from, self._seen - 1 - self._n_fft)
+        keep = min(max(needed_from, self._at), self._seen)
+        self._held = self._held[keep - self._at :]
+        self._at = keep
+
+
+class StrideStream:
+    """Every ``step``-th column."""
+
+    def __init__(self, *, step: int) -> None:
+        self._step, self._seen = step, 0
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take columns (..., n); return those whose number is a multiple of the step."""
+        skip = -self._seen % self._step
+        self._seen += block.shape[-1]
+        self._last = block[..., :0]
+        return np.ascontiguousarray(block[..., skip :: self._step])
+
+    def finish(self) -> FloatArray:
+        """Nothing is held back."""
+        return self._last
+
+
+class ElementwiseStream:
+    """A function of each column, or of each value, by itself."""
+
+    def __init__(self, function: Callable[[FloatArray], FloatArray]) -> None:
+        self._function = function
+        self._empty = np.zeros(0, np.float32)
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Take columns (..., n); return as many."""
+        result = self._function(block)
+        self._empty = result[..., :0]
+        return result
+
+    def finish(self) -> FloatArray:
+        """Nothing is held back."""
+        return self._empty
+
+
+def power_spectrum_stream(node: Node, context: TrackContext) -> PowerSpectrumStream:
+    """Stream of a ``power_spectrum`` node."""
+    return PowerSpectrumStream(**dict(node.params))
+
+
+def stride_stream(node: Node, context: TrackContext) -> StrideStream:
+    """Stream of a ``stride`` node."""
+    return StrideStream(**dict(node.params))
+
+
+def exponent_stream(node: Node, context: TrackContext) -> ElementwiseStream:
+    """Stream of an ``exponent`` node."""
+    power = node["power"]
+    return ElementwiseStream(lambda block: raise_spectrum(block, power))
+
+
+def scale_stream(node: Node, context: TrackContext) -> ElementwiseStream:
+    """Stream of a ``scale`` node."""
+    return ElementwiseStream(node["scale"].apply)
