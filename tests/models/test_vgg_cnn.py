@@ -55,7 +55,7 @@ def on_meta(**sizes) -> torch.nn.Module:
 
 def shapes_of(model: torch.nn.Module, n_mels: int, frames: int) -> list[tuple[int, ...]]:
     shapes: list[tuple[int, ...]] = []
-    layers = [layer for block in model.blocks for layer in (block[0], block[3])] + [model.output]
+    layers = [layer for block in model.blocks for layer in (block[0], block[2])] + [model.output]
     for layer in layers:
         layer.register_forward_hook(lambda _m, _i, output: shapes.append(tuple(output.shape[1:])))
     model(torch.empty(1, 1, n_mels, frames, device="meta"))
@@ -105,6 +105,17 @@ def test_pools_have_no_padding_and_no_ceiling() -> None:
     pools = [m for m in on_meta(n_mels=32, n_frames=137, n_classes=2).modules() if isinstance(m, torch.nn.MaxPool2d)]
     assert [(p.padding, p.ceil_mode) for p in pools] == [(0, False)] * 4
     assert [p.kernel_size for p in pools] == [(2, 4), (2, 5), (3, 4), (2, 1)]
+
+
+def test_pooling_before_elu_gives_what_the_study_has_the_other_way_round() -> None:
+    torch.manual_seed(0)
+    model = create("vgg-cnn", n_mels=48, n_frames=137, n_classes=3, width=1 / 16).eval()
+    x = published = torch.randn(2, 1, 48, 137)
+    with torch.no_grad():
+        published = model.norm(published)
+        for convolution, norm, pool, elu in model.blocks:
+            published = pool(elu(norm(convolution(published))))
+        assert torch.equal(model(x), model.output(published.flatten(1)))
 
 
 def test_initialisation_is_glorot_uniform_with_zero_bias() -> None:
