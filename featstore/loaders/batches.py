@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -11,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.errors import CheckpointError, ConfigError, DatasetError
+from featstore.errors import ConfigError, DatasetError
 from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
-from featstore.loaders.inputs import Input
-from featstore.loaders.passes import Codes, EpochOrder, OrderKind, RankPart, device_pass, epoch_order, host_pass
+from featstore.loaders.inputs import Input, check_stored
+from featstore.loaders.order import check_share
+from featstore.loaders.passes import Codes, EpochOrder, RankPart, device_pass, epoch_order, host_pass, order_kind
+from featstore.loaders.state import check_state, digest_of, state_of
 from featstore.loaders.targets import track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, HostTier, RamTier, Tier, choose_tier
 
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
 
-_STATE_VERSION = 1
 _RESERVED = ("target", "index", "start")
 
 
@@ -124,9 +124,9 @@ class BatchLoader:
         self.batch_size, self.seed, self.drop_last, self.pad_value = batch_size, seed, drop_last, pad_value
         self.rank, self.world_size = rank, world_size
         _check_inputs(readers, self.track_ids, targets)
-        _check_numbers(batch_size, rank, world_size, shuffle)
+        check_share(batch_size, rank=rank, world_size=world_size)
         self.inputs = [Input.bind(name, reader, self.track_ids) for name, reader in readers.items()]
-        _check_stored(self.inputs, missing)
+        check_stored(self.inputs, missing)
         self.plan = plan_crops(
             [one.lengths for one in self.inputs],
             [one.seconds for one in self.inputs],
@@ -143,8 +143,7 @@ class BatchLoader:
             found = f"{len(self.plan)} items make no full batch of {batch_size}"
             raise DatasetError(found, "loader", "Lower batch_size, or keep the last batch with drop_last=False")
         self.tier = choose_tier(self.inputs, tier=tier, device=self.device, processes=world_size)
-        by_tier: OrderKind = "shards" if self.tier == "disk" else "global"
-        self.order: OrderKind = by_tier if shuffle is True else (shuffle or "none")
+        self.order = order_kind(shuffle, self.tier)
         self.shuffle_buffer = shuffle_buffer
         self._buckets, self._padded = ragged == "bucket", ragged in ("pad", "bucket")
         default_threads = {"disk": 2, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
@@ -175,11 +174,6 @@ class BatchLoader:
         if epoch != self._epoch:
             self._epoch, self._next, self._resume = epoch, 0, 0
 
-    def __iter__(self) -> Iterator[Batch]:
-        first, self._resume = self._resume, 0
-        self._next = first
-        return self._batches(first)
-
     def _order_of_epoch(self) -> EpochOrder:
         key = (self._epoch, self.order, self.shuffle_buffer)
         if self._known_order is None or self._known_order[0] != key:
@@ -195,6 +189,11 @@ class BatchLoader:
             )
             self._known_order = key, order
         return self._known_order[1]
+
+    def __iter__(self) -> Iterator[Batch]:
+        first, self._resume = self._resume, 0
+        self._next = first
+        return self._batches(first)
 
     def _batches(self, first: int) -> Iterator[Batch]:
         order = self._order_of_epoch()
@@ -250,25 +249,18 @@ class BatchLoader:
         return batch
 
     def _identity(self) -> str:
-        """Digest of what decides the order: items and their tracks, apart from seed, epoch and kind of order."""
-        digest = hashlib.sha256()
-        for part in (self.track_ids, self.plan.mode, self.plan.frames, self.plan.grid, self.batch_size, self.drop_last):
-            digest.update(repr(part).encode())
-        for array in (self.plan.track, self.plan.first):
-            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-        return digest.hexdigest()[:16]
+        return digest_of(self.track_ids, self.plan, batch_size=self.batch_size, drop_last=self.drop_last)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the epoch as plain values (JSON can hold them): the batch after the last one taken."""
-        return {
-            "version": _STATE_VERSION,
-            "seed": self.seed,
-            "epoch": self._epoch,
-            "next_batch": self._next,
-            "order": self.order,
-            "shuffle_buffer": self.shuffle_buffer,
-            "items": self._identity(),
-        }
+        return state_of(
+            seed=self.seed,
+            epoch=self._epoch,
+            next_batch=self._next,
+            order=self.order,
+            shuffle_buffer=self.shuffle_buffer,
+            items=self._identity(),
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the state was taken: the next pass gives exactly the batches that were left.
@@ -280,21 +272,9 @@ class BatchLoader:
         CheckpointError
             When the state belongs to other tracks, crops, batches or another seed.
         """
-        fix = "Resume with the settings of the run that was stopped"
-        if state.get("version") != _STATE_VERSION:
-            raise CheckpointError(
-                f"loader state of version {state.get('version')}", "loader", f"This is version {_STATE_VERSION}"
-            )
-        if state["items"] != self._identity():
-            raise CheckpointError("the loader state belongs to other tracks, crops or batches", "loader", fix)
-        if state["seed"] != self.seed:
-            raise CheckpointError(f"the loader state has seed {state['seed']}, this loader {self.seed}", "loader", fix)
-        if not 0 <= int(state["next_batch"]) <= len(self):
-            raise CheckpointError(f"next_batch={state['next_batch']} of {len(self)} batches", "loader", fix)
+        check_state(state, items=self._identity(), seed=self.seed, n_batches=len(self))
         if state["order"] != self.order:
-            logger.info(
-                "order %s is taken over from the stopped run (this tier's own is %s)", state["order"], self.order
-            )
+            logger.info("the stopped run's order (%s) is kept; this tier's own is %s", state["order"], self.order)
         self.order, self.shuffle_buffer = state["order"], int(state["shuffle_buffer"])
         self._epoch = int(state["epoch"])
         self._next = self._resume = int(state["next_batch"])
@@ -316,27 +296,3 @@ def _check_inputs(readers: Mapping[str, Any], track_ids: Sequence[str], targets:
         )
     if targets is not None and len(targets) != len(track_ids):
         raise ConfigError(f"{len(targets)} targets for {len(track_ids)} tracks", "loader", "Give one row a track")
-
-
-def _check_numbers(batch_size: int, rank: int, world_size: int, shuffle: object) -> None:
-    if batch_size < 1 or not 0 <= rank < world_size:
-        found = f"batch_size={batch_size}, rank={rank}, world_size={world_size}"
-        raise ConfigError(found, "loader", "Use a batch_size of at least 1, and a rank from 0 to world_size - 1")
-    if shuffle not in (True, False, "global", "shards"):
-        raise ConfigError(f"shuffle={shuffle!r} is unknown", "loader", "Use True, False, 'global' or 'shards'")
-
-
-def _check_stored(inputs: Sequence[Input], missing: str) -> None:
-    """Refuse tracks that a store lacks, or say how many are left out."""
-    if missing not in ("error", "skip"):
-        raise ConfigError(f"missing={missing!r} is unknown", "loader", "Use error or skip")
-    for one in inputs:
-        absent = np.flatnonzero(one.lengths < 0)
-        if len(absent) == 0:
-            continue
-        shown = ", ".join(one.track_ids[i] for i in absent[:3])
-        found = f"{len(absent)} of {len(one.lengths)} tracks are not stored: {shown}{' …' if len(absent) > 3 else ''}"
-        if missing == "error" or len(absent) == len(one.lengths):
-            fix = "See featstore status --failures, extract again with --retry, or leave them out with missing='skip'"
-            raise DatasetError(found, f"input {one.name!r}, {one.reader.name}", fix)
-        logger.warning("%s [input %r]; they are left out", found, one.name)

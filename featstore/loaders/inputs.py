@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.errors import CorruptFeature, DatasetError
+from featstore.errors import ConfigError, CorruptFeature, DatasetError
 from featstore.loaders.crops import frame_seconds
 
-__all__ = ["Input", "check_no_fill", "torch_dtype"]
+__all__ = ["Input", "check_no_fill", "check_stored", "torch_dtype"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Input:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Stored type."""
-        return np.dtype(self.reader.base.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.reader.base.dtype)
+        return dtype
 
     @property
     def seconds(self) -> Fraction:
@@ -95,7 +99,8 @@ class Input:
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Stored codes of any shape to float32 values on the feature's scale, on the tensor's device."""
-        return self.reader.view.apply(self.reader.encoding.decode(codes, xp=torch), xp=torch)
+        values: torch.Tensor = self.reader.view.apply(self.reader.encoding.decode(codes, xp=torch), xp=torch)
+        return values
 
 
 def _row_or_none(reader: Any, track_id: str) -> int:
@@ -122,6 +127,22 @@ def check_no_fill(codes: NDArray[Any], source: Input, track: int, start: int) ->
         str(source.reader.name),
         "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
     )
+
+
+def check_stored(inputs: Sequence[Input], missing: str) -> None:
+    """Refuse tracks that a store lacks, or say how many are left out."""
+    if missing not in ("error", "skip"):
+        raise ConfigError(f"missing={missing!r} is unknown", "loader", "Use error or skip")
+    for one in inputs:
+        absent = np.flatnonzero(one.lengths < 0)
+        if len(absent) == 0:
+            continue
+        shown = ", ".join(one.track_ids[i] for i in absent[:3])
+        found = f"{len(absent)} of {len(one.lengths)} tracks are not stored: {shown}{' …' if len(absent) > 3 else ''}"
+        if missing == "error" or len(absent) == len(one.lengths):
+            fix = "See featstore status --failures, extract again with --retry, or leave them out with missing='skip'"
+            raise DatasetError(found, f"input {one.name!r}, {one.reader.name}", fix)
+        logger.warning("%s [input %r]; they are left out", found, one.name)
 
 
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:

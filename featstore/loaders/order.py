@@ -2,7 +2,7 @@
 
 No function here knows of threads, workers or ranks, so every number of them walks through the same global batches.
 Random bits come straight from the Philox counter generator, keyed by (seed, epoch, purpose): numpy promises to keep its
-raw stream, while the methods of ``numpy.random.Generator`` may change with a release, and a resumed run's order with them.
+raw stream, while the methods of ``numpy.random.Generator`` may change with a release, and a resumed run's order too.
 """
 
 from __future__ import annotations
@@ -164,6 +164,13 @@ def bucket_order(
     batches = arranged[: full * batch_size].reshape(full, batch_size)
     shuffled = batches[permutation(full, seed=seed, epoch=epoch, purpose=Purpose.BUCKETS)]
     return np.concatenate([shuffled.reshape(-1), arranged[full * batch_size :]])
+
+
+def check_share(batch_size: int, *, rank: int, world_size: int) -> None:
+    """Refuse a batch size or a rank that cannot be."""
+    if batch_size < 1 or not 0 <= rank < world_size:
+        found = f"batch_size={batch_size}, rank={rank}, world_size={world_size}"
+        raise ConfigError(found, "loader", "Use a batch_size of at least 1, and a rank from 0 to world_size - 1")
 
 
 def rank_slice(n: int, *, rank: int, world_size: int) -> slice:

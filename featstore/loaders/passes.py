@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featstore.errors import ConfigError
 from featstore.loaders.crops import CropPlan
 from featstore.loaders.inputs import Input, torch_dtype
 from featstore.loaders.order import bucket_order, buffered_order, permutation, rank_slice, read_order
 from featstore.loaders.pipeline import plan_reads, read_ahead
 from featstore.loaders.tiers import DeviceTier, HostTier
 
-__all__ = ["Codes", "EpochOrder", "OrderKind", "RankPart", "device_pass", "epoch_order", "host_pass"]
+__all__ = ["Codes", "EpochOrder", "OrderKind", "RankPart", "device_pass", "epoch_order", "host_pass", "order_kind"]
 
 OrderKind = Literal["none", "global", "shards"]
+
+
+def order_kind(shuffle: bool | str, tier: str) -> OrderKind:
+    """Resolve a loader's ``shuffle`` setting: True is ``shards`` for the disk tier, which reads files front to back."""
+    if shuffle is True:
+        return "shards" if tier == "disk" else "global"
+    if shuffle is False:
+        return "none"
+    if shuffle not in ("global", "shards"):
+        raise ConfigError(f"shuffle={shuffle!r} is unknown", "loader", "Use True, False, 'global' or 'shards'")
+    return cast(OrderKind, shuffle)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""The loaders on stores as extraction leaves them: views, encodings, compression, failures and damage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from featstore.errors import CorruptFeature, DatasetError, MissingFeature
+from featstore.loaders import BatchLoader, band_statistics
+from tests.loaders.fakes import make_arrays
+from tests.loaders.stores import write_store
+
+TIERS = ("disk", "ram", "gpu")
+BASE = "mel(n_mels=8)"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    arrays = make_arrays([700 + 97 * i for i in range(11)], bands=8)
+    features = [(BASE, "float32"), ("mel(n_mels=8,scale=db)", "uint8"), ("mel(n_mels=8,scale=db)", "uint16")]
+    return write_store(tmp_path_factory.mktemp("s") / "store.zarr", arrays, features)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(
+    "feature",
+    [
+        BASE,
+        "mel(n_mels=8,hop_length=768)",
+        "mel(n_mels=8,hop_length=512,scale=log10_1p)",
+        "mel(n_mels=8,scale=db)@uint8",
+        "mel(n_mels=8,hop_length=1280,scale=db)@uint16",
+    ],
+)
+def test_batches_equal_the_reader(store, tier, feature):
+    reader = store[feature]
+    loader = BatchLoader({"mel": reader}, store.tracks, batch_size=4, crop_frames=50, crops_per_track=3, tier=tier)
+    seen = 0
+    for batch in loader:
+        for values, index, start in zip(batch["mel"], batch["index"].tolist(), batch["start"].tolist(), strict=True):
+            expected = reader.read([loader.track_ids[index]], start, start + 50)[0]
+            if reader.view.after is None and not reader.encoding.is_integer:
+                assert np.array_equal(values.numpy(), expected)
+            else:  # torch and numpy round logarithms and products differently in the last place
+                np.testing.assert_allclose(values.numpy(), expected, rtol=3e-6, atol=3e-5)
+            seen += 1
+    assert seen == 33
+
+
+def test_disk_and_ram_agree_bit_for_bit(store):
+    feature = "mel(n_mels=8,hop_length=512,scale=db)"
+    options = {"batch_size": 4, "crop_frames": 50, "shuffle": "shards", "shuffle_buffer": 5, "seed": 3}
+    runs = [list(BatchLoader({"x": store[feature]}, store.tracks, tier=tier, **options)) for tier in TIERS]
+    for other in runs[1:]:
+        for ours, theirs in zip(runs[0], other, strict=True):
+            assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_view_and_its_base_are_cut_to_the_same_seconds(store):
+    readers = {"fine": store[BASE], "coarse": store["mel(n_mels=8,hop_length=1024)"]}
+    loader = BatchLoader(readers, store.tracks, batch_size=4, crop_frames=64, crops_per_track=4)
+    for batch in loader:
+        assert torch.equal(batch["fine"][..., ::4], batch["coarse"])
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+@pytest.mark.parametrize("tier", ["disk", "ram"])
+def test_compressed_stores(tmp_path, compression, tier):
+    arrays = make_arrays([300] * 5, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")], compression=compression)
+    for batch in BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=300, tier=tier):
+        for values, index in zip(batch["x"], batch["index"].tolist(), strict=True):
+            assert np.array_equal(values.numpy(), arrays[f"t{index:02d}"])
+
+
+def test_failed_tracks_are_named_or_left_out(tmp_path):
+    arrays = make_arrays([60] * 6, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")], failed=("t03",))
+    options = {"batch_size": 6, "crop_frames": 20}
+    with pytest.raises(DatasetError, match="1 of 6 tracks are not stored: t03"):
+        BatchLoader({"x": store[BASE]}, list(arrays), **options)
+    (batch,) = BatchLoader({"x": store[BASE]}, list(arrays), missing="skip", **options)
+    assert sorted(batch["index"].tolist()) == [0, 1, 2, 4, 5]
+    with pytest.raises(MissingFeature, match=r"store has no mel\(.*n_mels=9"):
+        store["mel(n_mels=9)"]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_flipped_bit_stops_the_pass(tmp_path, tier):
+    arrays = make_arrays([60] * 6, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
+    file = max((tmp_path / "s.zarr" / "features").rglob("c/1/0/0"), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[100] ^= 4
+    file.write_bytes(data)
+    with pytest.raises(CorruptFeature, match=r"checksum.*store repair"):
+        list(BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=20, tier=tier))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_nan_in_a_stored_track_is_named(tmp_path, tier):
+    arrays = make_arrays([60] * 6, bands=8)
+    arrays["t02"][3, 41] = np.nan
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
+    with pytest.raises(CorruptFeature, match=r"track t02 holds no value .* frame 41"):
+        list(BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=60, tier=tier))
+
+
+def test_band_statistics(store):
+    tracks = [f"t{i:02d}" for i in range(7)]
+    reader = store["mel(n_mels=8,hop_length=512,scale=db)"]
+    values = np.concatenate([reader[track] for track in tracks], axis=-1).astype(np.float64)
+    for block_frames in (8192, 100, 1):
+        found = band_statistics(reader, tracks[:2] if block_frames == 1 else tracks, block_frames=block_frames)
+        used = values[:, : found.n_frames]
+        np.testing.assert_allclose(found.mean, used.mean(axis=-1), rtol=1e-12)
+        np.testing.assert_allclose(found.std, used.std(axis=-1), rtol=1e-10)
+    assert found.mean.dtype == np.float64
+
+
+def test_band_statistics_of_a_large_mean(tmp_path):
+    arrays = {"a": np.random.default_rng(0).normal(3e4, 0.25, (8, 5000)).astype(np.float32)}
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
+    found = band_statistics(store[BASE], ["a", "unknown"], block_frames=64)
+    np.testing.assert_allclose(found.std, arrays["a"].astype(np.float64).std(axis=-1), rtol=1e-9)
+
+
+def test_band_statistics_refuse_nothing_and_nan(tmp_path):
+    arrays = make_arrays([60] * 3, bands=8)
+    arrays["t01"][0, 0] = np.nan
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
+    with pytest.raises(CorruptFeature, match="t01"):
+        band_statistics(store[BASE], list(arrays))
+    with pytest.raises(DatasetError, match="none of the tracks"):
+        band_statistics(store[BASE], ["unknown"])
