@@ -82,6 +82,7 @@ def test_start_methods_with_persistent_workers(path, method):
         assert pairs(loader) == pairs(alone)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 @pytest.mark.parametrize("workers", range(5))
 def test_resume_at_every_step_with_worker_processes(path, workers):
     dataset = torch_dataset(path, FEATURE, crop_frames=40, seed=4)
@@ -134,7 +135,7 @@ def test_padding_and_whole_tracks(path):
     dataset = torch_dataset(path, FEATURE, crop_frames=400, ragged="pad")
     batch = next(iter(DataLoader(dataset, batch_size=10)))
     lengths = dataset.source.lengths
-    assert batch["mel_mask"].sum(dim=1).tolist() == lengths.tolist()
+    assert batch["mel_mask"].sum(dim=1).tolist() == np.minimum(lengths, 400).tolist()
     assert not batch["mel"].permute(0, 2, 1)[~batch["mel_mask"]].any()
     whole = torch_dataset(path, FEATURE, crop_frames=None, ragged="pad")
     assert whole[0]["mel"].shape == (8, lengths.max())
