@@ -39,7 +39,6 @@ def plan(
     Example:  featstore plan tracks.parquet -f ferraro2020 --tracks 1000000
     """
     from featstore.extract.forecast import forecast
-
     from featstore.specs import expand_features
 
     result = forecast(_read_tracks(tracks), expand_features(features, encoding), n_tracks=n_tracks, sample=sample)
@@ -110,8 +109,8 @@ def _told(report: Any) -> str:
     state = report.status
     speed = report.audio_s / report.seconds if report.seconds else 0
     done = (
-        f"{report.tracks} tracks ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, {speed:.0f}x real time, "
-        f"{human_bytes(report.written_bytes)} written"
+        f"{report.tracks} tracks ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, "
+        f"{speed:.0f}x real time, {human_bytes(report.written_bytes)} written"
         if report.shards
         else "nothing to do: everything asked for is stored"
     )

@@ -43,8 +43,8 @@ def info(path: str, as_json: bool) -> None:
         ]
         header = ["feature", "encoding", "kept", "values", "shape", "tracks", "bytes alone", "a track"]
         total = sum(row["bytes_added"] for row in rows)
-        size = f"{len(opened.tracks)} tracks, {opened.n_shards} shards of {opened.shard_tracks}, {human_bytes(total)} stored"
-        return f"{opened.location}: {size}\n" + render_table(table, header)
+        size = f"{opened.n_shards} shards of {opened.shard_tracks}, {human_bytes(total)} stored"
+        return f"{opened.location}: {len(opened.tracks)} tracks, {size}\n" + render_table(table, header)
 
     payload = {
         "store": str(opened.location),

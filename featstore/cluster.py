@@ -37,17 +37,19 @@ def dask_client(jobs: int, scheduler: str | None = None) -> Iterator[Client]:
         When no scheduler answers there.
     """
     import dask
+
+    # read when distributed is first imported: its own log lines are not for people who extract features
+    dask.config.set({"logging": {"distributed": "error", "bokeh": "error", "tornado": "error"}})
     from distributed import Client, LocalCluster
 
     settings = {
         "distributed.scheduler.allowed-failures": 3,
         "distributed.worker.daemon": True,
         "distributed.admin.large-graph-warning-threshold": "100MB",
-        "distributed.logging.distributed": "error",
         # numerical libraries stay on one thread: the workers are the parallelism
-        "distributed.nanny.pre-spawn-environ": {
-            name: 1 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-        },
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), 1
+        ),
     }
     with dask.config.set(settings):
         if scheduler is not None:
@@ -55,7 +57,9 @@ def dask_client(jobs: int, scheduler: str | None = None) -> Iterator[Client]:
                 client = Client(scheduler, timeout="15s")
             except (OSError, TimeoutError, ValueError) as error:
                 raise ConfigError(
-                    f"no Dask scheduler answers at {scheduler}", "", "Start one with: dask scheduler, or leave --scheduler out"
+                    f"no Dask scheduler answers at {scheduler}",
+                    "",
+                    "Start one with: dask scheduler, or leave --scheduler out",
                 ) from error
             with client:
                 yield client

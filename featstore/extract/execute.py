@@ -1,4 +1,4 @@
-"""One track through the graph: blocks in at the decoder, frames out at the arrays, bounded memory whatever its length."""
+"""One track through the graph: blocks in at the decoder, frames out at the arrays, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from featstore.arrays import FloatArray
-from featstore.audio import AUDIO_STREAMS, AudioSource, SignalStatistics, open_audio
-from featstore.errors import DecodeError
+from featstore.audio import AUDIO_STREAMS, open_audio
 from featstore.extract.plan import Graph
-from featstore.features import make_stream
-from featstore.features.graph import Node, Stream
+from featstore.features import Node, Stream, TrackContext, make_stream
 
 __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 
 BLOCK_SECONDS = 10.0  # of decoded audio at once: large enough to vectorise, small enough to stay in the cache
+
+Deliver = Callable[[str, FloatArray], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,40 +27,33 @@ class TrackReport:
         Samples that the header promised and that came, at the file's own rate.
     sample_rate : int
         The file's own rate in Hz.
+    channels : int
     peak : float
-    clipped : int
-        Samples at or beyond full scale.
+        Largest absolute sample; full scale is 1.
+    n_clipped : int
+        Samples, over all channels, at or beyond full scale.
     """
 
     declared: int
     decoded: int
     sample_rate: int
+    channels: int
     peak: float
-    clipped: int
+    n_clipped: int
 
     @property
     def duration_s(self) -> float:
         """Seconds that were decoded."""
-        return self.decoded / self.sample_rate if self.sample_rate else 0.0
+        return self.decoded / self.sample_rate
 
     @property
     def missing_s(self) -> float:
         """Seconds that the header promised and that did not come."""
-        return max(0, self.declared - self.decoded) / self.sample_rate if self.sample_rate else 0.0
+        return max(0, self.declared - self.decoded) / self.sample_rate
 
 
-class _Restart(Exception):
-    """The header's length was wrong, and the cut depends on it: once more with the true one."""
-
-    def __init__(self, n_samples: int) -> None:
-        super().__init__(n_samples)
-        self.n_samples = n_samples
-
-
-def run_track(
-    path: str, graph: Graph, deliver: Callable[[str, FloatArray], None], restart: Callable[[], None]
-) -> TrackReport:
-    """Decode a track once for each decoder in the graph and push it through.
+def run_track(path: str, graph: Graph, deliver: Deliver) -> TrackReport:
+    """Decode a track, once for each decoder in the graph, and push it through.
 
     Parameters
     ----------
@@ -68,72 +61,39 @@ def run_track(
     graph : Graph
     deliver : callable
         Takes (array key, block of frames), in order of time for each key.
-    restart : callable
-        Called when what was delivered must be forgotten, because a second pass begins: a header lied about the length.
 
     Raises
     ------
     DecodeError
         When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for its clip.
     """
-    report: TrackReport | None = None
-    true_length: int | None = None
-    for _ in range(2):
-        try:
-            for root in graph.roots:
-                report = _run_root(path, root, graph, deliver, true_length)
-            break
-        except _Restart as again:
-            true_length = again.n_samples
-            restart()
-    assert report is not None
-    return report
+    reports = [_run_root(path, root, graph, deliver) for root in graph.roots]
+    return reports[0]
 
 
-def _run_root(
-    path: str, root: Node, graph: Graph, deliver: Callable[[str, FloatArray], None], true_length: int | None
-) -> TrackReport:
-    with open_audio(path, decoder=dict(root.params)["decoder"]) as source:
-        declared = source.info.n_samples if true_length is None else true_length
-        tree = _Tree(graph, root, source, declared, deliver)
-        statistics = SignalStatistics()
-        decoded = 0
-        for block in source.blocks(max(1, int(BLOCK_SECONDS * source.info.sample_rate))):
-            statistics.update(block)
-            decoded += block.shape[-1]
-            tree.push(block)
-        if decoded == 0:
-            raise DecodeError("the file holds no audio samples", path, "Remove it from the table, or replace it")
-        if decoded != declared and tree.needs_length:
-            raise _Restart(decoded)
-        tree.finish()
-        info = source.info
-        return TrackReport(info.n_samples, decoded, info.sample_rate, statistics.peak, statistics.clipped)
+def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver) -> TrackReport:
+    source = open_audio(path, decoder=root["decoder"])
+    info = source.info
+    tree = _Tree(graph, root, TrackContext(info.sample_rate, info.n_samples, path), deliver)
+    for block in source.blocks(max(1, int(BLOCK_SECONDS * info.sample_rate))):
+        tree.push(block)
+    tree.finish()
+    seen = source.statistics
+    return TrackReport(info.n_samples, seen.n_samples, info.sample_rate, info.channels, seen.peak, seen.n_clipped)
 
 
 class _Tree:
     """The streams of one track, one a step."""
 
-    def __init__(
-        self, graph: Graph, root: Node, source: AudioSource, n_samples: int, deliver: Callable[[str, FloatArray], None]
-    ) -> None:
+    def __init__(self, graph: Graph, root: Node, context: TrackContext, deliver: Deliver) -> None:
         self._graph, self._root, self._deliver = graph, root, deliver
         self._streams: dict[Node, Stream] = {}
-        self.needs_length = False
-        self._build(root, source.info.sample_rate, n_samples)
-
-    def _build(self, node: Node, sample_rate: int, n_samples: int) -> None:
-        for child in self._graph.children[node]:
-            make = AUDIO_STREAMS.get(child.op)
-            rate, length = sample_rate, n_samples
-            if make is None:
-                self._streams[child] = make_stream(child, sample_rate=sample_rate)
-            else:
-                stream = make(dict(child.params), sample_rate=sample_rate, n_samples=n_samples)
-                self._streams[child] = stream
-                rate, length = stream.out_rate, stream.out_samples
-                self.needs_length |= stream.needs_length
-            self._build(child, rate, length)
+        waiting = [root]
+        while waiting:
+            for child in graph.children[waiting.pop()]:
+                audio = child.op in AUDIO_STREAMS
+                self._streams[child] = (AUDIO_STREAMS.load(child.op) if audio else make_stream)(child, context)
+                waiting.append(child)
 
     def push(self, block: FloatArray) -> None:
         self._pass_on(self._root, block)

@@ -118,10 +118,10 @@ def _run_slot(writer: ShardWriter, slot: int, path: str, graph: Graph, task: Sha
     """Compute one track; (status, seconds of audio)."""
     writer.begin(slot)
     try:
-        result = run_track(path, graph, writer.append, writer.restart)
+        result = run_track(path, graph, writer.append)
         source = fingerprint(path)
     except DecodeError as error:
-        status = getattr(error, "status", "failed")
+        status = getattr(error, "reason", "failed")
         writer.fail(slot, status, "decode", str(error), path)
         logger.debug("track %s: %s", path, error)
         return status, 0.0
@@ -150,8 +150,9 @@ def judge(report: TrackReport, short_decode: str) -> tuple[str, str]:
         )
     if report.peak == 0.0:
         return "silent", "every sample is zero"
-    if report.clipped > CLIPPED_SHARE * report.decoded:
-        return "clipped", f"{report.clipped} of {report.decoded} samples are at full scale"
+    values = report.decoded * report.channels
+    if report.n_clipped > CLIPPED_SHARE * values:
+        return "clipped", f"{report.n_clipped} of {values} samples are at full scale"
     return "ok", ""
 
 

@@ -87,6 +87,10 @@ def _write(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+def _write_short(value: Any) -> str:
+    return value.short() if isinstance(value, Scale) else _write(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSpec:
     """What all features share: the signal they start from. Fields may be given as text or as values.
@@ -156,7 +160,7 @@ class FeatureSpec:
         named = {name: getattr(self, name) for name in ("sample_rate", "n_fft") if hasattr(self, name)}
         plain = type(self)(**named)  # fields that follow from these two need no mention
         shown = [
-            f"{field.name}={_write(getattr(self, field.name))}"
+            f"{field.name}={_write_short(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
             if field.name == "sample_rate"
             or getattr(self, field.name) != getattr(plain, field.name)

@@ -66,6 +66,10 @@ class Scale:
         inner = ",".join(f"{key}={format_number(value)}" for key, value in self.params)
         return f"{self.name}({inner})" if inner else self.name
 
+    def short(self) -> str:
+        """Name alone where all parameters have their defaults."""
+        return self.name if dict(self.params) == SCALES[self.name] else str(self)
+
     def apply(self, x: Any, xp: Any = np) -> Any:
         """Scale linear, non-negative ``x`` of any shape; ``xp`` is numpy or torch, float32 stays float32."""
         return _FORWARD[self.name](x, xp, **dict(self.params))

@@ -19,6 +19,7 @@ CHUNK_BYTES = 256 << 10  # a crop of a few seconds touches one or two chunks; a 
 SLAB_SECONDS = 600.0  # a whole-track shard file holds this much of each of its tracks
 SHARD_BYTES = 256 << 20
 SHARD_TRACKS = (16, 4096)
+MOST_SHARDS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +143,6 @@ def choose_shard_tracks(headers: Iterable[ArrayHeader], durations_s: Iterable[fl
     per_track = sum(h.frame_bytes * (h.fixed_frames or max(1.0, mean_s * h.frames_per_second)) for h in headers)
     by_bytes = int(SHARD_BYTES // max(1.0, per_track))
     by_count = -(-n_tracks // 16)
+    by_files = n_tracks // MOST_SHARDS  # a million tracks of many features must not become a million files
     low, high = SHARD_TRACKS
-    return min(max(min(by_bytes, by_count), low), high)
+    return min(max(min(by_bytes, by_count), by_files, low), high)

@@ -242,12 +242,6 @@ class ShardWriter:
         self._slot = -1
         self._outcomes.append(Outcome(self.first_row + slot, status, stage, error, path))
 
-    def restart(self) -> None:
-        """Take the current track back, to write it again."""
-        for writer in self._writers.values():
-            writer.roll_back()
-            writer.begin(self._slot)
-
     def commit(self, versions: dict[str, str]) -> list[CommitRecord]:
         """Move the files into place, then write the records; from here on the shard exists.
 
