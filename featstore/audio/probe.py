@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ __all__ = ["AudioInfo", "probe_audio"]
 
 # libsndfile reports a length near the largest integer when the header leaves it open (streamed FLAC, piped WAV).
 _UNKNOWN_LENGTH = 2**62
+# Writers to pipes put 2**31 - 1, 2**32 - 1 or something near for a size that they cannot know.
+_OPEN_RIFF_SIZE = 2**31 - 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
         sample_rate, channels, n_samples = int(header.samplerate), int(header.channels), int(header.frames)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
         reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
+        if "does not exist" in str(reason):  # libsndfile's words for an mp3 without a single frame; the file is there
+            reason = "no audio found in the file"
         raise DecodeError(
             f"not readable as audio: {str(reason).strip().rstrip('.')}",
             place,
@@ -72,8 +77,32 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
         )
     if not 0 <= n_samples < _UNKNOWN_LENGTH:
         n_samples = -1
+    elif header.format.startswith("WAV"):
+        n_samples = max(n_samples, _riff_samples(place))
     duration_s = n_samples / sample_rate if n_samples >= 0 else float("nan")
     return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, header.format, header.subtype)
+
+
+def _riff_samples(place: str) -> int:
+    """Samples that a WAV file's own header promises, 0 where it leaves that open or is of another kind.
+
+    libsndfile corrects the length of a file that was cut to what is there; the promise is what shows the cut.
+    """
+    with open(place, "rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return 0
+        block_align = 0
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"fmt " and size >= 14:
+                block_align = struct.unpack("<H", file.read(size)[12:14])[0]
+            elif name == b"data":
+                return size // block_align if block_align and size < _OPEN_RIFF_SIZE else 0
+            else:
+                file.seek(size, os.SEEK_CUR)
+            if size % 2 and name != b"fmt ":
+                file.seek(1, os.SEEK_CUR)
+    return 0
 
 
 def _regular_file_size(place: str) -> int:

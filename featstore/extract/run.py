@@ -20,6 +20,7 @@ from featstore.extract.plan import Plan, make_plan
 from featstore.extract.worker import ShardReport, ShardTask, run_shard, versions
 from featstore.log import progress_bar
 from featstore.specs import FeatureRequest
+from featstore.store.garbage import collect_garbage
 from featstore.store.leases import live_leases
 from featstore.store.store import Store, create_store
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ExtractReport", "extract"]
 
 logger = logging.getLogger(__name__)
+
+WAIT_S = 15.0  # for another run's leases: workers of a killed run notice within seconds
 
 
 @dataclass(slots=True)
@@ -143,10 +146,10 @@ def _own_part(todo: list[tuple[int, list[str]]], part: tuple[int, int] | None) -
     return [(shard, keys) for shard, keys in todo if shard % parts == index]
 
 
-def _refuse_if_taken(store: Store, todo: list[tuple[int, list[str]]], wait_s: float = 15.0) -> None:
+def _refuse_if_taken(store: Store, todo: list[tuple[int, list[str]]]) -> None:
     """Leave with a clear message when another run is at the same work; orphaned workers get a moment to notice."""
     wanted = {(key, shard) for shard, keys in todo for key in keys}
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + WAIT_S
     while True:
         taken = [(key, shard, owner) for key, shard, owner in live_leases(store.location) if (key, shard) in wanted]
         if not taken:
@@ -251,7 +254,8 @@ def _through_dask(client: Client, tasks: Iterable[ShardTask]) -> Iterator[ShardR
 
 
 def _finish(store: Store, plan: Plan, options: ExtractOptions) -> None:
-    """Bring metadata in line; the manifest is for a store with nothing missing."""
+    """Clear up after dead writers and bring metadata in line; the manifest is for a store with nothing missing."""
+    collect_garbage(store.location)
     store.refresh()
     store.consolidate(finished=not store.missing(list(store.arrays)))
 

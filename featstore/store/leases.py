@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -16,7 +17,7 @@ import psutil
 from featstore.errors import StoreLocked
 from featstore.store.location import Location
 
-__all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "Owner", "live_leases"]
+__all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "Owner", "dead_leases", "live_leases"]
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0  # a silent owner on another host counts as gone after this long
@@ -156,13 +157,21 @@ def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:
     )
 
 
-def live_leases(location: Location) -> list[tuple[str, int, Owner]]:
-    """(array key, shard, owner) of every lease whose owner may still be writing."""
-    found = []
+def _all_leases(location: Location) -> Iterator[tuple[str, int, Owner, bool]]:
+    """(array key, shard, owner, whether the owner is gone) of every lease."""
     for key in location.list("leases"):
         for entry in location.list(f"leases/{key}"):
             shard = entry.removesuffix(".json")
             holder = _read(location, f"leases/{key}/{entry}") if shard.isdecimal() else None
-            if holder is not None and not holder[0].is_gone(holder[1]):
-                found.append((key, int(shard), holder[0]))
-    return found
+            if holder is not None:
+                yield key, int(shard), holder[0], holder[0].is_gone(holder[1])
+
+
+def live_leases(location: Location) -> list[tuple[str, int, Owner]]:
+    """(array key, shard, owner) of every lease whose owner may still be writing."""
+    return [(key, shard, owner) for key, shard, owner, gone in _all_leases(location) if not gone]
+
+
+def dead_leases(location: Location) -> list[str]:
+    """File names of leases whose owner is gone."""
+    return [_lease_name(key, shard) for key, shard, _, gone in _all_leases(location) if gone]
