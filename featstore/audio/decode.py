@@ -206,10 +206,11 @@ DECODERS: dict[str, _Decoder] = {"soundfile": _soundfile_blocks, "essentia": _es
 def _essentia():  # type: ignore[no-untyped-def]
     try:
         import essentia
+
+        essentia.log.infoActive = essentia.log.warningActive = False  # before the import below prints its own
         import essentia.standard
     except ImportError as error:
         raise MissingDependency.of("essentia", "essentia", "decoder=essentia") from error
-    essentia.log.infoActive = essentia.log.warningActive = False
     return essentia.standard
 
 

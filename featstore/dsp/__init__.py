@@ -7,6 +7,7 @@ Signals come first, settings are keyword-only, time is the last axis. Whatever r
 from __future__ import annotations
 
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
+from featstore.dsp.hpss import compute_hpss, extract_component, frequency_median, mirror, time_median
 from featstore.dsp.mel import MelBank, apply_bank, compute_mel, hz_to_mel, make_mel_bank, mel_to_hz, raise_spectrum
 from featstore.dsp.stft import compute_magnitude, compute_power, frames_power, pad_signal, reflect_positions
 from featstore.dsp.windows import make_window
@@ -14,18 +15,23 @@ from featstore.dsp.windows import make_window
 __all__ = [
     "MelBank",
     "apply_bank",
+    "compute_hpss",
     "compute_magnitude",
     "compute_mel",
     "compute_power",
+    "extract_component",
     "first_sample",
     "frames_power",
+    "frequency_median",
     "hz_to_mel",
     "make_mel_bank",
     "make_window",
     "mel_to_hz",
+    "mirror",
     "n_frames",
     "needed_samples",
     "pad_signal",
     "raise_spectrum",
     "reflect_positions",
+    "time_median",
 ]

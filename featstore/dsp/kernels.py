@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-__all__ = ["weighted_runs"]
+__all__ = ["running_median", "soft_mask_2", "weighted_runs"]
 
 _COLUMNS = 256  # frames at once: a band's sums and the bins it reads stay in the first-level cache
 
@@ -28,3 +28,60 @@ def weighted_runs(spectrum, first, offsets, weights, bands):  # type: ignore[no-
                 column = spectrum[first[band] + k, start:stop]
                 for t in range(stop - start):
                     row[t] += weight * column[t]
+
+
+@nb.njit(cache=True, nogil=True)
+def running_median(rows, kernel, medians):  # type: ignore[no-untyped-def]
+    """``medians[i] = median of rows[i] … rows[i + kernel - 1]``, column by column, for odd kernels.
+
+    Each column keeps its window sorted. The new value enters and the oldest leaves in one walk of comparisons that is
+    the same for all columns, so that they run side by side.
+    """
+    count, width = rows.shape
+    window = np.empty((kernel + 1, _COLUMNS), np.float32)  # sorted; the row after the last stays infinite
+    entering = np.empty(_COLUMNS, np.float32)
+    for first in range(0, width, _COLUMNS):
+        columns = min(_COLUMNS, width - first)
+        window[:] = np.float32(np.inf)
+        for i in range(count):
+            row = rows[i, first : first + columns]
+            for c in range(columns):
+                entering[c] = row[c]
+            if i < kernel:
+                for k in range(i + 1):
+                    level = window[k]
+                    for c in range(columns):
+                        a, b = level[c], entering[c]
+                        level[c] = a if a < b else b
+                        entering[c] = b if a < b else a
+            else:
+                leaving = rows[i - kernel, first : first + columns]
+                for k in range(kernel):
+                    level, above = window[k], window[k + 1]
+                    for c in range(columns):
+                        a = level[c] if level[c] < leaving[c] else above[c]  # the window without its oldest value
+                        b = entering[c]
+                        level[c] = a if a < b else b
+                        entering[c] = b if a < b else a
+            if i >= kernel - 1:
+                middle = window[kernel // 2]
+                target = medians[i - kernel + 1, first : first + columns]
+                for c in range(columns):
+                    target[c] = middle[c]
+
+
+@nb.njit(cache=True, nogil=True)
+def soft_mask_2(own, other, undecided, mask):  # type: ignore[no-untyped-def]
+    """``own^2 / (own^2 + other^2)``, both divided by the larger one first; ``undecided`` where both are nothing."""
+    tiny, one = np.float32(1.1754944e-38), np.float32(1)
+    for i in range(own.shape[0]):
+        mine, theirs, row = own[i], other[i], mask[i]
+        for t in range(own.shape[1]):
+            a, b = mine[t], theirs[t]
+            largest = b if a < b else a
+            nothing = largest < tiny
+            scale = one if nothing else largest
+            a, b = a / scale, b / scale
+            a, b = a * a, b * b
+            share = a / (one if nothing else a + b)
+            row[t] = undecided if nothing else share

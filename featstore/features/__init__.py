@@ -36,7 +36,9 @@ FEATURES = Registry(
     "feature kind",
     {
         "waveform": "featstore.features.waveform:WaveformFeature",
+        "stft": "featstore.features.stft:StftFeature",
         "mel": "featstore.features.mel:MelFeature",
+        "hpss": "featstore.features.hpss:HpssFeature",
     },
 )
 
@@ -48,6 +50,14 @@ STREAMS = Registry(
         "exponent": "featstore.features.spectrum:exponent_stream",
         "scale": "featstore.features.spectrum:scale_stream",
         "mel_bank": "featstore.features.mel:mel_bank_stream",
+        "hpss_medians": "featstore.features.hpss:medians_stream",
+        "hpss_part": "featstore.features.hpss:part_stream",
+        "magnitude_to": "featstore.features.hpss:magnitude_to_stream",
+        "librosa_stft": "featstore.features.engines:engine_stream",
+        "librosa_mel": "featstore.features.engines:engine_stream",
+        "librosa_hpss": "featstore.features.engines:engine_stream",
+        "essentia_stft": "featstore.features.engines:engine_stream",
+        "essentia_mel": "featstore.features.engines:engine_stream",
     },
 )
 

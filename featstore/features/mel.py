@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from featstore.arrays import FloatArray
 from featstore.dsp import MelBank, apply_bank, make_mel_bank
+from featstore.features.engines import check_engine, engine_node
 from featstore.features.graph import Node, TrackContext
 from featstore.features.signal import check_clip
 from featstore.features.spectrum import (
@@ -15,7 +16,7 @@ from featstore.features.spectrum import (
 )
 from featstore.specs import HpssSpec, MelSpec
 
-__all__ = ["MelFeature", "bank_node", "mel_bank_stream"]
+__all__ = ["MelFeature", "bank_node", "bank_of", "mel_bank_stream"]
 
 _BANK_FIELDS = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
 
@@ -38,10 +39,13 @@ class MelFeature:
         """Refuse what cannot be computed: empty bands, a hop longer than the clip."""
         check_clip(spec)
         bank_of(spec)
+        check_engine(spec)
 
     @staticmethod
     def graph(spec: MelSpec) -> Node:
         """Node of the stored values."""
+        if spec.engine != "native":
+            return scaled(engine_node(spec), spec.scale)
         return scaled(bank_node(to_exponent(spectrum_node(spec), spec.power), spec), spec.scale)
 
     @staticmethod

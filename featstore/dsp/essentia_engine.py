@@ -1,0 +1,94 @@
+"""The same features by essentia, set up as the authors of the resolution study did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+from featstore.dsp.framing import n_frames
+from featstore.errors import MissingDependency
+
+__all__ = ["compute_mel", "compute_stft"]
+
+
+def _essentia() -> Any:
+    try:
+        import essentia
+
+        essentia.log.infoActive = essentia.log.warningActive = False  # before the import below prints its own
+        import essentia.standard
+    except ImportError as error:
+        raise MissingDependency.of("essentia", "essentia", "engine=essentia") from error
+    return essentia.standard
+
+
+def _spectra(signal: FloatArray, *, n_fft: int, hop_length: int, window: str) -> list[FloatArray]:
+    """Magnitude spectra (n_frames times (bins,)) of centred, zero-padded frames with a symmetric window.
+
+    Zeros follow the signal so that frames come as :func:`featstore.dsp.n_frames` counts them: for hops below half a
+    frame, essentia by itself ends a few frames earlier, where only the front of the window still meets the signal.
+    """
+    library = _essentia()
+    count = n_frames(len(signal), n_fft=n_fft, hop_length=hop_length, framing="essentia") if len(signal) else 0
+    if count == 0:
+        return []
+    frames = library.FrameGenerator(
+        np.concatenate([signal, np.zeros(2 * n_fft, np.float32)]),
+        frameSize=n_fft,
+        hopSize=hop_length,
+        startFromZero=False,
+    )
+    weigh = library.Windowing(type=window, normalized=False, zeroPadding=0, size=n_fft, zeroPhase=False)
+    transform = library.Spectrum(size=n_fft)
+    return [transform(weigh(frame)) for frame, _ in zip(frames, range(count), strict=False)]
+
+
+def compute_stft(
+    signal: FloatArray,
+    *,
+    n_fft: int,
+    hop_length: int,
+    window: str,
+    **fixed: object,
+) -> FloatArray:
+    """Power spectrum: float32 (1 + n_fft // 2, frames)."""
+    spectra = _spectra(signal, n_fft=n_fft, hop_length=hop_length, window=window)
+    if not spectra:
+        return np.zeros((1 + n_fft // 2, 0), np.float32)
+    return np.square(np.ascontiguousarray(np.array(spectra, np.float32).T))
+
+
+def compute_mel(
+    signal: FloatArray,
+    *,
+    sample_rate: int,
+    n_fft: int,
+    hop_length: int,
+    window: str,
+    n_mels: int,
+    fmin: float,
+    fmax: float,
+    mel_scale: str,
+    norm: str,
+    power: float,
+    **fixed: object,
+) -> FloatArray:
+    """Mel bands by essentia's MelBands: float32 (n_mels, frames)."""
+    bands = _essentia().MelBands(
+        numberBands=n_mels,
+        sampleRate=sample_rate,
+        inputSize=1 + n_fft // 2,
+        lowFrequencyBound=fmin,
+        highFrequencyBound=fmax,
+        weighting="linear",
+        normalize="unit_tri" if norm == "slaney" else "unit_max",
+        warpingFormula="slaneyMel" if mel_scale == "slaney" else "htkMel",
+        type="power" if power == 2.0 else "magnitude",
+        log=False,
+    )
+    spectra = _spectra(signal, n_fft=n_fft, hop_length=hop_length, window=window)
+    if not spectra:
+        return np.zeros((n_mels, 0), np.float32)
+    return np.ascontiguousarray(np.array([bands(spectrum) for spectrum in spectra], np.float32).T)

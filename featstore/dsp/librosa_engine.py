@@ -1,0 +1,117 @@
+"""The same features by librosa's own functions: for parity, and for those who want exactly these numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+
+__all__ = ["compute_hpss", "compute_mel", "compute_stft"]
+
+_PAD_MODES = {"zeros": "constant", "reflect": "reflect"}
+
+
+def compute_stft(
+    signal: FloatArray,
+    *,
+    n_fft: int,
+    win_length: int,
+    hop_length: int,
+    window: str,
+    window_symmetric: bool,
+    pad_mode: str,
+    framing: str,
+) -> FloatArray:
+    """Power spectrum ``abs(librosa.stft) ** 2``: float32 (1 + n_fft // 2, frames)."""
+    return np.square(
+        _magnitude(
+            signal,
+            n_fft=n_fft,
+            win_length=win_length,
+            hop_length=hop_length,
+            window=window,
+            window_symmetric=window_symmetric,
+            pad_mode=pad_mode,
+            framing=framing,
+        )
+    )
+
+
+def _magnitude(
+    signal: FloatArray,
+    *,
+    n_fft: int,
+    win_length: int,
+    hop_length: int,
+    window: str,
+    window_symmetric: bool,
+    pad_mode: str,
+    framing: str,
+) -> FloatArray:
+    import librosa
+    from scipy.signal import get_window
+
+    center = framing == "librosa"
+    if len(signal) < (1 if center else n_fft):
+        return np.zeros((1 + n_fft // 2, 0), np.float32)
+    spectrum = librosa.stft(
+        signal,
+        n_fft=n_fft,
+        win_length=win_length,
+        hop_length=hop_length,
+        window=get_window(window, win_length, fftbins=not window_symmetric),
+        center=center,
+        pad_mode=_PAD_MODES[pad_mode],
+    )
+    return np.ascontiguousarray(np.abs(spectrum), np.float32)
+
+
+def compute_mel(
+    signal: FloatArray,
+    *,
+    sample_rate: int,
+    n_mels: int,
+    fmin: float,
+    fmax: float,
+    mel_scale: str,
+    norm: str,
+    power: float,
+    **framing: object,
+) -> FloatArray:
+    """``librosa.feature.melspectrogram`` from ``abs(stft) ** power``: float32 (n_mels, frames)."""
+    import librosa
+
+    magnitude = _magnitude(signal, **framing)  # type: ignore[arg-type]
+    mel: FloatArray = librosa.feature.melspectrogram(
+        S=magnitude**power,
+        sr=sample_rate,
+        n_fft=framing["n_fft"],
+        n_mels=n_mels,
+        fmin=fmin,
+        fmax=fmax,
+        htk=mel_scale == "htk",
+        norm=None if norm == "none" else norm,
+    )
+    return np.ascontiguousarray(mel, np.float32)
+
+
+def compute_hpss(
+    signal: FloatArray,
+    *,
+    component: str,
+    kernel: int,
+    mask_power: float,
+    margin: float,
+    sample_rate: int = 0,
+    **framing: object,
+) -> FloatArray:
+    """One component's magnitude by ``librosa.decompose.hpss``: float32 (bins, frames)."""
+    import librosa
+
+    magnitude = _magnitude(signal, **framing)  # type: ignore[arg-type]
+    if magnitude.shape[1] == 0:
+        return magnitude
+    harmonic, percussive = librosa.decompose.hpss(magnitude, kernel_size=kernel, power=mask_power, margin=margin)
+    if component == "residual":
+        return np.maximum(magnitude - (harmonic + percussive), np.float32(0))
+    return np.ascontiguousarray({"harmonic": harmonic, "percussive": percussive}[component])
