@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -101,7 +100,6 @@ def run_shard(task: ShardTask) -> ShardReport:
     paths = task.paths or store.paths_of(rows)
     report = ShardReport(task.shard)
     with store.shard_writer(task.shard, task.keys, task.run) as writer:
-        time.sleep(float(os.environ.get("FEATSTORE_TEST_PAUSE_S", "0")))  # lets the kill tests aim
         for slot, path in enumerate(paths):
             if task.limit is not None and rows.start + slot >= task.limit:
                 writer.fail(slot, "pending", "", "left for a later run by --limit")
