@@ -29,7 +29,7 @@ def make_collection(
     seconds: tuple[float, float] = (1.0, 4.0),
     suffixes: tuple[str, ...] = (".wav",),
 ) -> Path:
-    """Write a folder of ``a/`` and ``b/`` with short tones; lengths, pitches and formats follow from the track's number."""
+    """Write ``a/`` and ``b/`` with short tones; lengths, pitches and formats follow from the track's number."""
     import soundfile
 
     folder = Path(folder)
