@@ -1,21 +1,28 @@
-"""``featstore report``: answers from measured runs."""
+"""Commands ``featstore report …``: answers from measured runs."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from featstore_cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from featstore.results import RunSet
 
 __all__ = ["report"]
+
+_STYLES = ("text", "markdown", "csv", "json", "latex")
+_KINDS = ("pareto", "figure1", "bytes", "gmacs", "time", "curves", "classes", "gallery")
 
 
 @click.group()
 def report() -> None:
-    r"""Answer from measured runs: tables, fronts, SQL, figures, a page.
+    r"""Answer from measured runs: tables, questions, SQL, fronts, figures, a page.
 
-    RUNS are folders that hold runs at any depth. Folders that cannot be used are listed and skipped.
+    RUNS are folders that hold runs at any depth. What cannot be used is listed and skipped.
 
     \b
     Example:
@@ -23,10 +30,35 @@ def report() -> None:
     """
 
 
-def _runs(roots: tuple[str, ...]) -> Any:
-    """Read the runs, and say on stderr what was skipped."""
+def _runs_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("runs", nargs=-1, required=True)(function)
+
+
+def _where_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    text = "Only runs that meet it: model=vgg-cnn, n_mels>=48, encoding=uint8|float16; repeats."
+    return click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help=text)(function)
+
+
+def _split_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--split", default="test", show_default=True, help="Split that was scored.")(function)
+
+
+def _out_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    path = click.Path(path_type=Path, dir_okay=False)
+    text = "Where to draw: .png, .svg or .pdf; repeats."
+    return click.option("-o", "--out", "outputs", multiple=True, type=path, help=text)(function)
+
+
+def _test_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    kinds = click.Choice(["welch", "independent"])
+    text = "t-test against the best; independent pools the variances, as the resolution study did."
+    return click.option("--test", type=kinds, default="welch", show_default=True, help=text)(function)
+
+
+def _read(roots: tuple[str, ...], conditions: tuple[str, ...] = (), split: str = "test") -> RunSet:
+    """Read the runs that meet the conditions, and say on stderr what was skipped."""
     from featstore.errors import ConfigError
-    from featstore.results import read_results
+    from featstore.results import read_results, where
 
     found = read_results(*roots)
     for skip in found.skipped[:10]:
@@ -35,76 +67,299 @@ def _runs(roots: tuple[str, ...]) -> Any:
         click.echo(f"skipped: {len(found.skipped) - 10} more folders", err=True)
     if not len(found):
         raise ConfigError("no finished run was found", ", ".join(roots), "Train a model first: featstore train --help")
-    return found
+    if not conditions:
+        return found
+    kept = set(where(found, conditions, split=split)["run_id"])
+    if not kept:
+        raise ConfigError(f"none of {len(found)} runs meets the conditions", "--where", "Loosen them")
+    return found.select(lambda record: record.run_id in kept)
+
+
+def _metric(runs: RunSet, metric: str | None, split: str = "test") -> str:
+    """The metric asked for, or the first one that the runs have."""
+    from featstore.errors import ConfigError
+    from featstore.results.frames import metrics_in
+
+    found = metrics_in(runs.frame, split)
+    if not metric and not found:
+        raise ConfigError(f"no run has scores on the split {split!r}", "report", "Choose another with --split")
+    return metric or found[0]
+
+
+def _save(text: str, output: Path | None) -> None:
+    """Print, or write to a file and say where."""
+    if output is None:
+        click.echo(text)
+        return
+    from featstore.atomic import write_text
+
+    write_text(output, text + "\n")
+    click.echo(f"Written: {output}", err=True)
 
 
 @report.command()
-@click.argument("runs", nargs=-1, required=True)
-@click.option("--by", help="Columns that make a row, separated by commas: model,n_mels,hop_multiple,encoding,…")
+@_runs_argument
+@click.option("--by", metavar="COLUMNS", help="Columns that make a row: model,n_mels,hop_multiple,encoding,…")
+@_where_option
 @click.option("--metric", "metrics", multiple=True, help="Metric to show; repeats. All by default.")
-@click.option("--split", default="test", show_default=True, help="Split that was scored.")
-@click.option(
-    "--format", "style", default="text", show_default=True, help="text, markdown, csv, json or latex (booktabs)."
-)
+@_split_option
+@click.option("--over", type=click.Choice(["auto", "run", "seed", "fold"]), default="auto", show_default=True,
+              help="What counts as one repetition.")  # fmt: skip
+@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
+@click.option("--costs", metavar="COLUMNS", help="Costs to show: bytes_alone,bytes_added,bytes_per_hour,gmacs,…")
+@click.option("--published", is_flag=True, help="Put the papers' numbers for the same configuration beside.")
+@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
 @click.option("--wide", is_flag=True, help="Every cost, and the interval of every metric.")
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("-o", "--out", "output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
+@json_option
 def table(
-    runs: tuple[str, ...], by: str | None, metrics: tuple[str, ...], split: str, style: str, wide: bool, as_json: bool
+    runs: tuple[str, ...],
+    by: str | None,
+    conditions: tuple[str, ...],
+    metrics: tuple[str, ...],
+    split: str,
+    over: Any,
+    confidence: float,
+    costs: str | None,
+    published: bool,
+    style: Any,
+    wide: bool,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
-    r"""Print mean ± std and interval over seeds or folds, with what it costs.
+    r"""Print mean ± std [interval] over seeds or folds, and what it costs.
 
     \b
-    Example:
+    Examples:
       featstore report table runs/ --by model,n_mels,hop_multiple --format latex
+      featstore report table runs/ --where encoding=uint8 --published
     """
-    from featstore.results import format_table, summarise
+    from featstore.results import format_table, join_published, summarise
 
+    found = _read(runs, conditions, split)
     columns = [name.strip() for name in by.split(",")] if by else None
-    summary = summarise(_runs(runs), columns, metrics=metrics or None, split=split)
-    click.echo(format_table(summary, "json" if as_json else style, wide=wide))  # type: ignore[arg-type]
+    summary = summarise(found, columns, metrics=metrics or None, split=split, over=over, confidence=confidence)
+    if published:
+        summary = join_published(summary, metrics[0] if metrics else _metric(found, None, split))
+    shown = [name.strip() for name in costs.split(",")] if costs else None
+    _save(format_table(summary, "json" if as_json else style, costs=shown, wide=wide), output)
 
 
 @report.command()
-@click.argument("runs", nargs=-1, required=True)
+@_runs_argument
+@click.option("--sql", metavar="SELECT", help="One SELECT over runs, scores, epochs, stores, features, tracks, …")
+@click.option("--minimise", metavar="COST", help="Find the cheapest that is good enough: bytes, gmacs, time, …")
+@click.option("--min", "least", multiple=True, metavar="METRIC=VALUE", help="Least mean score; repeats.")
+@click.option("--sure", is_flag=True, help="The whole interval has to meet --min, not only the mean.")
+@click.option("--within", metavar="SHARE", help="How far below the best is good enough: 0.5% of it, or 0.005.")
+@click.option("--of", "of", type=click.Choice(["best"]), default="best", help="What --within is measured from.")
+@click.option("--budget", metavar="SIZE", help="Find the best that fits on a disk: 50GB, 2TiB.")
+@click.option("--tracks", type=click.IntRange(min=1), help="Tracks of the collection, for --budget.")
+@click.option("--track-seconds", type=click.FloatRange(min=0.0, min_open=True), help="Their mean duration.")
+@click.option("--metric", help="Metric to compare by; the first that the runs have by default.")
+@_where_option
+@_test_option
+@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
+@json_option
+def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **question: Any) -> None:
+    r"""Answer a question in plain options, or in SQL (read-only).
+
+    \b
+    Examples:
+      featstore report query runs/ --minimise bytes --min roc_auc=0.88
+      featstore report query runs/ --minimise bytes --within 0.5% --of best
+      featstore report query runs/ --budget 50GB --tracks 241904
+      featstore report query runs/ --sql "SELECT n_mels, avg(roc_auc) FROM runs GROUP BY n_mels"
+    """
+    from featstore.errors import ConfigError
+
+    asked = [name for name in ("minimise", "budget") if question[name]] + (["sql"] if sql else [])
+    if len(asked) != 1:
+        text = " and ".join(f"--{name}" for name in asked)
+        raise ConfigError(
+            f"{text} are two questions" if asked else "no question was asked",
+            "report query",
+            "Give one of --sql, --minimise, --budget",
+        )
+    if sql:
+        _answer_sql(_read(runs, question["conditions"]), sql, "json" if as_json else style)
+    else:
+        _answer_choice(runs, style, as_json, **question)
+
+
+def _answer_sql(runs: RunSet, sql: str, style: Any) -> None:
+    """Print the rows of a SELECT."""
+    from featstore.results.sql import query as run_query
+    from featstore.results.tables import format_rows, plain_rows
+
+    rows = plain_rows(run_query(runs, sql))
+    if style == "json":
+        print_json(rows)
+        return
+    names = list(rows[0]) if rows else ["(no rows)"]
+
+    def cell(value: Any) -> str:
+        return "" if value is None else f"{value:.6g}" if isinstance(value, float) and style != "csv" else str(value)
+
+    click.echo(format_rows(names, [[cell(row[name]) for name in names] for row in rows], style))
+
+
+def _answer_choice(
+    runs: tuple[str, ...],
+    style: Any,
+    as_json: bool,
+    *,
+    minimise: str | None,
+    least: tuple[str, ...],
+    sure: bool,
+    within: str | None,
+    of: str,
+    budget: str | None,
+    tracks: int | None,
+    track_seconds: float | None,
+    metric: str | None,
+    conditions: tuple[str, ...],
+    test: Any,
+) -> None:
+    """Answer --minimise or --budget: the answer first, then the alternatives."""
+    from featstore.errors import ConfigError
+    from featstore.results import choices, format_table, summarise
+    from featstore.results.conditions import parse_assignments
+    from featstore.results.units import parse_bytes, parse_within
+
+    found = _read(runs, conditions)
+    summary, bounds = summarise(found), parse_assignments(least, "--min")
+    metric = _metric(found, metric or next(iter(bounds), None))
+    if minimise:
+        reach = parse_within(within) if within else None
+        answer = choices.minimise(summary, minimise, metric=metric, at_least=bounds, within=reach, sure=sure, test=test)
+    elif tracks is None:
+        raise ConfigError("--budget needs the size of the collection", "report query", "Add --tracks 241904")
+    else:
+        size = parse_bytes(budget or "")
+        answer = choices.fit_budget(summary, size, tracks, metric=metric, track_seconds=track_seconds, test=test)
+    if as_json:
+        print_json(answer.as_dict())
+        return
+    click.echo(f"{answer.sentence}\n")
+    click.echo(f"All {len(answer.frame)} of {answer.considered} that qualify, the answer first:")
+    click.echo(format_table(answer.frame, style))
+
+
+@report.command()
+@_runs_argument
 @click.option("--x", default="bytes_alone", show_default=True, help="Axis of cost, or two separated by a comma.")
-@click.option("--y", default=None, help="Metric; the first one that the runs have by default.")
-@click.option("--test", default="welch", show_default=True, help="welch, or independent as in the resolution study.")
-@click.option("-o", "--out", "outputs", multiple=True, type=click.Path(path_type=Path), help="Figure: png, svg, pdf.")
-@click.option("--json", "as_json", is_flag=True, help="Print plain values for programs.")
-def pareto(runs: tuple[str, ...], x: str, y: str | None, test: str, outputs: tuple[Path, ...], as_json: bool) -> None:
+@click.option("--y", default=None, help="Metric; the first that the runs have by default.")
+@_test_option
+@click.option("--alpha", type=click.FloatRange(0.0, 1.0, min_open=True), default=0.05, show_default=True)
+@click.option("--bootstrap", type=click.IntRange(min=0), default=0, metavar="N",
+              help="Resample the test tracks N times as well, where runs kept predictions.")  # fmt: skip
+@_where_option
+@_split_option
+@_out_option
+@click.option("--title", default="", help="Title of the figure.")
+@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
+@json_option
+def pareto(
+    runs: tuple[str, ...],
+    x: str,
+    y: str | None,
+    test: Any,
+    alpha: float,
+    bootstrap: int,
+    conditions: tuple[str, ...],
+    split: str,
+    outputs: tuple[Path, ...],
+    title: str,
+    style: Any,
+    as_json: bool,
+) -> None:
     r"""Find what is worth its bytes, and what cannot be told apart from the best.
 
     \b
-    Example:
-      featstore report pareto runs/ --x bytes_alone --y roc_auc -o front.png -o front.svg
+    Examples:
+      featstore report pareto runs/ -o front.png -o front.svg
+      featstore report pareto runs/ --x bytes_alone,gmacs --y pr_auc --test independent
     """
-    from featstore.results import format_table, summarise
+    from featstore.results import format_table, plot_pareto, summarise
     from featstore.results import pareto as find_front
-    from featstore.results.frames import metrics_in
+    from featstore.results.bootstrap import bootstrap_against_best
+    from featstore.results.choices import cost_name
 
-    found = _runs(runs)
-    metric = y or metrics_in(found.frame)[0]
-    front = find_front(summarise(found), [name.strip() for name in x.split(",")], metric, test=test)  # type: ignore[arg-type]
-    if outputs:
-        from featstore.results import plot_pareto
-
-        plot_pareto(front, outputs)
+    found = _read(runs, conditions, split)
+    axes = [cost_name(name.strip()) for name in x.split(",")]
+    front = find_front(summarise(found, split=split), axes, _metric(found, y, split), test=test, alpha=alpha)
+    drawn = plot_pareto(front, outputs, title=title) if outputs else []
+    resampled = bootstrap_against_best(front, found, resamples=bootstrap) if bootstrap else {}
     if as_json:
-        click.echo(json.dumps(front.as_dict(), indent=1, ensure_ascii=False))
+        extra = {str(row): result.as_dict() for row, result in resampled.items()}
+        print_json(front.as_dict() | {"bootstrap": extra, "figures": [str(path) for path in drawn]})
         return
-    click.echo(format_table(front.frame))
-    click.echo(f"\n{front.statement}")
-    for path in outputs:
-        click.echo(f"Figure: {path}")
+    click.echo(format_table(front.frame, style))
+    if style in ("text", "markdown"):
+        click.echo(f"\n{front.statement}")
+        labels = front.frame["label"]
+        for row, result in resampled.items():
+            click.echo(f"over test tracks: {labels[row]} − {labels[front.best]}: {result}")
+        if bootstrap and not resampled:
+            click.echo("over test tracks: not resampled, the runs kept no predictions")
+        if front.answer != front.best:
+            click.echo(f"The cheapest that cannot be told apart from the best ({labels[front.best]}): "
+                       f"{labels[front.answer]}.")  # fmt: skip
+    for path in drawn:
+        click.echo(f"Figure: {path}", err=style not in ("text", "markdown"))
 
 
 @report.command()
-@click.argument("runs", nargs=-1, required=True)
+@_runs_argument
+@click.option("-k", "--kind", type=click.Choice(_KINDS), default="pareto", show_default=True, help="What to draw.")
+@_out_option
+@click.option("--metric", help="Metric; the first that the runs have by default.")
+@click.option("--colour", default="", metavar="COLUMN", help="bytes, gmacs, time: a colour for each value of it.")
+@click.option("--published", metavar="DATASET", default="", help="figure1: add the study's own numbers, MTAT or MSD.")
+@click.option("--store", default="", help="gallery: the store; that of the first run by default.")
+@click.option("-f", "--feature", "features", multiple=True, help="gallery: features to show; all by default.")
+@click.option("--track", default="", help="gallery: track id; the first by default.")
+@click.option("--start", default=0.0, help="gallery: first second.")
+@click.option("--seconds", default=10.0, help="gallery: seconds to show.")
+@_where_option
+@click.option("--title", default="", help="Title of the figure.")
+@json_option
+def plot(
+    runs: tuple[str, ...], kind: str, outputs: tuple[Path, ...], conditions: tuple[str, ...], as_json: bool, **rest: Any
+) -> None:
+    r"""Draw a figure: pareto, figure1 of the resolution study, bytes, gmacs, time, curves, classes, gallery.
+
+    \b
+    Examples:
+      featstore report plot runs/ --kind figure1 -o figure1.pdf -o figure1.png
+      featstore report plot runs/ --kind classes --where n_mels=48 -o classes.svg
+    """
+    from featstore.results.figures import draw
+
+    found = _read(runs, conditions)
+    targets = list(outputs) or [Path(f"{kind}.png")]
+    options = {name: value for name, value in rest.items() if name != "metric"}
+    metric = _metric(found, rest["metric"])
+    written = draw(found, kind, targets, metric=metric, **options)
+    if as_json:
+        print_json({"kind": kind, "figures": [str(path) for path in written]})
+    else:
+        click.echo("\n".join(f"Figure: {path}" for path in written))
+
+
+@report.command()
+@_runs_argument
 @click.option("-o", "--out", default="report.html", show_default=True, type=click.Path(path_type=Path))
 @click.option("--title", default="featstore report", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print plain values for programs.")
-def html(runs: tuple[str, ...], out: Path, title: str, as_json: bool) -> None:
-    r"""Write one self-contained page that works offline.
+@click.option("--details", default=300, show_default=True, type=click.IntRange(min=0),
+              help="Runs with curves, confusion and class scores on the page, best first; the rest go without.")  # fmt: skip
+@_where_option
+@json_option
+def html(
+    runs: tuple[str, ...], out: Path, title: str, details: int, conditions: tuple[str, ...], as_json: bool
+) -> None:
+    r"""Write one self-contained page that works offline, in any browser of the last years.
 
     \b
     Example:
@@ -112,5 +367,38 @@ def html(runs: tuple[str, ...], out: Path, title: str, as_json: bool) -> None:
     """
     from featstore.results import write_html
 
-    written = write_html(_runs(runs), out, title=title)
-    click.echo(json.dumps({"page": str(written)}) if as_json else f"Page: {written}")
+    found = _read(runs, conditions)
+    written = write_html(found, out, title=title, details=details)
+    if as_json:
+        print_json({"page": str(written), "runs": len(found), "bytes": written.stat().st_size})
+    else:
+        size = written.stat().st_size / 1e6
+        click.echo(f"Page: {written} ({len(found)} runs, {size:.1f} MB); open it in a browser")
+
+
+@report.command()
+@click.argument("a")
+@click.argument("b")
+@_test_option
+@click.option("--bootstrap", default=1000, show_default=True, type=click.IntRange(min=0), help="Resamples; 0 for none.")
+@click.option("--where-a", multiple=True, metavar="CONDITION", help="Only these runs of A.")
+@click.option("--where-b", multiple=True, metavar="CONDITION", help="Only these runs of B.")
+@json_option
+def diff(
+    a: str, b: str, test: Any, bootstrap: int, where_a: tuple[str, ...], where_b: tuple[str, ...], as_json: bool
+) -> None:
+    r"""Say what changed from A to B, two runs or two folders of runs: settings, scores, costs, significance.
+
+    \b
+    Examples:
+      featstore report diff runs/mel96/seed0 runs/mel48/seed0
+      featstore report diff runs/ runs/ --where-a n_mels=96 --where-b n_mels=48
+    """
+    from featstore.results.diff import describe_diff, diff_runs
+
+    sides = [_read((root,), conditions) for root, conditions in ((a, where_a), (b, where_b))]
+    found = diff_runs(*sides, test=test, bootstrap=bootstrap > 0, resamples=max(bootstrap, 1))
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        click.echo(describe_diff(found))

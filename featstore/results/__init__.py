@@ -10,6 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featstore.results.bootstrap import PairedBootstrap as PairedBootstrap
+    from featstore.results.bootstrap import paired_bootstrap as paired_bootstrap
+    from featstore.results.choices import Choice as Choice
+    from featstore.results.choices import fit_budget as fit_budget
+    from featstore.results.choices import minimise as minimise
+    from featstore.results.conditions import where as where
+    from featstore.results.details import read_curves as read_curves
+    from featstore.results.details import read_predictions as read_predictions
+    from featstore.results.diff import diff_runs as diff_runs
     from featstore.results.figure_pareto import plot_pareto as plot_pareto
     from featstore.results.frames import runs_frame as runs_frame
     from featstore.results.fronts import ParetoFront as ParetoFront
@@ -19,26 +28,45 @@ if TYPE_CHECKING:
     from featstore.results.records import RunSet as RunSet
     from featstore.results.records import SkippedRun as SkippedRun
     from featstore.results.records import read_results as read_results
+    from featstore.results.reference import join_published as join_published
+    from featstore.results.reference import read_reference as read_reference
     from featstore.results.schema import write_result as write_result
+    from featstore.results.significance import Comparison as Comparison
     from featstore.results.significance import compare as compare
+    from featstore.results.significance import compare_stats as compare_stats
     from featstore.results.significance import holm as holm
+    from featstore.results.sql import query as query
     from featstore.results.summary import summarise as summarise
     from featstore.results.tables import format_table as format_table
 
 _HOMES = {
+    "Choice": "choices",
+    "Comparison": "significance",
+    "PairedBootstrap": "bootstrap",
     "ParetoFront": "fronts",
     "RunRecord": "records",
     "RunSet": "records",
     "SkippedRun": "records",
     "compare": "significance",
+    "compare_stats": "significance",
+    "diff_runs": "diff",
+    "fit_budget": "choices",
     "format_table": "tables",
-    "plot_pareto": "figure_pareto",
-    "write_html": "page",
     "holm": "significance",
+    "join_published": "reference",
+    "minimise": "choices",
+    "paired_bootstrap": "bootstrap",
     "pareto": "fronts",
+    "plot_pareto": "figure_pareto",
+    "query": "sql",
+    "read_curves": "details",
+    "read_predictions": "details",
+    "read_reference": "reference",
     "read_results": "records",
     "runs_frame": "frames",
     "summarise": "summary",
+    "where": "conditions",
+    "write_html": "page",
     "write_result": "schema",
 }
 __all__ = sorted(_HOMES)

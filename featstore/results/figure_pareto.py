@@ -24,7 +24,7 @@ METRIC_TITLES = {
     "macro_f1": "macro F1 (test)",
     "loss": "loss (test)",
 }
-_MANY = 120  # beyond this many points, whiskers only for those that matter
+_MANY = 40  # beyond this many points, whiskers only for those that matter
 
 
 def plot_pareto(front: ParetoFront, path: str | Path | Sequence[str | Path], *, title: str = "") -> list[Path]:
@@ -49,7 +49,10 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
     if log:
         axes.set_xscale("log")
     _draw_best_band(axes, front)
-    _draw_front(axes, frame[frame["on_front"]], x, y)
+    if len(front.axes) > 1:
+        _draw_second_cost(figure, axes, front)
+    else:
+        _draw_front(axes, frame[frame["on_front"]], x, y)
     for told_apart, style in _STYLES.items():
         rows = np.array([value is told_apart for value in _states(front)])
         if rows.any():
@@ -79,6 +82,7 @@ _LEGEND = (
     "best mean",
     "cheapest not told apart",
     "front",
+    "front (black ring)",
     "95 % interval of the best",
 )
 _STYLES: dict[bool | None, dict[str, Any]] = {
@@ -109,6 +113,30 @@ def _draw_front(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
     ordered = rows.sort_values(x)
     scores = ordered[f"{y}_mean"].astype(float)
     axes.step(ordered[x].astype(float), scores, where="post", color=PALETTE[1], linewidth=1.1, zorder=3, label="front")
+
+
+def _draw_second_cost(figure: Figure, axes: Any, front: ParetoFront) -> None:
+    """The second cost as a colour behind each point; the points of the front have a ring."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    rows = front.frame
+    second = rows[front.axes[1]].to_numpy(dtype=float)
+    norm = LogNorm if (second > 0).all() and second.max() > second.min() else Normalize
+    marks = axes.scatter(
+        rows[front.x].astype(float),
+        rows[f"{front.y}_mean"].astype(float),
+        c=second,
+        s=np.where(rows["on_front"].to_numpy(dtype=bool), 150, 70),
+        cmap="cividis_r",
+        norm=norm(second.min(), second.max()),
+        edgecolors=["black" if value else "none" for value in rows["on_front"]],
+        zorder=3.5,
+        label="front (black ring)",
+    )
+    bar = figure.colorbar(marks, ax=axes, pad=0.02)
+    bar.set_label(AXES[front.axes[1]])
+    if norm is LogNorm:
+        size_axis(bar.ax.yaxis, front.axes[1], (float(second.min()), float(second.max())))
 
 
 def _draw_best_band(axes: Any, front: ParetoFront) -> None:
@@ -145,12 +173,14 @@ def _label_front(axes: Any, front: ParetoFront) -> None:
     frame = front.frame
     rows = [row for row in range(len(frame)) if frame["on_front"].iloc[row] or row in (front.best, front.answer)]
     rows.sort(key=lambda row: (row not in (front.best, front.answer), -float(frame[f"{front.y}_mean"].iloc[row])))
+    from matplotlib.patheffects import withStroke
+
     figure = axes.figure
     figure.draw_without_rendering()
-    placed: list[Any] = []
+    placed: list[Any] = _boxes_of_points(axes, frame[front.x], frame[f"{front.y}_mean"]) if len(frame) < 400 else []
     for row in rows:
         at = (float(frame[front.x].iloc[row]), float(frame[f"{front.y}_mean"].iloc[row]))
-        for dx, dy, side in ((-7, 5, "right"), (7, -9, "left"), (-7, -9, "right"), (7, 6, "left")):
+        for dx, dy, side in ((-8, 5, "right"), (8, -10, "left"), (-8, -10, "right"), (8, 6, "left")):
             text = axes.annotate(
                 str(frame["label"].iloc[row]),
                 at,
@@ -160,6 +190,7 @@ def _label_front(axes: Any, front: ParetoFront) -> None:
                 fontsize=6.8,
                 color=INK,
                 zorder=7,
+                path_effects=[withStroke(linewidth=2, foreground="white")],
             )
             box = text.get_window_extent(figure.canvas.get_renderer())
             inside = axes.bbox.x0 - 4 <= box.x0 and box.x1 <= axes.bbox.x1 + 4 and box.y1 <= axes.bbox.y1 + 4
@@ -167,6 +198,15 @@ def _label_front(axes: Any, front: ParetoFront) -> None:
                 placed.append(box)
                 break
             text.remove()
+
+
+def _boxes_of_points(axes: Any, x: Any, y: Any) -> list[Any]:
+    """Where the points lie on the canvas, so that no name hides one."""
+    from matplotlib.transforms import Bbox
+
+    at = axes.transData.transform(np.column_stack([x.astype(float), y.astype(float)]))
+    reach = 3.0
+    return [Bbox.from_extents(px - reach, py - reach, px + reach, py + reach) for px, py in at]
 
 
 def _wrapped(text: str, width: int = 125) -> str:

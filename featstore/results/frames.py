@@ -14,7 +14,17 @@ from featstore.results.records import RunRecord, RunSet
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COSTS", "FIELDS", "as_frame", "config_columns", "flatten", "metrics_in", "runs_frame", "score_column"]
+__all__ = [
+    "COSTS",
+    "FIELDS",
+    "as_frame",
+    "config_columns",
+    "feature_fields",
+    "flatten",
+    "metrics_in",
+    "runs_frame",
+    "score_column",
+]
 
 # what a feature is made of: a column each, empty where a feature has no such field
 FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple", "scale", "encoding")
@@ -86,7 +96,7 @@ def _whole_numbers(values: pd.Series) -> pd.Series:
 def _row(record: RunRecord) -> dict[str, Any]:
     """The columns of one run."""
     result = record.result
-    fields = _feature_fields(record)
+    fields = feature_fields(record)
     row: dict[str, Any] = {
         "run_id": record.run_id,
         "path": str(record.path),
@@ -134,7 +144,7 @@ def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _feature_fields(record: RunRecord) -> dict[str, Any]:
+def feature_fields(record: RunRecord) -> dict[str, Any]:
     """The fields of the run's feature: as recorded, or read from its name."""
     recorded = record.result.get("feature_fields")
     fields = dict(recorded) if isinstance(recorded, Mapping) else {}

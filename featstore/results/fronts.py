@@ -127,8 +127,9 @@ def pareto(
     known = summary[[*axes, f"{y}_mean"]].notna().all(axis=1)
     if not known.any():
         raise ConfigError(f"no configuration has values of {', '.join(axes)} and {y}", "pareto", "Choose other axes")
-    frame = summary[known].sort_values([*axes, f"{y}_mean"], kind="stable", ignore_index=True)
     sign = 1 if lower_is_better(y) else -1
+    ascending = [True] * len(axes) + [sign == 1]  # of equally cheap ones the best first
+    frame = summary[known].sort_values([*axes, f"{y}_mean"], ascending=ascending, kind="stable", ignore_index=True)
     costs = np.column_stack([frame[axis].to_numpy(dtype=float) for axis in axes])
     scores = sign * frame[f"{y}_mean"].to_numpy(dtype=float)
     best = int(np.argmin(scores))  # of equals the cheapest

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["write_html"]
 
 
-def write_html(runs: RunSet, path: str | Path, *, title: str = "featstore report") -> Path:
+def write_html(runs: RunSet, path: str | Path, *, title: str = "featstore report", details: int = 300) -> Path:
     """Write a self-contained page on ``runs`` to ``path``."""
     heads, rows, note = display_table(summarise(runs))
     cells = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)

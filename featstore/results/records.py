@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 # a folder with one of these, but without a result, is a run that is not finished
 _TRACES = frozenset({"metrics.jsonl", "config.yaml", "predictions.parquet", "checkpoints"})
-# never a place for runs: a run's own parts, and stores with their thousands of files
-_CLOSED = frozenset({"checkpoints", "__pycache__", "features", "commits", "log"})
+# never a place for runs: parts of a run; stores are known by their metadata
+_CLOSED = frozenset({"checkpoints", "__pycache__"})
 _READERS = 8  # threads: a local disk needs one, a network file system answers eight at once
 
 

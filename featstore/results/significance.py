@@ -57,17 +57,21 @@ class Comparison:
     confidence: float = 0.95
     ddof: int = 1
 
+    @property
+    def title(self) -> str:
+        """Name of the test in words."""
+        return _TITLES[self.test]
+
     def as_dict(self) -> dict[str, Any]:
         """All attributes, with None where a number is not defined."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
     def __str__(self) -> str:
-        title = _TITLES[self.test]
         if math.isnan(self.p):
             return f"difference {self.difference:+.4f}; not tested: n={self.n_a} and {self.n_b}"
         return (
             f"difference {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], p={self.p:.3g} "
-            f"({title}, two-sided, n={self.n_a} and {self.n_b}, ddof={self.ddof}, df={self.df:.2f})"
+            f"({self.title}, two-sided, n={self.n_a} and {self.n_b}, ddof={self.ddof}, df={self.df:.2f})"
         )
 
 

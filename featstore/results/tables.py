@@ -19,7 +19,7 @@ from featstore.results.units import format_bytes, format_count, format_seconds
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STYLES", "TableStyle", "display_table", "format_rows", "format_table", "plain_rows"]
+__all__ = ["STYLES", "TableStyle", "cost_text", "display_table", "format_rows", "format_table", "plain_rows"]
 
 TableStyle = Literal["text", "markdown", "csv", "json", "latex"]
 STYLES: tuple[TableStyle, ...] = ("text", "markdown", "csv", "json", "latex")
@@ -54,6 +54,17 @@ _NUMBERS: dict[str, Callable[[float], str]] = {
 }
 _MAIN_COSTS = ("bytes_alone", "bytes_added", "ratio_to_audio", "gmacs", "seconds_train")
 _SHOWN_COSTS = tuple(name for name in COSTS if name != "bytes_per_track")
+
+
+def cost_text(name: str, value: float) -> str:
+    """A cost as a person reads it.
+
+    Examples
+    --------
+    >>> cost_text("bytes_alone", 349_000_000), cost_text("ratio_to_audio", 0.0939), cost_text("seconds_train", 90)
+    ('349 MB', '9.39 %', '1.50 min')
+    """
+    return _NUMBERS[name](float(value))
 
 
 def format_table(
@@ -112,11 +123,14 @@ def display_table(
     columns += _metric_columns(summary, wide)
     shown = [name for name in costs or (_SHOWN_COSTS if wide else _MAIN_COSTS) if summary[name].notna().any()]
     for name in shown:
-        cells = ["–" if is_missing(value) else _NUMBERS[name](float(value)) for value in summary[name]]
+        cells = ["–" if is_missing(value) else cost_text(name, value) for value in summary[name]]
         if costs is None and len(cells) > 1 and len(set(cells)) == 1:
             common = [*common, f"{_HEADS[name]} {cells[0]}"]
         else:
             columns += [(_HEADS[name], cells)]
+    for name in summary:
+        if str(name).startswith("published "):
+            columns += [(str(name), ["" if is_missing(value) else str(value) for value in summary[name]])]
     if "told_apart" in summary:
         columns += [("front", ["yes" if value else "" for value in summary["on_front"]])]
         columns += [("p (Holm)", [_p_text(value) for value in summary["p_holm"]])]
@@ -143,6 +157,8 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
     if "balanced" in summary and not summary["balanced"].all():
         count = int((~summary["balanced"].astype(bool)).sum())
         found.append(f"Beware: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
+    if any(str(name).startswith("published ") for name in summary):
+        found.append("published: the papers' own numbers, on their own data; no measured number contains them")
     return found
 
 

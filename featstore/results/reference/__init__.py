@@ -1,1 +1,133 @@
-"""Published results as packaged data."""
+"""Numbers that others published, as packaged data: shown beside measured ones, never averaged with them.
+
+One file a paper, comments with source and reading advice on top. ``read_reference`` gives all rows in one table,
+``join_published`` puts those with the same configuration beside a summary.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from featstore.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "PAPERS", "join_published", "read_reference", "reference_notes"]
+
+PAPERS = ("ferraro2020", "gafx2022", "kamuni2024", "sincresnet2021")
+# source: paper; place: table or text; kind: own (the paper's result), cited (of others, as quoted) or chance
+COLUMNS = (
+    "source",
+    "place",
+    "kind",
+    "dataset",
+    "model",
+    "representation",
+    "sample_rate",
+    "n_mels",
+    "hop_length",
+    "hop_multiple",
+    "scale",
+    "n_frames",
+    "bytes_per_clip",
+    "gmacs",
+    "metric",
+    "value",
+    "spread",
+    "n",
+    "detail",
+    "note",
+)
+_JOINED = ("sample_rate", "n_mels", "hop_multiple", "scale")
+
+
+def read_reference(*papers: str) -> pd.DataFrame:
+    """Published results, one row a number.
+
+    Parameters
+    ----------
+    *papers : str
+        Some of ``PAPERS``; all by default.
+
+    Returns
+    -------
+    DataFrame
+        ``COLUMNS``. ``value`` and ``spread`` are fractions (0.8865, not 88.65); ``spread`` is whatever the paper puts
+        after ±, see ``note``; ``n`` its number of repetitions; ``bytes_per_clip`` float32 of a clip of 29.1 s and
+        ``gmacs`` were computed from the configuration, not published.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown paper.
+    """
+    import pandas as pd
+
+    for paper in papers:
+        if paper not in PAPERS:
+            raise ConfigError(f"unknown paper {paper!r}", "reference", did_you_mean(paper, PAPERS))
+    text = {"source": str, "place": str, "detail": str, "note": str, "scale": str}
+    frames = [
+        pd.read_csv(io.StringIO("".join(_lines(paper, comments=False))), dtype=text) for paper in papers or PAPERS
+    ]
+    frame = pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+    for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple", "n_frames", "bytes_per_clip", "n"):
+        frame[name] = pd.to_numeric(frame[name]).astype("Int64")
+    return frame
+
+
+def reference_notes(paper: str) -> str:
+    """What the head of a paper's file says: the source, and how to read its numbers."""
+    return "".join(line.removeprefix("#").removeprefix(" ") for line in _lines(paper, comments=True)).strip()
+
+
+def join_published(summary: pd.DataFrame, metric: str = "roc_auc", papers: Sequence[str] = ()) -> pd.DataFrame:
+    """Put published values of the same model and mel configuration beside measured ones.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From ``summarise``; its rows and numbers stay as they are.
+    metric : str
+        The metric to compare.
+
+    Returns
+    -------
+    DataFrame
+        The summary with columns ``published <data set> <metric>``, one a data set, of text: the paper's own number,
+        with ± where it has one. Rows without a published counterpart are empty.
+    """
+    published = read_reference(*papers)
+    published = published[(published["metric"] == metric) & published["value"].notna() & published["n_mels"].notna()]
+    table: dict[str, dict[tuple[str, ...], str]] = {}
+    for row in published.to_dict("records"):
+        spread = f" ± {row['spread']:.4f}" if row["spread"] == row["spread"] else ""
+        key = _key(row["model"], "mel", *(row[name] for name in _JOINED))
+        table.setdefault(str(row["dataset"]), {})[key] = f"{row['value']:.4f}{spread}"
+    keys = [
+        _key(row["model"], row["representation"], *(row[name] for name in _JOINED)) if "model" in row else ()
+        for row in summary.to_dict("records")
+    ]
+    joined = summary.copy()
+    for dataset, values in table.items():
+        found = [values.get(key) for key in keys]
+        if any(found):
+            joined[f"published {dataset} {metric}"] = found
+    return joined
+
+
+def _key(model: object, *fields: object) -> tuple[str, ...]:
+    """Model and configuration in one spelling."""
+    name = "".join(c for c in str(model).lower() if c.isalnum())
+    return (name, *(str(field) for field in fields))
+
+
+def _lines(paper: str, *, comments: bool) -> list[str]:
+    text = (files(__name__) / f"{paper}.csv").read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    head = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return lines[:head] if comments else lines[head:]

@@ -1,0 +1,162 @@
+"""Paired bootstrap over tracks: how sure a difference of two configurations is, given these test tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.results.details import Predictions, read_predictions
+from featstore.results.ranking import macro_score
+from featstore.results.records import RunRecord, RunSet
+
+if TYPE_CHECKING:
+    from featstore.results.fronts import ParetoFront
+
+__all__ = ["PairedBootstrap", "bootstrap_against_best", "paired_bootstrap", "paired_bootstrap_of_runs"]
+
+_BLOCK = 100  # resamples at a time: bounds memory
+
+
+@dataclass(frozen=True, slots=True)
+class PairedBootstrap:
+    """Difference of two configurations over resampled tracks, ``a − b``.
+
+    Attributes
+    ----------
+    difference : float
+        On the tracks as they are.
+    low, high : float
+        Percentile interval at ``confidence``.
+    p : float
+        Two-sided: twice the smaller share of resamples on either side of zero, at least 1 / (resamples + 1).
+    tracks, resamples : int
+    runs_a, runs_b : int
+        Runs (seeds) on both sides; their scores are averaged within each resample, so that what is resampled is
+        the tracks alone.
+    """
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    tracks: int
+    resamples: int
+    runs_a: int
+    runs_b: int
+    confidence: float = 0.95
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} difference {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], p={self.p:.3g} "
+            f"(paired bootstrap, {self.tracks} tracks, {self.resamples} resamples, "
+            f"{self.runs_a} and {self.runs_b} runs)"
+        )
+
+
+def paired_bootstrap(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    metric: str = "roc_auc",
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> PairedBootstrap:
+    """Resample the tracks that both sides have predicted, the same tracks on both sides.
+
+    Parameters
+    ----------
+    a, b : sequence of Predictions
+        The runs of each side.
+    metric : str
+        ``roc_auc``, ``pr_auc``, ``accuracy`` or ``macro_f1``.
+
+    Raises
+    ------
+    ConfigError
+        When the two sides share no track, or differ in classes.
+    """
+    if not a or not b:
+        raise ConfigError("one side has no predictions", "bootstrap", "Train with predictions kept, or use the t-test")
+    if len({p.classes for p in (*a, *b)}) > 1:
+        raise ConfigError("the two sides have different classes", "bootstrap", "Compare runs of one task")
+    shared = sorted(set.intersection(*(set(p.track_ids) for p in (*a, *b))))
+    if not shared:
+        raise ConfigError("the two sides share no track", "bootstrap", "Compare runs with the same test split")
+    sides = [[_rows_of(p, shared) for p in side] for side in (a, b)]
+    rng = np.random.default_rng(seed)
+    once = np.ones((1, len(shared)))
+    difference = float((_mean_score(sides[0], metric, once) - _mean_score(sides[1], metric, once))[0])
+    drawn = []
+    for start in range(0, resamples, _BLOCK):
+        count = min(_BLOCK, resamples - start)
+        weights = rng.multinomial(len(shared), np.full(len(shared), 1 / len(shared)), size=count).astype(float)
+        drawn.append(_mean_score(sides[0], metric, weights) - _mean_score(sides[1], metric, weights))
+    differences = np.concatenate(drawn)
+    differences = differences[np.isfinite(differences)]
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    side = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    p = min(1.0, 2 * (float(side) + 1) / (len(differences) + 1))
+    return PairedBootstrap(
+        metric, difference, float(low), float(high), p, len(shared), resamples, len(a), len(b), confidence
+    )
+
+
+def paired_bootstrap_of_runs(
+    a: Iterable[RunRecord],
+    b: Iterable[RunRecord],
+    metric: str = "roc_auc",
+    *,
+    split: str = "test",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> PairedBootstrap | None:
+    """The same from run folders; None when some of the runs kept no predictions."""
+    sides = [[read_predictions(record, split) for record in side] for side in (a, b)]
+    known = [[p for p in side if p is not None] for side in sides]
+    if any(len(k) != len(s) or not k for k, s in zip(known, sides, strict=True)):
+        return None
+    return paired_bootstrap(known[0], known[1], metric, resamples=resamples, seed=seed)
+
+
+def bootstrap_against_best(
+    front: ParetoFront, runs: RunSet, *, resamples: int = 1000, seed: int = 0
+) -> dict[int, PairedBootstrap]:
+    """Each row of a front against the best one, over test tracks: the rows on the front and those not told apart.
+
+    Returns
+    -------
+    dict
+        Row of ``front.frame`` -> row − best; rows whose runs kept no predictions are absent.
+    """
+    by_id = {record.run_id: record for record in runs}
+    best = [by_id[name] for name in front.frame["run_ids"][front.best]]
+    found = {}
+    for row, (on_front, apart) in enumerate(zip(front.frame["on_front"], front.frame["told_apart"], strict=True)):
+        if row != front.best and (on_front or not apart):
+            side = [by_id[name] for name in front.frame["run_ids"][row]]
+            result = paired_bootstrap_of_runs(side, best, front.y, resamples=resamples, seed=seed)
+            if result is not None:
+                found[row] = result
+    return found
+
+
+def _rows_of(predictions: Predictions, track_ids: Sequence[str]) -> tuple[Any, Any]:
+    """Targets and scores of some tracks, in their order."""
+    place = {track: row for row, track in enumerate(predictions.track_ids)}
+    rows = [place[track] for track in track_ids]
+    return predictions.target[rows], predictions.score[rows]
+
+
+def _mean_score(side: Sequence[tuple[Any, Any]], metric: str, weights: Any) -> Any:
+    """Score of each resample, averaged over the runs of a side."""
+    return np.mean([macro_score(target, score, metric, weights) for target, score in side], axis=0)

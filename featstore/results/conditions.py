@@ -1,0 +1,181 @@
+"""Conditions on runs in plain words: ``model=vgg-cnn``, ``n_mels>=48``, ``bytes_alone<50MB``."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.results.frames import as_frame, config_columns
+from featstore.results.labels import is_missing
+from featstore.results.records import RunSet
+from featstore.results.units import parse_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["parse_assignments", "where"]
+
+_CONDITION = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*")
+_ORDER: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def where(runs: RunSet | pd.DataFrame, conditions: str | Iterable[str], *, split: str = "test") -> pd.DataFrame:
+    """Rows that meet all conditions.
+
+    Parameters
+    ----------
+    runs : RunSet or DataFrame
+        Runs, or a table of them.
+    conditions : str or iterable of str
+        ``column operator value``, several joined by `` and `` or commas. Operators: ``= != < <= > >=`` and ``~`` (the
+        text contains). Alternatives are separated by ``|``: ``encoding=uint8|float16``. A column is one of
+        ``runs_frame``, ``config.<setting>``, or the name of a metric, which means that of ``split``. Sizes may have
+        units. An empty value means missing: ``fold=``.
+
+    Raises
+    ------
+    ConfigError
+        For text that is no condition, an unknown column, or a value that cannot be compared.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"model": ["a", "b"], "n_mels": [96, 48], "bytes_alone": [5e9, 4e9]})
+    >>> where(frame, "n_mels<=96 and bytes_alone<4.5GB")["model"].tolist()
+    ['b']
+    """
+    parsed = [parse_condition(text) for text in _split(conditions)]
+    names = [name for name, _, _ in parsed]
+    frame = config_columns(runs, names) if isinstance(runs, RunSet) else as_frame(runs)
+    keep = np.ones(len(frame), dtype=bool)
+    for name, sign, value in parsed:
+        column = f"{split}.{name}" if name not in frame and f"{split}.{name}" in frame else name
+        if column not in frame:
+            raise ConfigError(f"runs have no column {name!r}", "--where", did_you_mean(name, _known(frame)))
+        keep &= _matches(frame[column], name, sign, value)
+    return frame[keep]
+
+
+def parse_condition(text: str) -> tuple[str, str, str]:
+    """Take a condition apart into column, operator and value.
+
+    Examples
+    --------
+    >>> parse_condition("model = 'vgg-cnn'")
+    ('model', '=', 'vgg-cnn')
+    """
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"{text!r} is no condition", "--where", "Write column=value, for example model=vgg-cnn or n_mels>=48"
+        )
+    name, sign, value = match.groups()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        value = value[1:-1]
+    return name, "=" if sign == "==" else sign, value
+
+
+def parse_assignments(texts: Iterable[str], option: str) -> dict[str, float]:
+    """Read ``roc_auc=0.90`` and the like, several in one text separated by commas.
+
+    Examples
+    --------
+    >>> parse_assignments(["roc_auc=0.90,pr_auc=0.3"], "--min")
+    {'roc_auc': 0.9, 'pr_auc': 0.3}
+    """
+    found: dict[str, float] = {}
+    for text in (part for whole in texts for part in whole.split(",")):
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"{text!r} is not NAME=NUMBER", option, f"Write {option} roc_auc=0.90") from None
+    return found
+
+
+def _split(conditions: str | Iterable[str]) -> list[str]:
+    """Single conditions; commas inside brackets or quotes belong to a value, such as a feature's name."""
+    texts = [conditions] if isinstance(conditions, str) else list(conditions)
+    parts: list[str] = []
+    for text in texts:
+        depth, quote, start = 0, "", 0
+        position = 0
+        while position < len(text):
+            c = text[position]
+            joined = re.match(r"\s+and\s+", text[position:], re.IGNORECASE)
+            if quote:
+                quote = "" if c == quote else quote
+            elif c in "'\"":
+                quote = c
+            elif c in "([":
+                depth += 1
+            elif c in ")]":
+                depth -= 1
+            elif depth == 0 and (c == "," or joined):
+                parts.append(text[start:position])
+                position += len(joined[0]) if joined else 1
+                start = position
+                continue
+            position += 1
+        parts.append(text[start:])
+    return [part for part in parts if part.strip()]
+
+
+def _matches(column: pd.Series, name: str, sign: str, value: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows meet one condition; a missing value meets only ``=`` nothing and ``!=`` something."""
+    missing = column.isna().to_numpy()
+    if value == "" and sign in ("=", "!="):
+        return missing if sign == "=" else ~missing
+    if sign == "~":
+        return np.asarray(
+            [not gone and value.lower() in str(v).lower() for v, gone in zip(column, missing, strict=True)]
+        )
+    if sign in ("=", "!="):
+        options = value.split("|")
+        found = np.asarray(
+            [not gone and any(_same(v, o) for o in options) for v, gone in zip(column, missing, strict=True)]
+        )
+        return found if sign == "=" else ~found
+    number = _number(name, value)
+    compare = _ORDER[sign]
+    try:
+        return np.asarray(
+            [not gone and bool(compare(float(v), number)) for v, gone in zip(column, missing, strict=True)]
+        )
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{name} holds words and has no order", f"--where {name}{sign}{value}", "Use = or ~"
+        ) from None
+
+
+def _same(value: Any, text: str) -> bool:
+    if isinstance(value, str) or is_missing(value):
+        return str(value) == text
+    try:
+        return float(value) == float(text)
+    except (TypeError, ValueError):
+        return str(value).lower() == text.lower()
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        if name.startswith("bytes"):
+            return float(parse_bytes(text))
+        raise ConfigError(f"{text!r} is not a number", f"--where {name}", "Write a number after < and >") from None
+
+
+def _known(frame: pd.DataFrame) -> list[str]:
+    names = [str(name) for name in frame]
+    return names + [name.removeprefix("test.") for name in names if name.startswith("test.")]

@@ -1,0 +1,233 @@
+"""Figures of what happened in runs: scores against a cost by series, learning curves, scores of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.results.details import read_curves, read_predictions
+from featstore.results.figure_pareto import METRIC_TITLES
+from featstore.results.figure_style import (
+    GREY,
+    MARKERS,
+    PALETTE,
+    figure_style,
+    new_figure,
+    save_figure,
+    size_axis,
+)
+from featstore.results.fronts import AXES
+from featstore.results.labels import field_text
+from featstore.results.ranking import class_scores
+from featstore.results.records import RunSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["mean_class_scores", "mean_curves", "plot_classes", "plot_cost", "plot_curves"]
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def plot_cost(
+    summary: pd.DataFrame, path: Paths, *, x: str = "bytes_alone", y: str = "roc_auc", colour: str = "", title: str = ""
+) -> list[Path]:
+    """Draw a score against a cost, one line for each value of the column ``colour``.
+
+    Parameters
+    ----------
+    colour : str
+        Column of the summary; by default the first of model, n_mels, representation that varies. Hop multiples are
+        written beside the marks.
+
+    Raises
+    ------
+    ConfigError
+        When nothing has both values, or ``colour`` has more than eight.
+    """
+    known = summary[summary[x].notna() & summary[f"{y}_mean"].notna()]
+    if not len(known):
+        raise ConfigError(f"no configuration has both {x} and {y}", "report plot", "Choose other columns")
+    options = [name for name in ("model", "n_mels", "representation") if known[name].astype(str).nunique() > 1]
+    column = colour or (options[0] if options else "model")
+    others = [n for n in ("encoding", "sample_rate", "scale", "model") if n != column and known[n].nunique() > 1]
+    groups = list(known.groupby([column, *others], dropna=False, sort=True))
+    names = list(dict.fromkeys(key[0] for key, _ in groups))
+    dashes = list(dict.fromkeys(key[1:] for key, _ in groups))
+    if len(names) > len(PALETTE):
+        raise ConfigError(f"{column} has {len(names)} values", "report plot", "Choose some with --where")
+    with figure_style():
+        figure, axes = new_figure(6.6, 4.2)
+        for key, group in groups:
+            number, style = names.index(key[0]), dashes.index(key[1:])
+            text = ", ".join(field_text(n, v) for n, v in zip([column, *others], key, strict=True))
+            _draw_series(axes, group.sort_values(x), x, y, number, ("-", "--", ":", "-.")[style % 4], text)
+        axes.set_xscale("log" if (known[x] > 0).all() else "linear")
+        if (known[x] > 0).all():
+            size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
+        axes.set_xlabel(AXES.get(x, x))
+        axes.set_ylabel(METRIC_TITLES.get(y, y))
+        figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
+        note = "whiskers: standard deviation over seeds or folds; hop multiples beside the marks"
+        figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        return save_figure(figure, path)
+
+
+def _draw_series(axes: Any, rows: pd.DataFrame, x: str, y: str, number: int, dash: str, label: str) -> None:
+    filled = dash == "-"
+    axes.errorbar(
+        rows[x].astype(float),
+        rows[f"{y}_mean"].astype(float),
+        yerr=np.nan_to_num(rows[f"{y}_std"].to_numpy(dtype=float)),
+        color=PALETTE[number],
+        marker=MARKERS[number],
+        markerfacecolor=PALETTE[number] if filled else "white",
+        linestyle=dash,
+        linewidth=1,
+        elinewidth=0.8,
+        label=label,
+    )
+    if rows["hop_multiple"].notna().all() and len(rows) <= 12:
+        for cost, score, hop in zip(rows[x], rows[f"{y}_mean"], rows["hop_multiple"], strict=True):
+            axes.annotate(
+                f"×{hop}", (cost, score), xytext=(5, -8), textcoords="offset points", fontsize=6, color=PALETTE[number]
+            )
+
+
+def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, *, title: str = "") -> list[Path]:
+    """Draw learning curves: the mean over the runs of each group, with their range.
+
+    Parameters
+    ----------
+    groups : mapping
+        Name of a group -> ``run_ids``; at most eight.
+
+    Raises
+    ------
+    ConfigError
+        When no run has curves.
+    """
+    curves = {name: mean_curves(runs, ids) for name, ids in list(groups.items())[: len(PALETTE)]}
+    known = [name for one in curves.values() for name in one]
+    metrics = [m for m in ("roc_auc", "accuracy", "pr_auc", "macro_f1") if f"valid.{m}" in known]
+    panels = [q for q in ("loss", *metrics[:1]) if any(name.endswith(f".{q}") for name in known)]
+    if not panels:
+        raise ConfigError("no run has learning curves", "report plot curves", "Runs keep them in metrics.jsonl")
+    with figure_style():
+        figure, axes = new_figure(7.2, 3.4, ncols=len(panels), squeeze=False)
+        for panel, quantity in zip(axes[0], panels, strict=True):
+            for number, one in enumerate(curves.values()):
+                for split, dash in (("valid", "-"), ("train", "--")):
+                    _draw_curve(panel, one.get(f"{split}.{quantity}"), number, dash)
+            panel.set_xlabel("epoch")
+            panel.set_ylabel({"loss": "loss"}.get(quantity, METRIC_TITLES[quantity].split(" (")[0]))
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        _curve_legend(figure, list(curves), title, any(name.startswith("train.") for name in known))
+        return save_figure(figure, path)
+
+
+def _draw_curve(axes: Any, bands: tuple[Any, Any, Any] | None, number: int, dash: str) -> None:
+    if bands is None:
+        return
+    mean, low, high = bands
+    epochs = np.arange(1, len(mean) + 1)
+    axes.plot(epochs, mean, dash, color=PALETTE[number], linewidth=1.3 if dash == "-" else 0.9)
+    if dash == "-":
+        every = max(1, len(mean) // 6)
+        shown = slice(number % every, None, every)  # marks of different lines beside each other, not on each other
+        axes.plot(epochs[shown], mean[shown], MARKERS[number], color=PALETTE[number], markersize=4)
+        axes.fill_between(epochs, low, high, color=PALETTE[number], alpha=0.15, linewidth=0)
+
+
+def _curve_legend(figure: Any, names: Sequence[str], title: str, trained: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=PALETTE[i], marker=MARKERS[i], markersize=4, label=name) for i, name in enumerate(names)
+    ]
+    if trained:
+        handles += [
+            Line2D([], [], color=GREY, label="validation"),
+            Line2D([], [], color=GREY, ls="--", label="training"),
+        ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, title=title or None, alignment="left")
+
+
+def mean_curves(runs: RunSet, run_ids: Sequence[str]) -> dict[str, tuple[Any, Any, Any]]:
+    """Mean, least and greatest of each learning curve over some runs, as long as the longest of them."""
+    wanted = set(run_ids)
+    all_curves = [read_curves(record) for record in runs if record.run_id in wanted]
+    found = {}
+    for name in dict.fromkeys(name for curves in all_curves for name in curves):
+        lists = [curves[name] for curves in all_curves if name in curves]
+        table = np.full((len(lists), max(map(len, lists))), np.nan)
+        for row, values in enumerate(lists):
+            table[row, : len(values)] = [np.nan if value is None else value for value in values]
+        known = ~np.isnan(table)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known.any(axis=0), np.where(known, table, 0).sum(axis=0) / count, np.nan)
+        low = np.where(known.any(axis=0), np.where(known, table, np.inf).min(axis=0), np.nan)
+        high = np.where(known.any(axis=0), np.where(known, table, -np.inf).max(axis=0), np.nan)
+        found[name] = (mean, low, high)
+    return found
+
+
+def plot_classes(
+    runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, *, metric: str = "roc_auc", title: str = ""
+) -> list[Path]:
+    """Draw the score of every class, hardest last, for at most four groups of runs.
+
+    Raises
+    ------
+    ConfigError
+        When the runs kept no predictions.
+    """
+    scores = {name: mean_class_scores(runs, ids, metric) for name, ids in list(groups.items())[:4]}
+    scores = {name: values for name, values in scores.items() if values}
+    if not scores:
+        raise ConfigError("no run kept predictions", "report plot classes", "They are in predictions.parquet of a run")
+    first = next(iter(scores.values()))
+    classes = sorted(first, key=lambda name: first[name][0] if first[name][0] == first[name][0] else -1)
+    with figure_style():
+        figure, axes = new_figure(6.4, 1.0 + 0.2 * len(classes) * (1 if len(scores) < 3 else 1.3))
+        for number, (name, values) in enumerate(scores.items()):
+            y = np.arange(len(classes)) + (number - (len(scores) - 1) / 2) * 0.18
+            known = [values.get(c, (np.nan, np.nan)) for c in classes]
+            axes.errorbar(
+                [mean for mean, _ in known],
+                y,
+                xerr=np.nan_to_num([std for _, std in known]),
+                linestyle="none",
+                marker=MARKERS[number],
+                color=PALETTE[number],
+                markersize=4.5,
+                elinewidth=1,
+                label=name,
+            )
+        axes.set_yticks(np.arange(len(classes)), classes)
+        axes.set_ylim(-0.7, len(classes) - 0.3)
+        axes.set_xlabel(
+            {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1"}.get(metric, metric) + " of the class (test)"
+        )
+        figure.legend(loc="outside upper left", ncols=2, title=title or None, alignment="left")
+        return save_figure(figure, path)
+
+
+def mean_class_scores(runs: RunSet, run_ids: Sequence[str], metric: str) -> dict[str, tuple[float, float]]:
+    """Mean and deviation (n − 1) of each class's score over some runs; empty when they kept no predictions."""
+    wanted = set(run_ids)
+    tables, classes = [], ()
+    for record in runs:
+        predictions = read_predictions(record) if record.run_id in wanted else None
+        if predictions is not None:
+            tables.append(class_scores(predictions.target, predictions.score, metric))
+            classes = predictions.classes
+    if not tables:
+        return {}
+    data = np.stack(tables)
+    std = data.std(axis=0, ddof=1) if len(data) > 1 else np.full(data.shape[1], np.nan)
+    return {name: (float(m), float(s)) for name, m, s in zip(classes, data.mean(axis=0), std, strict=True)}

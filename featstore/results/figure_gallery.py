@@ -1,0 +1,94 @@
+"""One track as every stored or derived feature shows it: what is lost can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.results.figure_style import GREY, figure_style, new_figure, save_figure
+from featstore.results.units import format_bytes
+
+__all__ = ["plot_gallery"]
+
+
+def plot_gallery(
+    store: Any,
+    features: Sequence[str],
+    path: str | Path | Sequence[str | Path],
+    *,
+    track: str = "",
+    start_s: float = 0.0,
+    seconds: float = 10.0,
+    title: str = "",
+) -> list[Path]:
+    """Draw some seconds of one track in several features, one above the other on one axis of time.
+
+    Parameters
+    ----------
+    store : Store
+        An open store.
+    features : sequence of str
+        Specs of features with bands; all of the store when empty.
+    track : str
+        Its id; the first stored track by default.
+    start_s, seconds : float
+        The stretch to show.
+
+    Raises
+    ------
+    ConfigError
+        When no feature has bands, or the track is not stored.
+    """
+    readers = [store[name] for name in (features or store.features)]
+    readers = [reader for reader in readers if len(reader.shape_of_item) == 1 and hasattr(reader.spec, "hop_length")]
+    if not readers:
+        raise ConfigError("no feature has bands and frames", str(store), "Name spectral features with --feature")
+    if not track:
+        track = str(readers[0].track_ids[0])
+    readers = readers[:12]
+    with figure_style():
+        figure, axes = new_figure(7.0, 0.7 + 1.15 * len(readers), nrows=len(readers), sharex=True, squeeze=False)
+        for panel, reader in zip(axes[:, 0], readers, strict=True):
+            _draw_track(panel, reader, track, start_s, seconds)
+        axes[-1, 0].set_xlabel("time (s)")
+        axes[-1, 0].set_xlim(start_s, start_s + seconds)
+        figure.suptitle(title or f"track {track}", x=0.01, ha="left", fontsize=9, color=GREY)
+        return save_figure(figure, path)
+
+
+def _draw_track(axes: Any, reader: Any, track: str, start_s: float, seconds: float) -> None:
+    """One panel: bands over seconds, each with its own range, because scales differ."""
+    if track not in set(reader.track_ids):
+        raise ConfigError(f"track {track!r} is not stored", str(reader.name), "See featstore status for what failed")
+    spec = reader.spec
+    step = spec.hop_length / spec.sample_rate
+    values = np.asarray(reader[track])
+    first = min(int(start_s / step), max(values.shape[-1] - 1, 0))
+    part = values[:, first : first + int(np.ceil(seconds / step)) + 1]
+    low, high = np.nanpercentile(part, [2, 99.8]) if np.isfinite(part).any() else (0.0, 1.0)
+    edge = (first - 0.5) * step
+    extent = (edge, edge + part.shape[-1] * step, 0, part.shape[0])
+    axes.imshow(
+        part,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        cmap="magma",
+        vmin=low,
+        vmax=max(high, low + 1e-9),
+        interpolation="nearest",
+    )
+    axes.grid(visible=False)
+    axes.set_yticks([0, part.shape[0]])
+    axes.set_ylabel("band", labelpad=-8)
+    size = reader.bytes_alone / max(len(reader), 1)
+    values_a_second = part.shape[0] / step
+    short = spec.short() if hasattr(spec, "short") else str(spec)
+    text = f"{short}@{str(reader.encoding).partition('(')[0]}"
+    axes.set_title(
+        f"{text}   {format_bytes(size)} a track, {values_a_second:,.0f} values a second", loc="left", fontsize=7.5
+    )

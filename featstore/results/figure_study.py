@@ -1,0 +1,239 @@
+"""Every configuration side by side: the resolution study's figure 1 drawn from measured runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.results.figure_pareto import METRIC_TITLES
+from featstore.results.figure_style import (
+    GREY,
+    MARKERS,
+    PALETTE,
+    PUBLISHED,
+    figure_style,
+    new_figure,
+    save_figure,
+    size_axis,
+)
+from featstore.results.labels import field_text
+from featstore.results.reference import read_reference
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_study", "plot_study"]
+
+_SERIES = ("dataset", "model", "sample_rate", "scale", "encoding", "representation")
+
+
+def plot_study(
+    summary: pd.DataFrame,
+    path: str | Path | Sequence[str | Path],
+    *,
+    metrics: Sequence[str] = (),
+    published: str = "",
+    title: str = "",
+) -> list[Path]:
+    """Draw scores and arithmetic of all mel configurations over bands and hop multiples, and write it to ``path``.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From ``summarise``; rows without ``n_mels`` and ``hop_multiple`` are left out.
+    metrics : sequence of str
+        Rows of the figure; the first two of the summary by default.
+    published : str
+        Data set of the resolution study (``MTAT`` or ``MSD``) whose published numbers are drawn as hollow marks.
+
+    Raises
+    ------
+    ConfigError
+        When no row is a mel configuration, or there are more than eight series.
+    """
+    with figure_style():
+        return save_figure(draw_study(summary, metrics=metrics, published=published, title=title), path)
+
+
+def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published: str = "", title: str = "") -> Figure:
+    """The figure itself: a panel for each metric, one for GMACs; groups are bands, steps within them hop multiples."""
+    rows = summary[summary["n_mels"].notna() & summary["hop_multiple"].notna()]
+    if not len(rows):
+        raise ConfigError("no run has mel bands and a hop multiple", "report plot figure1", "Use --kind bytes")
+    found = [str(n).removesuffix("_values") for n in summary if str(n).endswith("_values")]
+    shown = list(metrics) or [name for name in found if name != "loss"][:2]
+    series = _series_of(rows)
+    reference = _published(published, shown) if published else None
+    places = _places(rows, reference)
+    figure, panels = new_figure(7.2, 1.1 + 1.9 * (len(shown) + 1), nrows=len(shown) + 1, sharex=True, squeeze=False)
+    for axes, metric in zip(panels[:-1, 0], shown, strict=True):
+        _draw_scores(axes, metric, series, places)
+        if reference is not None:
+            _draw_published(axes, reference[reference["metric"] == metric], series, places, published)
+    _draw_gmacs(panels[-1, 0], rows, places)
+    _label_groups(panels[-1, 0], places)
+    counts = sorted(set(rows["n"].astype(int)))
+    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    note = f"marks: means; whiskers: standard deviation (n − 1), n = {span}; GMACs of one pass over a model input"
+    figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+    for axes in panels[:, 0]:
+        _shade(axes, places)
+    legend = sorted(zip(*panels[0, 0].get_legend_handles_labels(), strict=True), key=lambda p: "published" in p[1])
+    handles, names = zip(*legend, strict=True)
+    figure.legend(handles, names, loc="outside upper left", ncols=4, title=title or None, alignment="left")
+    return figure
+
+
+def _series_of(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Rows that differ only in bands and hop make a series; its name is what tells it from the others."""
+    varying = [name for name in _SERIES if name in rows and rows[name].astype(str).nunique() > 1]
+    if not varying:
+        return [("measured", rows)]
+    groups = [
+        (", ".join(field_text(name, value) for name, value in zip(varying, key, strict=True)), group)
+        for key, group in rows.groupby(varying, sort=True, dropna=False)
+    ]
+    if len(groups) > len(PALETTE):
+        raise ConfigError(
+            f"{len(groups)} series do not fit in one figure",
+            "report plot figure1",
+            f"Choose some: --where {varying[0]}={rows[varying[0]].iloc[0]}",
+        )
+    return groups
+
+
+def _places(rows: pd.DataFrame, reference: pd.DataFrame | None) -> dict[tuple[int, int], float]:
+    """Where each (bands, hop multiple) stands on the axis: many bands first, a gap between groups."""
+    pairs = {(int(m), int(h)) for m, h in zip(rows["n_mels"], rows["hop_multiple"], strict=True)}
+    if reference is not None:
+        pairs |= {(int(m), int(h)) for m, h in zip(reference["n_mels"], reference["hop_multiple"], strict=True)}
+    places, at, last = {}, 0.0, None
+    for mels, hop in sorted(pairs, key=lambda pair: (-pair[0], pair[1])):
+        at += 0.0 if last is None else 1.0 if last == mels else 1.6
+        places[mels, hop] = at
+        last = mels
+    return places
+
+
+def _draw_scores(
+    axes: Any, metric: str, series: list[tuple[str, pd.DataFrame]], places: dict[tuple[int, int], float]
+) -> None:
+    """Means with deviations, the series side by side within a place."""
+    for number, (name, rows) in enumerate(series):
+        x = _x_of(rows, places) + _offset(number, len(series))
+        std = rows[f"{metric}_std"].to_numpy(dtype=float)
+        axes.errorbar(
+            x,
+            rows[f"{metric}_mean"].astype(float),
+            yerr=np.nan_to_num(std),
+            linestyle="none",
+            marker=MARKERS[number],
+            color=PALETTE[number],
+            markersize=4.5,
+            elinewidth=1,
+            label=name,
+        )
+    axes.set_ylabel(METRIC_TITLES.get(metric, metric).replace(", test)", ")").replace(" (test)", ""))
+
+
+def _draw_gmacs(axes: Any, rows: pd.DataFrame, places: dict[tuple[int, int], float]) -> None:
+    """Arithmetic of a pass as bars from the axis's foot; the highest of the series where they differ."""
+    rates = sorted(rows["sample_rate"].dropna().astype(int).unique()) or [0]
+    values: list[float] = []
+    for number, rate in enumerate(rates):
+        part = rows[rows["sample_rate"] == rate] if rate else rows
+        part = part[part["gmacs"].notna()].drop_duplicates(["n_mels", "hop_multiple"])
+        if not len(part):
+            continue
+        width = 0.7 / len(rates)
+        x = _x_of(part, places) + (number - (len(rates) - 1) / 2) * width
+        shade = ("#B9B9B9", "#6E6E6E", "#DADADA", "#444444")[number % 4]
+        axes.bar(x, part["gmacs"].astype(float), width=width, color=shade, label=field_text("sample_rate", rate))
+        values += part["gmacs"].astype(float).tolist()
+    if values and min(values) > 0:
+        axes.set_yscale("log")
+        size_axis(axes.yaxis, "gmacs", (min(values), max(values)))
+        axes.set_ylim(min(values) / 2, max(values) * 1.6)
+    axes.set_ylabel("GMACs")
+    if len(rates) > 1:
+        axes.legend(loc="upper right", ncols=2)
+
+
+def _draw_published(
+    axes: Any,
+    rows: pd.DataFrame,
+    series: list[tuple[str, pd.DataFrame]],
+    places: dict[tuple[int, int], float],
+    dataset: str,
+) -> None:
+    """Hollow marks beside the measured ones, in the colour of the series with the same rate and scale."""
+    label = f"published, {dataset} (other data)"
+    for number, (_, measured) in enumerate(series):
+        pair = [tuple(map(str, values)) for values in zip(measured["sample_rate"], measured["scale"], strict=True)]
+        same = [
+            str(r) == pair[0][0] and str(c) == pair[0][1] for r, c in zip(rows.sample_rate, rows.scale, strict=True)
+        ]
+        part = rows[same] if len(set(pair)) == 1 else rows.iloc[:0]
+        x = _x_of(part, places) + _offset(number, len(series))
+        axes.plot(
+            x,
+            part["value"].astype(float),
+            linestyle="none",
+            marker=MARKERS[number],
+            markersize=4.5,
+            markerfacecolor="white",
+            markeredgecolor=PALETTE[number],
+            zorder=5,
+        )
+    axes.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
+
+
+def _offset(number: int, count: int) -> float:
+    """Place of a series within its column."""
+    return (number - (count - 1) / 2) * min(0.2, 0.72 / count)
+
+
+def _published(dataset: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """The study's own VGG-CNN rows on one data set."""
+    rows = read_reference("ferraro2020")
+    known = sorted(rows["dataset"].unique())
+    if dataset not in known:
+        raise ConfigError(f"the study has no data set {dataset!r}", "--published", f"Known: {', '.join(known)}")
+    keep = (rows["dataset"] == dataset) & rows["metric"].isin(list(metrics)) & (rows["model"] == "vgg-cnn")
+    return rows[keep & rows["value"].notna()]
+
+
+def _x_of(rows: pd.DataFrame, places: dict[tuple[int, int], float]) -> Any:
+    return np.array([places[int(m), int(h)] for m, h in zip(rows["n_mels"], rows["hop_multiple"], strict=True)])
+
+
+def _label_groups(axes: Any, places: dict[tuple[int, int], float]) -> None:
+    """Hop multiples as ticks, bands as a second row below them."""
+    axes.set_xticks(list(places.values()), [f"×{hop}" for _, hop in places])
+    for mels in dict.fromkeys(mels for mels, _ in places):
+        inside = [at for (m, _), at in places.items() if m == mels]
+        axes.annotate(
+            f"{mels} mels" if len(inside) > 1 or len(places) < 10 else str(mels),
+            (sum(inside) / len(inside), 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -26),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+        )
+    axes.set_xlabel("hop multiple, in groups by number of mel bands", labelpad=18, color=GREY)
+    axes.set_xlim(min(places.values()) - 0.8, max(places.values()) + 0.8)
+
+
+def _shade(axes: Any, places: dict[tuple[int, int], float]) -> None:
+    """Every other group on a grey ground, so that the eye keeps to its group."""
+    axes.grid(visible=False, axis="x")
+    for number, mels in enumerate(dict.fromkeys(mels for mels, _ in places)):
+        inside = [at for (m, _), at in places.items() if m == mels]
+        if number % 2 == 0:
+            axes.axvspan(min(inside) - 0.8, max(inside) + 0.8, color="#F4F4F4", linewidth=0, zorder=-1)

@@ -1,0 +1,115 @@
+"""One door to all figures: a kind by name, drawn from runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.results.figure_curves import plot_classes, plot_cost, plot_curves
+from featstore.results.figure_gallery import plot_gallery
+from featstore.results.figure_pareto import plot_pareto
+from featstore.results.figure_study import plot_study
+from featstore.results.fronts import pareto
+from featstore.results.records import RunSet
+from featstore.results.summary import summarise
+
+__all__ = ["KINDS", "draw"]
+
+
+def draw(
+    runs: RunSet,
+    kind: str,
+    paths: Sequence[str | Path],
+    *,
+    metric: str = "roc_auc",
+    title: str = "",
+    colour: str = "",
+    published: str = "",
+    store: str = "",
+    features: Sequence[str] = (),
+    track: str = "",
+    start: float = 0.0,
+    seconds: float = 10.0,
+) -> list[Path]:
+    """Draw one of ``KINDS`` and write it to ``paths``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind, or when the runs lack what it shows.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"unknown figure {kind!r}", "report plot", did_you_mean(kind, KINDS))
+    options = {
+        "metric": metric,
+        "title": title,
+        "colour": colour,
+        "published": published,
+        "store": store,
+        "features": features,
+        "track": track,
+        "start": start,
+        "seconds": seconds,
+    }
+    return KINDS[kind](runs, list(paths), options)
+
+
+def _pareto(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    front = pareto(summarise(runs), "bytes_alone", options["metric"])
+    return plot_pareto(front, paths, title=options["title"])
+
+
+def _study(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    return plot_study(summarise(runs), paths, published=options["published"], title=options["title"])
+
+
+def _cost(x: str) -> Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Path]]:
+    def drawn(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+        picked = {name: options[name] for name in ("colour", "title")}
+        return plot_cost(summarise(runs), paths, x=x, y=options["metric"], **picked)
+
+    return drawn
+
+
+def _curves(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    return plot_curves(runs, _telling(runs, options["metric"], 6), paths, title=options["title"])
+
+
+def _classes(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    metric = {"accuracy": "f1", "macro_f1": "f1"}.get(options["metric"], options["metric"])
+    groups = _telling(runs, options["metric"], 4)
+    return plot_classes(runs, groups, paths, metric=metric, title=options["title"])
+
+
+def _gallery(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    from featstore.store import open_store
+
+    location = options["store"] or next((record.store_path for record in runs if record.store_path), "")
+    if not location:
+        raise ConfigError("no run says which store it read", "report plot gallery", "Name it with --store")
+    features = list(options["features"]) or list(dict.fromkeys(record.feature for record in runs))
+    picked = {"track": options["track"], "start_s": options["start"], "seconds": options["seconds"]}
+    return plot_gallery(open_store(location), features, paths, title=options["title"], **picked)
+
+
+def _telling(runs: RunSet, metric: str, count: int) -> dict[str, tuple[str, ...]]:
+    """Configurations worth a line of their own: the best, the cheapest not told apart, then along the front."""
+    front = pareto(summarise(runs), "bytes_alone", metric)
+    on_front = [row for row in range(len(front.frame)) if front.frame["on_front"].iloc[row]]
+    rows = list(dict.fromkeys([front.best, front.answer, on_front[0], *reversed(on_front)]))[:count]
+    rows += [row for row in reversed(range(len(front.frame))) if row not in rows][: count - len(rows)]
+    return {str(front.frame["label"].iloc[row]): front.frame["run_ids"].iloc[row] for row in sorted(rows)}
+
+
+KINDS: dict[str, Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Path]]] = {
+    "pareto": _pareto,
+    "figure1": _study,
+    "bytes": _cost("bytes_alone"),
+    "gmacs": _cost("gmacs"),
+    "time": _cost("seconds_train"),
+    "curves": _curves,
+    "classes": _classes,
+    "gallery": _gallery,
+}
