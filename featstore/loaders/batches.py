@@ -234,7 +234,9 @@ class BatchLoader:
         here = part.entries(k)
         batch: Batch = {}
         for j, (one, codes) in enumerate(zip(self.inputs, encoded, strict=True)):
-            values = one.decode(codes.to(self.device, non_blocking=True))
+            codes = codes.to(self.device, non_blocking=True)
+            looked_up = one.decoder.has_table and codes.dtype == torch.float32  # on the way into host memory
+            values = codes if looked_up else one.decoder.values(codes)
             if self._padded:
                 counts = torch.from_numpy(part.counts[j][here]).to(self.device)
                 mask = torch.arange(values.shape[-1], device=self.device) < counts[:, None]

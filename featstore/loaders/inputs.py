@@ -6,16 +6,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, CorruptFeature, DatasetError
+from featstore.loaders.codes import Decoder, first_hole
 from featstore.loaders.crops import frame_seconds
 
-__all__ = ["Input", "check_no_fill", "check_stored", "torch_dtype"]
+__all__ = ["Input", "check_stored"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,23 +85,34 @@ class Input:
         """Bytes that the listed tracks take in memory, in their stored type and at the feature's own hop."""
         return int(np.maximum(self.lengths, 0).sum()) * int(np.prod(self.lead, dtype=np.int64)) * self.dtype.itemsize
 
-    def read_into(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
-        """Copy ``count`` encoded frames from frame ``start`` of a track into ``out`` ``(*lead, count)``.
+    @cached_property
+    def decoder(self) -> Decoder:
+        """How codes become values."""
+        return Decoder(self.reader.encoding, self.reader.view)
+
+    def read(self, track: int, start: int, count: int) -> NDArray[Any]:
+        """Codes ``(*lead, count)`` of a track from frame ``start`` on; a view of the file where that is possible.
 
         Raises
         ------
         CorruptFeature
-            When a stored frame inside the track holds no value.
+            When stored bytes are damaged, or a frame inside the track holds no value.
         """
         step = self.stride
-        block = self.reader.base.read(int(self.rows[track]), start * step, (start + count - 1) * step + 1)
-        out[...] = block[..., ::step] if step > 1 else block
-        check_no_fill(out, self, track, start)
+        block: NDArray[Any] = self.reader.base.read(
+            int(self.rows[track]), start * step, (start + count - 1) * step + 1 if count else start * step
+        )
+        return block[..., ::step] if step > 1 else block
 
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Stored codes of any shape to float32 values on the feature's scale, on the tensor's device."""
-        values: torch.Tensor = self.reader.view.apply(self.reader.encoding.decode(codes, xp=torch), xp=torch)
-        return values
+    def check(self, codes: NDArray[Any], track: int, start: int) -> None:
+        """Refuse codes that stand for *missing* inside a track."""
+        hole = first_hole(codes, self.reader.encoding.fill_value)
+        if hole is not None:
+            raise CorruptFeature(
+                f"track {self.track_ids[track]} holds no value (NaN or fill) at frame {start + hole}",
+                str(self.reader.name),
+                "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
+            )
 
 
 def _row_or_none(reader: Any, track_id: str) -> int:
@@ -108,25 +120,6 @@ def _row_or_none(reader: Any, track_id: str) -> int:
         return int(reader.row_of(track_id))
     except LookupError:
         return -1
-
-
-def check_no_fill(codes: NDArray[Any], source: Input, track: int, start: int) -> None:
-    """Refuse stored codes that stand for *missing*: the reserved code of an integer type, NaN of a float."""
-    if codes.dtype.kind == "f":
-        # one NaN makes the sum NaN, and summing is several times faster than asking every value
-        with np.errstate(over="ignore", invalid="ignore"):
-            missing = bool(np.isnan(np.add.reduce(codes, axis=None))) and bool(np.isnan(codes).any())
-    else:
-        missing = bool((codes == source.reader.encoding.fill_value).any())
-    if not missing:
-        return
-    holes = np.isnan(codes) if codes.dtype.kind == "f" else codes == source.reader.encoding.fill_value
-    frame = start + int(np.flatnonzero(holes.reshape(-1, holes.shape[-1]).any(axis=0))[0])
-    raise CorruptFeature(
-        f"track {source.track_ids[track]} holds no value (NaN or fill) at frame {frame}",
-        str(source.reader.name),
-        "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
-    )
 
 
 def check_stored(inputs: Sequence[Input], missing: str) -> None:
@@ -143,8 +136,3 @@ def check_stored(inputs: Sequence[Input], missing: str) -> None:
             fix = "See featstore status --failures, extract again with --retry, or leave them out with missing='skip'"
             raise DatasetError(found, f"input {one.name!r}, {one.reader.name}", fix)
         logger.warning("%s [input %r]; they are left out", found, one.name)
-
-
-def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """Torch's name for a stored numpy type."""
-    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype

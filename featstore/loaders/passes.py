@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
+from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import CropPlan
-from featstore.loaders.inputs import Input, torch_dtype
+from featstore.loaders.inputs import Input
 from featstore.loaders.order import bucket_order, buffered_order, permutation, rank_slice, read_order
 from featstore.loaders.pipeline import plan_reads, read_ahead
 from featstore.loaders.tiers import DeviceTier, HostTier
@@ -172,10 +173,11 @@ def host_pass(
     task_items: int,
     pin: bool,
 ) -> Iterator[Codes]:
-    """Yield the codes of each batch, one tensor ``(batch, *lead, frames)`` an input, on the CPU.
+    """Yield each batch, one tensor ``(batch, *lead, frames)`` an input, in host memory.
 
-    Crops are copied once, from the tier into the batch that will use them; batches that wait for crops which are stored
-    further on are the shuffle buffer.
+    With ``pin``, a batch is on its way to a device: it holds codes, in page-locked memory. Without, it stays here, and
+    codes that have a table are looked up on the way in. Crops are copied once, from the tier into the batch that will
+    use them; batches that wait for crops which are stored further on are the shuffle buffer.
     """
     batch_of = np.repeat(np.arange(len(part)), np.diff(part.bounds))
     slot_of = np.arange(len(part.items)) - part.bounds[batch_of]
@@ -213,7 +215,8 @@ def host_pass(
 
 
 def _allocate(source: Input, size: int, frames: int, pin: bool) -> torch.Tensor:
-    return torch.empty((size, *source.lead, frames), dtype=torch_dtype(source.dtype), pin_memory=pin)
+    dtype = torch.float32 if source.decoder.has_table and not pin else torch_dtype(source.dtype)
+    return torch.empty((size, *source.lead, frames), dtype=dtype, pin_memory=pin)
 
 
 def device_pass(part: RankPart, tiers: Sequence[DeviceTier], *, device: torch.device) -> Iterator[Codes]:

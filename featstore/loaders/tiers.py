@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
-from featstore.loaders.inputs import Input, torch_dtype
+from featstore.loaders.codes import torch_dtype
+from featstore.loaders.inputs import Input
 
 __all__ = ["DeviceTier", "DiskTier", "RamTier", "Tier", "choose_tier", "free_memory"]
 
@@ -32,14 +33,21 @@ class HostTier(Protocol):
     """A source that copies crops into host memory."""
 
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
-        """Copy frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``."""
+        """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
 
 
 class DiskTier:
     """Crops straight from the files; nothing is kept."""
 
     def __init__(self, source: Input) -> None:
-        self.fill = source.read_into
+        self._source = source
+
+    def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
+        """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
+        codes = self._source.read(track, start, count)
+        self._source.decoder.put(out, codes)
+        # what was just written is still in the processor's cache
+        self._source.check(codes if codes.dtype != out.dtype else out, track, start)
 
 
 class RamTier:
@@ -47,25 +55,22 @@ class RamTier:
 
     def __init__(self, source: Input, tracks: NDArray[np.int64]) -> None:
         began = time.perf_counter()
-        lead = source.lead
-        sizes = np.maximum(source.lengths, 0) * int(np.prod(lead, dtype=np.int64))
-        ends = np.cumsum(np.where(np.isin(np.arange(len(sizes)), tracks), sizes, 0))
-        self._flat = np.empty(int(ends[-1]) if len(ends) else 0, dtype=source.dtype)
+        ordered = _storage_order(source, tracks)
+        sizes = source.lengths[ordered] * int(np.prod(source.lead, dtype=np.int64))
+        self._flat = np.empty(int(sizes.sum()), dtype=source.dtype)
         self._views: dict[int, NDArray[Any]] = {}
-        for track in _storage_order(source, tracks):
-            end, size = int(ends[track]), int(sizes[track])
-            view = self._flat[end - size : end].reshape(*lead, int(source.lengths[track]))
-            if size:
-                source.read_into(view, track, 0, view.shape[-1])
-            self._views[track] = view
-        seconds = time.perf_counter() - began
-        logger.info(
-            "%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(tracks), self._flat.nbytes / 1e6, seconds
-        )
+        self._put = source.decoder.put
+        for track, end, size in zip(ordered.tolist(), np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
+            length = int(source.lengths[track])
+            view = self._views[track] = self._flat[end - size : end].reshape(*source.lead, length)
+            view[...] = source.read(track, 0, length)
+            source.check(view, track, 0)
+        seconds, megabytes = time.perf_counter() - began, self._flat.nbytes / 1e6
+        logger.info("%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(ordered), megabytes, seconds)
 
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
-        """Copy frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``."""
-        out[...] = self._views[track][..., start : start + count]
+        """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
+        self._put(out, self._views[track][..., start : start + count])
 
 
 class DeviceTier:
@@ -96,8 +101,8 @@ class DeviceTier:
             at = 0
             for track in group.tolist():
                 length = int(source.lengths[track])
-                if length:
-                    source.read_into(block[..., at : at + length], track, 0, length)
+                block[..., at : at + length] = source.read(track, 0, length)
+                source.check(block[..., at : at + length], track, 0)
                 at += length
             first = int(offsets[group[0]])
             self._codes[..., first : first + count] = torch.from_numpy(block).to(device)

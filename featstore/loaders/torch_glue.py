@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featstore.errors import ConfigError
+from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import Ragged, plan_crops
-from featstore.loaders.inputs import Input, check_stored, torch_dtype
+from featstore.loaders.inputs import Input, check_stored
 from featstore.loaders.order import check_share, rank_slice
 from featstore.loaders.passes import EpochOrder, epoch_order, order_kind
 from featstore.loaders.state import check_state, digest_of, state_of
@@ -130,7 +131,7 @@ class FeatureDataset(Dataset[Item]):
             self._starts = epoch, self.plan.starts(seed=self.seed, epoch=epoch)
         tracks, starts = self.plan.track[picked], self._starts[1][picked]
         counts = self.plan.valid_of(0, picked, starts)
-        values = self.source.decode(self._codes(self._opened, tracks, starts, counts))
+        values = self._values(self._opened, tracks, starts, counts)
         found: list[Item] = []
         for place, (track, start, count) in enumerate(
             zip(tracks.tolist(), starts.tolist(), counts.tolist(), strict=True)
@@ -144,22 +145,24 @@ class FeatureDataset(Dataset[Item]):
             found.append(entry)
         return found
 
-    def _codes(
+    def _values(
         self,
         tier: DiskTier | RamTier | DeviceTier,
         tracks: NDArray[np.int64],
         starts: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> torch.Tensor:
+        decoder = self.source.decoder
         if isinstance(tier, DeviceTier):
             places = torch.from_numpy(tracks).to(self.device), torch.from_numpy(starts).to(self.device)
-            return tier.gather(*places, self._frames)
-        codes = torch.zeros((len(tracks), *self.source.lead, self._frames), dtype=torch_dtype(self.source.dtype))
+            return decoder.values(tier.gather(*places, self._frames))
+        dtype = torch.float32 if decoder.has_table else torch_dtype(self.source.dtype)
+        codes = torch.zeros((len(tracks), *self.source.lead, self._frames), dtype=dtype)
         for out, track, start, count in zip(
             codes.numpy(), tracks.tolist(), starts.tolist(), counts.tolist(), strict=True
         ):
             tier.fill(out[..., :count], track, start, count)
-        return codes
+        return codes if decoder.has_table else decoder.values(codes)
 
 
 class EpochBatchSampler(Sampler[list[int]]):

@@ -1,0 +1,98 @@
+"""From stored codes to values: a table for integer codes, arithmetic for floats; and what no valid code may be."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["Decoder", "first_hole", "torch_dtype"]
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16}
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """Torch's name for a stored numpy type."""
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
+
+
+class Decoder:
+    """Codes of one feature to float32 values on its scale.
+
+    An integer type of 8 or 16 bits has so few codes that a table holds the value of each, the view's logarithm
+    included: decoding is one look-up, and gives the same bits on every device and in every tier.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        How the base is stored.
+    view : View
+        Elementwise part of the view on it.
+    """
+
+    def __init__(self, encoding: Any, view: Any) -> None:
+        self.encoding, self.view = encoding, view
+        self.dtype: np.dtype[Any] = np.dtype(encoding.dtype)
+        self._device_tables: dict[torch.device, torch.Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"encoding": self.encoding, "view": self.view, "dtype": self.dtype, "_device_tables": {}}
+
+    @property
+    def has_table(self) -> bool:
+        """Whether codes are looked up, so that host memory can hold values instead of codes at no more work."""
+        return self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED
+
+    @cached_property
+    def table(self) -> NDArray[np.float32]:
+        """Value of every code, by its bits read as an unsigned number; NaN for the fill code."""
+        bits = np.arange(1 << (8 * self.dtype.itemsize), dtype=_UNSIGNED[self.dtype.itemsize])
+        with np.errstate(all="ignore"):  # codes that are never stored may have no value on the view's scale
+            return np.asarray(self.view.apply(self.encoding.decode(bits.view(self.dtype))), dtype=np.float32)
+
+    def put(self, out: NDArray[Any], codes: NDArray[Any]) -> None:
+        """Write codes into ``out`` of the same shape: looked up where ``out`` is float32 and there is a table."""
+        if out.dtype != codes.dtype and self.has_table:
+            np.take(self.table, codes.view(_UNSIGNED[self.dtype.itemsize]), out=out, mode="clip")
+        else:
+            out[...] = codes
+
+    def values(self, codes: torch.Tensor) -> torch.Tensor:
+        """Decode a tensor of codes, any shape, on its device."""
+        if not self.has_table:
+            decoded: torch.Tensor = self.view.apply(self.encoding.decode(codes, xp=torch), xp=torch)
+            return decoded
+        table = self._device_tables.get(codes.device)
+        if table is None:
+            table = self._device_tables[codes.device] = torch.from_numpy(self.table).to(codes.device)
+        bits = codes.view(torch.uint16) if codes.dtype == torch.int16 else codes
+        return table[bits.to(torch.int32)]
+
+
+def first_hole(codes: NDArray[Any], fill: float) -> int | None:
+    """Frame (last axis) of the first code that stands for *missing*, or None.
+
+    Missing is NaN in a float type and ``fill`` in an integer one. The common case, no hole, costs one pass.
+    """
+    if codes.size == 0 or not _may_have_hole(codes, fill):
+        return None
+    holes = np.isnan(codes) if codes.dtype.kind == "f" else codes == fill
+    frames = np.flatnonzero(holes.reshape(-1, holes.shape[-1]).any(axis=0))
+    return int(frames[0]) if len(frames) else None
+
+
+def _may_have_hole(codes: NDArray[Any], fill: float) -> bool:
+    if codes.dtype.kind == "u":
+        return bool(codes.max() == fill)  # the fill code is the largest
+    if codes.dtype.kind == "i":
+        return bool(codes.min() == fill)  # the fill code is the smallest
+    if codes.dtype == np.float16:  # without the sign bit, NaN are the patterns above infinity's
+        return bool((codes.view(np.uint16) << 1).max() > 0xF800)
+    if codes.flags.c_contiguous:  # squares are never negative, so that only NaN can make their sum NaN
+        flat = codes.reshape(-1)
+        with np.errstate(over="ignore"):
+            return bool(np.isnan(np.dot(flat, flat)))
+    return bool(np.isnan(codes).any())
