@@ -1,0 +1,94 @@
+"""Command ``featstore doctor``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from typing import Any
+
+import click
+
+from featstore_cli.common import emit, json_option, render_table
+
+__all__ = ["doctor"]
+
+# extra -> packages that it brings, by import name
+EXTRAS = {
+    "demo": ("symusic", "music21", "pretty_midi", "matplotlib", "duckdb"),
+    "essentia": ("essentia",),
+    "cluster": ("dask_jobqueue", "bokeh"),
+    "s3": ("s3fs",),
+    "codecs": ("transformers", "demucs"),
+    "report": ("matplotlib", "duckdb", "altair"),
+}
+CORE = ("numpy", "scipy", "soundfile", "soxr", "zarr", "h5py", "dask", "torch", "librosa", "numba", "pandas", "pyarrow")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package.replace("_", "-"))
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _examine() -> dict[str, Any]:
+    import psutil
+    import soundfile
+
+    from featstore.cluster import cpu_count
+    from featstore.version import __version__
+
+    result: dict[str, Any] = {
+        "featstore": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "core": {name: _version(name) for name in CORE},
+        "extras": {
+            extra: {name: importlib.util.find_spec(name) is not None for name in names}
+            for extra, names in EXTRAS.items()
+        },
+        "formats": sorted(soundfile.available_formats()),
+        "gpus": [],
+    }
+    try:
+        import torch
+
+        result["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    except ImportError:
+        pass
+    result["ok"] = "missing" not in result["core"].values()
+    return result
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what is installed and what works here; exit code 1 when something needed is missing.
+
+    Example:  featstore doctor
+    """
+    found = _examine()
+
+    def text() -> str:
+        rows = [("featstore", found["featstore"]), ("Python", found["python"]), ("system", found["platform"])]
+        rows += [("cores", found["cores"]), ("memory", f"{found['memory_bytes'] / 2**30:.1f} GiB")]
+        rows += [("GPU", ", ".join(found["gpus"]) or "none: everything runs on the CPU")]
+        rows += [("mp3", "read and written" if "MP3" in found["formats"] else "needs libsndfile 1.1 or newer")]
+        rows += list(found["core"].items())
+        for extra, packages in found["extras"].items():
+            absent = [name for name, there in packages.items() if not there]
+            rows.append(
+                (
+                    f"extra {extra}",
+                    "ready" if not absent else f"lacks {', '.join(absent)}: pip install 'featstore[{extra}]'",
+                )
+            )
+        return render_table(rows, ["what", "found"])
+
+    emit(found, as_json, text)
+    if not found["ok"]:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,100 @@
+"""Commands ``featstore recipe …``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from featstore_cli.common import emit, json_option, print_json, render_table
+
+__all__ = ["recipe", "tell_result"]
+
+
+@click.group()
+def recipe() -> None:
+    """List, show and run whole experiments."""
+
+
+@recipe.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the recipes that are installed.
+
+    Example:  featstore recipe list
+    """
+    from featstore.workflows.recipes import list_recipes
+
+    found = list_recipes()
+    rows = [
+        {"name": r.name, "title": r.title, "features": len(r.requests()), "seeds": len(r.seeds), "minutes": r.minutes}
+        for r in found
+    ]
+    emit(rows, as_json, lambda: render_table([tuple(row.values()) for row in rows], list(rows[0])))
+
+
+@recipe.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print a recipe's files.
+
+    Example:  featstore recipe show quickstart
+    """
+    from featstore.workflows.recipes import recipe_text
+
+    click.echo(recipe_text(name))
+
+
+@recipe.command()
+@click.argument("name")
+@click.option("--data", multiple=True, metavar="KIND[=ROOT]", help="Use this data set instead of the recipe's own.")
+@click.option("--out", help="Folder for everything; the recipe's name by default.")
+@click.option("--smoke", is_flag=True, help="The same path in seconds, to see that it works.")
+@click.option("--seeds", type=int, help="Number of seeds.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A training setting; repeats.")
+@click.option("--only", multiple=True, metavar="STAGE", help="data, extract, train or report; repeats.")
+@click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
+@json_option
+def run(
+    name: str,
+    data: tuple[str, ...],
+    out: str | None,
+    smoke: bool,
+    seeds: int | None,
+    assignments: tuple[str, ...],
+    only: tuple[str, ...],
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Run a recipe stage by stage; run again, it does only what is missing.
+
+    NAME is an installed recipe, or a folder with a plan.yaml.
+
+    Example:  featstore recipe run quickstart --smoke --out smoke
+    """
+    from featstore.training.settings import parse_assignments
+    from featstore.workflows.recipes import load_recipe, run_recipe, with_overrides
+
+    if len(data) > 1:
+        raise click.UsageError("this recipe takes one data set: give --data once")
+    chosen = load_recipe(name, smoke=smoke)
+    chosen = with_overrides(chosen, seeds=seeds, settings=parse_assignments(assignments))
+    result = run_recipe(chosen, out or chosen.name, data=data[0] if data else None, jobs=jobs, only=only)
+    tell_result(result, as_json)
+
+
+def tell_result(result: Any, as_json: bool) -> None:
+    """Print the table and what was written."""
+    if as_json:
+        print_json(
+            {
+                "folder": str(result.folder),
+                "extraction": result.extraction.as_json(),
+                "configurations": result.rows,
+                "files": [str(path) for path in result.files],
+            }
+        )
+        return
+    click.echo(result.table)
+    for path in result.files:
+        click.echo(f"wrote {path}")
