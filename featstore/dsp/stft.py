@@ -14,8 +14,8 @@ from featstore.errors import SpecError
 
 __all__ = ["compute_magnitude", "compute_power", "frames_power", "pad_signal", "reflect_positions"]
 
-# Frames that one call of the transform sees. Every call sees this many (the last ones may be zeros), so that every
-# frame takes the same path through a library that treats several transforms at once, and the buffers stay in cache.
+# Frames that one call of scipy's transform sees, for lengths that the kernel does not serve. Every call sees this many
+# (the last ones may be zeros), so that each frame takes the same path through a library that treats several at once.
 _GROUP = 32
 
 
@@ -34,12 +34,31 @@ def frames_power(samples: FloatArray, count: int, *, window: FloatArray, hop_len
     -------
     float32 (1 + n_fft // 2, count)
     """
-    from scipy.fft import rfft
-
     n_fft = len(window)
     power = np.empty((1 + n_fft // 2, count), np.float32)
     if count == 0:
         return power
+    from featstore.dsp.fft_kernel import LANES, can_transform, power_of_groups, twiddles
+
+    if not can_transform(n_fft):
+        return _any_length(samples, count, window, hop_length, power)
+    samples, window = np.ascontiguousarray(samples), np.ascontiguousarray(window)
+    whole = count - count % LANES
+    power_of_groups(samples, whole // LANES, hop_length, window, *twiddles(n_fft), power)
+    if whole < count:  # the last frames, with zeros in the lanes that have none
+        rest = np.zeros((LANES - 1) * hop_length + n_fft, np.float32)
+        needed = (count - whole - 1) * hop_length + n_fft
+        rest[:needed] = samples[whole * hop_length : whole * hop_length + needed]
+        group = np.empty((1 + n_fft // 2, LANES), np.float32)
+        power_of_groups(rest, 1, hop_length, window, *twiddles(n_fft), group)
+        power[:, whole:] = group[:, : count - whole]
+    return power
+
+
+def _any_length(samples: FloatArray, count: int, window: FloatArray, hop_length: int, power: FloatArray) -> FloatArray:
+    from scipy.fft import rfft
+
+    n_fft = len(window)
     frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop_length][:count]
     windowed = np.zeros((_GROUP, n_fft), np.float32)
     for start in range(0, count, _GROUP):
