@@ -9,48 +9,77 @@ from numpy.typing import NDArray
 
 from featstore.metrics.base import FloatArray, Metric, MetricValue, one_hot
 
-__all__ = ["PR_AUC", "ROC_AUC", "average_precision", "pr_auc", "roc_auc", "roc_auc_of_class"]
+__all__ = ["PR_AUC", "ROC_AUC", "average_precisions", "pr_auc", "roc_auc", "roc_aucs"]
 
 
-def _counts_at_thresholds(positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-    """True and false positives at each distinct score, from the highest down.
+def _ranked(positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
+    """Each class's items from the highest score down, with the counts above and down to their group of equal scores.
 
-    Equal scores make one step: no order among them is better than another.
+    Returns
+    -------
+    positive : bool (n, classes)
+        In the order of the scores.
+    above, upto : int (n, classes)
+        Places of the last item before the group, and of the group's last item, counted from 1 (0: none).
     """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    last_of_group = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    true = np.cumsum(positive[order])[last_of_group]
-    return true.astype(np.float64), (last_of_group + 1 - true).astype(np.float64)
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    places = np.arange(1, len(ranked) + 1)[:, None]
+    edge = np.ones(ranked.shape, dtype=bool)  # True at the last item of each group
+    edge[:-1] = ranked[1:] != ranked[:-1]
+    upto = np.minimum.accumulate(np.where(edge, places, len(ranked))[::-1], axis=0)[::-1]
+    above = np.zeros_like(upto)
+    above[1:] = np.maximum.accumulate(np.where(edge, places, 0), axis=0)[:-1]
+    return np.take_along_axis(positive, order, axis=0), above, upto
 
 
-def roc_auc_of_class(positive: NDArray[np.bool_], scores: NDArray[Any]) -> float:
+def _true_at(positive: NDArray[np.bool_], place: NDArray[Any]) -> FloatArray:
+    """Positives among the first ``place`` items."""
+    counts = np.zeros((len(positive) + 1, positive.shape[1]))
+    np.cumsum(positive, axis=0, out=counts[1:])
+    return np.take_along_axis(counts, place, axis=0)
+
+
+def roc_aucs(positive: NDArray[np.bool_], scores: NDArray[Any]) -> FloatArray:
     """Probability that a positive scores above a negative, ties counting one half; NaN with only one kind.
 
+    Parameters
+    ----------
+    positive : bool (n, classes)
+    scores : float (n, classes)
+
+    Returns
+    -------
+    float64 (classes,)
+
     Examples
     --------
-    >>> roc_auc_of_class(np.array([False, True, True]), np.array([0.1, 0.1, 0.9]))
-    0.75
+    >>> roc_aucs(np.array([[False], [True], [True]]), np.array([[0.1], [0.1], [0.9]]))
+    array([0.75])
     """
-    if positive.all() or not positive.any():
-        return float("nan")
-    true, false = _counts_at_thresholds(positive, scores)
-    area = np.sum(np.diff(false, prepend=0.0) * (true + np.append(0.0, true[:-1]))) / 2
-    return float(area / (true[-1] * false[-1]))
+    ranked, above, upto = _ranked(positive, scores)
+    beaten = (_true_at(ranked, above) + _true_at(ranked, upto)) / 2  # positives above each item, ties counting half
+    n_true = positive.sum(axis=0)
+    pairs = n_true * (len(positive) - n_true)
+    wins = np.sum(beaten, axis=0, where=~ranked)
+    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
-def average_precision(positive: NDArray[np.bool_], scores: NDArray[Any]) -> float:
+def average_precisions(positive: NDArray[np.bool_], scores: NDArray[Any]) -> FloatArray:
     """Area under the precision-recall curve as steps (average precision, no interpolation); NaN with only one kind.
 
+    Arguments and result as ``roc_aucs``.
+
     Examples
     --------
-    >>> average_precision(np.array([True, False, True]), np.array([0.9, 0.5, 0.1]))
-    0.8333333333333333
+    >>> average_precisions(np.array([[True], [False], [True]]), np.array([[0.9], [0.5], [0.1]]))
+    array([0.83333333])
     """
-    if positive.all() or not positive.any():
-        return float("nan")
-    true, false = _counts_at_thresholds(positive, scores)
-    return float(np.sum(np.diff(true, prepend=0.0) * true / (true + false)) / true[-1])
+    ranked, _, upto = _ranked(positive, scores)
+    n_true = positive.sum(axis=0)
+    total = np.sum(_true_at(ranked, upto) / upto, axis=0, where=ranked)
+    both = (n_true > 0) & (n_true < len(positive))
+    return np.divide(total, n_true, out=np.full(len(n_true), np.nan), where=both)
 
 
 def roc_auc(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
@@ -62,16 +91,12 @@ def roc_auc(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
     scores : float (n, classes)
         Any monotone score: logits and probabilities of a multi-label tagger rank alike.
     """
-    positive = one_hot(targets, scores.shape[1])
-    classes = range(scores.shape[1])
-    return MetricValue.mean_of(np.array([roc_auc_of_class(positive[:, c], scores[:, c]) for c in classes]))
+    return MetricValue.mean_of(roc_aucs(one_hot(targets, scores.shape[1]), scores))
 
 
 def pr_auc(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
     """Average precision of each class against the rest, and their unweighted mean; arguments as ``roc_auc``."""
-    positive = one_hot(targets, scores.shape[1])
-    classes = range(scores.shape[1])
-    return MetricValue.mean_of(np.array([average_precision(positive[:, c], scores[:, c]) for c in classes]))
+    return MetricValue.mean_of(average_precisions(one_hot(targets, scores.shape[1]), scores))
 
 
 ROC_AUC = Metric("roc_auc", True, roc_auc, "area under the ROC curve, mean over classes")
