@@ -31,20 +31,26 @@ class Decoder:
         How the base is stored.
     view : View
         Elementwise part of the view on it.
+
+    Attributes
+    ----------
+    fill : float or int
+        Code that stands for *missing*.
+    has_table : bool
+        Whether codes are looked up, so that host memory can hold values instead of codes at no more work.
     """
 
     def __init__(self, encoding: Any, view: Any) -> None:
         self.encoding, self.view = encoding, view
+        # asked for with every crop, and some microseconds each where the encoding works them out
         self.dtype: np.dtype[Any] = np.dtype(encoding.dtype)
+        self.fill = encoding.fill_value
+        self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED
+        self._factor, self._offset = np.float32(encoding.scale_factor), np.float32(encoding.add_offset)
         self._device_tables: dict[torch.device, torch.Tensor] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"encoding": self.encoding, "view": self.view, "dtype": self.dtype, "_device_tables": {}}
-
-    @property
-    def has_table(self) -> bool:
-        """Whether codes are looked up, so that host memory can hold values instead of codes at no more work."""
-        return self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Decoder, (self.encoding, self.view)
 
     @cached_property
     def table(self) -> NDArray[np.float32]:
@@ -55,10 +61,17 @@ class Decoder:
 
     def put(self, out: NDArray[Any], codes: NDArray[Any]) -> None:
         """Write codes into ``out`` of the same shape: looked up where ``out`` is float32 and there is a table."""
-        if out.dtype != codes.dtype and self.has_table:
-            np.take(self.table, codes.view(_UNSIGNED[self.dtype.itemsize]), out=out, mode="clip")
-        else:
+        if out.dtype == codes.dtype or not self.has_table:
             out[...] = codes
+            return
+        close = np.ascontiguousarray(
+            codes
+        )  # a crop is cut from longer rows: copied first, it is cast four times faster
+        if self.view.after is None:  # without a logarithm, arithmetic gives the table's bits and is faster here
+            np.multiply(close, self._factor, out=out, dtype=np.float32)
+            out += self._offset
+        else:
+            np.take(self.table, close.view(_UNSIGNED[self.dtype.itemsize]), out=out, mode="clip")
 
     def values(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode a tensor of codes, any shape, on its device."""

@@ -106,7 +106,7 @@ class Input:
 
     def check(self, codes: NDArray[Any], track: int, start: int) -> None:
         """Refuse codes that stand for *missing* inside a track."""
-        hole = first_hole(codes, self.reader.encoding.fill_value)
+        hole = first_hole(codes, self.decoder.fill)
         if hole is not None:
             raise CorruptFeature(
                 f"track {self.track_ids[track]} holds no value (NaN or fill) at frame {start + hole}",

@@ -31,7 +31,6 @@ def store(tmp_path_factory):
         "mel(n_mels=8,hop_length=512,scale=log10_1p)",
         "mel(n_mels=8,scale=db)@uint8",
         "mel(n_mels=8,hop_length=1280,scale=db)@uint16",
-        "mel(n_mels=8,hop_length=512,scale=log10_1p)@uint8",
     ],
 )
 def test_batches_equal_the_reader(store, tier, feature):
