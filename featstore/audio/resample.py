@@ -55,12 +55,19 @@ class ResampleStream:
         """Take samples (n,) at the source rate; return what is ready at the new one."""
         if self._machine is None:
             return block
-        samples = np.concatenate([self._held, block]) if len(self._held) else np.ascontiguousarray(block, np.float32)
-        whole = len(samples) - len(samples) % _FEED
-        self._held = samples[whole:].copy()
-        if whole == 0:
-            return samples[:0]
-        return np.concatenate([self._machine.resample_chunk(samples[at : at + _FEED]) for at in range(0, whole, _FEED)])
+        ready = []
+        if len(self._held):
+            lacking = _FEED - len(self._held)
+            self._held = np.concatenate([self._held, block[:lacking]], dtype=np.float32)
+            block = block[lacking:]
+            if len(self._held) < _FEED:
+                return self._held[:0]
+            ready.append(self._machine.resample_chunk(self._held))
+        block = np.ascontiguousarray(block, np.float32)
+        whole = len(block) - len(block) % _FEED
+        self._held = block[whole:].copy()
+        ready += [self._machine.resample_chunk(block[at : at + _FEED]) for at in range(0, whole, _FEED)]
+        return np.concatenate(ready) if ready else self._held[:0]
 
     def finish(self) -> FloatArray:
         """Return the samples that waited for the end."""

@@ -136,7 +136,7 @@ class CutStream:
 
     def _hold(self, block: FloatArray) -> None:
         """Keep a block, and let go of what no excerpt can need any more."""
-        self._held.append(np.array(block, np.float32))
+        self._held.append(block)
         if self._clip.policy == "centre":
             needed_from = (self._seen - self._length) // 2  # the track only grows, and its centre with it
             if self._seen - self._at > _HELD_MOST and self._expected > 0:

@@ -215,8 +215,8 @@ def _complex_transform(a, b, c, d, half, weights):  # type: ignore[no-untyped-de
 
 
 @nb.njit(cache=True, nogil=True)
-def power_of_groups(samples, groups, hop, window, inner, outer, power):  # type: ignore[no-untyped-def]
-    """Powers of ``8 * groups`` frames, at 0, hop, 2 hop, … of ``samples``, into the first columns of ``power``.
+def power_of_groups(samples, groups, hop, window, inner, outer, power, first):  # type: ignore[no-untyped-def]
+    """Powers of ``8 * groups`` frames, at 0, hop, 2 hop, … of ``samples``, into columns ``first``, … of ``power``.
 
     ``inner`` and ``outer`` are the :func:`twiddles` of the window's length; ``power`` is (1 + n_fft // 2, frames).
     """
@@ -234,7 +234,7 @@ def power_of_groups(samples, groups, hop, window, inner, outer, power):  # type:
             _load_frames(samples, group * LANES * hop, hop, window, n, a, b)
         away = _complex_transform(a, b, c, d, half, inner)
         real, imag = (c, d) if away else (a, b)
-        column = group * LANES
+        column = first + group * LANES
         for k in range(half // 2 + 1):
             opposite = (half - k) % half
             _two_bins(

@@ -19,7 +19,15 @@ __all__ = ["compute_magnitude", "compute_power", "frames_power", "pad_signal", "
 _GROUP = 32
 
 
-def frames_power(samples: FloatArray, count: int, *, window: FloatArray, hop_length: int) -> FloatArray:
+def frames_power(
+    samples: FloatArray,
+    count: int,
+    *,
+    window: FloatArray,
+    hop_length: int,
+    out: FloatArray | None = None,
+    column: int = 0,
+) -> FloatArray:
     """Power spectra ``|X|^2`` of frames that begin at 0, hop, 2 hop, … of ``samples``.
 
     Parameters
@@ -29,33 +37,38 @@ def frames_power(samples: FloatArray, count: int, *, window: FloatArray, hop_len
     count : int >= 0
         Number of frames.
     window : float32 (n_fft,)
+    out : float32 (1 + n_fft // 2, frames), optional
+        Written to from ``column`` on; a new array of ``count`` frames otherwise.
 
     Returns
     -------
     float32 (1 + n_fft // 2, count)
+        Or ``out``.
     """
     n_fft = len(window)
-    power = np.empty((1 + n_fft // 2, count), np.float32)
-    if count == 0:
+    power = np.empty((1 + n_fft // 2, count), np.float32) if out is None else out
+    if count <= 0:
         return power
     from featstore.dsp.fft_kernel import LANES, can_transform, power_of_groups, twiddles
 
     if not can_transform(n_fft):
-        return _any_length(samples, count, window, hop_length, power)
-    samples, window = np.ascontiguousarray(samples), np.ascontiguousarray(window)
+        return _any_length(samples, count, window, hop_length, power, column)
+    samples, tables = np.ascontiguousarray(samples), twiddles(n_fft)
     whole = count - count % LANES
-    power_of_groups(samples, whole // LANES, hop_length, window, *twiddles(n_fft), power)
+    power_of_groups(samples, whole // LANES, hop_length, window, *tables, power, column)
     if whole < count:  # the last frames, with zeros in the lanes that have none
         rest = np.zeros((LANES - 1) * hop_length + n_fft, np.float32)
         needed = (count - whole - 1) * hop_length + n_fft
         rest[:needed] = samples[whole * hop_length : whole * hop_length + needed]
         group = np.empty((1 + n_fft // 2, LANES), np.float32)
-        power_of_groups(rest, 1, hop_length, window, *twiddles(n_fft), group)
-        power[:, whole:] = group[:, : count - whole]
+        power_of_groups(rest, 1, hop_length, window, *tables, group, 0)
+        power[:, column + whole : column + count] = group[:, : count - whole]
     return power
 
 
-def _any_length(samples: FloatArray, count: int, window: FloatArray, hop_length: int, power: FloatArray) -> FloatArray:
+def _any_length(
+    samples: FloatArray, count: int, window: FloatArray, hop_length: int, power: FloatArray, column: int
+) -> FloatArray:
     from scipy.fft import rfft
 
     n_fft = len(window)
@@ -66,7 +79,7 @@ def _any_length(samples: FloatArray, count: int, window: FloatArray, hop_length:
         np.multiply(group, window, out=windowed[: len(group)])
         spectrum = rfft(windowed, axis=-1)
         squares = np.square(spectrum.real) + np.square(spectrum.imag)
-        power[:, start : start + len(group)] = squares[: len(group)].T
+        power[:, column + start : column + start + len(group)] = squares[: len(group)].T
     return power
 
 

@@ -6,7 +6,7 @@ Equal nodes are the same computation, so that features which share steps share n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from featstore.arrays import FloatArray
@@ -31,6 +31,17 @@ class Node:
     op: str
     params: tuple[tuple[str, Any], ...]
     input: Node | None = None
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        # Nodes are looked up for every block of audio; hashing the whole chain each time would show.
+        object.__setattr__(self, "_hash", hash((self.op, self.params, self.input)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.op, self.params, self.input)  # hashes of text differ between processes
 
     @classmethod
     def make(cls, op: str, source: Node | None = None, **params: Any) -> Node:
@@ -67,7 +78,8 @@ class TrackContext:
 class Stream(Protocol):
     """A node at work on one track. Blocks of any length go in along the last axis; what is ready comes out.
 
-    The results, put together along the last axis, do not depend on where the blocks were cut, bit for bit.
+    The results, put together along the last axis, do not depend on where the blocks were cut, bit for bit. A block
+    handed on, either way, is never written to again: whoever gets it may keep it.
     """
 
     def push(self, block: FloatArray) -> FloatArray:

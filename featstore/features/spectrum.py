@@ -77,49 +77,69 @@ class PowerSpectrumStream:
     ) -> None:
         self._taps = make_window(window, win_length=win_length, n_fft=n_fft, symmetric=window_symmetric)
         self._framing: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
-        self._n_fft, self._hop, self._pad_mode = n_fft, hop_length, pad_mode
+        self._n_fft, self._hop, self._mirrored = n_fft, hop_length, pad_mode == "reflect"
         self._begin = first_sample(**self._framing)
-        self._held = np.zeros(0, np.float32)  # samples from position _at on
+        self._tail = np.zeros(0, np.float32)  # the samples from position _at up to the last that came
         self._at = 0
         self._seen = 0  # samples that came so far
         self._done = 0  # frames given out so far
 
     def push(self, block: FloatArray) -> FloatArray:
         """Take samples (n,); return the spectra (bins, frames) of the frames that are now complete."""
-        self._held = np.concatenate([self._held, block], dtype=np.float32)
-        self._seen += len(block)
-        if self._pad_mode == "reflect" and self._seen <= -self._begin:
-            return self._frames(0)  # the left edge mirrors samples that are still to come
-        whole = 1 + (self._seen - self._begin - self._n_fft) // self._hop
-        return self._frames(min(whole, n_frames(self._seen, **self._framing)))
+        before, self._seen = self._seen, self._seen + len(block)
+        start, count = self._begin + self._done * self._hop, self._complete() - self._done
+        power = np.empty((1 + self._n_fft // 2, count), np.float32)
+        # Frames that begin before the block are made of what is kept; the others are read from the block where it lies.
+        early = min(count, max(0, -(-(before - start) // self._hop)))
+        if early:
+            upto = start + (early - 1) * self._hop + self._n_fft
+            if start < 0 and self._mirrored:
+                upto = max(upto, 1 - start)
+            self._spectra(np.concatenate([self._tail, block[: max(0, upto - before)]]), early, power)
+        if early < count:
+            first = block[start + early * self._hop - before :]
+            frames_power(first, count - early, window=self._taps, hop_length=self._hop, out=power, column=early)
+        self._done += count
+        self._keep(block, before)
+        return power
 
     def finish(self) -> FloatArray:
         """Return the spectra of the frames that reach over the end."""
-        return self._frames(n_frames(self._seen, **self._framing))
-
-    def _frames(self, upto: int) -> FloatArray:
-        count = max(0, upto - self._done)
-        start = self._begin + self._done * self._hop
-        samples = self._between(start, start + (count - 1) * self._hop + self._n_fft) if count else self._held[:0]
-        power = frames_power(samples, count, window=self._taps, hop_length=self._hop)
+        count = n_frames(self._seen, **self._framing) - self._done
+        power = np.empty((1 + self._n_fft // 2, count), np.float32)
+        self._spectra(self._tail, count, power)
         self._done += count
-        self._forget(start + count * self._hop)
         return power
 
-    def _between(self, start: int, stop: int) -> FloatArray:
-        """Samples of a stretch of the signal; what lies outside is padding."""
-        if start >= 0 and stop <= self._seen:
-            return self._held[start - self._at : stop - self._at]
-        if self._pad_mode == "reflect":
-            return self._held[reflect_positions(np.arange(start, stop), self._seen) - self._at]
-        return pad_signal(self._held, left=self._at - start, right=stop - self._seen)
+    def _complete(self) -> int:
+        """Frames whose samples are all there."""
+        if self._mirrored and self._seen <= -self._begin:
+            return 0  # the left edge mirrors samples that are still to come
+        whole = 1 + (self._seen - self._begin - self._n_fft) // self._hop
+        return max(self._done, min(whole, n_frames(self._seen, **self._framing)))
 
-    def _forget(self, needed_from: int) -> None:
-        if self._pad_mode == "reflect":  # the right edge mirrors up to a whole frame
-            needed_from = min(needed_from, self._seen - 1 - self._n_fft)
-        keep = min(max(needed_from, self._at), self._seen)
-        self._held = self._held[keep - self._at :]
-        self._at = keep
+    def _spectra(self, samples: FloatArray, count: int, power: FloatArray) -> None:
+        """Spectra of the next ``count`` frames, out of samples from position ``_at`` on and the padding around them."""
+        start = self._begin + self._done * self._hop
+        stop = start + (count - 1) * self._hop + self._n_fft
+        left, right = self._at - start, stop - self._at - len(samples)
+        if self._mirrored and (left > 0 or right > 0):
+            segment = samples[reflect_positions(np.arange(start, stop), self._seen) - self._at]
+        else:
+            segment = pad_signal(samples, left=left, right=right)
+        frames_power(segment, count, window=self._taps, hop_length=self._hop, out=power)
+
+    def _keep(self, block: FloatArray, before: int) -> None:
+        """Keep what the next frame needs, or what the right edge may mirror."""
+        needed = self._begin + self._done * self._hop
+        if self._mirrored:
+            needed = min(needed, self._seen - 1 - self._n_fft)
+        needed = min(max(needed, self._at), self._seen)
+        if needed >= before:
+            self._tail = np.array(block[needed - before :], np.float32)
+        else:
+            self._tail = np.concatenate([self._tail[needed - self._at :], block], dtype=np.float32)
+        self._at = needed
 
 
 class StrideStream:
