@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from featstore_cli.common import emit, human_bytes, json_option, render_table
 
 __all__ = ["store"]
@@ -54,3 +55,77 @@ def info(path: str, as_json: bool) -> None:
         "features": rows,
     }
     emit(payload, as_json, text)
+
+
+@store.command()
+@click.argument("path", metavar="STORE")
+@click.option("--quick", is_flag=True, help="Check presence, sizes, metadata and records; read no data.")
+@json_option
+def verify(path: str, quick: bool, as_json: bool) -> None:
+    """Check every committed byte; exit code 3 when anything is wrong.
+
+    Example:  featstore store verify mel.zarr --quick
+    """
+    from featstore.store.verify import verify as examine
+
+    problems = examine(path, quick=quick)
+
+    def text() -> str:
+        if not problems:
+            return f"{path}: all is well" + (" (data not read)" if quick else "")
+        return "\n".join(
+            [*map(str, problems), f"{len(problems)} problems: mend them with featstore store repair {path}"]
+        )
+
+    emit({"store": path, "ok": not problems, "problems": [p.as_json() for p in problems]}, as_json, text)
+    if problems:
+        raise click.exceptions.Exit(3)
+
+
+@store.command()
+@click.argument("path", metavar="STORE")
+@click.option("--tracks", help="Track table with the audio's present places; restores a lost table, too.")
+@click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
+@json_option
+def repair(path: str, tracks: str | None, jobs: int | None, as_json: bool) -> None:
+    """Verify, then compute again only what is damaged; exit code 3 when something is left.
+
+    Example:  featstore store repair mel.zarr
+    """
+    from featstore.datasets import TrackTable
+    from featstore.extract import ExtractOptions
+    from featstore.workflows.repair import repair as mend
+
+    table = TrackTable.read(tracks) if tracks else None
+    report = mend(path, tracks=table, options=ExtractOptions(jobs=jobs))
+
+    def text() -> str:
+        if not report.found:
+            return f"{path}: nothing to mend"
+        lines = [*map(str, report.found), f"{len(report.found)} problems; {report.shards} shards computed again"]
+        return "\n".join(lines + ([f"left: {p}" for p in report.left] or ["all is well now"]))
+
+    emit(report.as_json(), as_json, text)
+    if report.left:
+        raise click.exceptions.Exit(3)
+
+
+@store.command()
+@click.argument("path", metavar="STORE")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@json_option
+def gc(path: str, dry_run: bool, as_json: bool) -> None:
+    """Remove what dead writers left behind; nothing of a living one.
+
+    Example:  featstore store gc mel.zarr --dry-run
+    """
+    from featstore.store import open_store
+    from featstore.store.garbage import collect_garbage
+
+    found = collect_garbage(open_store(path).location, dry_run=dry_run)
+    word = "would be removed" if dry_run else "removed"
+    emit(
+        {"store": path, "removed": found, "dry_run": dry_run},
+        as_json,
+        lambda: "\n".join([*found, f"{len(found)} {word}"]),
+    )

@@ -27,7 +27,7 @@ from featstore.store.store import Store, create_store
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ExtractReport", "extract"]
+__all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "prepare"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,24 +100,42 @@ def extract(
     started = time.perf_counter()
     plan = make_plan(requests)
     store = prepare(tracks, plan, store_path, options)
-    todo = store.missing(plan.keys, retry=options.retry, limit=options.limit)
-    todo = _own_part(todo, options.shard_range)
+    report = compute_missing(store, plan.keys, options, tracks)
+    report.seconds = time.perf_counter() - started
+    _log(store, report)
+    return report
+
+
+def compute_missing(
+    store: Store, keys: Sequence[str], options: ExtractOptions, tracks: TrackTable | None = None
+) -> ExtractReport:
+    """Compute what some arrays of a store lack, then bring its metadata in line.
+
+    Parameters
+    ----------
+    store : Store
+    keys : sequence of str
+        Arrays of the store.
+    options : ExtractOptions
+    tracks : TrackTable, optional
+        Where the audio files are now; the store's own paths by default.
+    """
+    started = time.perf_counter()
+    todo = _own_part(store.missing(keys, retry=options.retry, limit=options.limit), options.shard_range)
     _refuse_if_taken(store, todo)
-    _check_versions(store, plan.keys, options.strict)
+    _check_versions(store, keys, options.strict)
     report = ExtractReport(str(store.location))
     tasks = _tasks(store, tracks, todo, options)
-    with progress_bar(
-        total=sum(len(store.shard_rows(task.shard)) for task in tasks), desc="extract", unit="track"
-    ) as bar:
+    n_tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
+    with progress_bar(total=n_tracks, desc="extract", unit="track") as bar:
         for part in _run_all(tasks, options):
             report.add(part)
             bar.update(part.tracks)
             speed = report.audio_s / max(1e-9, time.perf_counter() - started)
             bar.set_postfix_str(f"{speed:.0f}x real time, {_failures(report.statuses)} failed", refresh=False)
-    _finish(store, plan, options)
+    _finish(store)
     report.seconds = time.perf_counter() - started
     report.status = store.status()
-    _log(store, report)
     return report
 
 
@@ -188,11 +206,11 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
 
 
 def _tasks(
-    store: Store, tracks: TrackTable, todo: list[tuple[int, list[str]]], options: ExtractOptions
+    store: Store, tracks: TrackTable | None, todo: list[tuple[int, list[str]]], options: ExtractOptions
 ) -> list[ShardTask]:
     run = secrets.token_hex(4)
-    here = dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
-    known = store._track_rows
+    here = {} if tracks is None else dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
+    known = store.track_rows
     moved = {track: here[track] for track, path in known["path"].items() if here.get(track, path) != path}
     tasks = []
     for shard, keys in todo:
@@ -253,7 +271,7 @@ def _through_dask(client: Client, tasks: Iterable[ShardTask]) -> Iterator[ShardR
             queue.add(submit(following))
 
 
-def _finish(store: Store, plan: Plan, options: ExtractOptions) -> None:
+def _finish(store: Store) -> None:
     """Clear up after dead writers and bring metadata in line; the manifest is for a store with nothing missing."""
     collect_garbage(store.location)
     store.refresh()

@@ -52,7 +52,7 @@ def outcomes(store: Store) -> pd.DataFrame:
     """One row for each (track, feature) that is not plainly ok, in store order."""
     import pandas as pd
 
-    names = {row: track for track, row in store._track_rows["row"].items()}
+    names = {row: track for track, row in store.track_rows["row"].items()}
     found = []
     for key, (header, _) in store.arrays.items():
         for record in store.records(key).values():

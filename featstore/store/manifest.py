@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature
+from featstore.errors import CorruptFeature, StoreError
 
 if TYPE_CHECKING:
     from featstore.store.location import Location
@@ -35,11 +35,34 @@ def write_manifest(store: Store) -> None:
     for name in _covered(store):
         content = store.location.read(name)
         files[name] = [len(content), hashlib.sha256(content).hexdigest()]
-    body: dict[str, Any] = {"format": FORMAT, "files": files}
+    body: dict[str, Any] = {"format": FORMAT, "store": store.attributes, "files": files}
     body["digest"] = hashlib.sha256(canonical_json(body)).hexdigest()
     content = canonical_json(body)
     if not store.location.exists(MANIFEST) or store.location.read(MANIFEST) != content:
         store.location.write(MANIFEST, content)
+
+
+def restore_root(location: Location) -> None:
+    """Write the store's root files again from the copy of their content in the manifest.
+
+    Raises
+    ------
+    StoreError
+        When there is no manifest, or it is damaged too.
+    """
+    from featstore.store.zarr_store import ZarrBackend
+
+    read_manifest(location)
+    try:
+        attributes = json.loads(location.read(MANIFEST))["store"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            "the root is damaged and there is no manifest to restore it from",
+            str(location),
+            "Restore zarr.json from a copy",
+        ) from error
+    for name, content in ZarrBackend(location).root_files(attributes).items():
+        location.write(name, content)
 
 
 def read_manifest(location: Location) -> dict[str, list[Any]] | None:

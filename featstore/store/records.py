@@ -74,6 +74,8 @@ class CommitRecord:
         Tracks that are not plainly ``ok``.
     files : dict
         Relative name of every file of the pair: ``[bytes, sha256]``.
+    layout : dict
+        How the array is cut into files and chunks.
     quality : dict
         ``saturated`` values, ``max_error`` and ``sum_error`` of the encoding over ``values`` values.
     versions : dict
@@ -89,6 +91,7 @@ class CommitRecord:
     sources: list[str]
     outcomes: list[Outcome] = field(default_factory=list)
     files: dict[str, list[Any]] = field(default_factory=dict)
+    layout: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -55,7 +55,7 @@ class Store:
     def refresh(self) -> None:
         """Forget what was read from disk: another process may have added to it."""
         self._records = {}
-        for name in ("arrays", "tracks", "_track_rows"):
+        for name in ("arrays", "tracks", "track_rows"):
             self.__dict__.pop(name, None)
 
     # -- what is there --------------------------------------------------------------------------------------------
@@ -66,7 +66,8 @@ class Store:
         return int(self.attributes["shard_tracks"])
 
     @cached_property
-    def _track_rows(self) -> pd.DataFrame:
+    def track_rows(self) -> pd.DataFrame:
+        """Tracks by id as they were stored, without the ledger."""
         import pandas as pd
 
         try:
@@ -80,12 +81,12 @@ class Store:
     @cached_property
     def tracks(self) -> pd.DataFrame:
         """Tracks by id: ``row``, ``path``, ``labels``, ``split``, …, and the ledger's ``status`` and ``error``."""
-        return ledger_rules.with_ledger(self._track_rows, self)
+        return ledger_rules.with_ledger(self.track_rows, self)
 
     @property
     def n_rows(self) -> int:
         """Rows of every array (a row may be empty where tracks were added later)."""
-        rows = self._track_rows["row"]
+        rows = self.track_rows["row"]
         return int(rows.max()) + 1 if len(rows) else 0
 
     @cached_property
@@ -126,13 +127,13 @@ class Store:
     def shard_rows(self, shard: int) -> range:
         """Rows of a shard that hold tracks."""
         first = shard * self.shard_tracks
-        rows = self._track_rows["row"]
+        rows = self.track_rows["row"]
         inside = rows[(rows >= first) & (rows < first + self.shard_tracks)]
         return range(first, int(inside.max()) + 1) if len(inside) else range(first, first)
 
     def paths_of(self, rows: range) -> tuple[str, ...]:
         """Audio files of some rows."""
-        frame = self._track_rows
+        frame = self.track_rows
         inside = frame[(frame["row"] >= rows.start) & (frame["row"] < rows.stop)].sort_values("row")
         return tuple(inside["path"])
 
@@ -188,7 +189,7 @@ class Store:
         view, key = way
         header, layout = self.arrays[key]
         base = BaseArray(self.location, header, layout, self.records(key), self.n_rows)
-        return FeatureReader(request.spec, view, base, self._track_rows, str(self.location))
+        return FeatureReader(request.spec, view, base, self.track_rows, str(self.location))
 
     def __contains__(self, feature: str | FeatureSpec | FeatureRequest) -> bool:
         return self.find(parse_feature(feature)) is not None
@@ -220,16 +221,29 @@ class Store:
                     self.location.write(name, content)  # the group's own file comes last: without it nothing is there
         self.refresh()
 
+    def restore_array(self, header: ArrayHeader, layout: Layout) -> None:
+        """Write an array's metadata again as its header and layout imply; its shape follows on consolidation."""
+        longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
+        n_rows = self.n_rows
+        for name, content in self._backend.array_files(header, layout, n_rows, longest).items():
+            self.location.write(name, content)
+        self.refresh()
+
+    def restore_tracks(self, frame: pd.DataFrame) -> None:
+        """Write the track table again from the table that the store was made from: the order follows from the ids."""
+        self.location.write(TRACKS, _parquet(_ordered(frame, self.attributes["seed"], 0)))
+        self.refresh()
+
     def add_tracks(self, frame: pd.DataFrame) -> int:
         """Append the tracks that are not there yet, from the next shard boundary on; how many there were."""
-        new = frame[~frame["track_id"].isin(self._track_rows.index)]
+        new = frame[~frame["track_id"].isin(self.track_rows.index)]
         if new.empty:
             return 0
         import pandas as pd
 
         with self._lock():
             first = self.n_shards * self.shard_tracks
-            merged = pd.concat([self._track_rows.reset_index(), _ordered(new, self.attributes["seed"], first)])
+            merged = pd.concat([self.track_rows.reset_index(), _ordered(new, self.attributes["seed"], first)])
             self.location.write(TRACKS, _parquet(merged))
             self.refresh()
         self.consolidate(finished=False)

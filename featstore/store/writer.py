@@ -274,6 +274,7 @@ class ShardWriter:
                 sources=self._sources,
                 outcomes=outcomes,
                 files=files,
+                layout=writer.layout.as_json(),
                 quality=writer.quality,
                 versions=versions,
             )

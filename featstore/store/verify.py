@@ -1,0 +1,202 @@
+"""Integrity of a store: every committed byte is where it was written, and nothing that was promised is lost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from featstore.errors import CorruptFeature, StoreError
+from featstore.log import progress_bar
+from featstore.store.location import Location
+from featstore.store.manifest import read_manifest
+from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
+from featstore.store.store import Store, open_store
+from featstore.store.zarr_store import ZarrBackend
+
+__all__ = ["Problem", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    what : str
+        A sentence.
+    file : str
+        Name inside the store.
+    key, feature : str
+        Array concerned, empty for files of the whole store.
+    shard : int
+        -1 where it is not about one.
+    tracks : tuple of str
+        Tracks whose data are touched, where that can be told (at most ten).
+    """
+
+    what: str
+    file: str
+    key: str = ""
+    feature: str = ""
+    shard: int = -1
+    tracks: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        place = f" (shard {self.shard} of {self.feature or self.key})" if self.shard >= 0 else ""
+        tracks = f", tracks {', '.join(self.tracks)}" if self.tracks else ""
+        return f"{self.file}: {self.what}{place}{tracks}"
+
+
+def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
+    """Check a store and return everything that is wrong with it; an empty list says that all is well.
+
+    Parameters
+    ----------
+    path : path or Location
+    quick : bool
+        Look at metadata, records, presence and sizes, and read no data.
+
+    Raises
+    ------
+    StoreError
+        When there is no store at that place at all, or a newer version wrote it.
+    """
+    try:
+        store = open_store(path)
+    except StoreError as error:
+        location = path if isinstance(path, Location) else Location(path)
+        if not location.exists("manifest.json") and not location.list("commits"):
+            raise
+        return [Problem(error.what, "zarr.json")]
+    problems = list(_check_manifest(store.location))
+    try:
+        arrays, names = store.arrays, _track_names(store)
+    except StoreError as error:
+        return [*problems, Problem(error.what, error.where.removeprefix(f"{store.location}/"))]
+    for key in store.location.list("commits"):
+        if key not in arrays:
+            problems.append(
+                Problem("an array with committed shards has lost its metadata", f"features/{key}/zarr.json", key)
+            )
+    pairs = [(key, shard) for key in arrays for shard in committed_shards(store.location, key)]
+    with progress_bar(total=len(pairs), desc="verify", unit="shard") as bar:
+        for key, shard in pairs:
+            problems += _check_shard(store, key, shard, names, quick)
+            bar.update(1)
+    for key in arrays:
+        problems += _check_metadata(store, key)
+    unique = {(p.file, p.shard, p.what): p for p in problems}
+    return sorted(unique.values(), key=lambda p: (p.file, p.shard, p.what))
+
+
+def _track_names(store: Store) -> dict[int, str]:
+    return {int(row): str(track) for track, row in store.track_rows["row"].items()}
+
+
+def _check_manifest(location: Location) -> Iterator[Problem]:
+    try:
+        files = read_manifest(location)
+    except CorruptFeature as error:
+        yield Problem(error.what, "manifest.json")
+        return
+    for name, (size, digest) in (files or {}).items():
+        try:
+            content = location.read(name)
+        except OSError:
+            yield Problem("a file that the manifest lists is gone", name, *_place(name))
+            continue
+        if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
+            yield Problem("the file differs from what the manifest lists", name, *_place(name))
+
+
+def _place(name: str) -> tuple[str, str, int]:
+    """Array key, feature (unknown here) and shard that a file name speaks of."""
+    parts = name.split("/")
+    if parts[0] == "commits" and len(parts) == 3:
+        return parts[1], "", int(parts[2].removesuffix(".json"))
+    return (parts[1] if parts[0] == "features" and len(parts) > 2 else "", "", -1)
+
+
+def _check_shard(store: Store, key: str, shard: int, names: dict[int, str], quick: bool) -> Iterator[Problem]:
+    location, name = store.location, record_name(key, shard)
+    feature = store.arrays[key][0].spec.short()
+    try:
+        record = read_record(location, key, shard)
+    except StoreError as error:
+        yield Problem(error.what, name, key, feature, shard)
+        return
+    if record is None:
+        return
+    if record.key != key or record.shard != shard:
+        yield Problem(f"the record is that of shard {record.shard} of {record.key}", name, key, feature, shard)
+        return
+    for file, (size, digest) in record.files.items():
+        found = location.size(file)
+        if found < 0:
+            yield Problem("a committed file is missing", file, key, feature, shard)
+        elif found != size:
+            yield Problem(f"the file has {found} bytes instead of {size}", file, key, feature, shard)
+        elif not quick and _sha256(location, file) != digest:
+            tracks = tuple(_damaged_tracks(store, record, names))
+            yield Problem("the bytes differ from what was committed", file, key, feature, shard, tracks)
+    rows = store.shard_rows(shard)
+    if len(record.n_frames) > len(rows) or record.first_row != rows.start:
+        yield Problem(
+            f"the record counts {len(record.n_frames)} tracks, the table {len(rows)}", name, key, feature, shard
+        )
+    explained = {o.row for o in record.outcomes}
+    lost = [row for row in record.rows if record.n_frames[row - record.first_row] < 0 and row not in explained]
+    if lost:
+        yield Problem(f"{len(lost)} tracks are neither stored nor explained", name, key, feature, shard)
+
+
+def _sha256(location: Location, name: str) -> str:
+    data = location.map(name)
+    digest = hashlib.sha256()
+    for start in range(0, len(data), 1 << 22):
+        digest.update(data[start : start + (1 << 22)])
+    return digest.hexdigest()
+
+
+def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -> Iterator[str]:
+    """Tracks of a damaged shard that cannot be read, at most ten."""
+    from featstore.store.reader import BaseArray
+
+    header, layout = store.arrays[record.key]
+    base = BaseArray(store.location, header, layout, {record.shard: record}, store.n_rows)
+    found = 0
+    for row in record.rows:
+        if base.lengths[row] > 0 and found < 10:
+            try:
+                base.read(row)
+            except (StoreError, OSError):
+                found += 1
+                yield names.get(row, f"row {row}")
+
+
+def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
+    """Array metadata must say what the header, the layout and the records imply."""
+    header, layout = store.arrays[key]
+    backend = ZarrBackend(store.location)
+    try:
+        lengths = [int(n) for record in store.records(key).values() for n in record.n_frames]
+    except StoreError:
+        return  # told already
+    longest = header.fixed_frames if header.fixed_frames is not None else int(np.max(lengths, initial=0))
+    finished = not store.missing([key])
+    for name, content in backend.array_files(header, layout, store.n_rows, longest).items():
+        try:
+            found = store.location.read(name)
+        except OSError:
+            yield Problem("array metadata is missing", name, key, header.spec.short())
+            continue
+        if finished and found != content:
+            yield Problem("array metadata differs from what the records imply", name, key, header.spec.short())
