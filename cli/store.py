@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from featstore_cli.common import emit, human_bytes, json_option, render_table
+from featstore_cli.common import emit, feature_option, human_bytes, json_option, render_table
 
 __all__ = ["store"]
 
@@ -129,3 +129,20 @@ def gc(path: str, dry_run: bool, as_json: bool) -> None:
         as_json,
         lambda: "\n".join([*found, f"{len(found)} {word}"]),
     )
+
+
+@store.command()
+@click.argument("path", metavar="STORE")
+@feature_option
+@click.option("--compression", default="none", show_default=True, help="none, lz4 or zstd.")
+@json_option
+def derive(path: str, features: tuple[str, ...], compression: str, as_json: bool) -> None:
+    """Write views out as arrays of their own, from what is stored, without touching the audio.
+
+    Example:  featstore store derive mel.zarr -f 'mel(n_mels=48,scale=db,hop_length=1024)'
+    """
+    from featstore.specs import expand_features
+    from featstore.workflows.derive import derive as write_out
+
+    written = write_out(path, expand_features(features), compression=compression)
+    emit(written, as_json, lambda: "\n".join(f"{key}: {count} shards written" for key, count in written.items()))
