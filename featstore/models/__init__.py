@@ -34,7 +34,7 @@ def setting_names(name: str) -> list[str]:
     Examples
     --------
     >>> setting_names("vgg-cnn")
-    ['width', 'pools']
+    ['width', 'pools', 'norm_momentum']
     """
     return [field.name for field in dataclasses.fields(MODELS.load(name).Config) if field.name not in _SIZES]
 

@@ -211,6 +211,7 @@ def test_width_scales_the_channels() -> None:
         ({"n_frames": 19}, "n_frames=19 is too few.*at least 80"),
         ({"n_frames": 0}, "n_frames=0 is not a positive whole number"),
         ({"width": 0.0}, "width=0.0 is not a positive number"),
+        ({"norm_momentum": 0}, "norm_momentum=0 is not in"),
         ({"pools": "tabel"}, "pools='tabel' is none of table, released, fit"),
         ({"pools": [(2, 2)]}, r"pools=\[\(2, 2\)\] are not 4 pairs"),
         ({"pools": [(2, 4), (4, 5), (3, 8), (5, 8)]}, "leave nothing of 96 x 1366"),
@@ -226,4 +227,4 @@ def test_what_cannot_be_is_refused(wrong: dict[str, object], message: str) -> No
 def test_unknown_model_names_the_near_ones() -> None:
     with pytest.raises(ConfigError, match=r"unknown model 'vgg_cnn'.*Did you mean vgg-cnn"):
         create("vgg_cnn", n_mels=96, n_frames=187, n_classes=2)
-    assert setting_names("vgg-cnn") == ["width", "pools"]
+    assert setting_names("vgg-cnn") == ["width", "pools", "norm_momentum"]

@@ -1,0 +1,33 @@
+"""Training: one loop for all models, fed from a store, and runs whose folder says all that is needed to repeat them.
+
+:func:`train` trains a model on a feature of a store, or goes on with a run that was stopped; :func:`evaluate` scores a
+trained model again. Settings are a :class:`TrainConfig`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featstore.training.config import TrainConfig as TrainConfig
+    from featstore.training.progress import NonFiniteLoss as NonFiniteLoss
+    from featstore.training.run import evaluate as evaluate
+    from featstore.training.run import train as train
+    from featstore.training.scoring import read_predictions as read_predictions
+
+_LAZY = {
+    "NonFiniteLoss": "progress",
+    "TrainConfig": "config",
+    "evaluate": "run",
+    "read_predictions": "scoring",
+    "train": "run",
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'featstore.training' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"featstore.training.{_LAZY[name]}"), name)

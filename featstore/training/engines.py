@@ -1,0 +1,205 @@
+"""Where arithmetic happens: plain torch in one process on the CPU, Lightning Fabric for everything else.
+
+Fabric takes seconds to import and a CPU in float32 has no use for it, so it is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from featstore.errors import ConfigError
+from featstore.training.config import DeviceConfig
+
+__all__ = ["Engine", "FabricEngine", "PlainEngine", "make_engine", "process_settings", "seed_everything"]
+
+logger = logging.getLogger(__name__)
+
+_SMALL_BATCH_MACS = 1e8
+
+
+class Engine(Protocol):
+    """What the loop needs to know of devices, precision and processes."""
+
+    device: torch.device
+    rank: int
+    world_size: int
+
+    def set_up(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """Move to the device and wrap for precision and gradient exchange."""
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Gradients of the loss, scaled where the precision needs it."""
+
+    def clip(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Clip the gradient to a norm."""
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Context of forward passes outside the wrapped module."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Plain Python values of all ranks, in their order, on every rank."""
+
+    def share_buffers(self, module: torch.nn.Module) -> None:
+        """Give every rank the first one's buffers (running statistics)."""
+
+
+class PlainEngine:
+    """One process, one device, float32."""
+
+    rank, world_size = 0, 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def set_up(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """Move nothing: the module is built on the device."""
+        return module, optimizer
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Gradients of the loss."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def clip(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Clip the gradient to a norm."""
+        torch.nn.utils.clip_grad_norm_(module.parameters(), norm)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Nothing to switch."""
+        return contextlib.nullcontext()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The only value there is."""
+        return [value]
+
+    def share_buffers(self, module: torch.nn.Module) -> None:
+        """Nobody to share with."""
+
+
+class FabricEngine:
+    """Devices, mixed precision and several processes through Lightning Fabric (already launched)."""
+
+    def __init__(self, fabric: Any) -> None:
+        self.fabric = fabric
+        self.device = fabric.device
+        self.rank, self.world_size = fabric.global_rank, fabric.world_size
+
+    def set_up(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        """Wrap both."""
+        wrapped: tuple[torch.nn.Module, torch.optim.Optimizer] = self.fabric.setup(module, optimizer)
+        return wrapped
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Gradients of the loss, scaled in 16-bit precision."""
+        self.fabric.backward(loss)
+
+    def clip(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Clip the unscaled gradient to a norm."""
+        self.fabric.clip_gradients(module, optimizer, max_norm=norm)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Mixed precision, if any."""
+        context: contextlib.AbstractContextManager[Any] = self.fabric.autocast()
+        return context
+
+    def gather(self, value: Any) -> list[Any]:
+        """Exchange plain Python values between the processes."""
+        if self.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def share_buffers(self, module: torch.nn.Module) -> None:
+        """Broadcast running statistics: each process has seen another part of the batches."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+
+def make_fabric(config: DeviceConfig) -> Any | None:
+    """Fabric for these settings, not launched yet; None where plain torch does (one CPU process, float32).
+
+    Raises
+    ------
+    ConfigError
+        When CUDA is asked for and is not there, or has fewer devices.
+    """
+    cuda = torch.cuda.is_available()
+    accelerator = config.accelerator if config.accelerator != "auto" else ("cuda" if cuda else "cpu")
+    if accelerator == "cuda" and not cuda:
+        raise ConfigError("no CUDA device was found", "device.accelerator=cuda", "Use device.accelerator=cpu")
+    if accelerator == "cuda" and config.devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"device.devices={config.devices}", f"{torch.cuda.device_count()} CUDA devices here", "Ask for fewer"
+        )
+    if accelerator == "cpu" and config.devices == 1 and config.precision == "32":
+        return None
+    from lightning_fabric import Fabric
+
+    precision = "32-true" if config.precision == "32" else config.precision
+    strategy = "ddp_spawn" if config.devices > 1 else "auto"
+    return Fabric(accelerator=accelerator, devices=config.devices, precision=precision, strategy=strategy)
+
+
+def make_engine(fabric: Any | None) -> Engine:
+    """Engine of this process."""
+    return PlainEngine(torch.device("cpu")) if fabric is None else FabricEngine(fabric)
+
+
+@contextlib.contextmanager
+def process_settings(config: DeviceConfig, *, macs_per_batch: float) -> Iterator[None]:
+    """Apply the settings that hold for the whole process: threads, determinism, memory; undo the first two at the end.
+
+    Small batches are done by one thread where the settings leave it open: handing out the work would cost more than it
+    saves, and 25 times more when somebody else is using the other cores.
+    """
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    elif macs_per_batch < _SMALL_BATCH_MACS:
+        torch.set_num_threads(1)
+    # use_deterministic_algorithms does the same, and imports torch's compiler for seconds
+    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = not config.deterministic
+        torch.backends.cuda.matmul.allow_tf32 = not config.deterministic
+    if config.keep_memory:
+        _keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_deterministic_debug_mode(before[1])
+
+
+def _keep_freed_memory() -> None:
+    """Ask the GNU allocator not to return large blocks to the system: every step would have to fault them in again."""
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_threshold, 1 << 30)
+        library.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (libraries in use draw from the global generator)
+    torch.manual_seed(seed)

@@ -1,0 +1,117 @@
+"""A run's folder: settings, metrics, checkpoints, predictions, result; one process trains in it at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from featstore.atomic import disk_errors, write_json, write_text
+from featstore.errors import CheckpointError, ConfigError
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    ``config.yaml`` (resolved settings), ``run.json`` (what is trained on what), ``labels.parquet`` (its tracks, splits
+    and targets), ``metrics.jsonl`` (one line an epoch), ``checkpoints/{best,last}.safetensors`` and ``state.json``,
+    ``predictions.parquet``, ``result.json``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.best = self.path / "checkpoints" / "best.safetensors"
+        self.last = self.path / "checkpoints" / "last.safetensors"
+        self.metrics = self.path / "metrics.jsonl"
+        self.labels = self.path / "labels.parquet"
+        self.predictions = self.path / "predictions.parquet"
+        self.result = self.path / "result.json"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; a process that dies gives it back.
+
+        Raises
+        ------
+        ConfigError
+            When another process is at work here.
+        """
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    "another process is training in this folder", str(self.path), "Wait for it, or choose another --out"
+                ) from None
+            except OSError:  # a file system without locks: nothing to hold on to
+                pass
+            yield
+
+    def write_run(self, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """Write what the run is, and its settings."""
+        import yaml
+
+        write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        write_json(self.path / "run.json", dict(run))
+
+    def read_run(self) -> dict[str, Any] | None:
+        """Return what the run in this folder is; None where there is none.
+
+        Raises
+        ------
+        CheckpointError
+            When the description cannot be read.
+        """
+        path = self.path / "run.json"
+        return _read_json(path) if path.is_file() else None
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return the result of a finished run; None where it has none."""
+        return _read_json(self.result) if self.result.is_file() else None
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Write the readable copy of where the run stands."""
+        write_json(self.path / "checkpoints" / "state.json", _finite(state))
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add the line of an epoch."""
+        with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(line), ensure_ascii=False) + "\n")
+
+    def cut_metrics(self, epochs: int) -> None:
+        """Keep the lines of the first ``epochs`` epochs: those after were not reached by the checkpoint."""
+        kept = []
+        if self.metrics.is_file():
+            for text in self.metrics.read_text(encoding="utf-8").splitlines():
+                try:
+                    line = json.loads(text)
+                except ValueError:  # the process died while it wrote
+                    continue
+                if line.get("epoch", epochs) < epochs:
+                    kept.append(text + "\n")
+        write_text(self.metrics, "".join(kept))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot be read: {error}", str(path), "Delete the folder and train again") from error
+    return dict(value)
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with NaN and infinities as None: JSON knows neither."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

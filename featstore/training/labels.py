@@ -1,0 +1,363 @@
+"""Tracks, labels and splits of a run: joined on the track id, checked, turned into targets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.atomic import atomic_path
+from featstore.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
+from featstore.training.config import DataConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LabelledTracks", "SplitTracks", "label_tracks", "read_labels", "write_labels"]
+
+logger = logging.getLogger(__name__)
+
+Task = Literal["multi_label", "single_label"]
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTracks:
+    """Tracks of one split, in a fixed order.
+
+    Attributes
+    ----------
+    track_ids : list of str
+    targets : float32 (n, classes) of 0 and 1, or int64 (n,)
+    groups : list of str
+        Group of each track; its own id where it has none.
+    """
+
+    track_ids: list[str]
+    targets: NDArray[Any]
+    groups: list[str]
+
+    def __len__(self) -> int:
+        return len(self.track_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTracks:
+    """What a run learns from.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the data set.
+    task : "multi_label" or "single_label"
+    classes : tuple of str
+        In the order of the model's outputs.
+    splits : dict of str to SplitTracks
+    one_sided : dict of str to list of str
+        Per split, classes that are always or never true in it: ranking metrics leave them out.
+    """
+
+    dataset: str
+    task: Task
+    classes: tuple[str, ...]
+    splits: dict[str, SplitTracks]
+    one_sided: dict[str, list[str]]
+
+    def digest(self) -> str:
+        """Digest over classes, splits, tracks and targets."""
+        digest = hashlib.sha256(repr((self.task, self.classes)).encode())
+        for name in sorted(self.splits):
+            split = self.splits[name]
+            order = np.argsort(np.array(split.track_ids, dtype=object))
+            digest.update(repr((name, [split.track_ids[i] for i in order])).encode())
+            digest.update(np.ascontiguousarray(split.targets[order], dtype="<f8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def label_tracks(
+    tracks: Any, stored: Sequence[str], config: DataConfig, *, name: str = "", where: str = ""
+) -> LabelledTracks:
+    """Join a track table with what the store holds.
+
+    Parameters
+    ----------
+    tracks : TrackTable or pandas.DataFrame
+        A table (``.frame`` and ``.info``), or a frame with ``track_id`` as a column or index, labels and splits.
+    stored : sequence of str
+        Tracks for which the feature is there.
+    config : DataConfig
+    name : str
+        Of the data set, where the table has none.
+    where : str
+        For messages.
+
+    Raises
+    ------
+    DatasetError
+        No such label column, no labels in a split, no splits, no track of the table in the store.
+    ConfigError
+        Settings that contradict the table.
+    """
+    frame, info = (tracks.frame, tracks.info) if hasattr(tracks, "frame") else (tracks, None)
+    dataset = str(getattr(info, "name", "") or name)
+    where = where or f"data set {dataset}"
+    frame = frame if "track_id" in frame.columns else frame.rename_axis("track_id").reset_index()
+    frame = _stored_part(frame, stored, config, where)
+    column = config.label_column or str(getattr(info, "label_column", "labels"))
+    labels = _labels_of(frame, column, where)
+    own = info if info is not None and column == getattr(info, "label_column", "labels") else None
+    task, classes = _task_and_classes(labels, config, own, where)
+    if task == "single_label":
+        frame, labels = _only_labelled(frame, labels, where)
+    targets = _targets(labels, list(frame["track_id"]), task, classes, where)
+    assigned = _assign_splits(frame, config, labels, where)
+    groups = _groups(frame)
+    splits = {}
+    for split in SPLITS:
+        rows = np.flatnonzero(assigned == split)
+        if len(rows):
+            ids = [str(frame["track_id"].iloc[row]) for row in rows]
+            splits[split] = SplitTracks(ids, targets[rows], [groups[row] for row in rows])
+    one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
+    _check_splits(splits, one_sided, task, classes, where)
+    return LabelledTracks(dataset, task, classes, splits, one_sided)
+
+
+def _stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
+    """Rows of the table whose feature is in the store."""
+    frame = frame.reset_index(drop=True)
+    twice = frame["track_id"][frame["track_id"].duplicated()]
+    if len(twice):
+        raise DatasetError(f"track {twice.iloc[0]} is listed twice", where, "List every track once")
+    here = frame["track_id"].isin(set(stored))
+    if not here.any():
+        raise DatasetError(
+            f"none of the table's {len(frame)} tracks has this feature in the store",
+            where,
+            "Check that table and store belong together; see featstore status",
+        )
+    lost = list(frame["track_id"][~here])
+    if lost:
+        shown = ", ".join(map(str, lost[:3])) + (" …" if len(lost) > 3 else "")
+        found = f"{len(lost)} of {len(frame)} tracks have no stored feature: {shown}"
+        if config.missing == "error":
+            raise DatasetError(found, where, "Extract them (featstore status tells why), or set data.missing=skip")
+        logger.warning("%s [%s]; they are left out", found, where)
+    return frame[here].reset_index(drop=True)
+
+
+def _labels_of(frame: pd.DataFrame, column: str, where: str) -> list[list[str]]:
+    """Labels of each row as a list of text: a column of lists, or of single values."""
+    if column not in frame.columns:
+        raise DatasetError(
+            f"there is no label column {column!r}", where, did_you_mean(column, [str(c) for c in frame.columns])
+        )
+    return [_label_list(value) for value in frame[column]]
+
+
+def _label_list(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value else []
+    if isinstance(value, list | tuple | np.ndarray):
+        return [str(label) for label in value]
+    missing = value is None or value != value or str(value) == "<NA>"
+    return [] if missing else [str(value)]
+
+
+def _task_and_classes(
+    labels: list[list[str]], config: DataConfig, info: Any, where: str
+) -> tuple[Task, tuple[str, ...]]:
+    """Task and class list: the settings', else the table's, else what occurs."""
+    known = sorted({label for row in labels for label in row})
+    if not known:
+        raise DatasetError(
+            "no track has a label",
+            where,
+            "Index the data set with labels, pass --tracks with a labelled table, or set data.label_column",
+        )
+    classes = config.classes or tuple(getattr(info, "classes", ())) or tuple(known)
+    strange = [name for name in config.classes if name not in known]
+    if strange:
+        raise ConfigError(f"no track has the label {strange[0]!r}", "data.classes", did_you_mean(strange[0], known))
+    if len(set(classes)) != len(classes):
+        raise ConfigError(f"data.classes={list(classes)} lists a class twice", "data", "List each once")
+    task: Any = config.task
+    if task == "auto":
+        stated = getattr(info, "task", "none")
+        single = all(len(row) <= 1 for row in labels)
+        task = stated if stated != "none" else ("single_label" if single else "multi_label")
+    if task == "single_label" and len(classes) < 2:
+        raise DatasetError(f"only one class: {classes[0]}", where, "A classifier needs at least two")
+    return task, classes
+
+
+def _only_labelled(frame: pd.DataFrame, labels: list[list[str]], where: str) -> tuple[pd.DataFrame, list[list[str]]]:
+    """Leave out tracks without a label: a single-label target has no way to say "none"."""
+    keep = [row for row, each in enumerate(labels) if each]
+    if len(keep) < len(labels):
+        logger.warning(
+            "%d of %d tracks have no label and are left out [%s]", len(labels) - len(keep), len(labels), where
+        )
+    return frame.iloc[keep].reset_index(drop=True), [labels[row] for row in keep]
+
+
+def _targets(
+    labels: list[list[str]], track_ids: list[str], task: Task, classes: tuple[str, ...], where: str
+) -> NDArray[Any]:
+    """Targets of all tracks; labels outside the class list are left out of a multi-label target."""
+    from featstore.loaders import class_index, multi_hot
+
+    if task == "multi_label":
+        return np.asarray(multi_hot(labels, classes))
+    try:
+        return np.asarray(class_index(labels, classes, track_ids))
+    except DatasetError as error:
+        fix = error.fix or "Mend the table, or set data.task=multi_label"
+        raise DatasetError(error.what, f"{where}, {error.where}", fix) from error
+
+
+def _groups(frame: pd.DataFrame) -> list[str]:
+    if "group" not in frame.columns:
+        return [f"track {track}" for track in frame["track_id"]]
+    pairs = zip(frame["group"], frame["track_id"], strict=True)
+    return [f"group {group}" if _label_list(group) else f"track {track}" for group, track in pairs]
+
+
+def _assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
+    """Split of each row, None for tracks that take no part."""
+    if config.split != "given":
+        groups = _groups(frame)
+        if config.split == "folds":
+            shares = [1 / config.folds] * config.folds
+            part = _deal_groups(groups, labels, shares, config.split_seed)
+            valid = (config.fold + 1) % config.folds
+            names = {config.fold: "test", valid: "valid"}
+            return np.array([names.get(number, "train") for number in part], dtype=object)
+        part = _deal_groups(groups, labels, list(config.fractions), config.split_seed)
+        return np.array([SPLITS[number] for number in part], dtype=object)
+    given = [value if isinstance(value, str) else None for value in frame.get("split", [None] * len(frame))]
+    if not any(given):
+        raise DatasetError(
+            "the tracks have no splits",
+            where,
+            "Make them with: featstore datasets split TRACKS -o TRACKS; or draw them here: --set data.split=random",
+        )
+    return np.array(given, dtype=object)
+
+
+def _deal_groups(groups: list[str], labels: list[list[str]], shares: list[float], seed: int) -> list[int]:
+    """Deal whole groups to parts of the given shares, each class in proportion as far as groups allow.
+
+    Groups come biggest first, equals in an order drawn from the seed; each goes to the part that lacks most of its
+    classes (a part with share 0 gets nothing). The order of the rows has no influence.
+    """
+    members: dict[str, Counter[str]] = {}
+    for group, row in zip(groups, labels, strict=True):
+        members.setdefault(group, Counter()).update(row or [""])
+    totals: Counter[str] = Counter()
+    for counts in members.values():
+        totals.update(counts)
+    order = {group: hashlib.sha256(f"{seed}|{group}".encode()).digest() for group in members}
+    filled: list[Counter[str]] = [Counter() for _ in shares]
+    home = {}
+    for group in sorted(members, key=lambda g: (-sum(members[g].values()), order[g])):
+        counts = members[group]
+        lacks = [
+            sum(
+                n * (share - filled[part][name] / totals[name]) / max(share, 1e-9) for name, n in sorted(counts.items())
+            )
+            if share > 0
+            else -np.inf
+            for part, share in enumerate(shares)
+        ]
+        home[group] = int(np.argmax(lacks))
+        filled[home[group]].update(counts)
+    return [home[group] for group in groups]
+
+
+def _one_sided(targets: NDArray[Any], classes: Sequence[str]) -> list[str]:
+    counts = np.bincount(targets, minlength=len(classes)) if targets.ndim == 1 else targets.sum(axis=0)
+    return [name for name, count in zip(classes, counts, strict=True) if count in (0, len(targets))]
+
+
+def _check_splits(
+    splits: dict[str, SplitTracks], one_sided: dict[str, list[str]], task: Task, classes: Sequence[str], where: str
+) -> None:
+    for name in ("train", "valid"):
+        if name not in splits:
+            listing = ", ".join(f"{split} {len(part)}" for split, part in splits.items()) or "none"
+            raise DatasetError(
+                f"no stored track in the split {name!r} (tracks by split: {listing})",
+                where,
+                "Split anew: featstore datasets split TRACKS -o TRACKS; or draw it here: --set data.split=random",
+            )
+    for name, part in splits.items():
+        if task == "multi_label" and not part.targets.any():
+            raise DatasetError(
+                f"labels are missing: none of the {len(part)} tracks of the split {name!r} has one of the classes",
+                where,
+                "Check the label column and the class list",
+            )
+        counts = np.bincount(part.targets, minlength=len(classes)) if part.targets.ndim == 1 else part.targets.sum(0)
+        absent = [label for label, count in zip(classes, counts, strict=True) if count == 0]
+        if name == "train" and absent:
+            logger.warning("%d classes have no example to train on: %s [%s]", len(absent), ", ".join(absent), where)
+        elif one_sided[name]:
+            logger.info("split %s: one-sided classes, left out of averages: %s", name, ", ".join(one_sided[name]))
+
+
+def write_labels(path: Path, labelled: LabelledTracks) -> None:
+    """Write tracks, splits, groups and targets as Parquet, so that a run can be scored again without its table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = labelled.splits.items()
+    kind = pa.int64() if labelled.task == "single_label" else pa.list_(pa.float32())
+    table = pa.table(
+        {
+            "track_id": pa.array([track for _, part in parts for track in part.track_ids], pa.string()),
+            "split": pa.array([split for split, part in parts for _ in part.track_ids], pa.string()),
+            "group": pa.array([group for _, part in parts for group in part.groups], pa.string()),
+            "target": pa.array([row for _, part in parts for row in part.targets.tolist()], kind),
+        }
+    )
+    header = {"dataset": labelled.dataset, "task": labelled.task, "classes": list(labelled.classes)}
+    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as file:
+        pq.write_table(table.replace_schema_metadata({"featstore": json.dumps(header)}), file, compression="zstd")
+
+
+def read_labels(path: Path) -> LabelledTracks:
+    """Undo ``write_labels``.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pa.OSFile(str(path), "rb") as file:
+            table = pq.read_table(file)
+        header = json.loads(table.schema.metadata[b"featstore"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "the labels of the run cannot be read", str(path), "Give the track table again: --tracks T.parquet"
+        ) from error
+    kind = np.int64 if header["task"] == "single_label" else np.float32
+    splits = {}
+    for split, rows in table.to_pandas().groupby("split", sort=False):
+        targets = np.array(rows["target"].tolist(), dtype=kind)
+        splits[str(split)] = SplitTracks(list(rows["track_id"]), targets, list(rows["group"]))
+    classes = tuple(header["classes"])
+    one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
+    return LabelledTracks(header["dataset"], header["task"], classes, splits, one_sided)

@@ -1,0 +1,331 @@
+"""The training loop: batches, steps, validation, early stopping, checkpoints; stops and goes on at any batch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.errors import ConfigError
+from featstore.loaders import BatchLoader
+from featstore.log import progress_bar
+from featstore.metrics import METRICS
+from featstore.training.checkpoints import (
+    generator_state,
+    load_module,
+    optimizer_state,
+    restore_generators,
+    restore_optimizer,
+    save_checkpoint,
+)
+from featstore.training.config import TrainConfig
+from featstore.training.engines import Engine
+from featstore.training.folders import RunFolder
+from featstore.training.losses import Loss
+from featstore.training.optimizers import rate_factor, set_rate
+from featstore.training.progress import LossWatch, Progress
+from featstore.training.scoring import INPUT, Predictions, scores_of
+from featstore.training.stopping import StopRequest
+from featstore.training.tagger import Tagger, WeightAverage
+
+__all__ = ["Loop", "LoopParts"]
+
+logger = logging.getLogger(__name__)
+
+_ASK_EVERY = 20  # batches between the agreements of several processes whether to stop
+_SPARE_S = 3.0  # epochs shorter than this do not each write their state
+
+Validate = Callable[[Tagger], Predictions]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopParts:
+    """What a loop works with, all of it built and on its device.
+
+    Attributes
+    ----------
+    tagger : Tagger
+        The module whose state is kept.
+    wrapped : torch.nn.Module
+        The same behind what exchanges gradients and sets the precision.
+    forward : callable
+        The wrapped module, or what the compiler made of it.
+    optimizer : torch.optim.Optimizer
+    loader : BatchLoader
+        Of the training split.
+    loss : Loss
+    validate : callable
+        Predictions of the validation split by a tagger.
+    """
+
+    tagger: Tagger
+    wrapped: torch.nn.Module
+    forward: Callable[[torch.Tensor], torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    loader: BatchLoader
+    loss: Loss
+    validate: Validate
+
+
+class Loop:
+    """Trains until the epochs are done or early stopping decides; every stop in between can be resumed.
+
+    Parameters
+    ----------
+    parts : LoopParts
+    config : TrainConfig
+    engine : Engine
+    folder : RunFolder
+        Where checkpoints and metrics go (written by the first process alone).
+    header : mapping
+        What a checkpoint must know besides the state of the loop.
+    title : str
+        Of the progress bar.
+    """
+
+    def __init__(
+        self,
+        parts: LoopParts,
+        config: TrainConfig,
+        engine: Engine,
+        folder: RunFolder,
+        *,
+        header: Mapping[str, Any],
+        title: str,
+    ) -> None:
+        self.parts, self.config, self.engine, self.folder = parts, config, engine, folder
+        self.header, self.title = dict(header), title
+        self.progress = Progress()
+        self.average = WeightAverage(parts.tagger, config.loop.ema) if config.loop.ema else None
+        self.watch = LossWatch(engine.device, str(folder.path))
+        self._bar: Any = None
+        self._last_saved = time.monotonic()
+        self._scores: dict[str, float] = {}
+
+    # -- resuming -------------------------------------------------------------------------------------------------
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """Go back to where a checkpoint was taken."""
+        where = str(self.folder.last)
+        load_module(self.parts.tagger, tensors, "model.", where)
+        if self.average is not None:
+            load_module(self.average.tagger, tensors, "average.", where)
+        restore_optimizer(self.parts.optimizer, tensors, state["optimizer"], "optimizer.")
+        restore_generators(tensors, state["generators"], "generator.")
+        if self.engine.world_size > 1:  # the streams kept are the first process's
+            torch.manual_seed(self.config.seed + 1_000_003 * (self.engine.rank + 1) + state["progress"]["step"])
+        self.parts.loader.load_state_dict(state["loader"])
+        self.progress = Progress(**state["progress"])
+        self._scores = dict(state["scores"])
+
+    def keep_last(self) -> None:
+        """Write the state of this moment; it must lie between two optimizer steps."""
+        self.progress.loss_sum += self.watch.drain()
+        self._last_saved = time.monotonic()
+        if self.engine.rank:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in self.parts.tagger.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.tagger.state_dict().items()}
+        moments, optimizer = optimizer_state(self.parts.optimizer, "optimizer.")
+        generators, streams = generator_state("generator.")
+        state = {
+            **self.header,
+            "progress": self.progress.as_mapping(),
+            "loader": self.parts.loader.state_dict(),
+            "optimizer": optimizer,
+            "generators": streams,
+            "scores": self._scores,
+        }
+        save_checkpoint(self.folder.last, {**tensors, **moments, **generators}, state)
+        self.folder.write_state({key: state[key] for key in ("progress", "loader", "scores")})
+
+    def _keep_best(self) -> None:
+        if self.engine.rank == 0:
+            tensors = {f"model.{name}": tensor for name, tensor in self.scored_tagger.state_dict().items()}
+            save_checkpoint(
+                self.folder.best, tensors, {**self.header, "epoch": self.progress.epoch, "scores": self._scores}
+            )
+
+    @property
+    def scored_tagger(self) -> Tagger:
+        """The weights that are validated and kept: the average where there is one."""
+        return self.parts.tagger if self.average is None else self.average.tagger
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def run(self) -> Progress:
+        """Train to the end.
+
+        Raises
+        ------
+        NonFiniteLoss
+            A loss is not finite; the checkpoints are those of before.
+        KeyboardInterrupt
+            A signal asked to stop; the state of this batch was kept.
+        """
+        epochs, n_batches = self.config.loop.epochs, len(self.parts.loader)
+        done = self.progress.epoch * n_batches + self.progress.batch
+        settings = {"initial": done, "disable": True} if self.engine.rank else {"initial": done}
+        with (
+            StopRequest() as stop,
+            progress_bar(total=epochs * n_batches, desc=self.title, unit="batch", **settings) as self._bar,
+        ):
+            while self.progress.epoch < epochs and not self.progress.finished:
+                self._train_epoch(stop)
+                self._finish_epoch(stop)
+        return self.progress
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        progress, loader = self.progress, self.parts.loader
+        loader.set_epoch(progress.epoch)
+        self.parts.tagger.train()
+        n_batches = len(loader)
+        with closing(iter(loader)) as batches:  # type: ignore[type-var]  # a generator, with threads to be stopped
+            while progress.batch < n_batches:
+                began = time.perf_counter()
+                batch = next(batches)
+                progress.seconds_wait += time.perf_counter() - began
+                self._step(batch, n_batches)
+                progress.seconds_train += time.perf_counter() - began
+                self._bar.update(1)
+                self._show()
+                if progress.batch < n_batches and progress.batch % self.config.loop.accumulate == 0:
+                    self._maybe_keep(stop)
+        progress.loss_sum += self.watch.drain()
+
+    def _step(self, batch: dict[str, torch.Tensor], n_batches: int) -> None:
+        """One batch: forward, backward, and a step of the optimizer when enough gradients are summed."""
+        progress, loop, parts = self.progress, self.config.loop, self.parts
+        first_of_step = progress.batch % loop.accumulate == 0
+        last_of_step = (progress.batch + 1) % loop.accumulate == 0 or progress.batch + 1 == n_batches
+        x = batch[INPUT].to(self.engine.device, non_blocking=True)
+        target = batch["target"].to(self.engine.device, non_blocking=True)
+        if first_of_step:
+            parts.optimizer.zero_grad(set_to_none=True)
+        loss = parts.loss(parts.forward(x), target)
+        ids = [parts.loader.track_ids[i] for i in batch["index"].tolist()]
+        progress.loss_sum += self.watch.add(loss, epoch=progress.epoch, batch=progress.batch, track_ids=ids, x=x)
+        started = progress.batch - progress.batch % loop.accumulate
+        self.engine.backward(loss / min(loop.accumulate, n_batches - started))
+        if last_of_step:
+            if loop.clip_norm is not None:
+                self.engine.clip(parts.wrapped, parts.optimizer, loop.clip_norm)
+            set_rate(parts.optimizer, self._rate(n_batches))
+            parts.optimizer.step()
+            progress.step += 1
+            if self.average is not None:
+                self.average.update(parts.tagger)
+        progress.batch += 1
+        progress.n_items += len(ids)
+        progress.n_seen += len(ids) * self.engine.world_size
+
+    def _rate(self, n_batches: int) -> float:
+        epoch = self.progress.epoch + (self.progress.batch + 1) / n_batches
+        schedule = self.config.schedule
+        if epoch > schedule.warmup_epochs:  # steps fall at the start of an epoch, not within its last batch
+            epoch = self.progress.epoch + self.progress.batch / n_batches
+            epoch = max(epoch, schedule.warmup_epochs)
+        factor = rate_factor(schedule, epoch=epoch, epochs=self.config.loop.epochs, reductions=self.progress.reductions)
+        return self.config.optimizer.learning_rate * factor
+
+    def _maybe_keep(self, stop: StopRequest) -> None:
+        """Keep the state inside an epoch, when it is due or somebody asks to stop."""
+        every = self.config.loop.checkpoint_batches
+        due = bool(every) and self.progress.batch % every == 0
+        late = time.monotonic() - self._last_saved > 60 * self.config.loop.checkpoint_minutes
+        asked = self._asked(stop)
+        if asked or due or late:
+            self.keep_last()
+        if asked:
+            raise KeyboardInterrupt(f"{self.folder.path}: stopped in epoch {self.progress.epoch}")
+
+    def _asked(self, stop: StopRequest) -> bool:
+        """Whether to stop here: all processes must agree on the batch, and asking each time would cost too much."""
+        if self.engine.world_size == 1:
+            return stop.requested
+        return self.progress.batch % _ASK_EVERY == 0 and any(self.engine.gather(stop.requested))
+
+    # -- after an epoch -------------------------------------------------------------------------------------------
+
+    def _finish_epoch(self, stop: StopRequest) -> None:
+        progress, loop = self.progress, self.config.loop
+        sums = self.engine.gather((progress.loss_sum, progress.n_items))
+        line: dict[str, Any] = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "train": {"loss": sum(s for s, _ in sums) / max(1, sum(n for _, n in sums))},
+            "learning_rate": self.parts.optimizer.param_groups[0]["lr"],
+        }
+        last = progress.epoch + 1 == loop.epochs
+        if (progress.epoch + 1) % loop.validate_every == 0 or last:
+            line["valid"] = self._validate()
+        line |= {
+            "seconds_train": progress.seconds_train,
+            "seconds_validate": progress.seconds_validate,
+            "samples_per_s": progress.samples_per_s,
+            "waiting_share": progress.waiting_share,
+        }
+        progress.epoch, progress.batch, progress.loss_sum, progress.n_items = progress.epoch + 1, 0, 0.0, 0
+        if self.engine.rank == 0:
+            self.folder.append_metrics(line)
+        self.parts.loader.set_epoch(progress.epoch)
+        logger.info("%s: %s", self.folder.path, _told(line))
+        asked = any(self.engine.gather(stop.requested))
+        if asked or last or progress.finished or time.monotonic() - self._last_saved > _SPARE_S:
+            self.keep_last()
+        if asked and not (last or progress.finished):
+            raise KeyboardInterrupt(f"{self.folder.path}: stopped after epoch {progress.epoch}")
+
+    def _validate(self) -> dict[str, float]:
+        """Score the validation split, keep the best weights, decide whether to stop."""
+        progress, loop = self.progress, self.config.loop
+        started = time.perf_counter()
+        self.engine.share_buffers(self.scored_tagger)
+        predictions = self.parts.validate(self.scored_tagger)
+        self._scores = scores_of(predictions)
+        progress.seconds_validate += time.perf_counter() - started
+        value = self._scores[loop.monitor]
+        if np.isnan(value):
+            raise ConfigError(
+                f"{loop.monitor} has no value on the validation split: every class there is always or never true",
+                str(self.folder.path),
+                "Choose loop.monitor=loss, or a larger validation split",
+            )
+        better = progress.best_value is None or _is_better(loop.monitor, value, progress.best_value)
+        if better:
+            progress.best_value, progress.best_epoch = value, progress.epoch
+            progress.bad_validations = progress.plateau_validations = 0
+            self._keep_best()
+        else:
+            progress.bad_validations += 1
+            progress.plateau_validations += 1
+            if self.config.schedule.name == "plateau" and progress.plateau_validations > self.config.schedule.patience:
+                progress.reductions, progress.plateau_validations = progress.reductions + 1, 0
+            progress.finished = bool(loop.patience) and progress.bad_validations >= loop.patience
+        return self._scores
+
+    def _show(self) -> None:
+        progress, monitor = self.progress, self.config.loop.monitor
+        score = f"{monitor} {self._scores[monitor]:.3f}, " if self._scores else ""
+        self._bar.set_postfix_str(
+            f"epoch {progress.epoch + 1}/{self.config.loop.epochs}, loss {progress.loss_sum / progress.n_items:.3f}, "
+            f"{score}{progress.samples_per_s:.0f} samples/s, waiting {100 * progress.waiting_share:.0f} %",
+            refresh=False,
+        )
+
+
+def _is_better(monitor: str, new: float, old: float) -> bool:
+    return new < old if monitor == "loss" else bool(METRICS.load(monitor).is_better(new, old))
+
+
+def _told(line: Mapping[str, Any]) -> str:
+    valid = line.get("valid", {})
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in valid.items())
+    return f"epoch {line['epoch']}, train loss {line['train']['loss']:.4f}" + (f", valid {scores}" if scores else "")

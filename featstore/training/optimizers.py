@@ -1,0 +1,73 @@
+"""Optimizers and learning-rate schedules; the rate is a pure function of progress, with no state to be resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from featstore.training.config import OptimizerConfig, ScheduleConfig
+
+__all__ = ["make_optimizer", "rate_factor", "set_rate"]
+
+
+def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Build the optimizer; parameters with one axis (biases, norms) are spared from weight decay."""
+    decayed: list[torch.nn.Parameter] = []
+    spared: list[torch.nn.Parameter] = []
+    for parameter in parameters:
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 else spared).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.name == "sgd":
+        nesterov = config.nesterov and config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.eps)
+
+
+def rate_factor(config: ScheduleConfig, *, epoch: float, epochs: int, reductions: int = 0) -> float:
+    """Multiple of the learning rate at a point of the run.
+
+    Parameters
+    ----------
+    config : ScheduleConfig
+    epoch : float >= 0
+        Epochs done, with the part of the present one.
+    epochs : int
+        Length of the run.
+    reductions : int
+        How often a plateau was met.
+
+    Examples
+    --------
+    >>> rate_factor(ScheduleConfig(name="cosine", warmup_epochs=2), epoch=1, epochs=10)
+    0.5
+    >>> rate_factor(ScheduleConfig(name="step", step_epochs=30), epoch=65.5, epochs=100)
+    0.25
+    """
+    if epoch < config.warmup_epochs:
+        return epoch / config.warmup_epochs if config.warmup_factor is None else config.warmup_factor
+    if config.name == "step":
+        passed = sum(epoch >= at for at in config.milestones) if config.milestones else int(epoch // config.step_epochs)
+        factor = config.factor**passed
+    elif config.name == "cosine":
+        share = (epoch - config.warmup_epochs) / max(1e-9, epochs - config.warmup_epochs)
+        return config.minimum + (1 - config.minimum) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    elif config.name == "plateau":
+        factor = config.factor**reductions
+    else:
+        return 1.0
+    return max(factor, config.minimum)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of parameters this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,177 @@
+"""What a run is, before it starts, and what came of it: the contents of ``run.json`` and ``result.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.models import create
+from featstore.models.cost import count_macs, count_parameters
+from featstore.training.config import TrainConfig
+from featstore.training.feeding import InputShape
+from featstore.training.labels import LabelledTracks
+from featstore.training.scoring import intervals_of, scores_of
+from featstore.training.work import Job, Outcome
+from featstore.version import __version__
+
+__all__ = ["describe_run", "result_of"]
+
+logger = logging.getLogger(__name__)
+
+
+def describe_run(
+    store: Any, reader: Any, model: str, labelled: LabelledTracks, shape: InputShape, config: TrainConfig
+) -> dict[str, Any]:
+    """Everything that says what is trained on what.
+
+    ``run_id`` is a digest of all that decides the outcome; ``config_hash`` leaves seed and fold out, so that runs which
+    repeat one another share it.
+    """
+    identity = {
+        "model": model,
+        "feature": reader.name,
+        "dataset": labelled.dataset,
+        "settings": config.identity(),
+    }
+    repeatable = config.identity()
+    del repeatable["seed"], repeatable["data"]["fold"]
+    tracks = labelled.digest()
+    sizes = {"n_mels": shape.n_mels, "n_frames": shape.n_frames, "n_classes": len(labelled.classes)}
+    with torch.device("meta"):  # sizes alone: no memory, and no numbers drawn
+        built = create(model, **sizes, **config.model)
+    parameters, trainable = count_parameters(built)
+    return {
+        "run_id": TrainConfig.digest(identity, tracks),
+        "config_hash": TrainConfig.digest(identity | {"settings": repeatable}),
+        "identity": identity | {"tracks": tracks},
+        "model": model,
+        "model_settings": config.as_mapping()["model"],
+        "feature": reader.name,
+        "dataset": labelled.dataset,
+        "task": labelled.task,
+        "classes": list(labelled.classes),
+        "tracks": tracks,
+        "input": dataclasses.asdict(shape),
+        "parameters": parameters,
+        "parameters_trainable": trainable,
+        "macs": count_macs(built, (1, 1, shape.n_mels, shape.n_frames)),
+        "seed": config.seed,
+        "fold": config.data.fold if config.data.split == "folds" else None,
+        "store": {"path": _absolute(str(store.location)), "fingerprint": store.fingerprint},
+    }
+
+
+def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
+    """Collect the result: scores, costs and provenance of a run."""
+    reader, labelled, config, run = job.reader, job.labelled, job.config, job.run
+    parts, progress, last = outcome.parts, outcome.progress, outcome.parts[-1]
+    stored = store.tracks[store.tracks.index.isin(set(reader.track_ids))]
+    return {
+        "run_id": run["run_id"],
+        "model": run["model"],
+        "feature": run["feature"],
+        "dataset": run["dataset"],
+        "seed": run["seed"],
+        "fold": run["fold"],
+        "task": run["task"],
+        "classes": list(labelled.classes),
+        "n_classes": len(labelled.classes),
+        "scores": {part.split: scores_of(part) for part in parts},
+        "intervals": {
+            part.split: intervals_of(part, n_resamples=config.evaluate.bootstrap, seed=config.seed) for part in parts
+        }
+        if config.evaluate.bootstrap
+        else {},
+        "classes_without_both": labelled.one_sided,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "n_tracks": {split: len(part) for split, part in labelled.splits.items()},
+        "input": run["input"],
+        "parameters": run["parameters"],
+        "parameters_trainable": run["parameters_trainable"],
+        "gmacs": run["macs"] / 1e9,
+        "bytes": {
+            "alone": int(reader.bytes_alone),
+            "added": int(reader.bytes_added),
+            "audio": _sum_of(stored, "size_bytes"),
+        },
+        "seconds": {
+            "extract": _extract_seconds(store, reader),
+            "train": progress.seconds_train,
+            "validate": progress.seconds_validate,
+            "waiting": progress.seconds_wait,
+            "inference": last.seconds,
+        },
+        "rates": {
+            "train_samples_per_s": progress.samples_per_s,
+            "waiting_share": progress.waiting_share,
+            "train_seconds_per_epoch": progress.seconds_train / max(1, progress.epoch),
+            "inference_tracks_per_s": len(last.tracks) / max(1e-9, last.seconds),
+            "inference_windows_per_s": last.n_windows / max(1e-9, last.seconds),
+        },
+        "peak_memory_bytes": _peak_memory(outcome.device),
+        "device": _device_name(outcome.device),
+        "duration_s": _sum_of(stored, "duration_s"),
+        "n_stored": len(reader),
+        "feature_fields": _feature_fields(reader),
+        "hop_multiple": int(reader.view.stride),
+        "store": run["store"],
+        "config_hash": run["config_hash"],
+        "config": config.as_mapping(),
+        "versions": _versions(),
+    }
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def _sum_of(frame: Any, column: str) -> float | None:
+    """Sum over the tracks; None where it is not known for all."""
+    if column not in frame or frame[column].isna().any():
+        return None
+    return float(frame[column].sum())
+
+
+def _extract_seconds(store: Any, reader: Any) -> float | None:
+    """Worker seconds that the store's log has for this feature's base; None where it keeps none."""
+    seconds = getattr(store, "extract_seconds", None)
+    return None if seconds is None else seconds(reader.base.header.key)
+
+
+def _peak_memory(device: str) -> int:
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def _feature_fields(reader: Any) -> dict[str, Any]:
+    """Fields of the feature's spec, plain, with kind and encoding."""
+    spec = reader.spec
+    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in fields.items()}
+    return {"kind": spec.kind, **plain, "encoding": str(reader.encoding)}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "featstore": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,146 @@
+"""Where a run stands, in plain values that survive a file; and the watch over its losses."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from featstore.errors import FeatstoreError
+
+__all__ = ["LossWatch", "NonFiniteLoss", "Progress"]
+
+
+class NonFiniteLoss(FeatstoreError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """State of the loop between two steps.
+
+    Attributes
+    ----------
+    epoch, batch, step : int
+        Epoch (from 0), batches of it that are done, optimizer steps of the whole run.
+    loss_sum, n_items : float, int
+        Over the present epoch.
+    best_value, best_epoch : float or None, int
+        Of the monitored score.
+    bad_validations, reductions : int
+        Validations since the best; times a plateau lowered the rate.
+    plateau_validations : int
+        Validations since the best or the last reduction.
+    seconds_train, seconds_wait, seconds_validate : float
+        Over the whole run: in training batches, of that waiting for the loader, and in validation.
+    n_seen : int
+        Items of the whole run.
+    finished : bool
+        Early stopping has decided.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    n_items: int = 0
+    best_value: float | None = None
+    best_epoch: int = -1
+    bad_validations: int = 0
+    reductions: int = 0
+    plateau_validations: int = 0
+    seconds_train: float = 0.0
+    seconds_wait: float = 0.0
+    seconds_validate: float = 0.0
+    n_seen: int = 0
+    finished: bool = False
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain values; floats keep all their bits in JSON."""
+        return dataclasses.asdict(self)
+
+    @property
+    def waiting_share(self) -> float:
+        """Part of the training time spent waiting for the loader."""
+        return self.seconds_wait / self.seconds_train if self.seconds_train else 0.0
+
+    @property
+    def samples_per_s(self) -> float:
+        """Items a second of training."""
+        return self.n_seen / self.seconds_train if self.seconds_train else 0.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    value: torch.Tensor
+    event: Any
+    epoch: int
+    batch: int
+    track_ids: list[str]
+    n_items: int
+    finite_input: torch.Tensor | None
+
+
+@dataclass(slots=True)
+class LossWatch:
+    """Reads losses without making a GPU wait: a loss is looked at when its copy has arrived, a step or two later.
+
+    On the CPU each loss is looked at once. ``drain`` must be called before anything is kept.
+    """
+
+    device: torch.device
+    where: str
+    _waiting: deque[_Pending] = field(default_factory=deque)
+
+    def add(self, loss: torch.Tensor, *, epoch: int, batch: int, track_ids: list[str], x: torch.Tensor) -> float:
+        """Note a loss; return the sum over items of the losses that have arrived meanwhile.
+
+        Raises
+        ------
+        NonFiniteLoss
+            When one of them is not finite, naming its batch and tracks.
+        """
+        value, event = loss.detach(), None
+        if self.device.type == "cuda":
+            value = torch.empty((), dtype=value.dtype, pin_memory=True).copy_(value, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        elif not math.isfinite(float(value)):
+            raise self._error(float(value), epoch, batch, track_ids, bool(torch.isfinite(x).all()))
+        self._waiting.append(_Pending(value, event, epoch, batch, track_ids, len(track_ids), None))
+        return self._read(keep=2 if event is not None else 0)
+
+    def drain(self) -> float:
+        """Look at all that are left."""
+        return self._read(keep=0)
+
+    def _read(self, keep: int) -> float:
+        total = 0.0
+        while len(self._waiting) > keep:
+            one = self._waiting.popleft()
+            if one.event is not None:
+                one.event.synchronize()
+            value = float(one.value)
+            if not math.isfinite(value):
+                raise self._error(value, one.epoch, one.batch, one.track_ids, None)
+            total += value * one.n_items
+        return total
+
+    def _error(
+        self, value: float, epoch: int, batch: int, track_ids: list[str], finite_input: bool | None
+    ) -> NonFiniteLoss:
+        shown = ", ".join(track_ids[:8]) + (f" and {len(track_ids) - 8} more" if len(track_ids) > 8 else "")
+        cause = {
+            None: "Lower optimizer.learning_rate, or set loop.clip_norm",
+            True: "The input is finite: lower optimizer.learning_rate, or set loop.clip_norm",
+            False: "The input itself is not finite: check the store with featstore store verify",
+        }[finite_input]
+        return NonFiniteLoss(
+            f"the loss is {value} in epoch {epoch}, batch {batch}, tracks {shown}",
+            self.where,
+            f"{cause}. The last good checkpoint was kept; train again to go on from it with other settings elsewhere",
+        )

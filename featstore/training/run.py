@@ -1,0 +1,199 @@
+"""``train`` and ``evaluate``: one run from a store and a model's name to a folder that says everything."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from featstore.errors import CheckpointError, ConfigError, did_you_mean
+from featstore.models import setting_names
+from featstore.results import write_result
+from featstore.training.config import TrainConfig
+from featstore.training.engines import make_engine, make_fabric, process_settings
+from featstore.training.feeding import InputShape, input_shape
+from featstore.training.folders import RunFolder
+from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
+from featstore.training.outcome import describe_run, result_of
+from featstore.training.scoring import scores_of, write_predictions
+from featstore.training.settings import read_yaml
+from featstore.training.work import Job, score_splits, tagger_of_checkpoint, work
+
+__all__ = ["evaluate", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    store: Any,
+    feature: str,
+    model: str,
+    out: str | Path,
+    *,
+    tracks: Any = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a model on one feature of a store, or go on with a run that was stopped.
+
+    Parameters
+    ----------
+    store : Store
+    feature : str
+        Spec or canonical name; stored or derived.
+    model : str
+        An entry of ``featstore.models.MODELS``.
+    out : path
+        The run's folder. A finished run in it is returned as it is; a stopped one goes on with its next batch.
+    tracks : TrackTable or pandas.DataFrame, optional
+        Labels and splits, joined on ``track_id``; by default those that the store was made with.
+    config : TrainConfig or mapping, optional
+
+    Returns
+    -------
+    dict
+        What ``result.json`` holds.
+
+    Raises
+    ------
+    ConfigError
+        Unknown or contradictory settings, or a folder that holds another run.
+    MissingFeature
+        The store has no such feature; the message names near ones and the command that makes it.
+    DatasetError
+        Labels or splits that training cannot work with.
+    NonFiniteLoss
+        The loss became NaN; the last good checkpoint stays.
+    CheckpointError
+        The folder's checkpoint is damaged or foreign.
+    """
+    config = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
+    _check_model_settings(model, config.model)
+    reader = store[feature]
+    labelled = _labels(store, reader, tracks, config)
+    shape = input_shape(reader, labelled, config.data)
+    run = describe_run(store, reader, model, labelled, shape, config)
+    folder = RunFolder(out)
+    _check_folder(folder, run)
+    finished = folder.read_result()
+    if finished is not None:
+        logger.info("%s is finished already", folder.path)
+        return finished
+    with folder.lock():
+        folder.write_run(run, config.as_mapping())
+        write_labels(folder.labels, labelled)
+        job = Job(reader, labelled, shape, config, folder, run)
+        fabric = make_fabric(config.device)
+        launched = fabric is not None and config.device.devices > 1
+        outcome = fabric.launch(work, job) if launched else work(fabric, job)  # type: ignore[union-attr]
+        write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
+        write_result(folder.path, result_of(store, job, outcome))
+    return folder.read_result() or {}
+
+
+def evaluate(
+    run_dir: str | Path,
+    *,
+    store: Any = None,
+    tracks: Any = None,
+    splits: Iterable[str] = (),
+    device: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Score a trained model again, from its checkpoint and the store.
+
+    Parameters
+    ----------
+    run_dir : path
+        A run that has at least one checkpoint.
+    store : Store, optional
+        By default the one it was trained from.
+    tracks : TrackTable or pandas.DataFrame, optional
+        By default the labels and splits that it was trained with.
+    splits : iterable of str
+        By default those of the run's settings.
+    device : mapping, optional
+        Settings of the section ``device`` to use instead of the run's.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        Metrics by split. The predictions are written to ``predictions.parquet``.
+
+    Raises
+    ------
+    CheckpointError
+        There is no run or no checkpoint, or it is damaged or of another model or feature.
+    ConfigError
+        A split that the run does not have.
+    """
+    folder = RunFolder(run_dir)
+    run = folder.read_run()
+    if run is None:
+        raise CheckpointError("there is no run in this folder", str(run_dir), "Train first: featstore train … -o RUN")
+    settings = read_yaml(folder.path / "config.yaml")
+    settings["device"] = settings["device"] | {"devices": 1} | dict(device or {})
+    config = TrainConfig.resolve(settings)
+    store = store if store is not None else _open_store(run["store"]["path"])
+    reader = store[run["feature"]]
+    if tracks is None:
+        labelled = read_labels(folder.labels)
+    else:
+        data = replace(config.data, classes=tuple(run["classes"]), task=run["task"])
+        labelled = _labels(store, reader, tracks, replace(config, data=data))
+    names = tuple(splits) or tuple(name for name in config.evaluate.splits if name in labelled.splits)
+    for name in names:
+        if name not in labelled.splits:
+            raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
+    if store.fingerprint != run["store"]["fingerprint"]:
+        logger.warning("the store has changed since %s was trained", folder.path)
+    job = Job(reader, labelled, InputShape(**run["input"]), config, folder, run)
+    with process_settings(config.device, macs_per_batch=job.macs_per_batch):
+        engine = make_engine(make_fabric(config.device))
+        tagger = tagger_of_checkpoint(run, job.kept).to(engine.device)
+        parts = score_splits(tagger, job, names, engine)
+    write_predictions(folder.predictions, parts, classes=labelled.classes, task=labelled.task)
+    return {part.split: scores_of(part) for part in parts}
+
+
+def _open_store(path: str) -> Any:
+    """Open a store through the package's front door: this room does not know the stores."""
+    import featstore
+
+    return featstore.open_store(path)
+
+
+def _check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
+    """Check the names of a model's settings, before any work."""
+    known = setting_names(model)
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"unknown setting 'model.{name}'", f"model {model}", did_you_mean(name, known))
+
+
+def _labels(store: Any, reader: Any, tracks: Any, config: TrainConfig) -> LabelledTracks:
+    place = str(getattr(store, "location", "store"))
+    table = store.tracks if tracks is None else tracks
+    return label_tracks(table, reader.track_ids, config.data, name=Path(place).stem, where=place)
+
+
+def _check_folder(folder: RunFolder, run: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds another run, naming what differs."""
+    there = folder.read_run()
+    if there is None or there["run_id"] == run["run_id"]:
+        return
+    found = _differences(there["identity"], run["identity"])
+    shown = "; ".join(f"{key} {old!r}, here {new!r}" for key, (old, new) in list(found.items())[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    raise ConfigError(
+        f"the folder holds another run: {shown}{more}", str(folder.path), "Choose another --out, or delete it"
+    )
+
+
+def _differences(old: Any, new: Any, place: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted({*old, *new}):
+            found |= _differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+        return found
+    return {} if old == new else {place: (old, new)}

@@ -1,0 +1,182 @@
+"""From windows to tracks to scores: predictions that any metric can be computed from again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featstore.atomic import atomic_path
+from featstore.errors import CheckpointError
+from featstore.metrics import METRICS, bootstrap_interval
+from featstore.training.engines import Engine
+from featstore.training.labels import SplitTracks
+from featstore.training.losses import Loss, probabilities
+
+__all__ = ["Predictions", "intervals_of", "predict", "read_predictions", "scores_of", "write_predictions"]
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Scores of the tracks of one split.
+
+    Attributes
+    ----------
+    split : str
+    tracks : SplitTracks
+    scores : float32 (n_tracks, n_classes)
+        Probabilities, or shares of votes.
+    loss : float
+        Mean over windows.
+    n_windows : int
+    seconds : float
+        Wall time, loading included.
+    """
+
+    split: str
+    tracks: SplitTracks
+    scores: NDArray[np.float32]
+    loss: float
+    n_windows: int
+    seconds: float
+
+
+def _contribution(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
+    """What a window adds to its track's sum."""
+    if pool == "mean_logit":
+        return logits.double()
+    windows = probabilities(logits.double(), task)
+    if pool == "mean_probability":
+        return windows
+    if task == "single_label":
+        return torch.nn.functional.one_hot(windows.argmax(dim=1), windows.shape[1]).double()
+    return (windows >= 0.5).double()
+
+
+@torch.no_grad()
+def predict(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    loader: Iterable[dict[str, torch.Tensor]],
+    tracks: SplitTracks,
+    *,
+    split: str,
+    task: str,
+    n_classes: int,
+    pool: str,
+    loss: Loss,
+    engine: Engine,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Score all windows of a split and pool them by track.
+
+    Sums are float64 and the windows of a track come in one order, so the result does not depend on the batches.
+    """
+    started = time.perf_counter()
+    sums = np.zeros((len(tracks), n_classes))
+    counts = np.zeros(len(tracks))
+    losses = 0.0
+    for batch in loader:
+        x = batch[INPUT].to(engine.device, non_blocking=True)
+        on_batch()
+        if not len(x):
+            continue
+        logits = forward(x).float()
+        losses += float(loss(logits, batch["target"].to(engine.device))) * len(x)
+        index = batch["index"].numpy()
+        np.add.at(sums, index, _contribution(logits, task, pool).cpu().numpy())
+        np.add.at(counts, index, 1)
+    parts = engine.gather((sums, counts, losses))
+    sums, counts = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    n_windows = int(counts.sum())
+    means = sums / np.maximum(counts, 1)[:, None]
+    if pool == "mean_logit":
+        means = probabilities(torch.from_numpy(means), task).numpy()
+    scores = means.astype(np.float32)
+    scored = counts > 0  # tracks that the loader skipped have no score
+    if not scored.all():
+        rows = np.flatnonzero(scored)
+        tracks = SplitTracks(
+            [tracks.track_ids[i] for i in rows], tracks.targets[rows], [tracks.groups[i] for i in rows]
+        )
+        scores = scores[rows]
+    mean_loss = sum(part[2] for part in parts) / max(1, n_windows)
+    return Predictions(split, tracks, scores, mean_loss, n_windows, time.perf_counter() - started)
+
+
+def scores_of(predictions: Predictions) -> dict[str, float]:
+    """Every registered metric and the loss, by name."""
+    values = {name: METRICS.load(name)(predictions.tracks.targets, predictions.scores).value for name in METRICS}
+    return {**values, "loss": predictions.loss}
+
+
+def intervals_of(predictions: Predictions, *, n_resamples: int, seed: int) -> dict[str, list[float]]:
+    """Bootstrap intervals (95 %) of every metric over the split's groups of tracks."""
+    found = {}
+    for name in METRICS:
+        interval = bootstrap_interval(
+            METRICS.load(name),
+            predictions.tracks.targets,
+            predictions.scores,
+            n_resamples=n_resamples,
+            seed=seed,
+            groups=np.array(predictions.tracks.groups),
+        )
+        found[name] = [interval.low, interval.high]
+    return found
+
+
+def write_predictions(path: Path, parts: Sequence[Predictions], *, classes: Sequence[str], task: str) -> None:
+    """Write predictions as Parquet: ``track_id``, ``split``, ``target``, ``scores``; classes in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    targets: list[Any] = [row for part in parts for row in part.tracks.targets.tolist()]
+    target_type = pa.int64() if task == "single_label" else pa.list_(pa.float32())
+    table = pa.table(
+        {
+            "track_id": pa.array([track for part in parts for track in part.tracks.track_ids], pa.string()),
+            "split": pa.array([part.split for part in parts for _ in range(len(part.tracks))], pa.string()),
+            "target": pa.array(targets, target_type),
+            "scores": pa.array([row for part in parts for row in part.scores.tolist()], pa.list_(pa.float32())),
+        }
+    )
+    metadata = {"featstore": json.dumps({"format": 1, "classes": list(classes), "task": task})}
+    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as file:
+        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+
+
+def read_predictions(path: str | Path) -> tuple[dict[str, Predictions], list[str], str]:
+    """Predictions by split, the classes and the task, from a file that ``write_predictions`` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is missing or is none of ours.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pa.OSFile(str(path), "rb") as file:
+            table = pq.read_table(file)
+        header = json.loads(table.schema.metadata[b"featstore"])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError("no predictions can be read here", str(path), "Run: featstore evaluate RUN") from error
+    frame = table.to_pandas()
+    found = {}
+    kind = np.int64 if header["task"] == "single_label" else np.float32
+    for split, rows in frame.groupby("split", sort=False):
+        targets = np.array(rows["target"].tolist(), dtype=kind)
+        tracks = SplitTracks(list(rows["track_id"]), targets, list(rows["track_id"]))
+        scores = np.array(rows["scores"].tolist(), dtype=np.float32)
+        found[str(split)] = Predictions(str(split), tracks, scores, float("nan"), 0, 0.0)
+    return found, header["classes"], header["task"]

@@ -1,0 +1,158 @@
+"""Nested settings as frozen dataclasses: read from YAML and ``section.key=value``, checked, written back whole."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from featstore.errors import ConfigError, did_you_mean
+
+__all__ = ["as_mapping", "from_mapping", "merge", "parse_assignments", "read_yaml", "require"]
+
+T = TypeVar("T")
+Settings = dict[str, Any]
+
+
+def require(valid: bool, what: str, section: str, fix: str = "") -> None:
+    """Raise ``ConfigError`` unless ``valid``."""
+    if not valid:
+        raise ConfigError(what, section, fix)
+
+
+def read_yaml(path: str | Path) -> Settings:
+    """Read a mapping of settings from a YAML file (plain values only, nothing is executed).
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, it is not YAML, or holds no mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", str(path), "Check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from error
+    if not isinstance(content, dict):
+        raise ConfigError("holds no settings", str(path), "Write sections and keys, like loop: {epochs: 20}")
+    return content
+
+
+def parse_assignments(texts: Iterable[str]) -> Settings:
+    """Read ``section.key=value`` texts, values as YAML.
+
+    Examples
+    --------
+    >>> parse_assignments(["loop.epochs=20", "model.width=0.125", "data.crop_s=null"])
+    {'loop': {'epochs': 20}, 'model': {'width': 0.125}, 'data': {'crop_s': None}}
+    """
+    import yaml
+
+    settings: Settings = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"{text!r} is not section.key=value", "--set", "Write it like loop.epochs=20")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of {text!r} cannot be read", "--set", "Quote it") from error
+        inner: Settings = {keys[-1]: parsed}
+        for key in reversed(keys[:-1]):
+            inner = {key: inner}
+        settings = merge(settings, inner)
+    return settings
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    """Settings of ``base`` with those of ``over`` put over them, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def as_mapping(config: Any) -> Settings:
+    """Return every setting as plain values: what is written beside a run; ``from_mapping`` reads it back."""
+    plain = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = as_mapping(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        plain[field.name] = value
+    return plain
+
+
+def from_mapping(kind: type[T], settings: Mapping[str, Any], section: str = "") -> T:
+    """Build a settings dataclass from plain values; what is not given keeps its default.
+
+    Raises
+    ------
+    ConfigError
+        Unknown key (with near misses), a value of the wrong type, or whatever the dataclass itself refuses.
+    """
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in settings.items():
+        place = f"{section}.{key}" if section else str(key)
+        if key not in known:
+            raise ConfigError(f"unknown setting {place!r}", "training settings", did_you_mean(str(key), known))
+        values[key] = _converted(hints[key], value, place)
+    return kind(**values)
+
+
+def _converted(hint: Any, value: Any, place: str) -> Any:
+    """Convert a plain value to the annotated type, or raise ``ConfigError``."""
+    if dataclasses.is_dataclass(hint):
+        require(isinstance(value, Mapping), f"{place} is a section, not {value!r}", "training settings")
+        return from_mapping(typing.cast(type, hint), value, place)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None and types.NoneType in arguments:
+            return None
+        (hint,) = (argument for argument in arguments if argument is not types.NoneType)
+        return _converted(hint, value, place)
+    if origin is typing.Literal:
+        if value is False and "off" in arguments:  # YAML reads off as false
+            value = "off"
+        if value not in arguments:
+            raise ConfigError(f"{place}={value!r}", "training settings", did_you_mean(str(value), map(str, arguments)))
+        return value
+    if origin is tuple:
+        listed = value.split(",") if isinstance(value, str) else value
+        require(isinstance(listed, list | tuple), f"{place}={value!r} is not a list", "training settings")
+        return tuple(_converted(arguments[0], item, place) for item in listed)
+    if origin is dict or hint is dict:
+        require(isinstance(value, Mapping), f"{place} is a section, not {value!r}", "training settings")
+        return dict(value)
+    return _scalar(hint, value, place)
+
+
+def _scalar(kind: type, value: Any, place: str) -> Any:
+    if isinstance(value, str) and kind in (int, float):
+        with contextlib.suppress(ValueError):  # YAML takes 1e-3 for text
+            value = float(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        require(math.isfinite(value), f"{place}={value!r} is not finite", "training settings")
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    require(right, f"{place}={value!r} is not {words[kind]}", "training settings")
+    return value
