@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from featstore_cli.common import json_option, print_json
 
 if TYPE_CHECKING:

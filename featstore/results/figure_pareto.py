@@ -53,8 +53,8 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
         _draw_second_cost(figure, axes, front)
     else:
         _draw_front(axes, frame[frame["on_front"]], x, y)
-    for told_apart, style in _STYLES.items():
-        rows = np.array([value is told_apart for value in _states(front)])
+    for state, style in _STYLES.items():
+        rows = np.array([value == state for value in _states(front)])
         if rows.any():
             _draw_points(axes, frame[rows], x, y, style, many=len(frame) > _MANY)
     _draw_marks(axes, front)
@@ -77,6 +77,7 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
 
 _LEGEND = (
     "not told apart from the best",
+    "in doubt",
     "differs from the best",
     "not tested (fewer than 2 runs)",
     "best mean",
@@ -85,15 +86,18 @@ _LEGEND = (
     "front (black ring)",
     "95 % interval of the best",
 )
-_STYLES: dict[bool | None, dict[str, Any]] = {
-    True: {"color": GREY, "markerfacecolor": "white", "label": "differs from the best"},
-    None: {"color": GREY, "marker": "x", "label": "not tested (fewer than 2 runs)"},
-    False: {"color": PALETTE[0], "markerfacecolor": PALETTE[0], "label": "not told apart from the best"},
+_STYLES: dict[str, dict[str, Any]] = {
+    "differs": {"color": GREY, "markerfacecolor": "white", "label": "differs from the best"},
+    "untested": {"color": GREY, "marker": "x", "label": "not tested (fewer than 2 runs)"},
+    "doubt": {"color": PALETTE[0], "markerfacecolor": "#BFDFF0", "label": "in doubt"},
+    "same": {"color": PALETTE[0], "markerfacecolor": PALETTE[0], "label": "not told apart from the best"},
 }
 
 
-def _states(front: ParetoFront) -> list[bool | None]:
-    return [None if value is None else bool(value) for value in front.frame["told_apart"]]
+def _states(front: ParetoFront) -> list[str]:
+    names = {None: "untested", True: "differs", False: "same"}
+    pairs = zip(front.frame["told_apart"], front.frame["in_doubt"], strict=True)
+    return ["doubt" if doubt else names[None if apart is None else bool(apart)] for apart, doubt in pairs]
 
 
 def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str, Any], *, many: bool) -> None:

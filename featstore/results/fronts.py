@@ -45,8 +45,9 @@ class ParetoFront:
     ----------
     frame : DataFrame
         The summary's rows, cheapest first, with ``on_front`` (no other is at least as good on every axis and better
-        on one), ``difference`` (to the best), ``difference_low``, ``difference_high``, ``p``, ``p_holm`` and
-        ``told_apart``: True, False, or None where it cannot be tested because a side has fewer than two values.
+        on one), ``difference`` (to the best), ``difference_low``, ``difference_high``, ``p``, ``p_holm``,
+        ``told_apart`` (by ``p_holm``: True, False, or None where it cannot be tested because a side has fewer than
+        two values) and ``in_doubt`` (not told apart, but only because of the correction).
     x, y : str
         Axis of cost (the first of ``axes``), and metric.
     axes : tuple of str
@@ -54,7 +55,8 @@ class ParetoFront:
     best : int
         Row of ``frame`` with the best mean of ``y``.
     answer : int
-        The cheapest row that cannot be told apart from the best.
+        The cheapest row that is neither told apart from the best nor in doubt. The correction guards against
+        finding differences that are not there; for calling something good enough it would err the other way.
     statement : str
         Which test, how many values and comparisons, which correction: what has to stand beside the figure.
     left_out : int
@@ -146,8 +148,10 @@ def pareto(
         p_holm=p_holm,
     )
     frame["told_apart"] = np.array(told_apart, dtype=object)
+    in_doubt = [apart is False and row != best and p[row] < alpha for row, apart in enumerate(told_apart)]
+    frame["in_doubt"] = in_doubt
     comparisons = int(np.sum(~np.isnan(p)))
-    answer = next(row for row, apart in enumerate(told_apart) if apart is False)
+    answer = next(row for row, apart in enumerate(told_apart) if apart is False and not in_doubt[row])
     counts = sorted(set(frame[f"{y}_n"].astype(int)))
     return ParetoFront(
         frame=frame,
@@ -212,7 +216,7 @@ def _statement(test: str, comparisons: int, alpha: float, counts: list[int], ove
     unit = {"run": "runs", "seed": "seeds", "fold": "folds"}[over]
     return (
         f"{title} against the best, two-sided, on n = {_span(counts)} {unit} per configuration (ddof = 1), "
-        f"Holm's correction over {comparisons} comparisons, alpha = {alpha:g}. "
+        f"Holm's correction over {comparisons} comparisons, alpha = {alpha:g}; in doubt: differs without the correction. "
         "Not told apart does not mean equal: with few runs only large differences show."
     )
 

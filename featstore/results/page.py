@@ -1,30 +1,87 @@
-"""The report as one HTML file that needs nothing else."""
+"""The report as one HTML file: no network, no other file, no script but its own."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
+import re
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from featstore.atomic import write_text
+from featstore.results.page_data import page_data
 from featstore.results.records import RunSet
-from featstore.results.summary import summarise
-from featstore.results.tables import display_table
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["render_page", "write_html"]
 
-__all__ = ["write_html"]
+# joined into one script in this order
+_SCRIPTS = (
+    "page_data.js",
+    "page_stats.js",
+    "page_chart.js",
+    "page_table.js",
+    "page_details.js",
+    "page_whatif.js",
+    "page_main.js",
+)
 
 
 def write_html(runs: RunSet, path: str | Path, *, title: str = "featstore report", details: int = 300) -> Path:
-    """Write a self-contained page on ``runs`` to ``path``."""
-    heads, rows, note = display_table(summarise(runs))
-    cells = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in heads)
-    write_text(
-        path,
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p><table><tr>{head}</tr>{cells}</table></html>\n",
-    )
+    """Write a page on ``runs`` that needs nothing else: filters, table, front, details, what-if.
+
+    Parameters
+    ----------
+    runs : RunSet
+        From ``read_results``; thousands are fine.
+    path : path
+        The file to write.
+    title : str
+        Heading of the page.
+    details : int
+        Most runs with learning curves, class scores and confusion matrix on the page.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ConfigError
+        When there are no runs, or none has a test score.
+    """
+    write_text(path, render_page(page_data(runs, title=title, details=details)))
     return Path(path)
+
+
+def render_page(data: dict[str, Any]) -> str:
+    """The page as text. What runs contain is data in it: never markup, never code."""
+    style = _part("page.css")
+    script = "(() => {\n'use strict';\n" + "\n".join(_part(name) for name in _SCRIPTS) + "\n})();\n"
+    # nothing may be loaded, and only this very script and style may run
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":  # so that no text can end the element that holds it
+        content = content.replace(character, f"\\u{ord(character):04x}")
+    values = {
+        "policy": html.escape(policy, quote=True).replace("&#x27;", "'"),
+        "title": html.escape(str(data["title"])),
+        "style": style,
+        "script": script,
+        "data": content,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], _part("page.html"))
+
+
+def _part(name: str) -> str:
+    return (files("featstore.results") / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

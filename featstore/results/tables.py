@@ -253,7 +253,7 @@ def _apart_text(row: dict[str, Any]) -> str:
         return "best"
     if row["told_apart"] is None:
         return "not tested"
-    return "differs" if row["told_apart"] else "not told apart"
+    return "differs" if row["told_apart"] else "in doubt" if row["in_doubt"] else "not told apart"
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

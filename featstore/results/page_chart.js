@@ -1,0 +1,285 @@
+// The scatter chart: marks by configuration, the front, names along it; mouse, touch and keyboard.
+
+const SIZE = { width: 900, height: 430, left: 66, right: 18, top: 12, bottom: 46 };
+
+function ticksOf(low, high, logarithmic) {
+  if (!logarithmic) {
+    const raw = (high - low || Math.abs(high) || 1) / 6;
+    const power = 10 ** Math.floor(Math.log10(raw));
+    const step = [1, 2, 2.5, 5, 10].map((k) => k * power).find((k) => k >= raw);
+    const found = [];
+    for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9; k += 1) found.push(Number((k * step).toPrecision(12)));
+    return found;
+  }
+  const decades = Math.log10(high / low);
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    for (const k of decades > 4 ? [1] : decades > 2 ? [1, 3] : decades > 0.9 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8]) {
+      const value = k * 10 ** power;
+      if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
+    }
+  }
+  return found;
+}
+
+// a scale from values to pixels; zero costs stand in a gutter of their own left of a logarithmic axis
+function scaleOf(values, from, to, logarithmic) {
+  const positive = logarithmic ? values.filter((value) => value > 0) : values;
+  let low = positive.reduce((a, b) => Math.min(a, b), Infinity);
+  let high = positive.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (!positive.length) { low = 1; high = 10; }
+  const zeros = logarithmic && positive.length < values.length;
+  const start = zeros ? from + 46 : from;
+  const map = logarithmic ? Math.log10 : (value) => value;
+  const pad = (map(high) - map(low)) * 0.06 || (logarithmic ? 0.3 : Math.abs(high) * 0.05 || 0.5);
+  const [a, b] = [map(low) - pad, map(high) + pad];
+  const scale = (value) => (zeros && value <= 0 ? from + 18 : start + ((map(value) - a) / (b - a)) * (to - start));
+  scale.low = logarithmic ? 10 ** a : a;
+  scale.high = logarithmic ? 10 ** b : b;
+  scale.zeros = zeros;
+  scale.ticks = ticksOf(scale.low, scale.high, logarithmic);
+  const step = Math.abs(scale.ticks[1] - scale.ticks[0]) || 1;
+  scale.text = (value) => value.toFixed(Math.max(0, Math.min(6, Math.ceil(-Math.log10(step) - 1e-9) + (/^2\.?5/.test(String(step * 1e6)) ? 1 : 0))));
+  return scale;
+}
+
+function makeChart(host, { reader, pick }) {
+  const tip = byId('tip');
+  let points = [];
+  let cursor = -1;
+  let svg = null;
+  let shown = null;
+
+  function update(view) {
+    shown = view;
+    points = view.judged.rows.map((item) => ({ item, x: 0, y: 0 }));
+    cursor = -1;
+    host.replaceChildren();
+    if (!points.length) {
+      host.append(make('p', { class: 'quiet' }, 'No configuration has both this score and this cost.'));
+      svg = null;
+      return;
+    }
+    const { width, height, left, right, top, bottom } = SIZE;
+    const logarithmic = points.some(({ item }) => item.cost > 0);
+    const x = scaleOf([...points.map(({ item }) => item.cost), ...view.published.map((row) => row.cost)],
+      left, width - right, logarithmic);
+    const y = scaleOf(heights(view), height - bottom, top, false);
+    for (const point of points) { point.x = x(point.item.cost); point.y = y(point.item.mean); }
+    svg = draw('svg', { viewBox: `0 0 ${width} ${height}`, role: 'presentation' });
+    drawAxes(svg, x, y, view);
+    drawBand(svg, y, view);
+    drawFront(svg, view);
+    drawPublished(svg, x, y, view);
+    drawMarks(svg, y, view);
+    nameFront(svg, view);
+    svg.append(draw('circle', { class: 'cursor', r: 9, visibility: 'hidden' }));
+    host.append(legendOf(view), svg);
+  }
+
+  function heights(view) {
+    const found = [];
+    for (const { item } of points) {
+      const part = item.row.scores[view.metric];
+      found.push(item.mean);
+      if ((points.length <= 60 || item.front) && part.low !== null) found.push(...clipped(part, view));
+    }
+    return [...found, ...view.published.map((row) => row.value)];
+  }
+
+  // intervals of two runs can be absurdly wide: they must not flatten the chart
+  function clipped(part, view) {
+    const means = points.map(({ item }) => item.mean);
+    const span = Math.max(...means) - Math.min(...means) || Math.abs(view.judged.best.mean) * 0.02;
+    return [Math.max(part.low, part.mean - span), Math.min(part.high, part.mean + span)];
+  }
+
+  function drawAxes(target, x, y, view) {
+    const { width, height, left, right, top, bottom } = SIZE;
+    const floor = height - bottom;
+    for (const value of y.ticks) {
+      target.append(draw('line', { class: 'grid', x1: left, x2: width - right, y1: y(value), y2: y(value) }),
+        draw('text', { x: left - 8, y: y(value) + 4, 'text-anchor': 'end', class: 'quiet-text' }, y.text(value)));
+    }
+    const text = (value) => cost(view.costName, value).replace('–', '0');
+    const marks = x.zeros ? [[0, '0'], ...x.ticks.map((v) => [v, text(v)])] : x.ticks.map((v) => [v, text(v)]);
+    for (const [value, label] of marks) {
+      target.append(draw('line', { class: 'grid', x1: x(value), x2: x(value), y1: top, y2: floor }),
+        draw('text', { x: x(value), y: floor + 16, 'text-anchor': 'middle', class: 'quiet-text' }, label));
+    }
+    target.append(draw('path', { class: 'axis', fill: 'none', d: `M${left} ${top}V${floor}H${width - right}` }),
+      draw('text', { x: (left + width - right) / 2, y: height - 8, 'text-anchor': 'middle' }, view.costTitle),
+      draw('text', { transform: `translate(13 ${(top + floor) / 2}) rotate(-90)`, 'text-anchor': 'middle' },
+        `${metricOf[view.metric].title} (test)`));
+  }
+
+  function drawBand(target, y, view) {
+    const part = view.judged.best.row.scores[view.metric];
+    if (part.low === null) return;
+    const [high, low] = [Math.max(SIZE.top, y(part.high)), Math.min(SIZE.height - SIZE.bottom, y(part.low))];
+    target.append(draw('rect', { class: 'band', x: SIZE.left, width: SIZE.width - SIZE.left - SIZE.right, y: high,
+      height: Math.max(0, low - high) }));
+  }
+
+  function drawFront(target, view) {
+    const steps = points.filter(({ item }) => item.front);
+    const path = steps.map(({ x, y }, i) => (i ? `H${x.toFixed(1)}V${y.toFixed(1)}` : `M${x.toFixed(1)} ${y.toFixed(1)}`));
+    if (!view.judged.rows.length) return;
+    target.append(draw('path', { class: 'front', d: path.join('') }));
+  }
+
+  function drawPublished(target, x, y, view) {
+    for (const row of view.published) {
+      const [px, py] = [x(row.cost), y(row.value)];
+      const mark = draw('path', { class: 'published', d: `M${px - 5} ${py}L${px} ${py - 5}L${px + 5} ${py}L${px} ${py + 5}Z` });
+      mark.append(draw('title', {}, `published: ${row.text}`));
+      target.append(mark);
+    }
+  }
+
+  function drawMarks(target, y, view) {
+    const { best, answer } = view.judged;
+    const few = points.length <= 60;
+    const radius = points.length > 400 ? 3 : 4.5;
+    const order = [...points].sort((a, b) => rank(a.item) - rank(b.item));
+    for (const { item, x, y: py } of order) {
+      const part = item.row.scores[view.metric];
+      if (part.low !== null && (few || item.front || item === best || item === answer)) {
+        const [low, high] = clipped(part, view);
+        target.append(draw('line', { class: item.apart === false ? 'whisker of-same' : 'whisker', x1: x, x2: x, y1: y(low), y2: y(high) }));
+      }
+      if (item.apart === null) {
+        target.append(draw('path', { class: 'untested', d: `M${x - 4} ${py - 4}l8 8m0 -8l-8 8` }));
+      } else {
+        target.append(draw('circle', { class: item.apart ? 'apart' : item.doubt ? 'doubt' : 'same', cx: x, cy: py, r: radius }));
+      }
+      if (view.picked === item.row.index) target.append(draw('circle', { class: 'picked', cx: x, cy: py, r: 12 }));
+    }
+    const top = points.find(({ item }) => item === best);
+    const cheap = points.find(({ item }) => item === answer);
+    target.append(draw('path', { class: 'best', d: star(top.x, top.y, 9) }),
+      draw('circle', { class: 'ring', cx: cheap.x, cy: cheap.y, r: 10 }));
+  }
+
+  const rank = (item) => (item.apart === false && !item.doubt ? 2 : 1) + (item.front ? 2 : 0);
+
+  function star(x, y, radius) {
+    const corner = (k) => {
+      const r = k % 2 ? radius * 0.42 : radius;
+      const angle = (Math.PI * k) / 5 - Math.PI / 2;
+      return `${(x + r * Math.cos(angle)).toFixed(1)} ${(y + r * Math.sin(angle)).toFixed(1)}`;
+    };
+    return `M${Array.from({ length: 10 }, (_, k) => corner(k)).join('L')}Z`;
+  }
+
+  // names beside the marks of the front, as many as fit without hiding marks or each other
+  function nameFront(target, view) {
+    const { best, answer } = view.judged;
+    const taken = points.length > 400 ? [] : points.map(({ x, y }) => [x - 5, y - 5, x + 5, y + 5]);
+    const wanted = points.filter(({ item }) => item.front || item === best || item === answer);
+    wanted.sort((a, b) => ((b.item === best || b.item === answer) - (a.item === best || a.item === answer)) || (a.y - b.y));
+    for (const { item, x, y } of wanted) {
+      const length = item.row.label.length * 5.9;
+      for (const [dx, dy, side] of [[-9, -6, 'end'], [9, 14, 'start'], [-9, 14, 'end'], [9, -6, 'start']]) {
+        const left = side === 'end' ? x + dx - length : x + dx;
+        const box = [left, y + dy - 10, left + length, y + dy + 3];
+        const inside = box[0] > SIZE.left && box[2] < SIZE.width - 4 && box[1] > 0;
+        if (inside && !taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) {
+          taken.push(box);
+          target.append(draw('text', { class: 'name', x: x + dx, y: y + dy, 'text-anchor': side }, item.row.label));
+          break;
+        }
+      }
+    }
+  }
+
+  function legendOf(view) {
+    const symbol = (...shapes) => draw('svg', { viewBox: '0 0 22 14', 'aria-hidden': 'true' }, ...shapes);
+    const has = (apart, doubt = false) => points.some(({ item }) => item.apart === apart && item.doubt === doubt);
+    const entries = [
+      has(false) && [symbol(draw('circle', { class: 'same', cx: 11, cy: 7, r: 4.5 })), 'not told apart from the best'],
+      has(false, true) && [symbol(draw('circle', { class: 'doubt', cx: 11, cy: 7, r: 4.5 })), 'in doubt'],
+      has(true) && [symbol(draw('circle', { class: 'apart', cx: 11, cy: 7, r: 4.5 })), 'differs from the best'],
+      has(null) && [symbol(draw('path', { class: 'untested', d: 'M7 3l8 8m0 -8l-8 8' })), 'not tested (fewer than 2 runs)'],
+      [symbol(draw('path', { class: 'best', d: star(11, 7, 7) })), 'best mean'],
+      [symbol(draw('circle', { class: 'ring', cx: 11, cy: 7, r: 5.5 })), 'cheapest not told apart'],
+      [symbol(draw('path', { class: 'front', d: 'M1 11H11V3H21' })), 'front'],
+      [symbol(draw('rect', { class: 'band', width: 22, height: 14 })), '95 % interval of the best'],
+      view.published.length && [symbol(draw('path', { class: 'published', d: 'M6 7L11 2L16 7L11 12Z' })), 'published, on other data'],
+    ];
+    return make('ul', { id: 'legend' }, entries.filter(Boolean).map(([icon, text]) => make('li', {}, icon, text)));
+  }
+
+  // ---- reading: the nearest mark to the pointer, or the next one by key
+
+  function describe({ item }) {
+    const part = item.row.scores[shown.metric];
+    const verdict = verdictOf(item, shown.judged.best) + (Number.isNaN(item.p) ? '' : `, p ${pText(item.p)} after Holm`);
+    return [item.row.label, `${metricOf[shown.metric].title} ${meanAndStd(part)} (n = ${part.n})`,
+      `${cost(shown.costName, item.cost)}, ${verdict}${item.front ? ', on the front' : ''}`];
+  }
+
+  function show(index, speak) {
+    cursor = index;
+    const ring = svg && svg.querySelector('.cursor');
+    if (index < 0 || !ring) {
+      tip.hidden = true;
+      if (ring) ring.setAttribute('visibility', 'hidden');
+      return;
+    }
+    const point = points[index];
+    ring.setAttribute('cx', point.x);
+    ring.setAttribute('cy', point.y);
+    ring.setAttribute('visibility', 'visible');
+    const [title, ...lines] = describe(point);
+    tip.replaceChildren(make('b', {}, title), ...lines.map((line) => make('div', {}, line)));
+    tip.hidden = false;
+    const box = svg.getBoundingClientRect();
+    const ratio = box.width / SIZE.width;
+    const x = box.left + point.x * ratio;
+    const y = box.top + point.y * ratio;
+    const leftward = x + tip.offsetWidth + 24 > document.documentElement.clientWidth;
+    tip.style.left = `${window.scrollX + (leftward ? Math.max(4, x - tip.offsetWidth - 14) : x + 14)}px`;
+    tip.style.top = `${window.scrollY + Math.max(4, y - tip.offsetHeight - 10)}px`;
+    if (speak) reader.textContent = `${index + 1} of ${points.length}: ${[title, ...lines].join('; ')}`;
+  }
+
+  function nearest(event) {
+    if (!svg) return -1;
+    const box = svg.getBoundingClientRect();
+    const ratio = SIZE.width / box.width;
+    const [x, y] = [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio];
+    let found = -1;
+    let least = 26 * 26;
+    points.forEach((point, i) => {
+      const distance = (point.x - x) ** 2 + (point.y - y) ** 2;
+      if (distance < least) { least = distance; found = i; }
+    });
+    return found;
+  }
+
+  host.addEventListener('pointermove', (event) => { const i = nearest(event); if (i !== cursor) show(i, false); });
+  host.addEventListener('pointerleave', () => show(-1, false));
+  host.addEventListener('click', (event) => { const i = nearest(event); if (i >= 0) pick(points[i].item.row); });
+  host.addEventListener('blur', () => show(-1, false));
+  host.addEventListener('keydown', (event) => {
+    if (!points.length) return;
+    const last = points.length - 1;
+    const start = shown.judged.rows.indexOf(shown.judged.answer);
+    const next = {
+      ArrowRight: cursor < 0 ? start : Math.min(last, cursor + 1), ArrowUp: cursor < 0 ? start : nextFront(1),
+      ArrowLeft: cursor < 0 ? start : Math.max(0, cursor - 1), ArrowDown: cursor < 0 ? start : nextFront(-1),
+      Home: 0, End: last,
+    }[event.key];
+    if (next !== undefined) { event.preventDefault(); show(next, true); }
+    else if (event.key === 'Enter' && cursor >= 0) { event.preventDefault(); pick(points[cursor].item.row); }
+    else if (event.key === 'Escape') show(-1, false);
+  });
+
+  function nextFront(step) {
+    for (let i = cursor + step; i >= 0 && i < points.length; i += step) if (points[i].item.front) return i;
+    return cursor;
+  }
+
+  return { update };
+}

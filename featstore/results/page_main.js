@@ -1,0 +1,224 @@
+// State, filters, and what follows from them.
+
+const VIRTUAL = 'bytes_collection';
+const state = {
+  dataset: null, metric: data.metrics[0].name, cost: null, search: '', off: {}, published: false, picked: null,
+  tracks: 100000, seconds: null, within: 0.005,
+};
+
+const chart = makeChart(byId('chart'), { reader: byId('chart-reader'), pick: (row) => pickRow(row) });
+const table = makeTable(byId('table'), { pick: (row) => pickRow(row) });
+const details = makeDetails(byId('details'), { closed: () => unpick() });
+const whatif = makeWhatIf(byId('whatif'), { changed: (size) => { Object.assign(state, size); drawSize(); } });
+let cameFrom = null;
+let view = null;
+
+function costOf(row) { return state.cost === VIRTUAL ? predicted(row, state).bytes : row.costs[state.cost]; }
+
+function matches(row) {
+  if (row.dataset !== state.dataset) return false;
+  for (const [name, values] of Object.entries(state.off)) if (values.has(row[name])) return false;
+  return state.search.split(/\s+/).every((word) => row.text.includes(word));
+}
+
+function render() {
+  const rows = configurations.filter(matches);
+  const judged = judge(rows, state.metric, costOf);
+  view = { judged, metric: state.metric, costName: state.cost === VIRTUAL ? 'bytes' : state.cost,
+    costTitle: state.cost === VIRTUAL ? `bytes for ${count(state.tracks)} tracks` : costTitle[state.cost],
+    published: state.published ? publishedPoints() : [], picked: state.picked };
+  const verdict = new Map(judged.rows.map((item) => [item.row.index, item]));
+  const all = configurations.filter((row) => row.dataset === state.dataset).length;
+  byId('count').textContent = `${count(rows.length)} of ${count(all)} configurations`;
+  byId('statement').textContent = judged.statement;
+  drawAnswer(judged);
+  chart.update(view);
+  table.update({ rows, columns: columnsOf(verdict), picked: state.picked, about: `${count(rows.length)} configurations on ${state.dataset}; a click on a name opens its runs.` });
+  whatif.update(view, state);
+}
+
+// what depends on the size of the collection alone
+function drawSize() {
+  if (state.cost === VIRTUAL) render(); else whatif.update(view, state);
+}
+
+function drawAnswer(judged) {
+  const host = byId('answer');
+  if (!judged.best) {
+    host.replaceChildren(make('p', {}, 'No configuration has both this score and this cost.'));
+    return;
+  }
+  const { best, answer } = judged;
+  const name = metricOf[state.metric].title;
+  const fact = (value, text) => make('div', { class: 'fact' }, make('b', {}, value), make('span', {}, text));
+  const share = best.cost ? `${percent(answer.cost / best.cost)} of the best's ${cost(view.costName, best.cost)}` : view.costTitle;
+  const link = (item) => make('button', { type: 'button', class: 'link', onclick: () => pickRow(item.row) }, item.row.label);
+  const part = answer.row.scores[state.metric];
+  const loss = answer === best ? 'it is the best itself' : answer.test && !Number.isNaN(answer.test.p)
+    ? `against the best [${signed(answer.test.low)}, ${signed(answer.test.high)}]` : 'against the best, not tested';
+  host.replaceChildren(
+    make('p', {}, judged.comparisons ? 'The cheapest configuration that cannot be told apart from the best: ' : 'The best, as nothing can be tested: ', link(answer)),
+    make('div', { class: 'facts' }, fact(cost(view.costName, answer.cost), share), fact(meanAndStd(part), `${name} (n = ${part.n})`),
+      fact(answer === best ? '0' : signed(answer.test.difference), loss)),
+    ...(answer === best ? [] : [make('p', {}, 'Best mean: ', link(best), ` with ${name} ${meanAndStd(best.row.scores[state.metric])}.`)]),
+    tolerance(judged, link));
+}
+
+// the other way to ask: a mean that is at most so much worse than the best
+function tolerance(judged, link) {
+  const { best } = judged;
+  const lower = metricOf[state.metric].lower;
+  const reach = Math.abs(best.mean) * state.within * (1 + 1e-9);
+  const near = judged.rows.find((item) => (lower ? item.mean - best.mean : best.mean - item.mean) <= reach);
+  const select = make('select', { id: 'within', 'aria-label': 'share of the best mean', onchange: () => { state.within = Number(select.value); drawAnswer(judged); byId('within').focus(); } },
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05].map((value) => make('option', { value, selected: value === state.within }, `${value * 100} %`)));
+  return make('p', {}, 'Cheapest whose mean is within ', select, ' of the best: ', link(near), `, ${cost(view.costName, near.cost)}`
+    + (near === best ? '.' : ` (${verdictOf(near, best)}).`));
+}
+
+function columnsOf(verdict) {
+  const has = (name) => configurations.some((row) => row.dataset === state.dataset && row.scores[name].n);
+  const others = data.metrics.filter(({ name }) => name !== state.metric && name !== 'loss' && has(name));
+  const shown = ['bytes_alone', 'ratio_to_audio', 'bytes_added', 'gmacs', 'seconds_train'].filter((name) => costTitle[name]);
+  const short = { bytes_alone: 'alone', bytes_added: 'added', ratio_to_audio: 'of audio', gmacs: 'GMACs', seconds_train: 'training' };
+  const of = (row) => verdict.get(row.index);
+  const said = (row) => (of(row) ? verdictOf(of(row), view.judged.best) : '');
+  const interval = (part) => (part.low === null ? '' : ` [${score(part.low)}, ${score(part.high)}]`);
+  return [
+    { key: 'configuration', title: 'configuration', words: true, down: false, value: (row) => row.label, text: (row) => row.label },
+    { key: state.metric, title: metricOf[state.metric].title, down: !metricOf[state.metric].lower, value: (row) => row.scores[state.metric].mean,
+      text: (row) => meanAndStd(row.scores[state.metric]) + interval(row.scores[state.metric]) },
+    { key: 'n', title: 'n', value: (row) => row.scores[state.metric].n, text: (row) => String(row.scores[state.metric].n) },
+    { key: 'against_the_best', title: 'against the best', words: true, down: false, value: said, text: said },
+    ...shown.map((name) => ({ key: name, title: short[name], down: false, value: (row) => row.costs[name], text: (row) => cost(name, row.costs[name]) })),
+    { key: 'front', title: 'front', value: (row) => (of(row) && of(row).front ? 1 : 0), text: (row) => (of(row) && of(row).front ? 'yes' : '') },
+    ...others.map(({ name, title, lower }) => ({ key: name, title, down: !lower, value: (row) => row.scores[name].mean, text: (row) => meanAndStd(row.scores[name]) })),
+    { key: 'p_holm', title: 'p (Holm)', value: (row) => (of(row) ? of(row).p : null), text: (row) => (of(row) ? pText(of(row).p) : '') },
+  ];
+}
+
+function pickRow(row) {
+  if (!byId('details').contains(document.activeElement)) cameFrom = document.activeElement;
+  state.picked = row.index;
+  view.picked = row.index;
+  chart.update(view);
+  table.mark(row.index);
+  whatif.update(view, state);
+  details.open(row, state);
+}
+
+function unpick() {
+  state.picked = null;
+  view.picked = null;
+  chart.update(view);
+  table.mark(null);
+  whatif.update(view, state);
+  if (cameFrom && cameFrom.isConnected) cameFrom.focus();
+}
+
+// ---- published numbers: beside, never among the measured ones
+
+const reference = (() => {
+  const source = data.reference.rows;
+  const texts = {};
+  for (const name of ['source', 'place', 'kind', 'dataset', 'model', 'representation', 'scale', 'metric', 'detail', 'note']) texts[name] = column(source[name]);
+  return Array.from({ length: source.count }, (_, i) => {
+    const row = {};
+    for (const name in texts) row[name] = texts[name][i];
+    for (const name of ['sample_rate', 'n_mels', 'hop_multiple', 'bytes_per_clip', 'gmacs', 'value', 'spread', 'n']) row[name] = source[name][i];
+    row.what = [row.model, row.sample_rate && `${row.sample_rate / 1000} kHz`, row.n_mels && `${row.n_mels} mels`, row.hop_multiple && `hop ×${row.hop_multiple}`,
+      { log10_1p: 'log', db: 'dB' }[row.scale] || row.scale, row.detail].filter(Boolean).join(', ');
+    return row;
+  });
+})();
+
+function publishedPoints() {
+  const field = { bytes_per_track: 'bytes_per_clip', gmacs: 'gmacs' }[state.cost];
+  const size = (row) => (state.cost === VIRTUAL ? row.bytes_per_clip && row.bytes_per_clip * state.tracks : row[field]);
+  return reference.filter((row) => row.metric === state.metric && size(row) !== null && size(row) !== undefined)
+    .map((row) => ({ cost: size(row), value: row.value, text: `${row.what} on ${row.dataset}: ${row.value} (${row.source})` }));
+}
+
+function drawReference() {
+  const papers = Object.keys(data.reference.notes);
+  byId('reference').append(make('p', { class: 'quiet' }, 'Numbers that others published, on their own data. No mean, front or test on this page contains them.'),
+    ...papers.map((paper) => {
+      const rows = reference.filter((row) => row.source === paper);
+      const heads = ['data set', 'what', 'metric', 'value', 'n', 'kind', 'where', 'note'];
+      return make('details', {}, make('summary', {}, `${paper} (${rows.length} numbers)`), make('p', { class: 'quiet' }, data.reference.notes[paper]),
+        make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Published in ${paper}` }, make('table', {},
+          make('thead', {}, make('tr', {}, heads.map((head) => make('th', { scope: 'col', class: 'words' }, head)))),
+          make('tbody', {}, rows.map((row) => make('tr', {}, [row.dataset, row.what, row.metric].map((text, i) => make('td', { class: i === 1 ? 'words wrap' : 'words' }, text)),
+            make('td', {}, row.value.toFixed(4) + (row.spread === null ? '' : ` ± ${row.spread.toFixed(4)}`)), make('td', {}, row.n === null ? '' : String(row.n)),
+            [row.kind, row.place, row.note].map((text) => make('td', { class: 'words wrap' }, text))))))));
+    }));
+}
+
+// ---- controls
+
+function options(select, entries, value) {
+  select.replaceChildren(...entries.map(([key, title]) => make('option', { value: key, selected: key === value }, title)));
+}
+
+function drawControls() {
+  const size = {};
+  for (const row of configurations) size[row.dataset] = (size[row.dataset] || 0) + row.runs.length;
+  const datasets = Object.keys(size).sort((a, b) => size[b] - size[a]);
+  state.dataset = state.dataset ?? datasets[0];
+  options(byId('dataset'), datasets.map((name) => [name, name]), state.dataset);
+  const here = configurations.filter((row) => row.dataset === state.dataset); // what this data set has
+  const metrics = data.metrics.filter(({ name }) => here.some((row) => row.scores[name].n));
+  if (!metrics.some(({ name }) => name === state.metric)) state.metric = metrics[0].name;
+  options(byId('metric'), metrics.map(({ name, title }) => [name, title]), state.metric);
+  const costs = data.costs.filter(({ name }) => here.some((row) => row.costs[name] !== null)).map(({ name, title }) => [name, title]);
+  if (costTitle.bytes_per_track) costs.push([VIRTUAL, 'bytes for the collection below']);
+  if (!costs.some(([name]) => name === state.cost)) state.cost = costs.length ? costs[0][0] : null;
+  options(byId('cost'), costs, state.cost);
+  byId('search').value = state.search;
+  byId('published').checked = state.published;
+  const present = (name, value) => here.some((row) => row[name] === value);
+  const filters = data.filters.map(({ name, options: all }) => ({ name, values: all.filter(({ value }) => present(name, value)) }))
+    .filter(({ values }) => values.length > 1);
+  byId('filters').replaceChildren(...filters.map(({ name, values }) => make('fieldset', {},
+    make('legend', {}, { n_mels: 'mel bands', hop_multiple: 'hop', sample_rate: 'sample rate' }[name] || name),
+    make('div', { class: 'options' }, values.map(({ value, title }) => make('label', {},
+      make('input', { type: 'checkbox', checked: !(state.off[name] && state.off[name].has(value)), 'data-field': name, 'data-value': value,
+        onchange: (event) => toggle(name, value, event.target.checked) }), title.replace(/ mels$/, '').replace(/^hop /, '')))))));
+}
+
+function toggle(name, value, on) {
+  state.off[name] = state.off[name] || new Set();
+  if (on) state.off[name].delete(value); else state.off[name].add(value);
+  render();
+}
+
+byId('dataset').addEventListener('change', (event) => {
+  Object.assign(state, { dataset: event.target.value, off: {} });
+  drawControls();
+  render();
+});
+byId('metric').addEventListener('change', (event) => { state.metric = event.target.value; render(); });
+byId('cost').addEventListener('change', (event) => { state.cost = event.target.value; render(); });
+byId('published').addEventListener('change', (event) => { state.published = event.target.checked; render(); });
+byId('reset').addEventListener('click', () => { Object.assign(state, { search: '', off: {}, published: false }); drawControls(); render(); });
+let waiting = null;
+byId('search').addEventListener('input', (event) => {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => { state.search = event.target.value.trim().toLowerCase(); render(); }, 150);
+});
+
+const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
+byId('facts').textContent = [plural(data.runs.count, 'run'), plural(configurations.length, 'configuration'),
+  plural(new Set(configurations.map((row) => row.dataset)).size, 'data set'),
+  data.replaced ? `${plural(data.replaced, 'run')} done again since` : '', data.skipped_count ? `${plural(data.skipped_count, 'folder')} skipped` : '']
+  .filter(Boolean).join(' · ');
+byId('made').textContent = `Made by featstore ${data.version} on ${data.made.slice(0, 16).replace('T', ' ')} UTC. This page loads nothing from the network.`;
+if (data.skipped_count) {
+  byId('skipped').hidden = false;
+  byId('skipped-list').append(...data.skipped.map((text) => make('li', {}, text)));
+  if (data.skipped_count > data.skipped.length) byId('skipped-list').append(make('li', {}, `and ${data.skipped_count - data.skipped.length} more`));
+}
+drawControls();
+drawReference();
+render();
+document.documentElement.dataset.ready = 'yes';
