@@ -31,7 +31,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, slots=True)
 class SplitTracks:
-    """Tracks of one split, in a fixed order.
+    """Tracks of one split, sorted by id.
 
     Attributes
     ----------
@@ -76,9 +76,8 @@ class LabelledTracks:
         digest = hashlib.sha256(repr((self.task, self.classes)).encode())
         for name in sorted(self.splits):
             split = self.splits[name]
-            order = np.argsort(np.array(split.track_ids, dtype=object))
-            digest.update(repr((name, [split.track_ids[i] for i in order])).encode())
-            digest.update(np.ascontiguousarray(split.targets[order], dtype="<f8").tobytes())
+            digest.update(repr((name, split.track_ids)).encode())
+            digest.update(np.ascontiguousarray(split.targets, dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -132,8 +131,8 @@ def label_tracks(
 
 
 def _stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
-    """Rows of the table whose feature is in the store."""
-    frame = frame.reset_index(drop=True)
+    """Rows of the table whose feature is in the store, by track id: no run depends on the order of a table."""
+    frame = frame.sort_values("track_id", ignore_index=True)
     twice = frame["track_id"][frame["track_id"].duplicated()]
     if len(twice):
         raise DatasetError(f"track {twice.iloc[0]} is listed twice", where, "List every track once")

@@ -67,9 +67,10 @@ class Collection:
 
 
 def make_collection(
-    path: Path, *, n: int = 60, n_frames: int = 48, single: bool = False, seed: int = 0, **settings
+    path: Path, *, n: int = 60, n_frames: int | list[int] = 48, single: bool = False, seed: int = 0, **settings
 ) -> Collection:
     rng = np.random.default_rng(seed)
+    lengths = [n_frames] * n if isinstance(n_frames, int) else n_frames[:n]
     if single:
         labels = [[CLASSES[i % 3]] for i in range(n)]
     else:
@@ -82,11 +83,12 @@ def make_collection(
             "split": [("train", "train", "train", "valid", "test")[i % 5] for i in range(n)],
             "group": [f"g{i // 2}" for i in range(n)],
             "style": ["loud" if i % 2 else "quiet" for i in range(n)],
-            "duration_s": [n_frames * 512 / 16000] * n,
+            "duration_s": [length * 512 / 16000 for length in lengths],
             "size_bytes": [1000] * n,
         }
     )
-    values = {track: spectrogram(rng, each, n_frames) for track, each in zip(frame["track_id"], labels, strict=True)}
+    rows = zip(frame["track_id"], labels, lengths, strict=True)
+    values = {track: spectrogram(rng, each, length) for track, each, length in rows}
     return Collection(write_store(path, frame, values, **settings), frame, values)
 
 
