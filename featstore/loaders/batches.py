@@ -78,6 +78,8 @@ class BatchLoader:
         Batches that threads work ahead.
     shuffle_buffer : int
         Items of the buffer that ``shards`` shuffles in.
+    recheck : bool
+        Disk tier: check checksums on every read; else on the first read of each chunk by this loader.
 
     Yields
     ------
@@ -118,6 +120,7 @@ class BatchLoader:
         threads: int | None = None,
         read_ahead: int = 4,
         shuffle_buffer: int = 4096,
+        recheck: bool = False,
     ) -> None:
         self.track_ids = track_id_column(tracks)
         self.device = torch.device(device)
@@ -152,17 +155,18 @@ class BatchLoader:
         self._targets = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets)).to(self.device)
         self._host: list[HostTier] = []
         self._on_device: list[DeviceTier] = []
-        self._load()
+        self._load(recheck)
         self._epoch = self._next = self._resume = 0
         self._known_order: tuple[tuple[Any, ...], EpochOrder] | None = None
 
-    def _load(self) -> None:
+    def _load(self, recheck: bool) -> None:
         for j, one in enumerate(self.inputs):
             if self.tier == "gpu":
                 longest = self.plan.frames[j] or int(one.lengths.max())
                 self._on_device.append(DeviceTier(one, self.plan.track, device=self.device, longest=longest))
             else:
-                self._host.append(RamTier(one, self.plan.track) if self.tier == "ram" else DiskTier(one))
+                in_ram = self.tier == "ram"
+                self._host.append(RamTier(one, self.plan.track) if in_ram else DiskTier(one, recheck=recheck))
 
     def __len__(self) -> int:
         """Global batches in an epoch."""

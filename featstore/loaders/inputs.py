@@ -96,20 +96,24 @@ class Input:
         Raises
         ------
         CorruptFeature
-            When stored bytes are damaged, or a frame inside the track holds no value.
+            When stored bytes are damaged.
         """
         step = self.stride
-        block: NDArray[Any] = self.reader.base.read(
-            int(self.rows[track]), start * step, (start + count - 1) * step + 1 if count else start * step
-        )
-        return block[..., ::step] if step > 1 else block
+        codes = self.read_base(track, start * step, (start + count - 1) * step + 1 if count else start * step)
+        return codes[..., ::step] if step > 1 else codes
 
-    def check(self, codes: NDArray[Any], track: int, start: int) -> None:
-        """Refuse codes that stand for *missing* inside a track."""
+    def read_base(self, track: int, start: int, stop: int) -> NDArray[Any]:
+        """Codes ``(*lead, …)`` of the stored base, from its frame ``start`` to ``stop`` or the end of the track."""
+        base, row = self.reader.base, int(self.rows[track])
+        codes: NDArray[Any] = base.read(row, start, min(stop, int(base.lengths[row])))
+        return codes
+
+    def check(self, codes: NDArray[Any], track: int, start: int, step: int) -> None:
+        """Refuse codes that stand for *missing*; they are every ``step``-th stored frame from frame ``start`` on."""
         hole = first_hole(codes, self.decoder.fill)
         if hole is not None:
             raise CorruptFeature(
-                f"track {self.track_ids[track]} holds no value (NaN or fill) at frame {start + hole}",
+                f"track {self.track_ids[track]} holds no value (NaN or fill) at stored frame {start + hole * step}",
                 str(self.reader.name),
                 "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
             )

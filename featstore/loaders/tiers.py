@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 Tier = Literal["auto", "disk", "ram", "gpu"]
 
 _SHARE = 0.5  # of the free memory that auto may fill
+_MAPPED_CHUNKS = 1 << 18  # arrays over mapped files that are kept, some 500 bytes each
 
 
 class HostTier(Protocol):
@@ -37,17 +38,51 @@ class HostTier(Protocol):
 
 
 class DiskTier:
-    """Crops straight from the files; nothing is kept."""
+    """Crops straight from the files.
 
-    def __init__(self, source: Input) -> None:
-        self._source = source
+    Uncompressed chunks stay mapped once they were read: the first crop of a chunk has its checksum and its values
+    checked, later ones are copied out of the page cache. With ``recheck`` (and for compressed chunks, which must be
+    decoded for each crop) every read is checked anew.
+    """
+
+    def __init__(self, source: Input, *, recheck: bool = False) -> None:
+        self._source, self._put = source, source.decoder.put
+        layout = getattr(source.reader.base, "layout", None)
+        if layout is None or layout.compression != "none" or recheck:
+            self._chunk_frames = 0  # nothing is kept
+        else:
+            self._chunk_frames = int(layout.chunk_frames)
+        self._chunks: dict[tuple[int, int], NDArray[Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_chunks": {}}
 
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
         """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
-        codes = self._source.read(track, start, count)
-        self._source.decoder.put(out, codes)
-        # what was just written is still in the processor's cache
-        self._source.check(codes if codes.dtype != out.dtype else out, track, start)
+        if not self._chunk_frames:
+            codes = self._source.read(track, start, count)
+            self._source.check(codes, track, start * self._source.stride, self._source.stride)
+            self._put(out, codes)
+            return
+        size, step = self._chunk_frames, self._source.stride
+        done = 0
+        while done < count:
+            chunk, first = divmod((start + done) * step, size)
+            kept = self._chunks.get((track, chunk))
+            codes = (self._checked(track, chunk) if kept is None else kept)[..., first::step]
+            here = min(count - done, codes.shape[-1])
+            self._put(out[..., done : done + here] if here < count else out, codes[..., :here])
+            done += here
+
+    def _checked(self, track: int, chunk: int) -> NDArray[Any]:
+        """Read a whole chunk, which checks its bytes, and its values; keep the mapped array."""
+        size = self._chunk_frames
+        codes = self._source.read_base(track, chunk * size, (chunk + 1) * size)
+        self._source.check(codes, track, chunk * size, 1)
+        if len(self._chunks) >= _MAPPED_CHUNKS:
+            self._chunks.clear()
+        self._chunks[track, chunk] = codes
+        return codes
 
 
 class RamTier:
@@ -64,7 +99,7 @@ class RamTier:
             length = int(source.lengths[track])
             view = self._views[track] = self._flat[end - size : end].reshape(*source.lead, length)
             view[...] = source.read(track, 0, length)
-            source.check(view, track, 0)
+            source.check(view, track, 0, source.stride)
         seconds, megabytes = time.perf_counter() - began, self._flat.nbytes / 1e6
         logger.info("%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(ordered), megabytes, seconds)
 
@@ -102,7 +137,7 @@ class DeviceTier:
             for track in group.tolist():
                 length = int(source.lengths[track])
                 block[..., at : at + length] = source.read(track, 0, length)
-                source.check(block[..., at : at + length], track, 0)
+                source.check(block[..., at : at + length], track, 0, source.stride)
                 at += length
             first = int(offsets[group[0]])
             self._codes[..., first : first + count] = torch.from_numpy(block).to(device)

@@ -9,7 +9,18 @@ from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, create_store, open_store
 
 
-def write_store(path, arrays, features, *, shard_tracks=4, splits=None, labels=None, failed=(), compression="none"):
+def write_store(
+    path,
+    arrays,
+    features,
+    *,
+    shard_tracks=4,
+    splits=None,
+    labels=None,
+    failed=(),
+    compression="none",
+    fixed_frames=None,
+):
     """Make a store of ``arrays`` (track id -> float32 (bands, frames)) under each of ``features`` (text, encoding)."""
     ids = list(arrays)
     frame = pd.DataFrame(
@@ -23,7 +34,9 @@ def write_store(path, arrays, features, *, shard_tracks=4, splits=None, labels=N
     headers = []
     for text, encoding in features:
         spec = parse_spec(text)
-        headers.append(ArrayHeader(spec, Encoding.parse(encoding, spec), (spec.n_mels,), ("band", "frame")))
+        headers.append(
+            ArrayHeader(spec, Encoding.parse(encoding, spec), (spec.n_mels,), ("band", "frame"), fixed_frames)
+        )
     store = create_store(path, frame, headers, shard_tracks=shard_tracks)
     store.add_arrays(headers, compression)
     rows = {int(row): track for track, row in store.tracks["row"].items()}

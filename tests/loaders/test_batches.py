@@ -391,7 +391,7 @@ def test_tracks_that_are_not_stored(caplog):
 def test_a_hole_in_a_stored_track_is_named(tier, encoding, hole):
     reader = FakeReader(make_arrays([20] * 6), "mel(n_mels=3,scale=db)", encoding=encoding)
     reader.base.rows[4][1, 7] = hole
-    with pytest.raises(CorruptFeature, match=r"track t04 holds no value \(NaN or fill\) at frame 7"):
+    with pytest.raises(CorruptFeature, match=r"track t04 holds no value \(NaN or fill\) at stored frame 7"):
         list(BatchLoader({"x": reader}, reader.track_ids, batch_size=2, crop_frames=20, tier=tier))
 
 

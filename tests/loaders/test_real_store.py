@@ -98,12 +98,46 @@ def test_a_flipped_bit_stops_the_pass(tmp_path, tier):
         list(BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=20, tier=tier))
 
 
+def test_checks_on_the_first_read_of_a_chunk_or_on_every_one(tmp_path):
+    arrays = make_arrays([60] * 6, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
+    options = {"batch_size": 2, "crop_frames": 20, "tier": "disk"}
+    once = BatchLoader({"x": store[BASE]}, list(arrays), **options)
+    always = BatchLoader({"x": store[BASE]}, list(arrays), recheck=True, **options)
+    expected = [batch["x"] for batch in once]
+    assert all(torch.equal(batch["x"], values) for batch, values in zip(always, expected, strict=True))
+    file = max((tmp_path / "s.zarr" / "features").rglob("c/1/0/0"), key=lambda path: path.stat().st_size)
+    with open(file, "r+b") as open_file:
+        open_file.seek(100)
+        open_file.write(b"\x00\x00\x00\x00")
+    assert len(list(once)) == 3
+    with pytest.raises(CorruptFeature, match="checksum"):
+        list(always)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7])
+def test_crops_that_cross_chunks(tmp_path, step):
+    arrays = make_arrays([4000, 4001], bands=96)
+    spec = f"mel(n_mels=96,hop_length={256 * step})"
+    store = write_store(tmp_path / "s.zarr", arrays, [("mel(n_mels=96)", "float32")])
+    reader = store[spec]
+    assert reader.base.layout.chunk_frames < 1000
+    for frames in (187, 500, 4000 // step):
+        loader = BatchLoader(
+            {"x": reader}, list(arrays), batch_size=1, crop_frames=frames, crops_per_track=5, tier="disk"
+        )
+        for batch in loader:
+            start = int(batch["start"])
+            values = arrays[f"t{int(batch['index']):02d}"][:, ::step][:, start : start + frames]
+            assert np.array_equal(batch["x"][0].numpy(), values)
+
+
 @pytest.mark.parametrize("tier", TIERS)
 def test_nan_in_a_stored_track_is_named(tmp_path, tier):
     arrays = make_arrays([60] * 6, bands=8)
     arrays["t02"][3, 41] = np.nan
     store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
-    with pytest.raises(CorruptFeature, match=r"track t02 holds no value .* frame 41"):
+    with pytest.raises(CorruptFeature, match=r"track t02 holds no value .* stored frame 41"):
         list(BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=60, tier=tier))
 
 

@@ -1,0 +1,268 @@
+"""Random crops per second: every tier of ours beside zarr, h5py, numpy and streaming libraries, on the same clips.
+
+``python -m tests.bench.bench_loaders --out docs/benchmarks/loaders.jsonl`` writes one JSON line a contender. All run in
+this one process with one torch thread, in turns, several rounds; each turn delivers shuffled batches of float32 torch
+tensors ``(batch, 96, crop)`` for a fixed time. Files are warm in the page cache, as they are from the second epoch on.
+Contenders whose package is not installed are listed as absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from featstore.loaders import BatchLoader
+from tests.bench.bench_loaders_corpus import BANDS, SPEC, Corpus
+from tests.bench.bench_loaders_peers import PEERS
+
+BATCH = 64
+PACKAGES = ("featstore", "numpy", "torch", "zarr", "h5py", "webdataset", "lhotse", "datasets", "litdata")
+
+Batches = Callable[[int], Iterator[torch.Tensor]]
+
+
+# ---- contenders ----------------------------------------------------------------------------------------------------
+
+
+def ours(corpus: Corpus, batch_size: int, *, encoding: str = "float32", **settings) -> Batches:
+    """One of our tiers; its first use in the warm-up turn checks every chunk that it touches."""
+    reader = corpus.store(encoding)
+    loader = BatchLoader({"mel": reader}, corpus.ids, batch_size=batch_size, crop_frames=corpus.crop, **settings)
+
+    def batches(seed: int) -> Iterator[torch.Tensor]:
+        loader.set_epoch(seed)
+        for batch in loader:
+            yield batch["mel"]
+
+    return batches
+
+
+def ours_first_pass(corpus: Corpus, batch_size: int) -> Batches:
+    """The disk tier in its first epoch: a fresh loader for every turn, so that every chunk is checked."""
+
+    def batches(seed: int) -> Iterator[torch.Tensor]:
+        yield from ours(corpus, batch_size, tier="disk", seed=seed)(0)
+
+    return batches
+
+
+def one_by_one(corpus: Corpus, batch_size: int, array) -> Batches:
+    """Plain indexing ``array[i, :, start:stop]``, crop by crop into a batch."""
+
+    def batches(seed: int) -> Iterator[torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(corpus.n_tracks)
+        starts = rng.integers(0, corpus.frames - corpus.crop + 1, corpus.n_tracks).tolist()
+        for at in range(0, corpus.n_tracks - batch_size + 1, batch_size):
+            batch = np.empty((batch_size, BANDS, corpus.crop), dtype=np.float32)
+            for slot, i in enumerate(order[at : at + batch_size].tolist()):
+                batch[slot] = array[i, :, starts[i] : starts[i] + corpus.crop]
+            yield torch.from_numpy(batch)
+
+    return batches
+
+
+def fancy(corpus: Corpus, batch_size: int) -> Batches:
+    """Fancy indexing into a numpy memory map: one expression a batch."""
+    array = corpus.npy()
+    bands, steps = np.arange(BANDS)[None, :, None], np.arange(corpus.crop)
+
+    def batches(seed: int) -> Iterator[torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(corpus.n_tracks)
+        starts = rng.integers(0, corpus.frames - corpus.crop + 1, corpus.n_tracks)
+        for at in range(0, corpus.n_tracks - batch_size + 1, batch_size):
+            rows = order[at : at + batch_size]
+            frames = (starts[rows][:, None] + steps)[:, None, :]
+            yield torch.from_numpy(array[rows[:, None, None], bands, frames])
+
+    return batches
+
+
+def zarr_indexing(corpus: Corpus, batch_size: int) -> Batches:
+    """``zarr.Array.__getitem__`` on the same files as our disk tier."""
+    import zarr
+
+    reader = corpus.store("float32")
+    array = zarr.open_group(corpus.folder / "float32.zarr", mode="r")[f"features/{reader.base.header.key}/data"]
+    rows = [reader.row_of(track) for track in corpus.ids]
+
+    class ByTrack:
+        def __getitem__(self, key):
+            return array[rows[key[0]], key[1], key[2]]
+
+    return one_by_one(corpus, batch_size, ByTrack())
+
+
+def contenders(corpus: Corpus, batch_size: int) -> dict[str, Callable[[], Batches]]:
+    """Every contender by name, as a function that prepares it."""
+    found: dict[str, Callable[[], Batches]] = {
+        "featstore disk": lambda: ours(corpus, batch_size, tier="disk"),
+        "featstore disk, first pass": lambda: ours_first_pass(corpus, batch_size),
+        "featstore disk, recheck": lambda: ours(corpus, batch_size, tier="disk", recheck=True),
+        "featstore disk, no threads": lambda: ours(corpus, batch_size, tier="disk", threads=0),
+        "featstore disk uint8": lambda: ours(corpus, batch_size, tier="disk", encoding="uint8"),
+        "featstore ram": lambda: ours(corpus, batch_size, tier="ram"),
+        "featstore ram uint8": lambda: ours(corpus, batch_size, tier="ram", encoding="uint8"),
+        "featstore gpu tier on cpu": lambda: ours(corpus, batch_size, tier="gpu"),
+        "zarr indexing": lambda: zarr_indexing(corpus, batch_size),
+        "h5py contiguous": lambda: one_by_one(corpus, batch_size, corpus.hdf5(checksums=False)),
+        "h5py chunked, fletcher32": lambda: one_by_one(corpus, batch_size, corpus.hdf5(checksums=True)),
+        "numpy memmap fancy": lambda: fancy(corpus, batch_size),
+        "numpy memmap slices": lambda: one_by_one(corpus, batch_size, corpus.npy()),
+    }
+    for name, make in PEERS.items():
+        found[name] = lambda make=make: make(corpus, batch_size)
+    if torch.cuda.is_available():
+        found["featstore gpu"] = lambda: ours(corpus, batch_size, tier="gpu", device="cuda")
+        found["featstore gpu uint8"] = lambda: ours(corpus, batch_size, tier="gpu", device="cuda", encoding="uint8")
+    return found
+
+
+# ---- measuring ----------------------------------------------------------------------------------------------------
+
+
+def turn(batches: Batches, seed: int, seconds: float) -> tuple[float, int]:
+    """Take batches for at least ``seconds``, epoch after epoch; (crops per second, next seed)."""
+    crops, began = 0, time.perf_counter()
+    while True:
+        stream = batches(seed)
+        seed += 1
+        for batch in stream:
+            crops += len(batch)
+            if time.perf_counter() - began >= seconds:
+                break
+        stream.close()
+        if batch.device.type == "cuda":
+            torch.cuda.synchronize()
+        spent = time.perf_counter() - began
+        if spent >= seconds:
+            return crops / spent, seed
+
+
+def measure(corpus: Corpus, *, rounds: int, seconds: float, batch_size: int = BATCH, names: list[str] | None = None):
+    """Run all contenders in turns; (crops per second of every round by name, absent contenders with the reason)."""
+    ready: dict[str, Batches] = {}
+    absent: dict[str, str] = {}
+    for name, prepare in contenders(corpus, batch_size).items():
+        if names and name not in names:
+            continue
+        try:
+            ready[name] = prepare()
+        except ImportError as error:
+            absent[name] = str(error)
+    seeds = dict.fromkeys(ready, 0)
+    rates: dict[str, list[float]] = {name: [] for name in ready}
+    for number in range(-1, rounds):  # round -1 warms up
+        for name, batches in ready.items():
+            rate, seeds[name] = turn(batches, seeds[name], seconds)
+            if number >= 0:
+                rates[name].append(rate)
+            print(f"round {number} {name}: {rate:.0f} crops/s", file=sys.stderr)
+    return rates, absent
+
+
+def lines(corpus: Corpus, rates: dict[str, list[float]], absent: dict[str, str], **settings) -> list[dict]:
+    """One record a contender: median, spread, and its ratio to the contenders that the bars name."""
+    medians = {name: float(np.median(values)) for name, values in rates.items()}
+    bytes_per_crop = BANDS * corpus.crop * 4
+    common = {
+        "benchmark": "loaders",
+        "spec": SPEC,
+        "n_tracks": corpus.n_tracks,
+        "corpus_bytes": corpus.nbytes,
+        "crop_frames": corpus.crop,
+        "bytes_per_crop": bytes_per_crop,
+        **settings,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "machine": machine(),
+        "versions": versions(),
+    }
+    against = ("zarr indexing", "h5py contiguous", "numpy memmap fancy", *PEERS)
+    found = []
+    for name, values in rates.items():
+        found.append(
+            {
+                "contender": name,
+                "crops_per_second": round(medians[name], 1),
+                "megabytes_per_second": round(medians[name] * bytes_per_crop / 1e6, 1),
+                "real_time_factor": round(medians[name] * corpus.crop * 256 / 12000, 1),
+                "lowest": round(min(values), 1),
+                "highest": round(max(values), 1),
+                "rounds": len(values),
+                "times_faster_than": {
+                    other: round(float(np.median(np.divide(values, rates[other]))), 3)
+                    for other in against
+                    if other in rates and other != name
+                },
+                **common,
+            }
+        )
+    return found + [{"contender": name, "absent": reason, **common} for name, reason in absent.items()]
+
+
+def machine() -> dict[str, object]:
+    """What the figures were taken on."""
+    model = platform.processor() or platform.machine()
+    try:
+        rows = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(row.split(":", 1)[1].strip() for row in rows if row.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": model, "cores": os.cpu_count(), "gpu": gpu, "python": platform.python_version()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that take part."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="file to write the JSON lines to (default: stdout)")
+    parser.add_argument("--folder", type=Path, help="keep the collection here (default: a temporary folder)")
+    parser.add_argument("--tracks", type=int, default=2048, help="clips of 524,544 bytes each")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
+    parser.add_argument("--only", action="append", help="a contender's name; repeats")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="bench_loaders_"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        corpus = Corpus(folder, options.tracks, frames=1366, crop=187)
+        rates, absent = measure(corpus, rounds=options.rounds, seconds=options.seconds, names=options.only)
+        records = lines(corpus, rates, absent, batch_size=BATCH, seconds_a_turn=options.seconds)
+    finally:
+        if options.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    if options.out is None:
+        sys.stdout.write(text)
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
