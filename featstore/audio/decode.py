@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.audio.faults import NonFiniteAudio
+from featstore.audio.mp3 import OpenEndedFile, has_length_table
 from featstore.audio.probe import AudioInfo, probe_audio
 from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
 
@@ -75,7 +78,7 @@ class AudioStatistics:
 
 
 class _Decoder(Protocol):
-    def __call__(self, path: str, n_samples: int) -> Iterator[FloatArray]: ...
+    def __call__(self, path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]: ...
 
 
 class AudioSource:
@@ -85,7 +88,7 @@ class AudioSource:
     ----------
     path : str
     info : AudioInfo
-        What the header declares.
+        What the header declares; the length of an mp3 file without a length table is unknown (-1).
     statistics : AudioStatistics
         Of the latest walk through :meth:`blocks`; its ``n_samples`` is the true length once that has ended.
     """
@@ -114,7 +117,7 @@ class AudioSource:
         NonFiniteAudio
         """
         self.statistics = statistics = AudioStatistics()
-        for block in DECODERS[self.decoder](self.path, n_samples):
+        for block in DECODERS[self.decoder](self.path, self.info, n_samples):
             statistics.add(block, self.path)
             yield block
         if statistics.n_samples == 0:
@@ -143,7 +146,10 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
     if decoder == "essentia":
         _essentia()
     place = os.fspath(path)
-    return AudioSource(place, probe_audio(place), decoder)
+    info = probe_audio(place)
+    if info.format == "MP3" and not has_length_table(place):
+        info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))  # what was declared is a guess
+    return AudioSource(place, info, decoder)
 
 
 def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> tuple[FloatArray, int]:
@@ -158,37 +164,40 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
     return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
 
 
-def _soundfile_blocks(path: str, n_samples: int) -> Iterator[FloatArray]:
+def _soundfile_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
         """A file that is only read onwards.
 
         soundfile seeks after every read of a seekable file. In mp3 that throws away the bits that frames leave for
-        later ones, and the start of the next block decodes wrongly (seen at 16 kHz). It also never reads past the
-        length that the header declares.
+        later ones, and the start of the next block decodes wrongly (seen at 16 kHz).
         """
 
         def seekable(self) -> bool:
             return False
 
+    done = 0
     try:
-        with Sequential(path) as file:
-            while True:
-                block = file.read(n_samples, dtype="float32", always_2d=True)
-                if len(block) == 0:
-                    return
+        endless = info.format == "MP3" and info.n_samples < 0
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(OpenEndedFile(path)) if endless else path
+            file = stack.enter_context(Sequential(place))
+            while len(block := file.read(n_samples, dtype="float32", always_2d=True)):
+                done += len(block)
                 yield block.T
     except DecodeError:
         raise
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
         raise DecodeError(
-            f"decoding stopped: {str(reason).strip().rstrip('.')}", path, "Check the file, or convert it anew"
+            f"decoding stopped after {done / info.sample_rate:.1f} s: {str(reason).strip().rstrip('.')}",
+            path,
+            "The file is damaged there: fetch it again, or convert what can be played",
         ) from error
 
 
-def _essentia_blocks(path: str, n_samples: int) -> Iterator[FloatArray]:
+def _essentia_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
     loader = _essentia().AudioLoader
     try:
         audio, _, channels, *_ = loader(filename=path)()

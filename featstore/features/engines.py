@@ -38,6 +38,8 @@ def check_engine(spec: SpectralSpec) -> None:
     ------
     SpecError
     """
+    if spec.engine == "essentia" and isinstance(spec, HpssSpec):
+        raise SpecError("engine=essentia has no median-filter separation", "hpss spec", "Use engine=native or librosa")
     for name, allowed in _needs(spec).items():
         value = getattr(spec, name)
         if value not in allowed:
@@ -65,8 +67,6 @@ def _needs(spec: SpectralSpec) -> dict[str, tuple[Any, ...]]:
         }
         if isinstance(spec, MelSpec):
             needs["power"] = (1.0, 2.0)
-        if isinstance(spec, HpssSpec):
-            needs = {"engine": ("native", "librosa")}
         return needs
     return {}
 

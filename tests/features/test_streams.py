@@ -1,0 +1,156 @@
+"""Whole equals parts: a feature does not depend on where its blocks were cut, bit for bit."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from featstore.dsp import compute_hpss, compute_magnitude, compute_mel, compute_power, make_mel_bank
+from featstore.errors import SpecError
+from featstore.features import FEATURES, Node, TrackContext, check, dims_of, frames_of, item_shape, make_stream
+from featstore.specs import HpssSpec, MelSpec, StftSpec, WaveformSpec
+from tests.features.runner import run_signal
+
+RATE = 8000
+framings = st.sampled_from(["librosa", "essentia", "valid", "token"])
+
+
+@st.composite
+def spectral(draw, cls=StftSpec, **fixed):
+    n_fft = draw(st.sampled_from([16, 30, 32, 63, 64, 100, 128]))
+    fields = {
+        "sample_rate": RATE,
+        "n_fft": n_fft,
+        "win_length": draw(st.integers(1, n_fft)),
+        "hop_length": draw(st.integers(1, 200)),
+        "window": draw(st.sampled_from(["hann", "hamming", "boxcar"])),
+        "window_symmetric": draw(st.booleans()),
+        "pad_mode": draw(st.sampled_from(["zeros", "reflect"])),
+        "framing": draw(framings),
+    }
+    return cls(**(fields | fixed))
+
+
+signals = st.builds(
+    lambda n, seed: np.random.default_rng(seed).standard_normal(n).astype(np.float32) * 0.2,
+    st.integers(1, 1500),
+    st.integers(0, 5),
+)
+cuts = st.lists(st.integers(0, 1500), max_size=6)
+
+
+@settings(max_examples=120, deadline=None)
+@given(spectral(), signals, cuts)
+def test_stft_in_blocks(spec, signal, cuts):
+    whole = run_signal(spec, signal)
+    assert whole.shape == (*item_shape(spec), frames_of(spec, len(signal)))
+    assert whole.dtype == np.float32
+    assert np.array_equal(whole, run_signal(spec, signal, cuts))
+    fields = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
+    direct = compute_power(signal, **{name: getattr(spec, name) for name in fields})
+    assert np.array_equal(whole, direct)
+
+
+@settings(max_examples=40, deadline=None)
+@given(spectral(MelSpec, n_mels=3, scale="db"), signals, cuts, st.sampled_from([1.0, 2.0, 1.5]))
+def test_mel_in_blocks(spec, signal, cuts, power):
+    assume(spec.n_fft >= 60)
+    spec = spec.replace(power=power)
+    whole = run_signal(spec, signal)
+    assert whole.shape == (3, frames_of(spec, len(signal)))
+    assert np.array_equal(whole, run_signal(spec, signal, cuts))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    spectral(HpssSpec),
+    signals,
+    cuts,
+    st.sampled_from([1, 3, 7, 31]),
+    st.sampled_from(["harmonic", "percussive", "residual"]),
+    st.sampled_from([1.0, 2.0]),
+)
+def test_hpss_in_blocks(spec, signal, cuts, kernel, component, margin):
+    spec = spec.replace(kernel=kernel, component=component, margin=margin, scale="magnitude")
+    whole = run_signal(spec, signal)
+    assert whole.shape == (1 + spec.n_fft // 2, frames_of(spec, len(signal)))
+    assert np.array_equal(whole, run_signal(spec, signal, cuts))
+    if whole.shape[1]:
+        fields = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
+        magnitude = compute_magnitude(compute_power(signal, **{name: getattr(spec, name) for name in fields}))
+        direct = compute_hpss(magnitude, component=component, kernel=kernel, margin=margin)
+        assert np.array_equal(whole, np.sqrt(np.square(direct)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    signals,
+    cuts,
+    st.sampled_from(["whole", "centre(0.1 s)", "start(0.1 s)", "offset(0.05 s, 0.1 s)"]),
+    st.sampled_from(["none", "zeros", "repeat"]),
+    st.sampled_from([8000, 16000, 11025]),
+)
+def test_waveform_in_blocks(signal, cuts, clip, pad, source_rate):
+    from featstore.audio import TrackTooShort, cut_signal, resample_signal
+
+    if pad != "none" and clip != "whole":
+        clip = f"{clip[:-1]}, pad={pad})"
+    spec = WaveformSpec(sample_rate=RATE, clip=clip)
+    resampled = resample_signal(signal, source_rate=source_rate, sample_rate=RATE)
+    try:
+        direct = cut_signal(resampled, RATE, spec.clip)
+    except TrackTooShort:
+        assert frames_of(spec, len(resampled)) == 0
+        with pytest.raises(TrackTooShort, match="samples"):
+            run_signal(spec, signal, cuts, source_rate)
+        return
+    assert len(direct) == frames_of(spec, len(resampled))
+    assert np.array_equal(direct, run_signal(spec, signal, cuts, source_rate))
+
+
+def test_mel_is_the_bank_of_the_power_spectrum():
+    signal = np.random.default_rng(1).standard_normal(9000).astype(np.float32)
+    spec = MelSpec(sample_rate=RATE, n_mels=20)
+    power = compute_power(signal, n_fft=512, hop_length=256)
+    bank = make_mel_bank(sample_rate=RATE, n_fft=512, n_mels=20)
+    assert np.array_equal(run_signal(spec, signal), compute_mel(power, bank))
+    magnitude = compute_mel(power, bank, exponent=1.0)
+    assert np.array_equal(run_signal(spec.replace(power=1.0), signal), magnitude)
+
+
+def test_hpss_through_a_bank():
+    signal = np.random.default_rng(2).standard_normal(9000).astype(np.float32)
+    linear = run_signal(HpssSpec(sample_rate=RATE), signal)
+    banded = run_signal(HpssSpec(sample_rate=RATE, n_mels=20), signal)
+    bank = make_mel_bank(sample_rate=RATE, n_fft=512, n_mels=20)
+    assert np.array_equal(banded, compute_mel(linear, bank))
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_every_feature_has_shape_and_dims_that_fit(kind):
+    from featstore.specs import parse_spec
+
+    spec = parse_spec(f"{kind}(sample_rate={RATE})")
+    values = run_signal(spec, np.ones(3000, np.float32) * 0.1)
+    dims = dims_of(spec)
+    assert len(dims) == values.ndim == len(item_shape(spec)) + 1
+    assert dims[-1] in ("frame", "sample")
+    assert values.shape == (*item_shape(spec), frames_of(spec, 3000))
+    assert values.dtype == np.float32 and np.isfinite(values).all()
+    with pytest.raises(SpecError, match=r"hop_length=.* longer than the clip|holds no sample"):
+        check(spec.replace(clip="start(0.00001 s)"))
+
+
+def test_streams_of_unknown_steps_are_refused():
+    from featstore.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="unknown step 'mono'"):
+        make_stream(Node.make("mono"), TrackContext(8000))
+
+
+def test_nodes_travel_between_processes():
+    node = Node.make("stride", Node.make("decode", decoder="soundfile"), step=3)
+    copy = pickle.loads(pickle.dumps(node))
+    assert copy == node and hash(copy) == hash(node) and copy["step"] == 3
