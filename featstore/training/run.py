@@ -18,7 +18,7 @@ from featstore.training.folders import RunFolder
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import scores_of, write_predictions
-from featstore.training.settings import read_yaml
+from featstore.training.settings import merge, read_yaml
 from featstore.training.work import Job, score_splits, tagger_of_checkpoint, work
 
 __all__ = ["evaluate", "train"]
@@ -98,7 +98,7 @@ def evaluate(
     store: Any = None,
     tracks: Any = None,
     splits: Iterable[str] = (),
-    device: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Score a trained model again, from its checkpoint and the store.
 
@@ -112,8 +112,8 @@ def evaluate(
         By default the labels and splits that it was trained with.
     splits : iterable of str
         By default those of the run's settings.
-    device : mapping, optional
-        Settings of the section ``device`` to use instead of the run's.
+    settings : mapping, optional
+        Settings of the sections ``device``, ``evaluate`` and ``data`` to put over the run's.
 
     Returns
     -------
@@ -131,9 +131,8 @@ def evaluate(
     run = folder.read_run()
     if run is None:
         raise CheckpointError("there is no run in this folder", str(run_dir), "Train first: featstore train … -o RUN")
-    settings = read_yaml(folder.path / "config.yaml")
-    settings["device"] = settings["device"] | {"devices": 1} | dict(device or {})
-    config = TrainConfig.resolve(settings)
+    own = merge(read_yaml(folder.path / "config.yaml"), {"device": {"devices": 1}})
+    config = TrainConfig.resolve(merge(own, settings or {}))
     store = store if store is not None else _open_store(run["store"]["path"])
     reader = store[run["feature"]]
     if tracks is None:

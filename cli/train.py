@@ -1,0 +1,160 @@
+"""Commands ``train`` and ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from featstore_cli.common import emit, feature_option, human_bytes, json_option, render_table, store_option
+
+__all__ = ["evaluate", "train"]
+
+
+@click.command()
+@store_option
+@feature_option
+@click.option("-m", "--model", required=True, help="A model, for example vgg-cnn.")
+@click.option("-o", "--out", required=True, metavar="RUN", help="The run's folder; a stopped run in it goes on.")
+@click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the store by default.")
+@click.option("--config", "config_file", metavar="FILE", help="Settings as YAML; another run's config.yaml will do.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, like loop.epochs=20; repeats."
+)
+@click.option("--seed", type=int, help="Of weights, order and crops; 0 by default.")
+@json_option
+def train(
+    store: str,
+    features: tuple[str, ...],
+    model: str,
+    out: str,
+    tracks: str | None,
+    config_file: str | None,
+    assignments: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    r"""Train a model from a store, or go on with a run that was stopped.
+
+    A finished run says so and does nothing. Ctrl-C stops after the batch at hand and keeps everything.
+
+    \b
+    Examples:
+      featstore train -s store.zarr -f 'mel(n_mels=96,scale=db)' -m vgg-cnn -o runs/first
+      featstore train -s store.zarr -f 'mel(n_mels=48,scale=db)' -m vgg-cnn -o runs/small --seed 1 \
+          --set data.crop_s=3 --set model.width=0.125 --set loop.epochs=20
+    """
+    from featstore.datasets import TrackTable
+    from featstore.errors import ConfigError
+    from featstore.specs import expand_features
+    from featstore.store import open_store
+    from featstore.training import TrainConfig
+    from featstore.training import train as train_run
+
+    config = TrainConfig.resolve(file=config_file, assignments=assignments, seed=seed)
+    requests = expand_features(features)
+    if len(requests) != 1:
+        raise ConfigError(
+            f"{len(requests)} features for a model that takes one", f"model {model}", "Train one run a feature"
+        )
+    table = None if tracks is None else TrackTable.read(tracks)
+    before = _finished(out)
+    result = train_run(open_store(store), requests[0], model, out, tracks=table, config=config)
+    if before:
+        click.echo(f"{out} is finished already; nothing was done", err=True)
+    emit(result, as_json, lambda: _as_text(result, out))
+
+
+@click.command()
+@click.argument("run")
+@click.option("-s", "--store", help="Read features from here instead of the store it was trained from.")
+@click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the training by default.")
+@click.option("--split", "splits", multiple=True, help="Score this split; repeats. By default those of the settings.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of device or evaluate.")
+@json_option
+def evaluate(
+    run: str,
+    store: str | None,
+    tracks: str | None,
+    splits: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    r"""Score a trained model again, from its checkpoint; RUN is its folder.
+
+    \b
+    Examples:
+      featstore evaluate runs/first
+      featstore evaluate runs/first --split test --set evaluate.pool=majority
+    """
+    from featstore.datasets import TrackTable
+    from featstore.store import open_store
+    from featstore.training import evaluate as evaluate_run
+    from featstore.training.settings import parse_assignments
+
+    scores = evaluate_run(
+        run,
+        store=None if store is None else open_store(store),
+        tracks=None if tracks is None else TrackTable.read(tracks),
+        splits=splits,
+        settings=parse_assignments(assignments),
+    )
+    emit(
+        {"run": run, "scores": scores}, as_json, lambda: f"{run}\n{_score_table(scores, {})}\n{_compared(run, scores)}"
+    )
+
+
+def _finished(out: str) -> bool:
+    from featstore.training.folders import RunFolder
+
+    return RunFolder(out).result.is_file()
+
+
+def _as_text(result: Mapping[str, Any], out: str) -> str:
+    seconds, rates, size = result["seconds"], result["rates"], result["bytes"]["alone"]
+    lines = [
+        f"{result['model']} on {result['feature']}",
+        _score_table(result["scores"], result["intervals"]),
+        f"{result['epochs']} epochs, best {result['best_epoch']}; {result['parameters']:,} parameters, "
+        f"{result['gmacs']:.4g} GMAC an input of {result['input']['n_mels']} x {result['input']['n_frames']}",
+        f"training {seconds['train']:.1f} s at {rates['train_samples_per_s']:.0f} samples/s, waiting for data "
+        f"{100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",
+        f"feature {human_bytes(size)} alone, {human_bytes(result['bytes']['added'])} added to the store",
+    ]
+    for split, classes in result["classes_without_both"].items():
+        if classes and split in result["scores"]:
+            lines.append(f"{split}: left out of ROC and PR AUC, always or never true: {', '.join(classes)}")
+    return "\n".join([*lines, f"run: {out}"])
+
+
+def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for values in scores.values() for name in values))
+    rows = []
+    for split, values in scores.items():
+        cells = [split]
+        for name in names:
+            value, around = values.get(name), intervals.get(split, {}).get(name)
+            text = "" if value is None or value != value else f"{value:.4f}"
+            bounds = around is not None and None not in around
+            cells.append(f"{text} [{around[0]:.3f}, {around[1]:.3f}]" if text and bounds else text)
+        rows.append(cells)
+    return render_table(rows, ["split", *names])
+
+
+def _compared(run: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say whether the scores are those of the result."""
+    from featstore.training.folders import RunFolder
+
+    result = RunFolder(run).read_result()
+    if result is None:
+        return "the run has no result yet"
+    pairs = [
+        (f"{split} {name}", value, result["scores"][split][name])
+        for split, values in scores.items()
+        if split in result["scores"]
+        for name, value in values.items()
+        if name in result["scores"][split] and value == value and result["scores"][split][name] is not None
+    ]
+    far = [f"{name} {new:.6f}, recorded {old:.6f}" for name, new, old in pairs if abs(new - old) > 1e-6]
+    return "scores differ from result.json: " + "; ".join(far) if far else "the same scores as in result.json"
