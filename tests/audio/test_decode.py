@@ -126,14 +126,22 @@ class TestBadFiles:
             list(source.blocks(1000))
         assert 0 < source.statistics.n_samples < source.info.n_samples
 
-    def test_garbage_in_an_mp3(self, tmp_path):
+    def damaged(self, tmp_path, n_bytes):
         path = write(tmp_path / "a.mp3", tone(8.0, 44100), 44100, format="MP3")
         content = bytearray(path.read_bytes())
         middle = len(content) // 2
-        content[middle : middle + 3000] = np.random.default_rng(3).bytes(3000)
+        content[middle : middle + n_bytes] = bytes(n_bytes)
         path.write_bytes(content)
+        return path
+
+    def test_a_little_garbage_in_an_mp3_is_passed_over(self, tmp_path):
+        source = open_audio(self.damaged(tmp_path, 500))
+        list(source.blocks(2000))
+        assert 7.5 * 44100 < source.statistics.n_samples <= 8 * 44100
+
+    def test_much_garbage_in_an_mp3(self, tmp_path):
         with pytest.raises(DecodeError, match=r"^decoding stopped after [34]\.\d s: .*a\.mp3"):
-            list(open_audio(path).blocks(2000))
+            list(open_audio(self.damaged(tmp_path, 3000)).blocks(2000))
 
     def test_a_header_that_promises_hours(self, tmp_path):
         size = 6 * 3600 * 22050 * 2
