@@ -12,6 +12,8 @@ from featstore.errors import MissingDependency
 
 __all__ = ["compute_mel", "compute_stft"]
 
+_WINDOWS = {"hann": "hann", "boxcar": "square"}
+
 
 def _essentia() -> Any:
     try:
@@ -40,7 +42,7 @@ def _spectra(signal: FloatArray, *, n_fft: int, hop_length: int, window: str) ->
         hopSize=hop_length,
         startFromZero=False,
     )
-    weigh = library.Windowing(type=window, normalized=False, zeroPadding=0, size=n_fft, zeroPhase=False)
+    weigh = library.Windowing(type=_WINDOWS[window], normalized=False, zeroPadding=0, size=n_fft, zeroPhase=False)
     transform = library.Spectrum(size=n_fft)
     return [transform(weigh(frame)) for frame, _ in zip(frames, range(count), strict=False)]
 

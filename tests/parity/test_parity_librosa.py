@@ -1,0 +1,108 @@
+"""The native engine against librosa over drawn parameters.
+
+Both compute in float32, so a band's error is in proportion to the energy of its frame, not to its own: the tolerance is
+4e-6 of the frame's largest value (2**-18: the rounding of a transform of up to 11 steps), and 0.01 dB for values within
+60 dB of it.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from featstore.errors import SpecError
+from featstore.features import check
+from featstore.specs import HpssSpec, MelSpec, StftSpec
+from featstore.testing.audio import tone
+from tests.features.runner import run_signal
+
+pytest.importorskip("librosa")
+pytestmark = pytest.mark.filterwarnings("ignore:n_fft=.* is too large:UserWarning")
+SIGNAL = tone(3.0, 16000, seed=4)
+
+
+def assert_close(ours, theirs):
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype == np.float32
+    loudest = theirs.max(axis=0)
+    assert (np.abs(ours - theirs) <= 4e-6 * loudest + 1e-12).all()
+    heard = theirs > 1e-6 * loudest
+    if heard.any() and loudest.max() > 1e-9:
+        decibels = 10 * np.abs(np.log10(np.maximum(ours[heard], 1e-20) / theirs[heard]))
+        assert np.quantile(decibels, 0.999) <= 0.01
+
+
+@st.composite
+def framing(draw):
+    n_fft = draw(st.sampled_from([64, 100, 256, 400, 512, 551, 1024, 2048]))
+    inside = draw(st.booleans())
+    return {
+        "n_fft": n_fft,
+        "win_length": n_fft if inside else draw(st.integers(n_fft // 2, n_fft)),
+        "hop_length": draw(st.integers(16, 1200)),
+        "window": draw(st.sampled_from(["hann", "hamming", "blackman", "bartlett", "boxcar"])),
+        "window_symmetric": draw(st.booleans()),
+        "pad_mode": draw(st.sampled_from(["zeros", "reflect"])),
+        "framing": "valid" if inside else "librosa",
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(framing(), st.integers(1200, 48000))
+def test_stft(fields, n):
+    spec = StftSpec(**fields)
+    assert_close(run_signal(spec, SIGNAL[:n]), run_signal(spec.replace(engine="librosa"), SIGNAL[:n]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    framing(),
+    st.integers(1200, 48000),
+    st.integers(4, 128),
+    st.floats(0, 300),
+    st.floats(3000, 8000),
+    st.sampled_from(["slaney", "htk"]),
+    st.sampled_from(["slaney", "none"]),
+    st.sampled_from([1.0, 2.0, 1.5]),
+)
+def test_mel(fields, n, n_mels, fmin, fmax, mel_scale, norm, power):
+    spec = MelSpec(**fields, n_mels=n_mels, fmin=fmin, fmax=fmax, mel_scale=mel_scale, norm=norm, power=power)
+    try:
+        check(spec)
+    except SpecError:
+        assume(False)
+    assert_close(run_signal(spec, SIGNAL[:n]), run_signal(spec.replace(engine="librosa"), SIGNAL[:n]))
+
+
+@pytest.mark.parametrize("sample_rate", [12000, 16000])
+@pytest.mark.parametrize("n_mels", [128, 96, 48, 32, 24, 16, 8])
+def test_mel_as_a_user_writes_it(sample_rate, n_mels):
+    """The spec's defaults are ``librosa.feature.melspectrogram`` with zeros around the signal (librosa's default)."""
+    import librosa
+
+    theirs = librosa.feature.melspectrogram(y=SIGNAL, sr=sample_rate, n_fft=512, hop_length=256, n_mels=n_mels)
+    assert_close(run_signal(MelSpec(sample_rate=sample_rate, n_mels=n_mels), SIGNAL), theirs)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(["harmonic", "percussive", "residual"]), st.sampled_from([1.0, 2.0]), st.sampled_from([17, 31]))
+def test_hpss(component, margin, kernel):
+    """The separations are equal bit for bit on equal spectra (tests/dsp); here the spectra differ by their rounding."""
+    spec = HpssSpec(hop_length=128, component=component, margin=margin, kernel=kernel, scale="magnitude")
+    ours, theirs = (run_signal(spec.replace(engine=engine), SIGNAL[:20000]) for engine in ("native", "librosa"))
+    magnitude = run_signal(StftSpec(hop_length=128, scale="magnitude"), SIGNAL[:20000])
+    assert np.abs(ours - theirs).max() <= 2e-5 * magnitude.max()
+
+
+def test_decibels_differ_from_power_to_db_on_purpose():
+    """librosa's decibels are cut 80 dB below the loudest value of the clip: a number that depends on the whole clip.
+
+    Ours are 10 log10(max(x, 1e-10)), so that they can be computed in blocks and compared between clips.
+    """
+    import librosa
+
+    power = run_signal(MelSpec(), SIGNAL)
+    ours = run_signal(MelSpec(scale="db"), SIGNAL)
+    assert np.abs(ours - librosa.power_to_db(power, amin=1e-10, top_db=None)).max() <= 2e-5
+    quiet = np.concatenate([SIGNAL * 40, np.zeros(16000, np.float32)])
+    cut = librosa.power_to_db(run_signal(MelSpec(), quiet), amin=1e-10)
+    assert run_signal(MelSpec(scale="db"), quiet).min() == pytest.approx(-100.0) and cut.min() > -99
