@@ -9,25 +9,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-__all__ = ["running_median", "soft_mask_2", "weighted_runs"]
+__all__ = ["running_median", "soft_mask_2"]
 
-_COLUMNS = 256  # frames at once: a band's sums and the bins it reads stay in the first-level cache
-
-
-@nb.njit(cache=True, nogil=True)
-def weighted_runs(spectrum, first, offsets, weights, bands):  # type: ignore[no-untyped-def]
-    """``bands[b, t] = sum over k of weights[offsets[b] + k] * spectrum[first[b] + k, t]``, k upwards."""
-    frames = spectrum.shape[1]
-    for start in range(0, frames, _COLUMNS):
-        stop = min(frames, start + _COLUMNS)
-        for band in range(first.shape[0]):
-            row = bands[band, start:stop]
-            row[:] = np.float32(0)
-            for k in range(offsets[band + 1] - offsets[band]):
-                weight = weights[offsets[band] + k]
-                column = spectrum[first[band] + k, start:stop]
-                for t in range(stop - start):
-                    row[t] += weight * column[t]
+_COLUMNS = 256  # side by side: a window of 31 values each stays in the cache
 
 
 @nb.njit(cache=True, nogil=True)

@@ -169,7 +169,7 @@ def apply_bank(bank: MelBank, spectrum: FloatArray) -> FloatArray:
     float32 (n_mels, frames)
         Each frame's values depend on that frame alone, bit for bit.
     """
-    from featstore.dsp.kernels import weighted_runs
+    from featstore.dsp.vector_kernels import weighted_runs
 
     bands = np.empty((bank.n_mels, spectrum.shape[1]), np.float32)
     weighted_runs(np.ascontiguousarray(spectrum), bank.first, bank.offsets, bank.weights, bands)

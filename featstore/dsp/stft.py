@@ -49,7 +49,7 @@ def frames_power(
     power = np.empty((1 + n_fft // 2, count), np.float32) if out is None else out
     if count <= 0:
         return power
-    from featstore.dsp.fft_kernel import LANES, can_transform, power_of_groups, twiddles
+    from featstore.dsp.vector_kernels import LANES, can_transform, power_of_groups, twiddles
 
     if not can_transform(n_fft):
         return _any_length(samples, count, window, hop_length, power, column)
