@@ -6,6 +6,7 @@ Every tier gives the same codes for the same crop; views and de-quantisation com
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import time
 from collections.abc import Sequence
@@ -75,14 +76,23 @@ class DiskTier:
             done += here
 
     def _checked(self, track: int, chunk: int) -> NDArray[Any]:
-        """Read a whole chunk, which checks its bytes, and its values; keep the mapped array."""
+        """Read a whole chunk, which checks its bytes, and its values; keep it where it is mapped."""
         size = self._chunk_frames
         codes = self._source.read_base(track, chunk * size, (chunk + 1) * size)
         self._source.check(codes, track, chunk * size, 1)
-        if len(self._chunks) >= _MAPPED_CHUNKS:
-            self._chunks.clear()
-        self._chunks[track, chunk] = codes
+        if _is_mapped(codes):
+            if len(self._chunks) >= _MAPPED_CHUNKS:
+                self._chunks.clear()
+            self._chunks[track, chunk] = codes
         return codes
+
+
+def _is_mapped(codes: NDArray[Any]) -> bool:
+    """Whether an array lies in a mapped file, so that keeping it takes no memory of its own."""
+    owner: Any = codes
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    return owner is not None
 
 
 class RamTier:
