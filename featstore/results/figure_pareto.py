@@ -65,13 +65,13 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
     axes.set_ylabel(METRIC_TITLES.get(y, f"{y} (test)"))
     if title:
         axes.set_title(title, loc="left")
-    _label_front(axes, front)
     handles, names = axes.get_legend_handles_labels()
     order = sorted(range(len(names)), key=lambda i: _LEGEND.index(names[i]))
     figure.legend(
         [handles[i] for i in order], [names[i] for i in order], loc="outside upper left", ncols=3, handletextpad=0.6
     )
     figure.supxlabel(_wrapped(front.statement), fontsize=6.5, color=GREY, x=0.01, ha="left")
+    _label_front(axes, front)  # last: where things lie depends on all the rest
     return figure
 
 
@@ -173,21 +173,23 @@ def _draw_marks(axes: Any, front: ParetoFront) -> None:
 
 
 def _label_front(axes: Any, front: ParetoFront) -> None:
-    """Names beside the points of the front, as many as fit without lying on one another."""
+    """Names beside the points of the front, as many as fit without lying on one another or on a point."""
+    from matplotlib.patheffects import withStroke
+
     frame = front.frame
     rows = [row for row in range(len(frame)) if frame["on_front"].iloc[row] or row in (front.best, front.answer)]
     rows.sort(key=lambda row: (row not in (front.best, front.answer), -float(frame[f"{front.y}_mean"].iloc[row])))
-    from matplotlib.patheffects import withStroke
-
     figure = axes.figure
     figure.draw_without_rendering()
-    placed: list[Any] = _boxes_of_points(axes, frame[front.x], frame[f"{front.y}_mean"]) if len(frame) < 400 else []
+    renderer, ground = figure.canvas.get_renderer(), axes.bbox
+    at = axes.transData.transform(np.column_stack([frame[front.x], frame[f"{front.y}_mean"]]).astype(float))
+    taken = np.column_stack([at - 3, at + 3])  # left, bottom, right, top of each point
     for row in rows:
-        at = (float(frame[front.x].iloc[row]), float(frame[f"{front.y}_mean"].iloc[row]))
+        spot = (float(frame[front.x].iloc[row]), float(frame[f"{front.y}_mean"].iloc[row]))
         for dx, dy, side in ((-8, 5, "right"), (8, -10, "left"), (-8, -10, "right"), (8, 6, "left")):
             text = axes.annotate(
                 str(frame["label"].iloc[row]),
-                at,
+                spot,
                 xytext=(dx, dy),
                 textcoords="offset points",
                 ha=side,
@@ -195,22 +197,15 @@ def _label_front(axes: Any, front: ParetoFront) -> None:
                 color=INK,
                 zorder=7,
                 path_effects=[withStroke(linewidth=2, foreground="white")],
+                in_layout=False,
             )
-            box = text.get_window_extent(figure.canvas.get_renderer())
-            inside = axes.bbox.x0 - 4 <= box.x0 and box.x1 <= axes.bbox.x1 + 4 and box.y1 <= axes.bbox.y1 + 4
-            if inside and not any(box.overlaps(other) for other in placed):
-                placed.append(box)
+            box = text.get_window_extent(renderer)
+            inside = ground.x0 + 2 <= box.x0 and box.x1 <= ground.x1 + 4 and box.y1 <= ground.y1 + 4
+            hit = (taken[:, 0] < box.x1) & (box.x0 < taken[:, 2]) & (taken[:, 1] < box.y1) & (box.y0 < taken[:, 3])
+            if inside and not hit.any():
+                taken = np.vstack([taken, [box.x0, box.y0, box.x1, box.y1]])
                 break
             text.remove()
-
-
-def _boxes_of_points(axes: Any, x: Any, y: Any) -> list[Any]:
-    """Where the points lie on the canvas, so that no name hides one."""
-    from matplotlib.transforms import Bbox
-
-    at = axes.transData.transform(np.column_stack([x.astype(float), y.astype(float)]))
-    reach = 3.0
-    return [Bbox.from_extents(px - reach, py - reach, px + reach, py + reach) for px, py in at]
 
 
 def _wrapped(text: str, width: int = 125) -> str:

@@ -41,9 +41,13 @@ COSTS = (
     "seconds_inference",
     "seconds_extract",
 )
-# settings that may differ between two runs of one configuration
+# settings that may differ between two runs of one configuration: repetition, place, and how the work is done
 _VOLATILE = frozenset(
-    {"seed", "fold", "out", "run", "run_dir", "device", "devices", "workers", "num_workers", "tier", "log", "jobs"}
+    {
+        *("seed", "fold", "out", "run", "run_dir", "log"),
+        *("device", "devices", "accelerator", "workers", "num_workers", "threads", "jobs", "tier", "keep_memory"),
+        *("checkpoint_batches", "checkpoint_minutes", "bootstrap"),
+    }
 )
 
 
@@ -57,13 +61,14 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         hop_length, hop_multiple, scale, encoding`` and what else its spec has), ``task, seed, fold, configuration``
         (equal for runs that differ only in seed and fold), scores as ``<split>.<metric>``, the columns of ``COSTS``
         (bytes, 10⁹ multiply-adds of one forward pass, seconds), ``bytes_audio``, ``duration_s``, ``n_stored``,
-        ``n_<split>``, ``store``, ``fingerprint``, ``finished``, ``config_hash``.
+        ``n_<split>``, ``store``, ``fingerprint``, ``finished``, ``config_hash``, ``settings`` (a dict: the flat
+        settings that make a configuration).
     """
     import pandas as pd
 
     rows = [_row(record) for record in records]
     frame = pd.DataFrame(rows)
-    for name in (*_HEAD, *FIELDS, *COSTS, *_TAIL):
+    for name in (*_HEAD, *FIELDS, *_MIDDLE, *COSTS, *_TAIL):
         if name not in frame:
             frame[name] = pd.Series([None] * len(frame), dtype=object if name not in COSTS else float)
     scores = sorted(name for name in frame if "." in name)
@@ -80,7 +85,7 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 _HEAD = ("run_id", "path", "dataset", "model", "feature")
 _MIDDLE = ("task", "seed", "fold", "configuration")
-_TAIL = ("bytes_audio", "duration_s", "n_stored", "store", "fingerprint", "finished", "config_hash")
+_TAIL = ("bytes_audio", "duration_s", "n_stored", "store", "fingerprint", "finished", "config_hash", "settings")
 
 
 def _whole_numbers(values: pd.Series) -> pd.Series:
@@ -107,6 +112,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "seed": result.get("seed"),
         "fold": result.get("fold"),
         "configuration": configuration_key(record),
+        "settings": {key: str(value) for key, value in flatten(_without_volatile(record.config)).items()},
         "store": record.store_path,
         "fingerprint": record.store_fingerprint,
         "finished": result.get("finished"),
@@ -209,7 +215,11 @@ def configuration_key(record: RunRecord) -> str:
 
 def _without_volatile(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _without_volatile(inner) for key, inner in value.items() if key not in _VOLATILE}
+        return {
+            key: _without_volatile(inner)
+            for key, inner in value.items()
+            if isinstance(inner, Mapping) or key not in _VOLATILE
+        }
     return value
 
 

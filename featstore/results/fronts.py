@@ -216,7 +216,8 @@ def _statement(test: str, comparisons: int, alpha: float, counts: list[int], ove
     unit = {"run": "runs", "seed": "seeds", "fold": "folds"}[over]
     return (
         f"{title} against the best, two-sided, on n = {_span(counts)} {unit} per configuration (ddof = 1), "
-        f"Holm's correction over {comparisons} comparisons, alpha = {alpha:g}; in doubt: differs without the correction. "
+        f"Holm's correction over {comparisons} comparisons, alpha = {alpha:g}; in doubt: differs without the "
+        "correction. "
         "Not told apart does not mean equal: with few runs only large differences show."
     )
 

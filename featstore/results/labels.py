@@ -54,10 +54,11 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     """
     names = ["dataset", "model", *_PARTS]
     varying = [name for name in names if name in frame and _distinct(frame[name]) > 1]
-    if "hop_multiple" in varying and "hop_length" in varying and frame["hop_multiple"].notna().all():
-        varying.remove("hop_length")
-    if "representation" not in varying and "representation" in frame and not varying:
-        varying.append("representation")
+    if (
+        "hop_multiple" in varying and "hop_length" in varying
+    ):  # one tells it, unless multiples of several hops are there
+        pairs = frame[["hop_multiple", "hop_length"]].astype(str).drop_duplicates()
+        varying.remove("hop_length" if pairs["hop_multiple"].is_unique else "hop_multiple")
     shown = varying or ["representation"]
     labels = [", ".join(text for text in map(field_text, shown, row) if text) for row in _rows(frame, shown)]
     return _told_apart(frame, labels, set(shown))
@@ -68,20 +69,57 @@ def _told_apart(frame: pd.DataFrame, labels: list[str], shown: set[str]) -> list
     groups: dict[str, dict[str, list[int]]] = {}
     for position, (label, key) in enumerate(zip(labels, frame["configuration"], strict=True)):
         groups.setdefault(label, {}).setdefault(key, []).append(position)
-    skipped = {"run_id", "path", "seed", "fold", "configuration", "config_hash", "finished", "feature", "store"}
-    others = [c for c in frame if "." not in str(c) and c not in shown | skipped and not str(c).startswith(_COSTLY)]
     for members in groups.values():
         if len(members) < 2:
             continue
-        first = [positions[0] for positions in members.values()]
-        part = frame.iloc[first]
-        telling = [name for name in others if _distinct(part[name]) == len(members)][:1]
-        for key, positions in members.items():
-            row = frame.iloc[positions[0]]
-            suffix = ", ".join(field_text(name, row[name]) for name in telling) or f"#{key[:6]}"
+        facts = [_facts(frame.iloc[positions[0]], shown) for positions in members.values()]
+        telling = _telling(facts)
+        for (key, positions), own in zip(members.items(), facts, strict=True):
+            suffix = (
+                ", ".join(f"{name.rpartition('.')[2]}={own.get(name, 'none')}" for name in telling) or f"#{key[:6]}"
+            )
             for position in positions:
                 labels[position] += f", {suffix}" if labels[position] else suffix
     return labels
+
+
+def _facts(row: pd.Series, shown: set[str]) -> dict[str, str]:
+    """Fields of the feature that no label shows yet, and the settings."""
+    hidden = {
+        "run_id",
+        "path",
+        "seed",
+        "fold",
+        "configuration",
+        "config_hash",
+        "finished",
+        "feature",
+        "store",
+        "settings",
+    }
+    fields = {
+        str(name): str(value)
+        for name, value in row.items()
+        if "." not in str(name) and name not in shown | hidden and not str(name).startswith(_COSTLY)
+    }
+    settings = row["settings"] if "settings" in row and isinstance(row["settings"], Mapping) else {}
+    return fields | {str(key): str(value) for key, value in settings.items()}
+
+
+def _telling(facts: list[dict[str, str]]) -> list[str]:
+    """As few names as tell all of ``facts`` apart; none when three do not suffice."""
+    names = list(dict.fromkeys(name for own in facts for name in own))
+    values = {name: [own.get(name) for own in facts] for name in names}
+    candidates = sorted((name for name in names if len(set(values[name])) > 1), key=lambda n: -len(set(values[n])))
+    chosen: list[str] = []
+    for name in candidates[:50]:
+        before = len(set(zip(*(values[n] for n in chosen), strict=True))) if chosen else 1
+        after = len(set(zip(*(values[n] for n in [*chosen, name]), strict=True)))
+        if after > before:
+            chosen.append(name)
+        if after == len(facts):
+            return chosen if len(chosen) <= 3 else []
+    return []
 
 
 _COSTLY = ("bytes", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label")

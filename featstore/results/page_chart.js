@@ -175,7 +175,7 @@ function makeChart(host, { reader, pick }) {
   // names beside the marks of the front, as many as fit without hiding marks or each other
   function nameFront(target, view) {
     const { best, answer } = view.judged;
-    const taken = points.length > 400 ? [] : points.map(({ x, y }) => [x - 5, y - 5, x + 5, y + 5]);
+    const taken = points.map(({ x, y }) => [x - 4, y - 4, x + 4, y + 4]);
     const wanted = points.filter(({ item }) => item.front || item === best || item === answer);
     wanted.sort((a, b) => ((b.item === best || b.item === answer) - (a.item === best || a.item === answer)) || (a.y - b.y));
     for (const { item, x, y } of wanted) {

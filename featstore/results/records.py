@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -240,16 +241,21 @@ def _load(folder: str) -> dict[str, Any] | str:
 
 
 def _unique_ids(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
-    """A name for each run: its ``run_id``, or as much of its path as it takes to tell it from the others."""
+    """A name for each run: its ``run_id``, or as much of its path as it takes to tell it from all others."""
     pairs = list(pairs)
     names = [str(result.get("run_id") or Path(folder).name) for folder, result in pairs]
-    taken: dict[str, list[int]] = {}
-    for position, name in enumerate(names):
-        taken.setdefault(name, []).append(position)
-    for positions in taken.values():
-        if len(positions) > 1:
-            parts = [Path(pairs[position][0]).parts for position in positions]
-            depth = next(d for d in range(1, 200) if len({p[-d:] for p in parts}) == len(parts))
-            for position, part in zip(positions, parts, strict=True):
-                names[position] = "/".join(part[-depth:])
+    counts = Counter(names)
+    waiting = [position for position, name in enumerate(names) if counts[name] > 1]
+    taken = {name for name in names if counts[name] == 1}
+    parts = [Path(folder).parts for folder, _ in pairs] if waiting else []
+    depth = 1
+    while waiting:  # ends: whole paths are distinct
+        ends = Counter(part[-depth:] for part in parts)
+        longest = depth > max(len(parts[position]) for position in waiting)
+        for position in list(waiting):
+            name = "/".join(parts[position][-depth:])
+            if longest or (ends[parts[position][-depth:]] == 1 and name not in taken):
+                names[position] = name
+                waiting.remove(position)
+        depth += 1
     return names

@@ -142,7 +142,7 @@ def _advice(text: str) -> str:
 def _runs(runs: RunSet) -> pd.DataFrame:
     """A row a run; the test scores carry the bare names of their metrics, settings are ``config.<key>``."""
     settings = sorted({f"config.{key}" for record in runs for key in flatten(record.config)})
-    frame = config_columns(runs, settings)
+    frame = config_columns(runs, settings).drop(columns="settings")
     bare = {f"test.{metric}": metric for metric in metrics_in(frame)}
     return frame.drop(
         columns=[n for n in frame if "." in str(n) and not str(n).startswith("config.") and n not in bare]

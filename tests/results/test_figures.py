@@ -1,0 +1,158 @@
+"""Figures: drawn in every format, the same bytes twice, holding what they say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from featstore.errors import ConfigError, MissingDependency
+from featstore.results import RunSet, pareto, plot_pareto, summarise
+from featstore.results.figure_gallery import plot_gallery
+from featstore.results.figure_pareto import draw_pareto
+from featstore.results.figure_study import draw_study, plot_study
+from featstore.results.figure_style import MARKERS, PALETTE, figure_style
+from featstore.results.figures import KINDS, draw
+
+MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+def test_every_format_and_the_same_bytes_twice(plain: RunSet, tmp_path: Path) -> None:
+    front = pareto(summarise(plain))
+    paths = [tmp_path / f"front{suffix}" for suffix in MAGIC]
+    assert plot_pareto(front, paths) == paths
+    first = [path.read_bytes() for path in paths]
+    assert all(data.startswith(MAGIC[path.suffix]) for path, data in zip(paths, first, strict=True))
+    plot_pareto(front, paths[1:2])
+    assert paths[1].read_bytes() == first[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["front.pdf", "front.png", "front.svg"]
+
+
+def test_the_front_is_drawn_where_the_numbers_are(plain: RunSet) -> None:
+    front = pareto(summarise(plain))
+    with figure_style():
+        figure = draw_pareto(front, title="A title")
+    axes = figure.axes[0]
+    [step] = [line for line in axes.lines if line.get_label() == "front"]
+    rows = front.frame[front.frame["on_front"]]
+    assert np.allclose(step.get_xdata(), rows["bytes_alone"]) and np.allclose(step.get_ydata(), rows["roc_auc_mean"])
+    [star] = [line for line in axes.lines if line.get_label() == "best mean"]
+    assert star.get_ydata()[0] == front.frame["roc_auc_mean"].max()
+    assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "A title"
+
+
+def test_names_of_the_front_do_not_lie_on_one_another(plain: RunSet) -> None:
+    with figure_style():
+        figure = draw_pareto(pareto(summarise(plain)))
+        figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) >= 2
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"gallery"}))
+def test_every_kind(kind: str, grid: RunSet, tmp_path: Path) -> None:
+    chosen = grid.select(lambda record: record.result["feature_fields"]["encoding"] == "uint8")
+    [path] = draw(chosen, kind, [tmp_path / f"{kind}.svg"], metric="roc_auc", title="T")
+    text = path.read_text()
+    words = {"curves": "epoch", "classes": "reel", "figure1": "GMACs", "gmacs": "GMACs"}.get(kind, "ROC AUC")
+    assert words in text
+
+
+def test_the_study_s_figure_with_published_numbers(plain: RunSet, tmp_path: Path) -> None:
+    summary = summarise(plain)
+    with figure_style():
+        figure = draw_study(summary, metrics=["roc_auc"], published="MTAT")
+    scores, gmacs = figure.axes[:2]
+    hollow = [line for line in scores.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert {round(float(y), 4) for line in hollow for y in line.get_ydata()} >= {0.8932, 0.8897, 0.8912, 0.8886}
+    labels = [text.get_text() for text in gmacs.get_xticklabels()]
+    assert labels.count("×1") == 4 and labels.count("×2") == 4  # 128, 96, 48 mels are published, 8 is not
+    with pytest.raises(ConfigError, match=r"no data set 'GTZAN'.*MSD, MTAT"):
+        plot_study(summary, tmp_path / "x.png", published="GTZAN")
+
+
+def test_two_costs(plain: RunSet, tmp_path: Path) -> None:
+    [path] = plot_pareto(pareto(summarise(plain), ["bytes_alone", "gmacs"]), tmp_path / "two.svg")
+    assert "GMACs per model input" in path.read_text()
+
+
+def test_zero_cost_is_drawn_without_a_logarithm(plain: RunSet) -> None:
+    with figure_style():
+        assert draw_pareto(pareto(summarise(plain), "bytes_added")).axes[0].get_xscale() == "linear"
+
+
+def test_one_configuration_and_one_run(plain: RunSet, tmp_path: Path) -> None:
+    front = pareto(summarise(plain[:1]))
+    assert plot_pareto(front, tmp_path / "one.png")[0].stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "message"),
+    [
+        ("pareto", "figure.gif", r"cannot draw '\.gif'"),
+        ("pareto", "figure", "cannot draw 'a file without suffix'"),
+        ("pie", "figure.png", r"unknown figure 'pie'.*pareto"),
+        ("classes", "figure.png", "no run kept predictions"),
+    ],
+)
+def test_what_cannot_be_drawn(plain: RunSet, tmp_path: Path, kind: str, path: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        draw(plain, kind, [tmp_path / path])
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_extra_is_named(plain: RunSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'featstore\[report\]'"):
+        plot_pareto(pareto(summarise(plain)), tmp_path / "x.png")
+
+
+def test_colours_are_told_apart_in_grey_and_by_marker() -> None:
+    def grey(colour: str) -> float:
+        r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.299 * r + 0.587 * g + 0.114 * b
+
+    first = sorted(grey(colour) for colour in PALETTE[:2])
+    assert len(set(MARKERS)) == len(MARKERS) >= len(PALETTE) == 8 and first[1] - first[0] > 15
+
+
+class _Store(dict[str, Any]):
+    """A store of two made-up features."""
+
+    features = ("small", "large")
+
+
+def _reader(n_mels: int, hop: int) -> Any:
+    spec = SimpleNamespace(hop_length=hop, sample_rate=16000, short=lambda: f"mel(n_mels={n_mels},hop_length={hop})")
+    values = np.random.default_rng(0).normal(-40, 10, (n_mels, 16000 * 4 // hop)).astype(np.float32)
+
+    class Reader:
+        shape_of_item, encoding, name, bytes_alone = (n_mels,), "uint8(low=-100,high=40)", "x", 1000
+        track_ids = ("a", "b")
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, track: str) -> Any:
+            return values
+
+    Reader.spec = spec  # type: ignore[attr-defined]
+    return Reader()
+
+
+def test_gallery(tmp_path: Path) -> None:
+    store = _Store(small=_reader(8, 2560), large=_reader(96, 256))
+    [path] = plot_gallery(store, [], tmp_path / "gallery.svg", seconds=2.0)
+    text = path.read_text()
+    assert "track a" in text and "mel(n_mels=8,hop_length=2560)@uint8" in text and "6,000 values a second" in text
+    with pytest.raises(ConfigError, match="track 'z' is not stored"):
+        plot_gallery(store, [], tmp_path / "x.svg", track="z")
+    with pytest.raises(ConfigError, match="no feature has bands"):
+        plot_gallery(_Store(a=SimpleNamespace(shape_of_item=(), spec=None)), ["a"], tmp_path / "x.svg")

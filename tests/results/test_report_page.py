@@ -1,0 +1,349 @@
+"""The page: valid without a browser, and used like a person would in a headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featstore.errors import ConfigError
+from featstore.results import RunSet, compare, pareto, read_results, summarise, write_html, write_result
+from featstore.results.page import render_page
+from featstore.results.page_data import page_data
+from featstore.testing.runs import mel_grid, write_runs
+from tests.results.chromium import PROGRAM, Browser
+
+chromium = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
+NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & \u2028 {{script}}"
+
+
+# ---- without a browser ----------------------------------------------------------------------------------------------
+
+
+def test_the_file_asks_for_nothing(plain: RunSet, tmp_path: Path) -> None:
+    text = write_html(plain, tmp_path / "page.html", title="A report").read_text()
+    assert "<title>A report</title>" in text and text.count("<script") == 2
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", text)
+    assert not re.search(r"\b(?:fetch|XMLHttpRequest|import|eval|innerHTML|document\.write)\s*\(|innerHTML", text)
+    assert "default-src 'none'" in text and "unsafe-inline" not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_what_runs_contain_is_data_and_never_markup(tmp_path: Path, result: dict[str, Any]) -> None:
+    write_result(tmp_path / "run", result | {"model": NASTY, "dataset": NASTY, "config": {NASTY: NASTY}})
+    text = render_page(page_data(read_results(tmp_path), title=NASTY, details=1))
+    assert "<img" not in text and "window.hacked = 1</script>" not in text
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert data is not None
+    told = json.loads(data[1])
+    assert told["title"] == NASTY and told["configurations"]["model"]["texts"] == [NASTY]
+
+
+def test_pages_without_scores_are_refused(tmp_path: Path, result: dict[str, Any]) -> None:
+    write_result(tmp_path / "run", result | {"scores": {"valid": {"roc_auc": 0.5}}})
+    with pytest.raises(ConfigError, match="no runs with test scores"):
+        write_html(read_results(tmp_path), tmp_path / "page.html")
+    with pytest.raises(ConfigError, match="no runs with test scores"):
+        page_data(RunSet(), title="", details=0)
+
+
+def test_details_go_to_the_front_first(grid: RunSet) -> None:
+    told = page_data(grid, title="", details=6)
+    front = pareto(summarise(grid)).frame
+    on_front = {run for ids in front[front["on_front"]]["run_ids"] for run in ids}
+    detailed = {told["runs"]["id"][int(row)] for row in told["details"]["runs"]}
+    assert len(detailed) == 6 and detailed <= on_front
+    assert page_data(grid, title="", details=0)["details"]["runs"] == {}
+
+
+# ---- with a browser -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> RunSet:
+    """Two data sets: many configurations with three seeds, and a single-label task with predictions."""
+    root = tmp_path_factory.mktemp("page")
+    write_runs(root / "a", mel_grid(n_mels=[96, 48, 24, 8], hop_multiple=[1, 2, 4], encoding=["float32", "uint8"]))
+    single = mel_grid(n_mels=[96, 48], hop_multiple=[1, 2], dataset=["gtzan"])
+    write_runs(root / "b", single, predictions=80, task="single_label")
+    (root / "torn").mkdir()
+    (root / "torn" / "result.json").write_text("{")
+    return read_results(root)
+
+
+@pytest.fixture
+def page(browser: Browser, runs: RunSet, tmp_path: Path) -> Browser:
+    """The page, freshly opened, with a record of what happens on it."""
+    browser.events.clear()
+    browser.open(write_html(runs, tmp_path / "page.html", title="Try me"))
+    return browser
+
+
+ROWS = "[...document.querySelectorAll('#table tbody tr')]"
+MARKS = "#chart > svg :is(.same, .apart, .doubt, .untested)"
+
+
+@chromium
+def test_opening_is_quiet_and_complete(page: Browser) -> None:
+    assert page.run("document.title") == "Try me"
+    assert page.run("document.querySelector('#facts').textContent") == (
+        "84 runs · 28 configurations · 2 data sets · 1 folder skipped"
+    )
+    assert page.run(f"{ROWS}.length") == 24 and page.run(f"document.querySelectorAll('{MARKS}').length") == 24
+    assert "torn" in page.run("document.querySelector('#skipped-list').textContent")
+    assert "Holm's correction over 23 comparisons" in page.run("document.querySelector('#statement').textContent")
+    assert page.problems() == [] and page.requests() == []
+
+
+@chromium
+def test_the_page_judges_as_python_does(page: Browser, runs: RunSet) -> None:
+    demo = runs.select(lambda record: record.dataset == "demo")
+    front = pareto(summarise(demo))
+    answer = page.run("document.querySelector('#answer').textContent")
+    assert front.frame["label"][front.answer] in answer and front.frame["label"][front.best] in answer
+    heads = page.run("[...document.querySelectorAll('#table thead button')].map(b => b.dataset.key)")
+    cells = page.run(f"{ROWS}.map(row => [...row.cells].map(cell => cell.textContent))")
+    told = {row[0]: dict(zip(heads, row, strict=True)) for row in cells}
+    for row in front.frame.to_dict("records"):
+        own = told[row["label"]]
+        assert own["roc_auc"].startswith(
+            f"{row['roc_auc_mean']:.4f} ± {row['roc_auc_std']:.4f} [{row['roc_auc_low']:.4f}"
+        )
+        assert (own["front"] == "yes") == row["on_front"]
+        if row["p_holm"] == row["p_holm"]:
+            assert float(own["p_holm"]) == pytest.approx(row["p_holm"], rel=0.06, abs=0.0006)
+            verdict = "differs" if row["told_apart"] else "in doubt" if row["in_doubt"] else "not told apart"
+            assert own["against_the_best"] == verdict
+
+
+@chromium
+def test_filters_change_table_chart_and_tests(page: Browser) -> None:
+    page.run("document.querySelector('input[data-field=encoding][data-value=float32]').click()")
+    assert page.run(f"{ROWS}.length") == 12 and page.run(f"document.querySelectorAll('{MARKS}').length") == 12
+    assert page.run("document.querySelector('#count').textContent") == "12 of 24 configurations"
+    assert "over 11 comparisons" in page.run("document.querySelector('#statement').textContent")
+    assert page.run(f"{ROWS}.every(row => row.cells[0].textContent.includes('uint8'))")
+    for value in (8, 24, 48, 96):
+        page.run(f"document.querySelector('input[data-field=n_mels][data-value=\"{value}\"]').click()")
+    assert page.run(f"{ROWS}.length") == 0
+    assert "No configuration" in page.run("document.querySelector('#answer').textContent")
+    page.run("document.querySelector('#reset').click()")
+    assert page.run(f"{ROWS}.length") == 24
+    assert page.problems() == []
+
+
+@chromium
+def test_search_by_words(page: Browser) -> None:
+    page.run("""(() => { const box = document.querySelector('#search'); box.value = 'hop ×4 UINT8';
+                box.dispatchEvent(new Event('input', {bubbles: true})); })()""")
+    page.run("new Promise(done => setTimeout(done, 250))")
+    assert page.run(f"{ROWS}.length") == 4
+
+
+@chromium
+def test_sorting_by_mouse_and_keyboard(page: Browser) -> None:
+    def column(key: str) -> list[str]:
+        index = page.run(
+            f"[...document.querySelectorAll('#table thead button')].findIndex(b => b.dataset.key === '{key}')"
+        )
+        return list(page.run(f"{ROWS}.map(row => row.cells[{index}].textContent)"))
+
+    box = page.run("""(() => { const b = document.querySelector('#table thead button[data-key=bytes_alone]');
+                      b.scrollIntoView({block: 'center', behavior: 'instant'}); const r = b.getBoundingClientRect();
+                      return [r.x + r.width / 2, r.y + r.height / 2]; })()""")
+    page.click(*box)
+    sizes = [_bytes(text) for text in column("bytes_alone")]
+    assert sizes == sorted(sizes) and len(sizes) == 24
+    sort = "document.querySelector('#table thead button[data-key=bytes_alone]').closest('th').getAttribute('aria-sort')"
+    assert page.run(sort) == "ascending"
+    assert page.run("document.activeElement.dataset.key") == "bytes_alone"
+    page.press("Enter")
+    assert [_bytes(text) for text in column("bytes_alone")] == sizes[::-1] and page.run(sort) == "descending"
+
+
+def _bytes(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+
+
+@chromium
+def test_a_click_on_a_mark_opens_its_runs(page: Browser) -> None:
+    x, y, label = (
+        page.run("""(() => { document.querySelector('#chart').scrollIntoView({block: 'center', behavior: 'instant'});
+        const r = document.querySelector('#chart > svg .best').getBoundingClientRect();
+        return [r.x + r.width / 2, r.y + r.height / 2, '']; })()""")
+    )
+    page.move(x, y)
+    assert "best" in page.run("document.querySelector('#tip').textContent")
+    assert page.run("!document.querySelector('#tip').hidden")
+    page.click(x, y)
+    label = page.run("document.querySelector('#details-title').textContent")
+    assert label and label == page.run("document.querySelector('#tip b').textContent")
+    assert page.run("!document.querySelector('#details').hidden")
+    assert page.run("document.activeElement.id") == "details-title"
+    assert page.run("document.querySelectorAll('#details table tbody tr').length") == 3
+    assert page.run("document.querySelectorAll('#details svg.curves').length") >= 2
+    assert "training.learning_rate" in page.run("document.querySelector('#details').textContent")
+    assert page.run("document.querySelector('#table tr.picked').cells[0].textContent") == label
+    page.press("Escape")
+    assert page.run("document.querySelector('#details').hidden") and page.problems() == []
+
+
+@chromium
+def test_the_chart_by_keyboard_speaks(page: Browser) -> None:
+    page.run("document.querySelector('#chart').focus()")
+    page.press("ArrowRight")
+    first = page.run("document.querySelector('#chart-reader').textContent")
+    assert re.match(r"\d+ of 24: .*ROC AUC 0\.\d{4} ± 0\.\d{4} \(n = 3\); .*MB, (not told apart|best)", first)
+    page.press("ArrowRight")
+    assert page.run("document.querySelector('#chart-reader').textContent") != first
+    page.press("Enter")
+    assert page.run("!document.querySelector('#details').hidden")
+    page.press("Escape")
+    assert page.run("document.activeElement.id") == "chart"  # back where the reader came from
+
+
+@chromium
+def test_single_label_runs_show_classes_and_confusion(page: Browser) -> None:
+    page.run("""(() => { const s = document.querySelector('#dataset'); s.value = 'gtzan';
+                s.dispatchEvent(new Event('change')); })()""")
+    assert page.run("document.querySelector('#metric').value") == "accuracy"
+    assert page.run("[...document.querySelector('#metric').options].map(o => o.value)") == [
+        "accuracy",
+        "macro_f1",
+        "loss",
+    ]
+    assert page.run(f"{ROWS}.length") == 4
+    page.run("document.querySelector('#table tbody button').click()")
+    cells = page.run("[...document.querySelectorAll('.matrix tbody td')].map(c => Number(c.textContent))")
+    assert len(cells) == 64 and sum(cells) == 3 * 80
+    page.run("""(() => { const s = document.querySelector('#details-run'); s.selectedIndex = 1;
+                s.dispatchEvent(new Event('change')); })()""")
+    cells = page.run("[...document.querySelectorAll('.matrix tbody td')].map(c => Number(c.textContent))")
+    assert sum(cells) == 80 and page.problems() == []
+
+
+@chromium
+def test_what_if_follows_slider_and_numbers(page: Browser, runs: RunSet) -> None:
+    def told() -> dict[str, list[str]]:
+        rows = page.run(
+            "[...document.querySelectorAll('#whatif tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+        )
+        return {row[0]: row[3:] for row in rows}
+
+    def put(selector: str, value: str) -> None:
+        page.run(f"""(() => {{ const i = document.querySelector('{selector}'); i.value = '{value}';
+                     i.dispatchEvent(new Event('input', {{bubbles: true}})); }})()""")
+
+    put("#tracks", "241904")
+    row = summarise(runs.select(lambda record: record.dataset == "demo")).iloc[0]
+    size, files, hours = told()[row["label"]]
+    assert _bytes(size) == pytest.approx(row["bytes_alone"] / 1000 * 241904, rel=0.005)
+    assert (
+        float(hours) == pytest.approx(row["seconds_extract"] / 1000 * 241904 / 3600, rel=0.005)
+        and int(files.replace(",", "")) > 0
+    )
+    put("#tracks-slider", "400")
+    assert page.run("document.querySelector('#tracks').value") == "10000000"
+    put("#tracks-slider", "0")
+    assert page.run("document.querySelector('#tracks').value") == "1000"
+    assert page.run("document.querySelector('#tracks-slider').getAttribute('aria-valuetext')") == "1,000 tracks"
+    assert _bytes(told()[row["label"]][0]) == pytest.approx(row["bytes_alone"], rel=0.005)
+    put("#seconds", "58.2")
+    assert _bytes(told()[row["label"]][0]) == pytest.approx(2 * row["bytes_alone"], rel=0.005)
+
+
+@chromium
+def test_published_numbers_are_shown_apart(page: Browser) -> None:
+    assert page.run("document.querySelectorAll('#chart > svg .published').length") == 0
+    page.run("""(() => { const s = document.querySelector('#cost'); s.value = 'gmacs'; s.dispatchEvent(new Event('change'));
+                document.querySelector('#published').click(); })()""")
+    assert page.run("document.querySelectorAll('#chart > svg .published').length") == 36
+    assert page.run(f"{ROWS}.length") == 24
+    text = page.run("document.querySelector('#reference').textContent")
+    assert "ferraro2020 (118 numbers)" in text and "No mean, front or test on this page contains them" in text
+    assert page.problems() == []
+
+
+@chromium
+def test_everything_has_a_name_for_those_who_cannot_see_it(page: Browser) -> None:
+    reached = set()
+    for _ in range(40):
+        page.press("Tab")
+        reached.add(page.run("document.activeElement.id || document.activeElement.tagName"))
+    assert {"dataset", "metric", "cost", "search", "reset", "chart"} <= reached
+    page.run("document.querySelector('#table tbody button').click()")
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    wanting = {
+        "button",
+        "checkbox",
+        "combobox",
+        "slider",
+        "spinbutton",
+        "searchbox",
+        "application",
+        "table",
+        "region",
+        "link",
+    }
+    nameless = [
+        node["role"]["value"]
+        for node in nodes
+        if not node.get("ignored")
+        and node["role"]["value"] in wanting - {"table"}
+        and not node.get("name", {}).get("value")
+    ]
+    assert nameless == []
+    headings = [node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "heading"]
+    assert {"How little is enough?", "Score against cost", "All configurations"} <= set(headings)
+
+
+@chromium
+def test_narrow_windows_do_not_scroll_sideways(page: Browser) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    try:
+        assert page.run("document.documentElement.scrollWidth") <= 390
+    finally:
+        page.call("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+
+
+@chromium
+def test_nasty_names_stay_text(browser: Browser, tmp_path: Path, result: dict[str, Any]) -> None:
+    write_result(tmp_path / "run", result | {"model": NASTY, "dataset": NASTY, "config": {NASTY: NASTY}})
+    browser.events.clear()
+    browser.open(write_html(read_results(tmp_path), tmp_path / "nasty.html", title=NASTY))
+    browser.run("document.querySelector('#table tbody button').click()")
+    assert browser.run("window.hacked === undefined")
+    assert browser.run("document.querySelector('h1').textContent") == NASTY
+    assert browser.problems() == [] and browser.requests() == []
+
+
+@chromium
+def test_tests_of_the_page_equal_those_of_scipy(page: Browser) -> None:
+    """The functions of the script itself, beyond what its table shows."""
+    from importlib.resources import files
+
+    from scipy import stats
+
+    source = (files("featstore.results") / "page_stats.js").read_text()
+    page.run(f"(() => {{ {source}\n window.probe = {{ twoSided, tQuantile, welch, holm, onFront }}; }})()")
+    for t, df in ((0.3, 1.5), (2.0, 4.0), (12.0, 2.2), (40.0, 3.3), (0.0, 7.0)):
+        assert page.run(f"probe.twoSided({t}, {df})") == pytest.approx(2 * stats.t.sf(t, df), rel=1e-8)
+    for df in (1.0, 2.3, 4.0, 30.0):
+        assert page.run(f"probe.tQuantile(0.95, {df})") == pytest.approx(stats.t.ppf(0.975, df), rel=1e-7)
+    a, b = [0.71, 0.74, 0.69], [0.80, 0.78, 0.83, 0.79]
+    found, expected = page.run(f"probe.welch({a}, {b})"), compare(a, b)
+    for name in ("difference", "low", "high", "t", "df", "p"):
+        assert found[name] == pytest.approx(getattr(expected, name), rel=1e-7)
+    assert page.run("probe.holm([0.01, 0.04, 0.03, 0.005])") == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert page.run("probe.onFront([1, 2, 2, 3], [5, 4, 4, 9], true)") == [True, True, True, False]
