@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
 from featstore.loaders.inputs import Input, check_stored
 from featstore.loaders.order import check_share
 from featstore.loaders.passes import Codes, EpochOrder, RankPart, device_pass, epoch_order, host_pass, order_kind
-from featstore.loaders.state import check_state, digest_of, state_of
+from featstore.loaders.state import check_state, digest_of, digest_of_storage, state_of
 from featstore.loaders.targets import track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, HostTier, RamTier, Tier, choose_tier
 
@@ -254,8 +255,13 @@ class BatchLoader:
         batch["index"], batch["start"] = index, torch.from_numpy(part.starts[here])
         return batch
 
+    @cached_property
     def _identity(self) -> str:
         return digest_of(self.track_ids, self.plan, batch_size=self.batch_size, drop_last=self.drop_last)
+
+    @cached_property
+    def _storage(self) -> str:
+        return digest_of_storage(self.inputs[0])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the epoch as plain values (JSON can hold them): the batch after the last one taken."""
@@ -265,7 +271,8 @@ class BatchLoader:
             next_batch=self._next,
             order=self.order,
             shuffle_buffer=self.shuffle_buffer,
-            items=self._identity(),
+            items=self._identity,
+            storage=self._storage,
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -278,7 +285,7 @@ class BatchLoader:
         CheckpointError
             When the state belongs to other tracks, crops, batches or another seed.
         """
-        check_state(state, items=self._identity(), seed=self.seed, n_batches=len(self))
+        check_state(state, items=self._identity, storage=self._storage, seed=self.seed, n_batches=len(self))
         if state["order"] != self.order:
             logger.info("the stopped run's order (%s) is kept; this tier's own is %s", state["order"], self.order)
         self.order, self.shuffle_buffer = state["order"], int(state["shuffle_buffer"])

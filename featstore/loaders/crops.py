@@ -62,6 +62,8 @@ class CropPlan:
         int64 ``(n_items,)``: position of each item's track in the track list.
     first : numpy.ndarray
         int64 ``(n_items,)``: start in frames of the first feature (mode ``random``: the *last* allowed start).
+    draws : numpy.ndarray
+        int64 ``(n_items,)``: which random draw moves each item; it follows from the track's position alone.
     ratios : tuple of Fraction
         For each feature, its frames per frame of the first one.
     frames : tuple of (int or None)
@@ -75,6 +77,7 @@ class CropPlan:
     mode: Mode
     track: NDArray[np.int64]
     first: NDArray[np.int64]
+    draws: NDArray[np.int64]
     ratios: tuple[Fraction, ...]
     frames: tuple[int | None, ...]
     lengths: tuple[NDArray[np.int64], ...]
@@ -87,7 +90,7 @@ class CropPlan:
         """Start of each item in this epoch, int64 ``(n_items,)``, frames of the first feature."""
         if self.mode != "random":
             return self.first
-        return crop_starts(self.first, seed=seed, epoch=epoch, grid=self.grid)
+        return crop_starts(self.first, self.draws, seed=seed, epoch=epoch, grid=self.grid)
 
     def starts_of(self, feature: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same starts in frames of another feature: the nearest frame (half a frame off at most)."""
@@ -154,18 +157,19 @@ def plan_crops(
             _check_equal(lengths, present, track_ids, names)
         _check_not_empty(lengths, present, track_ids, names)
         zeros = np.zeros(len(present), dtype=np.int64)
-        return CropPlan(mode, present, zeros, ratios, (None,) * len(lengths), lengths, 1)
+        return CropPlan(mode, present, zeros, zeros, ratios, (None,) * len(lengths), lengths, 1)
     assert crop_frames is not None
     frames = tuple(max(1, round(crop_frames * ratio)) for ratio in ratios)
     last = np.min([_last_starts(*each) for each in zip(lengths, frames, ratios, strict=True)], axis=0)
     present, last = _settle_short(present, last, lengths, frames, track_ids, names, ragged)
     if mode == "random":
         track = np.repeat(present, crops_per_track)
-        return CropPlan(mode, track, last[track], ratios, frames, lengths, _grid(ratios))
+        draws = track * crops_per_track + np.tile(np.arange(crops_per_track), len(present))
+        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, _grid(ratios))
     each = [window_starts(int(last[i]), stride=window_stride or crop_frames, tail=tail) for i in present]
     track = np.repeat(present, [len(starts) for starts in each])
     first = np.concatenate(each) if each else np.zeros(0, dtype=np.int64)
-    return CropPlan(mode, track, first, ratios, frames, lengths, 1)
+    return CropPlan(mode, track, first, np.zeros_like(first), ratios, frames, lengths, 1)
 
 
 def _check_settings(mode: str, crop_frames: int | None, ragged: str, stride: int | None, crops_per_track: int) -> None:

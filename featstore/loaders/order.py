@@ -77,24 +77,29 @@ def permutation(n: int, *, seed: int, epoch: int, purpose: Purpose = Purpose.ITE
     return np.argsort(random_bits(n, seed=seed, epoch=epoch, purpose=purpose), kind="stable")
 
 
-def crop_starts(last_starts: NDArray[np.int64], *, seed: int, epoch: int, grid: int = 1) -> NDArray[np.int64]:
+def crop_starts(
+    last_starts: NDArray[np.int64], draws: NDArray[np.int64], *, seed: int, epoch: int, grid: int = 1
+) -> NDArray[np.int64]:
     """Random start of each crop, uniform over the multiples of ``grid`` in ``0 … last_starts[i]``.
 
     Parameters
     ----------
     last_starts : numpy.ndarray
         int64 ``(n,)``, the largest allowed start of each item, frames, below 2**32.
+    draws : numpy.ndarray
+        int64 ``(n,)``, which draw of the epoch decides each item: a number that is the track's own, so that its crops
+        stay when other tracks come or go.
     grid : int
         Starts are multiples of it, frames.
 
     Returns
     -------
     numpy.ndarray
-        int64 ``(n,)``; entry ``i`` depends on (seed, epoch, i, last_starts[i], grid) alone.
+        int64 ``(n,)``; entry ``i`` depends on (seed, epoch, draws[i], last_starts[i], grid) alone.
     """
+    bits = random_bits(int(draws.max(initial=-1)) + 1, seed=seed, epoch=epoch, purpose=Purpose.STARTS)
     choices = (np.asarray(last_starts, dtype=np.uint64) // np.uint64(grid)) + np.uint64(1)
-    high = random_bits(len(choices), seed=seed, epoch=epoch, purpose=Purpose.STARTS) >> np.uint64(32)
-    return ((high * choices) >> np.uint64(32)).astype(np.int64) * grid
+    return (((bits[draws] >> np.uint64(32)) * choices) >> np.uint64(32)).astype(np.int64) * grid
 
 
 def read_order(shard: NDArray[np.int64], place: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from featstore.loaders.crops import Ragged, plan_crops
 from featstore.loaders.inputs import Input, check_stored
 from featstore.loaders.order import check_share, rank_slice
 from featstore.loaders.passes import EpochOrder, epoch_order, order_kind
-from featstore.loaders.state import check_state, digest_of, state_of
+from featstore.loaders.state import check_state, digest_of, digest_of_storage, state_of
 from featstore.loaders.targets import class_names, multi_hot, select_split, track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, RamTier, Tier, choose_tier
 
@@ -234,9 +235,14 @@ class EpochBatchSampler(Sampler[list[int]]):
             if len(part):  # torch cannot collate an empty batch: this rank sits a last, short batch out
                 yield part.tolist()
 
+    @cached_property
     def _identity(self) -> str:
         plan = self.dataset.plan
         return digest_of(self.dataset.track_ids, plan, batch_size=self.batch_size, drop_last=self.drop_last)
+
+    @cached_property
+    def _storage(self) -> str:
+        return digest_of_storage(self.dataset.source)
 
     def state_dict(self, taken: int) -> dict[str, Any]:
         """Return the place after ``taken`` batches of this pass (workers run ahead, so only the caller knows)."""
@@ -246,7 +252,8 @@ class EpochBatchSampler(Sampler[list[int]]):
             next_batch=self._first + taken,
             order=self.order,
             shuffle_buffer=self.shuffle_buffer,
-            items=self._identity(),
+            items=self._identity,
+            storage=self._storage,
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -257,7 +264,7 @@ class EpochBatchSampler(Sampler[list[int]]):
         CheckpointError
             When the state belongs to other tracks, crops, batches or another seed.
         """
-        check_state(state, items=self._identity(), seed=self.dataset.seed, n_batches=len(self))
+        check_state(state, items=self._identity, storage=self._storage, seed=self.dataset.seed, n_batches=len(self))
         self.order, self.shuffle_buffer = state["order"], int(state["shuffle_buffer"])
         self.dataset.set_epoch(int(state["epoch"]))
         self._resume = self._first = int(state["next_batch"])

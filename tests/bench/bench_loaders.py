@@ -38,9 +38,17 @@ Batches = Callable[[int], Iterator[torch.Tensor]]
 # ---- contenders ----------------------------------------------------------------------------------------------------
 
 
-def ours(corpus: Corpus, batch_size: int, *, encoding: str = "float32", epochs_before: int = 0, **settings) -> Batches:
+def ours(
+    corpus: Corpus,
+    batch_size: int,
+    *,
+    encoding: str = "float32",
+    backend: str = "zarr",
+    epochs_before: int = 0,
+    **settings,
+) -> Batches:
     """One of our tiers, after some epochs that are not timed."""
-    reader = corpus.store(encoding)
+    reader = corpus.store(encoding, backend)
     loader = BatchLoader({"mel": reader}, corpus.ids, batch_size=batch_size, crop_frames=corpus.crop, **settings)
 
     def batches(seed: int) -> Iterator[torch.Tensor]:
@@ -117,6 +125,7 @@ def contenders(corpus: Corpus, batch_size: int) -> dict[str, Callable[[], Batche
         "featstore disk": lambda: ours(corpus, batch_size, tier="disk", epochs_before=8),
         "featstore disk, no threads": lambda: ours(corpus, batch_size, tier="disk", threads=0, epochs_before=8),
         "featstore disk, uint8": lambda: ours(corpus, batch_size, tier="disk", encoding="uint8", epochs_before=8),
+        "featstore disk, hdf5": lambda: ours(corpus, batch_size, tier="disk", backend="hdf5", epochs_before=8),
         "featstore disk, first epoch": lambda: ours_first_epoch(corpus, batch_size),
         "featstore disk, recheck": lambda: ours(corpus, batch_size, tier="disk", recheck=True),
         "featstore ram": lambda: ours(corpus, batch_size, tier="ram"),
@@ -175,7 +184,6 @@ def measure(corpus: Corpus, *, rounds: int, seconds: float, batch_size: int = BA
 
 def lines(corpus: Corpus, rates: dict[str, list[float]], absent: dict[str, str], **settings) -> list[dict]:
     """One record a contender: median, spread, and its ratio to the contenders that the bars name."""
-    medians = {name: float(np.median(values)) for name, values in rates.items()}
     bytes_per_crop = BANDS * corpus.crop * 4
     common = {
         "benchmark": "loaders",
@@ -185,23 +193,22 @@ def lines(corpus: Corpus, rates: dict[str, list[float]], absent: dict[str, str],
         "crop_frames": corpus.crop,
         "bytes_per_crop": bytes_per_crop,
         **settings,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "machine": machine(),
-        "versions": versions(),
+        **surroundings(),
     }
-    against = ("zarr indexing", "h5py contiguous", "numpy memmap fancy", *PEERS)
+    against = ("zarr indexing", "h5py contiguous", "h5py chunked, fletcher32", "numpy memmap fancy", *PEERS)
     found = []
     for name, values in rates.items():
+        median = float(np.median(values))
         found.append(
             {
                 "contender": name,
-                "crops_per_second": round(medians[name], 1),
-                "megabytes_per_second": round(medians[name] * bytes_per_crop / 1e6, 1),
-                "real_time_factor": round(medians[name] * corpus.crop * 256 / 12000, 1),
+                "crops_per_second": round(median, 1),
+                "megabytes_per_second": round(median * bytes_per_crop / 1e6, 1),
+                "real_time_factor": round(median * corpus.crop * 256 / 12000, 1),
                 "lowest": round(min(values), 1),
                 "highest": round(max(values), 1),
                 "rounds": len(values),
-                "times_faster_than": {
+                "times_faster_than": {  # median of the ratios within each round
                     other: round(float(np.median(np.divide(values, rates[other]))), 3)
                     for other in against
                     if other in rates and other != name
@@ -210,6 +217,59 @@ def lines(corpus: Corpus, rates: dict[str, list[float]], absent: dict[str, str],
             }
         )
     return found + [{"contender": name, "absent": reason, **common} for name, reason in absent.items()]
+
+
+def waiting(corpus: Corpus, *, steps: int, batch_size: int = 16, width: float = 0.25) -> list[dict]:
+    """Share of a VGG-CNN training step on whole clips that goes into waiting for the next batch; on CUDA if present."""
+    import featstore.models
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = []
+    for tier in ("disk", "ram", "gpu") if device == "cuda" else ("disk", "ram"):
+        torch.manual_seed(0)
+        model = featstore.models.create("vgg-cnn", n_mels=BANDS, n_frames=corpus.frames, n_classes=50, width=width)
+        model = model.to(device).train()
+        optimiser = torch.optim.Adam(model.parameters())
+        targets = np.random.default_rng(0).integers(0, 2, (corpus.n_tracks, 50)).astype(np.float32)
+        options = {"batch_size": batch_size, "crop_frames": corpus.frames, "tier": tier, "device": device}
+        stream = iter(BatchLoader({"mel": corpus.store("float32")}, corpus.ids, targets=targets, **options))
+        waited = began = 0.0
+        for step in range(steps + 1):  # the first step also fills the shuffle buffer, and warms up
+            asked = time.perf_counter()
+            batch = next(stream)
+            waited = waited + time.perf_counter() - asked if step else 0.0
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch["mel"][:, None]), batch["target"])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            began = began if step else time.perf_counter()
+        seconds = time.perf_counter() - began
+        stream.close()
+        found.append(
+            {
+                "benchmark": "loaders, waiting share of a VGG-CNN step",
+                "tier": tier,
+                "device": device,
+                "waiting_share": round(waited / seconds, 5),
+                "seconds_a_step": round(seconds / steps, 4),
+                "clips_per_second": round(batch_size * steps / seconds, 2),
+                "steps": steps,
+                "batch_size": batch_size,
+                "model": f"vgg-cnn, width {width}",
+                "spec": SPEC,
+                "n_frames": corpus.frames,
+                **surroundings(),
+            }
+        )
+    return found
+
+
+def surroundings() -> dict[str, object]:
+    """Memory, machine and versions of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"peak_rss_bytes": peak, "machine": machine(), "versions": versions()}
 
 
 def machine() -> dict[str, object]:
@@ -242,6 +302,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=2048, help="clips of 524,544 bytes each")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="least length of a turn")
+    parser.add_argument("--steps", type=int, default=10, help="training steps to time; 0 leaves them out")
     parser.add_argument("--only", action="append", help="a contender's name; repeats")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -251,6 +312,7 @@ def main() -> None:
         corpus = Corpus(folder, options.tracks, frames=1366, crop=187)
         rates, absent = measure(corpus, rounds=options.rounds, seconds=options.seconds, names=options.only)
         records = lines(corpus, rates, absent, batch_size=BATCH, seconds_a_turn=options.seconds)
+        records += waiting(corpus, steps=options.steps) if options.steps else []
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -39,11 +39,12 @@ class Corpus:
     def nbytes(self) -> int:
         return self.n_tracks * BANDS * self.frames * 4
 
-    def store(self, encoding: str):
+    def store(self, encoding: str, backend: str = "zarr"):
         """Open (or write) a store of ours and return the reader of the whole feature."""
-        path = self.folder / f"{encoding}.zarr"
+        path = self.folder / f"{encoding}.{backend}"
         if not (path / "manifest.json").exists():
-            write_store(path, LazyClips(self), [(SPEC, encoding)], shard_tracks=128, fixed_frames=self.frames)
+            options = {"shard_tracks": 128, "fixed_frames": self.frames, "backend": backend}
+            write_store(path, LazyClips(self), [(SPEC, encoding)], **options)
         return open_store(path)[f"{SPEC}@{encoding}"]
 
     def npy(self) -> np.ndarray:
