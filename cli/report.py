@@ -354,7 +354,7 @@ def plot(
 @click.option("-o", "--out", default="report.html", show_default=True, type=click.Path(path_type=Path))
 @click.option("--title", default="featstore report", show_default=True)
 @click.option("--details", default=300, show_default=True, type=click.IntRange(min=0),
-              help="Runs with curves, confusion and class scores on the page, best first; the rest go without.")  # fmt: skip
+              help="Most runs with curves, class scores and confusion on the page, best first.")  # fmt: skip
 @_where_option
 @json_option
 def html(

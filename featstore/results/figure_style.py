@@ -80,6 +80,8 @@ def save_figure(figure: Figure, paths: str | Path | Sequence[str | Path]) -> lis
             raise ConfigError(
                 f"cannot draw {target.suffix or 'a file without suffix'!r}", str(target), did_you_mean("", FORMATS)
             )
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, the same in every format
     for target in targets:
         suffix = target.suffix.lower().removeprefix(".")
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[suffix]

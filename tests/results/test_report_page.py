@@ -266,8 +266,8 @@ def test_what_if_follows_slider_and_numbers(page: Browser, runs: RunSet) -> None
 @chromium
 def test_published_numbers_are_shown_apart(page: Browser) -> None:
     assert page.run("document.querySelectorAll('#chart > svg .published').length") == 0
-    page.run("""(() => { const s = document.querySelector('#cost'); s.value = 'gmacs'; s.dispatchEvent(new Event('change'));
-                document.querySelector('#published').click(); })()""")
+    page.run("""(() => { const s = document.querySelector('#cost'); s.value = 'gmacs';
+                s.dispatchEvent(new Event('change')); document.querySelector('#published').click(); })()""")
     assert page.run("document.querySelectorAll('#chart > svg .published').length") == 36
     assert page.run(f"{ROWS}.length") == 24
     text = page.run("document.querySelector('#reference').textContent")
