@@ -20,6 +20,7 @@ def write_store(
     failed=(),
     compression="none",
     fixed_frames=None,
+    backend="zarr",
 ):
     """Make a store of ``arrays`` (track id -> float32 (bands, frames)) under each of ``features`` (text, encoding)."""
     ids = list(arrays)
@@ -37,7 +38,7 @@ def write_store(
         headers.append(
             ArrayHeader(spec, Encoding.parse(encoding, spec), (spec.n_mels,), ("band", "frame"), fixed_frames)
         )
-    store = create_store(path, frame, headers, shard_tracks=shard_tracks)
+    store = create_store(path, frame, headers, shard_tracks=shard_tracks, backend=backend)
     store.add_arrays(headers, compression)
     rows = {int(row): track for track, row in store.tracks["row"].items()}
     for shard in range(store.n_shards):

@@ -94,6 +94,12 @@ def test_starts_do_not_depend_on_tier_batch_size_or_order():
         assert part.items() <= reference.items()
 
 
+def test_starts_stay_when_other_tracks_fall_away():
+    whole = dict(items(build((20, 25, 30, 22, 40))[1]))
+    some = dict(items(build((20, 6, 30, 22, 40), ragged="skip")[1]))
+    assert some.keys() == {0, 2, 3, 4} and some.items() <= whole.items()
+
+
 def test_crops_per_track():
     _, loader = build(crops_per_track=4)
     got = items(loader)
@@ -299,6 +305,12 @@ def test_a_foreign_state_is_refused():
     ):
         with pytest.raises(CheckpointError, match=message):
             build(**options)[1].load_state_dict(state)
+    arrays = make_arrays((20, 25, 30, 22, 40, 31, 28), bands=8)
+    options = {"batch_size": 3, "crop_frames": 10, "seed": 5}
+    other = BatchLoader({"mel": FakeReader(arrays, MEL, shard_tracks=2)}, list(arrays), **options)
+    other.load_state_dict(state)  # a global order does not care
+    with pytest.raises(CheckpointError, match="a store that is laid out otherwise"):
+        other.load_state_dict(build(tier="disk")[1].state_dict())
     with pytest.raises(CheckpointError, match="version 99"):
         build()[1].load_state_dict(state | {"version": 99})
     with pytest.raises(CheckpointError, match="next_batch=9 of 3"):

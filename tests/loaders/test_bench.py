@@ -38,3 +38,10 @@ def test_records(tmp_path):
     assert [record["contender"] for record in records] == [*names, "lhotse"]
     assert records[0]["crops_per_second"] > 0 and records[0]["times_faster_than"]["zarr indexing"] > 0
     assert records[0]["corpus_bytes"] == 8 * BANDS * 60 * 4 and records[0]["versions"]["torch"]
+
+
+def test_waiting_share(tmp_path):
+    corpus = Corpus(tmp_path, n_tracks=24, frames=140, crop=20)
+    records = bench_loaders.waiting(corpus, steps=2, batch_size=4, width=0.02)
+    assert [record["tier"] for record in records[:2]] == ["disk", "ram"]
+    assert all(0 <= record["waiting_share"] < 1 for record in records)

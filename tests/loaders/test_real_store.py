@@ -15,11 +15,11 @@ TIERS = ("disk", "ram", "gpu")
 BASE = "mel(n_mels=8)"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
+@pytest.fixture(scope="module", params=["zarr", "hdf5"])
+def store(tmp_path_factory, request):
     arrays = make_arrays([700 + 97 * i for i in range(11)], bands=8)
     features = [(BASE, "float32"), ("mel(n_mels=8,scale=db)", "uint8"), ("mel(n_mels=8,scale=db)", "uint16")]
-    return write_store(tmp_path_factory.mktemp("s") / "store.zarr", arrays, features)
+    return write_store(tmp_path_factory.mktemp("s") / "store", arrays, features, backend=request.param)
 
 
 @pytest.mark.parametrize("tier", TIERS)
@@ -64,11 +64,12 @@ def test_a_view_and_its_base_are_cut_to_the_same_seconds(store):
         assert torch.equal(batch["fine"][..., ::4], batch["coarse"])
 
 
+@pytest.mark.parametrize("backend", ["zarr", "hdf5"])
 @pytest.mark.parametrize("compression", ["lz4", "zstd"])
 @pytest.mark.parametrize("tier", ["disk", "ram"])
-def test_compressed_stores(tmp_path, compression, tier):
+def test_compressed_stores(tmp_path, backend, compression, tier):
     arrays = make_arrays([300] * 5, bands=8)
-    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")], compression=compression)
+    store = write_store(tmp_path / "s", arrays, [(BASE, "float32")], compression=compression, backend=backend)
     for batch in BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=300, tier=tier):
         for values, index in zip(batch["x"], batch["index"].tolist(), strict=True):
             assert np.array_equal(values.numpy(), arrays[f"t{index:02d}"])
@@ -96,6 +97,19 @@ def test_a_flipped_bit_stops_the_pass(tmp_path, tier):
     file.write_bytes(data)
     with pytest.raises(CorruptFeature, match=r"checksum.*store repair"):
         list(BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=20, tier=tier))
+
+
+def test_only_mapped_chunks_are_kept(store, tmp_path):
+    from featstore.loaders.inputs import Input
+    from featstore.loaders.tiers import DiskTier
+
+    arrays = make_arrays([300] * 5, bands=8)
+    packed = write_store(tmp_path / "s", arrays, [(BASE, "float32")], compression="lz4")
+    for reader, kept in ((store[BASE], 1), (packed[BASE], 0)):
+        tier = DiskTier(Input.bind("x", reader, ["t00"]))
+        out = np.empty((8, 30), dtype=np.float32)
+        tier.fill(out, 0, 40, 30)
+        assert np.array_equal(out, reader.read(["t00"], 40, 70)[0]) and len(tier._chunks) == kept
 
 
 def test_checks_on_the_first_read_of_a_chunk_or_on_every_one(tmp_path):
