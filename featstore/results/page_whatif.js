@@ -28,7 +28,7 @@ function filesOf(perTrack, tracks, duration) {
     Math.floor(tracks / rules.most_shards), rules.least);
   const shards = Math.ceil(tracks / Math.min(wanted, rules.most));
   const slabs = Math.max(1, Math.ceil((duration || 0) / rules.slab_seconds));
-  return shards * (slabs + 2) + 5;
+  return shards * (slabs + 2) + 9; // nine more describe the store itself
 }
 
 function makeWhatIf(host, { changed }) {

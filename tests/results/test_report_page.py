@@ -347,3 +347,19 @@ def test_tests_of_the_page_equal_those_of_scipy(page: Browser) -> None:
         assert found[name] == pytest.approx(getattr(expected, name), rel=1e-7)
     assert page.run("probe.holm([0.01, 0.04, 0.03, 0.005])") == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert page.run("probe.onFront([1, 2, 2, 3], [5, 4, 4, 9], true)") == [True, True, True, False]
+
+
+@chromium
+def test_files_are_counted_as_a_store_cuts_them(page: Browser) -> None:
+    from importlib.resources import files
+    from types import SimpleNamespace
+
+    from featstore.store.layout import choose_shard_tracks
+
+    source = (files("featstore.results") / "page_whatif.js").read_text()
+    page.run(f"""(() => {{ const data = JSON.parse(document.getElementById('data').textContent);
+                 {source}\n window.filesOf = filesOf; }})()""")
+    for frame_bytes, tracks in ((1, 1000), (384, 1000), (384, 100_000), (20, 10_000_000), (100_000, 5_000)):
+        header = SimpleNamespace(frame_bytes=frame_bytes, fixed_frames=1819)
+        shards = -(-tracks // choose_shard_tracks([header], [29.1], tracks))  # type: ignore[list-item]
+        assert page.run(f"filesOf({frame_bytes * 1819}, {tracks}, 29.1)") == 3 * shards + 9
