@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featstore.loaders.batches import BatchLoader as BatchLoader
-    from featstore.loaders.statistics import BandStatistics as BandStatistics
-    from featstore.loaders.statistics import band_statistics as band_statistics
+    from featstore.loaders.band_moments import BandStatistics as BandStatistics
+    from featstore.loaders.band_moments import band_statistics as band_statistics
     from featstore.loaders.targets import class_index as class_index
     from featstore.loaders.targets import class_names as class_names
     from featstore.loaders.targets import multi_hot as multi_hot
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from featstore.loaders.torch_glue import torch_dataset as torch_dataset
 
 _LAZY = {
-    "BandStatistics": "statistics",
+    "BandStatistics": "band_moments",
     "BatchLoader": "batches",
     "EpochBatchSampler": "torch_glue",
     "FeatureDataset": "torch_glue",
-    "band_statistics": "statistics",
+    "band_statistics": "band_moments",
     "class_index": "targets",
     "class_names": "targets",
     "multi_hot": "targets",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import platform
 import resource
 import shutil
@@ -48,8 +49,8 @@ def ours(
     **settings,
 ) -> Batches:
     """One of our tiers, after some epochs that are not timed."""
-    reader = corpus.store(encoding, backend)
-    loader = BatchLoader({"mel": reader}, corpus.ids, batch_size=batch_size, crop_frames=corpus.crop, **settings)
+    readers = {"mel": corpus.store(encoding, backend)}
+    loader = BatchLoader(readers, corpus.ids, batch_size=batch_size, crop_frames=corpus.crop, **settings)
 
     def batches(seed: int) -> Iterator[torch.Tensor]:
         loader.set_epoch(seed)
@@ -63,10 +64,14 @@ def ours(
 
 
 def ours_first_epoch(corpus: Corpus, batch_size: int) -> Batches:
-    """The disk tier with a fresh loader for every epoch: files are mapped, and every chunk touched is checked."""
+    """The disk tier as a new process finds it, in every epoch: files are mapped, and each chunk touched is checked."""
+    reader = corpus.store("float32")
+    options = {"batch_size": batch_size, "crop_frames": corpus.crop, "tier": "disk"}
 
     def batches(seed: int) -> Iterator[torch.Tensor]:
-        yield from ours(corpus, batch_size, tier="disk", seed=seed)(0)
+        fresh = pickle.loads(pickle.dumps(reader))  # as it reaches a worker: no file is open
+        for batch in BatchLoader({"mel": fresh}, corpus.ids, seed=seed, **options):
+            yield batch["mel"]
 
     return batches
 
