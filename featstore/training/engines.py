@@ -10,20 +10,33 @@ import ctypes
 import logging
 import random
 import sys
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, FeatstoreError
 from featstore.training.config import DeviceConfig
 
-__all__ = ["Engine", "FabricEngine", "PlainEngine", "make_engine", "process_settings", "seed_everything"]
+__all__ = [
+    "Engine",
+    "FabricEngine",
+    "PlainEngine",
+    "launch",
+    "make_engine",
+    "make_fabric",
+    "process_settings",
+    "seed_everything",
+]
 
 logger = logging.getLogger(__name__)
 
 _SMALL_BATCH_MACS = 1e8
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 class Engine(Protocol):
@@ -154,6 +167,32 @@ def make_fabric(config: DeviceConfig) -> Any | None:
     precision = "32-true" if config.precision == "32" else config.precision
     strategy = "ddp_spawn" if config.devices > 1 else "auto"
     return Fabric(accelerator=accelerator, devices=config.devices, precision=precision, strategy=strategy)
+
+
+class _Sealed:
+    """Carries a value between processes untouched: Fabric looks into collections and dataclasses on the way."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def launch(fabric: Any | None, function: Callable[[Any, Job], Result], job: Job, *, processes: int) -> Result:
+    """Call ``function(fabric, job)``, in as many new processes as asked for; what the first one returns."""
+    if fabric is None or processes == 1:
+        return function(fabric, job)
+    try:
+        sealed = fabric.launch(_unsealed, function, _Sealed(job))
+    except ProcessRaisedException as error:
+        kind, _, told = str(error).strip().splitlines()[-1].partition(": ")
+        if kind.startswith("featstore."):
+            raise FeatstoreError(told) from error
+        raise
+    result: Result = sealed.value
+    return result
+
+
+def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: _Sealed) -> _Sealed:
+    return _Sealed(function(fabric, sealed.value))
 
 
 def make_engine(fabric: Any | None) -> Engine:

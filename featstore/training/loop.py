@@ -14,7 +14,6 @@ import torch
 
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
-from featstore.log import progress_bar
 from featstore.metrics import METRICS
 from featstore.training.checkpoints import (
     generator_state,
@@ -29,7 +28,7 @@ from featstore.training.engines import Engine
 from featstore.training.folders import RunFolder
 from featstore.training.losses import Loss
 from featstore.training.optimizers import rate_factor, set_rate
-from featstore.training.progress import LossWatch, Progress
+from featstore.training.progress import LossWatch, Progress, shown_bar
 from featstore.training.scoring import INPUT, Predictions, scores_of
 from featstore.training.stopping import StopRequest
 from featstore.training.tagger import Tagger, WeightAverage
@@ -172,11 +171,8 @@ class Loop:
         """
         epochs, n_batches = self.config.loop.epochs, len(self.parts.loader)
         done = self.progress.epoch * n_batches + self.progress.batch
-        settings = {"initial": done, "disable": True} if self.engine.rank else {"initial": done}
-        with (
-            StopRequest() as stop,
-            progress_bar(total=epochs * n_batches, desc=self.title, unit="batch", **settings) as self._bar,
-        ):
+        settings = {"total": epochs * n_batches, "initial": done, "desc": self.title, "unit": "batch"}
+        with StopRequest() as stop, shown_bar(self.engine.rank, **settings) as self._bar:
             while self.progress.epoch < epochs and not self.progress.finished:
                 self._train_epoch(stop)
                 self._finish_epoch(stop)

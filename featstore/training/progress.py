@@ -11,12 +11,22 @@ from typing import Any
 import torch
 
 from featstore.errors import FeatstoreError
+from featstore.log import progress_bar
 
-__all__ = ["LossWatch", "NonFiniteLoss", "Progress"]
+__all__ = ["LossWatch", "NonFiniteLoss", "Progress", "shown_bar"]
 
 
 class NonFiniteLoss(FeatstoreError, ArithmeticError):
     """The loss became NaN or infinite."""
+
+
+def shown_bar(rank: int, **settings: Any) -> Any:
+    """Progress bar of the first process; the others have one that nobody sees."""
+    if rank:
+        from tqdm import tqdm
+
+        return tqdm(disable=True, **settings)
+    return progress_bar(**settings)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from featstore.errors import CheckpointError, ConfigError, did_you_mean
 from featstore.models import setting_names
 from featstore.results import write_result
 from featstore.training.config import TrainConfig
-from featstore.training.engines import make_engine, make_fabric, process_settings
+from featstore.training.engines import launch, make_engine, make_fabric, process_settings
 from featstore.training.feeding import InputShape, input_shape
 from featstore.training.folders import RunFolder
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
@@ -85,8 +85,7 @@ def train(
         write_labels(folder.labels, labelled)
         job = Job(reader, labelled, shape, config, folder, run)
         fabric = make_fabric(config.device)
-        launched = fabric is not None and config.device.devices > 1
-        outcome = fabric.launch(work, job) if launched else work(fabric, job)  # type: ignore[union-attr]
+        outcome = launch(fabric, work, job, processes=config.device.devices)
         write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
         write_result(folder.path, result_of(store, job, outcome))
     return folder.read_result() or {}

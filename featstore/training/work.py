@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from featstore.errors import CheckpointError, ConfigError
-from featstore.log import progress_bar
 from featstore.models import MODELS, create
 from featstore.training.checkpoints import load_checkpoint, load_module
 from featstore.training.config import TrainConfig
@@ -21,7 +20,7 @@ from featstore.training.labels import LabelledTracks
 from featstore.training.loop import Loop, LoopParts, Validate
 from featstore.training.losses import balanced_weights, make_loss
 from featstore.training.optimizers import make_optimizer
-from featstore.training.progress import Progress
+from featstore.training.progress import Progress, shown_bar
 from featstore.training.scoring import Predictions, predict
 from featstore.training.tagger import InputNorm, Tagger
 
@@ -149,8 +148,7 @@ def score_splits(tagger: Tagger, job: Job, names: Iterable[str], engine: Engine)
     found = []
     for name in names:
         loader = evaluation_loader(job.reader, job.labelled.splits[name], job.shape, job.config.data, engine)
-        hidden = {"disable": True} if engine.rank else {}
-        with progress_bar(total=len(loader), desc=f"score {name}", unit="batch", **hidden) as bar:
+        with shown_bar(engine.rank, total=len(loader), desc=f"score {name}", unit="batch") as bar:
             found.append(_predict(tagger, loader, job, name, engine, lambda: bar.update(1)))
     return found
 
