@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featstore.loaders.batches import BatchLoader as BatchLoader
     from featstore.loaders.band_moments import BandStatistics as BandStatistics
     from featstore.loaders.band_moments import band_statistics as band_statistics
+    from featstore.loaders.batches import BatchLoader as BatchLoader
     from featstore.loaders.targets import class_index as class_index
     from featstore.loaders.targets import class_names as class_names
     from featstore.loaders.targets import multi_hot as multi_hot
