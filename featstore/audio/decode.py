@@ -13,7 +13,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.audio.faults import NonFiniteAudio
-from featstore.audio.mp3 import OpenEndedFile, has_length_table
+from featstore.audio.mp3 import OpenEndedFile, length_is_known
 from featstore.audio.probe import AudioInfo, probe_audio
 from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
 
@@ -88,7 +88,8 @@ class AudioSource:
     ----------
     path : str
     info : AudioInfo
-        What the header declares; the length of an mp3 file without a length table is unknown (-1).
+        What the header declares; the length of an mp3 file of varying bit rate without a table of it is
+        unknown (-1).
     statistics : AudioStatistics
         Of the latest walk through :meth:`blocks`; its ``n_samples`` is the true length once that has ended.
     """
@@ -147,8 +148,8 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
         _essentia()
     place = os.fspath(path)
     info = probe_audio(place)
-    if info.format == "MP3" and not has_length_table(place):
-        info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))  # what was declared is a guess
+    if info.format == "MP3" and not length_is_known(place):  # what the probe found is a guess, and a bad one
+        info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))
     return AudioSource(place, info, decoder)
 
 

@@ -188,6 +188,23 @@ def test_an_mp3_without_a_table_is_read_to_its_end(tmp_path, tag):
     assert np.abs(samples[lag : lag + len(wave)] - wave)[3000:-3000].mean() < 0.01
 
 
+@pytest.mark.parametrize(("rate", "level"), [(16000, 0.85), (22050, 0.7), (44100, 0.6), (48000, 0.2), (8000, 0.9)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_constant_rate_needs_no_table(tmp_path, rate, level, channels):
+    path = tmp_path / "a.mp3"
+    wave = stereo(5.0, rate)[:, :channels]
+    write(path, wave, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=level)
+    content = path.read_bytes()
+    for table in (b"Xing", b"Info"):
+        content = content.replace(table, b"\0\0\0\0", 1)
+    for tail in (b"", b"TAG" + bytes(125)):
+        path.write_bytes(content + tail)
+        source = open_audio(path)
+        assert abs(source.info.n_samples - len(wave)) <= 4 * 1152
+        list(source.blocks())
+        assert abs(source.statistics.n_samples - source.info.n_samples) <= 1152
+
+
 def test_an_mp3_behind_a_large_tag_still_has_its_table(tmp_path):
     path = write(tmp_path / "a.mp3", tone(3.0, 44100), 44100, format="MP3")
     content = path.read_bytes()

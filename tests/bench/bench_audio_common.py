@@ -68,6 +68,7 @@ def take_turns(contenders: dict[str, tuple[Contender, Sequence[Path]]], rounds: 
             began = time.perf_counter()
             work(clips)
             spent = (time.perf_counter() - began) / len(clips)
+            getattr(work, "after", lambda: None)()
             if number >= 0:
                 seconds[name].append(spent)
             print(f"round {number} {name}: {1000 * spent:.1f} ms a clip", file=sys.stderr)
