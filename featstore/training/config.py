@@ -190,6 +190,8 @@ class LoopConfig:
         Also keep the last state every so many batches; 0 leaves it to ``checkpoint_minutes``.
     checkpoint_minutes : float
         Keep the last state after so many minutes within an epoch.
+    trackers : list of {"wandb", "mlflow"}
+        Pass the metrics of each epoch on to these as well.
     """
 
     epochs: int = 50
@@ -205,6 +207,7 @@ class LoopConfig:
     ema: float = 0.0
     checkpoint_batches: int = 0
     checkpoint_minutes: float = 10.0
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "validate_every", "accumulate"):
@@ -335,7 +338,7 @@ class TrainConfig:
         plain["device"] = {"precision": self.device.precision}
         for name in ("tier", "threads"):
             del plain["data"][name]
-        for name in ("checkpoint_batches", "checkpoint_minutes"):
+        for name in ("checkpoint_batches", "checkpoint_minutes", "trackers"):
             del plain["loop"][name]
         return plain
 

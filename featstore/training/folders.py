@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from featstore.atomic import disk_errors, write_json, write_text
 from featstore.errors import CheckpointError, ConfigError
+from featstore.training.events import append_events, restart_events
 
 __all__ = ["RunFolder"]
 
@@ -19,8 +21,8 @@ class RunFolder:
     """Paths and files of one run.
 
     ``config.yaml`` (resolved settings), ``run.json`` (what is trained on what), ``labels.parquet`` (its tracks, splits
-    and targets), ``metrics.jsonl`` (one line an epoch), ``checkpoints/{best,last}.safetensors`` and ``state.json``,
-    ``predictions.parquet``, ``result.json``.
+    and targets), ``metrics.jsonl`` (one line an epoch) and ``events.*`` (the same for TensorBoard),
+    ``checkpoints/{best,last}.safetensors`` and ``state.json``, ``predictions.parquet``, ``result.json``.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,6 +31,7 @@ class RunFolder:
         self.last = self.path / "checkpoints" / "last.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.labels = self.path / "labels.parquet"
+        self.events = self.path / "events.out.tfevents.0.featstore"
         self.predictions = self.path / "predictions.parquet"
         self.result = self.path / "result.json"
 
@@ -82,13 +85,16 @@ class RunFolder:
         write_json(self.path / "checkpoints" / "state.json", _finite(state))
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add the line of an epoch."""
+        """Add the line of an epoch, for programs and for TensorBoard."""
+        line = _finite(line)
+        append_events(self.events, line)
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(line), ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the lines of the first ``epochs`` epochs: those after were not reached by the checkpoint."""
-        kept = []
+        kept: list[str] = []
+        lines: list[dict[str, Any]] = []
         if self.metrics.is_file():
             for text in self.metrics.read_text(encoding="utf-8").splitlines():
                 try:
@@ -97,7 +103,9 @@ class RunFolder:
                     continue
                 if line.get("epoch", epochs) < epochs:
                     kept.append(text + "\n")
+                    lines.append(line)
         write_text(self.metrics, "".join(kept))
+        restart_events(self.events, lines, time=lines[0]["time"] if lines else time.time())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ from featstore.training.progress import LossWatch, Progress, shown_bar
 from featstore.training.scoring import INPUT, Predictions, scores_of
 from featstore.training.stopping import StopRequest
 from featstore.training.tagger import Tagger, WeightAverage
+from featstore.training.trackers import Tracker
 
 __all__ = ["Loop", "LoopParts"]
 
@@ -86,6 +87,8 @@ class Loop:
         What a checkpoint must know besides the state of the loop.
     title : str
         Of the progress bar.
+    trackers : sequence of Tracker
+        Receive each line of metrics.
     """
 
     def __init__(
@@ -97,9 +100,10 @@ class Loop:
         *,
         header: Mapping[str, Any],
         title: str,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self.parts, self.config, self.engine, self.folder = parts, config, engine, folder
-        self.header, self.title = dict(header), title
+        self.header, self.title, self.trackers = dict(header), title, tuple(trackers)
         self.progress = Progress()
         self.average = WeightAverage(parts.tagger, config.loop.ema) if config.loop.ema else None
         self.watch = LossWatch(engine.device, str(folder.path))
@@ -256,6 +260,7 @@ class Loop:
         line: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,
+            "time": time.time(),
             "train": {"loss": sum(s for s, _ in sums) / max(1, sum(n for _, n in sums))},
             "learning_rate": self.parts.optimizer.param_groups[0]["lr"],
         }
@@ -271,6 +276,8 @@ class Loop:
         progress.epoch, progress.batch, progress.loss_sum, progress.n_items = progress.epoch + 1, 0, 0.0, 0
         if self.engine.rank == 0:
             self.folder.append_metrics(line)
+            for tracker in self.trackers:
+                tracker.log(line)
         self.parts.loader.set_epoch(progress.epoch)
         logger.info("%s: %s", self.folder.path, _told(line))
         asked = any(self.engine.gather(stop.requested))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from featstore.training.optimizers import make_optimizer
 from featstore.training.progress import Progress, shown_bar
 from featstore.training.scoring import Predictions, predict
 from featstore.training.tagger import InputNorm, Tagger
+from featstore.training.trackers import TRACKERS, Tracker
 
 __all__ = ["HEADER_KEYS", "Job", "Outcome", "build_tagger", "score_splits", "tagger_of_checkpoint", "work"]
 
@@ -94,7 +95,10 @@ def work(fabric: Any, job: Job) -> Outcome:
     engine = make_engine(fabric)
     try:
         with process_settings(job.config.device, macs_per_batch=job.macs_per_batch):
-            progress = _make_loop(engine, job).run()
+            trackers = [] if engine.rank else _trackers(job)
+            progress = _make_loop(engine, job, trackers).run()
+            for tracker in trackers:
+                tracker.finish()
             engine.gather(None)  # nobody reads a checkpoint before the first process has written it
             tagger = tagger_of_checkpoint(job.run, job.kept).to(engine.device)
             names = [name for name in job.config.evaluate.splits if name in job.labelled.splits]
@@ -104,6 +108,11 @@ def work(fabric: Any, job: Job) -> Outcome:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in message or "not enough memory" in message:
             raise _out_of_memory(job.config, message) from error
         raise
+
+
+def _trackers(job: Job) -> list[Tracker]:
+    names = job.config.loop.trackers
+    return [TRACKERS.load(name)(job.run, job.config.as_mapping()) for name in names]
 
 
 def _out_of_memory(config: TrainConfig, reason: str) -> ConfigError:
@@ -170,7 +179,7 @@ def _predict(tagger: Tagger, loader: Any, job: Job, split: str, engine: Engine, 
         )
 
 
-def _make_loop(engine: Engine, job: Job) -> Loop:
+def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     """Build model, optimizer and loaders, and go back to the last checkpoint if there is one."""
     config, folder = job.config, job.folder
     saved = load_checkpoint(folder.last) if folder.last.is_file() else None
@@ -191,7 +200,8 @@ def _make_loop(engine: Engine, job: Job) -> Loop:
         validate=_validation(job, engine),
     )
     header = {key: job.run[key] for key in HEADER_KEYS}
-    loop = Loop(parts, config, engine, folder, header=header, title=f"train {job.run['model']}")
+    title = f"train {job.run['model']}"
+    loop = Loop(parts, config, engine, folder, header=header, title=title, trackers=trackers)
     if saved is not None:
         loop.restore(*saved)
         logger.info("%s goes on in epoch %d, batch %d", folder.path, loop.progress.epoch, loop.progress.batch)

@@ -29,7 +29,7 @@ def run(music: Collection, out: Path, config: TrainConfig, **settings) -> dict:
 
 def curve(out: Path) -> list[dict]:
     """Lines of metrics.jsonl without what a clock decides."""
-    clock = {"seconds_train", "seconds_validate", "samples_per_s", "waiting_share"}
+    clock = {"time", "seconds_train", "seconds_validate", "samples_per_s", "waiting_share"}
     lines = [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
