@@ -41,9 +41,9 @@ class HostTier(Protocol):
 class DiskTier:
     """Crops straight from the files.
 
-    Uncompressed chunks stay mapped once they were read: the first crop of a chunk has its checksum and its values
-    checked, later ones are copied out of the page cache. With ``recheck`` (and for compressed chunks, which must be
-    decoded for each crop) every read is checked anew.
+    The values of every crop are checked. The checksum of an uncompressed chunk is checked when it is first read; after
+    that the chunk stays mapped, and crops are copied out of the page cache. With ``recheck``, and for compressed chunks
+    always (they are decoded for each crop), the checksum is checked on every read.
     """
 
     def __init__(self, source: Input, *, recheck: bool = False) -> None:
@@ -61,25 +61,29 @@ class DiskTier:
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
         """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
         if not self._chunk_frames:
-            codes = self._source.read(track, start, count)
-            self._source.check(codes, track, start * self._source.stride, self._source.stride)
-            self._put(out, codes)
+            self._move(out, self._source.read(track, start, count), track, start)
             return
         size, step = self._chunk_frames, self._source.stride
         done = 0
         while done < count:
             chunk, first = divmod((start + done) * step, size)
             kept = self._chunks.get((track, chunk))
-            codes = (self._checked(track, chunk) if kept is None else kept)[..., first::step]
+            codes = (self._read_chunk(track, chunk) if kept is None else kept)[..., first::step]
             here = min(count - done, codes.shape[-1])
-            self._put(out[..., done : done + here] if here < count else out, codes[..., :here])
+            part = out[..., done : done + here] if here < count else out
+            self._move(part, codes[..., :here], track, start + done)
             done += here
 
-    def _checked(self, track: int, chunk: int) -> NDArray[Any]:
-        """Read a whole chunk, which checks its bytes, and its values; keep it where it is mapped."""
+    def _move(self, out: NDArray[Any], codes: NDArray[Any], track: int, start: int) -> None:
+        self._put(out, codes)
+        # what was just written is in the processor's cache, and of one piece
+        written = out if out.dtype == codes.dtype else codes
+        self._source.check(written, track, start * self._source.stride, self._source.stride)
+
+    def _read_chunk(self, track: int, chunk: int) -> NDArray[Any]:
+        """Read a whole chunk, which checks its bytes; keep it where it is mapped."""
         size = self._chunk_frames
         codes = self._source.read_base(track, chunk * size, (chunk + 1) * size)
-        self._source.check(codes, track, chunk * size, 1)
         if _is_mapped(codes):
             if len(self._chunks) >= _MAPPED_CHUNKS:
                 self._chunks.clear()
