@@ -67,8 +67,8 @@ def _is_constant(content: mmap.mmap, at: int) -> bool:
     for probe in range(1, _PROBES + 1):
         number = probe * max(0, count - 1) // _PROBES
         place = at + int(number * step)
-        near = range(max(at, place - 2), place + 3)  # frames are padded by a byte now and then
-        if not any(_same_stream(first, content[position : position + 4]) for position in near):
+        near = (place, place + 1, place - 1, place + 2, place - 2)  # frames are padded by a byte now and then
+        if not any(_same_stream(first, content[position : position + 4]) for position in near if position >= at):
             return False
     return True
 

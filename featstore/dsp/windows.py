@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from featstore.arrays import FloatArray
@@ -21,6 +23,7 @@ _COSINES = {
 WINDOWS = (*_COSINES, "bartlett")
 
 
+@lru_cache(maxsize=64)
 def make_window(
     name: str = "hann", *, win_length: int, n_fft: int | None = None, symmetric: bool = False
 ) -> FloatArray:
@@ -36,6 +39,7 @@ def make_window(
     Returns
     -------
     float32 (n_fft,)
+        Not to be written to: equal calls share it.
 
     Raises
     ------
@@ -56,6 +60,7 @@ def make_window(
     padded = np.zeros(n_fft, np.float32)
     left = (n_fft - win_length) // 2
     padded[left : left + win_length] = window
+    padded.setflags(write=False)
     return padded
 
 
