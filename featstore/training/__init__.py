@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from featstore.training.progress import NonFiniteLoss as NonFiniteLoss
     from featstore.training.run import evaluate as evaluate
     from featstore.training.run import train as train
+    from featstore.training.scoring import confusion_of as confusion_of
+    from featstore.training.scoring import per_class_of as per_class_of
     from featstore.training.scoring import read_predictions as read_predictions
 
 _LAZY = {
     "NonFiniteLoss": "progress",
     "TrainConfig": "config",
     "evaluate": "run",
+    "confusion_of": "scoring",
+    "per_class_of": "scoring",
     "read_predictions": "scoring",
     "train": "run",
 }

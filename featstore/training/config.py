@@ -14,12 +14,14 @@ from featstore.metrics import METRICS
 from featstore.training.settings import as_mapping, from_mapping, merge, parse_assignments, read_yaml, require
 
 __all__ = [
+    "AugmentConfig",
     "DataConfig",
     "DeviceConfig",
     "EvaluateConfig",
     "LoopConfig",
     "OptimizerConfig",
     "ScheduleConfig",
+    "StartConfig",
     "TrainConfig",
 ]
 
@@ -223,6 +225,62 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """How training inputs are varied; nothing by default, nothing ever in evaluation.
+
+    Parameters
+    ----------
+    gain_db : float
+        Louder or softer by up to so many decibels.
+    noise : float
+        Deviation of Gaussian noise, in the feature's unit.
+    band_masks, band_width : int
+        Number of masks over bands of each example, and the widest one.
+    time_masks, time_width : int
+        The same over frames.
+    mixup : float
+        Parameter of the Beta distribution of mixing weights; 0 mixes nothing.
+    """
+
+    gain_db: float = 0.0
+    noise: float = 0.0
+    band_masks: int = 0
+    band_width: int = 8
+    time_masks: int = 0
+    time_width: int = 16
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("gain_db", "noise", "band_masks", "time_masks", "mixup"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "augment")
+        for name in ("band_width", "time_width"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "augment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartConfig:
+    """Where weights come from, for fine-tuning.
+
+    Parameters
+    ----------
+    run : str
+        Folder of a run, or a checkpoint file: every tensor of it that fits is loaded (the trunk); empty starts fresh.
+    trunk_rate : float
+        Multiple of the learning rate for what was loaded.
+    freeze_epochs : float
+        Leave it as it is for so many epochs.
+    """
+
+    run: str = ""
+    trunk_rate: float = 1.0
+    freeze_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.trunk_rate >= 0, f"trunk_rate={self.trunk_rate} is negative", "start")
+        require(self.freeze_epochs >= 0, f"freeze_epochs={self.freeze_epochs} is negative", "start")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateConfig:
     """How tracks are scored.
 
@@ -297,6 +355,8 @@ class TrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: dict[str, Any] = field(default_factory=dict)
+    start: StartConfig = field(default_factory=StartConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

@@ -15,6 +15,7 @@ import torch
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
 from featstore.metrics import METRICS
+from featstore.training.augment import Augmentation
 from featstore.training.checkpoints import (
     generator_state,
     load_module,
@@ -62,6 +63,8 @@ class LoopParts:
     loss : Loss
     validate : callable
         Predictions of the validation split by a tagger.
+    augment : Augmentation or None
+        Varies each batch.
     """
 
     tagger: Tagger
@@ -71,6 +74,7 @@ class LoopParts:
     loader: BatchLoader
     loss: Loss
     validate: Validate
+    augment: Augmentation | None = None
 
 
 class Loop:
@@ -209,6 +213,8 @@ class Loop:
         target = batch["target"].to(self.engine.device, non_blocking=True)
         if first_of_step:
             parts.optimizer.zero_grad(set_to_none=True)
+        if parts.augment is not None:
+            x, target = parts.augment(x, target)
         loss = parts.loss(parts.forward(x), target)
         ids = [parts.loader.track_ids[i] for i in batch["index"].tolist()]
         progress.loss_sum += self.watch.add(loss, epoch=progress.epoch, batch=progress.batch, track_ids=ids, x=x)
@@ -217,7 +223,9 @@ class Loop:
         if last_of_step:
             if loop.clip_norm is not None:
                 self.engine.clip(parts.wrapped, parts.optimizer, loop.clip_norm)
-            set_rate(parts.optimizer, self._rate(n_batches))
+            start = self.config.start
+            trunk_rate = start.trunk_rate if progress.epoch >= start.freeze_epochs else 0.0
+            set_rate(parts.optimizer, self._rate(n_batches), trunk_rate=trunk_rate)
             parts.optimizer.step()
             progress.step += 1
             if self.average is not None:
@@ -262,7 +270,7 @@ class Loop:
             "step": progress.step,
             "time": time.time(),
             "train": {"loss": sum(s for s, _ in sums) / max(1, sum(n for _, n in sums))},
-            "learning_rate": self.parts.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.parts.optimizer.param_groups[-1]["lr"],
         }
         last = progress.epoch + 1 == loop.epochs
         if (progress.epoch + 1) % loop.validate_every == 0 or last:

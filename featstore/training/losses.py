@@ -52,7 +52,7 @@ def make_loss(task: str, *, weights: torch.Tensor | None = None, label_smoothing
     """
     if task == "single_label":
 
-        def classify(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        def classify(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # class numbers, or soft targets
             return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing)
 
         return classify

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -13,18 +13,26 @@ from featstore.training.config import OptimizerConfig, ScheduleConfig
 __all__ = ["make_optimizer", "rate_factor", "set_rate"]
 
 
-def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Build the optimizer; parameters with one axis (biases, norms) are spared from weight decay."""
-    decayed: list[torch.nn.Parameter] = []
-    spared: list[torch.nn.Parameter] = []
-    for parameter in parameters:
+def make_optimizer(
+    parameters: Iterable[tuple[str, torch.nn.Parameter]], config: OptimizerConfig, *, trunk: Collection[str] = ()
+) -> torch.optim.Optimizer:
+    """Build the optimizer; parameters with one axis (biases, norms) are spared from weight decay.
+
+    Parameters
+    ----------
+    parameters : iterable of (name, parameter)
+    config : OptimizerConfig
+    trunk : collection of str
+        Names of parameters that a checkpoint gave: they may have a rate of their own.
+    """
+    sorted_out: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in parameters:
         if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 else spared).append(parameter)
+            sorted_out.setdefault((name in trunk, parameter.ndim > 1), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "trunk": given}
+        for (given, decays), members in sorted(sorted_out.items())
     ]
-    groups = [group for group in groups if group["params"]]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov)
@@ -67,7 +75,7 @@ def rate_factor(config: ScheduleConfig, *, epoch: float, epochs: int, reductions
     return max(factor, config.minimum)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group of parameters this learning rate."""
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, trunk_rate: float = 1.0) -> None:
+    """Give every group of parameters this learning rate, those of the trunk a multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * trunk_rate if group["trunk"] else rate

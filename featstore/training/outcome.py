@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import platform
@@ -18,7 +19,8 @@ from featstore.models.cost import count_macs, count_parameters
 from featstore.training.config import TrainConfig
 from featstore.training.feeding import InputShape
 from featstore.training.labels import LabelledTracks
-from featstore.training.scoring import intervals_of, scores_of
+from featstore.training.scoring import confusion_of, intervals_of, per_class_of, scores_of
+from featstore.training.starting import checkpoint_of, file_digest
 from featstore.training.work import Job, Outcome
 from featstore.version import __version__
 
@@ -41,7 +43,9 @@ def describe_run(
         "dataset": labelled.dataset,
         "settings": config.identity(),
     }
-    repeatable = config.identity()
+    if config.start.run:  # what is in the file decides, not where it lies
+        identity["settings"]["start"]["run"] = file_digest(checkpoint_of(config.start.run))
+    repeatable = copy.deepcopy(identity["settings"])
     del repeatable["seed"], repeatable["data"]["fold"]
     tracks = labelled.digest()
     sizes = {"n_mels": shape.n_mels, "n_frames": shape.n_frames, "n_classes": len(labelled.classes)}
@@ -90,6 +94,8 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         }
         if config.evaluate.bootstrap
         else {},
+        "per_class": {part.split: per_class_of(part, labelled.classes) for part in parts},
+        "confusion": {part.split: found for part in parts if (found := confusion_of(part)) is not None},
         "classes_without_both": labelled.one_sided,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,

@@ -15,12 +15,22 @@ from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError
-from featstore.metrics import METRICS, bootstrap_interval
+from featstore.metrics import METRICS, bootstrap_interval, one_hot
+from featstore.metrics.decisions import confusion_matrix
 from featstore.training.engines import Engine
 from featstore.training.labels import SplitTracks
 from featstore.training.losses import Loss, probabilities
 
-__all__ = ["Predictions", "intervals_of", "predict", "read_predictions", "scores_of", "write_predictions"]
+__all__ = [
+    "Predictions",
+    "confusion_of",
+    "intervals_of",
+    "per_class_of",
+    "predict",
+    "read_predictions",
+    "scores_of",
+    "write_predictions",
+]
 
 INPUT = "input"
 
@@ -116,6 +126,27 @@ def scores_of(predictions: Predictions) -> dict[str, float]:
     """Every registered metric and the loss, by name."""
     values = {name: METRICS.load(name)(predictions.tracks.targets, predictions.scores).value for name in METRICS}
     return {**values, "loss": predictions.loss}
+
+
+def per_class_of(predictions: Predictions, classes: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Metrics of each class by its name, with the number of its tracks; None where the targets cannot tell."""
+    targets, scores = predictions.tracks.targets, predictions.scores
+    columns: dict[str, NDArray[Any]] = {"n": one_hot(targets, len(classes)).sum(axis=0)}
+    for name, label in (("roc_auc", "roc_auc"), ("pr_auc", "pr_auc"), ("macro_f1", "f1"), ("accuracy", "accuracy")):
+        columns[label] = METRICS.load(name)(targets, scores).per_class
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return {
+        name: {label: None if value != value else value for label, value in zip(columns, row, strict=True)}
+        for name, row in zip(classes, rows, strict=True)
+    }
+
+
+def confusion_of(predictions: Predictions) -> list[list[int]] | None:
+    """Tracks by true class (row) and decided class; None for multi-label predictions."""
+    if predictions.tracks.targets.ndim != 1:
+        return None
+    found: list[list[int]] = confusion_matrix(predictions.tracks.targets, predictions.scores).tolist()
+    return found
 
 
 def intervals_of(predictions: Predictions, *, n_resamples: int, seed: int) -> dict[str, list[float]]:

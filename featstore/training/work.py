@@ -11,6 +11,7 @@ import torch
 
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import MODELS, create
+from featstore.training.augment import make_augmentation
 from featstore.training.checkpoints import load_checkpoint, load_module
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine, make_engine, process_settings, seed_everything
@@ -22,6 +23,7 @@ from featstore.training.losses import balanced_weights, make_loss
 from featstore.training.optimizers import make_optimizer
 from featstore.training.progress import Progress, shown_bar
 from featstore.training.scoring import Predictions, predict
+from featstore.training.starting import load_start
 from featstore.training.tagger import InputNorm, Tagger
 from featstore.training.trackers import TRACKERS, Tracker
 
@@ -189,7 +191,11 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     seed_everything(config.seed)
     norm = _norm_of(saved[0]) if saved is not None else input_norm(job.reader, job.labelled, _normalisation(job))
     tagger = build_tagger(job.run, norm, channels_last=config.device.channels_last).to(engine.device)
-    wrapped, optimizer = engine.set_up(tagger, make_optimizer(tagger.parameters(), config.optimizer))
+    trunk = load_start(tagger.model, config.start.run, job.run) if config.start.run and saved is None else set()
+    if saved is not None:
+        trunk = set(saved[1]["trunk"])
+    optimizer = make_optimizer(tagger.model.named_parameters(), config.optimizer, trunk=trunk)
+    wrapped, optimizer = engine.set_up(tagger, optimizer)
     parts = LoopParts(
         tagger=tagger,
         wrapped=wrapped,
@@ -198,8 +204,9 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
         loader=training_loader(job.reader, job.labelled, job.shape, config.data, engine, seed=config.seed),
         loss=_training_loss(job, engine),
         validate=_validation(job, engine),
+        augment=make_augmentation(config.augment, job.reader.spec, len(job.labelled.classes)),
     )
-    header = {key: job.run[key] for key in HEADER_KEYS}
+    header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": sorted(trunk)}
     title = f"train {job.run['model']}"
     loop = Loop(parts, config, engine, folder, header=header, title=title, trackers=trackers)
     if saved is not None:

@@ -58,6 +58,9 @@ def test_a_run_learns_and_its_result_is_complete(finished: tuple[Path, dict], mu
     assert result["n_tracks"] == {"train": 36, "valid": 12, "test": 12}
     assert result["bytes"]["alone"] == result["bytes"]["added"] == music.store[SPEC].bytes_alone
     assert result["bytes"]["audio"] == 60 * 1000
+    aucs = [row["roc_auc"] for row in result["per_class"]["test"].values()]
+    assert np.mean(aucs) == pytest.approx(result["scores"]["test"]["roc_auc"])
+    assert "test" not in result["confusion"]
     assert result["parameters"] > 1000
     assert result["gmacs"] > 0
     assert result["seconds"]["train"] > 0
@@ -210,6 +213,10 @@ def test_a_single_label_run(styles: Collection, tmp_path: Path, config: Make) ->
     result = run(styles, tmp_path / "run", config(*extra))
     assert result["task"] == "single_label"
     assert result["scores"]["test"]["micro_f1"] == pytest.approx(result["scores"]["test"]["accuracy"])
+    confusion = np.array(result["confusion"]["test"])
+    assert confusion.sum() == 12
+    assert confusion.trace() / 12 == pytest.approx(result["scores"]["test"]["accuracy"])
+    assert [row["n"] for row in result["per_class"]["test"].values()] == confusion.sum(axis=1).tolist()
     parts, _, _ = read_predictions(tmp_path / "run/predictions.parquet")
     assert np.allclose(parts["test"].scores.sum(axis=1), 1, atol=1e-5)
     assert parts["test"].tracks.targets.dtype == np.int64

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SPEC, Collection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featstore.errors import CheckpointError, ConfigError
+from featstore.specs import parse_spec
+from featstore.training import TrainConfig, train
+from featstore.training.augment import gain, make_augmentation, mask, mixup
+from featstore.training.checkpoints import load_checkpoint
+from featstore.training.config import AugmentConfig
+
+Make = Callable[..., TrainConfig]
+
+
+def batch(n: int = 6) -> torch.Tensor:
+    return torch.rand(n, 16, 30, generator=torch.Generator().manual_seed(0)) + 0.1
+
+
+@pytest.mark.parametrize("scale", ["db", "db(factor=20)", "power", "magnitude", "log10_1p", "ln"])
+def test_gain_means_the_same_on_every_scale(scale: str) -> None:
+    parsed = parse_spec(f"mel(scale={scale})").scale
+    power = batch()
+    torch.manual_seed(3)
+    louder = gain(parsed.apply(power, xp=torch), decibels=6, scale=parsed)
+    torch.manual_seed(3)
+    drawn = (torch.rand(6) * 2 - 1) * 6
+    expected = parsed.apply(power * 10 ** (drawn / 10)[:, None, None], xp=torch)
+    torch.testing.assert_close(louder, expected, rtol=1e-4, atol=1e-4)
+    assert (drawn.abs() <= 6).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(axis=st.sampled_from([1, 2]), widest=st.integers(1, 40), count=st.integers(1, 3), seed=st.integers(0, 99))
+def test_masks_are_whole_bands_or_frames_of_the_examples_mean(axis: int, widest: int, count: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    x = batch()
+    masked = mask(x, axis=axis, widest=widest, count=count)
+    changed = masked != x
+    lines = changed.any(dim=3 - axis)
+    assert torch.equal(lines, changed.all(dim=3 - axis))
+    assert int(lines.sum(dim=1).max()) <= count * widest
+    means = x.mean(dim=(1, 2), keepdim=True).expand_as(x)
+    assert torch.equal(masked[changed], means[changed])
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_mixup_mixes_inputs_and_targets_alike(single: bool) -> None:
+    torch.manual_seed(1)
+    x = torch.eye(5)[:, :, None].repeat(1, 1, 4)  # each example tells who it is
+    target = torch.tensor([0, 1, 2, 1, 0]) if single else torch.tensor([[1.0, 0, 0]] * 3 + [[0, 1.0, 1.0]] * 2)
+    mixed, soft = mixup(x, target, alpha=0.4, n_classes=3)
+    whole = torch.nn.functional.one_hot(target, 3).float() if single else target
+    torch.testing.assert_close(mixed[:, :, 0] @ whole, soft)
+    assert (mixed.diagonal(dim1=0, dim2=1) >= 0.5).all()
+
+
+def test_nothing_is_nothing_and_a_gain_needs_a_scale() -> None:
+    assert make_augmentation(AugmentConfig(), parse_spec(SPEC), 3) is None
+    with pytest.raises(ConfigError, match=r"augment.gain_db=3.0 has no meaning for this feature \[waveform\]"):
+        make_augmentation(AugmentConfig(gain_db=3.0), parse_spec("waveform(sample_rate=16000)"), 3)
+    with pytest.raises(ConfigError, match=r"noise=-1.0 is negative"):
+        AugmentConfig(noise=-1.0)
+
+
+def test_an_augmented_run_repeats_itself_after_a_stop(
+    styles: Collection, tmp_path: Path, config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featstore.training.loop import Loop
+
+    chosen = ["gain_db=3", "noise=0.5", "band_masks=1", "band_width=3", "time_masks=2", "mixup=0.3"]
+    settings = config("loop.checkpoint_batches=1", *(f"augment.{one}" for one in chosen))
+    train(styles.store, SPEC, "vgg-cnn", tmp_path / "whole", config=settings)
+    show = Loop._show
+
+    def dying(self: Loop) -> None:
+        show(self)
+        if self.progress.step == 6:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_show", dying)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(styles.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
+    train(styles.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
+    one, two = (load_checkpoint(tmp_path / run / "checkpoints/last.safetensors")[0] for run in ("whole", "killed"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    plain = train(styles.store, SPEC, "vgg-cnn", tmp_path / "plain", config=config())
+    assert plain["run_id"] != TrainConfig.digest(settings.identity())
+
+
+def test_fine_tuning_starts_from_another_runs_trunk(
+    music: Collection, styles: Collection, tmp_path: Path, config: Make
+) -> None:
+    train(music.store, SPEC, "vgg-cnn", tmp_path / "first", config=config())
+    first, _ = load_checkpoint(tmp_path / "first/checkpoints/best.safetensors")
+    settings = config(
+        *(f"start.run={tmp_path / 'first'}", "start.freeze_epochs=9", "data.label_column=style", "loop.epochs=2")
+    )
+    result = train(music.store, SPEC, "vgg-cnn", tmp_path / "second", config=settings)
+    second, state = load_checkpoint(tmp_path / "second/checkpoints/last.safetensors")
+    assert result["task"] == "single_label"
+    frozen = [f"model.model.{name}" for name in state["trunk"]]
+    assert "model.model.blocks.0.0.weight" in frozen
+    assert all(torch.equal(first[name], second[name]) for name in frozen)
+    assert "output.weight" not in state["trunk"]  # another number of classes
+    thawed = config(f"start.run={tmp_path / 'first'}", "start.trunk_rate=0.1", "data.label_column=style")
+    train(music.store, SPEC, "vgg-cnn", tmp_path / "third", config=thawed)
+    third, _ = load_checkpoint(tmp_path / "third/checkpoints/last.safetensors")
+    moved = (third["model.model.blocks.0.0.weight"] - first["model.model.blocks.0.0.weight"]).abs().max()
+    assert 0 < moved < 2e-3  # eight steps of at most a tenth of 1e-3
+
+
+def test_a_start_that_cannot_be(music: Collection, tmp_path: Path, config: Make) -> None:
+    train(music.store, SPEC, "vgg-cnn", tmp_path / "first", config=config())
+    with pytest.raises(CheckpointError, match=r"3 of 20 parameters of a vgg-cnn fit this vgg-cnn"):
+        wide = config(f"start.run={tmp_path / 'first'}", "model.width=0.1")
+        train(music.store, SPEC, "vgg-cnn", tmp_path / "wide", config=wide)
+    with pytest.raises(CheckpointError, match=r"no checkpoint to start from.*Check start.run"):
+        train(music.store, SPEC, "vgg-cnn", tmp_path / "none", config=config("start.run=nowhere"))
