@@ -167,7 +167,7 @@ def fit_budget(
     best = _best_row(known, metric)
     fits = known[known["bytes_predicted"] <= budget]
     if not len(fits):
-        least = known.loc[known["bytes_predicted"].idxmin()]
+        least = known.iloc[int(known["bytes_predicted"].argmin())]
         raise ConfigError(
             f"nothing fits in {format_bytes(budget)} for {tracks:,} tracks",
             "--budget",
@@ -209,7 +209,7 @@ def _best_row(frame: pd.DataFrame, metric: str) -> pd.Series:
     if not len(frame):
         raise ConfigError(f"no configuration has both the cost and {metric}", "report query", "Choose other columns")
     means = frame[f"{metric}_mean"]
-    return frame.loc[means.idxmin() if lower_is_better(metric) else means.idxmax()]
+    return frame.iloc[int(means.argmin() if lower_is_better(metric) else means.argmax())]
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:

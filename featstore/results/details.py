@@ -128,8 +128,8 @@ def _targets(column: Any, n_classes: int, classes: Sequence[str]) -> npt.NDArray
         return result
     if pa.types.is_string(kind):
         place = {name: position for position, name in enumerate(classes)}
-        return np.eye(n_classes)[[place[name] for name in column.to_pylist()]]
-    return np.eye(n_classes)[column.to_numpy().astype(int)]
+        return np.asarray(np.eye(n_classes)[[place[name] for name in column.to_pylist()]])
+    return np.asarray(np.eye(n_classes)[column.to_numpy().astype(int)])
 
 
 def _class_names(record: RunRecord, count: int) -> tuple[str, ...]:

@@ -220,7 +220,8 @@ def plot_classes(
 def mean_class_scores(runs: RunSet, run_ids: Sequence[str], metric: str) -> dict[str, tuple[float, float]]:
     """Mean and deviation (n − 1) of each class's score over some runs; empty when they kept no predictions."""
     wanted = set(run_ids)
-    tables, classes = [], ()
+    tables: list[Any] = []
+    classes: tuple[str, ...] = ()
     for record in runs:
         predictions = read_predictions(record) if record.run_id in wanted else None
         if predictions is not None:

@@ -62,7 +62,8 @@ def figure_style() -> Iterator[None]:
         import matplotlib as mpl
     except ImportError as error:
         raise MissingDependency.of("matplotlib", "report", "drawing a figure") from error
-    with mpl.rc_context(_SETTINGS):
+    settings: Any = _SETTINGS
+    with mpl.rc_context(settings):
         yield
 
 

@@ -71,10 +71,10 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     for name in (*_HEAD, *FIELDS, *_MIDDLE, *COSTS, *_TAIL):
         if name not in frame:
             frame[name] = pd.Series([None] * len(frame), dtype=object if name not in COSTS else float)
-    scores = sorted(name for name in frame if "." in name)
+    scores = sorted(name for name in map(str, frame.columns) if "." in name)
     first = [*_HEAD, *FIELDS, *_MIDDLE]
     last = [*COSTS, *_TAIL]
-    rest = [name for name in frame if name not in {*first, *scores, *last}]
+    rest = [name for name in map(str, frame.columns) if name not in {*first, *scores, *last}]
     frame = frame[[*first, *rest, *scores, *last]]
     for name in (*COSTS, *scores, "bytes_audio", "duration_s", "n_stored"):
         frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
@@ -257,7 +257,9 @@ def config_columns(runs: RunSet, names: Sequence[str]) -> pd.DataFrame:
         if name not in known:
             raise ConfigError(f"no run has a setting {name!r}", "report", did_you_mean(name, known))
     values = {name: [settings.get(name.removeprefix("config.")) for settings in flat] for name in wanted}
-    plain = {name: [str(v) if isinstance(v, list | dict) else v for v in column] for name, column in values.items()}
+    plain: dict[str, Any] = {
+        name: [str(v) if isinstance(v, list | dict) else v for v in column] for name, column in values.items()
+    }
     return frame.assign(**plain)
 
 

@@ -152,7 +152,7 @@ def pareto(
     frame["in_doubt"] = in_doubt
     comparisons = int(np.sum(~np.isnan(p)))
     answer = next(row for row, apart in enumerate(told_apart) if apart is False and not in_doubt[row])
-    counts = sorted(set(frame[f"{y}_n"].astype(int)))
+    counts = [int(n) for n in frame[f"{y}_n"]]
     return ParetoFront(
         frame=frame,
         x=axes[0],
@@ -163,7 +163,7 @@ def pareto(
         test=test,
         alpha=alpha,
         comparisons=comparisons,
-        statement=_statement(test, comparisons, alpha, counts, str(frame["over"].iloc[best])),
+        statement=_statement(test, comparisons, alpha, counts, best, str(frame["over"].iloc[best])),
         left_out=int((~known).sum()),
     )
 
@@ -208,10 +208,12 @@ def _check_axes(summary: pd.DataFrame, axes: tuple[str, ...], y: str) -> None:
         )
 
 
-def _statement(test: str, comparisons: int, alpha: float, counts: list[int], over: str) -> str:
+def _statement(test: str, comparisons: int, alpha: float, counts: list[int], best: int, over: str) -> str:
     """The sentence that makes the marks of a figure mean something."""
     if not comparisons:
-        return f"Not tested: n = {_span(counts)} per configuration; a test needs at least 2 (3 seeds are advised)."
+        alone = counts[best] < 2 and max(counts) > 1
+        who = "the best has n = 1" if alone else f"n = {_span(counts)} per configuration"
+        return f"Not tested: {who}; a test needs at least 2 (3 seeds are advised)."
     title = {"welch": "Welch's t-test", "independent": "independent two-sample t-test with equal variances"}[test]
     unit = {"run": "runs", "seed": "seeds", "fold": "folds"}[over]
     return (
@@ -223,4 +225,4 @@ def _statement(test: str, comparisons: int, alpha: float, counts: list[int], ove
 
 
 def _span(counts: list[int]) -> str:
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

@@ -16,7 +16,7 @@ function makeDetails(host, { closed }) {
     const known = row.runs.filter((run) => data.details.runs[run]);
     host.replaceChildren(
       make('div', { class: 'head' }, heading, shut),
-      make('div', { class: 'two' }, make('div', {}, facts(row, state)), make('div', {}, settings(row))),
+      make('div', { class: 'two wide' }, make('div', {}, facts(row, state)), make('div', {}, settings(row))),
       runsTable(row),
       known.length ? inside(known) : make('p', { class: 'quiet' },
         'The page holds no curves or predictions of these runs; write it with a higher --details to see them.'),
@@ -40,8 +40,11 @@ function facts(row, state) {
   }
   for (const { name, title } of data.costs) pairs.push([title, cost(name, row.costs[name])]);
   pairs.push([`bytes for ${count(state.tracks)} tracks`, bytes(predicted(row, state).bytes)]);
-  return make('dl', {}, pairs.map(([name, value]) => [make('dt', {}, name), make('dd', {}, value)]));
+  return make('dl', {}, pairs.map(([name, value]) => [make('dt', {}, name), make('dd', {}, breakable(value))]));
 }
+
+// long names break after their commas and not within words
+const breakable = (text) => String(text).split(/(?<=,)(?=\S)/).flatMap((part, i) => (i ? [make('wbr'), part] : [part]));
 
 function settings(row) {
   const entries = Object.entries(data.runs.settings).map(([key, coded]) => {
@@ -51,7 +54,7 @@ function settings(row) {
   if (!entries.length) return make('p', { class: 'quiet' }, 'The runs recorded no settings.');
   const text = (values) => (values.length > 1 ? values.map((v) => v || 'none').join(', ') : values[0]);
   return make('details', { open: entries.length <= 16 }, make('summary', {}, `Settings (${entries.length})`),
-    make('dl', {}, entries.map(([key, values]) => [make('dt', {}, key), make('dd', {}, text(values))])));
+    make('dl', {}, entries.map(([key, values]) => [make('dt', {}, key), make('dd', {}, breakable(text(values)))])));
 }
 
 function runsTable(row) {

@@ -114,19 +114,22 @@ function judge(rows, metric, costOf) {
   const comparisons = adjusted.filter((p) => !Number.isNaN(p)).length;
   return {
     rows: judged, best: judged[bestRow], answer: judged[answer], comparisons,
-    statement: sayTest(judged, metric, comparisons),
+    statement: sayTest(judged, metric, comparisons, bestRow),
   };
 }
 
 const verdictOf = (item, best) => (item === best ? 'best' : item.apart === null ? 'not tested' : item.apart ? 'differs'
   : item.doubt ? 'in doubt' : 'not told apart');
 
-function sayTest(judged, metric, comparisons) {
+function sayTest(judged, metric, comparisons, best) {
   const counts = judged.map((item) => item.row.scores[metric].n);
   const least = counts.reduce((a, b) => Math.min(a, b));
   const most = counts.reduce((a, b) => Math.max(a, b));
   const span = least === most ? `${least}` : `${least} to ${most}`;
-  if (!comparisons) return `Not tested: n = ${span} per configuration; a test needs at least 2 (3 seeds are advised).`;
+  if (!comparisons) {
+    const who = counts[best] < 2 && most > 1 ? 'the best has n = 1' : `n = ${span} per configuration`;
+    return `Not tested: ${who}; a test needs at least 2 (3 seeds are advised).`;
+  }
   return `Welch's t-test against the best, two-sided, on n = ${span} per configuration (ddof = 1), Holm's correction over `
     + `${comparisons} comparisons, alpha = 0.05; in doubt: differs without the correction. Not told apart does not mean equal: with few runs only large differences show.`;
 }

@@ -228,7 +228,8 @@ def _tracks(runs: RunSet) -> pd.DataFrame:
     frames = [store.tracks.reset_index().assign(store=path) for path, store in _open_stores(runs)]
     if not frames:
         return _table([], store=str, track_id=str, path=str, split=str, status=str)
-    return pd.concat(frames, ignore_index=True)
+    joined: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return joined
 
 
 def _reference(runs: RunSet) -> pd.DataFrame:

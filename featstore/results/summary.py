@@ -124,8 +124,8 @@ class _Groups:
             parts = {"mean": mean, "std": std, "low": low, "high": high, "n": len(values), "values": values}
             row |= {f"{metric}_{name}": value for name, value in parts.items()}
         row["n"] = max((row[f"{metric}_n"] for metric in columns), default=len(index))
-        for name, values in self.costs.items():
-            known = values[index][~np.isnan(values[index])]
+        for name, numbers in self.costs.items():
+            known = numbers[index][~np.isnan(numbers[index])]
             row[name] = float(known.mean()) if len(known) else math.nan
         return row | {"run_ids": tuple(self.run_ids[index])}
 

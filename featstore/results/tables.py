@@ -128,13 +128,13 @@ def display_table(
             common = [*common, f"{_HEADS[name]} {cells[0]}"]
         else:
             columns += [(_HEADS[name], cells)]
-    for name in summary:
-        if str(name).startswith("published "):
-            columns += [(str(name), ["" if is_missing(value) else str(value) for value in summary[name]])]
+    for column in map(str, summary.columns):
+        if column.startswith("published "):
+            columns += [(column, ["" if is_missing(value) else str(value) for value in summary[column]])]
     if "told_apart" in summary:
         columns += [("front", ["yes" if value else "" for value in summary["on_front"]])]
         columns += [("p (Holm)", [_p_text(value) for value in summary["p_holm"]])]
-        columns += [("against the best", [_apart_text(row) for row in summary.to_dict("records")])]
+        columns += [("against the best", [_apart_text(row) for row in plain_rows(summary)])]
     heads = [head for head, _ in columns]
     notes = [f"All: {', '.join(common)}"] if common else []
     notes += _warnings(summary)
