@@ -72,6 +72,7 @@ def train(
 @click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the training by default.")
 @click.option("--split", "splits", multiple=True, help="Score this split; repeats. By default those of the settings.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of device or evaluate.")
+@click.option("--classes", "by_class", is_flag=True, help="Also a table with a row a class.")
 @json_option
 def evaluate(
     run: str,
@@ -79,6 +80,7 @@ def evaluate(
     tracks: str | None,
     splits: tuple[str, ...],
     assignments: tuple[str, ...],
+    by_class: bool,
     as_json: bool,
 ) -> None:
     r"""Score a trained model again, from its checkpoint; RUN is its folder.
@@ -86,7 +88,8 @@ def evaluate(
     \b
     Examples:
       featstore evaluate runs/first
-      featstore evaluate runs/first --split test --set evaluate.pool=majority
+      featstore evaluate runs/first --split test --classes
+      featstore evaluate runs/first --set evaluate.pool=majority
     """
     from featstore.datasets import TrackTable
     from featstore.store import open_store
@@ -100,9 +103,9 @@ def evaluate(
         splits=splits,
         settings=parse_assignments(assignments),
     )
-    emit(
-        {"run": run, "scores": scores}, as_json, lambda: f"{run}\n{_score_table(scores, {})}\n{_compared(run, scores)}"
-    )
+    per_class = _per_class(run) if by_class or as_json else {}
+    text = [run, _score_table(scores, {}), *_class_tables(per_class), _compared(run, scores)]
+    emit({"run": run, "scores": scores, "per_class": per_class}, as_json, lambda: "\n".join(text))
 
 
 def _finished(out: str) -> bool:
@@ -140,6 +143,24 @@ def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str
             cells.append(f"{text} [{around[0]:.3f}, {around[1]:.3f}]" if text and bounds else text)
         rows.append(cells)
     return render_table(rows, ["split", *names])
+
+
+def _per_class(run: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Metrics of each class, from the predictions just written."""
+    from featstore.training import per_class_of, read_predictions
+    from featstore.training.folders import RunFolder
+
+    parts, classes, _ = read_predictions(RunFolder(run).predictions)
+    return {split: per_class_of(part, classes) for split, part in parts.items()}
+
+
+def _class_tables(per_class: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    tables = []
+    for split, classes in per_class.items():
+        columns = list(next(iter(classes.values())))
+        rows = [[name, *values.values()] for name, values in classes.items()]
+        tables.append(render_table(rows, [split, *columns]))
+    return tables
 
 
 def _compared(run: str, scores: Mapping[str, Mapping[str, Any]]) -> str:

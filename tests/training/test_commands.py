@@ -61,8 +61,12 @@ def test_train_again_and_evaluate(
     code, out, _ = call(capsys, "evaluate", run, "--json")
     assert code == 0
     assert json.loads(out)["scores"] == result["scores"]
-    code, out, _ = call(capsys, "evaluate", run, "--split", "test")
+    assert json.loads(out)["per_class"] == result["per_class"]
+    code, out, _ = call(capsys, "evaluate", run, "--split", "test", "--classes")
     assert "the same scores as in result.json" in out
+    assert any(
+        line.split()[:2] == ["middle", str(result["per_class"]["test"]["middle"]["n"])] for line in out.splitlines()
+    )
     code, out, _ = call(capsys, "evaluate", run, "--set", "evaluate.pool=majority")
     assert "scores differ from result.json: valid" in out
     again = tmp_path / "again"
