@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -213,7 +213,7 @@ def _essentia_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[Flo
 DECODERS: dict[str, _Decoder] = {"soundfile": _soundfile_blocks, "essentia": _essentia_blocks}
 
 
-def _essentia():  # type: ignore[no-untyped-def]
+def _essentia() -> Any:
     try:
         import essentia
 

@@ -74,7 +74,8 @@ class ResampleStream:
         if self._machine is None:
             return self._held
         rest, self._held = self._held, self._held[:0]
-        return self._machine.resample_chunk(rest, last=True)
+        last: FloatArray = self._machine.resample_chunk(rest, last=True)
+        return last
 
 
 def resample_signal(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +16,10 @@ from featstore.specs import Clip
 
 __all__ = ["CutStream", "MonoStream", "cut_stream", "mix_down", "mono_stream", "resample_stream"]
 
-# A centre cut cannot know where the centre lies before the track ends. Up to this many samples (half an hour at
-# 16 kHz, 128 MB) it holds all that may still be needed; beyond, it trusts the header's length and checks it at the end.
-_HELD_MOST = 1 << 25
+# A centre cut cannot know where the centre lies before the track ends, and holds all that may still be needed: half of
+# what came. A track that declares more samples than this (17 minutes at 16 kHz, 64 MB) is taken at its word: only the
+# surroundings of its declared centre are held, and whether that was right is checked at the end.
+_HELD_MOST = 1 << 24
 
 
 class Step(Protocol):
@@ -56,7 +59,7 @@ def mix_down(block: FloatArray) -> FloatArray:
     """
     if len(block) == 1:
         return np.ascontiguousarray(block[0])
-    total = block[0] + block[1]
+    total: FloatArray = block[0] + block[1]
     for channel in block[2:]:
         total += channel
     total *= np.float32(1 / len(block))
@@ -93,9 +96,8 @@ class CutStream:
     def __init__(self, *, clip: Clip, sample_rate: int, expected: int = -1, where: str = "") -> None:
         self._clip, self._rate, self._where = clip, sample_rate, where
         self._length = round(clip.length_s * sample_rate)
-        self._expected = expected
-        self._held: list[FloatArray] = []
-        self._at = 0  # position in the track of the first sample held
+        self._expected = expected if expected > _HELD_MOST else -1
+        self._held: deque[tuple[int, FloatArray]] = deque()  # blocks, each with the position of its first sample
         self._seen = 0
 
     def push(self, block: FloatArray) -> FloatArray:
@@ -103,11 +105,14 @@ class CutStream:
         begin, self._seen = self._seen, self._seen + len(block)
         if self._clip.policy == "whole":
             return block
+        start, stop = self._candidates()
         if self._clip.policy == "centre" or self._clip.pad != "none":
-            self._hold(block)
+            if begin < stop and self._seen > start:
+                self._held.append((begin, block))
+            while self._held and self._held[0][0] + len(self._held[0][1]) <= start:
+                self._held.popleft()
             return block[:0]
-        start = round(self._clip.offset_s * self._rate) if self._clip.policy == "offset" else 0
-        return block[max(0, start - begin) : max(0, start + self._length - begin)]
+        return block[max(0, start - begin) : max(0, stop - begin)]
 
     def finish(self) -> FloatArray:
         """Return the rest of the excerpt.
@@ -124,31 +129,26 @@ class CutStream:
         start, stop = clip_bounds(self._seen, self._rate, self._clip, self._where)
         if self._clip.policy != "centre" and self._clip.pad == "none":
             return np.zeros(0, np.float32)  # given out already
-        if start < self._at:
+        parts = [block[max(0, start - at) : max(0, stop - at)] for at, block in self._held]
+        excerpt = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        if len(excerpt) < min(stop, self._seen) - start:
             raise DecodeError(
                 f"the header declares a length that decoding does not find ({self._seen} samples at {self._rate} Hz), "
-                "and the track is too long to hold until its centre is known",
+                "and the track is too long to be held until its centre is known",
                 self._where,
                 "Write the file anew, so that its header tells its length",
             )
-        held = np.concatenate(self._held) if self._held else np.zeros(0, np.float32)
-        return fill_up(held[start - self._at : stop - self._at], stop - start, self._clip.pad)
+        return fill_up(excerpt, stop - start, self._clip.pad)
 
-    def _hold(self, block: FloatArray) -> None:
-        """Keep a block, and let go of what no excerpt can need any more."""
-        self._held.append(block)
-        if self._clip.policy == "centre":
-            needed_from = (self._seen - self._length) // 2  # the track only grows, and its centre with it
-            if self._seen - self._at > _HELD_MOST and self._expected > 0:
-                needed_from = max(needed_from, (self._expected - self._length) // 2 - self._rate)
-        else:
+    def _candidates(self) -> tuple[int, int]:
+        """Stretch of the track that the excerpt cannot lie outside of, by what is known so far."""
+        if self._clip.policy != "centre":
             start = round(self._clip.offset_s * self._rate) if self._clip.policy == "offset" else 0
-            if self._seen - len(block) >= start + self._length:
-                self._held.pop()  # the excerpt was complete before this block
-                return
-            needed_from = start
-        while self._held and self._at + len(self._held[0]) <= min(needed_from, self._seen):
-            self._at += len(self._held.pop(0))
+            return start, start + self._length
+        if self._expected < 0:  # the track only grows, and its centre with it
+            return (self._seen - self._length) // 2, sys.maxsize
+        start = (self._expected - self._length) // 2
+        return start - self._rate, start + self._length + self._rate  # a second to spare
 
 
 def mono_stream(node: Step, context: Context) -> MonoStream:

@@ -27,7 +27,8 @@ def mirror(positions: np.ndarray, length: int) -> np.ndarray:
     [1, 1, 0, 0, 1, 1, 0, 0]
     """
     folded = np.mod(positions, 2 * length)
-    return np.minimum(folded, 2 * length - 1 - folded)
+    inside: np.ndarray = np.minimum(folded, 2 * length - 1 - folded)
+    return inside
 
 
 def frequency_median(magnitude: FloatArray, kernel: int) -> FloatArray:
@@ -109,13 +110,15 @@ def _soft_mask(own: FloatArray, other: FloatArray, power: float, even_split: boo
     if power == 2.0:
         from featstore.dsp.kernels import soft_mask_2
 
-        mask = np.empty(own.shape, np.float32)
-        soft_mask_2(own, other, np.float32(0.5 if even_split else 0.0), mask)
-        return mask
+        soft = np.empty(own.shape, np.float32)
+        soft_mask_2(own, other, np.float32(0.5 if even_split else 0.0), soft)
+        return soft
     largest = np.maximum(own, other)
     nothing = largest < _TINY
     largest[nothing] = 1
-    mask, rest = (own / largest) ** np.float32(power), (other / largest) ** np.float32(power)
+    exponent = np.float32(power)
+    mask: FloatArray = np.power(own / largest, exponent)
+    rest: FloatArray = np.power(other / largest, exponent)
     total = mask + rest
     total[nothing] = 1
     mask /= total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from featstore.arrays import FloatArray
@@ -54,6 +56,7 @@ def _magnitude(
     center = framing == "librosa"
     if len(signal) < (1 if center else n_fft):
         return np.zeros((1 + n_fft // 2, 0), np.float32)
+    pad: Any = _PAD_MODES[pad_mode]
     spectrum = librosa.stft(
         signal,
         n_fft=n_fft,
@@ -61,7 +64,7 @@ def _magnitude(
         hop_length=hop_length,
         window=get_window(window, win_length, fftbins=not window_symmetric),
         center=center,
-        pad_mode=_PAD_MODES[pad_mode],
+        pad_mode=pad,
     )
     return np.ascontiguousarray(np.abs(spectrum), np.float32)
 
@@ -76,12 +79,12 @@ def compute_mel(
     mel_scale: str,
     norm: str,
     power: float,
-    **framing: object,
+    **framing: Any,
 ) -> FloatArray:
     """``librosa.feature.melspectrogram`` from ``abs(stft) ** power``: float32 (n_mels, frames)."""
     import librosa
 
-    magnitude = _magnitude(signal, **framing)  # type: ignore[arg-type]
+    magnitude = _magnitude(signal, **framing)
     mel: FloatArray = librosa.feature.melspectrogram(
         S=magnitude**power,
         sr=sample_rate,
@@ -103,15 +106,16 @@ def compute_hpss(
     mask_power: float,
     margin: float,
     sample_rate: int = 0,
-    **framing: object,
+    **framing: Any,
 ) -> FloatArray:
     """One component's magnitude by ``librosa.decompose.hpss``: float32 (bins, frames)."""
     import librosa
 
-    magnitude = _magnitude(signal, **framing)  # type: ignore[arg-type]
+    magnitude = _magnitude(signal, **framing)
     if magnitude.shape[1] == 0:
         return magnitude
     harmonic, percussive = librosa.decompose.hpss(magnitude, kernel_size=kernel, power=mask_power, margin=margin)
     if component == "residual":
-        return np.maximum(magnitude - (harmonic + percussive), np.float32(0))
+        rest: FloatArray = np.maximum(magnitude - (harmonic + percussive), np.float32(0))
+        return rest
     return np.ascontiguousarray({"harmonic": harmonic, "percussive": percussive}[component])

@@ -95,7 +95,8 @@ def reflect_positions(positions: np.ndarray, n_samples: int) -> np.ndarray:
         return np.zeros_like(positions)
     period = 2 * (n_samples - 1)
     folded = np.mod(positions, period)
-    return np.minimum(folded, period - folded)
+    inside: np.ndarray = np.minimum(folded, period - folded)
+    return inside
 
 
 def pad_signal(signal: FloatArray, *, left: int, right: int, pad_mode: str = "zeros") -> FloatArray:
@@ -114,7 +115,8 @@ def pad_signal(signal: FloatArray, *, left: int, right: int, pad_mode: str = "ze
     """
     n_samples = len(signal)
     if pad_mode == "reflect" and n_samples and (left > 0 or right > 0):
-        return signal[reflect_positions(np.arange(-left, n_samples + right), n_samples)]
+        mirrored: FloatArray = signal[reflect_positions(np.arange(-left, n_samples + right), n_samples)]
+        return mirrored
     if pad_mode not in ("zeros", "reflect"):
         raise SpecError(f"unknown pad_mode {pad_mode!r}", "", "Allowed: zeros, reflect")
     padded = np.zeros(max(0, left + n_samples + right), np.float32)

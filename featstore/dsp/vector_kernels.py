@@ -24,7 +24,7 @@ import numba as nb
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _intrinsic
 
 from featstore.arrays import FloatArray
 
@@ -32,6 +32,7 @@ __all__ = ["LANES", "can_transform", "power_of_groups", "twiddles", "weighted_ru
 
 LANES = 8  # frames side by side; the buffers of a 512-point transform then fill the first-level cache and no more
 
+intrinsic: Any = _intrinsic  # its declared type counts the context among a call's arguments
 _UNROLLED = 4  # vectors of one band's sums
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -257,7 +258,7 @@ def _weighted_sum(context, spectrum, at, stride, weights, w, count, target, o): 
         code: _Code, spectrum: Any, at: Any, stride: Any, weights: Any, w: Any, count: Any, target: Any, o: Any
     ) -> None:
         builder = code.builder
-        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_UNROLLED)]
+        sums: list[Any] = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_UNROLLED)]  # type: ignore[no-untyped-call]
         for total in sums:
             builder.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
         with cgutils.for_range(builder, count, intp=count.type) as loop:
