@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from featstore_cli.datasets import datasets
 
 from featstore.audio.probe import probe_audio
 from featstore.datasets import TrackTable
 from featstore.errors import DatasetError, DecodeError
 from featstore.workflows.indexing import index_tracks
+from featstore_cli.datasets import datasets
 
 Tone = Callable[..., Path]
 
