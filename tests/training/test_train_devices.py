@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SPEC, Collection
+from small_store import SPEC, Collection
 
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.training import TrainConfig, evaluate, train, work

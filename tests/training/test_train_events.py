@@ -8,7 +8,7 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
-from conftest import SPEC, Collection
+from small_store import SPEC, Collection
 
 from featstore.errors import MissingDependency
 from featstore.training import TrainConfig, train

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SPEC, Collection
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_store import SPEC, Collection
 
 from featstore.errors import CheckpointError, ConfigError
 from featstore.specs import parse_spec

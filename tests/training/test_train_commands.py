@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SPEC, Collection
+from small_store import SPEC, Collection
 
 from featstore.datasets import TableInfo, TrackTable
 from featstore.training.checkpoints import load_checkpoint

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, SPEC, Collection, make_collection
+from small_store import CLASSES, SPEC, Collection, make_collection
 
 from featstore.errors import CheckpointError, ConfigError, DatasetError, MissingFeature
 from featstore.metrics import METRICS
