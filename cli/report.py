@@ -240,7 +240,7 @@ def _answer_choice(
         size = parse_bytes(budget or "")
         answer = choices.fit_budget(summary, size, tracks, metric=metric, track_seconds=track_seconds, test=test)
     if as_json:
-        print_json(answer.as_dict())
+        print_json(answer.as_json())
         return
     click.echo(f"{answer.sentence}\n")
     click.echo(f"All {len(answer.frame)} of {answer.considered} that qualify, the answer first:")
@@ -293,8 +293,8 @@ def pareto(
     drawn = plot_pareto(front, outputs, title=title) if outputs else []
     resampled = bootstrap_against_best(front, found, resamples=bootstrap) if bootstrap else {}
     if as_json:
-        extra = {str(row): result.as_dict() for row, result in resampled.items()}
-        print_json(front.as_dict() | {"bootstrap": extra, "figures": [str(path) for path in drawn]})
+        extra = {str(row): result.as_json() for row, result in resampled.items()}
+        print_json(front.as_json() | {"bootstrap": extra, "figures": [str(path) for path in drawn]})
         return
     click.echo(format_table(front.frame, style))
     if style in ("text", "markdown"):
@@ -400,6 +400,6 @@ def diff(
     sides = [_read((root,), conditions) for root, conditions in ((a, where_a), (b, where_b))]
     found = diff_runs(*sides, test=test, bootstrap=bootstrap > 0, resamples=max(bootstrap, 1))
     if as_json:
-        print_json(found.as_dict())
+        print_json(found.as_json())
     else:
         click.echo(describe_diff(found))

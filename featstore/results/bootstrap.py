@@ -50,7 +50,7 @@ class PairedBootstrap:
     runs_b: int
     confidence: float = 0.95
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 

@@ -47,7 +47,7 @@ class Choice:
     loss: Comparison
     considered: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
         from featstore.results.tables import plain_rows
 
@@ -55,7 +55,7 @@ class Choice:
         return {
             "answer": rows[0],
             "sentence": self.sentence,
-            "loss": self.loss.as_dict(),
+            "loss": self.loss.as_json(),
             "considered": self.considered,
             "rows": rows,
         }

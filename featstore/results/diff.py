@@ -53,15 +53,15 @@ class RunsDiff:
     costs: dict[str, tuple[float, float]]
     warnings: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
         holm_values = {name: None if is_missing(p) else p for name, p in self.p_holm.items()}
         return {
             "runs": {"a": self.n_a, "b": self.n_b},
             "settings": {name: {"a": a, "b": b} for name, (a, b) in self.settings.items()},
             "same_settings": self.same,
-            "scores": {name: c.as_dict() | {"p_holm": holm_values[name]} for name, c in self.scores.items()},
-            "bootstrap": {name: b.as_dict() for name, b in self.bootstrap.items()},
+            "scores": {name: c.as_json() | {"p_holm": holm_values[name]} for name, c in self.scores.items()},
+            "bootstrap": {name: b.as_json() for name, b in self.bootstrap.items()},
             "costs": {name: {"a": a, "b": b} for name, (a, b) in self.costs.items()},
             "warnings": list(self.warnings),
         }

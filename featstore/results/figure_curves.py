@@ -190,8 +190,10 @@ def plot_classes(
     scores = {name: values for name, values in scores.items() if values}
     if not scores:
         raise ConfigError("no run kept predictions", "report plot classes", "They are in predictions.parquet of a run")
-    first = next(iter(scores.values()))
-    classes = sorted(first, key=lambda name: first[name][0] if first[name][0] == first[name][0] else -1)
+    names = list(dict.fromkeys(name for values in scores.values() for name in values))
+    found = {name: [v[name][0] for v in scores.values() if name in v and np.isfinite(v[name][0])] for name in names}
+    classes = sorted((name for name in names if found[name]), key=lambda name: np.mean(found[name]))
+    undefined = len(names) - len(classes)
     with figure_style():
         figure, axes = new_figure(6.4, 1.0 + 0.2 * len(classes) * (1 if len(scores) < 3 else 1.3))
         for number, (name, values) in enumerate(scores.items()):
@@ -210,9 +212,9 @@ def plot_classes(
             )
         axes.set_yticks(np.arange(len(classes)), classes)
         axes.set_ylim(-0.7, len(classes) - 0.3)
-        axes.set_xlabel(
-            {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1"}.get(metric, metric) + " of the class (test)"
-        )
+        title_of = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1"}.get(metric, metric)
+        note = f"; {undefined} without a score left out" if undefined else ""
+        axes.set_xlabel(f"{title_of} of the class (test{note})")
         figure.legend(loc="outside upper left", ncols=2, title=title or None, alignment="left")
         return save_figure(figure, path)
 

@@ -75,7 +75,7 @@ class ParetoFront:
     statement: str
     left_out: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
         from featstore.results.tables import plain_rows
 

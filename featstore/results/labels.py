@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +75,18 @@ def _told_apart(frame: pd.DataFrame, labels: list[str], shown: set[str]) -> list
             continue
         facts = [_facts(frame.iloc[positions[0]], shown) for positions in members.values()]
         telling = _telling(facts)
+        usual = {name: Counter(own.get(name, "none") for own in facts).most_common(1)[0] for name in telling}
         for (key, positions), own in zip(members.items(), facts, strict=True):
-            suffix = (
-                ", ".join(f"{name.rpartition('.')[2]}={own.get(name, 'none')}" for name in telling) or f"#{key[:6]}"
-            )
+            values = {name: own.get(name, "none") for name in telling}
+            # what most have is not worth telling; where nothing is usual everything is
+            told = [
+                f"{name.removesuffix('.name').rpartition('.')[2]}={value}"
+                for name, value in values.items()
+                if usual[name][1] < 2 or usual[name][0] != value
+            ]
+            suffix = f"#{key[:6]}" if not telling or len(told) > 4 else ", ".join(told)
             for position in positions:
-                labels[position] += f", {suffix}" if labels[position] else suffix
+                labels[position] += f", {suffix}" if labels[position] and suffix else suffix
     return labels
 
 
@@ -107,7 +114,7 @@ def _facts(row: pd.Series, shown: set[str]) -> dict[str, str]:
 
 
 def _telling(facts: list[dict[str, str]]) -> list[str]:
-    """As few names as tell all of ``facts`` apart; none when three do not suffice."""
+    """As few names as tell all of ``facts`` apart; none when eight do not suffice."""
     names = list(dict.fromkeys(name for own in facts for name in own))
     values = {name: [own.get(name) for own in facts] for name in names}
     candidates = sorted((name for name in names if len(set(values[name])) > 1), key=lambda n: -len(set(values[n])))
@@ -118,7 +125,7 @@ def _telling(facts: list[dict[str, str]]) -> list[str]:
         if after > before:
             chosen.append(name)
         if after == len(facts):
-            return chosen if len(chosen) <= 3 else []
+            return chosen if len(chosen) <= 8 else []
     return []
 
 

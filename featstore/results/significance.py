@@ -62,7 +62,7 @@ class Comparison:
         """Name of the test in words."""
         return _TITLES[self.test]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """All attributes, with None where a number is not defined."""
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 

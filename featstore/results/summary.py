@@ -56,11 +56,10 @@ def summarise(
     Returns
     -------
     DataFrame
-        One row a group, best first: the columns of ``by``, the fields of the feature that are the same in the whole
-        group, ``label``, ``n_runs``, ``n_configurations``, ``balanced`` (every configuration has every seed and fold),
-        ``over``, ``n``; ``<metric>_mean``, ``_std`` (n − 1),
-        ``_low``, ``_high``, ``_n`` and ``_values`` (a tuple) for each metric; the mean of each column of ``COSTS``;
-        ``run_ids`` (a tuple).
+        One row a group, by data set, best first: the columns of ``by``, the fields of the feature that are the same
+        in the whole group, ``label``, ``n_runs``, ``n_configurations``, ``balanced`` (every configuration has every
+        seed and fold), ``over``, ``n``; ``<metric>_mean``, ``_std`` (n − 1), ``_low``, ``_high``, ``_n`` and
+        ``_values`` (a tuple) for each metric; the mean of each column of ``COSTS``; ``run_ids`` (a tuple).
 
     Raises
     ------
@@ -176,5 +175,7 @@ def _ordered(rows: list[dict[str, Any]], by: list[str], metrics: list[str]) -> p
     order = pd.DataFrame(
         {"score": frame[f"{metrics[0]}_mean"].fillna(worst), "bytes": frame["bytes_alone"].fillna(math.inf)}
     )
-    index = order.sort_values(["score", "bytes"], ascending=[metrics[0] == "loss", True], kind="stable").index
+    order["dataset"] = frame["dataset"].astype(str) if "dataset" in frame else ""  # scores of two sets do not compare
+    ascending = [True, metrics[0] == "loss", True]
+    index = order.sort_values(["dataset", "score", "bytes"], ascending=ascending, kind="stable").index
     return frame.loc[index].reset_index(drop=True)

@@ -46,8 +46,8 @@ _HEADS = {
     "parameters": "parameters",
 }
 _NUMBERS: dict[str, Callable[[float], str]] = {
-    "ratio_to_audio": lambda v: f"{100 * v:.3g} %",
-    "gmacs": lambda v: f"{v:.3f}" if v >= 0.1 else f"{v:.2g}",
+    "ratio_to_audio": lambda v: f"{100 * v:.3g} %" if v < 9.995 else f"{100 * v:,.0f} %",
+    "gmacs": lambda v: f"{v:.3f}" if v >= 0.1 else f"{v:.3g}",
     "parameters": format_count,
     **{name: format_bytes for name in COSTS if name.startswith("bytes")},
     **{name: format_seconds for name in COSTS if name.startswith("seconds")},

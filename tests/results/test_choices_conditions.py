@@ -56,7 +56,7 @@ def test_the_cheapest_that_is_good_enough(plain: RunSet) -> None:
     assert len(choice.frame) == len(good) and choice.considered == 12
     assert choice.frame["bytes_alone"].is_monotonic_increasing
     assert choice.sentence.startswith(choice.frame["label"].iloc[0]) and "n=3" in choice.sentence
-    told = choice.as_dict()
+    told = choice.as_json()
     assert told["answer"]["label"] == choice.frame["label"].iloc[0] and told["loss"]["test"] == "welch"
 
 

@@ -125,7 +125,7 @@ def test_data_sets_are_not_compared_with_each_other(plain: RunSet) -> None:
 def test_plain_values_for_programs(plain: RunSet) -> None:
     import json
 
-    told = json.loads(json.dumps(pareto(summarise(plain)).as_dict()))
+    told = json.loads(json.dumps(pareto(summarise(plain)).as_json()))
     assert told["correction"] == "holm" and told["rows"][told["best"]]["p"] is None and len(told["rows"]) == 12
 
 

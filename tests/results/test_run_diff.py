@@ -44,7 +44,7 @@ def test_text_and_json_say_the_same(grid: RunSet) -> None:
     text = describe_diff(found)
     assert "n_mels" in text and "Welch's t-test, two-sided, n = 3 and 3, ddof = 1." in text
     assert "over test tracks: roc_auc difference" in text and "bytes_alone: 698 MB → 349 MB" in text
-    told = json.loads(json.dumps(found.as_dict()))
+    told = json.loads(json.dumps(found.as_json()))
     assert told["settings"]["n_mels"] == {"a": [96], "b": [48]} and told["runs"] == {"a": 3, "b": 3}
     assert told["scores"]["test.roc_auc"]["p_holm"] == found.p_holm["test.roc_auc"]
 
@@ -52,7 +52,7 @@ def test_text_and_json_say_the_same(grid: RunSet) -> None:
 def test_single_runs_are_not_tested(grid: RunSet) -> None:
     found = diff_runs(grid[0:1], grid[1:2], bootstrap=False)
     assert "Not tested: n = 1 and 1" in describe_diff(found)
-    assert found.as_dict()["scores"]["test.roc_auc"]["p"] is None
+    assert found.as_json()["scores"]["test.roc_auc"]["p"] is None
 
 
 def test_equal_sides_have_nothing_to_tell(grid: RunSet) -> None:

@@ -95,6 +95,18 @@ def test_runs_that_differ_in_a_setting_are_different_configurations(write: Write
     assert summary["label"].tolist() == ["mel, lr=0.1", "mel, lr=0.2"]
 
 
+def test_labels_tell_what_is_unlike_most(write: Write) -> None:
+    def training(**changes: Any) -> dict[str, Any]:
+        return {"training": {"lr": 0.1, "batch": 32, "schedule": {"name": "cosine"}} | changes}
+
+    write((0, None, 0.9), config=training())
+    write((0, None, 0.8), config=training(lr=0.2))
+    write((0, None, 0.7), config=training(batch=8))
+    runs = write((0, None, 0.6), config=training(batch=8, schedule={"name": "step"}))
+    labels = summarise(runs)["label"].tolist()
+    assert labels == ["mel", "mel, lr=0.2", "mel, batch=8", "mel, batch=8, schedule=step"]
+
+
 def test_places_and_threads_do_not_make_a_configuration(write: Write) -> None:
     write((0, None, 0.7), config={"threads": 1, "out": "a", "seed": 0, "device": {"precision": "32"}})
     runs = write((1, None, 0.8), config={"threads": 4, "out": "b", "seed": 1, "device": {"precision": "32"}})

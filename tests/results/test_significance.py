@@ -41,7 +41,7 @@ def test_too_few_values_are_not_tested() -> None:
     result = compare([0.9], [0.8, 0.7, 0.75])
     assert math.isnan(result.p) and result.difference == pytest.approx(0.15)
     assert "not tested: n=1 and 3" in str(result)
-    assert result.as_dict()["p"] is None
+    assert result.as_json()["p"] is None
 
 
 def test_values_without_any_spread() -> None:
