@@ -9,6 +9,7 @@ from __future__ import annotations
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
 from featstore.dsp.hpss import compute_hpss, extract_component, frequency_median, mirror, time_median
 from featstore.dsp.mel import MelBank, apply_bank, compute_mel, hz_to_mel, make_mel_bank, mel_to_hz, raise_spectrum
+from featstore.dsp.memory import keep_freed_memory
 from featstore.dsp.stft import compute_magnitude, compute_power, frames_power, pad_signal, reflect_positions
 from featstore.dsp.windows import make_window
 
@@ -24,6 +25,7 @@ __all__ = [
     "frames_power",
     "frequency_median",
     "hz_to_mel",
+    "keep_freed_memory",
     "make_mel_bank",
     "make_window",
     "mel_to_hz",
