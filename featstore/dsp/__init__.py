@@ -6,6 +6,8 @@ Signals come first, settings are keyword-only, time is the last axis. Whatever r
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
 from featstore.dsp.hpss import compute_hpss, extract_component, frequency_median, mirror, time_median
 from featstore.dsp.mel import MelBank, apply_bank, compute_mel, hz_to_mel, make_mel_bank, mel_to_hz, raise_spectrum
@@ -13,9 +15,13 @@ from featstore.dsp.memory import keep_freed_memory
 from featstore.dsp.stft import compute_magnitude, compute_power, frames_power, pad_signal, reflect_positions
 from featstore.dsp.windows import make_window
 
+if TYPE_CHECKING:
+    from featstore.dsp.compiling import compile_kernels as compile_kernels
+
 __all__ = [
     "MelBank",
     "apply_bank",
+    "compile_kernels",
     "compute_hpss",
     "compute_magnitude",
     "compute_mel",
@@ -37,3 +43,11 @@ __all__ = [
     "reflect_positions",
     "time_median",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "compile_kernels":  # the only name here that needs numba at once
+        from featstore.dsp.compiling import compile_kernels
+
+        return compile_kernels
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

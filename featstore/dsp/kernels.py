@@ -6,15 +6,16 @@ each number is computed by the same roundings in the same order (loops over fram
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from featstore.dsp.compiling import compiled
 
 __all__ = ["running_median", "soft_mask_2"]
 
 _COLUMNS = 256  # side by side: a window of 31 values each stays in the cache
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def running_median(rows, kernel, medians):  # type: ignore[no-untyped-def]
     """``medians[i] = median of rows[i] … rows[i + kernel - 1]``, column by column, for odd kernels.
 
@@ -54,7 +55,7 @@ def running_median(rows, kernel, medians):  # type: ignore[no-untyped-def]
                     target[c] = middle[c]
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def soft_mask_2(own, other, undecided, mask):  # type: ignore[no-untyped-def]
     """``own^2 / (own^2 + other^2)``, both divided by the larger one first; ``undecided`` where both are nothing."""
     tiny, one = np.float32(1.1754944e-38), np.float32(1)

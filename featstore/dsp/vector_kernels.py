@@ -20,13 +20,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import numba as nb
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as _intrinsic
 
 from featstore.arrays import FloatArray
+from featstore.dsp.compiling import compiled
 
 __all__ = ["LANES", "can_transform", "power_of_groups", "twiddles", "weighted_runs"]
 
@@ -200,7 +200,7 @@ def _two_bins(context, a, b, i, j, weights, w, power, low, high):  # type: ignor
     return _step(emit)(context, a, b, i, j, weights, w, power, low, high)
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def _complex_transform(a, b, c, d, half, weights):  # type: ignore[no-untyped-def]
     """Transform rows of (a, b), to and fro with (c, d); return whether the result lies in (c, d)."""
     done, away = 1, False
@@ -221,7 +221,7 @@ def _complex_transform(a, b, c, d, half, weights):  # type: ignore[no-untyped-de
     return away
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def power_of_groups(samples, groups, hop, window, inner, outer, power, first):  # type: ignore[no-untyped-def]
     """Powers of ``8 * groups`` frames, at 0, hop, 2 hop, … of ``samples``, into columns ``first``, … of ``power``.
 
@@ -273,7 +273,7 @@ def _weighted_sum(context, spectrum, at, stride, weights, w, count, target, o): 
     return _step(emit)(context, spectrum, at, stride, weights, w, count, target, o)
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled
 def weighted_runs(spectrum, first, offsets, weights, bands):  # type: ignore[no-untyped-def]
     """``bands[b, t] = sum over k of weights[offsets[b] + k] * spectrum[first[b] + k, t]``, k upwards from zero."""
     frames = spectrum.shape[1]

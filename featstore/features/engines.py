@@ -11,7 +11,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.errors import SpecError
 from featstore.features.graph import Node, TrackContext
-from featstore.features.signal import signal_node
+from featstore.features.source_signal import signal_node
 from featstore.specs import HpssSpec, MelSpec, SpectralSpec, StftSpec
 
 __all__ = ["WholeStream", "check_engine", "engine_node", "engine_stream"]

@@ -9,7 +9,7 @@ from featstore.dsp import extract_component, frequency_median, mirror, time_medi
 from featstore.features.engines import check_engine, engine_node
 from featstore.features.graph import Node, TrackContext
 from featstore.features.mel import bank_node, bank_of
-from featstore.features.signal import check_clip
+from featstore.features.source_signal import check_clip
 from featstore.features.spectrum import ElementwiseStream, scaled, spectral_frames, spectrum_node
 from featstore.specs import HpssSpec
 

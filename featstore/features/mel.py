@@ -6,7 +6,7 @@ from featstore.arrays import FloatArray
 from featstore.dsp import MelBank, apply_bank, make_mel_bank
 from featstore.features.engines import check_engine, engine_node
 from featstore.features.graph import Node, TrackContext
-from featstore.features.signal import check_clip
+from featstore.features.source_signal import check_clip
 from featstore.features.spectrum import (
     ElementwiseStream,
     scaled,

@@ -18,7 +18,7 @@ from featstore.dsp import (
     reflect_positions,
 )
 from featstore.features.graph import Node, TrackContext
-from featstore.features.signal import cut_length, signal_node
+from featstore.features.source_signal import cut_length, signal_node
 from featstore.specs import Scale, SpectralSpec
 
 __all__ = [

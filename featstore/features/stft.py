@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featstore.features.engines import check_engine, engine_node
 from featstore.features.graph import Node
-from featstore.features.signal import check_clip
+from featstore.features.source_signal import check_clip
 from featstore.features.spectrum import scaled, spectral_frames, spectrum_node
 from featstore.specs import StftSpec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featstore.errors import SpecError
 from featstore.features.graph import Node
-from featstore.features.signal import check_clip, cut_length, signal_node
+from featstore.features.source_signal import check_clip, cut_length, signal_node
 from featstore.specs import WaveformSpec
 
 __all__ = ["WaveformFeature"]
