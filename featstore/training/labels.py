@@ -82,7 +82,7 @@ class LabelledTracks:
 
 
 def label_tracks(
-    tracks: Any, stored: Sequence[str], config: DataConfig, *, name: str = "", where: str = ""
+    tracks: Any, stored: Sequence[str], config: DataConfig, *, info: Any = None, name: str = "", where: str = ""
 ) -> LabelledTracks:
     """Join a track table with what the store holds.
 
@@ -93,6 +93,8 @@ def label_tracks(
     stored : sequence of str
         Tracks for which the feature is there.
     config : DataConfig
+    info : TableInfo, optional
+        Of a bare frame: its task, class list, label column and name.
     name : str
         Of the data set, where the table has none.
     where : str
@@ -105,7 +107,7 @@ def label_tracks(
     ConfigError
         Settings that contradict the table.
     """
-    frame, info = (tracks.frame, tracks.info) if hasattr(tracks, "frame") else (tracks, None)
+    frame, info = (tracks.frame, tracks.info) if hasattr(tracks, "frame") else (tracks, info)
     dataset = str(getattr(info, "name", "") or name)
     where = where or f"data set {dataset}"
     frame = frame if "track_id" in frame.columns else frame.rename_axis("track_id").reset_index()

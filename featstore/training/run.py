@@ -171,8 +171,11 @@ def _check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
 
 def _labels(store: Any, reader: Any, tracks: Any, config: TrainConfig) -> LabelledTracks:
     place = str(getattr(store, "location", "store"))
-    table = store.tracks if tracks is None else tracks
-    return label_tracks(table, reader.track_ids, config.data, name=Path(place).stem, where=place)
+    name = Path(place).stem
+    if tracks is None:
+        info = getattr(store, "table_info", None)  # what was true of the table that the store was made from
+        return label_tracks(store.tracks, reader.track_ids, config.data, info=info, name=name, where=place)
+    return label_tracks(tracks, reader.track_ids, config.data, name=name, where=place)
 
 
 def _check_folder(folder: RunFolder, run: Mapping[str, Any]) -> None:
