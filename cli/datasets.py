@@ -99,6 +99,8 @@ def index_command(
         click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
     if len(broken) > _MOST_SHOWN:
         click.echo(f"… and {len(broken) - _MOST_SHOWN} more: featstore datasets check {out}", err=True)
+    if table.info.notes and not notice:
+        click.echo(f"note: {_one_line(table.info.notes)}", err=True)
     if len(broken):
         sys.exit(2)
 

@@ -68,7 +68,7 @@ class TableInfo:
             raise DatasetError(f"classes listed twice: {', '.join(twice)}", f"data set {self.name}", "List each once")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TrackTable:
     """Tracks with their files, labels, splits and groups; checked when made.
 

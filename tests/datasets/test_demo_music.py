@@ -249,7 +249,7 @@ def test_clips_of_any_work_are_well_formed() -> None:
     assert all(forms[tag] for tag in ("solo", "drone", "chords", "band", "polyphonic", "major", "minor"))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 127), st.integers(20, 80), st.integers(11, 40))
 def test_folding_keeps_the_pitch_class(key: int, low: int, width: int) -> None:
     result = folded(key, low, low + width)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.datasets import DATASETS, describe, index
@@ -135,6 +135,7 @@ def test_every_kind_describes_itself() -> None:
         assert summary.endswith(".") and "root" not in options
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=8)))
 def test_natural_key_orders_any_names(names: list[str]) -> None:
     ordered = sorted(names, key=natural_key)

@@ -158,7 +158,7 @@ def read_tune(text: str) -> np.ndarray:
 def read_score(path: Path) -> np.ndarray:
     """Notes of a MusicXML or Humdrum score as written: ties joined, grace notes and chord names left out.
 
-    Only the parsed measures are walked: music21's own ``stripTies`` and ``flatten`` take longer than the parsing itself.
+    Only the parsed measures are walked: music21's ``stripTies`` and ``flatten`` take longer than the parsing.
     """
     from music21 import converter
 
