@@ -91,6 +91,8 @@ def extract_component(
     """
     if component not in COMPONENTS:
         raise SpecError(f"unknown component {component!r}", "", did_you_mean(component, COMPONENTS))
+    if not magnitude.shape == harmonic.shape == percussive.shape:
+        raise ValueError(f"shapes differ: {magnitude.shape}, {harmonic.shape}, {percussive.shape}")
     wanted = np.float32(margin)
     even_split = margin == 1.0
     parts = {}

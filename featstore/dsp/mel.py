@@ -171,8 +171,10 @@ def apply_bank(bank: MelBank, spectrum: FloatArray) -> FloatArray:
     """
     from featstore.dsp.vector_kernels import weighted_runs
 
+    if spectrum.shape[0] != bank.n_bins:  # the kernel does not look
+        raise ValueError(f"a bank for {bank.n_bins} bins cannot take {spectrum.shape[0]}")
     bands = np.empty((bank.n_mels, spectrum.shape[1]), np.float32)
-    weighted_runs(np.ascontiguousarray(spectrum), bank.first, bank.offsets, bank.weights, bands)
+    weighted_runs(np.ascontiguousarray(spectrum, np.float32), bank.first, bank.offsets, bank.weights, bands)
     return bands
 
 

@@ -49,11 +49,13 @@ def frames_power(
     power = np.empty((1 + n_fft // 2, count), np.float32) if out is None else out
     if count <= 0:
         return power
+    if len(samples) < (count - 1) * hop_length + n_fft or power.shape[1] < column + count:  # the kernel does not look
+        raise ValueError(f"{len(samples)} samples do not hold {count} frames, or {power.shape} no place for them")
     from featstore.dsp.vector_kernels import LANES, can_transform, power_of_groups, twiddles
 
     if not can_transform(n_fft):
         return _any_length(samples, count, window, hop_length, power, column)
-    samples, tables = np.ascontiguousarray(samples), twiddles(n_fft)
+    samples, tables = np.ascontiguousarray(samples, np.float32), twiddles(n_fft)
     whole = count - count % LANES
     power_of_groups(samples, whole // LANES, hop_length, window, *tables, power, column)
     if whole < count:  # the last frames, with zeros in the lanes that have none

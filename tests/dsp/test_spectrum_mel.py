@@ -60,6 +60,18 @@ def test_no_frames():
     assert frames_power(np.zeros(3, np.float32), 0, window=make_window(win_length=64), hop_length=8).shape == (33, 0)
 
 
+def test_what_does_not_fit_is_refused():
+    window = make_window("hann", win_length=64)
+    with pytest.raises(ValueError, match="99 samples do not hold 3 frames"):
+        frames_power(np.zeros(99, np.float32), 3, window=window, hop_length=20)
+    with pytest.raises(ValueError, match="no place for them"):
+        frames_power(
+            np.zeros(999, np.float32), 3, window=window, hop_length=20, out=np.zeros((33, 4), np.float32), column=2
+        )
+    with pytest.raises(ValueError, match="a bank for 257 bins cannot take 129"):
+        apply_bank(make_mel_bank(sample_rate=16000, n_fft=512, n_mels=8), np.zeros((129, 5), np.float32))
+
+
 def test_parseval():
     noise = rng.standard_normal(512).astype(np.float32)
     power = frames_power(noise, 1, window=np.ones(512, np.float32), hop_length=1)[:, 0].astype(np.float64)
