@@ -304,6 +304,8 @@ def pareto(
             click.echo(f"over test tracks: {labels[row]} − {labels[front.best]}: {result}")
         if bootstrap and not resampled:
             click.echo("over test tracks: not resampled, the runs kept no predictions")
+        if not bootstrap and any((record.path / "predictions.parquet").is_file() for record in found[:20]):
+            click.echo("The runs kept predictions: --bootstrap 1000 resamples their test tracks as well.", err=True)
         if front.answer != front.best:
             click.echo(f"The cheapest that cannot be told apart from the best ({labels[front.best]}): "
                        f"{labels[front.answer]}.")  # fmt: skip

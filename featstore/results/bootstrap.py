@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PairedBootstrap", "bootstrap_against_best", "paired_bootstrap", "paired_bootstrap_of_runs"]
 
-_BLOCK = 100  # resamples at a time: bounds memory
+_BLOCK = 50  # resamples at a time: bounds memory, and stays near the processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +85,9 @@ def paired_bootstrap(
     ConfigError
         When the two sides share no track, or differ in classes.
     """
-    if not a or not b:
-        raise ConfigError("one side has no predictions", "bootstrap", "Train with predictions kept, or use the t-test")
-    if len({p.classes for p in (*a, *b)}) > 1:
-        raise ConfigError("the two sides have different classes", "bootstrap", "Compare runs of one task")
-    shared = sorted(set.intersection(*(set(p.track_ids) for p in (*a, *b))))
-    if not shared:
-        raise ConfigError("the two sides share no track", "bootstrap", "Compare runs with the same test split")
-    sides = [[_rows_of(p, shared) for p in side] for side in (a, b)]
-    rng = np.random.default_rng(seed)
-    once = np.ones((1, len(shared)))
-    difference = float((_mean_score(sides[0], metric, once) - _mean_score(sides[1], metric, once))[0])
-    drawn = []
-    for start in range(0, resamples, _BLOCK):
-        count = min(_BLOCK, resamples - start)
-        weights = rng.multinomial(len(shared), np.full(len(shared), 1 / len(shared)), size=count).astype(float)
-        drawn.append(_mean_score(sides[0], metric, weights) - _mean_score(sides[1], metric, weights))
-    differences = np.concatenate(drawn)
-    differences = differences[np.isfinite(differences)]
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    side = min(np.sum(differences <= 0), np.sum(differences >= 0))
-    p = min(1.0, 2 * (float(side) + 1) / (len(differences) + 1))
-    return PairedBootstrap(
-        metric, difference, float(low), float(high), p, len(shared), resamples, len(a), len(b), confidence
-    )
+    shared = _shared_tracks(a, b)
+    first, second = (_Resampled.of(side, shared, metric, resamples, seed) for side in (a, b))
+    return _conclude(first, second, metric, len(shared), confidence)
 
 
 def paired_bootstrap_of_runs(
@@ -121,11 +100,10 @@ def paired_bootstrap_of_runs(
     seed: int = 0,
 ) -> PairedBootstrap | None:
     """The same from run folders; None when some of the runs kept no predictions."""
-    sides = [[read_predictions(record, split) for record in side] for side in (a, b)]
-    known = [[p for p in side if p is not None] for side in sides]
-    if any(len(k) != len(s) or not k for k, s in zip(known, sides, strict=True)):
+    first, second = _all_predictions(a, split), _all_predictions(b, split)
+    if first is None or second is None:
         return None
-    return paired_bootstrap(known[0], known[1], metric, resamples=resamples, seed=seed)
+    return paired_bootstrap(first, second, metric, resamples=resamples, seed=seed)
 
 
 def bootstrap_against_best(
@@ -139,15 +117,75 @@ def bootstrap_against_best(
         Row of ``front.frame`` -> row − best; rows whose runs kept no predictions are absent.
     """
     by_id = {record.run_id: record for record in runs}
-    best = [by_id[name] for name in front.frame["run_ids"][front.best]]
+    best = _all_predictions(by_id[name] for name in front.frame["run_ids"][front.best])
+    known: dict[tuple[str, ...], _Resampled] = {}  # the best side is resampled once for each set of shared tracks
     found = {}
     for row, (on_front, apart) in enumerate(zip(front.frame["on_front"], front.frame["told_apart"], strict=True)):
-        if row != front.best and (on_front or not apart):
-            side = [by_id[name] for name in front.frame["run_ids"][row]]
-            result = paired_bootstrap_of_runs(side, best, front.y, resamples=resamples, seed=seed)
-            if result is not None:
-                found[row] = result
+        if best is None or row == front.best or (apart and not on_front):
+            continue
+        side = _all_predictions(by_id[name] for name in front.frame["run_ids"][row])
+        if side is None:
+            continue
+        shared = _shared_tracks(side, best)
+        if shared not in known:
+            known[shared] = _Resampled.of(best, shared, front.y, resamples, seed)
+        own = _Resampled.of(side, shared, front.y, resamples, seed)
+        found[row] = _conclude(own, known[shared], front.y, len(shared), 0.95)
     return found
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """One side: its score on the tracks as they are, and on each resample, averaged over its runs."""
+
+    once: float
+    drawn: Any
+    runs: int
+
+    @classmethod
+    def of(
+        cls, side: Sequence[Predictions], track_ids: Sequence[str], metric: str, resamples: int, seed: int
+    ) -> _Resampled:
+        """Resample ``track_ids``: the same seed draws the same tracks for every side."""
+        rows = [_rows_of(predictions, track_ids) for predictions in side]
+        rng, n = np.random.default_rng(seed), len(track_ids)
+        drawn = []
+        for start in range(0, resamples, _BLOCK):
+            count = min(_BLOCK, resamples - start)
+            weights = rng.multinomial(n, np.full(n, 1 / n), size=count).astype(float)
+            drawn.append(_mean_score(rows, metric, weights))
+        return cls(float(_mean_score(rows, metric, np.ones((1, n)))[0]), np.concatenate(drawn), len(side))
+
+
+def _conclude(a: _Resampled, b: _Resampled, metric: str, tracks: int, confidence: float) -> PairedBootstrap:
+    """Interval and p from the differences over the resamples in which both sides have a score."""
+    differences = a.drawn - b.drawn
+    differences = differences[np.isfinite(differences)]
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    beyond = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    p = min(1.0, 2 * (float(beyond) + 1) / (len(differences) + 1))
+    return PairedBootstrap(
+        metric, a.once - b.once, float(low), float(high), p, tracks, len(a.drawn), a.runs, b.runs, confidence
+    )
+
+
+def _shared_tracks(a: Sequence[Predictions], b: Sequence[Predictions]) -> tuple[str, ...]:
+    """Tracks that all runs of both sides have predicted, in the order of their names."""
+    if not a or not b:
+        raise ConfigError("one side has no predictions", "bootstrap", "Train with predictions kept, or use the t-test")
+    if len({p.classes for p in (*a, *b)}) > 1:
+        raise ConfigError("the two sides have different classes", "bootstrap", "Compare runs of one task")
+    shared = sorted(set.intersection(*(set(p.track_ids) for p in (*a, *b))))
+    if not shared:
+        raise ConfigError("the two sides share no track", "bootstrap", "Compare runs with the same test split")
+    return tuple(shared)
+
+
+def _all_predictions(records: Iterable[RunRecord], split: str = "test") -> list[Predictions] | None:
+    """Predictions of some runs; None when one of them kept none."""
+    found = [read_predictions(record, split) for record in records]
+    known = [predictions for predictions in found if predictions is not None]
+    return known if known and len(known) == len(found) else None
 
 
 def _rows_of(predictions: Predictions, track_ids: Sequence[str]) -> tuple[Any, Any]:
