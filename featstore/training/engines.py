@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -66,6 +67,12 @@ class Engine(Protocol):
     def share_buffers(self, module: torch.nn.Module) -> None:
         """Give every rank the first one's buffers (running statistics)."""
 
+    def precision_state(self) -> dict[str, Any]:
+        """Plain values that the precision keeps between steps (the scale of gradients)."""
+
+    def restore_precision(self, state: Mapping[str, Any]) -> None:
+        """Undo ``precision_state``."""
+
 
 class PlainEngine:
     """One process, one device, float32."""
@@ -99,6 +106,13 @@ class PlainEngine:
 
     def share_buffers(self, module: torch.nn.Module) -> None:
         """Nobody to share with."""
+
+    def precision_state(self) -> dict[str, Any]:
+        """Float32 keeps nothing."""
+        return {}
+
+    def restore_precision(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
 
 
 class FabricEngine:
@@ -142,6 +156,15 @@ class FabricEngine:
         if self.world_size > 1:
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+
+    def precision_state(self) -> dict[str, Any]:
+        """State of the gradient scaler in 16-bit precision."""
+        return dict(self.fabric.strategy.precision.state_dict())
+
+    def restore_precision(self, state: Mapping[str, Any]) -> None:
+        """Undo ``precision_state``."""
+        if state:
+            self.fabric.strategy.precision.load_state_dict(dict(state))
 
 
 def make_fabric(config: DeviceConfig) -> Any | None:
@@ -212,8 +235,11 @@ def process_settings(config: DeviceConfig, *, macs_per_batch: float) -> Iterator
         torch.set_num_threads(config.threads)
     elif macs_per_batch < _SMALL_BATCH_MACS:
         torch.set_num_threads(1)
-    # use_deterministic_algorithms does the same, and imports torch's compiler for seconds
-    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
+    # use_deterministic_algorithms does the same, and imports torch's compiler for seconds. It warns, and does not refuse:
+    # pools whose windows do not overlap are listed as undetermined on CUDA, and are not
+    torch.set_deterministic_debug_mode("warn" if config.deterministic else "default")
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products ask for
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.backends.cuda.matmul.allow_tf32 = not config.deterministic

@@ -127,6 +127,7 @@ class Loop:
         restore_generators(tensors, state["generators"], "generator.")
         if self.engine.world_size > 1:  # the streams kept are the first process's
             torch.manual_seed(self.config.seed + 1_000_003 * (self.engine.rank + 1) + state["progress"]["step"])
+        self.engine.restore_precision(state["precision"])
         self.parts.loader.load_state_dict(state["loader"])
         self.progress = Progress(**state["progress"])
         self._scores = dict(state["scores"])
@@ -148,6 +149,7 @@ class Loop:
             "loader": self.parts.loader.state_dict(),
             "optimizer": optimizer,
             "generators": streams,
+            "precision": self.engine.precision_state(),
             "scores": self._scores,
         }
         save_checkpoint(self.folder.last, {**tensors, **moments, **generators}, state)

@@ -92,7 +92,6 @@ class _Pending:
     batch: int
     track_ids: list[str]
     n_items: int
-    finite_input: torch.Tensor | None
 
 
 @dataclass(slots=True)
@@ -121,7 +120,7 @@ class LossWatch:
             event.record()
         elif not math.isfinite(float(value)):
             raise self._error(float(value), epoch, batch, track_ids, bool(torch.isfinite(x).all()))
-        self._waiting.append(_Pending(value, event, epoch, batch, track_ids, len(track_ids), None))
+        self._waiting.append(_Pending(value, event, epoch, batch, track_ids, len(track_ids)))
         return self._read(keep=2 if event is not None else 0)
 
     def drain(self) -> float:

@@ -40,6 +40,15 @@ def test_bfloat16_follows_float32(music: Collection, tmp_path: Path, config: Mak
     assert evaluate(tmp_path / "half") == result["scores"]
 
 
+@pytest.mark.slow
+def test_a_compiled_model_follows_the_plain_one(music: Collection, tmp_path: Path, config: Make) -> None:
+    run(music, tmp_path / "plain", config())
+    result = run(music, tmp_path / "compiled", config("device.compile=true"))
+    # fused operations round in another order, and training spreads that
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
+    assert evaluate(tmp_path / "compiled") == result["scores"]
+
+
 def test_process_settings_are_undone() -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     other = before[0] + 1
