@@ -22,6 +22,7 @@ METRIC_TITLES = {
     "pr_auc": "PR AUC (macro, test)",
     "accuracy": "accuracy (test)",
     "macro_f1": "macro F1 (test)",
+    "micro_f1": "micro F1 (test)",
     "loss": "loss (test)",
 }
 _MANY = 40  # beyond this many points, whiskers only for those that matter

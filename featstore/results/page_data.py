@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, FeatstoreError
+from featstore.log import progress
 from featstore.results.details import read_curves, read_predictions
 from featstore.results.figure_pareto import METRIC_TITLES
 from featstore.results.frames import COSTS, flatten, metrics_in
@@ -154,9 +155,8 @@ def _details(records: Sequence[RunRecord], chosen: Sequence[str]) -> dict[str, A
     wanted = set(chosen)
     found: dict[str, Any] = {}
     classes: dict[tuple[str, ...], int] = {}
-    for row, record in enumerate(records):
-        if record.run_id not in wanted:
-            continue
+    rows = [(row, record) for row, record in enumerate(records) if record.run_id in wanted]
+    for row, record in progress(rows, desc="curves and classes", unit="run") if len(rows) > 100 else rows:
         entry: dict[str, Any] = {}
         curves = read_curves(record)
         if curves:

@@ -30,7 +30,9 @@ function render() {
   const verdict = new Map(judged.rows.map((item) => [item.row.index, item]));
   const all = configurations.filter((row) => row.dataset === state.dataset).length;
   byId('count').textContent = `${count(rows.length)} of ${count(all)} configurations`;
-  byId('statement').textContent = judged.statement;
+  const nowhere = state.published && !view.published.length
+    ? ' Published numbers of this score can be shown against GMACs, bytes per track and the collection below, where they have them.' : '';
+  byId('statement').textContent = judged.statement + nowhere;
   drawAnswer(judged);
   chart.update(view);
   table.update({ rows, columns: columnsOf(verdict), picked: state.picked, about: `${count(rows.length)} configurations on ${state.dataset}; a click on a name opens its runs.` });

@@ -34,6 +34,7 @@ _HEADS = {
     "pr_auc": "PR AUC",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "bytes_alone": "alone",
     "bytes_added": "added",
     "bytes_per_hour": "per hour",
