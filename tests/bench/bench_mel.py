@@ -21,7 +21,7 @@ from featstore.specs import FeatureRequest, MelSpec, expand_features
 from tests.bench.bench_audio_common import FORMS, Contender, lines, make_clips, one_thread, parser, take_turns, write
 
 SECONDS = 29.1
-STORED = 8  # times that the store takes each clip, so that opening and committing count as they do in a real run
+STORED = 16  # times that the store takes each clip, so that opening and committing count as they do in a real run
 
 
 def study(clip_s: float = SECONDS) -> list[MelSpec]:
