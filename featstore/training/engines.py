@@ -235,7 +235,7 @@ def process_settings(config: DeviceConfig, *, macs_per_batch: float) -> Iterator
         torch.set_num_threads(config.threads)
     elif macs_per_batch < _SMALL_BATCH_MACS:
         torch.set_num_threads(1)
-    # use_deterministic_algorithms does the same, and imports torch's compiler for seconds. It warns, and does not refuse:
+    # use_deterministic_algorithms does the same, and imports torch's compiler for seconds. Here it only warns, because
     # pools whose windows do not overlap are listed as undetermined on CUDA, and are not
     torch.set_deterministic_debug_mode("warn" if config.deterministic else "default")
     if config.deterministic:

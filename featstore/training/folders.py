@@ -44,6 +44,8 @@ class RunFolder:
         ConfigError
             When another process is at work here.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError("this is a file; a run needs a folder", str(self.path), "Choose another --out")
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
+from featstore.training.columns import array_of, column_of
 from featstore.training.config import DataConfig
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def label_tracks(
     own = info if info is not None and column == getattr(info, "label_column", "labels") else None
     task, classes = _task_and_classes(labels, config, own, where)
     if task == "single_label":
-        frame, labels = _only_labelled(frame, labels, where)
+        frame, labels = _only_labelled(frame, labels, config.classes, where)
     targets = _targets(labels, list(frame["track_id"]), task, classes, where)
     assigned = _assign_splits(frame, config, labels, where)
     groups = _groups(frame)
@@ -200,12 +201,15 @@ def _task_and_classes(
     return task, classes
 
 
-def _only_labelled(frame: pd.DataFrame, labels: list[list[str]], where: str) -> tuple[pd.DataFrame, list[list[str]]]:
-    """Leave out tracks without a label: a single-label target has no way to say "none"."""
-    keep = [row for row, each in enumerate(labels) if each]
+def _only_labelled(
+    frame: pd.DataFrame, labels: list[list[str]], chosen: Sequence[str], where: str
+) -> tuple[pd.DataFrame, list[list[str]]]:
+    """Leave out tracks without a label, and those of classes that were not chosen: a single label cannot say "none"."""
+    keep = [row for row, each in enumerate(labels) if each and (not chosen or any(name in chosen for name in each))]
     if len(keep) < len(labels):
+        kind = "label among data.classes" if chosen else "label"
         logger.warning(
-            "%d of %d tracks have no label and are left out [%s]", len(labels) - len(keep), len(labels), where
+            "%d of %d tracks have no %s and are left out [%s]", len(labels) - len(keep), len(labels), kind, where
         )
     return frame.iloc[keep].reset_index(drop=True), [labels[row] for row in keep]
 
@@ -321,13 +325,13 @@ def write_labels(path: Path, labelled: LabelledTracks) -> None:
     import pyarrow.parquet as pq
 
     parts = labelled.splits.items()
-    kind = pa.int64() if labelled.task == "single_label" else pa.list_(pa.float32())
+    targets = np.concatenate([part.targets for _, part in parts])
     table = pa.table(
         {
             "track_id": pa.array([track for _, part in parts for track in part.track_ids], pa.string()),
             "split": pa.array([split for split, part in parts for _ in part.track_ids], pa.string()),
             "group": pa.array([group for _, part in parts for group in part.groups], pa.string()),
-            "target": pa.array([row for _, part in parts for row in part.targets.tolist()], kind),
+            "target": column_of(targets),
         }
     )
     header = {"dataset": labelled.dataset, "task": labelled.task, "classes": list(labelled.classes)}
@@ -354,11 +358,13 @@ def read_labels(path: Path) -> LabelledTracks:
         raise CheckpointError(
             "the labels of the run cannot be read", str(path), "Give the track table again: --tracks T.parquet"
         ) from error
-    kind = np.int64 if header["task"] == "single_label" else np.float32
-    splits = {}
-    for split, rows in table.to_pandas().groupby("split", sort=False):
-        targets = np.array(rows["target"].tolist(), dtype=kind)
-        splits[str(split)] = SplitTracks(list(rows["track_id"]), targets, list(rows["group"]))
     classes = tuple(header["classes"])
+    targets = array_of(table["target"], len(classes))
+    names = np.array(table["split"].to_pylist(), dtype=object)
+    ids, groups = table["track_id"].to_pylist(), table["group"].to_pylist()
+    splits = {}
+    for split in dict.fromkeys(names):
+        rows = np.flatnonzero(names == split)
+        splits[split] = SplitTracks([ids[row] for row in rows], targets[rows], [groups[row] for row in rows])
     one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
     return LabelledTracks(header["dataset"], header["task"], classes, splits, one_sided)

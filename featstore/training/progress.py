@@ -151,5 +151,5 @@ class LossWatch:
         return NonFiniteLoss(
             f"the loss is {value} in epoch {epoch}, batch {batch}, tracks {shown}",
             self.where,
-            f"{cause}. The last good checkpoint was kept; train again to go on from it with other settings elsewhere",
+            f"{cause}. The checkpoints are those of before: start another run from them with start.run={self.where}",
         )

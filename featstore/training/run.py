@@ -72,6 +72,11 @@ def train(
     _check_model_settings(model, config.model)
     reader = store[feature]
     labelled = _labels(store, reader, tracks, config)
+    if not any(name in labelled.splits for name in config.evaluate.splits):
+        listing = ", ".join(labelled.splits)
+        raise ConfigError(
+            f"no track in {', '.join(config.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
+        )
     shape = input_shape(reader, labelled, config.data)
     run = describe_run(store, reader, model, labelled, shape, config)
     folder = RunFolder(out)
@@ -144,7 +149,7 @@ def evaluate(
         if name not in labelled.splits:
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
     if store.fingerprint != run["store"]["fingerprint"]:
-        logger.warning("the store has changed since %s was trained", folder.path)
+        logger.info("the store has changed since %s was trained", folder.path)
     job = Job(reader, labelled, InputShape(**run["input"]), config, folder, run)
     with process_settings(config.device, macs_per_batch=job.macs_per_batch):
         engine = make_engine(make_fabric(config.device))

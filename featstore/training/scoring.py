@@ -17,6 +17,7 @@ from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError
 from featstore.metrics import METRICS, bootstrap_interval, one_hot
 from featstore.metrics.decisions import confusion_matrix
+from featstore.training.columns import array_of, column_of
 from featstore.training.engines import Engine
 from featstore.training.labels import SplitTracks
 from featstore.training.losses import Loss, probabilities
@@ -170,14 +171,12 @@ def write_predictions(path: Path, parts: Sequence[Predictions], *, classes: Sequ
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    targets: list[Any] = [row for part in parts for row in part.tracks.targets.tolist()]
-    target_type = pa.int64() if task == "single_label" else pa.list_(pa.float32())
     table = pa.table(
         {
             "track_id": pa.array([track for part in parts for track in part.tracks.track_ids], pa.string()),
             "split": pa.array([part.split for part in parts for _ in range(len(part.tracks))], pa.string()),
-            "target": pa.array(targets, target_type),
-            "scores": pa.array([row for part in parts for row in part.scores.tolist()], pa.list_(pa.float32())),
+            "target": column_of(np.concatenate([part.tracks.targets for part in parts])),
+            "scores": column_of(np.concatenate([part.scores for part in parts])),
         }
     )
     metadata = {"featstore": json.dumps({"format": 1, "classes": list(classes), "task": task})}
@@ -202,12 +201,13 @@ def read_predictions(path: str | Path) -> tuple[dict[str, Predictions], list[str
         header = json.loads(table.schema.metadata[b"featstore"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise CheckpointError("no predictions can be read here", str(path), "Run: featstore evaluate RUN") from error
-    frame = table.to_pandas()
+    width = len(header["classes"])
+    targets, scores = array_of(table["target"], width), array_of(table["scores"], width)
+    names = np.array(table["split"].to_pylist(), dtype=object)
+    ids = table["track_id"].to_pylist()
     found = {}
-    kind = np.int64 if header["task"] == "single_label" else np.float32
-    for split, rows in frame.groupby("split", sort=False):
-        targets = np.array(rows["target"].tolist(), dtype=kind)
-        tracks = SplitTracks(list(rows["track_id"]), targets, list(rows["track_id"]))
-        scores = np.array(rows["scores"].tolist(), dtype=np.float32)
-        found[str(split)] = Predictions(str(split), tracks, scores, float("nan"), 0, 0.0)
+    for split in dict.fromkeys(names):
+        rows = np.flatnonzero(names == split)
+        here = [ids[row] for row in rows]
+        found[split] = Predictions(split, SplitTracks(here, targets[rows], here), scores[rows], float("nan"), 0, 0.0)
     return found, header["classes"], header["task"]

@@ -62,6 +62,13 @@ def test_chosen_classes_leave_other_labels_out() -> None:
     assert found.splits["valid"].targets.tolist() == [[1, 0], [0, 0]]
 
 
+def test_chosen_classes_of_a_single_label_task_leave_the_other_tracks_out(caplog: pytest.LogCaptureFixture) -> None:
+    frame = frame_of([["a"], ["b"], ["c"], ["b"], ["a"], ["b"]])
+    found = label_tracks(frame, all_of(frame), DataConfig(classes=("b", "a")))
+    assert "1 of 6 tracks have no label among data.classes" in caplog.text
+    assert (found.task, found.splits["train"].targets.tolist()) == ("single_label", [1, 0])
+
+
 def test_tracks_that_are_not_stored(caplog: pytest.LogCaptureFixture) -> None:
     frame = frame_of(MULTI)
     with caplog.at_level(logging.WARNING):

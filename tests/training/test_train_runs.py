@@ -197,7 +197,9 @@ def test_a_loss_that_is_not_finite_names_batch_and_tracks(
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", poisoned)
-        with pytest.raises(NonFiniteLoss, match=r"epoch 2, batch 1, tracks t\d+.*checkpoint was kept") as caught:
+        with pytest.raises(
+            NonFiniteLoss, match=r"epoch 2, batch 1, tracks t\d+.*checkpoints are those of before.*start.run="
+        ) as caught:
             run(music, tmp_path / "run", settings)
     assert all(track in str(caught.value) for track in seen)
     assert len(seen) == 8
@@ -370,6 +372,7 @@ def test_checkpoints_of_other_runs_are_refused(music: Collection, tmp_path: Path
         (("model.widht=1",), ConfigError, "unknown setting 'model.widht'.*Did you mean width"),
         (("data.crop_frames=500",), DatasetError, "has 48 frames, the crop needs 500"),
         (("model.pools=table",), ConfigError, "n_frames=24 is too few"),
+        (("evaluate.splits=[dev]",), ConfigError, "no track in dev.*There are: train, valid, test"),
         (("device.accelerator=cuda",), ConfigError, "no CUDA device was found"),
     ],
 )
@@ -380,6 +383,12 @@ def test_settings_that_cannot_work(
         pytest.skip("there is a CUDA device here")
     with pytest.raises(error, match=message):
         run(music, tmp_path / "run", config(*assignments))
+
+
+def test_a_file_in_the_way(music: Collection, tmp_path: Path, config: Make) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ConfigError, match="this is a file; a run needs a folder"):
+        run(music, tmp_path / "run", config())
 
 
 def test_out_of_memory_suggests_a_batch_size(

@@ -1,0 +1,36 @@
+"""Arrays as Parquet columns and back, without a Python object for every number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["array_of", "column_of"]
+
+
+def column_of(array: NDArray[Any]) -> pa.Array:
+    """Column of numbers from ``(n,)``, of equally long lists from ``(n, width)``."""
+    import pyarrow as pa
+
+    if array.ndim == 1:
+        return pa.array(array)
+    values = pa.array(np.ascontiguousarray(array).reshape(-1))
+    offsets = np.arange(len(array) + 1, dtype=np.int32) * np.int32(array.shape[1])
+    if len(array) * array.shape[1] >= 2**31:
+        return pa.LargeListArray.from_arrays(np.arange(len(array) + 1, dtype=np.int64) * array.shape[1], values)
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def array_of(column: Any, width: int) -> NDArray[Any]:
+    """Undo ``column_of``; ``width`` is the length of a list, which an empty column cannot tell."""
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    if not (pa.types.is_list(whole.type) or pa.types.is_large_list(whole.type)):
+        return np.asarray(whole.to_numpy(zero_copy_only=False))
+    return np.asarray(whole.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)
