@@ -39,7 +39,7 @@ def train(
 
     Parameters
     ----------
-    store : Store
+    store : Store or path
     feature : str
         Spec or canonical name; stored or derived.
     model : str
@@ -70,6 +70,7 @@ def train(
     """
     config = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
     _check_model_settings(model, config.model)
+    store = _opened(store)
     reader = store[feature]
     labelled = _labels(store, reader, tracks, config)
     if not any(name in labelled.splits for name in config.evaluate.splits):
@@ -110,7 +111,7 @@ def evaluate(
     ----------
     run_dir : path
         A run that has at least one checkpoint.
-    store : Store, optional
+    store : Store or path, optional
         By default the one it was trained from.
     tracks : TrackTable or pandas.DataFrame, optional
         By default the labels and splits that it was trained with.
@@ -137,7 +138,7 @@ def evaluate(
         raise CheckpointError("there is no run in this folder", str(run_dir), "Train first: featstore train … -o RUN")
     own = merge(read_yaml(folder.path / "config.yaml"), {"device": {"devices": 1}})
     config = TrainConfig.resolve(merge(own, settings or {}))
-    store = store if store is not None else _open_store(run["store"]["path"])
+    store = _opened(run["store"]["path"] if store is None else store)
     reader = store[run["feature"]]
     if tracks is None:
         labelled = read_labels(folder.labels)
@@ -159,11 +160,13 @@ def evaluate(
     return {part.split: scores_of(part) for part in parts}
 
 
-def _open_store(path: str) -> Any:
-    """Open a store through the package's front door: this room does not know the stores."""
+def _opened(store: Any) -> Any:
+    """Open a store given by its path, through the package's front door: this room does not know the stores."""
+    if not isinstance(store, str | Path):
+        return store
     import featstore
 
-    return featstore.open_store(path)
+    return featstore.open_store(store)
 
 
 def _check_model_settings(model: str, settings: Mapping[str, Any]) -> None:

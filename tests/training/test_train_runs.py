@@ -279,7 +279,8 @@ def test_another_table_and_label_column(music: Collection, tmp_path: Path, confi
 
 
 def test_the_order_of_the_table_is_irrelevant(music: Collection, tmp_path: Path, config: Make) -> None:
-    one = run(music, tmp_path / "a", config(), tracks=music.frame)
+    path = str(music.store.location)
+    one = train(path, SPEC, "vgg-cnn", tmp_path / "a", config=config(), tracks=music.frame)
     two = run(music, tmp_path / "b", config(), tracks=music.frame.sample(frac=1, random_state=0))
     assert (one["run_id"], one["scores"]) == (two["run_id"], two["scores"])
 
