@@ -102,6 +102,20 @@ def test_a_finished_run_is_not_trained_again(finished: tuple[Path, dict], music:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+def test_killed_between_training_and_scoring(music: Collection, tmp_path: Path, config: Make) -> None:
+    for number, extra in enumerate((("loop.keep=last",), ("loop.patience=1", "loop.epochs=9", "loop.monitor=loss"))):
+        out = tmp_path / str(number)
+        first = run(music, out, config(*extra))
+        (out / "result.json").unlink()
+        (out / "predictions.parquet").unlink()
+        lines = curve(out)
+        again = run(music, out, config(*extra))
+        assert curve(out) == lines
+        assert (again["scores"], again["epochs"]) == (first["scores"], first["epochs"])
+        assert again["seconds"]["train"] == first["seconds"]["train"]
+        assert evaluate(out) == first["scores"]
+
+
 def test_same_seed_same_run_other_seed_another(music: Collection, tmp_path: Path, config: Make) -> None:
     one, two = run(music, tmp_path / "a", config()), run(music, tmp_path / "b", config())
     other = run(music, tmp_path / "c", config(seed=1))
