@@ -50,7 +50,7 @@ def is_single_label(targets: NDArray[Any]) -> bool:
 def one_hot(targets: NDArray[Any], n_classes: int) -> NDArray[np.bool_]:
     """Targets as bool ``(n, classes)``, whichever form they come in."""
     if is_single_label(targets):
-        return targets[:, None] == np.arange(n_classes)
+        return np.asarray(targets[:, None] == np.arange(n_classes))
     return np.asarray(targets > 0.5)
 
 

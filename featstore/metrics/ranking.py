@@ -62,7 +62,7 @@ def roc_aucs(positive: NDArray[np.bool_], scores: NDArray[Any]) -> FloatArray:
     n_true = positive.sum(axis=0)
     pairs = n_true * (len(positive) - n_true)
     wins = np.sum(beaten, axis=0, where=~ranked)
-    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    return np.asarray(np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
 
 
 def average_precisions(positive: NDArray[np.bool_], scores: NDArray[Any]) -> FloatArray:
@@ -79,7 +79,7 @@ def average_precisions(positive: NDArray[np.bool_], scores: NDArray[Any]) -> Flo
     n_true = positive.sum(axis=0)
     total = np.sum(_true_at(ranked, upto) / upto, axis=0, where=ranked)
     both = (n_true > 0) & (n_true < len(positive))
-    return np.divide(total, n_true, out=np.full(len(n_true), np.nan), where=both)
+    return np.asarray(np.divide(total, n_true, out=np.full(len(n_true), np.nan), where=both))
 
 
 def roc_auc(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
