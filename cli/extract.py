@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from featstore_cli.common import emit, feature_option, human_bytes, json_option, print_json, render_table, store_option
 
 __all__ = ["extract", "plan", "status"]
@@ -59,6 +60,7 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @feature_option
 @store_option
 @click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
+@click.option("--backend", help="Of a new store: zarr (the default) or hdf5.")
 @click.option("--compression", default="none", show_default=True, help="Of new arrays: none, lz4 or zstd.")
 @click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
 @click.option("--scheduler", default="processes", show_default=True, help="processes, sync, or tcp://HOST:PORT.")

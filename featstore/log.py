@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, TypeVar
 
 __all__ = ["progress", "progress_bar"]
@@ -24,7 +24,7 @@ def progress_bar(*, total: float | None = None, desc: str = "", unit: str = "it"
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterable[T]:
     """Iterate over ``items`` under a progress bar."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(total=total, desc=desc, unit=unit) as bar:
         for item in items:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.store.backends import STORES
 from featstore.store.layout import COMPRESSIONS
 from featstore.store.records import STATUSES
 
@@ -23,6 +24,8 @@ class ExtractOptions:
         ``processes`` (a local Dask cluster), ``sync`` (this process), or the address of a running scheduler.
     compression : str
         Of new arrays: ``none``, ``lz4`` or ``zstd``.
+    backend : str or None
+        Of a new store: ``zarr`` (the default) or ``hdf5``; an existing store keeps its own.
     shard_tracks : int or None
         Tracks a shard, for a new store.
     shard_range : tuple of int, optional
@@ -40,6 +43,7 @@ class ExtractOptions:
     jobs: int | None = None
     scheduler: str = "processes"
     compression: str = "none"
+    backend: str | None = None
     shard_tracks: int | None = None
     shard_range: tuple[int, int] | None = None
     retry: tuple[str, ...] = field(default=())
@@ -53,6 +57,8 @@ class ExtractOptions:
                 raise ConfigError(f"{name}={value!r} is unknown", "", did_you_mean(value, allowed))
 
         one_of("compression", self.compression, COMPRESSIONS)
+        if self.backend is not None:
+            one_of("backend", self.backend, tuple(STORES))
         one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
         if "://" not in self.scheduler:
             one_of("scheduler", self.scheduler, ("processes", "sync"))

@@ -137,7 +137,7 @@ def _plain(encoding: Encoding, spec: FeatureSpec) -> Encoding | None:
 def _choose_bases(group: list[tuple[FeatureSpec, Encoding]]) -> list[tuple[FeatureSpec, Encoding]]:
     by_hop: dict[int, list[tuple[FeatureSpec, Encoding]]] = {}
     for spec, encoding in sorted(group, key=lambda item: item[0].frame_step):
-        aligned = getattr(spec, "framing", "") == "token"
+        aligned = getattr(spec, "framing", "") == "token" or spec.kind == "hpss"  # no view at another hop
         base_hop = next((hop for hop in by_hop if spec.frame_step % hop == 0 and not aligned), spec.frame_step)
         by_hop.setdefault(base_hop, []).append((spec, encoding))
     chosen = []

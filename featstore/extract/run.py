@@ -20,8 +20,10 @@ from featstore.extract.plan import Plan, make_plan
 from featstore.extract.worker import ShardReport, ShardTask, run_shard, versions
 from featstore.log import progress_bar
 from featstore.specs import FeatureRequest
+from featstore.store.backends import backend_at
 from featstore.store.garbage import collect_garbage
 from featstore.store.leases import live_leases
+from featstore.store.location import open_location
 from featstore.store.store import Store, create_store
 
 if TYPE_CHECKING:
@@ -144,7 +146,9 @@ def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], 
     frame = tracks.frame
     if frame.empty:
         raise PlanError("the track table is empty", "", "Index a folder that holds audio: featstore datasets index")
-    store = create_store(store_path, frame, plan.headers, shard_tracks=options.shard_tracks)
+    there = backend_at(open_location(store_path))
+    backend = options.backend or (there.name if there else "zarr")
+    store = create_store(store_path, frame, plan.headers, shard_tracks=options.shard_tracks, backend=backend)
     if options.shard_tracks is not None and options.shard_tracks != store.shard_tracks:
         logger.warning(
             "the store has %d tracks a shard since its creation; --shard-tracks is ignored", store.shard_tracks

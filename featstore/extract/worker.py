@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featstore.audio import decoder_versions
+from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, FeatstoreError
 from featstore.extract.execute import TrackReport, run_track
 from featstore.extract.plan import Graph, graph_for
@@ -78,6 +79,7 @@ def versions() -> dict[str, str]:
 @functools.lru_cache(maxsize=4)
 def _opened(path: str, keys: tuple[str, ...], stamp: int) -> tuple[Store, Graph]:
     """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
+    keep_freed_memory()  # once a process: blocks of one size come and go, and fresh pages cost a third of the time
     store = open_store(path)
     return store, graph_for([store.arrays[key][0] for key in keys])
 

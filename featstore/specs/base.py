@@ -164,7 +164,7 @@ class FeatureSpec:
             for field in dataclasses.fields(self)
             if field.name == "sample_rate"
             or getattr(self, field.name) != getattr(plain, field.name)
-            or (field.name == "n_fft" and self.n_fft != type(self)().n_fft)
+            or (field.name == "n_fft" and getattr(self, "n_fft", 0) != getattr(type(self)(), "n_fft", 0))
         ]
         return f"{self.kind}({','.join(shown)})"
 

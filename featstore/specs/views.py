@@ -83,7 +83,8 @@ def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = No
     if not same_but_view(want, base):
         return None
     ratio, rest = divmod(want.frame_step, base.frame_step)
-    if rest or (ratio > 1 and getattr(want, "framing", "") == "token"):  # token frames shift with the hop
+    shifts = getattr(want, "framing", "") == "token"  # such frames move with the hop
+    if rest or (ratio > 1 and (shifts or want.kind == "hpss")):  # medians at another hop see other frames
         return None
     before, after = _scale_of(base), _scale_of(want)
     if before == after:

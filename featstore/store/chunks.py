@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import google_crc32c
@@ -10,7 +11,16 @@ import numpy as np
 from featstore.arrays import AnyArray
 from featstore.errors import CorruptFeature, StoreError
 
-__all__ = ["CRC_BYTES", "checked", "crc32c", "decode_chunk", "encode_chunk", "zarr_codecs"]
+__all__ = [
+    "CRC_BYTES",
+    "blosc_codec",
+    "checked",
+    "crc32c",
+    "decode_chunk",
+    "decompress",
+    "encode_chunk",
+    "zarr_codecs",
+]
 
 CRC_BYTES = 4
 
@@ -37,7 +47,8 @@ def checked(data: memoryview, where: str) -> memoryview:
     return body
 
 
-def _codec(compression: str, itemsize: int) -> Any:
+def blosc_codec(compression: str, itemsize: int) -> Any:
+    """Return the codec of a compression: Blosc with bit-shuffle, which suits slowly varying numbers."""
     if compression == "lz4":
         from numcodecs import Blosc
 
@@ -52,7 +63,7 @@ def _codec(compression: str, itemsize: int) -> Any:
 def encode_chunk(values: AnyArray, compression: str) -> bytes:
     """Bytes of one chunk (C order), checksum included."""
     raw = values.tobytes()
-    body = raw if compression == "none" else bytes(_codec(compression, values.dtype.itemsize).encode(raw))
+    body = raw if compression == "none" else bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
     return body + crc32c(body)
 
 
@@ -60,14 +71,18 @@ def decode_chunk(
     data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str
 ) -> AnyArray:
     """Values of one chunk; without compression a read-only view of ``data``, no copy."""
-    body: Any = checked(data, where)
+    return decompress(checked(data, where), dtype, shape, compression, where)
+
+
+def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str) -> AnyArray:
+    """Values of a chunk whose checksum was taken off."""
     if compression != "none":
         try:
-            body = _codec(compression, dtype.itemsize).decode(body)
+            body = blosc_codec(compression, dtype.itemsize).decode(body)
         except (RuntimeError, ValueError) as error:
             raise CorruptFeature("a chunk cannot be decompressed", where, "Run featstore store repair") from error
     values = np.frombuffer(body, dtype=dtype)
-    if values.size != int(np.prod(shape)):
+    if values.size != math.prod(shape):
         raise CorruptFeature(
             f"a chunk holds {values.size} values instead of {shape}", where, "Run featstore store repair"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import IntArray
-from featstore.specs import Encoding, FeatureSpec
+from featstore.specs import Encoding, FeatureSpec, parse_spec
 
 __all__ = ["COMPRESSIONS", "ArrayHeader", "Layout", "choose_layout", "choose_shard_tracks"]
 
@@ -63,6 +63,40 @@ class ArrayHeader:
     def frames_per_second(self) -> float:
         """Frames (or samples) of the last axis in a second."""
         return self.spec.sample_rate / self.spec.frame_step
+
+    def as_attributes(self, layout: Layout) -> dict[str, Any]:
+        """What an array's group says of itself in any backend: enough to make the header and the layout again."""
+        return {
+            "spec": str(self.spec),
+            "encoding": str(self.encoding),
+            "scale_factor": self.encoding.scale_factor,
+            "add_offset": self.encoding.add_offset,
+            "sample_rate": self.spec.sample_rate,
+            "frame_step": self.spec.frame_step,
+            "layout": layout.as_json(),
+            "item_shape": list(self.item_shape),
+            "dims": list(self.dims),
+            "fixed_frames": self.fixed_frames,
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: dict[str, Any]) -> tuple[ArrayHeader, Layout]:
+        """Read what :meth:`as_attributes` wrote."""
+        spec = parse_spec(attributes["spec"])
+        encoding = Encoding.parse(attributes["encoding"], spec)
+        item, dims = tuple(attributes["item_shape"]), tuple(attributes["dims"])
+        return cls(spec, encoding, item, dims, attributes["fixed_frames"]), Layout(**attributes["layout"])
+
+    def cf_attributes(self) -> dict[str, Any]:
+        """Attributes of the data itself by which plain readers decode it (CF conventions), but for the fill value."""
+        attributes: dict[str, Any] = {
+            "long_name": self.spec.short(),
+            "spec": str(self.spec),
+            "encoding": str(self.encoding),
+        }
+        if self.encoding.is_integer:
+            attributes |= {"scale_factor": self.encoding.scale_factor, "add_offset": self.encoding.add_offset}
+        return attributes
 
 
 @dataclass(frozen=True, slots=True)

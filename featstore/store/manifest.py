@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, StoreError
+from featstore.store.backends import make_backend
 
 if TYPE_CHECKING:
     from featstore.store.location import Location
@@ -21,11 +22,16 @@ FORMAT = 1
 
 def _covered(store: Store) -> list[str]:
     """Names of every small file that says what the store holds; data files are covered by the records."""
-    names = ["zarr.json", "features/zarr.json", "tracks.parquet"]
+    backend = store.backend
+    names = [
+        "tracks.parquet",
+        *backend.root_files(store.attributes),
+        *backend.derived_files(store.arrays, store.n_rows),
+    ]
     for folder in ("commits", "requests"):
         names += [name for name, _ in store.location.walk(folder) if not name.rpartition("/")[2].startswith(".")]
     for key in store.arrays:
-        names += [f"features/{key}/{part}zarr.json" for part in ("", "data/", "n_frames/")]
+        names += backend.array_files(*store.arrays[key], store.n_rows, 1)
     return sorted(names)
 
 
@@ -50,8 +56,6 @@ def restore_root(location: Location) -> None:
     StoreError
         When there is no manifest, or it is damaged too.
     """
-    from featstore.store.zarr_store import ZarrBackend
-
     read_manifest(location)
     try:
         attributes = json.loads(location.read(MANIFEST))["store"]
@@ -61,7 +65,7 @@ def restore_root(location: Location) -> None:
             str(location),
             "Restore zarr.json from a copy",
         ) from error
-    for name, content in ZarrBackend(location).root_files(attributes).items():
+    for name, content in make_backend(attributes["backend"], location).root_files(attributes).items():
         location.write(name, content)
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
 from featstore.specs import Encoding, FeatureSpec, View
+from featstore.store.backends import Backend
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.location import Location
 from featstore.store.records import CommitRecord
-from featstore.store.zarr_store import ZarrBackend, ZarrSlab
+from featstore.store.spool import Slab
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,14 +33,15 @@ class BaseArray:
     """
 
     def __init__(
-        self, location: Location, header: ArrayHeader, layout: Layout, records: dict[int, CommitRecord], n_rows: int
+        self, backend: Backend, header: ArrayHeader, layout: Layout, records: dict[int, CommitRecord], n_rows: int
     ) -> None:
-        self.location, self.header, self.layout, self.n_rows = location, header, layout, n_rows
+        self.backend, self.location = backend, backend.location
+        self.header, self.layout, self.n_rows = header, layout, n_rows
         self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
         for record in records.values():
             self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
         self.shard_rows = [records[shard].rows for shard in sorted(records)]
-        self._slabs: OrderedDict[tuple[int, int], ZarrSlab] = OrderedDict()
+        self._slabs: OrderedDict[tuple[int, int], Slab] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_slabs": OrderedDict()}
@@ -98,13 +100,12 @@ class BaseArray:
         slab, within = divmod(chunk, self.layout.slab_chunks)
         return self._slab(shard, slab).read_chunk(slot, within)
 
-    def _slab(self, shard: int, slab: int) -> ZarrSlab:
+    def _slab(self, shard: int, slab: int) -> Slab:
         opened = self._slabs.get((shard, slab))
         if opened is None:
-            backend = ZarrBackend(self.location)
-            name = backend.slab_name(self.header, shard, slab)
+            name = self.backend.slab_name(self.header, shard, slab)
             try:
-                opened = backend.open_slab(name, self.header, self.layout)
+                opened = self.backend.open_slab(name, self.header, self.layout)
             except FileNotFoundError:
                 raise _lost(self.location, name) from None
             self._slabs[shard, slab] = opened
@@ -254,8 +255,9 @@ class FeatureReader:
     def bytes_alone(self) -> int:
         """Bytes of this feature stored on its own, in the base's encoding.
 
-        What is stored is measured on disk. A view's size is that of the files an uncompressed store of it would have;
-        with compression it is scaled by what the base achieves.
+        What is stored is measured on disk. A view's size is that of the files an uncompressed store of it would have,
+        to the byte in Zarr, but for a few kB of HDF5's own in each of its files; with compression it is scaled by what
+        the base achieves.
         """
         if self.view.is_identity:
             return self.base.nbytes
@@ -271,7 +273,7 @@ class FeatureReader:
         header = ArrayHeader(spec, old.encoding, old.item_shape, old.dims, fixed)
         layout = choose_layout(header, self.base.layout.shard_tracks)
         used = [length for rows in self.shard_rows for length in lengths[rows.start : rows.stop]]
-        backend = ZarrBackend(self.base.location)
+        backend = self.base.backend
         longest = fixed if fixed is not None else int(max(used, default=0))
         metadata = sum(map(len, backend.array_files(header, layout, self.base.n_rows, longest).values()))
         frame_counts = len(self.shard_rows) * (4 * layout.shard_tracks + 4)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import featstore.store.ledger as ledger_rules
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, StoreLocked, did_you_mean
-from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, parse_feature, parse_spec, view_of
+from featstore.specs import FeatureRequest, FeatureSpec, View, parse_feature, view_of
+from featstore.store.backends import Backend, backend_at, make_backend
 from featstore.store.layout import ArrayHeader, Layout, choose_layout, choose_shard_tracks
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
 from featstore.store.reader import BaseArray, FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_record
 from featstore.store.writer import ShardWriter
-from featstore.store.zarr_store import ZarrBackend
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class Store:
     Attributes
     ----------
     location : Location
+    backend : Backend
     attributes : dict
-        ``format``, ``shard_tracks``, ``seed``, ``featstore`` (version that made it).
+        ``format``, ``backend``, ``shard_tracks``, ``seed``, ``featstore`` (version that made it).
     """
 
-    def __init__(self, location: Location, attributes: dict[str, Any]) -> None:
-        self.location, self.attributes = location, attributes
-        self._backend = ZarrBackend(location)
+    def __init__(self, backend: Backend, attributes: dict[str, Any]) -> None:
+        self.backend, self.location, self.attributes = backend, backend.location, attributes
         self._records: dict[str, dict[int, CommitRecord]] = {}
 
     def __repr__(self) -> str:
@@ -93,24 +93,12 @@ class Store:
     def arrays(self) -> dict[str, tuple[ArrayHeader, Layout]]:
         """Stored arrays by key, whether or not a shard is committed."""
         found = {}
-        for key in self.location.list("features"):
-            name = f"features/{key}/zarr.json"
-            if not self.location.exists(name) or key == "zarr.json":
-                continue
+        for key in self.backend.array_keys():
             try:
-                attributes = json.loads(self.location.read(name))["attributes"]
-                spec = parse_spec(attributes["spec"])
-                header = ArrayHeader(
-                    spec,
-                    Encoding.parse(attributes["encoding"], spec),
-                    tuple(attributes["item_shape"]),
-                    tuple(attributes["dims"]),
-                    attributes["fixed_frames"],
-                )
-                found[key] = (header, Layout(**attributes["layout"]))
+                found[key] = ArrayHeader.from_attributes(self.backend.read_array(key))
             except (ValueError, KeyError, TypeError) as error:
                 raise CorruptFeature(
-                    "array metadata cannot be read", f"{self.location}/{name}", "Run featstore store verify"
+                    "array metadata cannot be read", f"{self.location}/features/{key}", "Run featstore store verify"
                 ) from error
         return found
 
@@ -188,7 +176,7 @@ class Store:
             raise self._missing(request)
         view, key = way
         header, layout = self.arrays[key]
-        base = BaseArray(self.location, header, layout, self.records(key), self.n_rows)
+        base = BaseArray(self.backend, header, layout, self.records(key), self.n_rows)
         return FeatureReader(request.spec, view, base, self.track_rows, str(self.location))
 
     def __contains__(self, feature: str | FeatureSpec | FeatureRequest) -> bool:
@@ -217,7 +205,7 @@ class Store:
             for header in new:
                 layout = choose_layout(header, self.shard_tracks, compression)
                 longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
-                for name, content in self._backend.array_files(header, layout, self.n_rows, longest).items():
+                for name, content in self.backend.array_files(header, layout, self.n_rows, longest).items():
                     self.location.write(name, content)  # the group's own file comes last: without it nothing is there
         self.refresh()
 
@@ -225,7 +213,7 @@ class Store:
         """Write an array's metadata again as its header and layout imply; its shape follows on consolidation."""
         longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
         n_rows = self.n_rows
-        for name, content in self._backend.array_files(header, layout, n_rows, longest).items():
+        for name, content in self.backend.array_files(header, layout, n_rows, longest).items():
             self.location.write(name, content)
         self.refresh()
 
@@ -280,7 +268,7 @@ class Store:
     def shard_writer(self, shard: int, keys: Sequence[str], run: str = "") -> ShardWriter:
         """Open a shard of some arrays for writing, under a lease."""
         rows = self.shard_rows(shard)
-        return ShardWriter(self.location, [self.arrays[key] for key in keys], shard, rows.start, len(rows), run)
+        return ShardWriter(self.backend, [self.arrays[key] for key in keys], shard, rows.start, len(rows), run)
 
     def consolidate(self, *, finished: bool = True) -> None:
         """Bring array shapes in line with what is committed and, after a finished run, write the manifest."""
@@ -291,9 +279,12 @@ class Store:
             longest = header.fixed_frames
             if longest is None:
                 longest = max((int(r.lengths.max(initial=0)) for r in self.records(key).values()), default=0)
-            for name, content in self._backend.array_files(header, layout, self.n_rows, longest).items():
+            for name, content in self.backend.array_files(header, layout, self.n_rows, longest).items():
                 if not self.location.exists(name) or self.location.read(name) != content:
                     self.location.write(name, content)
+        for name, content in self.backend.derived_files(self.arrays, self.n_rows).items():
+            if not self.location.exists(name) or self.location.read(name) != content:
+                self.location.write(name, content)
         if finished:
             write_manifest(self)
 
@@ -372,6 +363,7 @@ def create_store(
     *,
     shard_tracks: int | None = None,
     seed: int = 0,
+    backend: str = "zarr",
 ) -> Store:
     """Make a new, empty store with a frozen track order, or open the one that is there.
 
@@ -386,23 +378,37 @@ def create_store(
         Fix that number.
     seed : int
         Of the track order.
+    backend : str
+        ``zarr`` or ``hdf5``.
     """
     location = open_location(path)
-    if location.exists("zarr.json"):
+    made = make_backend(backend, location)
+    there = backend_at(location)
+    if there is not None:
+        if there.name != made.name:
+            raise StoreError(
+                f"the store is {there.name}, not {made.name}",
+                str(location),
+                "Leave --backend out, or choose another path",
+            )
         return open_store(location)
-    if location.list("") and not all(
-        name in ("features", "leases", "requests", "staging", TRACKS) for name in location.list("")
-    ):
+    if not set(location.list("")) <= {"features", "leases", "requests", "staging", TRACKS}:
         raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
     durations = [float(value) for value in tracks.get("duration_s", ())]
     if shard_tracks is None:
         shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
     elif shard_tracks < 1:
         raise StoreError(f"shard_tracks={shard_tracks} is too small", str(location), "Give at least 1")
-    attributes = {"format": FORMAT, "shard_tracks": int(shard_tracks), "seed": seed, "featstore": __version__}
+    attributes = {
+        "format": FORMAT,
+        "backend": made.name,
+        "shard_tracks": int(shard_tracks),
+        "seed": seed,
+        "featstore": __version__,
+    }
     with Lease(location, ["store"], 0):
         location.write(TRACKS, _parquet(_ordered(tracks, seed, 0)))
-        for name, content in ZarrBackend(location).root_files(attributes).items():
+        for name, content in made.root_files(attributes).items():
             location.write(name, content)
     return open_store(location)
 
@@ -422,20 +428,20 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
     featstore.errors.StoreError: there is no store [nowhere.zarr]. Check the path, or make one with featstore extract
     """
     location = open_location(path)
+    backend = backend_at(location)
+    if backend is None:
+        raise StoreError("there is no store", str(location), "Check the path, or make one with featstore extract")
     try:
-        attributes = ZarrBackend(location).read_root(location.read("zarr.json"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(
-            "there is no store", str(location), "Check the path, or make one with featstore extract"
-        ) from None
+        attributes = backend.read_root(location.read(backend.root))
+        newer = int(attributes["format"]) > FORMAT
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             "this is no store of featstore, or its root is damaged", str(location), "Run featstore store verify"
         ) from error
-    if int(attributes["format"]) > FORMAT:
+    if newer:
         raise StoreError(
             f"the store has format {attributes['format']}, this version reads up to {FORMAT}",
             str(location),
             "Upgrade featstore",
         )
-    return Store(location, attributes)
+    return Store(backend, attributes)

@@ -11,11 +11,12 @@ import numpy as np
 
 from featstore.errors import CorruptFeature, StoreError
 from featstore.log import progress_bar
+from featstore.store.backends import ROOTS
+from featstore.store.hdf5_store import MASTER
 from featstore.store.location import Location
 from featstore.store.manifest import read_manifest
 from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
 from featstore.store.store import Store, open_store
-from featstore.store.zarr_store import ZarrBackend
 
 __all__ = ["Problem", "verify"]
 
@@ -75,7 +76,7 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         location = path if isinstance(path, Location) else Location(path)
         if not location.exists("manifest.json") and not location.list("commits"):
             raise
-        return [Problem(error.what, "zarr.json")]
+        return [Problem(error.what, _root_name(location))]
     problems = list(_check_manifest(store.location))
     try:
         arrays, names = store.arrays, _track_names(store)
@@ -95,6 +96,12 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         problems += _check_metadata(store, key)
     unique = {(p.file, p.shard, p.what): p for p in problems}
     return sorted(unique.values(), key=lambda p: (p.file, p.shard, p.what))
+
+
+def _root_name(location: Location) -> str:
+    """Name of a damaged or lost root file, by what the rest of the store looks like."""
+    there = [root for root in ROOTS if location.exists(root)]
+    return there[0] if there else "store.json" if location.exists(MASTER) else "zarr.json"
 
 
 def _track_names(store: Store) -> dict[int, str]:
@@ -171,7 +178,7 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
     from featstore.store.reader import BaseArray
 
     header, layout = store.arrays[record.key]
-    base = BaseArray(store.location, header, layout, {record.shard: record}, store.n_rows)
+    base = BaseArray(store.backend, header, layout, {record.shard: record}, store.n_rows)
     found = 0
     for row in record.rows:
         if base.lengths[row] > 0 and found < 10:
@@ -185,7 +192,7 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
 def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
     """Array metadata must say what the header, the layout and the records imply."""
     header, layout = store.arrays[key]
-    backend = ZarrBackend(store.location)
+    backend = store.backend
     try:
         lengths = [int(n) for record in store.records(key).values() for n in record.n_frames]
     except StoreError:

@@ -13,11 +13,12 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.errors import StoreError
+from featstore.store.backends import Backend
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location
 from featstore.store.records import CommitRecord, Outcome, read_record, record_name
-from featstore.store.zarr_store import ZarrBackend, ZarrSlabWriter
+from featstore.store.spool import SlabWriter
 
 __all__ = ["ShardWriter"]
 
@@ -53,12 +54,10 @@ class _Progress:
 class ArrayWriter:
     """One array's part of a shard: collects frames into chunks, encodes them, appends them to the shard files."""
 
-    def __init__(
-        self, backend: ZarrBackend, header: ArrayHeader, layout: Layout, shard: int, n_rows: int, folder: Path
-    ):
+    def __init__(self, backend: Backend, header: ArrayHeader, layout: Layout, shard: int, n_rows: int, folder: Path):
         self.header, self.layout, self.shard = header, layout, shard
         self._backend, self._folder = backend, folder
-        self._slabs: dict[int, tuple[ZarrSlabWriter, Path]] = {}
+        self._slabs: dict[int, tuple[SlabWriter, Path]] = {}
         self._buffer = np.empty((*header.item_shape, layout.chunk_frames), dtype=np.float32)
         self._track = _Progress()
         self._quality = _Quality()
@@ -122,7 +121,7 @@ class ArrayWriter:
         self._slab(slab).append(track.slot, chunk, codes)
         track.frames += valid
 
-    def _slab(self, slab: int) -> ZarrSlabWriter:
+    def _slab(self, slab: int) -> SlabWriter:
         if slab not in self._slabs:
             path = self._folder / f"{self.header.key}.{self.shard}.{slab}"
             writer = self._backend.slab_writer(path, self.header, self.layout)
@@ -140,7 +139,7 @@ class ArrayWriter:
             if slab >= keep:  # only a track that was rolled back ever reached it
                 writer.abandon()
                 continue
-            size, digest = writer.close()
+            size, digest = writer.close(self.lengths)
             files.append((self._backend.slab_name(self.header, self.shard, slab), path, size, digest))
         return files
 
@@ -165,7 +164,7 @@ class ShardWriter:
 
     Parameters
     ----------
-    location : Location
+    backend : Backend
     arrays : sequence of (ArrayHeader, Layout)
     shard : int
     first_row, n_rows : int
@@ -176,15 +175,16 @@ class ShardWriter:
 
     def __init__(
         self,
-        location: Location,
+        backend: Backend,
         arrays: Sequence[tuple[ArrayHeader, Layout]],
         shard: int,
         first_row: int,
         n_rows: int,
         run: str = "",
     ):
+        location = backend.location
         self.location, self.shard, self.first_row, self.n_rows = location, shard, first_row, n_rows
-        self._backend = ZarrBackend(location)
+        self._backend = backend
         self._lease = Lease(location, [header.key for header, _ in arrays], shard, run)
         self._arrays = list(arrays)
         self._writers: dict[str, ArrayWriter] = {}
@@ -260,10 +260,10 @@ class ShardWriter:
             for name, staged, size, digest in writer.finish():
                 self.location.adopt(staged, name)
                 files[name] = [size, digest]
-            name = self._backend.lengths_name(writer.header, self.shard)
-            content = self._backend.encode_lengths(writer.lengths, writer.layout.shard_tracks)
-            self.location.write(name, content)
-            files[name] = [len(content), hashlib.sha256(content).hexdigest()]
+            counts = self._backend.lengths_file(writer.header, writer.layout, self.shard, writer.lengths)
+            if counts is not None:
+                self.location.write(*counts)
+                files[counts[0]] = [len(counts[1]), hashlib.sha256(counts[1]).hexdigest()]
             record = CommitRecord(
                 key=key,
                 name=writer.header.name,

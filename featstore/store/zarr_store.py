@@ -7,11 +7,11 @@ order of the chunk grid, then the index's crc32c. Chunks that were never written
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ from featstore.errors import CorruptFeature
 from featstore.store.chunks import CRC_BYTES, checked, crc32c, decode_chunk, encode_chunk, zarr_codecs
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
+from featstore.store.spool import ABSENT, Spool
 
 __all__ = ["ZarrBackend", "ZarrSlabWriter"]
 
-_ABSENT = 2**64 - 1
 _GROUP = {"zarr_format": 3, "node_type": "group"}
 
 
@@ -55,6 +55,8 @@ class ZarrBackend:
     def __init__(self, location: Location) -> None:
         self.location = location
 
+    root = "zarr.json"
+
     # -- metadata ------------------------------------------------------------------------------------------------
 
     def root_files(self, attributes: dict[str, Any]) -> dict[str, bytes]:
@@ -71,22 +73,11 @@ class ZarrBackend:
     def array_files(self, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> dict[str, bytes]:
         """Metadata files of one logical array."""
         prefix = f"features/{header.key}"
-        encoding, spec = header.encoding, header.spec
-        attributes: dict[str, Any] = {
-            "spec": str(spec),
-            "encoding": str(encoding),
-            "scale_factor": encoding.scale_factor,
-            "add_offset": encoding.add_offset,
-            "sample_rate": spec.sample_rate,
-            "frame_step": spec.frame_step,
-        }
-        # plain readers decode by the CF convention from the array's own attributes
-        cf: dict[str, Any] = {"long_name": spec.short()}
-        if encoding.is_integer:
-            cf |= {name: attributes[name] for name in ("scale_factor", "add_offset")}
-            cf["_FillValue"] = encoding.fill_value
-        else:
-            cf["_FillValue"] = base64.b64encode(struct.pack("<d", float("nan"))).decode()  # xarray's form for floats
+        encoding = header.encoding
+        # plain readers decode by the CF convention from the array's own attributes; this is xarray's form for floats
+        fill = (
+            encoding.fill_value if encoding.is_integer else base64.b64encode(struct.pack("<d", float("nan"))).decode()
+        )
         sharding = {
             "name": "sharding_indexed",
             "configuration": {
@@ -103,7 +94,7 @@ class ZarrBackend:
             encoding.fill_value if encoding.is_integer else "NaN",
             [sharding],
             ["track", *header.dims],
-            cf | {"spec": str(spec), "encoding": str(encoding)},
+            header.cf_attributes() | {"_FillValue": fill},
         )
         lengths = _array_metadata(
             [n_rows],
@@ -114,14 +105,10 @@ class ZarrBackend:
             ["track"],
             {"long_name": "frames of each track, -1 where nothing is stored"},
         )
-        attributes["layout"] = layout.as_json()
-        attributes["item_shape"] = list(header.item_shape)
-        attributes["dims"] = list(header.dims)
-        attributes["fixed_frames"] = header.fixed_frames
         return {
             f"{prefix}/data/zarr.json": canonical_json(data),
             f"{prefix}/n_frames/zarr.json": canonical_json(lengths),
-            f"{prefix}/zarr.json": canonical_json(_GROUP | {"attributes": attributes}),
+            f"{prefix}/zarr.json": canonical_json(_GROUP | {"attributes": header.as_attributes(layout)}),
         }
 
     # -- files of one shard ---------------------------------------------------------------------------------------
@@ -131,16 +118,27 @@ class ZarrBackend:
         inner = "/".join("0" for _ in header.item_shape)
         return f"features/{header.key}/data/c/{shard}/{inner + '/' if inner else ''}{slab}"
 
-    def lengths_name(self, header: ArrayHeader, shard: int) -> str:
-        """Name of the file that holds one shard's frame counts."""
-        return f"features/{header.key}/n_frames/c/{shard}"
-
-    def encode_lengths(self, lengths: IntArray, shard_tracks: int) -> bytes:
-        """Content of :meth:`lengths_name`: a whole chunk, -1 beyond the store's last row."""
-        padded = np.full(shard_tracks, -1, dtype="<i4")
+    def lengths_file(
+        self, header: ArrayHeader, layout: Layout, shard: int, lengths: IntArray
+    ) -> tuple[str, bytes] | None:
+        """Name and content of the file with one shard's frame counts: a whole chunk, -1 beyond the last row."""
+        padded = np.full(layout.shard_tracks, -1, dtype="<i4")
         padded[: len(lengths)] = lengths
         raw = padded.tobytes()
-        return raw + crc32c(raw)
+        return f"features/{header.key}/n_frames/c/{shard}", raw + crc32c(raw)
+
+    def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
+        """Files that follow from all the rest: none, zarr's own metadata say everything."""
+        return {}
+
+    def read_array(self, key: str) -> dict[str, Any]:
+        """Attributes of an array's group, as :meth:`array_files` wrote them."""
+        attributes: dict[str, Any] = json.loads(self.location.read(f"features/{key}/zarr.json"))["attributes"]
+        return attributes
+
+    def array_keys(self) -> list[str]:
+        """Keys of the arrays that have metadata."""
+        return [key for key in self.location.list("features") if self.location.exists(f"features/{key}/zarr.json")]
 
     def slab_writer(self, path: Path, header: ArrayHeader, layout: Layout) -> ZarrSlabWriter:
         """Open a new shard file for writing, aside from its place."""
@@ -151,60 +149,25 @@ class ZarrBackend:
         return ZarrSlab(self.location.map(name), f"{self.location}/{name}", header, layout)
 
 
-class ZarrSlabWriter:
+class ZarrSlabWriter(Spool):
     """A shard file in the making: append a track's chunks in order, take a track back, close.
 
     Only the index is held in memory. The digest covers every byte of the finished file.
     """
 
-    def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
-        self.path, self._layout = path, layout
-        self._index = np.full((layout.index_entries, 2), _ABSENT, dtype="<u8")
-        with disk_errors(path):
-            self._file: BinaryIO = open(path, "wb")  # noqa: SIM115 (closed by close or abandon)
-        self._offset = 0
-        self._hash = hashlib.sha256()
-        self._mark: tuple[int, Any, int] = (0, self._hash.copy(), 0)
-        self._compression = layout.compression
-
-    def begin(self, slot: int) -> None:
-        """Remember this point, to return to when track number ``slot`` of the shard fails."""
-        self._mark = (self._offset, self._hash.copy(), slot)
-
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
-        """Write chunk number ``chunk`` of track ``slot``: values of shape (1, *item_shape, chunk_frames)."""
-        data = encode_chunk(values, self._compression)
-        with disk_errors(self.path):
-            self._file.write(data)
-        self._hash.update(data)
-        self._index[slot * self._layout.slab_chunks + chunk] = (self._offset, len(data))
-        self._offset += len(data)
+        """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
+        self.put(slot, chunk, encode_chunk(values, self.layout.compression))
 
-    def roll_back(self) -> None:
-        """Forget what was appended since :meth:`begin`."""
-        offset, digest, slot = self._mark
-        with disk_errors(self.path):
-            self._file.flush()
-            self._file.truncate(offset)
-            self._file.seek(offset)
-        self._offset, self._hash = offset, digest.copy()
-        first = slot * self._layout.slab_chunks
-        self._index[first : first + self._layout.slab_chunks] = _ABSENT
-
-    def close(self) -> tuple[int, str]:
+    def close(self, lengths: IntArray) -> tuple[int, str]:
         """Write the index and return the file's size and sha256."""
-        index = self._index.tobytes()
+        index = self.index.tobytes()
         tail = index + crc32c(index)
         with disk_errors(self.path):
-            self._file.write(tail)
-            self._file.close()
-        self._hash.update(tail)
-        return self._offset + len(tail), self._hash.hexdigest()
-
-    def abandon(self) -> None:
-        """Close and delete the unfinished file."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+            self.file.write(tail)
+            self.file.close()
+        self.digest.update(tail)
+        return self.offset + len(tail), self.digest.hexdigest()
 
 
 class ZarrSlab:
@@ -225,7 +188,7 @@ class ZarrSlab:
     def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
         """Offset and length of a chunk's bytes in the file, or None where none were written."""
         offset, length = (int(v) for v in self._index[slot * self._layout.slab_chunks + chunk])
-        return None if offset == _ABSENT else (offset, length)
+        return None if offset == ABSENT else (offset, length)
 
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:
         """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.

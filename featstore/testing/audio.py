@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def _write(path: Path, wave: FloatArray) -> None:
 
 
 # file name -> (how to make it, the ledger's word for it)
-FAULTS = {
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty.wav": (lambda path: path.write_bytes(b""), "failed"),
     "page.mp3": (lambda path: path.write_text("<html><body>404</body></html>"), "failed"),
     "no_frames.wav": (lambda path: _write(path, np.zeros(0, np.float32)), "failed"),

@@ -246,7 +246,7 @@ def prepare_data(recipe: Recipe, folder: Path, data: str | None, jobs: int | Non
     kind, root = settings.pop("kind"), settings.pop("root", None)
     if kind == "demo":
         settings.setdefault("jobs", jobs)
-        root = root or folder / "music"
+        root = root or str(folder / "music")
     table = index_tracks(kind, root, **settings)
     table.write(path)
     return table

@@ -13,6 +13,7 @@ from featstore.extract import ExtractOptions
 from featstore.extract.plan import header_of
 from featstore.extract.run import compute_missing
 from featstore.specs import parse_feature
+from featstore.store.backends import ROOTS
 from featstore.store.layout import Layout
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, restore_root
@@ -23,6 +24,8 @@ from featstore.store.verify import Problem, verify
 __all__ = ["RepairReport", "repair"]
 
 logger = logging.getLogger(__name__)
+
+ROOT_FILES = {*ROOTS, "features/zarr.json"}
 
 
 @dataclass(slots=True)
@@ -90,7 +93,7 @@ def repair(
 def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | None) -> None:
     """Make root files again from what else is known, or say what is needed."""
     damaged = {problem.file for problem in found}
-    if damaged & {"zarr.json", "features/zarr.json"}:
+    if damaged & ROOT_FILES:
         restore_root(location)
     for name in damaged:
         if name.startswith("requests/"):  # only a list of names that were asked for: asked again, it comes back
@@ -108,7 +111,7 @@ def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | No
 
 def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
     """Write damaged array metadata again, from the canonical names and layouts in the commit records."""
-    damaged = {problem.key for problem in found if problem.file.endswith("zarr.json")}
+    damaged = {problem.key for problem in found if problem.file.endswith(".json")}
     damaged |= {problem.file.split("/")[1] for problem in found if problem.file.startswith("features/")}
     store = open_store(location)
     for key in location.list("commits"):

@@ -14,7 +14,7 @@ __all__ = ["write_report"]
 def write_report(
     folder: str | Path, settings: Mapping[str, Any], *, title: str = ""
 ) -> tuple[str, list[dict[str, Any]], list[Path]]:
-    """Write ``report/`` of a recipe's folder: ``table.txt``, ``table.csv``, ``pareto.png``, ``.svg`` and ``index.html``.
+    """Write a recipe's ``report/``: ``table.txt``, ``table.csv``, ``pareto.png``, ``.svg``, ``index.html``.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ class PlannedRun:
 def plan_runs(
     folder: str | Path, features: Sequence[str], model: str, seeds: Sequence[int], settings: Mapping[str, Any]
 ) -> list[PlannedRun]:
-    """Runs of every feature with every seed, below ``folder/runs``; cheap features first, so that results come early."""
+    """Runs of every feature with every seed, below ``folder/runs``; cheap features first: results come early."""
     folder = Path(folder)
     epochs = int(settings.get("loop", {}).get("epochs", 50))
     return [
@@ -135,12 +135,10 @@ def _carry_out(
                 yield run, error
             bar.update(run.epochs)
         return
-    from distributed import Future
-
     from featstore.cluster import dask_client
 
     with dask_client(jobs, scheduler) as client:
-        futures: dict[Future, PlannedRun] = {client.submit(_train_quietly, run, pure=False): run for run in runs}
+        futures: dict[Any, PlannedRun] = {client.submit(_train_quietly, run, pure=False): run for run in runs}
         seen = dict.fromkeys(futures, 0)
         while futures:
             time.sleep(0.5)
@@ -150,8 +148,8 @@ def _carry_out(
                 seen[future] = epochs
                 if future.done():
                     del futures[future]
-                    error = future.exception()
-                    yield None if error is None else (run, error)
+                    reason = future.exception()
+                    yield None if reason is None else (run, reason)
 
 
 def _epochs_done(run: PlannedRun) -> int:

@@ -8,6 +8,7 @@ import pytest
 from featstore.errors import StoreError
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
+from featstore.store import open_store
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
 from featstore.workflows.indexing import index_tracks
@@ -25,14 +26,20 @@ def snapshot(store: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module", params=["zarr", "hdf5"])
+def backend(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def sound(tmp_path_factory, backend):
     """A track table and a healthy store made from it."""
     folder = make_collection(tmp_path_factory.mktemp("music"), n_tracks=7, seconds=(0.5, 1.5))
     (folder / "a" / "broken.wav").write_bytes(b"")
     table = index_tracks("folder", folder)
-    path = tmp_path_factory.mktemp("store") / "s.zarr"
-    extract(table, expand_features(FEATURES), path, SYNC)
+    path = tmp_path_factory.mktemp("store") / "s"
+    options = ExtractOptions(scheduler="sync", shard_tracks=3, backend=backend)
+    extract(table, expand_features(FEATURES), path, options)
     return table, path
 
 
@@ -49,18 +56,30 @@ def damage(path: Path, how: str) -> None:
         path.unlink()
 
 
-KINDS = {
-    "root": "zarr.json",
-    "features group": "features/zarr.json",
+SHARED = {
     "tracks": "tracks.parquet",
     "manifest": "manifest.json",
     "request": "requests/*.json",
     "record": "commits/*/1.json",
-    "array group": "features/*/zarr.json",
-    "data metadata": "features/*/data/zarr.json",
-    "frames metadata": "features/*/n_frames/zarr.json",
-    "data": "features/*/data/c/1/0/0",
-    "frames": "features/*/n_frames/c/2",
+}
+KINDS = {
+    "zarr": SHARED
+    | {
+        "root": "zarr.json",
+        "features group": "features/zarr.json",
+        "array group": "features/*/zarr.json",
+        "data metadata": "features/*/data/zarr.json",
+        "frames metadata": "features/*/n_frames/zarr.json",
+        "data": "features/*/data/c/1/0/0",
+        "frames": "features/*/n_frames/c/2",
+    },
+    "hdf5": SHARED
+    | {
+        "root": "store.json",
+        "master": "master.h5",
+        "array group": "features/*/array.json",
+        "data": "features/*/1.h5",
+    },
 }
 
 
@@ -70,12 +89,14 @@ def test_a_healthy_store_has_no_problems(sound) -> None:
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "delete"])
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_damage_is_noticed_named_and_mended(sound, tmp_path: Path, kind: str, how: str) -> None:
+@pytest.mark.parametrize("kind", sorted(KINDS["zarr"] | KINDS["hdf5"]))
+def test_damage_is_noticed_named_and_mended(sound, backend: str, tmp_path: Path, kind: str, how: str) -> None:
+    if kind not in KINDS[backend]:
+        return  # a kind of file that this backend does not have
     table, healthy = sound
     path = tmp_path / "s.zarr"
     shutil.copytree(healthy, path)
-    victim = sorted(path.glob(KINDS[kind]))[0]
+    victim = sorted(path.glob(KINDS[backend][kind]))[0]
     name = str(victim.relative_to(path))
     damage(victim, how)
     if kind == "manifest" and how == "delete":
@@ -96,13 +117,13 @@ def test_damage_is_noticed_named_and_mended(sound, tmp_path: Path, kind: str, ho
     assert report.shards == (1 if kind in ("record", "data", "frames") else 0)
 
 
-def test_damaged_tracks_are_named(sound, tmp_path: Path) -> None:
+def test_damaged_tracks_are_named(sound, backend: str, tmp_path: Path) -> None:
     _, healthy = sound
     path = tmp_path / "s.zarr"
     shutil.copytree(healthy, path)
-    victim = sorted(path.glob(KINDS["data"]))[0]
+    victim = sorted(path.glob(KINDS[backend]["data"]))[0]
     content = bytearray(victim.read_bytes())
-    content[8] ^= 1
+    content[8 if backend == "zarr" else len(content) // 2] ^= 1
     victim.write_bytes(content)
     (problem,) = verify(path)
     assert len(problem.tracks) == 1 and problem.shard == 1 and "bytes differ" in problem.what
@@ -112,7 +133,7 @@ def test_a_lost_root_without_a_manifest_is_told(sound, tmp_path: Path) -> None:
     table, healthy = sound
     path = tmp_path / "s.zarr"
     shutil.copytree(healthy, path)
-    (path / "zarr.json").unlink()
+    (path / open_store(path).backend.root).unlink()
     (path / "manifest.json").unlink()
     with pytest.raises(StoreError, match="no manifest to restore it from"):
         repair(path, tracks=table, options=SYNC)

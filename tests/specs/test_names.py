@@ -77,8 +77,9 @@ def test_short_scale_names_resolve_in_full() -> None:
 
 def test_each_field_changes_name_and_key() -> None:
     plain = MelSpec()
-    other = {
-        "sample_rate": 22050, "decoder": "essentia", "resampler": "soxr_vhq", "clip": "centre(29.1 s)", "engine": "librosa",
+    other: dict[str, object] = {
+        "sample_rate": 22050, "decoder": "essentia", "resampler": "soxr_vhq", "clip": "centre(29.1 s)",
+        "engine": "librosa",
         "n_fft": 1024, "win_length": 400, "hop_length": 512, "window": "hamming", "window_symmetric": True,
         "pad_mode": "reflect", "framing": "essentia", "n_mels": 48, "fmin": 20.0, "fmax": 7000.0, "mel_scale": "htk",
         "norm": "none", "power": 1.0, "scale": "db",

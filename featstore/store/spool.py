@@ -1,0 +1,95 @@
+"""Encoded chunks appended to a file, with only their index in memory; a failed track is taken back at its end."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from featstore.arrays import AnyArray, IntArray
+from featstore.atomic import disk_errors
+from featstore.store.layout import ArrayHeader, Layout
+
+__all__ = ["ABSENT", "Slab", "SlabWriter", "Spool"]
+
+ABSENT = 2**64 - 1  # offset of a chunk that was never written
+
+
+class SlabWriter(Protocol):
+    """A shard file in the making: one shard's tracks over one stretch of time."""
+
+    def begin(self, slot: int) -> None:
+        """Remember this point, to return to when track number ``slot`` of the shard fails."""
+
+    def append(self, slot: int, chunk: int, values: AnyArray) -> None:
+        """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
+
+    def roll_back(self) -> None:
+        """Forget what was appended since :meth:`begin`."""
+
+    def close(self, lengths: IntArray) -> tuple[int, str]:
+        """Finish the file, given the frames of each track; its bytes and sha256."""
+
+    def abandon(self) -> None:
+        """Close and delete the unfinished file."""
+
+
+class Slab(Protocol):
+    """A shard file open for reading."""
+
+    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
+        """Offset and length of a chunk's bytes in the file, or None where none were written."""
+
+    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
+        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises."""
+
+
+class Spool:
+    """The common part of writers: chunks one after the other, an index, and a running sha256.
+
+    Parameters
+    ----------
+    path : Path
+    header : ArrayHeader
+    layout : Layout
+    """
+
+    def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
+        self.path, self.header, self.layout = path, header, layout
+        self.index: npt.NDArray[np.uint64] = np.full((layout.index_entries, 2), ABSENT, dtype="<u8")
+        with disk_errors(path):
+            self.file: BinaryIO = open(path, "wb+")  # noqa: SIM115 (closed by close or abandon)
+        self.offset = 0
+        self.digest = hashlib.sha256()
+        self._mark: tuple[int, Any, int] = (0, self.digest.copy(), 0)
+
+    def begin(self, slot: int) -> None:
+        """Remember this point, to return to when track number ``slot`` of the shard fails."""
+        self._mark = (self.offset, self.digest.copy(), slot)
+
+    def put(self, slot: int, chunk: int, data: bytes) -> None:
+        """Append the encoded bytes of a chunk."""
+        with disk_errors(self.path):
+            self.file.write(data)
+        self.digest.update(data)
+        self.index[slot * self.layout.slab_chunks + chunk] = (self.offset, len(data))
+        self.offset += len(data)
+
+    def roll_back(self) -> None:
+        """Forget what was appended since :meth:`begin`."""
+        offset, digest, slot = self._mark
+        with disk_errors(self.path):
+            self.file.flush()
+            self.file.truncate(offset)
+            self.file.seek(offset)
+        self.offset, self.digest = offset, digest.copy()
+        first = slot * self.layout.slab_chunks
+        self.index[first : first + self.layout.slab_chunks] = ABSENT
+
+    def abandon(self) -> None:
+        """Close and delete the unfinished file."""
+        self.file.close()
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Workflows: several rooms put together. Indexing, recipes, sweeps, reports, repair, derived arrays."""
