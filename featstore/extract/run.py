@@ -104,7 +104,7 @@ def extract(
     store = prepare(tracks, plan, store_path, options)
     report = compute_missing(store, plan.keys, options, tracks)
     report.seconds = time.perf_counter() - started
-    _log(store, report)
+    _log(store, report, plan.keys)
     return report
 
 
@@ -286,11 +286,16 @@ def _failures(statuses: Counter[str]) -> int:
     return sum(count for status, count in statuses.items() if status not in ("ok", "silent", "clipped"))
 
 
-def _log(store: Store, report: ExtractReport) -> None:
+def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
     """Keep times and hosts of this run beside the data, outside all hashes."""
     import socket
 
-    entry = report.as_json() | {"host": socket.gethostname(), "finished": time.time(), "versions": versions()}
+    entry = report.as_json() | {
+        "keys": list(keys),
+        "host": socket.gethostname(),
+        "finished": time.time(),
+        "versions": versions(),
+    }
     if report.shards:
         name = f"log/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}.json"
         store.location.write(name, canonical_json(entry))

@@ -312,6 +312,18 @@ class Store:
         """Every (track, feature) that is not plainly ok: ``status``, ``stage``, ``error``, ``path``."""
         return ledger_rules.outcomes(self)
 
+    def extract_seconds(self, key: str) -> float | None:
+        """Worker seconds of the runs that computed an array, shared equally among the arrays of each pass; None unknown."""
+        shares = []
+        for name in self.location.list("log"):
+            try:
+                entry = json.loads(self.location.read(f"log/{name}"))
+                if key in entry["keys"]:
+                    shares.append(float(entry["worker_seconds"]) / len(entry["keys"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # logs are for people: a damaged one costs nothing but this number
+        return sum(shares) if shares else None
+
     def status(self) -> dict[str, Any]:
         """Counts over tracks: ``tracks, ok, failed, pending, by_reason``; they add up."""
         return ledger_rules.summary(self)
