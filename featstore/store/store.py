@@ -313,7 +313,7 @@ class Store:
         return ledger_rules.outcomes(self)
 
     def extract_seconds(self, key: str) -> float | None:
-        """Worker seconds of the runs that computed an array, shared among the arrays of each pass; None where unknown."""
+        """Worker seconds of the runs that computed an array, shared among the arrays of a pass; None if unknown."""
         shares = []
         for name in self.location.list("log"):
             try:
