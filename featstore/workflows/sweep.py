@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,13 +76,16 @@ def _work(feature: str) -> float:
 def slug_of(feature: str) -> str:
     """Folder name of a feature: readable, and unique by the end of its key."""
     request = parse_feature(feature)
-    inner = request.spec.short().partition("(")[2].rstrip(")")
-    words = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"\([^)]*\)", "", inner)).strip("-")
-    for long, short in (("sample-rate-", "sr"), ("hop-length-", "hop"), ("n-mels-", "mels"), ("scale-", "")):
-        words = words.replace(long, short)
-    encoding = request.encoding.name if request.encoding else "float32"
-    digest = request.spec.key(str(request.encoding))[-6:]
-    return f"{request.spec.kind}-{words[:60]}-{encoding}-{digest}"
+    spec = request.spec
+    words = [spec.kind, f"{spec.sample_rate}hz"]
+    words += [
+        f"{getattr(spec, name)}{unit}"
+        for name, unit in (("n_mels", "mels"), ("hop_length", "hop"))
+        if hasattr(spec, name)
+    ]
+    words += [spec.scale.name] if hasattr(spec, "scale") else []
+    words += [request.encoding.name if request.encoding else "float32", spec.key(str(request.encoding))[-6:]]
+    return "-".join(words)
 
 
 def _train(run: PlannedRun) -> str:

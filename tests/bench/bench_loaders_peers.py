@@ -92,6 +92,8 @@ def hf_datasets(corpus: Corpus, batch_size: int) -> Batches:
     """Memory-mapped Arrow table with a list column, read in numpy format; all rows shuffled."""
     import datasets
 
+    if not hasattr(datasets, "disable_progress_bars"):  # a folder of that name on the path is not the library
+        raise ImportError("HF datasets is not installed")
     datasets.disable_progress_bars()
     path = corpus.folder / "arrow"
     if not path.exists():
