@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,16 @@ from typing import Any
 
 from featstore.errors import StoreError
 
-__all__ = ["atomic_path", "canonical_json", "disk_errors", "fsync_directory", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "atomic_path",
+    "canonical_json",
+    "disk_errors",
+    "fsync_directory",
+    "writer_of",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
@@ -52,7 +63,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.parent / f".{target.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.part"
+        part = target.parent / f".{target.name[:80]}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
             part.touch(exist_ok=False)
             yield part
@@ -63,6 +74,18 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             part.unlink(missing_ok=True)
             raise
         fsync_directory(target.parent)
+
+
+def _host() -> str:
+    """Short, path-safe name of this machine."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def writer_of(name: str) -> int | None:
+    """Process that makes a temporary file of :func:`atomic_path`, None where another machine's process does."""
+    host, _, rest = name.removesuffix(".part").rpartition(".")[2].partition("-")
+    pid = rest.partition("-")[0]
+    return int(pid) if host == _host() and pid.isdecimal() else None
 
 
 def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import psutil
+
+from featstore.atomic import writer_of
 from featstore.store.leases import Owner, dead_leases
 from featstore.store.location import Location
 
@@ -14,7 +17,8 @@ __all__ = ["collect_garbage"]
 def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     """Remove what dead writers left behind; names of what was (or would be) removed.
 
-    Covers stale leases, staged shard files, and temporary files of atomic writes that are older than a day.
+    Covers stale leases, staged shard files, and temporary files of atomic writes whose process is gone (of another
+    machine's processes: those that are older than a day).
     """
     found = dead_leases(location)
     for folder in location.list("staging"):
@@ -24,8 +28,10 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
             found += [f"staging/{folder}/{name}" for name in location.list(f"staging/{folder}")] + [f"staging/{folder}"]
     for name, _ in location.walk(""):
         base = name.rpartition("/")[2]
-        if base.startswith(".") and base.endswith(".part") and _age_s(location.path(name)) > 86400:
-            found.append(name)
+        if base.startswith(".") and base.endswith(".part"):
+            pid = writer_of(base)
+            dead = not psutil.pid_exists(pid) if pid is not None else _age_s(location.path(name)) > 86400
+            found += [name] if dead else []
     if not dry_run:
         for name in found:
             path = location.path(name)
