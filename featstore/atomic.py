@@ -20,10 +20,10 @@ __all__ = [
     "canonical_json",
     "disk_errors",
     "fsync_directory",
-    "writer_of",
     "write_bytes",
     "write_json",
     "write_text",
+    "writer_of",
 ]
 
 
