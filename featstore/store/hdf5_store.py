@@ -23,7 +23,7 @@ from featstore.errors import CorruptFeature
 from featstore.store.chunks import blosc_codec, decompress
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
-from featstore.store.spool import ABSENT, Spool
+from featstore.store.spool import ABSENT, IndexedSlab, Spool
 
 __all__ = ["MASTER", "Hdf5Backend", "Hdf5SlabWriter"]
 
@@ -200,7 +200,7 @@ class Hdf5SlabWriter(Spool):
         self.path.with_name(self.path.name + ".h5").unlink(missing_ok=True)
 
 
-class Hdf5Slab:
+class Hdf5Slab(IndexedSlab):
     """A shard file open for reading: HDF5 tells once where the chunks lie, then they are read from the memory map."""
 
     def __init__(self, location: Location, name: str, header: ArrayHeader, layout: Layout) -> None:
@@ -230,11 +230,6 @@ class Hdf5Slab:
             raise CorruptFeature("a shard file is no valid HDF5", self._where, "Run featstore store repair") from error
         return index
 
-    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
-        """Offset and length of a chunk's bytes in the file, or None where none were written."""
-        offset, length = (int(v) for v in self._index[slot * self._layout.slab_chunks + chunk])
-        return None if offset == ABSENT else (offset, length)
-
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:
         """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
 
@@ -243,12 +238,9 @@ class Hdf5Slab:
         CorruptFeature
             When it is absent, lies outside the file, or fails its checksum.
         """
-        span = self.chunk_span(slot, chunk)
-        where = f"{self._where}, track slot {slot}, chunk {chunk}"
-        if span is None or span[0] + span[1] > len(self._data):
-            raise CorruptFeature("a committed chunk is missing", where, "Run featstore store verify, then repair")
+        block, where = self.chunk_bytes(slot, chunk)
         try:
-            body = self._codec.decode(np.frombuffer(self._data[span[0] : span[0] + span[1]], dtype=np.uint8))
+            body = self._codec.decode(np.frombuffer(block, dtype=np.uint8))
         except RuntimeError as error:
             raise CorruptFeature(
                 "stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import disk_errors
+from featstore.errors import CorruptFeature
 from featstore.store.layout import ArrayHeader, Layout
 
-__all__ = ["ABSENT", "Slab", "SlabWriter", "Spool"]
+__all__ = ["ABSENT", "IndexedSlab", "Slab", "SlabWriter", "Spool"]
 
 ABSENT = 2**64 - 1  # offset of a chunk that was never written
 
@@ -45,6 +46,34 @@ class Slab(Protocol):
 
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:
         """Values (*item_shape, chunk_frames) of a chunk that the commit record promises."""
+
+
+class IndexedSlab:
+    """The common part of open shard files: a memory map, and where in it each chunk lies."""
+
+    _data: memoryview
+    _where: str
+    _layout: Layout
+    _index: npt.NDArray[np.uint64]
+
+    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
+        """Offset and length of a chunk's bytes in the file, or None where none were written."""
+        offset, length = (int(v) for v in self._index[slot * self._layout.slab_chunks + chunk])
+        return None if offset == ABSENT else (offset, length)
+
+    def chunk_bytes(self, slot: int, chunk: int) -> tuple[memoryview, str]:
+        """Encoded bytes of a chunk that the commit record promises, and its place for messages.
+
+        Raises
+        ------
+        CorruptFeature
+            When it is absent or lies outside the file.
+        """
+        span = self.chunk_span(slot, chunk)
+        where = f"{self._where}, track slot {slot}, chunk {chunk}"
+        if span is None or span[0] + span[1] > len(self._data):
+            raise CorruptFeature("a committed chunk is missing", where, "Run featstore store verify, then repair")
+        return self._data[span[0] : span[0] + span[1]], where
 
 
 class Spool:

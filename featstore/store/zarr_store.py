@@ -22,7 +22,7 @@ from featstore.errors import CorruptFeature
 from featstore.store.chunks import CRC_BYTES, checked, crc32c, decode_chunk, encode_chunk, zarr_codecs
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
-from featstore.store.spool import ABSENT, Spool
+from featstore.store.spool import IndexedSlab, Spool
 
 __all__ = ["ZarrBackend", "ZarrSlabWriter"]
 
@@ -170,7 +170,7 @@ class ZarrSlabWriter(Spool):
         return self.offset + len(tail), self.digest.hexdigest()
 
 
-class ZarrSlab:
+class ZarrSlab(IndexedSlab):
     """A shard file open for reading: the index parsed once, chunks decoded from the memory map."""
 
     def __init__(self, data: memoryview, where: str, header: ArrayHeader, layout: Layout) -> None:
@@ -185,11 +185,6 @@ class ZarrSlab:
         index = checked(data[-size:], where)
         self._index: npt.NDArray[np.uint64] = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
 
-    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
-        """Offset and length of a chunk's bytes in the file, or None where none were written."""
-        offset, length = (int(v) for v in self._index[slot * self._layout.slab_chunks + chunk])
-        return None if offset == ABSENT else (offset, length)
-
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:
         """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
 
@@ -198,9 +193,5 @@ class ZarrSlab:
         CorruptFeature
             When it is absent, lies outside the file, or fails its checksum.
         """
-        span = self.chunk_span(slot, chunk)
-        where = f"{self._where}, track slot {slot}, chunk {chunk}"
-        if span is None or span[0] + span[1] > len(self._data):
-            raise CorruptFeature("a committed chunk is missing", where, "Run featstore store verify, then repair")
-        block = self._data[span[0] : span[0] + span[1]]
+        block, where = self.chunk_bytes(slot, chunk)
         return decode_chunk(block, self._dtype, self._shape, self._layout.compression, where)
