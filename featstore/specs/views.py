@@ -5,6 +5,7 @@ A filterbank, a resampling or a transform is never a view.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -63,13 +64,14 @@ def same_but_view(a: FeatureSpec, b: FeatureSpec) -> bool:
     return a.kind == b.kind and hasattr(a, "hop_length") and base_of(a) == base_of(b)
 
 
+@functools.lru_cache(maxsize=4096)
 def base_of(spec: FeatureSpec) -> FeatureSpec:
     """Return the spec with hop and scale set to fixed values: equal for all specs that may share a base."""
     return spec.replace(hop_length=1, scale="power") if hasattr(spec, "hop_length") else spec
 
 
 def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = None) -> View | None:
-    """How ``want`` is read from ``base`` stored in ``encoding`` (float32 when None), or None where it cannot be.
+    """How ``want`` is read from ``base`` stored in ``encoding`` (its default when None), or None where it cannot be.
 
     Examples
     --------
@@ -77,7 +79,7 @@ def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = No
     >>> view_of(parse_spec("mel(hop_length=1024, scale=db)"), parse_spec("mel(hop_length=256)")).stride
     4
     """
-    encoding = encoding or Encoding()
+    encoding = encoding or Encoding.default(base)
     if want == base:
         return View(bound=_storage_error(getattr(base, "scale", Scale("power")), encoding))
     if not same_but_view(want, base):

@@ -10,11 +10,14 @@ import numpy as np
 
 from featstore.arrays import AnyArray
 from featstore.errors import CorruptFeature, StoreError
+from featstore.store.packing import pack_chunk, unpack_chunk
 
 __all__ = [
     "CRC_BYTES",
+    "PACKED_BITS",
     "blosc_codec",
     "checked",
+    "compress",
     "crc32c",
     "decode_chunk",
     "decompress",
@@ -23,6 +26,7 @@ __all__ = [
 ]
 
 CRC_BYTES = 4
+PACKED_BITS = {"packed11": 11}  # layouts whose chunks hold numbers of so many bits, and no other compression
 
 
 def crc32c(data: bytes | memoryview) -> bytes:
@@ -60,10 +64,17 @@ def blosc_codec(compression: str, itemsize: int) -> Any:
     raise StoreError(f"unknown compression {compression!r}", "", "Use none, lz4 or zstd")
 
 
+def compress(values: AnyArray, compression: str) -> bytes:
+    """Bytes of one chunk (C order) without a checksum: as they are, packed, or compressed."""
+    if compression in PACKED_BITS:
+        return pack_chunk(values, PACKED_BITS[compression])
+    raw = values.tobytes()
+    return raw if compression == "none" else bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
+
+
 def encode_chunk(values: AnyArray, compression: str) -> bytes:
     """Bytes of one chunk (C order), checksum included."""
-    raw = values.tobytes()
-    body = raw if compression == "none" else bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
+    body = compress(values, compression)
     return body + crc32c(body)
 
 
@@ -76,6 +87,11 @@ def decode_chunk(
 
 def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str) -> AnyArray:
     """Values of a chunk whose checksum was taken off."""
+    if compression in PACKED_BITS:
+        try:
+            return unpack_chunk(body, PACKED_BITS[compression], shape)
+        except ValueError as error:
+            raise CorruptFeature("a chunk cannot be unpacked", where, "Run featstore store repair") from error
     if compression != "none":
         try:
             body = blosc_codec(compression, dtype.itemsize).decode(body)
@@ -91,6 +107,9 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
 
 def zarr_codecs(compression: str, itemsize: int) -> list[dict[str, Any]]:
     """Return the codec chain in Zarr v3 metadata that describes :func:`encode_chunk`."""
+    if compression in PACKED_BITS:
+        packing = {"name": "featstore.packed", "configuration": {"bits": PACKED_BITS[compression]}}
+        return [packing, {"name": "crc32c"}]
     chain: list[dict[str, Any]] = [
         {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
     ]

@@ -7,7 +7,6 @@ chunks (filter 32001), which plain h5py reads with ``hdf5plugin`` installed.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
 from featstore.errors import CorruptFeature
 from featstore.store.chunks import blosc_codec, decompress
+from featstore.store.digests import digest_text, new_digest
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
 from featstore.store.spool import ABSENT, IndexedSlab, Spool
@@ -147,7 +147,7 @@ class Hdf5SlabWriter(Spool):
         self.put(slot, chunk, bytes(_fletcher32().encode(raw)))
 
     def close(self, lengths: IntArray) -> tuple[int, str]:
-        """Make the HDF5 file from the spool; its bytes and sha256."""
+        """Make the HDF5 file from the spool; its bytes and digest."""
         import h5py
 
         target = self.path.with_name(self.path.name + ".h5")
@@ -167,12 +167,12 @@ class Hdf5SlabWriter(Spool):
                 file.create_dataset("n_frames", data=padded, chunks=padded.shape, fletcher32=True, fillvalue=-1)
             self.file.close()
             target.replace(self.path)
-        digest, size = hashlib.sha256(), 0
+        digest, size = new_digest(), 0
         with open(self.path, "rb") as finished:
             while block := finished.read(1 << 20):
                 digest.update(block)
                 size += len(block)
-        return size, digest.hexdigest()
+        return size, digest_text(digest)
 
     def _create(self, file: Any) -> Any:
         import h5py

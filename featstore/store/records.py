@@ -73,7 +73,7 @@ class CommitRecord:
     outcomes : list of Outcome
         Tracks that are not plainly ``ok``.
     files : dict
-        Relative name of every file of the pair: ``[bytes, sha256]``.
+        Relative name of every file of the pair: ``[bytes, digest]``.
     layout : dict
         How the array is cut into files and chunks.
     quality : dict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import disk_errors
 from featstore.errors import CorruptFeature
+from featstore.store.digests import new_digest
 from featstore.store.layout import ArrayHeader, Layout
 
 __all__ = ["ABSENT", "IndexedSlab", "Slab", "SlabWriter", "Spool"]
@@ -32,7 +32,7 @@ class SlabWriter(Protocol):
         """Forget what was appended since :meth:`begin`."""
 
     def close(self, lengths: IntArray) -> tuple[int, str]:
-        """Finish the file, given the frames of each track; its bytes and sha256."""
+        """Finish the file, given the frames of each track; its bytes and digest."""
 
     def abandon(self) -> None:
         """Close and delete the unfinished file."""
@@ -77,7 +77,7 @@ class IndexedSlab:
 
 
 class Spool:
-    """The common part of writers: chunks one after the other, an index, and a running sha256.
+    """The common part of writers: chunks one after the other, an index, and a running digest.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Spool:
         with disk_errors(path):
             self.file: BinaryIO = open(path, "wb+")  # noqa: SIM115 (closed by close or abandon)
         self.offset = 0
-        self.digest = hashlib.sha256()
+        self.digest = new_digest()
         self._mark: tuple[int, Any, int] = (0, self.digest.copy(), 0)
 
     def begin(self, slot: int) -> None:

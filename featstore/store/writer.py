@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.errors import StoreError
 from featstore.store.backends import Backend
+from featstore.store.digests import digest_of
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location
@@ -130,7 +130,7 @@ class ArrayWriter:
         return self._slabs[slab][0]
 
     def finish(self) -> list[tuple[str, Path, int, str]]:
-        """Close the shard files; (name, staged path, bytes, sha256) of each. Slab 0 always exists."""
+        """Close the shard files; (name, staged path, bytes, digest) of each. Slab 0 always exists."""
         self._slab(0)
         longest = int(self.lengths.max(initial=0))
         keep = max(1, self.layout.n_slabs(longest))
@@ -263,7 +263,7 @@ class ShardWriter:
             counts = self._backend.lengths_file(writer.header, writer.layout, self.shard, writer.lengths)
             if counts is not None:
                 self.location.write(*counts)
-                files[counts[0]] = [len(counts[1]), hashlib.sha256(counts[1]).hexdigest()]
+                files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
             record = CommitRecord(
                 key=key,
                 name=writer.header.name,

@@ -20,6 +20,7 @@ from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
 from featstore.errors import CorruptFeature
 from featstore.store.chunks import CRC_BYTES, checked, crc32c, decode_chunk, encode_chunk, zarr_codecs
+from featstore.store.digests import digest_text
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
 from featstore.store.spool import IndexedSlab, Spool
@@ -160,14 +161,14 @@ class ZarrSlabWriter(Spool):
         self.put(slot, chunk, encode_chunk(values, self.layout.compression))
 
     def close(self, lengths: IntArray) -> tuple[int, str]:
-        """Write the index and return the file's size and sha256."""
+        """Write the index and return the file's size and digest."""
         index = self.index.tobytes()
         tail = index + crc32c(index)
         with disk_errors(self.path):
             self.file.write(tail)
             self.file.close()
         self.digest.update(tail)
-        return self.offset + len(tail), self.digest.hexdigest()
+        return self.offset + len(tail), digest_text(self.digest)
 
 
 class ZarrSlab(IndexedSlab):
