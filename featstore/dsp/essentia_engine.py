@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.dsp.framing import n_frames
+from featstore.dsp.framing import first_sample, n_frames
+from featstore.dsp.stft import pad_signal
 from featstore.errors import MissingDependency
 
 __all__ = ["compute_mel", "compute_stft"]
@@ -26,23 +27,31 @@ def _essentia() -> Any:
     return essentia.standard
 
 
-def _spectra(signal: FloatArray, *, n_fft: int, hop_length: int, window: str) -> list[FloatArray]:
-    """Magnitude spectra (n_frames times (bins,)) of centred, zero-padded frames with a symmetric window.
+def _spectra(
+    signal: FloatArray, *, n_fft: int, win_length: int, hop_length: int, window: str, framing: str
+) -> list[FloatArray]:
+    """Magnitude spectra (n_frames times (bins,)) of zero-padded frames with a symmetric window.
 
-    Zeros follow the signal so that frames come as :func:`featstore.dsp.n_frames` counts them: for hops below half a
-    frame, essentia by itself ends a few frames earlier, where only the front of the window still meets the signal.
+    The zeros around the signal are put on here, so that frames lie and end as :func:`featstore.dsp.n_frames` says: for
+    hops below half a frame, essentia by itself ends a few frames earlier, where only the front of the window still
+    meets the signal. A window shorter than the transform is followed by zeros, which moves no power between bins.
     """
     library = _essentia()
-    count = n_frames(len(signal), n_fft=n_fft, hop_length=hop_length, framing="essentia") if len(signal) else 0
+    settings: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
+    count = n_frames(len(signal), **settings) if len(signal) else 0
     if count == 0:
         return []
+    begin = first_sample(**settings) + (n_fft - win_length) // 2  # of the window, which lies inside the transform
+    right = begin + count * hop_length + 2 * n_fft - len(signal)
     frames = library.FrameGenerator(
-        np.concatenate([signal, np.zeros(2 * n_fft, np.float32)]),
-        frameSize=n_fft,
+        pad_signal(signal, left=-begin, right=max(0, right)),
+        frameSize=win_length,
         hopSize=hop_length,
-        startFromZero=False,
+        startFromZero=True,
     )
-    weigh = library.Windowing(type=_WINDOWS[window], normalized=False, zeroPadding=0, size=n_fft, zeroPhase=False)
+    weigh = library.Windowing(
+        type=_WINDOWS[window], normalized=False, zeroPadding=n_fft - win_length, size=win_length, zeroPhase=False
+    )
     transform = library.Spectrum(size=n_fft)
     return [transform(weigh(frame)) for frame, _ in zip(frames, range(count), strict=False)]
 
@@ -51,12 +60,16 @@ def compute_stft(
     signal: FloatArray,
     *,
     n_fft: int,
+    win_length: int,
     hop_length: int,
     window: str,
+    framing: str,
     **fixed: object,
 ) -> FloatArray:
     """Power spectrum: float32 (1 + n_fft // 2, frames)."""
-    spectra = _spectra(signal, n_fft=n_fft, hop_length=hop_length, window=window)
+    spectra = _spectra(
+        signal, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window, framing=framing
+    )
     if not spectra:
         return np.zeros((1 + n_fft // 2, 0), np.float32)
     return np.square(np.ascontiguousarray(np.array(spectra, np.float32).T))
@@ -67,8 +80,10 @@ def compute_mel(
     *,
     sample_rate: int,
     n_fft: int,
+    win_length: int,
     hop_length: int,
     window: str,
+    framing: str,
     n_mels: int,
     fmin: float,
     fmax: float,
@@ -90,7 +105,9 @@ def compute_mel(
         type="power" if power == 2.0 else "magnitude",
         log=False,
     )
-    spectra = _spectra(signal, n_fft=n_fft, hop_length=hop_length, window=window)
+    spectra = _spectra(
+        signal, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window, framing=framing
+    )
     if not spectra:
         return np.zeros((n_mels, 0), np.float32)
     return np.ascontiguousarray(np.array([bands(spectrum) for spectrum in spectra], np.float32).T)

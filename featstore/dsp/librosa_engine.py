@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
+from featstore.dsp.framing import first_sample, n_frames, needed_samples
+from featstore.dsp.stft import pad_signal
 
 __all__ = ["compute_hpss", "compute_mel", "compute_stft"]
 
@@ -54,6 +56,12 @@ def _magnitude(
     from scipy.signal import get_window
 
     center = framing == "librosa"
+    if framing == "token":  # librosa frames what it is given: the padding that moves its frames is put on before
+        settings = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
+        count = n_frames(len(signal), **settings)  # type: ignore[arg-type]
+        end = needed_samples(count, **settings)  # type: ignore[arg-type]
+        left = -first_sample(**settings)  # type: ignore[arg-type]
+        signal = pad_signal(signal, left=left, right=end - len(signal), pad_mode=pad_mode)
     if len(signal) < (1 if center else n_fft):
         return np.zeros((1 + n_fft // 2, 0), np.float32)
     pad: Any = _PAD_MODES[pad_mode]

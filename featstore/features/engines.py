@@ -53,17 +53,13 @@ def check_engine(spec: SpectralSpec) -> None:
 
 def _needs(spec: SpectralSpec) -> dict[str, tuple[Any, ...]]:
     if spec.engine == "librosa":
-        needs: dict[str, tuple[Any, ...]] = {"framing": ("librosa", "valid")}
-        if spec.framing == "valid":
-            needs["win_length"] = (spec.n_fft,)
-        return needs
+        return {"framing": ("librosa", "valid", "token")}
     if spec.engine == "essentia":
-        needs = {
-            "framing": ("essentia",),
+        needs: dict[str, tuple[Any, ...]] = {
+            "framing": ("essentia", "token"),
             "window_symmetric": (True,),
             "pad_mode": ("zeros",),
             "window": ("hann", "boxcar"),  # its hamming has other weights than everybody's
-            "win_length": (spec.n_fft,),
         }
         if isinstance(spec, MelSpec):
             needs["power"] = (1.0, 2.0)

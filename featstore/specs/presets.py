@@ -24,6 +24,16 @@ _STUDY: dict[str, Any] = {
     "scale": ["log10_1p", "db"],
 }
 
+# Kamuni et al. 2024 compare spectra with the tokens of Jukebox: 44.1 kHz, 64 bands, transforms of 2048 samples with a
+# shorter window in their middle (the filterbank of a transform of 512 would have empty bands at other sizes)
+_SPECTROFORMER: dict[str, Any] = {
+    "kind": "mel",
+    "sample_rate": 44100,
+    "n_fft": 2048,
+    "n_mels": 64,
+    "scale": "ln",
+}
+
 # name -> grids (mappings whose lists are products); each set is the union of its grids
 PRESETS: dict[str, list[dict[str, Any]]] = {
     # Ferraro et al. 2020, Table II: 2 rates x 2 logs x (3 sizes x 6 hops + 4 small sizes) = 88 configurations
@@ -34,6 +44,36 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     "vgg-12k": [_STUDY | {"sample_rate": 12000, "n_mels": 96, "hop_length": 256, "scale": "db"}],
     # what the packaged MUSICNN models were trained on
     "musicnn": [{"kind": "mel", "sample_rate": 16000, "n_mels": 96, "pad_mode": "reflect", "scale": "log10_1p"}],
+    # Chang et al. 2021, the mel baseline: 160 x 376 of every 3 s, a new one each 0.5 s. Each excerpt is analysed by
+    # itself: 0.5 s is no whole number of hops, so that excerpts are no slices of the track's own spectrogram
+    "sincresnet-mel": [
+        {
+            "kind": "mel",
+            "sample_rate": 16000,
+            "clip": "every(3 s, 0.5 s, pad=zeros)",
+            "n_fft": 512,
+            "hop_length": 128,
+            "n_mels": 160,
+            "power": 1,
+            "scale": "db(amin=1e-5, factor=20)",
+        }
+    ],
+    # what AST sees in Bu et al. 2022: 128 x 3308 of 30 s, with the analysis of AST's own front end (25 ms)
+    "ast-128": [
+        {
+            "kind": "mel",
+            "sample_rate": 22050,
+            "clip": "start(30 s, pad=zeros)",
+            "n_fft": 1024,
+            "win_length": 551,
+            "hop_length": 200,
+            "n_mels": 128,
+            "fmin": 20,
+            "mel_scale": "htk",
+            "norm": "none",
+            "scale": "ln(eps=1.1920929e-07)",
+        }
+    ],
     "jamendo-96": [
         {
             "kind": "mel",
@@ -57,6 +97,12 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
             "scale": "db",
         }
     ],
+    # one frame for each top-level token of Jukebox, over the same time: frame t is centred on sample 128 t + 64
+    "spectroformer-token": [_SPECTROFORMER | {"win_length": 512, "hop_length": 128, "framing": "token"}],
+    # one frame for each four tokens, with the same short window
+    "spectroformer-11ms": [_SPECTROFORMER | {"win_length": 512, "hop_length": 512, "framing": "token"}],
+    "spectroformer-46ms": [_SPECTROFORMER | {"hop_length": 512}],
+    "spectroformer-46ms-sparse": [_SPECTROFORMER | {"hop_length": 2048}],
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import SpecError
-from featstore.features import check, children_of, describe, frames_of, graph_of, share_transforms
+from featstore.features import check, children_of, describe, frames_of, graph_of, item_shape, share_transforms
 from featstore.specs import expand_features, parse_spec
 from tests.features.runner import run_blocks, run_signal
 
@@ -79,6 +79,42 @@ def test_the_tokens_grid():
     signal = np.zeros(128 * 64, np.float32)
     signal[128 * 20 + 64] = 1
     assert run_signal(spec, signal).sum(axis=0).argmax() == 20
+
+
+@pytest.mark.parametrize(
+    ("preset", "shape"),
+    [
+        ("spectroformer-token", (64, 10327)),
+        ("spectroformer-11ms", (64, 2581)),
+        ("spectroformer-46ms", (64, 2582)),
+        ("spectroformer-46ms-sparse", (64, 646)),
+    ],
+)
+def test_frame_counts_of_the_clips_of_fma(preset, shape):
+    """1,321,967 samples: what a 30 s clip of that data set decodes to at 44.1 kHz."""
+    (request,) = expand_features([preset])
+    check(request.spec)
+    assert (*item_shape(request.spec), frames_of(request.spec, 1321967)) == shape
+
+
+@pytest.mark.parametrize(
+    ("preset", "n_samples", "shape"),
+    [("sincresnet-mel", 480000, (160, 376)), ("ast-128", 661794, (128, 3308)), ("ast-128", 660000, (128, 3308))],
+)
+def test_pictures_of_the_papers(preset, n_samples, shape):
+    (request,) = expand_features([preset])
+    assert (*item_shape(request.spec), frames_of(request.spec, n_samples)) == shape
+
+
+def test_frames_and_tokens_mean_the_same_time():
+    """A click anywhere in the 128 samples of a token is loudest in the frame of its number; four tokens to a frame of
+    the longer hop."""
+    (fine,), (coarse,) = (expand_features([f"spectroformer-{name}"]) for name in ("token", "11ms"))
+    for token, within in ((20, 8), (33, 64), (46, 120)):
+        signal = np.zeros(128 * 64, np.float32)
+        signal[128 * token + within] = 1
+        assert run_signal(fine.spec.replace(scale="power"), signal).sum(axis=0).argmax() == token
+        assert run_signal(coarse.spec.replace(scale="power"), signal).sum(axis=0).argmax() == token // 4
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,12 @@ def test_the_studys_mels(sample_rate, n_mels):
     st.integers(50, 1500),
     st.integers(1, 6000),
     st.sampled_from(["hann", "boxcar"]),
+    st.floats(0.25, 1.0),
+    st.sampled_from(["essentia", "token"]),
 )
-def test_stft(n_fft, hop, n, window):
-    spec = StftSpec(n_fft=n_fft, hop_length=hop, window=window, **STUDY)
+def test_stft(n_fft, hop, n, window, share, framing):
+    fields = {"n_fft": n_fft, "win_length": int(share * n_fft), "hop_length": hop, "window": window}
+    spec = StftSpec(**fields, framing=framing, window_symmetric=True)
     ours, theirs = run_signal(spec, SIGNAL[:n]), run_signal(spec.replace(engine="essentia"), SIGNAL[:n])
     assert ours.shape == theirs.shape == (1 + n_fft // 2, frames_of(spec, n))
     assert (np.abs(ours - theirs) <= 1e-5 * theirs.max(axis=0) + 1e-12).all()
