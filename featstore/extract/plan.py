@@ -97,7 +97,7 @@ def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
             bases[header.key] = header
     views = {}
     for request in requests:
-        wanted = request.encoding or Encoding()
+        wanted = request.encoding or Encoding.default(request.spec)
         views[f"{request.spec}@{wanted}"] = _best(request.spec, wanted, bases)
     used = {key for key, _ in views.values()}
     headers = tuple(header for key, header in bases.items() if key in used)
@@ -117,7 +117,7 @@ def _groups(requests: Iterable[FeatureRequest]) -> list[list[tuple[FeatureSpec, 
     """Features that may share a base: equal but for hop and scale, and in the same number format."""
     groups: dict[tuple[str, str], list[tuple[FeatureSpec, Encoding]]] = {}
     for request in requests:
-        encoding = request.encoding or Encoding()
+        encoding = request.encoding or Encoding.default(request.spec)
         shared = base_of(request.spec)
         own = encoding == _plain(encoding, request.spec)  # a range of one's own cannot be shared between scales
         format_name = encoding.name if own else str(encoding)

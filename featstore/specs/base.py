@@ -169,6 +169,11 @@ class FeatureSpec:
         return f"{self.kind}({','.join(shown)})"
 
     @property
+    def vocabulary(self) -> int | None:
+        """Number of codes where values are tokens, 0 to that many less one; None where they are numbers."""
+        return None
+
+    @property
     def frame_step(self) -> int:
         """Samples between neighbouring values of the last axis."""
         return 1

@@ -1,4 +1,9 @@
-"""How values are kept: float32, float16, or whole numbers on a fixed affine range."""
+"""How values are kept: float32, float16, whole numbers on a fixed affine range; and tokens, which are codes themselves.
+
+A token feature says how many codes it has (:attr:`FeatureSpec.vocabulary`). Its encodings have no scale and no offset,
+nothing saturates, and the fill value is the largest number of the type: ``uint8``, ``uint16``, or ``packed11``, which
+takes 11 bits a token on disk and is ``uint16`` for its readers.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,12 @@ import numpy as np
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import SpecError, did_you_mean
 from featstore.specs.base import FeatureSpec
-from featstore.specs.grammar import format_number, parse_call, parse_float
+from featstore.specs.grammar import Call, format_number, parse_call, parse_float
 
 __all__ = ["ENCODINGS", "Encoding"]
 
-ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8")
+ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "packed11")
+_TOKENS = {"uint8": 255, "uint16": 65535, "packed11": 2048}  # codes that each holds beside its fill value
 
 
 def _default_range(spec: FeatureSpec) -> tuple[float, float] | None:
@@ -43,14 +49,24 @@ class Encoding:
     Attributes
     ----------
     name : str
-        One of :data:`ENCODINGS`; it is the type on disk as well.
+        One of :data:`ENCODINGS`; it is the type on disk as well, but for ``packed11``.
     low, high : float
-        Values of the first and last code of an integer type; what lies outside saturates. Unused for floats.
+        Values of the first and last code of an integer type; what lies outside saturates. Unused for floats and tokens.
+    vocabulary : int
+        Number of codes where the values are tokens, 0 where they are numbers.
     """
 
     name: str = "float32"
     low: float = 0.0
     high: float = 0.0
+    vocabulary: int = 0
+
+    @classmethod
+    def default(cls, spec: FeatureSpec) -> Encoding:
+        """Encoding of a feature for which none is asked: float32, for tokens the smallest type that holds them."""
+        if spec.vocabulary is None:
+            return cls()
+        return cls.parse("uint8" if spec.vocabulary <= _TOKENS["uint8"] else "uint16", spec)
 
     @classmethod
     def parse(cls, text: str | Encoding, spec: FeatureSpec) -> Encoding:
@@ -66,6 +82,10 @@ class Encoding:
         call = parse_call(str(text))
         if call.name not in ENCODINGS:
             raise SpecError(f"unknown encoding {call.name!r}", "", did_you_mean(call.name, ENCODINGS))
+        if spec.vocabulary is not None:
+            return cls._of_tokens(call, spec, spec.vocabulary)
+        if call.name == "packed11":
+            raise SpecError("packed11 is for tokens", spec.short(), "Use uint16 or uint8")
         if not np.issubdtype(np.dtype(call.name), np.integer):
             if call.args or call.kwargs:
                 raise SpecError(f"{call.name} takes no range", "", f"Write {call.name}")
@@ -88,40 +108,78 @@ class Encoding:
             )
         return cls(call.name, low, high)
 
+    @classmethod
+    def _of_tokens(cls, call: Call, spec: FeatureSpec, vocabulary: int) -> Encoding:
+        if call.args or call.kwargs:
+            raise SpecError(f"{call.name} of tokens takes no range", spec.short(), f"Write {call.name}")
+        room = _TOKENS.get(call.name)
+        if room is None:
+            raise SpecError(f"{call.name} is not for tokens", spec.short(), f"Use {', '.join(_TOKENS)}")
+        if vocabulary > room:
+            fits = [name for name, most in _TOKENS.items() if vocabulary <= most]
+            raise SpecError(
+                f"{call.name} holds {room} codes, not {vocabulary}", spec.short(), f"Use {' or '.join(fits) or 'less'}"
+            )
+        return cls(call.name, vocabulary=vocabulary)
+
     def __str__(self) -> str:
         return (
             f"{self.name}(low={format_number(self.low)},high={format_number(self.high)})"
-            if self.is_integer
+            if self.is_integer and not self.is_tokens
             else self.name
         )
 
     @property
+    def _type(self) -> str:
+        return "uint16" if self.name == "packed11" else self.name
+
+    @property
     def dtype(self) -> np.dtype[Any]:
-        """Type on disk (little-endian)."""
-        return np.dtype(self.name).newbyteorder("<")
+        """Type of the encoded values (little-endian); packed ones are unpacked to it."""
+        return np.dtype(self._type).newbyteorder("<")
+
+    @property
+    def packed_bits(self) -> int:
+        """Bits of a value on disk where they are fewer than its type's, else 0."""
+        return 11 if self.name == "packed11" else 0
 
     @property
     def is_integer(self) -> bool:
-        """Whether values are quantised on an affine range."""
-        return np.issubdtype(np.dtype(self.name), np.integer)
+        """Whether values are kept as whole numbers: quantised on an affine range, or tokens."""
+        return np.issubdtype(np.dtype(self._type), np.integer)
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether values are codes that stand for themselves."""
+        return self.vocabulary > 0
+
+    @property
+    def value_dtype(self) -> np.dtype[Any]:
+        """Type of decoded values: float32, for tokens int32."""
+        return np.dtype(np.int32 if self.is_tokens else np.float32)
+
+    @property
+    def missing(self) -> float | int:
+        """What stands for *missing* among decoded values: NaN, for tokens -1."""
+        return -1 if self.is_tokens else float("nan")
 
     @property
     def fill_value(self) -> float | int:
         """Reserved value that stands for *missing*: NaN, the largest unsigned code, the smallest signed one."""
         if not self.is_integer:
             return float("nan")
-        info = np.iinfo(self.name)
+        info = np.iinfo(self._type)
         return int(info.min if info.min < 0 else info.max)
 
     @property
     def _codes(self) -> tuple[int, int]:
-        info = np.iinfo(self.name)
+        info = np.iinfo(self._type)
         return (int(info.min) + 1, int(info.max)) if info.min < 0 else (0, int(info.max) - 1)
 
     @property
     def scale_factor(self) -> float:
         """CF attribute: value = code * scale_factor + add_offset."""
-        if not self.is_integer:
+        if not self.is_integer or self.is_tokens:
             return 1.0
         first, last = self._codes
         return (self.high - self.low) / (last - first)
@@ -129,15 +187,25 @@ class Encoding:
     @property
     def add_offset(self) -> float:
         """CF attribute: value = code * scale_factor + add_offset."""
-        return self.low - self._codes[0] * self.scale_factor if self.is_integer else 0.0
+        return self.low - self._codes[0] * self.scale_factor if self.is_integer and not self.is_tokens else 0.0
 
     @property
     def error_bound(self) -> float | None:
         """Largest absolute error of a value inside the range; None where it is relative (float16)."""
+        if self.is_tokens:
+            return 0.0
         return self.scale_factor / 2 if self.is_integer else (0.0 if self.name == "float32" else None)
 
     def encode(self, x: FloatArray) -> tuple[AnyArray, int]:
-        """Return ``x`` in the stored type, and how many values saturated."""
+        """Return ``x`` in the stored type, and how many values saturated.
+
+        Raises
+        ------
+        SpecError
+            When a value of a token feature is no code of its vocabulary: tokens never saturate.
+        """
+        if self.is_tokens:
+            return self._encode_tokens(x), 0
         if not self.is_integer:
             if self.name == "float32":
                 return np.ascontiguousarray(x, dtype=self.dtype), 0
@@ -149,8 +217,18 @@ class Encoding:
         outside = int(np.count_nonzero((codes < first) | (codes > last)))
         return np.clip(codes, first, last).astype(self.dtype), outside
 
+    def _encode_tokens(self, x: AnyArray) -> AnyArray:
+        codes = x.astype(np.int64)
+        if codes.size and not (codes.min() >= 0 and codes.max() < self.vocabulary and np.array_equal(codes, x)):
+            wrong = x[(codes < 0) | (codes >= self.vocabulary) | (codes != x)][0]
+            raise SpecError(f"{wrong} is no token", f"a vocabulary of {self.vocabulary}", "Report this as a bug")
+        return codes.astype(self.dtype)
+
     def decode(self, x: Any, xp: Any = np) -> Any:
-        """Return stored values as float32 (numpy array or torch tensor); fill values become NaN."""
+        """Return stored values as :attr:`value_dtype` (numpy array or torch tensor); fill values become ``missing``."""
+        if self.is_tokens:
+            codes = np.asarray(x).astype(np.int32) if xp is np else x.to(xp.int32)
+            return xp.where(codes == self.fill_value, xp.full_like(codes, -1), codes)
         if xp is np:
             if not self.is_integer:
                 return np.asarray(x, dtype=np.float32)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
 from featstore.errors import CorruptFeature
-from featstore.store.chunks import blosc_codec, decompress
+from featstore.store.chunks import PACKED_BITS, compress, decompress
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
@@ -29,6 +29,7 @@ __all__ = ["MASTER", "Hdf5Backend", "Hdf5SlabWriter"]
 
 MASTER = "master.h5"
 _BLOSC_FILTER = 32001
+PACKED_FILTER = 47311  # of the numbers that HDF5 leaves to private use; featstore.store.packed_filter brings it
 _LIBVER = ("v110", "v110")  # checksummed metadata, and one known layout whatever version writes
 _BLOSC_CODES = {"lz4": (1, 5), "zstd": (5, 3)}  # compressor, level
 
@@ -141,10 +142,7 @@ class Hdf5SlabWriter(Spool):
 
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
         """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
-        raw = values.tobytes()
-        if self.layout.compression != "none":
-            raw = bytes(blosc_codec(self.layout.compression, values.dtype.itemsize).encode(raw))
-        self.put(slot, chunk, bytes(_fletcher32().encode(raw)))
+        self.put(slot, chunk, bytes(_fletcher32().encode(compress(values, self.layout.compression))))
 
     def close(self, lengths: IntArray) -> tuple[int, str]:
         """Make the HDF5 file from the spool; its bytes and digest."""
@@ -184,7 +182,9 @@ class Hdf5SlabWriter(Spool):
         settings.set_chunk(chunks)
         settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
         settings.set_obj_track_times(False)
-        if layout.compression != "none":
+        if layout.compression in PACKED_BITS:
+            settings.set_filter(PACKED_FILTER, 0, (PACKED_BITS[layout.compression], *chunks))
+        elif layout.compression != "none":
             code, level = _BLOSC_CODES[layout.compression]
             itemsize = header.encoding.dtype.itemsize
             numbers = (2, 2, itemsize, int(np.prod(chunks)) * itemsize, level, 2, code)

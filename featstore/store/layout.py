@@ -94,7 +94,7 @@ class ArrayHeader:
             "spec": str(self.spec),
             "encoding": str(self.encoding),
         }
-        if self.encoding.is_integer:
+        if self.encoding.is_integer and not self.encoding.is_tokens:
             attributes |= {"scale_factor": self.encoding.scale_factor, "add_offset": self.encoding.add_offset}
         return attributes
 
@@ -130,15 +130,21 @@ class Layout:
         return -(-n_frames // self.slab_frames)
 
     def data_bytes(self, header: ArrayHeader, lengths: Sequence[int] | IntArray) -> int:
-        """Bytes of all data files for tracks of these lengths (-1: nothing stored), uncompressed."""
+        """Bytes of all data files for tracks of these lengths (-1: nothing stored), packed but not compressed."""
         frames = np.maximum(np.asarray(lengths, dtype=np.int64), 0)
         chunks = -(-frames // self.chunk_frames)
         files = 0
         for start in range(0, len(frames), self.shard_tracks):
             longest = int(frames[start : start + self.shard_tracks].max(initial=0))
             files += max(1, self.n_slabs(longest))
+        tables = files * (16 * self.index_entries + 4)
+        if bits := header.encoding.packed_bits:  # the last chunk of a track holds no more than its frames
+            bits *= math.prod(header.item_shape)
+            full, rest = frames // self.chunk_frames, frames % self.chunk_frames
+            packed = full * -(-bits * self.chunk_frames // 8) + -(-bits * rest // 8)
+            return int(packed.sum() + 4 * chunks.sum()) + tables
         chunk_bytes = header.frame_bytes * self.chunk_frames + 4  # each with its crc32c
-        return int(chunks.sum()) * chunk_bytes + files * (16 * self.index_entries + 4)
+        return int(chunks.sum()) * chunk_bytes + tables
 
     def as_json(self) -> dict[str, Any]:
         """Return the layout as plain values."""
@@ -158,6 +164,8 @@ def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "no
         target = min(target, math.ceil(10 * header.frames_per_second))  # a short track wastes at most its last 10 s
     pieces = max(1, round(total / target))
     chunk = -(-total // pieces)
+    if header.encoding.packed_bits:  # nothing is left to gain for another compression
+        compression = header.encoding.name
     return Layout(shard_tracks, chunk * pieces, chunk, compression)
 
 

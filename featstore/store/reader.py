@@ -179,7 +179,7 @@ class FeatureReader:
             raise MissingFeature(f"no track {track_id!r}", self._source, near) from None
 
     def read_row(self, row: int, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Decoded values (*item_shape, stop - start), float32, of the feature's own frames start to stop."""
+        """Decoded values (*item_shape, stop - start) of the feature's own frames: float32, for tokens int32."""
         n_frames = int(self.lengths[row])
         stop = n_frames if stop is None else stop
         stride = self.view.stride
@@ -195,7 +195,7 @@ class FeatureReader:
             raise MissingFeature(
                 f"nothing is stored for track {track_id!r}", self.name, "See featstore status --failures"
             )
-        return np.array(self.read_row(row), dtype=np.float32)
+        return np.array(self.read_row(row), dtype=self.encoding.value_dtype)
 
     def __len__(self) -> int:
         return int((self.lengths >= 0).sum())
@@ -211,8 +211,8 @@ class FeatureReader:
 
         Returns
         -------
-        float32 array
-            NaN past the end of a track.
+        float32 array, for tokens int32
+            NaN past the end of a track, for tokens -1.
         """
         ids = [track_ids] if isinstance(track_ids, str) else list(track_ids)
         rows = [self.row_of(track_id) for track_id in ids]
@@ -226,7 +226,8 @@ class FeatureReader:
             raise StoreError(
                 f"start={start} and stop={stop} are no range of frames", self.name, "Give 0 <= start <= stop"
             )
-        out = np.full((len(rows), *self.shape_of_item, stop - start), np.nan, dtype=np.float32)
+        shape = (len(rows), *self.shape_of_item, stop - start)
+        out = np.full(shape, self.encoding.missing, dtype=self.encoding.value_dtype)
         for place, row in enumerate(rows):
             end = min(stop, int(self.lengths[row]))
             if end > start:

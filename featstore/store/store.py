@@ -341,7 +341,7 @@ class Store:
                     "name": reader.name,
                     "key": reader.base.header.key,
                     "encoding": str(reader.encoding),
-                    "dtype": reader.encoding.name,
+                    "dtype": reader.encoding.dtype.name,
                     "shape": [self.n_rows, *reader.shape_of_item, longest],
                     "n_tracks": count,
                     "bytes": size,

@@ -91,7 +91,7 @@ class ZarrBackend:
         data = _array_metadata(
             [n_rows, *header.item_shape, n_frames],
             [layout.shard_tracks, *header.item_shape, layout.slab_frames],
-            encoding.name,
+            encoding.dtype.name,
             encoding.fill_value if encoding.is_integer else "NaN",
             [sharding],
             ["track", *header.dims],
