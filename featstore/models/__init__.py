@@ -22,6 +22,14 @@ MODELS = Registry(
     "model",
     {
         "vgg-cnn": "featstore.models.vgg_cnn:VggCnn",
+        "musicnn": "featstore.models.musicnn:Musicnn",
+        "musicnn-f16": "featstore.models.musicnn:SixteenMusicnn",
+        "musicnn-at-scale": "featstore.models.musicnn:AtScaleMusicnn",
+        "mtt-musicnn": "featstore.models.musicnn_packaged:PackagedMusicnn",
+        "msd-musicnn": "featstore.models.musicnn_packaged:PackagedMusicnn",
+        "msd-musicnn-big": "featstore.models.musicnn_packaged:BigPackagedMusicnn",
+        "mtt-vgg": "featstore.models.musicnn_vgg:PackagedVgg",
+        "msd-vgg": "featstore.models.musicnn_vgg:PackagedVgg",
     },
 )
 

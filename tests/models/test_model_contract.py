@@ -12,7 +12,12 @@ from safetensors.torch import load_file, save_file
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters, layer_macs
 
-SMALL = {"vgg-cnn": {"width": 1 / 32}}
+SMALL = {
+    "vgg-cnn": {"width": 1 / 32},
+    "musicnn": {"width": 1 / 8},
+    "musicnn-f16": {"width": 1 / 8},
+    "musicnn-at-scale": {"width": 1 / 8},
+}
 SIZES = {"n_mels": 48, "n_frames": 137, "n_classes": 5}
 
 
