@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "arrays", "registry", "atomic", "log", "cluster", "specs", "version"}
+GROUND = {"errors", "arrays", "registry", "atomic", "log", "cluster", "specs", "version", "checksums", "crc_kernel"}
 MAY_IMPORT = {
     "audio": set(),
     "dsp": set(),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
+from featstore import checksums
 from featstore.arrays import AnyArray
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.packing import pack_chunk, unpack_chunk
@@ -31,8 +31,7 @@ PACKED_BITS = {"packed11": 11}  # layouts whose chunks hold numbers of so many b
 
 def crc32c(data: bytes | memoryview) -> bytes:
     """Castagnoli checksum as the four little-endian bytes that the Zarr codec appends."""
-    # the extension refuses memory views, but takes a numpy view of the same memory: no copy
-    return int(google_crc32c.value(np.frombuffer(data, dtype=np.uint8))).to_bytes(4, "little")
+    return checksums.crc32c(data).to_bytes(4, "little")
 
 
 def checked(data: memoryview, where: str) -> memoryview:

@@ -58,7 +58,7 @@ class IndexedSlab:
 
     def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
         """Offset and length of a chunk's bytes in the file, or None where none were written."""
-        offset, length = (int(v) for v in self._index[slot * self._layout.slab_chunks + chunk])
+        offset, length = self._index[slot * self._layout.slab_chunks + chunk].tolist()
         return None if offset == ABSENT else (offset, length)
 
     def chunk_bytes(self, slot: int, chunk: int) -> tuple[memoryview, str]:
