@@ -24,6 +24,7 @@ from numba.extending import intrinsic as _intrinsic
 __all__ = ["SUPPORTED", "crc32c_of"]
 
 intrinsic: Any = _intrinsic  # its declared type counts the context among a call's arguments
+_declared: Any = cgutils.get_or_insert_function
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
 _LINUX = sys.platform.startswith("linux")
@@ -49,7 +50,7 @@ def _step(context, register, word):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64), ir.IntType(64)])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse42.crc32.64.64")
+        function = _declared(builder.module, kind, "llvm.x86.sse42.crc32.64.64")
         return builder.call(function, values)
 
     return types.uint64(types.uint64, types.uint64), generate
@@ -61,7 +62,7 @@ def _step_byte(context, register, byte):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), ir.IntType(8)])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse42.crc32.32.8")
+        function = _declared(builder.module, kind, "llvm.x86.sse42.crc32.32.8")
         narrow = builder.trunc(values[0], ir.IntType(32))
         return builder.zext(builder.call(function, [narrow, values[1]]), ir.IntType(64))
 

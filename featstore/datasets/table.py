@@ -94,7 +94,10 @@ class TrackTable:
 
     def __post_init__(self) -> None:
         place = f"data set {self.info.name}"
-        object.__setattr__(self, "frame", _normalised(self.frame, self.info, place))
+        frame = _normalised(self.frame, self.info, place)
+        facts = {name: getattr(self.info, name) for name in ("name", "task", "label_column")}
+        frame.attrs = {"featstore": {**facts, "classes": list(self.info.classes)}}  # a store keeps them with its tracks
+        object.__setattr__(self, "frame", frame)
         if self.checked:
             _validate(self.frame, self.info, place)
 
