@@ -21,10 +21,11 @@ from featstore.extract.worker import ShardReport, ShardTask, run_shard, versions
 from featstore.log import progress_bar
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at
+from featstore.store.creating import create_store
 from featstore.store.garbage import collect_garbage
 from featstore.store.leases import live_leases
 from featstore.store.location import open_location
-from featstore.store.store import Store, create_store
+from featstore.store.store import Store
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featstore.store.creating import create_store as create_store
     from featstore.store.layout import ArrayHeader as ArrayHeader
     from featstore.store.reader import BaseArray as BaseArray
     from featstore.store.reader import FeatureReader as FeatureReader
     from featstore.store.store import Store as Store
-    from featstore.store.store import create_store as create_store
     from featstore.store.store import open_store as open_store
     from featstore.store.writer import ShardWriter as ShardWriter
 
@@ -25,7 +25,7 @@ _HOMES = {
     "FeatureReader": "reader",
     "ShardWriter": "writer",
     "Store": "store",
-    "create_store": "store",
+    "create_store": "creating",
     "open_store": "store",
 }
 

@@ -34,8 +34,15 @@ class Backend(Protocol):
     def read_root(self, content: bytes) -> Any:
         """Return the store's own metadata from the root file."""
 
-    def array_files(self, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> dict[str, bytes]:
-        """Metadata files of one logical array; the last one makes it exist."""
+    def array_files(
+        self,
+        header: ArrayHeader,
+        layout: Layout,
+        n_rows: int,
+        n_frames: int,
+        cost: Mapping[str, float | int] | None = None,
+    ) -> dict[str, bytes]:
+        """Metadata files of one array, the last one makes it exist; ``cost`` holds measured errors of the encoding."""
 
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array, enough to make its header and layout again."""

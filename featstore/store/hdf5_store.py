@@ -59,9 +59,16 @@ class Hdf5Backend:
         """Return the store's own metadata from the root file."""
         return json.loads(content)["featstore"]
 
-    def array_files(self, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> dict[str, bytes]:
+    def array_files(
+        self,
+        header: ArrayHeader,
+        layout: Layout,
+        n_rows: int,
+        n_frames: int,
+        cost: Mapping[str, float | int] | None = None,
+    ) -> dict[str, bytes]:
         """Metadata file of one logical array; the master file shows the same to plain readers."""
-        attributes = header.as_attributes(layout) | {"n_rows": n_rows, "n_frames": n_frames}
+        attributes = header.as_attributes(layout) | {"n_rows": n_rows, "n_frames": n_frames, "cost": dict(cost or {})}
         return {f"features/{header.key}/array.json": canonical_json(attributes)}
 
     def read_array(self, key: str) -> dict[str, Any]:
@@ -84,14 +91,16 @@ class Hdf5Backend:
                 for name, value in header.as_attributes(layout).items():
                     if not isinstance(value, (dict, list)) and value is not None:
                         group.attrs[name] = value
-                self._virtual(group, header, layout, n_rows, int(self.read_array(key)["n_frames"]))
+                self._virtual(group, header, layout, n_rows, self.read_array(key))
         return {MASTER: buffer.getvalue()}
 
-    def _virtual(self, group: Any, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> None:
+    def _virtual(
+        self, group: Any, header: ArrayHeader, layout: Layout, n_rows: int, attributes: dict[str, Any]
+    ) -> None:
         import h5py
 
-        item, dtype = header.item_shape, header.encoding.dtype
-        data = h5py.VirtualLayout(shape=(n_rows, *item, n_frames), dtype=dtype)
+        dtype, cut, n_frames = header.encoding.dtype, self._cut, int(attributes["n_frames"])
+        data = h5py.VirtualLayout(shape=header.shape_of(n_frames, n_rows), dtype=dtype)
         frames = h5py.VirtualLayout(shape=(n_rows,), dtype="<i4")
         for name in self.location.list(f"features/{header.key}"):
             parts = name.removesuffix(".h5").split(".")
@@ -102,19 +111,28 @@ class Hdf5Backend:
             first, begin = shard * layout.shard_tracks, slab * layout.slab_frames
             rows, width = min(layout.shard_tracks, n_rows - first), min(layout.slab_frames, n_frames - begin)
             if rows > 0 and width > 0:
-                whole = (layout.shard_tracks, *item, layout.slab_frames)
+                whole = header.shape_of(layout.slab_frames, layout.shard_tracks)
                 source = h5py.VirtualSource(file, "data", shape=whole, dtype=dtype)
-                data[first : first + rows, ..., begin : begin + width] = source[:rows, ..., :width]
+                there, here = slice(first, first + rows), slice(begin, begin + width)
+                data[cut(header, there, here)] = source[cut(header, slice(rows), slice(width))]
             if rows > 0 and slab == 0:
-                counts = h5py.VirtualSource(file, "n_frames", shape=(layout.shard_tracks,), dtype="<i4")
+                counts = h5py.VirtualSource(file, header.lengths_name, shape=(layout.shard_tracks,), dtype="<i4")
                 frames[first : first + rows] = counts[:rows]
         for virtual in (data, frames):
             virtual.dcpl.set_obj_track_times(False)  # bytes must not depend on the time of day
         dataset = group.create_virtual_dataset("data", data, fillvalue=header.encoding.fill_value)
-        for name, value in header.cf_attributes().items():
+        for name, value in (header.cf_attributes() | attributes.get("cost", {})).items():
             dataset.attrs[name] = value
+        dataset.attrs["_FillValue"] = np.array(header.encoding.fill_value, dtype=dtype)
         dataset.attrs["dimensions"] = ["track", *header.dims]
-        group.create_virtual_dataset("n_frames", frames, fillvalue=-1)
+        group.create_virtual_dataset(header.lengths_name, frames, fillvalue=-1)
+        if header.has_clips:  # the same for all: said by the fill value
+            group.create_dataset("n_frames", shape=(n_rows,), dtype="<i4", fillvalue=header.clip_frames)
+
+    @staticmethod
+    def _cut(header: ArrayHeader, rows: slice, frames: slice) -> tuple[Any, ...]:
+        """Index of some tracks and a stretch of the axis of growth."""
+        return (rows, frames) if header.has_clips else (rows, ..., frames)
 
     # -- files of one shard ---------------------------------------------------------------------------------------
 
@@ -156,13 +174,14 @@ class Hdf5SlabWriter(Spool):
                 for entry in np.flatnonzero(self.index[:, 0] != ABSENT):
                     offset, length = (int(value) for value in self.index[entry])
                     self.file.seek(offset)
-                    place = (int(entry) // steps, *(0 for _ in self.header.item_shape))
-                    dataset.id.write_direct_chunk(
-                        (*place, int(entry) % steps * self.layout.chunk_frames), self.file.read(length)
-                    )
+                    slot, chunk = divmod(int(entry), steps)
+                    place = self.header.chunk_place(slot, chunk * self.layout.chunk_frames)
+                    dataset.id.write_direct_chunk(place, self.file.read(length))
                 padded = np.full(self.layout.shard_tracks, -1, dtype="<i4")
                 padded[: len(lengths)] = lengths
-                file.create_dataset("n_frames", data=padded, chunks=padded.shape, fletcher32=True, fillvalue=-1)
+                file.create_dataset(
+                    self.header.lengths_name, data=padded, chunks=padded.shape, fletcher32=True, fillvalue=-1
+                )
             self.file.close()
             target.replace(self.path)
         digest, size = new_digest(), 0
@@ -176,8 +195,8 @@ class Hdf5SlabWriter(Spool):
         import h5py
 
         header, layout = self.header, self.layout
-        shape = (layout.shard_tracks, *header.item_shape, layout.slab_frames)
-        chunks = (1, *header.item_shape, layout.chunk_frames)
+        shape = header.shape_of(layout.slab_frames, layout.shard_tracks)
+        chunks = header.shape_of(layout.chunk_frames, 1)
         settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         settings.set_chunk(chunks)
         settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
@@ -206,7 +225,8 @@ class Hdf5Slab(IndexedSlab):
     def __init__(self, location: Location, name: str, header: ArrayHeader, layout: Layout) -> None:
         self._where, self._layout = f"{location}/{name}", layout
         self._dtype = header.encoding.dtype
-        self._shape = (*header.item_shape, layout.chunk_frames)
+        self._shape = header.shape_of(layout.chunk_frames)
+        self._grows = 1 if header.has_clips else -1
         self._data = location.map(name)
         self._index = self._find_chunks(location.path(name))
         self._codec = _fletcher32()
@@ -221,7 +241,7 @@ class Hdf5Slab(IndexedSlab):
 
                 def note(chunk: Any) -> None:
                     place = chunk.chunk_offset
-                    index[place[0] * steps + place[-1] // size] = (chunk.byte_offset, chunk.size)
+                    index[place[0] * steps + place[self._grows] // size] = (chunk.byte_offset, chunk.size)
 
                 file["data"].id.chunk_iter(note)
         except FileNotFoundError:

@@ -13,22 +13,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import featstore.store.ledger as ledger_rules
+import featstore.store.sizes as sizes
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, StoreLocked, did_you_mean
 from featstore.specs import FeatureRequest, FeatureSpec, View, parse_feature, view_of
-from featstore.store.backends import Backend, backend_at, make_backend
-from featstore.store.layout import ArrayHeader, Layout, choose_layout, choose_shard_tracks
+from featstore.store.backends import Backend, backend_at
+from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
 from featstore.store.reader import BaseArray, FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_record
+from featstore.store.table_info import StoredTable, carry_over, table_of
+from featstore.store.track_order import ordered, parquet_bytes
 from featstore.store.writer import ShardWriter
-from featstore.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT", "Store", "create_store", "open_store"]
+__all__ = ["FORMAT", "TRACKS", "Store", "open_store"]
 
 FORMAT = 1  # of the layout on disk; raised with a reader for the old one
 TRACKS = "tracks.parquet"
@@ -82,6 +84,11 @@ class Store:
     def tracks(self) -> pd.DataFrame:
         """Tracks by id: ``row``, ``path``, ``labels``, ``split``, …, and the ledger's ``status`` and ``error``."""
         return ledger_rules.with_ledger(self.track_rows, self)
+
+    @property
+    def table_info(self) -> StoredTable | None:
+        """Name, task and classes of the track table that the store was made from; None where it came without."""
+        return table_of(self.track_rows)
 
     @property
     def n_rows(self) -> int:
@@ -204,22 +211,34 @@ class Store:
         with self._lock():
             for header in new:
                 layout = choose_layout(header, self.shard_tracks, compression)
-                longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
-                for name, content in self.backend.array_files(header, layout, self.n_rows, longest).items():
-                    self.location.write(name, content)  # the group's own file comes last: without it nothing is there
+                # the group's own file comes last: without it nothing is there
+                for name, content in self._first_files(header, layout).items():
+                    self.location.write(name, content)
         self.refresh()
+
+    def _first_files(self, header: ArrayHeader, layout: Layout) -> dict[str, bytes]:
+        """Metadata of an array of which nothing is known to be committed."""
+        longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
+        return self.backend.array_files(header, layout, self.n_rows, longest)
+
+    def array_files(self, key: str) -> dict[str, bytes]:
+        """Metadata files of an array as its records imply them: its shape, and what its encoding cost."""
+        header, layout = self.arrays[key]
+        records, longest = self.records(key), header.fixed_frames
+        if longest is None:
+            longest = max((int(record.lengths.max(initial=0)) for record in records.values()), default=0)
+        cost = sizes.measured(records.values())
+        return self.backend.array_files(header, layout, self.n_rows, longest, cost)
 
     def restore_array(self, header: ArrayHeader, layout: Layout) -> None:
         """Write an array's metadata again as its header and layout imply; its shape follows on consolidation."""
-        longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
-        n_rows = self.n_rows
-        for name, content in self.backend.array_files(header, layout, n_rows, longest).items():
+        for name, content in self._first_files(header, layout).items():
             self.location.write(name, content)
         self.refresh()
 
     def restore_tracks(self, frame: pd.DataFrame) -> None:
         """Write the track table again from the table that the store was made from: the order follows from the ids."""
-        self.location.write(TRACKS, _parquet(_ordered(frame, self.attributes["seed"], 0)))
+        self.location.write(TRACKS, parquet_bytes(ordered(frame, self.attributes["seed"], 0)))
         self.refresh()
 
     def add_tracks(self, frame: pd.DataFrame) -> int:
@@ -231,8 +250,9 @@ class Store:
 
         with self._lock():
             first = self.n_shards * self.shard_tracks
-            merged = pd.concat([self.track_rows.reset_index(), _ordered(new, self.attributes["seed"], first)])
-            self.location.write(TRACKS, _parquet(merged))
+            known = self.track_rows.reset_index()
+            merged = pd.concat([known, ordered(new, self.attributes["seed"], first)])
+            self.location.write(TRACKS, parquet_bytes(carry_over(merged, known, new)))
             self.refresh()
         self.consolidate(finished=False)
         return len(new)
@@ -275,18 +295,16 @@ class Store:
         from featstore.store.manifest import write_manifest
 
         self.refresh()
-        for key, (header, layout) in self.arrays.items():
-            longest = header.fixed_frames
-            if longest is None:
-                longest = max((int(r.lengths.max(initial=0)) for r in self.records(key).values()), default=0)
-            for name, content in self.backend.array_files(header, layout, self.n_rows, longest).items():
-                if not self.location.exists(name) or self.location.read(name) != content:
-                    self.location.write(name, content)
-        for name, content in self.backend.derived_files(self.arrays, self.n_rows).items():
-            if not self.location.exists(name) or self.location.read(name) != content:
-                self.location.write(name, content)
+        for key in self.arrays:
+            self._bring_up_to_date(self.array_files(key))
+        self._bring_up_to_date(self.backend.derived_files(self.arrays, self.n_rows))
         if finished:
             write_manifest(self)
+
+    def _bring_up_to_date(self, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            if not self.location.exists(name) or self.location.read(name) != content:
+                self.location.write(name, content)
 
     @contextmanager
     def _lock(self, wait_s: float = 30.0) -> Iterator[None]:
@@ -329,100 +347,8 @@ class Store:
         return ledger_rules.summary(self)
 
     def info(self) -> list[dict[str, Any]]:
-        """One row a feature: its name, how it is kept, and what it weighs."""
-        rows = []
-        for name in self.features:
-            reader = self[name]
-            count = len(reader)
-            size = reader.bytes_alone
-            longest = int(reader.lengths.max(initial=0))
-            rows.append(
-                {
-                    "name": reader.name,
-                    "key": reader.base.header.key,
-                    "encoding": str(reader.encoding),
-                    "dtype": reader.encoding.dtype.name,
-                    "shape": [self.n_rows, *reader.shape_of_item, longest],
-                    "n_tracks": count,
-                    "bytes": size,
-                    "bytes_added": reader.bytes_added,
-                    "bytes_per_track": size / count if count else 0.0,
-                    "stored": True if reader.view.is_identity else "view",
-                    "exact": reader.view.exact,
-                    "bound": reader.view.bound,
-                }
-            )
-        return rows
-
-
-def _ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:
-    """Tracks in the store's order, by a hash of (seed, id): groups are mixed, the table's own order is irrelevant."""
-    keys = [hashlib.sha256(f"{seed}|{track}".encode()).digest() for track in frame["track_id"]]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return frame.iloc[order].assign(row=range(first_row, first_row + len(frame)))
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def create_store(
-    path: str | os.PathLike[str] | Location,
-    tracks: pd.DataFrame,
-    headers: Sequence[ArrayHeader],
-    *,
-    shard_tracks: int | None = None,
-    seed: int = 0,
-    backend: str = "zarr",
-) -> Store:
-    """Make a new, empty store with a frozen track order, or open the one that is there.
-
-    Parameters
-    ----------
-    path : path or URL
-    tracks : pandas.DataFrame
-        Columns ``track_id``, ``path``, and any others to keep.
-    headers : sequence of ArrayHeader
-        The features asked for first; with the probed durations they decide how many tracks a shard holds.
-    shard_tracks : int, optional
-        Fix that number.
-    seed : int
-        Of the track order.
-    backend : str
-        ``zarr`` or ``hdf5``.
-    """
-    location = open_location(path)
-    made = make_backend(backend, location)
-    there = backend_at(location)
-    if there is not None:
-        if there.name != made.name:
-            raise StoreError(
-                f"the store is {there.name}, not {made.name}",
-                str(location),
-                "Leave --backend out, or choose another path",
-            )
-        return open_store(location)
-    if not set(location.list("")) <= {"features", "leases", "requests", "staging", TRACKS}:
-        raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
-    durations = [float(value) for value in tracks.get("duration_s", ())]
-    if shard_tracks is None:
-        shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
-    elif shard_tracks < 1:
-        raise StoreError(f"shard_tracks={shard_tracks} is too small", str(location), "Give at least 1")
-    attributes = {
-        "format": FORMAT,
-        "backend": made.name,
-        "shard_tracks": int(shard_tracks),
-        "seed": seed,
-        "featstore": __version__,
-    }
-    with Lease(location, ["store"], 0):
-        location.write(TRACKS, _parquet(_ordered(tracks, seed, 0)))
-        for name, content in made.root_files(attributes).items():
-            location.write(name, content)
-    return open_store(location)
+        """One row a feature: its name, how it is kept, what it weighs, and what its encoding cost."""
+        return sizes.describe(self)
 
 
 def open_store(path: str | os.PathLike[str] | Location) -> Store:

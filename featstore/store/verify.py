@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from featstore.errors import CorruptFeature, StoreError
 from featstore.log import progress_bar
 from featstore.store.backends import ROOTS
@@ -184,15 +182,13 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
 
 def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
     """Array metadata must say what the header, the layout and the records imply."""
-    header, layout = store.arrays[key]
-    backend = store.backend
+    header = store.arrays[key][0]
     try:
-        lengths = [int(n) for record in store.records(key).values() for n in record.n_frames]
+        expected = store.array_files(key)
     except StoreError:
         return  # told already
-    longest = header.fixed_frames if header.fixed_frames is not None else int(np.max(lengths, initial=0))
     finished = not store.missing([key])
-    for name, content in backend.array_files(header, layout, store.n_rows, longest).items():
+    for name, content in expected.items():
         try:
             found = store.location.read(name)
         except OSError:

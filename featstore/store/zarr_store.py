@@ -71,8 +71,15 @@ class ZarrBackend:
         """Return the store's own metadata from the root file."""
         return json.loads(content)["attributes"]["featstore"]
 
-    def array_files(self, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> dict[str, bytes]:
-        """Metadata files of one logical array."""
+    def array_files(
+        self,
+        header: ArrayHeader,
+        layout: Layout,
+        n_rows: int,
+        n_frames: int,
+        cost: Mapping[str, float | int] | None = None,
+    ) -> dict[str, bytes]:
+        """Metadata files of one logical array; ``cost`` holds measured errors of the encoding."""
         prefix = f"features/{header.key}"
         encoding = header.encoding
         # plain readers decode by the CF convention from the array's own attributes; this is xarray's form for floats
@@ -82,20 +89,20 @@ class ZarrBackend:
         sharding = {
             "name": "sharding_indexed",
             "configuration": {
-                "chunk_shape": [1, *header.item_shape, layout.chunk_frames],
+                "chunk_shape": list(header.shape_of(layout.chunk_frames, 1)),
                 "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize),
                 "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
                 "index_location": "end",
             },
         }
         data = _array_metadata(
-            [n_rows, *header.item_shape, n_frames],
-            [layout.shard_tracks, *header.item_shape, layout.slab_frames],
+            list(header.shape_of(n_frames, n_rows)),
+            list(header.shape_of(layout.slab_frames, layout.shard_tracks)),
             encoding.dtype.name,
             encoding.fill_value if encoding.is_integer else "NaN",
             [sharding],
             ["track", *header.dims],
-            header.cf_attributes() | {"_FillValue": fill},
+            header.cf_attributes() | {"_FillValue": fill} | dict(cost or {}),
         )
         lengths = _array_metadata(
             [n_rows],
@@ -104,11 +111,16 @@ class ZarrBackend:
             -1,
             [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
             ["track"],
-            {"long_name": "frames of each track, -1 where nothing is stored"},
+            {"long_name": f"{'excerpts' if header.has_clips else 'frames'} of each track, -1 where nothing is stored"},
         )
-        return {
+        excerpts = {}
+        if header.has_clips:  # the same for all: said by the fill value, without a file
+            each = {"long_name": "frames of each excerpt"}
+            constant = lengths | {"fill_value": header.clip_frames, "attributes": each}
+            excerpts = {f"{prefix}/n_frames/zarr.json": canonical_json(constant)}
+        return excerpts | {
             f"{prefix}/data/zarr.json": canonical_json(data),
-            f"{prefix}/n_frames/zarr.json": canonical_json(lengths),
+            f"{prefix}/{header.lengths_name}/zarr.json": canonical_json(lengths),
             f"{prefix}/zarr.json": canonical_json(_GROUP | {"attributes": header.as_attributes(layout)}),
         }
 
@@ -116,8 +128,7 @@ class ZarrBackend:
 
     def slab_name(self, header: ArrayHeader, shard: int, slab: int) -> str:
         """Name of the file that holds one shard's stretch of time."""
-        inner = "/".join("0" for _ in header.item_shape)
-        return f"features/{header.key}/data/c/{shard}/{inner + '/' if inner else ''}{slab}"
+        return f"features/{header.key}/data/c/{'/'.join(map(str, header.chunk_place(shard, slab)))}"
 
     def lengths_file(
         self, header: ArrayHeader, layout: Layout, shard: int, lengths: IntArray
@@ -126,7 +137,7 @@ class ZarrBackend:
         padded = np.full(layout.shard_tracks, -1, dtype="<i4")
         padded[: len(lengths)] = lengths
         raw = padded.tobytes()
-        return f"features/{header.key}/n_frames/c/{shard}", raw + crc32c(raw)
+        return f"features/{header.key}/{header.lengths_name}/c/{shard}", raw + crc32c(raw)
 
     def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
         """Files that follow from all the rest: none, zarr's own metadata say everything."""
@@ -177,7 +188,7 @@ class ZarrSlab(IndexedSlab):
     def __init__(self, data: memoryview, where: str, header: ArrayHeader, layout: Layout) -> None:
         self._data, self._where, self._layout = data, where, layout
         self._dtype = header.encoding.dtype
-        self._shape = (*header.item_shape, layout.chunk_frames)
+        self._shape = header.shape_of(layout.chunk_frames)
         size = 16 * layout.index_entries + CRC_BYTES
         if len(data) < size:
             raise CorruptFeature(

@@ -1,0 +1,78 @@
+"""Making a new store: the order of its tracks is frozen, its shards are cut, its root is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from featstore.errors import StoreError
+from featstore.store.backends import backend_at, make_backend
+from featstore.store.layout import ArrayHeader, choose_shard_tracks
+from featstore.store.leases import Lease
+from featstore.store.location import Location, open_location
+from featstore.store.store import FORMAT, TRACKS, Store, open_store
+from featstore.store.track_order import ordered, parquet_bytes
+from featstore.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["create_store"]
+
+
+def create_store(
+    path: str | os.PathLike[str] | Location,
+    tracks: pd.DataFrame,
+    headers: Sequence[ArrayHeader],
+    *,
+    shard_tracks: int | None = None,
+    seed: int = 0,
+    backend: str = "zarr",
+) -> Store:
+    """Make a new, empty store with a frozen track order, or open the one that is there.
+
+    Parameters
+    ----------
+    path : path or URL
+    tracks : pandas.DataFrame
+        Columns ``track_id``, ``path``, and any others to keep.
+    headers : sequence of ArrayHeader
+        The features asked for first; with the probed durations they decide how many tracks a shard holds.
+    shard_tracks : int, optional
+        Fix that number.
+    seed : int
+        Of the track order.
+    backend : str
+        ``zarr`` or ``hdf5``.
+    """
+    location = open_location(path)
+    made = make_backend(backend, location)
+    there = backend_at(location)
+    if there is not None:
+        if there.name != made.name:
+            raise StoreError(
+                f"the store is {there.name}, not {made.name}",
+                str(location),
+                "Leave --backend out, or choose another path",
+            )
+        return open_store(location)
+    if not set(location.list("")) <= {"features", "leases", "requests", "staging", TRACKS}:
+        raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
+    durations = [float(value) for value in tracks.get("duration_s", ())]
+    if shard_tracks is None:
+        shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
+    elif shard_tracks < 1:
+        raise StoreError(f"shard_tracks={shard_tracks} is too small", str(location), "Give at least 1")
+    attributes = {
+        "format": FORMAT,
+        "backend": made.name,
+        "shard_tracks": int(shard_tracks),
+        "seed": seed,
+        "featstore": __version__,
+    }
+    with Lease(location, ["store"], 0):
+        location.write(TRACKS, parquet_bytes(ordered(tracks, seed, 0)))
+        for name, content in made.root_files(attributes).items():
+            location.write(name, content)
+    return open_store(location)

@@ -1,0 +1,86 @@
+"""What a store weighs and what its encodings cost: bytes a track and an hour of music, errors as they were measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.store.records import CommitRecord
+
+if TYPE_CHECKING:
+    from featstore.store.reader import FeatureReader
+    from featstore.store.store import Store
+
+__all__ = ["describe", "measured"]
+
+
+def measured(records: Iterable[CommitRecord]) -> dict[str, float | int]:
+    """What an encoding cost over all committed shards, empty where it cost nothing (float32) or nothing is there.
+
+    Returns
+    -------
+    dict
+        ``measured_values`` encoded, ``saturated_values`` outside the range, and the ``measured_max_error`` and
+        ``measured_mean_error`` (absolute, on the feature's own scale) of what is decoded against what was encoded,
+        saturated values included.
+    """
+    parts = [record.quality for record in records if record.quality]
+    values = sum(int(part["values"]) for part in parts)
+    if not values:
+        return {}
+    return {
+        "measured_values": values,
+        "saturated_values": sum(int(part["saturated"]) for part in parts),
+        "measured_max_error": max(float(part["max_error"]) for part in parts),
+        "measured_mean_error": math.fsum(float(part["sum_error"]) for part in parts) / values,
+    }
+
+
+def describe(store: Store) -> list[dict[str, Any]]:
+    """One row a feature, stored ones first: its name, how it is kept, what it weighs, what its encoding cost."""
+    return [_row(store, store[name]) for name in store.features]
+
+
+def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:
+    header, layout = reader.base.header, reader.base.layout
+    count, size = len(reader), reader.bytes_alone
+    frames = int(np.maximum(reader.lengths, 0).sum())
+    hours = frames * reader.spec.frame_step / reader.spec.sample_rate / 3600
+    as_float32 = 4 * frames * math.prod(header.item_shape)
+    audio = _audio_bytes(store, header.key)
+    cost = measured(store.records(header.key).values())
+    return {
+        "name": reader.name,
+        "key": header.key,
+        "encoding": str(reader.encoding),
+        "compression": layout.compression,
+        "dtype": reader.encoding.dtype.name,
+        "shape": [store.n_rows, *reader.shape_of_item, int(reader.lengths.max(initial=0))],
+        "n_tracks": count,
+        "bytes": size,
+        "bytes_added": reader.bytes_added,
+        "bytes_per_track": size / count if count else 0.0,
+        "hours": hours,
+        "bytes_per_hour": size / hours if hours else 0.0,
+        "ratio_to_float32": size / as_float32 if as_float32 else None,
+        "ratio_to_audio": size / audio if audio else None,
+        "stored": True if reader.view.is_identity else "view",
+        "exact": reader.view.exact,
+        "bound": reader.view.bound,
+        "max_error": cost.get("measured_max_error") if reader.view.is_identity else None,
+        "mean_error": cost.get("measured_mean_error") if reader.view.is_identity else None,
+        "saturated": cost.get("saturated_values", 0),
+    }
+
+
+def _audio_bytes(store: Store, key: str) -> int:
+    """Bytes of the audio files behind an array, as the fingerprints in its records tell."""
+    total = 0
+    for record in store.records(key).values():
+        for frames, source in zip(record.n_frames, record.sources, strict=True):
+            size = source.partition(":")[0]
+            total += int(size) if frames >= 0 and size.isdecimal() else 0
+    return total
