@@ -22,6 +22,7 @@ __all__ = [
     "decode_chunk",
     "decompress",
     "encode_chunk",
+    "packed_axis",
     "zarr_codecs",
 ]
 
@@ -63,10 +64,15 @@ def blosc_codec(compression: str, itemsize: int) -> Any:
     raise StoreError(f"unknown compression {compression!r}", "", "Use none, lz4 or zstd")
 
 
+def packed_axis(n_axes: int) -> int:
+    """Axis along which a track's tokens grow: time of (codebooks, frames), the first where there are clips."""
+    return n_axes - 1 if n_axes <= 2 else 0
+
+
 def compress(values: AnyArray, compression: str) -> bytes:
     """Bytes of one chunk (C order) without a checksum: as they are, packed, or compressed."""
     if compression in PACKED_BITS:
-        return pack_chunk(values, PACKED_BITS[compression])
+        return pack_chunk(values, PACKED_BITS[compression], packed_axis(values.ndim))
     raw = values.tobytes()
     return raw if compression == "none" else bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
 
@@ -88,7 +94,7 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
     """Values of a chunk whose checksum was taken off."""
     if compression in PACKED_BITS:
         try:
-            return unpack_chunk(body, PACKED_BITS[compression], shape)
+            return unpack_chunk(body, PACKED_BITS[compression], shape, packed_axis(len(shape)))
         except ValueError as error:
             raise CorruptFeature("a chunk cannot be unpacked", where, "Run featstore store repair") from error
     if compression != "none":
@@ -104,10 +110,11 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
     return values.reshape(shape)
 
 
-def zarr_codecs(compression: str, itemsize: int) -> list[dict[str, Any]]:
-    """Return the codec chain in Zarr v3 metadata that describes :func:`encode_chunk`."""
+def zarr_codecs(compression: str, itemsize: int, n_axes: int) -> list[dict[str, Any]]:
+    """Return the codec chain in Zarr v3 metadata that describes :func:`encode_chunk`; ``n_axes`` counts the tracks'."""
     if compression in PACKED_BITS:
-        packing = {"name": "featstore.packed", "configuration": {"bits": PACKED_BITS[compression]}}
+        settings = {"bits": PACKED_BITS[compression], "axis": 1 + packed_axis(n_axes - 1)}
+        packing = {"name": "featstore.packed", "configuration": settings}
         return [packing, {"name": "crc32c"}]
     chain: list[dict[str, Any]] = [
         {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
 from featstore.errors import CorruptFeature
-from featstore.store.chunks import PACKED_BITS, compress, decompress
+from featstore.store.chunks import PACKED_BITS, compress, decompress, packed_axis
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
@@ -202,7 +202,8 @@ class Hdf5SlabWriter(Spool):
         settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
         settings.set_obj_track_times(False)
         if layout.compression in PACKED_BITS:
-            settings.set_filter(PACKED_FILTER, 0, (PACKED_BITS[layout.compression], *chunks))
+            numbers = (PACKED_BITS[layout.compression], 1 + packed_axis(len(chunks) - 1), *chunks)
+            settings.set_filter(PACKED_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
         elif layout.compression != "none":
             code, level = _BLOSC_CODES[layout.compression]
             itemsize = header.encoding.dtype.itemsize

@@ -26,6 +26,10 @@ MOST_SHARDS = 4000
 class ArrayHeader:
     """What a store must know of a feature, without knowing how it is computed.
 
+    An array grows along one axis: time, or, where the clip policy takes many excerpts of a track, the axis of excerpts
+    ``clip``, behind which each excerpt has the same number of frames. What this room calls the frames of a track are
+    its places along that axis.
+
     Attributes
     ----------
     spec, encoding : FeatureSpec, Encoding
@@ -33,9 +37,11 @@ class ArrayHeader:
     item_shape : tuple of int
         Axes of one track before time: ``(n_mels,)``, ``(bins,)`` or ``()``.
     dims : tuple of str
-        Names of those axes and of time, e.g. ``("band", "frame")``.
+        Names of the axes of one track, e.g. ``("band", "frame")`` or ``("clip", "band", "frame")``.
     fixed_frames : int or None
         Frames of every track where the clip policy fixes them, None where tracks differ.
+    clip_frames : int or None
+        Frames of each excerpt where there is an axis of excerpts, else None.
     """
 
     spec: FeatureSpec
@@ -43,6 +49,33 @@ class ArrayHeader:
     item_shape: tuple[int, ...]
     dims: tuple[str, ...]
     fixed_frames: int | None = None
+    clip_frames: int | None = None
+
+    @property
+    def has_clips(self) -> bool:
+        """Whether a track is many excerpts, and the array grows along ``clip``."""
+        return self.clip_frames is not None
+
+    @property
+    def lengths_name(self) -> str:
+        """Name of the array beside the data that counts each track's places along the growing axis."""
+        return "n_clips" if self.has_clips else "n_frames"
+
+    def shape_of(self, n_frames: int, *before: int) -> tuple[int, ...]:
+        """Shape of a stretch of one track or, with ``before``, of several: frames last, excerpts first."""
+        if self.clip_frames is None:
+            return (*before, *self.item_shape, n_frames)
+        return (*before, n_frames, *self.item_shape, self.clip_frames)
+
+    def chunk_place(self, row: int, frame: int) -> tuple[int, ...]:
+        """Return a place in the whole array, zero on all axes but those of tracks and of growth."""
+        if self.has_clips:
+            return (row, frame, *(0 for _ in self.item_shape), 0)
+        return (row, *(0 for _ in self.item_shape), frame)
+
+    def stretch(self, values: Any, start: int, stop: int) -> Any:
+        """Part of one track's values along the axis of growth, a view."""
+        return values[start:stop] if self.has_clips else values[..., start:stop]
 
     @property
     def key(self) -> str:
@@ -56,17 +89,20 @@ class ArrayHeader:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame of one track."""
-        return math.prod(self.item_shape) * self.encoding.dtype.itemsize
+        """Bytes of one frame (one excerpt) of one track."""
+        return math.prod(self.shape_of(1)) * self.encoding.dtype.itemsize
 
     @property
     def frames_per_second(self) -> float:
-        """Frames (or samples) of the last axis in a second."""
+        """Frames (or samples, or excerpts) of the growing axis in a second."""
+        if self.has_clips:
+            return 1 / self.spec.clip.step_s
         return self.spec.sample_rate / self.spec.frame_step
 
     def as_attributes(self, layout: Layout) -> dict[str, Any]:
         """What an array's group says of itself in any backend: enough to make the header and the layout again."""
-        return {
+        clips = {"clip_frames": self.clip_frames, "clip_step_s": self.spec.clip.step_s} if self.has_clips else {}
+        return clips | {
             "spec": str(self.spec),
             "encoding": str(self.encoding),
             "scale_factor": self.encoding.scale_factor,
@@ -85,7 +121,8 @@ class ArrayHeader:
         spec = parse_spec(attributes["spec"])
         encoding = Encoding.parse(attributes["encoding"], spec)
         item, dims = tuple(attributes["item_shape"]), tuple(attributes["dims"])
-        return cls(spec, encoding, item, dims, attributes["fixed_frames"]), Layout(**attributes["layout"])
+        header = cls(spec, encoding, item, dims, attributes["fixed_frames"], attributes.get("clip_frames"))
+        return header, Layout(**attributes["layout"])
 
     def cf_attributes(self) -> dict[str, Any]:
         """Attributes of the data itself by which plain readers decode it (CF conventions), but for the fill value."""
@@ -139,7 +176,7 @@ class Layout:
             files += max(1, self.n_slabs(longest))
         tables = files * (16 * self.index_entries + 4)
         if bits := header.encoding.packed_bits:  # the last chunk of a track holds no more than its frames
-            bits *= math.prod(header.item_shape)
+            bits *= math.prod(header.shape_of(1))
             full, rest = frames // self.chunk_frames, frames % self.chunk_frames
             packed = full * -(-bits * self.chunk_frames // 8) + -(-bits * rest // 8)
             return int(packed.sum() + 4 * chunks.sum()) + tables

@@ -22,35 +22,41 @@ __all__ = ["PackedCodec"]
 
 @dataclass(frozen=True)
 class PackedCodec(ArrayBytesCodec):
-    """Chunks of uint16 numbers with ``bits`` bits each; frames missing at the end (65535) take none.
+    """Chunks of uint16 numbers with ``bits`` bits each.
 
     Attributes
     ----------
     bits : int
         9 to 16.
+    axis : int
+        Slices along it are packed one after the other; those that are missing at its end take nothing.
     """
 
     is_fixed_size = False
     bits: int = 11
+    axis: int = 2
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PackedCodec:
         """Read the codec's metadata."""
-        bits = data.get("configuration", {}).get("bits")
+        settings = data.get("configuration", {})
+        bits, axis = settings.get("bits"), settings.get("axis")
         if not isinstance(bits, int) or not 9 <= bits <= 16:
             raise StoreError(f"featstore.packed with bits={bits!r}", "", "Allowed: 9 to 16")
-        return cls(bits)
+        if not isinstance(axis, int) or axis < 0:
+            raise StoreError(f"featstore.packed with axis={axis!r}", "", "Give the number of an axis")
+        return cls(bits, axis)
 
     def to_dict(self) -> dict[str, Any]:
         """Metadata of the codec."""
-        return {"name": "featstore.packed", "configuration": {"bits": self.bits}}
+        return {"name": "featstore.packed", "configuration": {"bits": self.bits, "axis": self.axis}}
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        values = unpack_chunk(chunk_bytes.to_bytes(), self.bits, chunk_spec.shape)
+        values = unpack_chunk(chunk_bytes.to_bytes(), self.bits, chunk_spec.shape, self.axis)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(values)
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
-        packed = pack_chunk(np.asarray(chunk_array.as_numpy_array()), self.bits)
+        packed = pack_chunk(np.asarray(chunk_array.as_numpy_array()), self.bits, self.axis)
         return chunk_spec.prototype.buffer.from_bytes(packed)
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:

@@ -59,8 +59,8 @@ def register() -> None:
         if not flags & _REVERSE:
             return 0  # chunks are written packed, never through this filter
         try:
-            bits, *shape = (int(settings[i]) for i in range(n_settings))
-            values = unpack_chunk(ctypes.string_at(buffer[0], n_bytes), bits, tuple(shape)).tobytes()
+            bits, axis, *shape = (int(settings[i]) for i in range(n_settings))
+            values = unpack_chunk(ctypes.string_at(buffer[0], n_bytes), bits, tuple(shape), axis).tobytes()
         except (ValueError, TypeError):
             logger.error("a packed chunk cannot be unpacked: run featstore store verify")
             return 0  # which HDF5 takes for failure

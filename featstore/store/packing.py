@@ -66,32 +66,34 @@ def unpack_bits(data: Any, bits: int, count: int) -> Bits:
     return (window & np.uint32((1 << bits) - 1)).astype("<u2")
 
 
-def pack_chunk(values: AnyArray, bits: int) -> bytes:
-    """Pack a chunk (..., frames), frame after frame, without the missing frames at its end.
+def pack_chunk(values: AnyArray, bits: int, axis: int = -1) -> bytes:
+    """Pack a chunk in slices along one axis (time, or excerpts), without the missing slices at its end.
 
     Raises
     ------
     StoreError
-        When a frame in the middle is missing, or a number needs more bits.
+        When something in the middle is missing, or a number needs more bits.
     """
-    frames = values.reshape(-1, values.shape[-1]).T
-    there = np.flatnonzero((frames != MISSING).any(axis=1))
-    return pack_bits(frames[: int(there[-1]) + 1 if there.size else 0], bits)
+    slices = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    there = np.flatnonzero((slices != MISSING).any(axis=1))
+    return pack_bits(slices[: int(there[-1]) + 1 if there.size else 0], bits)
 
 
-def unpack_chunk(data: Any, bits: int, shape: tuple[int, ...]) -> Bits:
-    """Return a chunk of ``shape`` (..., frames); the frames that it lacks are :data:`MISSING`.
+def unpack_chunk(data: Any, bits: int, shape: tuple[int, ...], axis: int = -1) -> Bits:
+    """Return a chunk of ``shape``; the slices along ``axis`` that it lacks are :data:`MISSING`.
 
     Raises
     ------
     ValueError
-        When the data hold more than the shape has room for, or no whole number of frames.
+        When the data hold more than the shape has room for, or no whole number of slices.
     """
-    items, total = math.prod(shape[:-1]), shape[-1]
+    total = shape[axis]
+    items = math.prod(shape) // max(1, total)
     count = 8 * len(data) // bits
     if count > items * total or count % max(1, items) or packed_bytes(count, bits) != len(data):
         raise ValueError(f"{len(data)} bytes are no packed chunk of shape {shape}")
-    out = np.full((items, total), MISSING, dtype="<u2")
-    n_frames = count // max(1, items)
-    out[:, :n_frames] = unpack_bits(data, bits, count).reshape(n_frames, items).T
-    return out.reshape(shape)
+    out = np.full(shape, MISSING, dtype="<u2")
+    slices = np.moveaxis(out, axis, 0)
+    there = count // max(1, items)
+    slices[:there] = unpack_bits(data, bits, count).reshape(there, *slices.shape[1:])
+    return out

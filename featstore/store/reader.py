@@ -64,6 +64,8 @@ class BaseArray:
     def read(self, row: int, start: int = 0, stop: int | None = None) -> AnyArray:
         """Encoded values (*item_shape, stop - start) of one track; a read-only view where one chunk holds them all.
 
+        Of an array of excerpts it is excerpts ``start`` to ``stop``: (stop - start, *item_shape, frames).
+
         Raises
         ------
         MissingFeature
@@ -86,13 +88,14 @@ class BaseArray:
         size = self.layout.chunk_frames
         first, last = start // size, max(start, stop - 1) // size
         if first == last and stop > start:
-            return self._chunk(row, first)[..., start - first * size : stop - first * size]
-        out = np.empty((*self.item_shape, stop - start), dtype=self.dtype)
+            return self.header.stretch(self._chunk(row, first), start - first * size, stop - first * size)
+        out = np.empty(self.header.shape_of(stop - start), dtype=self.dtype)
         for chunk in range(first, last + 1):
             begin = chunk * size
             low, high = max(start, begin), min(stop, begin + size)
             if high > low:
-                out[..., low - start : high - start] = self._chunk(row, chunk)[..., low - begin : high - begin]
+                part = self.header.stretch(self._chunk(row, chunk), low - begin, high - begin)
+                self.header.stretch(out, low - start, high - start)[...] = part
         return out
 
     def _chunk(self, row: int, chunk: int) -> AnyArray:
@@ -130,13 +133,19 @@ class FeatureReader:
     view : View
         How the feature follows from the base.
     lengths : numpy.ndarray
-        Frames of every row of the store, -1 where nothing is stored.
+        Frames of every row of the store, -1 where nothing is stored; excerpts, where there is an axis of excerpts.
+    clip_frames : int or None
+        Frames of each excerpt, where there is an axis of excerpts.
     """
 
     def __init__(self, spec: FeatureSpec, view: View, base: BaseArray, tracks: pd.DataFrame, source: str) -> None:
         self.spec, self.view, self.base = spec, view, base
         self.encoding: Encoding = base.header.encoding
+        clips = base.header.clip_frames
+        self.clip_frames = None if clips is None else int(view.n_frames(clips))
         self.lengths: IntArray = np.where(base.lengths < 0, -1, view.n_frames(base.lengths))
+        if clips is not None:  # the stride of a view is inside each excerpt
+            self.lengths = base.lengths.copy()
         self._rows: dict[str, int] = dict(zip(tracks.index, tracks["row"], strict=True))
         self._source = source
 
@@ -153,6 +162,12 @@ class FeatureReader:
     def shape_of_item(self) -> tuple[int, ...]:
         """Axes of one track before time."""
         return self.base.item_shape
+
+    def shape_of(self, n_frames: int, n_tracks: int) -> list[int]:
+        """Shape of so many frames (or excerpts) of so many tracks."""
+        if self.clip_frames is None:
+            return [n_tracks, *self.shape_of_item, n_frames]
+        return [n_tracks, n_frames, *self.shape_of_item, self.clip_frames]
 
     @property
     def shard_rows(self) -> list[range]:
@@ -183,6 +198,9 @@ class FeatureReader:
         n_frames = int(self.lengths[row])
         stop = n_frames if stop is None else stop
         stride = self.view.stride
+        if self.clip_frames is not None:
+            excerpts = self.view.apply(self.encoding.decode(self.base.read(row, start, stop)[..., ::stride]))
+            return np.asarray(excerpts, dtype=self.encoding.value_dtype)
         if stride > 1 and stop > n_frames:
             raise StoreError(f"frames {start} to {stop} lie outside the track's {n_frames}", self.name, "Ask for less")
         codes = self.base.read(row, start * stride, (stop - 1) * stride + 1 if stop > start else start * stride)
@@ -202,6 +220,8 @@ class FeatureReader:
 
     def read(self, track_ids: Iterable[str], start: int = 0, stop: int | None = None) -> FloatArray:
         """Values (tracks, *item_shape, frames) of several tracks, frames ``start`` to ``stop``.
+
+        With an axis of excerpts, (tracks, clips, *item_shape, frames): excerpts ``start`` to ``stop``, whole.
 
         Parameters
         ----------
@@ -226,12 +246,11 @@ class FeatureReader:
             raise StoreError(
                 f"start={start} and stop={stop} are no range of frames", self.name, "Give 0 <= start <= stop"
             )
-        shape = (len(rows), *self.shape_of_item, stop - start)
-        out = np.full(shape, self.encoding.missing, dtype=self.encoding.value_dtype)
+        out = np.full(self.shape_of(stop - start, len(rows)), self.encoding.missing, dtype=self.encoding.value_dtype)
         for place, row in enumerate(rows):
             end = min(stop, int(self.lengths[row]))
             if end > start:
-                out[place, ..., : end - start] = self.read_row(row, start, end)
+                self.base.header.stretch(out[place], 0, end - start)[...] = self.read_row(row, start, end)
         return out
 
     def to_xarray(self, track_ids: Sequence[str] | None = None) -> xarray.DataArray:
@@ -243,6 +262,8 @@ class FeatureReader:
         seconds = np.arange(values.shape[-1]) * self.spec.frame_step / self.spec.sample_rate
         dims = ("track", *self.base.header.dims)
         coords = {"track": ids, dims[-1]: seconds}
+        if self.clip_frames is not None:
+            coords["clip"] = np.arange(values.shape[1]) * self.spec.clip.step_s
         return xarray.DataArray(values, coords=coords, dims=dims, name=self.spec.kind, attrs={"spec": str(self.spec)})
 
     # -- sizes ----------------------------------------------------------------------------------------------------
@@ -271,7 +292,8 @@ class FeatureReader:
         old = self.base.header
         fixed = None if old.fixed_frames is None else int(self.view.n_frames(old.fixed_frames))
         fixed = fixed if spec == self.spec else old.fixed_frames
-        header = ArrayHeader(spec, old.encoding, old.item_shape, old.dims, fixed)
+        clips = self.clip_frames if spec == self.spec else old.clip_frames
+        header = ArrayHeader(spec, old.encoding, old.item_shape, old.dims, fixed, clips)
         layout = choose_layout(header, self.base.layout.shard_tracks)
         used = [length for rows in self.shard_rows for length in lengths[rows.start : rows.stop]]
         backend = self.base.backend

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featstore.arrays import IntArray
 from featstore.store.records import CommitRecord
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def describe(store: Store) -> list[dict[str, Any]]:
 def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:
     header, layout = reader.base.header, reader.base.layout
     count, size = len(reader), reader.bytes_alone
-    frames = int(np.maximum(reader.lengths, 0).sum())
-    hours = frames * reader.spec.frame_step / reader.spec.sample_rate / 3600
-    as_float32 = 4 * frames * math.prod(header.item_shape)
+    lengths = reader.lengths[reader.lengths >= 0]
+    as_float32 = 4 * math.prod(reader.shape_of(int(lengths.sum()), 1))
+    hours = _seconds(reader, lengths) / 3600
     audio = _audio_bytes(store, header.key)
     cost = measured(store.records(header.key).values())
     return {
@@ -58,7 +59,7 @@ def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:
         "encoding": str(reader.encoding),
         "compression": layout.compression,
         "dtype": reader.encoding.dtype.name,
-        "shape": [store.n_rows, *reader.shape_of_item, int(reader.lengths.max(initial=0))],
+        "shape": reader.shape_of(int(reader.lengths.max(initial=0)), store.n_rows),
         "n_tracks": count,
         "bytes": size,
         "bytes_added": reader.bytes_added,
@@ -74,6 +75,15 @@ def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:
         "mean_error": cost.get("measured_mean_error") if reader.view.is_identity else None,
         "saturated": cost.get("saturated_values", 0),
     }
+
+
+def _seconds(reader: FeatureReader, lengths: IntArray) -> float:
+    """Seconds of music behind so many frames of each track; where excerpts overlap, they count once."""
+    clip = reader.spec.clip
+    if reader.clip_frames is None:
+        return float(lengths.sum()) * reader.spec.frame_step / reader.spec.sample_rate
+    new = min(clip.step_s, clip.length_s)
+    return float(np.where(lengths > 0, (lengths - 1) * new + clip.length_s, 0.0).sum())
 
 
 def _audio_bytes(store: Store, key: str) -> int:

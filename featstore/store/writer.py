@@ -58,7 +58,7 @@ class ArrayWriter:
         self.header, self.layout, self.shard = header, layout, shard
         self._backend, self._folder = backend, folder
         self._slabs: dict[int, tuple[SlabWriter, Path]] = {}
-        self._buffer = np.empty((*header.item_shape, layout.chunk_frames), dtype=np.float32)
+        self._buffer = np.empty(header.shape_of(layout.chunk_frames), dtype=np.float32)
         self._track = _Progress()
         self._quality = _Quality()
         self.lengths = np.full(n_rows, -1, dtype=np.int64)
@@ -69,18 +69,20 @@ class ArrayWriter:
             writer.begin(slot)
 
     def append(self, block: FloatArray) -> None:
-        """Take the next frames, shape (*item_shape, n)."""
+        """Take the next frames, shape (*item_shape, n); of an array of excerpts (n, *item_shape, frames)."""
+        stretch = self.header.stretch
         track, size, start = self._track, self.layout.chunk_frames, 0
-        total = block.shape[-1]
+        total = len(block) if self.header.has_clips else block.shape[-1]
         while start < total:
             take = min(size - track.buffered, total - start)
             if take == size:  # a whole chunk at once: no detour through the buffer
-                self._emit(block[..., start : start + size])
+                self._emit(stretch(block, start, start + size), size)
             else:
-                self._buffer[..., track.buffered : track.buffered + take] = block[..., start : start + take]
+                held = stretch(self._buffer, track.buffered, track.buffered + take)
+                held[...] = stretch(block, start, start + take)
                 track.buffered += take
                 if track.buffered == size:
-                    self._emit(self._buffer)
+                    self._emit(self._buffer, size)
                     track.buffered = 0
             start += take
 
@@ -104,18 +106,18 @@ class ArrayWriter:
         for writer, _ in self._slabs.values():
             writer.roll_back()
 
-    def _emit(self, values: FloatArray, valid: int | None = None) -> None:
+    def _emit(self, values: FloatArray, valid: int) -> None:
         track, layout, encoding = self._track, self.layout, self.header.encoding
-        valid = values.shape[-1] if valid is None else valid
-        codes, saturated = encoding.encode(values[..., :valid])
+        values = self.header.stretch(values, 0, valid)
+        codes, saturated = encoding.encode(values)
         if encoding.name != "float32":
-            error = np.abs(encoding.decode(codes) - values[..., :valid])
+            error = np.abs(encoding.decode(codes) - values)
             track.quality = track.quality.merged(
                 _Quality(codes.size, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64)))
             )
         if valid < layout.chunk_frames:
-            padded = np.full((*self.header.item_shape, layout.chunk_frames), encoding.fill_value, dtype=encoding.dtype)
-            padded[..., :valid] = codes
+            padded = np.full(self.header.shape_of(layout.chunk_frames), encoding.fill_value, dtype=encoding.dtype)
+            self.header.stretch(padded, 0, valid)[...] = codes
             codes = padded
         slab, chunk = divmod(track.frames // layout.chunk_frames, layout.slab_chunks)
         self._slab(slab).append(track.slot, chunk, codes)

@@ -90,7 +90,7 @@ class ZarrBackend:
             "name": "sharding_indexed",
             "configuration": {
                 "chunk_shape": list(header.shape_of(layout.chunk_frames, 1)),
-                "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize),
+                "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize, 1 + len(header.dims)),
                 "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
                 "index_location": "end",
             },

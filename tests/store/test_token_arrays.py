@@ -1,6 +1,5 @@
 """Token arrays: whole numbers without scale, smallest types, 11-bit packing to the byte, in both backends."""
 
-import dataclasses
 import subprocess
 import sys
 import warnings
@@ -19,6 +18,7 @@ from featstore.errors import CorruptFeature, SpecError, StoreError
 from featstore.specs import KINDS, Encoding, FeatureSpec, parse_spec
 from featstore.specs.base import integer
 from featstore.store import ArrayHeader, create_store, open_store
+from featstore.store.chunks import compress, decompress, zarr_codecs
 from featstore.store.layout import choose_layout
 from featstore.store.packing import MISSING, pack_bits, pack_chunk, packed_bytes, unpack_bits, unpack_chunk
 from tests.store.test_store import track_frame
@@ -225,11 +225,25 @@ def test_plain_h5py_without_featstore_refuses_packed_tokens(tmp_path: Path) -> N
     assert result.stdout.strip() == "10" and "OSError: Can't synchronously read data" in result.stderr
 
 
+def test_excerpts_are_packed_along_their_own_axis() -> None:
+    """(clips, codebooks, frames): what a short track lacks are whole excerpts."""
+    chunk = np.full((4, 2, 30), MISSING, dtype="<u2")
+    chunk[:3] = np.random.default_rng(0).integers(0, 2048, (3, 2, 30))
+    packed = compress(chunk, "packed11")
+    assert len(packed) == packed_bytes(3 * 2 * 30, 11)
+    assert np.array_equal(decompress(packed, chunk.dtype, chunk.shape, "packed11", "here"), chunk)
+    assert zarr_codecs("packed11", 2, 4)[0]["configuration"] == {"bits": 11, "axis": 1}
+    with pytest.raises(CorruptFeature, match="a chunk cannot be unpacked"):
+        decompress(packed[:-40], chunk.dtype, chunk.shape, "packed11", "here")
+
+
 def test_codec_metadata_is_checked() -> None:
     from featstore.store.packed_codec import PackedCodec
 
-    codec = PackedCodec.from_dict({"name": "featstore.packed", "configuration": {"bits": 11}})
-    assert PackedCodec.from_dict(codec.to_dict()) == codec and dataclasses.asdict(codec) == {"bits": 11}
+    codec = PackedCodec.from_dict({"name": "featstore.packed", "configuration": {"bits": 11, "axis": 1}})
+    assert PackedCodec.from_dict(codec.to_dict()) == codec == PackedCodec(11, 1)
+    with pytest.raises(StoreError, match="axis=None"):
+        PackedCodec.from_dict({"name": "featstore.packed", "configuration": {"bits": 11}})
     with pytest.raises(StoreError, match="Allowed: 9 to 16"):
         PackedCodec.from_dict({"name": "featstore.packed", "configuration": {"bits": 4}})
     with warnings.catch_warnings():
