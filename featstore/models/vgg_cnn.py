@@ -69,6 +69,8 @@ class VggCnnConfig:
     ----------
     n_mels, n_frames, n_classes : int > 0
         Size of one input and of the output.
+    in_channels : int > 0
+        Spectra of one input, stacked; the study has one.
     width : float > 0
         Factor on the channels of every block, for runs on small machines; 1 is the study's.
     pools : str or sequence of four (bands, frames)
@@ -84,12 +86,13 @@ class VggCnnConfig:
     n_mels: int
     n_frames: int
     n_classes: int
+    in_channels: int = 1
     width: float = 1.0
     pools: str | Pools = "table"
     norm_momentum: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("n_mels", "n_frames", "n_classes"):
+        for name in ("n_mels", "n_frames", "n_classes", "in_channels"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name}={value!r} is not a positive whole number", "vgg-cnn")
@@ -210,8 +213,8 @@ class VggCnn(nn.Module):
         super().__init__()
         self.config = config
         self.pools = choose_pools(config)
-        self.norm = _batch_norm(1, config.norm_momentum)
-        widths = (1, *config.channels)
+        self.norm = _batch_norm(config.in_channels, config.norm_momentum)
+        widths = (config.in_channels, *config.channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(widths[i], widths[i + 1], kernel_size=3, padding=1),
@@ -230,7 +233,7 @@ class VggCnn(nn.Module):
                 nn.init.zeros_(cast("torch.Tensor", module.bias))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, n_frames)``."""
+        """Logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
         x = self.norm(x)
         for block in self.blocks:
             x = block(x)

@@ -1,0 +1,117 @@
+"""A small encoder of time: one vector a frame, for pretraining and as a plain classifier.
+
+Not from a paper: a baseline with the interface of models that can be pretrained. Residual blocks of dilated
+convolutions over time see the bands as channels; every frame keeps its place, so that hidden frames can be predicted
+where they were. The classes are read from the mean over time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from featstore.errors import ConfigError
+
+__all__ = ["ConvEncoder", "ConvEncoderConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvEncoderConfig:
+    """Settings of the encoder.
+
+    Parameters
+    ----------
+    n_mels, n_frames, n_classes : int > 0
+        Size of one input and of the output; any number of frames works with the same weights.
+    in_channels : int > 0
+        Spectra of one input, stacked.
+    width : int > 0
+        Length of the vector of a frame.
+    blocks : int > 0
+        Residual blocks; the dilation doubles from each to the next.
+    kernel : odd int
+        Frames of one convolution.
+    dropout : float in [0, 1)
+        Before the classes.
+    """
+
+    n_mels: int
+    n_frames: int
+    n_classes: int
+    in_channels: int = 1
+    width: int = 64
+    blocks: int = 4
+    kernel: int = 5
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("n_mels", "n_frames", "n_classes", "in_channels", "width", "blocks", "kernel"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name}={value!r} is not a positive whole number", "conv-encoder")
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"kernel={self.kernel} is even", "conv-encoder", "Use an odd number: it has a middle")
+        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
+            raise ConfigError(f"dropout={self.dropout!r} is not in [0, 1)", "conv-encoder")
+
+
+class _Block(nn.Module):
+    """Norm over the vector of each frame, dilated convolution, GELU, convolution of one frame; added to the input."""
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.spread = nn.Conv1d(width, width, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+        self.mix = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, width, frames)`` to the same."""
+        normed = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        found: torch.Tensor = x + self.mix(functional.gelu(self.spread(normed)))
+        return found
+
+
+class ConvEncoder(nn.Module):
+    """See the module's page.
+
+    Attributes
+    ----------
+    config : ConvEncoderConfig
+    width : int
+        Length of the vector of a position.
+    frames_per_position : int
+        Frames of the input that one position stands for.
+    """
+
+    Config: ClassVar[type[ConvEncoderConfig]] = ConvEncoderConfig
+    input_norm: ClassVar[str] = "band"
+    frames_per_position: ClassVar[int] = 1
+
+    def __init__(self, config: ConvEncoderConfig) -> None:
+        super().__init__()
+        self.config, self.width = config, config.width
+        self.stem = nn.Conv1d(config.in_channels * config.n_mels, config.width, 1)
+        self.blocks = nn.ModuleList(_Block(config.width, config.kernel, 2**k) for k in range(config.blocks))
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.width, config.n_classes)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Vectors ``(batch, width, n_frames)`` of an input ``(batch, in_channels, n_mels, n_frames)``."""
+        x = self.stem(x.flatten(1, 2))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits ``(batch, n_classes)``."""
+        pooled = self.encode(x).mean(dim=2)
+        return cast("torch.Tensor", self.output(self.dropout(pooled)))
+
+    def extra_repr(self) -> str:
+        """Settings, for people."""
+        settings: Any = self.config
+        return f"width={settings.width}, blocks={settings.blocks}, kernel={settings.kernel}"
