@@ -39,5 +39,6 @@ AUDIO_STREAMS = Registry(
         "mono": "featstore.audio.streams:mono_stream",
         "resample": "featstore.audio.streams:resample_stream",
         "cut": "featstore.audio.streams:cut_stream",
+        "clips": "featstore.audio.excerpts:clips_stream",
     },
 )

@@ -12,6 +12,7 @@ from featstore.features import Node, Stream, TrackContext, make_stream
 
 __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 
+CLIP_SAMPLES = 1 << 21  # of excerpts at once: a block of audio may hold many that overlap
 BLOCK_SECONDS = 10.0  # of decoded audio at once: large enough to vectorise, small enough to stay in the cache
 
 Deliver = Callable[[str, FloatArray], None]
@@ -102,7 +103,11 @@ class _Tree:
         self._finish_below(self._root)
 
     def _pass_on(self, node: Node, block: FloatArray) -> None:
-        if block.shape[-1] == 0:
+        if block.size == 0:
+            return
+        if node.op == "clips" and len(block) > (most := max(1, CLIP_SAMPLES // block.shape[-1])):
+            for start in range(0, len(block), most):
+                self._pass_on(node, block[start : start + most])
             return
         for key in self._graph.sinks.get(node, ()):
             self._deliver(key, block)

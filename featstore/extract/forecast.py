@@ -14,7 +14,7 @@ from featstore.datasets import TrackTable
 from featstore.errors import DecodeError
 from featstore.extract.execute import run_track
 from featstore.extract.plan import Plan, make_plan
-from featstore.features import describe, frames_of
+from featstore.features import describe, steps_of
 from featstore.specs import FeatureRequest
 from featstore.store.layout import choose_layout, choose_shard_tracks
 
@@ -120,7 +120,7 @@ def forecast(
     n_shards = -(-total // shard_tracks)
     for header in plan.headers:
         rate = header.spec.sample_rate
-        lengths = [max(0, frames_of(header.spec, round(s * rate))) for s in durations]
+        lengths = [max(0, steps_of(header.spec, round(s * rate))) for s in durations]
         layout = choose_layout(header, shard_tracks)
         slabs = max(1, layout.n_slabs(max(lengths, default=0)))
         size = round(layout.data_bytes(header, lengths) * repeats) + n_shards * (4 * shard_tracks + 4 + 300)

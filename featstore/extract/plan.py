@@ -107,9 +107,12 @@ def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
 def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
     """Return the header of a feature stored in an encoding."""
     check(spec)
+    length = round(spec.clip.length_s * spec.sample_rate)
+    if spec.clip.policy == "every":
+        return ArrayHeader(spec, encoding, item_shape(spec), dims_of(spec), None, frames_of(spec, length))
     fixed = None
     if spec.clip.is_fixed:
-        fixed = frames_of(spec, round(spec.clip.length_s * spec.sample_rate))
+        fixed = frames_of(spec, round(spec.clip.offset_s * spec.sample_rate) + length)
     return ArrayHeader(spec, encoding, item_shape(spec), dims_of(spec), fixed)
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from featstore.errors import SpecError
+from featstore.features.clipwise import ClipwiseStream, is_clipwise
 from featstore.features.graph import Node, Stream, TrackContext, chain_of, children_of, describe, share_transforms
+from featstore.features.source_signal import clip_count
 from featstore.registry import Registry
 from featstore.specs import FeatureSpec
 
@@ -30,6 +32,7 @@ __all__ = [
     "item_shape",
     "make_stream",
     "share_transforms",
+    "steps_of",
 ]
 
 FEATURES = Registry(
@@ -89,11 +92,24 @@ def check(spec: FeatureSpec) -> None:
     """
     try:
         _feature(spec).check(spec)
+        _check_frames(spec)
     except SpecError as error:
         where = (
             error.where if error.where.startswith(spec.kind) else f"{spec.kind} spec, {error.where}".removesuffix(", ")
         )
         raise SpecError(error.what, where, error.fix) from None
+
+
+def _check_frames(spec: FeatureSpec) -> None:
+    """Refuse an excerpt in which not one frame fits."""
+    length = round(spec.clip.length_s * spec.sample_rate)
+    begin = round(spec.clip.offset_s * spec.sample_rate)
+    if spec.clip.policy != "whole" and frames_of(spec, begin + length) == 0:
+        raise SpecError(
+            f"not one frame fits into the clip of {length} samples ({spec.clip})",
+            f"sample_rate={spec.sample_rate}",
+            "Lengthen the clip, shorten n_fft, or use a centred framing",
+        )
 
 
 def frames_of(spec: FeatureSpec, n_samples: int) -> int:
@@ -113,16 +129,29 @@ def frames_of(spec: FeatureSpec, n_samples: int) -> int:
     return count
 
 
+def steps_of(spec: FeatureSpec, n_samples: int) -> int:
+    """Length of the axis along which a track's data grow: frames, with ``every`` excerpts.
+
+    Parameters
+    ----------
+    n_samples : int >= 0
+        Length of the whole track at the feature's sample rate.
+    """
+    if spec.clip.policy == "every":
+        return clip_count(spec.clip, spec.sample_rate, n_samples)
+    return frames_of(spec, n_samples)
+
+
 def item_shape(spec: FeatureSpec) -> tuple[int, ...]:
-    """Axes of one track before time: ``(n_mels,)``, ``(1 + n_fft // 2,)``, or ``()`` for a waveform."""
+    """Axes before time: ``(n_mels,)``, ``(1 + n_fft // 2,)``, or ``()`` for a waveform."""
     shape: tuple[int, ...] = _feature(spec).item_shape(spec)
     return shape
 
 
 def dims_of(spec: FeatureSpec) -> tuple[str, ...]:
-    """Names of the axes of one track, time last: ``("band", "frame")``, ``("bin", "frame")``, ``("sample",)``."""
+    """Names of the axes of one track, time last: ``("band", "frame")`` or ``("clip", "sample")``."""
     dims: tuple[str, ...] = _feature(spec).dims(spec)
-    return dims
+    return ("clip", *dims) if spec.clip.policy == "every" else dims
 
 
 def make_stream(node: Node, context: TrackContext) -> Stream:
@@ -133,5 +162,6 @@ def make_stream(node: Node, context: TrackContext) -> Stream:
     ConfigError
         For a step of the audio room (``mono``, ``resample``, ``cut``): those streams are made there.
     """
-    stream: Stream = STREAMS.load(node.op)(node, context)
+    factory = STREAMS.load(node.op)
+    stream: Stream = ClipwiseStream(lambda: factory(node, context)) if is_clipwise(node) else factory(node, context)
     return stream

@@ -6,17 +6,21 @@ from featstore.errors import SpecError
 from featstore.features.graph import Node
 from featstore.specs import Clip, FeatureSpec
 
-__all__ = ["check_clip", "clip_length", "cut_length", "signal_node"]
+__all__ = ["check_clip", "clip_count", "clip_length", "cut_length", "signal_node"]
 
 
 def signal_node(spec: FeatureSpec) -> Node:
-    """Node of the signal that a feature analyses: one channel, at the analysis rate, cut."""
+    """Node of the signal that a feature analyses: one channel, at the analysis rate, cut.
+
+    Behind a ``clips`` node each excerpt is a signal of its own, and blocks have an axis of excerpts before all others.
+    """
     decoded = Node.make("decode", decoder=spec.decoder)
     mono = Node.make("mono", decoded)
     resampled = Node.make("resample", mono, sample_rate=spec.sample_rate, resampler=spec.resampler)
     if spec.clip.policy == "whole":
         return resampled
-    return Node.make("cut", resampled, clip=spec.clip, sample_rate=spec.sample_rate)
+    step = "clips" if spec.clip.policy == "every" else "cut"
+    return Node.make(step, resampled, clip=spec.clip, sample_rate=spec.sample_rate)
 
 
 def clip_length(clip: Clip, sample_rate: int) -> int:
@@ -40,8 +44,22 @@ def cut_length(clip: Clip, sample_rate: int, n_samples: int) -> int:
     return length if fits else 0
 
 
+def clip_count(clip: Clip, sample_rate: int, n_samples: int) -> int:
+    """Excerpts that ``every(length, step)`` takes: as many as fit, one where a short track is filled up.
+
+    Examples
+    --------
+    >>> clip_count(Clip.parse("every(3 s, 0.5 s)"), 16000, 480000)
+    55
+    """
+    length, step = clip_length(clip, sample_rate), round(clip.step_s * sample_rate)
+    if n_samples < length:
+        return int(clip.pad != "none" and n_samples > 0)
+    return (n_samples - length) // step + 1
+
+
 def check_clip(spec: FeatureSpec) -> None:
-    """Refuse a clip of less than one sample, or shorter than what one frame step needs.
+    """Refuse a clip of less than one sample, shorter than what one frame step needs, or stepping by no sample.
 
     Raises
     ------
@@ -60,9 +78,9 @@ def check_clip(spec: FeatureSpec) -> None:
             f"{spec.kind} spec, sample_rate={spec.sample_rate}",
             "Shorten the hop or lengthen the clip",
         )
-    if spec.clip.policy == "every":
+    if spec.clip.policy == "every" and round(spec.clip.step_s * spec.sample_rate) < 1:
         raise SpecError(
-            f"clip={spec.clip} adds an axis that stores do not hold yet",
+            f"the step of {spec.clip} is shorter than a sample at {spec.sample_rate} Hz",
             f"{spec.kind} spec",
-            "Store clip=whole and let the loader cut its excerpts: they are slices of it",
+            "Lengthen the step",
         )

@@ -17,7 +17,7 @@ from featstore.version import __version__
 
 __all__ = ["derive"]
 
-BLOCK_FRAMES = 1 << 14  # of the base at once: a long track never lies in memory whole
+BLOCK_BYTES = 64 << 20  # of the base at once: a long track never lies in memory whole
 
 
 def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = "none") -> dict[str, int]:
@@ -63,6 +63,7 @@ def _same_format(source: FeatureReader, request: FeatureRequest) -> Encoding:
 
 def _derive_one(store: Store, source: FeatureReader, key: str) -> int:
     base_records = store.records(source.base.header.key)
+    block = max(1, BLOCK_BYTES // (source.base.header.frame_bytes * source.view.stride))
     todo = [shard for shard, _ in store.missing([key]) if shard in base_records]
     with progress_bar(total=len(todo), desc="derive", unit="shard") as bar:
         for shard in todo:
@@ -76,8 +77,8 @@ def _derive_one(store: Store, source: FeatureReader, key: str) -> int:
                     if source.lengths[row] < 0:
                         writer.fail(slot, known.status, known.stage, known.error, known.path)
                         continue
-                    for start in range(0, int(source.lengths[row]), BLOCK_FRAMES):
-                        stop = min(start + BLOCK_FRAMES, int(source.lengths[row]))
+                    for start in range(0, int(source.lengths[row]), block):
+                        stop = min(start + block, int(source.lengths[row]))
                         writer.append(key, np.asarray(source.read_row(row, start, stop), dtype=np.float32))
                     writer.end(known.status, error=known.error, path=known.path)
                 writer.commit(base.versions | {"featstore": __version__})
