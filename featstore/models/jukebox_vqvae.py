@@ -1,0 +1,319 @@
+"""Jukebox's VQ-VAE (Dhariwal et al. 2020, arXiv 2005.00341): encoder, bottleneck and decoder of one level.
+
+The three levels share nothing, so that each is a model of its own. Parameters bear the names of the original
+checkpoint. Written from a description of the architecture; no code of the original was taken over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from featstore.errors import ConfigError
+
+__all__ = ["JukeboxLevel", "LevelConfig", "ReceptiveField", "nearest_codes", "published_config"]
+
+DOWNS = (3, 2, 2)  # stages of stride 2 in each block of the published model
+QUANTISE_BLOCK = 4096  # tokens whose distances to all codes are held at once
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """Samples that token ``o`` depends on: from ``hop * o - left`` to ``hop * o + right``, both included."""
+
+    left: int
+    right: int
+
+    @property
+    def length(self) -> int:
+        """Number of samples."""
+        return self.left + 1 + self.right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelConfig:
+    """Sizes of one level.
+
+    Attributes
+    ----------
+    level : int
+        0 is the finest (hop 8 in the published model), 2 the coarsest (hop 128).
+    width, depth : int
+        Channels, and residual blocks of a stage.
+    embedding : int
+        Channels of the latent.
+    codes : int
+        Rows of the codebook.
+    downs : tuple of int
+        Stages of each block, from the finest; one block more than ``level``.
+    growth : int
+        Factor between the dilations of neighbouring residual blocks.
+    sample_rate : int
+        Hz.
+    """
+
+    level: int = 2
+    width: int = 32
+    depth: int = 4
+    embedding: int = 64
+    codes: int = 2048
+    downs: tuple[int, ...] = DOWNS
+    growth: int = 3
+    sample_rate: int = 44100
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "embedding", "codes", "growth", "sample_rate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is too small", "tokenizer", "Give at least 1")
+        if self.level < 0 or len(self.downs) != self.level + 1 or min(self.downs) < 1:
+            raise ConfigError(
+                f"downs={self.downs} does not fit level {self.level}",
+                "tokenizer",
+                "Give the stages of each block, one block more than the level",
+            )
+
+    @property
+    def hop(self) -> int:
+        """Samples a token."""
+        return 1 << sum(self.downs)
+
+    @property
+    def field(self) -> ReceptiveField:
+        """Support of one token, by walking back from it."""
+        left = right = 0
+        reach = sum(self.growth**d for d in range(self.depth))
+        for stages in reversed(self.downs):
+            left, right = left + 1, right + 1
+            for _ in range(stages):
+                left, right = left + reach, right + reach
+                left, right = 2 * left + 1, 2 * right + 2
+        return ReceptiveField(left, right)
+
+    @property
+    def decoder_context(self) -> int:
+        """Tokens on each side that a token's samples depend on."""
+        reach = sum(self.growth**d for d in range(self.depth))
+        low, high = -1, self.hop  # the output layer looks one sample to each side
+        for stages in self.downs:  # the blocks run backwards, and so does this walk
+            for _ in range(stages):
+                # a transposed convolution of kernel 4, stride 2, padding 1 draws sample n from n // 2 and a neighbour
+                low, high = -((2 - low) // 2) - reach, (high + 1) // 2 + reach
+            low, high = low - 1, high + 1
+        return max(-low, high)
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of so many samples: every stage floors its half, and the floors compose."""
+        return n_samples // self.hop
+
+
+def published_config(level: int) -> LevelConfig:
+    """Sizes of a level of the published model: only the finest one is wide and deep.
+
+    Examples
+    --------
+    >>> published_config(2).hop, published_config(2).field
+    (128, ReceptiveField(left=10455, right=10582))
+    """
+    if level not in (0, 1, 2):
+        raise ConfigError(f"level={level} is unknown", "tokenizer", "0 (hop 8), 1 (hop 32) or 2 (hop 128)")
+    factor = 2 if level == 0 else 1
+    return LevelConfig(level=level, width=32 * factor, depth=4 * factor, downs=DOWNS[: level + 1])
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv1(relu(conv3(relu(x))))``, the wide convolution dilated."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),
+            nn.ReLU(),
+            nn.Conv1d(width, width, 1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, width, n) to the same shape."""
+        added: torch.Tensor = self.model(x)
+        return x + added
+
+
+class ResidualStack(nn.Module):
+    """Residual blocks with growing dilations, or shrinking ones in the decoder."""
+
+    def __init__(self, config: LevelConfig, *, backwards: bool) -> None:
+        super().__init__()
+        dilations = [config.growth**d for d in range(config.depth)]
+        ordered = dilations[::-1] if backwards else dilations
+        self.model = nn.Sequential(*(ResidualBlock(config.width, dilation) for dilation in ordered))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, width, n) to the same shape."""
+        y: torch.Tensor = self.model(x)
+        return y
+
+
+class EncoderBlock(nn.Module):
+    """Stages of stride 2, each with its residual blocks, then a projection to the latent's channels."""
+
+    def __init__(self, config: LevelConfig, *, stages: int, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for stage in range(stages):
+            halve = nn.Conv1d(channels if stage == 0 else config.width, config.width, 4, stride=2, padding=1)
+            layers.append(nn.Sequential(halve, ResidualStack(config, backwards=False)))
+        layers.append(nn.Conv1d(config.width, config.embedding, 3, padding=1))
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, n) to (batch, embedding, n >> stages)."""
+        y: torch.Tensor = self.model(x)
+        return y
+
+
+class Encoder(nn.Module):
+    """Blocks 0 to L: waveform (batch, 1, n) to latent (batch, embedding, n // hop)."""
+
+    def __init__(self, config: LevelConfig) -> None:
+        super().__init__()
+        self.level_blocks = nn.ModuleList(
+            EncoderBlock(config, stages=stages, channels=1 if block == 0 else config.embedding)
+            for block, stages in enumerate(config.downs)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Encode a batch."""
+        for block in self.level_blocks:
+            x = block(x)
+        return x
+
+
+class DecoderBlock(nn.Module):
+    """The mirror image of an encoder block."""
+
+    def __init__(self, config: LevelConfig, *, stages: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv1d(config.embedding, config.width, 3, padding=1)]
+        for stage in range(stages):
+            channels = config.width if stage + 1 < stages else config.embedding
+            double = nn.ConvTranspose1d(config.width, channels, 4, stride=2, padding=1)
+            layers.append(nn.Sequential(ResidualStack(config, backwards=True), double))
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding, n) to (batch, embedding, n << stages)."""
+        y: torch.Tensor = self.model(x)
+        return y
+
+
+class Decoder(nn.Module):
+    """Blocks L to 0, then the output layer: code vectors (batch, embedding, T) to a waveform (batch, 1, hop * T)."""
+
+    def __init__(self, config: LevelConfig) -> None:
+        super().__init__()
+        self.level_blocks = nn.ModuleList(DecoderBlock(config, stages=stages) for stages in config.downs)
+        self.out = nn.Conv1d(config.embedding, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Decode a batch."""
+        for block in reversed(self.level_blocks):
+            x = block(x)
+        y: torch.Tensor = self.out(x)
+        return y
+
+
+class JukeboxLevel(nn.Module):
+    """One level: encoder, codebook and, where asked for, decoder.
+
+    Parameters
+    ----------
+    config : LevelConfig
+    with_decoder : bool
+        Tokens need none.
+    """
+
+    codebook: torch.Tensor
+
+    def __init__(self, config: LevelConfig, *, with_decoder: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config) if with_decoder else None
+        self.register_buffer("codebook", torch.zeros(config.codes, config.embedding))
+
+    def latents(self, signal: torch.Tensor) -> torch.Tensor:
+        """(batch, n) float32 to (batch, embedding, n // hop)."""
+        x: torch.Tensor = self.encoder(signal[:, None])
+        return x
+
+    def quantise(self, latents: torch.Tensor) -> torch.Tensor:
+        """Nearest code of each latent: (batch, embedding, T) to int64 (batch, T)."""
+        return torch.stack([nearest_codes(item.T, self.codebook)[0] for item in latents])
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        """Tokens int64 (batch, T) of a batch of signals (batch, n)."""
+        return self.quantise(self.latents(signal))
+
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Waveform (batch, hop * T) of tokens (batch, T)."""
+        if self.decoder is None:
+            raise ConfigError("the tokenizer was loaded without its decoder", "tokenizer", "Load it with its decoder")
+        vectors = nn.functional.embedding(tokens, self.codebook).transpose(1, 2)
+        y: torch.Tensor = self.decoder(vectors)
+        return y[:, 0]
+
+    def original_names(self) -> dict[str, torch.Tensor]:
+        """Tensors by the names that the original checkpoint gives them."""
+        level, named = self.config.level, {}
+        for name, tensor in self.state_dict().items():
+            if name == "codebook":
+                named[f"bottleneck.level_blocks.{level}.k"] = tensor
+            else:
+                part, _, rest = name.partition(".")
+                named[f"{part}s.{level}.{rest}"] = tensor
+        return named
+
+
+def nearest_codes(
+    latents: torch.Tensor, codebook: torch.Tensor, *, margins: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Nearest code of each latent by squared Euclidean distance; the lowest index wins between equal codes.
+
+    Parameters
+    ----------
+    latents : (T, width)
+    codebook : (codes, width)
+    margins : bool
+        Ask for the relative margins too: (d2 - d1) / d2 with the two smallest distances; small ones are near ties that
+        rounding may decide either way.
+
+    Returns
+    -------
+    int64 (T,), and float32 (T,) or None
+    """
+    norms = codebook.square().sum(1)
+    found, gaps = [], []
+    for block in latents.split(QUANTISE_BLOCK):  # all distances of 30 s of the finest level would take 1.35 GB
+        distance = torch.addmm(norms, block, codebook.T, alpha=-2)
+        if margins:
+            two = distance.topk(min(2, len(codebook)), dim=1, largest=False).values + block.square().sum(
+                1, keepdim=True
+            )
+            gaps.append((two[:, -1] - two[:, 0]) / two[:, -1].clamp_min(torch.finfo(two.dtype).tiny))
+        found.append(_first_smallest(distance))
+    tokens = torch.cat(found) if found else torch.zeros(0, dtype=torch.int64, device=latents.device)
+    if not margins:
+        return tokens, None
+    return tokens, torch.cat(gaps) if gaps else torch.zeros(0, device=latents.device)
+
+
+def _first_smallest(distance: torch.Tensor) -> torch.Tensor:
+    """Index of each row's smallest value, the first of equals."""
+    if distance.device.type == "cpu":
+        return distance.argmin(1)
+    # elsewhere argmin does not promise which of several equal values it names
+    index = torch.arange(distance.shape[1], device=distance.device, dtype=torch.int32)
+    equal = distance == distance.amin(1, keepdim=True)
+    return torch.where(equal, index, distance.shape[1]).amin(1).long()

@@ -1,0 +1,219 @@
+"""Named tensors in files: safetensors and torch's own containers, read lazily, and never by running what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featstore.errors import CheckpointError
+
+__all__ = ["TensorFile", "digest_of_tensors", "open_tensors", "sha256_of"]
+
+_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLES = ("model.safetensors", "pytorch_model.bin")
+_FETCH = "Fetch the checkpoint again"
+_CONVERT = (
+    "Convert it where you trust it: torch.save({'hps': {}, 'model': model.state_dict()}, FILE) with nothing but "
+    "tensors and plain values in it, or safetensors.torch.save_file"
+)
+
+
+class TensorFile:
+    """Tensors of a checkpoint by name, whatever holds them.
+
+    Attributes
+    ----------
+    name : str
+        Path, for messages and provenance.
+    names : list of str
+        All tensors, as they are stored.
+    prefixes : tuple of str
+        That names may begin with.
+    config : dict
+        Settings that came along: ``hps``, ``config.json``, or a file's own metadata.
+    """
+
+    def __init__(self, path: Path, prefixes: tuple[str, ...], files: list[Path]) -> None:
+        self.name, self.prefixes, self._files = str(path), prefixes, files
+        self.config: dict[str, Any] = {}
+        self._read: dict[str, Callable[[], torch.Tensor]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Stored names, sorted."""
+        return sorted(self._read)
+
+    def put(self, name: str, shape: tuple[int, ...], read: Callable[[], torch.Tensor]) -> None:
+        """Add a tensor that is read when asked for."""
+        self._read[name], self._shapes[name] = read, shape
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, without reading it."""
+        return self._shapes[name]
+
+    def finite(self, name: str) -> torch.Tensor:
+        """Read a tensor as float32.
+
+        Raises
+        ------
+        CheckpointError
+            When it is not of a floating type, or holds NaN or infinity.
+        """
+        tensor = self._read[name]()
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{name} holds {tensor.dtype}, not floating numbers", self.name, _FETCH)
+        values = tensor.to(torch.float32).contiguous().clone()
+        if not bool(torch.isfinite(values).all()):
+            raise CheckpointError(f"{name} holds a value that is not finite", self.name, _FETCH)
+        return values
+
+    def sha256(self) -> str:
+        """Digest of the file's bytes; of several files, over their digests in the order of their names."""
+        if len(self._files) == 1:
+            return sha256_of(self._files[0])
+        whole = hashlib.sha256()
+        for file in sorted(self._files):
+            whole.update(f"{file.name}:{sha256_of(file)}\n".encode())
+        return whole.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of_tensors(tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any] | None = None) -> str:
+    """32 hexadecimal digits over the sorted (name, shape, float32 little-endian bytes), and notes if any."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().astype("<f4", copy=False).tobytes())
+    for name, value in sorted((notes or {}).items()):
+        digest.update(f"{name}={value}".encode())
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def open_tensors(path: Path, *, prefixes: tuple[str, ...] = ()) -> Iterator[TensorFile]:
+    """Open a file, or a folder as transformers writes them; tensors are read one by one, on request.
+
+    Raises
+    ------
+    CheckpointError
+        When it is missing, truncated, of no known form, or a pickle that would run code.
+    """
+    files, config = _find(path)
+    with ExitStack() as stack:
+        opened = TensorFile(path, prefixes, files)
+        opened.config.update(config)
+        for file in files:
+            (_add_safetensors if file.suffix == ".safetensors" else _add_torch)(file, opened, stack)
+        yield opened
+
+
+def _find(path: Path) -> tuple[list[Path], dict[str, Any]]:
+    if path.is_file():
+        return [path], {}
+    if not path.is_dir():
+        raise CheckpointError("there is no checkpoint", str(path), "Check the path; nothing is fetched")
+    config = _json(path / "config.json") if (path / "config.json").is_file() else {}
+    for single in _SINGLES:
+        if (path / single).is_file():
+            return [path / single], config
+    for index in _INDICES:
+        if (path / index).is_file():
+            shards = sorted(set(_json(path / index).get("weight_map", {}).values()))
+            lost = [name for name in shards if not (path / name).is_file()]
+            if lost or not shards:
+                raise CheckpointError(
+                    f"{index} names {lost[0] if lost else 'no file'}, which is not there", str(path), _FETCH
+                )
+            return [path / name for name in shards], config
+    raise CheckpointError(
+        f"the folder holds none of {', '.join(_SINGLES + _INDICES)}", str(path), "Give the file itself, or its folder"
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read it as JSON: {error}", str(path), _FETCH) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("it is no JSON object", str(path), _FETCH)
+    return content
+
+
+def _add_safetensors(file: Path, opened: TensorFile, stack: ExitStack) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        handle = stack.enter_context(safe_open(file, framework="pt"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"the file is truncated or no safetensors: {error}", str(file), _FETCH) from error
+    for value in (handle.metadata() or {}).values():
+        try:
+            found = json.loads(value)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and isinstance(found.get("hps"), dict):
+            opened.config.update(found["hps"])
+    for name in handle.keys():  # noqa: SIM118 (not a mapping)
+        shape = tuple(handle.get_slice(name).get_shape())
+        opened.put(name, shape, lambda handle=handle, name=name: handle.get_tensor(name))  # type: ignore[misc]
+
+
+def _add_torch(file: Path, opened: TensorFile, stack: ExitStack) -> None:
+    content = _load_torch(file)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"it holds a {type(content).__name__}, no state dict", str(file), "Give another file")
+    state = content.get("model", content)
+    if isinstance(content.get("hps"), Mapping):
+        opened.config.update(content["hps"])
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"its 'model' is a {type(state).__name__}, no state dict", str(file), "Give another file")
+    for name, tensor in state.items():
+        if isinstance(tensor, torch.Tensor):
+            opened.put(str(name), tuple(tensor.shape), lambda tensor=tensor: tensor)  # type: ignore[misc]
+
+
+def _load_torch(file: Path) -> Any:
+    """Tensors and plain values of a torch file; anything that would have to be run is refused."""
+    with open(file, "rb") as handle:
+        start = handle.read(4)
+    zipped = zipfile.is_zipfile(file)
+    if not zipped and start[:2] == b"PK":
+        raise CheckpointError("the file is truncated: its zip directory is missing", str(file), _FETCH)
+    if not zipped and start[:1] != b"\x80":
+        raise CheckpointError(
+            "this is no checkpoint: neither safetensors nor a torch file", str(file), "Check the path"
+        )
+    try:
+        # a whole model's file is many GB: only what is asked for leaves the disk
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        if ("Weights only load failed" in str(error) and "Unsupported" in str(error)) or "GLOBAL" in str(error):
+            reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
+            raise CheckpointError(
+                f"the file holds more than tensors and plain values, and reading that would run code: {reason}",
+                str(file),
+                _CONVERT,
+            ) from error
+        raise CheckpointError("the file is truncated or damaged", str(file), _FETCH) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, AssertionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"the file is truncated or damaged: {first}", str(file), _FETCH) from error

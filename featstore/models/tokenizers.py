@@ -1,0 +1,231 @@
+"""Tokenizers: codecs that turn a waveform into whole numbers and back, behind one interface.
+
+``load_tokenizer(codec, path, …)`` opens a local checkpoint. What a tokenizer's numbers depend on (weights, level,
+bandwidth) is in its ``identity``; nothing here knows of features, stores or audio files.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from featstore.arrays import AnyArray, FloatArray
+from featstore.errors import CheckpointError
+from featstore.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "CODECS",
+    "Chunking",
+    "TokenStream",
+    "Tokenizer",
+    "TokenizerInfo",
+    "best_device",
+    "check_tokens",
+    "describe_weights",
+    "load_tokenizer",
+]
+
+# codec -> function(path, **settings) that opens a checkpoint of it
+CODECS = Registry(
+    "codec",
+    {
+        "jukebox": "featstore.models.jukebox_tokenizer:open_jukebox",
+        "encodec": "featstore.models.transformers_codecs:open_encodec",
+        "dac": "featstore.models.transformers_codecs:open_dac",
+        "mimi": "featstore.models.transformers_codecs:open_mimi",
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How a long signal may be cut without changing a token.
+
+    Attributes
+    ----------
+    kind : {'exact', 'left_context', 'whole_clip'}
+        ``exact``: windows with the field's overlap give the tokens of one pass; ``left_context``: a long left context
+        gives nearly those; ``whole_clip``: the signal is encoded as it is.
+    left, right : int
+        Samples before and after the first sample of a token that it depends on (``exact``), or the context taken.
+    """
+
+    kind: Literal["exact", "left_context", "whole_clip"]
+    left: int = 0
+    right: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerInfo:
+    """What is fixed by a checkpoint and its settings.
+
+    Attributes
+    ----------
+    codec : str
+    digest : str
+        32 hexadecimal digits over the sorted (tensor name, shape, values) that decide the tokens: the same for every
+        container of the same tensors.
+    sample_rate, hop : int
+        Hz, and samples a token.
+    channels : int
+        Of the signal that the model takes; a mono signal is repeated.
+    n_codebooks, vocabulary : int
+        Rows of tokens, and codes of each.
+    code_width : int
+        Values of one code vector.
+    can_sum : bool
+        Whether the code vectors of several codebooks add up to the model's latent.
+    provenance : mapping
+        File name, sha256, format and what else was found: kept beside the tokens, not part of their identity.
+    """
+
+    codec: str
+    digest: str
+    sample_rate: int
+    hop: int
+    channels: int
+    n_codebooks: int
+    vocabulary: int
+    code_width: int
+    can_sum: bool = True
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of one codebook in a second."""
+        return self.sample_rate / self.hop
+
+
+class TokenStream(Protocol):
+    """A tokenizer at work on one signal that arrives in blocks."""
+
+    def push(self, block: FloatArray) -> AnyArray:
+        """Take samples (n,); return the tokens (n_codebooks, m) that no later sample can change."""
+        ...
+
+    def finish(self) -> AnyArray:
+        """Return the rest; the signal ends here."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """A codec with its weights. Signals are float32 mono in [-1, 1] at ``info.sample_rate``."""
+
+    info: TokenizerInfo
+    chunking: Chunking
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a signal of so many samples; 0 where it is too short for one."""
+        ...
+
+    def stream(self) -> TokenStream:
+        """Start on a signal that arrives in blocks, in bounded memory where the codec allows it."""
+        ...
+
+    def encode(self, signal: FloatArray) -> AnyArray:
+        """Tokens int32 (n_codebooks, T) of a whole signal (n,)."""
+        ...
+
+    def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
+        """Tokens of several signals, batched across them; the same as of each alone."""
+        ...
+
+    def decode(self, tokens: AnyArray) -> FloatArray:
+        """Signal float32 (channels, n) of tokens (n_codebooks, T)."""
+        ...
+
+    def codebook_vectors(self, codebook: int) -> FloatArray:
+        """Code vectors float32 (vocabulary, width) of one codebook."""
+        ...
+
+
+def load_tokenizer(
+    codec: str, path: str | os.PathLike[str], *, device: str | torch.device | None = None, **settings: Any
+) -> Tokenizer:
+    """Open a tokenizer from a local file or folder; nothing is fetched and no pickled code is run.
+
+    Parameters
+    ----------
+    codec : str
+        An entry of :data:`CODECS`.
+    path : path
+        A checkpoint file, or a folder with ``config.json`` and weights.
+    device : str or torch.device, optional
+        A GPU where there is one, by default.
+    **settings
+        Of the codec: ``level`` for Jukebox, ``bandwidth`` or ``n_quantizers`` for others.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown codec or setting.
+    CheckpointError
+        When the checkpoint is missing, damaged, foreign, or lacks what was asked for.
+    """
+    opened: Tokenizer = CODECS.load(codec)(os.fspath(path), device=device or best_device(), **settings)
+    return opened
+
+
+def describe_weights(codec: str, path: str | os.PathLike[str], **settings: Any) -> TokenizerInfo:
+    """What a checkpoint fixes, its digest among it; asked again, an unchanged file is not read again.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        As :func:`load_tokenizer`.
+    """
+    place = os.path.realpath(path)
+    given = tuple(sorted((name, value) for name, value in settings.items() if value is not None))
+    return _describe(codec, place, _stamp(place), given)
+
+
+@functools.lru_cache(maxsize=64)
+def _describe(codec: str, path: str, stamp: Any, settings: tuple[tuple[str, Any], ...]) -> TokenizerInfo:
+    return load_tokenizer(codec, path, device="cpu", with_decoder=False, **dict(settings)).info
+
+
+def _stamp(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of a file, or of a folder's files."""
+    if not os.path.isdir(path):
+        files = [path] if os.path.exists(path) else []
+    else:
+        files = sorted(entry.path for entry in os.scandir(path) if entry.is_file())
+    stats = [(file, os.stat(file)) for file in files]
+    return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+
+
+def best_device() -> torch.device:
+    """Return the first GPU, or the CPU where there is none."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_tokens(tokens: AnyArray, info: TokenizerInfo, where: str) -> AnyArray:
+    """Refuse tokens of another shape or beyond the vocabulary.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 2 or tokens.shape[0] != info.n_codebooks:
+        raise CheckpointError(
+            f"tokens of shape {tokens.shape} are not ({info.n_codebooks}, frames)",
+            where,
+            "Use the codec that made them",
+        )
+    if tokens.size and (int(tokens.min()) < 0 or int(tokens.max()) >= info.vocabulary):
+        wrong = int(tokens[(tokens < 0) | (tokens >= info.vocabulary)][0])
+        raise CheckpointError(
+            f"{wrong} is no token: the vocabulary is {info.vocabulary}", where, "Use the codec that made them"
+        )
+    return tokens
