@@ -13,7 +13,6 @@ from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you
 from featstore.specs import Encoding, FeatureSpec, View
 from featstore.store.backends import Backend
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
-from featstore.store.location import Location
 from featstore.store.records import CommitRecord
 from featstore.store.spool import Slab
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray
 
-__all__ = ["BaseArray", "FeatureReader"]
+__all__ = ["BaseArray", "FeatureReader", "open_shard_file"]
 
 MAX_OPEN_SLABS = 512  # file handles are closed at once after mapping; this bounds the address space and the indices
 
@@ -106,19 +105,28 @@ class BaseArray:
     def _slab(self, shard: int, slab: int) -> Slab:
         opened = self._slabs.get((shard, slab))
         if opened is None:
-            name = self.backend.slab_name(self.header, shard, slab)
-            try:
-                opened = self.backend.open_slab(name, self.header, self.layout)
-            except FileNotFoundError:
-                raise _lost(self.location, name) from None
+            opened = open_shard_file(self.backend, self.header, self.layout, shard, slab)
             self._slabs[shard, slab] = opened
             while len(self._slabs) > MAX_OPEN_SLABS:
                 self._slabs.popitem(last=False)
         return opened
 
 
-def _lost(location: Location, name: str) -> CorruptFeature:
-    return CorruptFeature("a committed shard file is missing", f"{location}/{name}", "Run featstore store repair")
+def open_shard_file(backend: Backend, header: ArrayHeader, layout: Layout, shard: int, slab: int) -> Slab:
+    """Open a shard file that a commit record promises.
+
+    Raises
+    ------
+    CorruptFeature
+        When it is not there, or is no file of its backend.
+    """
+    name = backend.slab_name(header, shard, slab)
+    try:
+        return backend.open_slab(name, header, layout)
+    except FileNotFoundError:
+        raise CorruptFeature(
+            "a committed shard file is missing", f"{backend.location}/{name}", "Run featstore store repair"
+        ) from None
 
 
 class FeatureReader:

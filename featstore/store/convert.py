@@ -1,0 +1,188 @@
+"""A store written again in another backend or compression: same encoded values, ledger, records and provenance."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from featstore.errors import ConfigError, StoreError, did_you_mean
+from featstore.log import progress_bar
+from featstore.store.backends import Backend, backend_at, make_backend
+from featstore.store.chunks import PACKED_BITS
+from featstore.store.digests import digest_of
+from featstore.store.layout import COMPRESSIONS, ArrayHeader, Layout
+from featstore.store.leases import Lease
+from featstore.store.location import Location, open_location
+from featstore.store.manifest import MANIFEST
+from featstore.store.reader import open_shard_file
+from featstore.store.records import CommitRecord, record_name
+from featstore.store.store import TRACKS, Store, open_store
+
+__all__ = ["convert"]
+
+logger = logging.getLogger(__name__)
+
+
+def convert(
+    source: str | Path | Location,
+    target: str | Path | Location,
+    *,
+    backend: str | None = None,
+    compression: str | None = None,
+) -> Store:
+    """Write a store again elsewhere; stopped and run again, it goes on where it was.
+
+    Parameters
+    ----------
+    source, target : path or URL
+    backend : str, optional
+        ``zarr`` or ``hdf5``; the other one than the source's by default.
+    compression : str, optional
+        ``none``, ``lz4`` or ``zstd``; each array's own by default.
+
+    Raises
+    ------
+    StoreError
+        When the target is another store than a conversion of this one, or a folder with other files.
+    CorruptFeature
+        When stored bytes of the source differ from what was committed; nothing damaged is copied.
+    """
+    if compression is not None and compression not in COMPRESSIONS:
+        raise ConfigError(f"compression={compression!r} is unknown", "", did_you_mean(compression, COMPRESSIONS))
+    old = open_store(source)
+    new = _open_target(old, target, backend or ("zarr" if old.backend.name != "zarr" else "hdf5"))
+    layouts = {key: _layout(layout, compression) for key, (_, layout) in old.arrays.items()}
+    _add_arrays(old, new, layouts)
+    todo = [(key, shard) for key in old.arrays for shard in old.records(key) if not _is_done(old, new, key, shard)]
+    logger.info("%d of %d shards to convert", len(todo), sum(len(old.records(key)) for key in old.arrays))
+    with progress_bar(total=len(todo), desc="convert", unit="shard") as bar:
+        for key, shard in todo:
+            _copy_shard(old, new, key, shard)
+            bar.update(1)
+    for folder in ("requests", "log"):
+        for name, _ in old.location.walk(folder):
+            if not new.location.exists(name):
+                new.location.write(name, old.location.read(name))
+    new.refresh()
+    new.consolidate(finished=old.location.exists(MANIFEST) and not new.missing(list(new.arrays)))
+    return new
+
+
+def _layout(layout: Layout, compression: str | None) -> Layout:
+    if layout.compression in PACKED_BITS or compression is None:
+        return layout
+    return replace(layout, compression=compression)
+
+
+def _open_target(old: Store, target: str | Path | Location, backend: str) -> Store:
+    """Make the new store, or open the one that an earlier conversion began."""
+    location = open_location(target)
+    made = make_backend(backend, location)
+    if str(location) == str(old.location):
+        raise StoreError("source and target are the same", str(location), "Choose a new folder")
+    there = backend_at(location)
+    content = old.location.read(TRACKS)
+    attributes = old.attributes | {"backend": made.name}
+    if there is not None:
+        new = open_store(location)
+        if new.attributes != attributes or location.read(TRACKS) != content or not set(new.arrays) <= set(old.arrays):
+            raise StoreError(
+                "the target is a store of its own, not a conversion of this one",
+                str(location),
+                "Choose a new or empty folder",
+            )
+        return new
+    if not set(location.list("")) <= {"features", "leases", "staging", TRACKS}:
+        raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
+    with Lease(location, ["store"], 0):
+        location.write(TRACKS, content)
+        for name, root in made.root_files(attributes).items():
+            location.write(name, root)
+    return open_store(location)
+
+
+def _add_arrays(old: Store, new: Store, layouts: dict[str, Layout]) -> None:
+    """Create the arrays that are not there yet; those that are must be laid out as asked now."""
+    for key, (header, layout) in new.arrays.items():
+        if layout != layouts[key]:
+            raise StoreError(
+                f"the target already holds {header.spec.short()} with compression {layout.compression}",
+                str(new.location),
+                f"Go on with --compression {layout.compression}, or choose a new folder",
+            )
+    for key, layout in layouts.items():
+        if key not in new.arrays:
+            new.restore_array(old.arrays[key][0], layout)
+
+
+def _is_done(old: Store, new: Store, key: str, shard: int) -> bool:
+    record = new.records(key).get(shard)
+    if record is None:
+        return False
+    if _essence(record) != _essence(old.records(key)[shard]):
+        raise StoreError(
+            f"shard {shard} of {key} in the target is not that of the source",
+            str(new.location),
+            "The source changed since, or it is another store: choose a new folder",
+        )
+    return True
+
+
+def _essence(record: CommitRecord) -> CommitRecord:
+    """Return what a record says whatever the backend."""
+    return replace(record, files={}, layout={})
+
+
+def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
+    """Take one shard over, chunk by chunk, and commit it under the same generation."""
+    record = old.records(key)[shard]
+    header, layout = old.arrays[key]
+    target = new.arrays[key][1]
+    location, backend = new.location, new.backend
+    with Lease(location, [key], shard) as lease:
+        folder = location.staging(f"{lease.owner.label}-{secrets.token_hex(4)}")
+        try:
+            files: dict[str, list[object]] = {}
+            for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
+                staged = folder / f"{key}.{shard}.{slab}"
+                size, digest = _write_slab(backend, staged, header, target, record, old, slab)
+                name = backend.slab_name(header, shard, slab)
+                location.adopt(staged, name)
+                files[name] = [size, digest]
+            counts = backend.lengths_file(header, target, shard, record.lengths)
+            if counts is not None:
+                location.write(*counts)
+                files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
+            copied = replace(record, files=files, layout=target.as_json())
+            location.write(record_name(key, shard), copied.to_bytes())
+        finally:
+            for leftover in folder.iterdir():
+                leftover.unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _write_slab(
+    backend: Backend, path: Path, header: ArrayHeader, target: Layout, record: CommitRecord, old: Store, slab: int
+) -> tuple[int, str]:
+    """Write one shard file aside; its bytes and digest."""
+    layout = old.arrays[record.key][1]
+    source = open_shard_file(old.backend, header, layout, record.shard, slab)
+    writer = backend.slab_writer(path, header, target)
+    try:
+        for slot, chunk in _chunks(record, layout, slab):
+            writer.append(slot, chunk, source.read_chunk(slot, chunk))
+        return writer.close(record.lengths)
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _chunks(record: CommitRecord, layout: Layout, slab: int) -> Iterator[tuple[int, int]]:
+    """(slot, chunk) of every chunk that a shard file holds, in the order in which an extraction writes them."""
+    for slot, n_frames in enumerate(record.n_frames):
+        here = min(max(0, n_frames - slab * layout.slab_frames), layout.slab_frames)
+        for chunk in range(-(-here // layout.chunk_frames)):
+            yield slot, chunk

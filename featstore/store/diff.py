@@ -1,0 +1,242 @@
+"""Two stores compared by content: what a reader would get, track by track. How it came about is told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from featstore.arrays import AnyArray
+from featstore.errors import StoreError
+from featstore.log import progress_bar
+from featstore.store.reader import BaseArray
+from featstore.store.records import CommitRecord, Outcome
+from featstore.store.store import Store
+
+__all__ = ["Difference", "compare"]
+
+BLOCK_FRAMES = 1 << 14  # compared at once: a long track never lies in memory whole
+NAMED = 10  # tracks that a difference names
+_PLACES = frozenset({"row", "path"})  # columns of the track table that say where, not what
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One way in which two stores differ.
+
+    Attributes
+    ----------
+    what : str
+        A sentence.
+    feature : str
+        Array concerned (canonical name with encoding), empty for the track table and the store as a whole.
+    tracks : tuple of str
+        Tracks concerned, at most ten of them.
+    count : int
+        How many tracks it concerns; 0 where it is not about tracks.
+    provenance : bool
+        Whether what is read is the same, and only where it lies or how it came about differs.
+    """
+
+    what: str
+    feature: str = ""
+    tracks: tuple[str, ...] = ()
+    count: int = 0
+    provenance: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        tracks = f": {', '.join(self.tracks)}" if self.tracks else ""
+        more = f" and {self.count - len(self.tracks)} more" if self.count > len(self.tracks) else ""
+        return f"{self.feature or 'store'}: {self.what}{tracks}{more}"
+
+
+def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:
+    """Everything in which two stores differ, content first; they may have different backends, orders and compressions.
+
+    Parameters
+    ----------
+    a, b : Store
+    quick : bool
+        Take shards for equal whose records hold equal digests of equal files, without reading them.
+
+    Raises
+    ------
+    CorruptFeature
+        When stored bytes of either differ from what was committed.
+    """
+    found = [*_compare_settings(a, b), *_compare_tracks(a, b)]
+    keys = sorted({*a.arrays, *b.arrays})
+    for key in keys:
+        if key in a.arrays and key in b.arrays:
+            continue
+        there, side = (a, "first") if key in a.arrays else (b, "second")
+        found.append(Difference(f"only the {side} store has it", there.arrays[key][0].name))
+    both = [key for key in keys if key in a.arrays and key in b.arrays]
+    total = sum(len(a.records(key)) for key in both)
+    with progress_bar(total=total, desc="diff", unit="shard") as bar:
+        for key in both:
+            for difference in _compare_array(a, b, key, quick, bar):
+                found.append(difference)
+    return sorted(found, key=lambda difference: difference.provenance)
+
+
+def _compare_settings(a: Store, b: Store) -> Iterator[Difference]:
+    names = {"backend": a.backend.name, "shard_tracks": a.shard_tracks} | a.attributes
+    others = {"backend": b.backend.name, "shard_tracks": b.shard_tracks} | b.attributes
+    for name in sorted({*names, *others}):
+        if names.get(name) != others.get(name):
+            yield Difference(f"{name} is {names.get(name)} and {others.get(name)}", provenance=True)
+    asked, also = set(a.requests), set(b.requests)
+    for side, only in (("first", asked - also), ("second", also - asked)):
+        for name in sorted(only):
+            if name not in {header.name for store in (a, b) for header, _ in store.arrays.values()}:
+                yield Difference(f"the view was asked for in the {side} store only", name, provenance=True)
+
+
+def _named(what: str, tracks: list[str], feature: str = "", *, provenance: bool = False) -> Difference:
+    return Difference(what, feature, tuple(tracks[:NAMED]), len(tracks), provenance)
+
+
+def _compare_tracks(a: Store, b: Store) -> Iterator[Difference]:
+    ours, theirs = a.track_rows, b.track_rows
+    for side, only in (("first", ours.index.difference(theirs.index)), ("second", theirs.index.difference(ours.index))):
+        if len(only):
+            yield _named(f"{len(only)} tracks are in the {side} store only", [str(track) for track in only])
+    shared = ours.index.intersection(theirs.index)
+    for column in sorted({*ours.columns, *theirs.columns}):
+        if column not in ours.columns or column not in theirs.columns:
+            side = "first" if column in ours.columns else "second"
+            yield Difference(f"the column {column!r} is in the {side} store's track table only")
+            continue
+        pairs = zip(shared, ours.loc[shared, column], theirs.loc[shared, column], strict=True)
+        other = [str(track) for track, x, y in pairs if _plain(x) != _plain(y)]
+        if other:
+            yield _named(f"the column {column!r} differs", other, provenance=column in _PLACES)
+
+
+def _plain(value: Any) -> str:
+    """Text of a cell by which cells are compared: lists as lists, missing values as one."""
+    import pandas as pd
+
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return str([str(item) for item in value])
+    return "" if value is None or pd.isna(value) else str(value)
+
+
+class _Side:
+    """One array of one store, by row."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.header, self.layout = store.arrays[key]
+        self.records = store.records(key)
+        self.base = BaseArray(store.backend, self.header, self.layout, self.records, store.n_rows)
+        self.outcomes: dict[int, Outcome] = {o.row: o for r in self.records.values() for o in r.outcomes}
+        self.shard_of: dict[int, CommitRecord] = {row: r for r in self.records.values() for row in r.rows}
+
+    def status(self, row: int) -> tuple[str, str, str]:
+        """What became of a track: status, stage and error."""
+        if row not in self.shard_of:
+            return "pending", "", ""
+        outcome = self.outcomes.get(row, Outcome(row, "ok"))
+        return outcome.status, outcome.stage, outcome.error
+
+    def source(self, row: int) -> str:
+        record = self.shard_of.get(row)
+        return "" if record is None else record.sources[row - record.first_row]
+
+
+def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Iterator[Difference]:
+    one, two = _Side(a, key), _Side(b, key)
+    name = one.header.name
+    if one.layout != two.layout:
+        yield Difference(f"laid out as {one.layout.as_json()} and {two.layout.as_json()}", name, provenance=True)
+    other: dict[str, list[str]] = {"status": [], "error": [], "length": [], "values": [], "source": []}
+    details: list[str] = []
+    versions: set[str] = set()
+    rows_b = dict(zip(b.track_rows.index, b.track_rows["row"], strict=True))
+    known: dict[int, bool] = {}
+    seen: set[int] = set()
+    for track, row in a.track_rows["row"].sort_values().items():
+        there = rows_b.get(track)
+        if there is None:
+            continue
+        row, there = int(row), int(there)
+        record, peer = one.shard_of.get(row), two.shard_of.get(there)
+        if record is not None and record.shard not in seen:
+            seen.add(record.shard)
+            bar.update(1)
+        versions |= _other_versions(record, peer)
+        if one.status(row)[0] != two.status(there)[0]:
+            other["status"].append(str(track))
+        elif one.status(row) != two.status(there):
+            other["error"].append(str(track))
+        if one.source(row) != two.source(there):
+            other["source"].append(str(track))
+        if one.base.lengths[row] != two.base.lengths[there]:
+            other["length"].append(str(track))
+        elif one.base.lengths[row] > 0 and not (quick and _same_files(record, peer, row == there, known)):
+            difference = _compare_values(one, two, row, there)
+            if difference:
+                other["values"].append(str(track))
+                details.append(difference)
+    if other["status"]:
+        yield _named("the ledger's status differs", other["status"], name)
+    if other["length"]:
+        yield _named("the number of frames differs", other["length"], name)
+    if other["values"]:
+        yield _named(f"stored values differ ({details[0]} in the first of them)", other["values"], name)
+    if other["error"]:
+        yield _named("a failure's stage or sentence differs", other["error"], name, provenance=True)
+    if other["source"]:
+        yield _named("made from other audio files", other["source"], name, provenance=True)
+    for told in sorted(versions):
+        yield Difference(told, name, provenance=True)
+
+
+def _same_files(record: CommitRecord | None, peer: CommitRecord | None, same_row: bool, known: dict[int, bool]) -> bool:
+    """Whether two shards hold the same files, by name and digest."""
+    if record is None or peer is None or not same_row:
+        return False
+    if record.shard not in known:
+        known[record.shard] = bool(record.files) and record.files == peer.files
+    return known[record.shard]
+
+
+def _other_versions(record: CommitRecord | None, peer: CommitRecord | None) -> set[str]:
+    ours = record.versions if record is not None else {}
+    theirs = peer.versions if peer is not None else {}
+    if ours is theirs or ours == theirs or record is None or peer is None:
+        return set()
+    return {
+        f"made with {name} {ours.get(name)} and {theirs.get(name)}"
+        for name in {*ours, *theirs}
+        if ours.get(name) != theirs.get(name)
+    }
+
+
+def _compare_values(one: _Side, two: _Side, row: int, there: int) -> str:
+    """Say how the encoded values of a track differ; empty where they are equal, bit for bit."""
+    total = int(one.base.lengths[row])
+    count, largest = 0, 0.0
+    try:
+        for start in range(0, total, BLOCK_FRAMES):
+            stop = min(start + BLOCK_FRAMES, total)
+            x, y = one.base.read(row, start, stop), two.base.read(there, start, stop)
+            if not np.array_equal(_bits(x), _bits(y)):
+                count += int((_bits(x) != _bits(y)).sum())
+                gap = np.abs(one.header.encoding.decode(x) - two.header.encoding.decode(y))
+                largest = max(largest, float(np.nanmax(gap, initial=0.0)))
+    except StoreError as error:
+        raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
+    return f"{count} values, by at most {largest:.3g}" if count else ""
+
+
+def _bits(values: AnyArray) -> AnyArray:
+    """Values as whole numbers, so that NaN equal themselves and the two zeros differ."""
+    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
