@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import CorruptFeature, DatasetError
+from featstore.loaders.excerpts import along_time
 from featstore.loaders.targets import track_id_column
 
 __all__ = ["BandStatistics", "band_statistics"]
@@ -53,6 +54,7 @@ def band_statistics(reader: Any, tracks: Any, *, block_frames: int = 8192) -> Ba
     CorruptFeature
         When a track holds NaN; it is named.
     """
+    reader = along_time(reader)
     shape = tuple(reader.shape_of_item)
     count, mean, moment = 0, np.zeros(shape), np.zeros(shape)
     for track_id, row in _stored_rows(reader, track_id_column(tracks)):

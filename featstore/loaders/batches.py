@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
+from featstore.loaders.excerpts import check_segments
 from featstore.loaders.inputs import Input, check_stored
 from featstore.loaders.order import check_share
 from featstore.loaders.passes import Codes, EpochOrder, RankPart, device_pass, epoch_order, host_pass, order_kind
@@ -43,7 +44,8 @@ class BatchLoader:
     batch_size : int
         Items of one *global* batch, shared out among the ranks.
     crop_frames : int or None
-        Frames of a crop, counted in the first input; None for whole tracks.
+        Frames of a crop, counted in the first input; None for whole tracks. Of a feature with an axis of excerpts, the
+        frames of one: a crop is an excerpt, and windows are all of them.
     mode : {'random', 'windows', 'whole'}
         One random crop of each track an epoch; evaluation windows that cover each track; or the track as it is.
     shuffle : bool or {'global', 'shards'}
@@ -131,6 +133,7 @@ class BatchLoader:
         check_share(batch_size, rank=rank, world_size=world_size)
         self.inputs = [Input.bind(name, reader, self.track_ids) for name, reader in readers.items()]
         check_stored(self.inputs, missing)
+        segment = check_segments([one.reader for one in self.inputs], mode, crop_frames, window_stride)
         self.plan = plan_crops(
             [one.lengths for one in self.inputs],
             [one.seconds for one in self.inputs],
@@ -142,6 +145,7 @@ class BatchLoader:
             window_stride=window_stride,
             tail=tail,
             crops_per_track=crops_per_track,
+            segment=segment,
         )
         if len(self) == 0:
             found = f"{len(self.plan)} items make no full batch of {batch_size}"

@@ -120,6 +120,7 @@ def plan_crops(
     window_stride: int | None = None,
     tail: Tail = "align",
     crops_per_track: int = 1,
+    segment: int | None = None,
 ) -> CropPlan:
     """Lay out the items of an epoch.
 
@@ -140,6 +141,8 @@ def plan_crops(
         Frames between evaluation windows; None is ``crop_frames``.
     crops_per_track : int
         Random crops that each track gives in an epoch.
+    segment : int or None
+        Frames of an excerpt, where tracks are excerpts joined along time: a crop is one of them.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def plan_crops(
     if mode == "random":
         track = np.repeat(present, crops_per_track)
         draws = track * crops_per_track + np.tile(np.arange(crops_per_track), len(present))
-        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, _grid(ratios))
+        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, segment or _grid(ratios))
     each = [window_starts(int(last[i]), stride=window_stride or crop_frames, tail=tail) for i in present]
     track = np.repeat(present, [len(starts) for starts in each])
     first = np.concatenate(each) if each else np.zeros(0, dtype=np.int64)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from featstore.errors import ConfigError, CorruptFeature, DatasetError
 from featstore.loaders.codes import Decoder, first_hole
 from featstore.loaders.crops import frame_seconds
+from featstore.loaders.excerpts import along_time
 
 __all__ = ["Input", "check_stored"]
 
@@ -45,7 +46,8 @@ class Input:
 
     @classmethod
     def bind(cls, name: str, reader: Any, track_ids: Sequence[str]) -> Input:
-        """Look the tracks up in the reader's store."""
+        """Look the tracks up in the reader's store; excerpts are joined along time."""
+        reader = along_time(reader)
         all_lengths = getattr(reader, "lengths", None)
         if all_lengths is None:
             raise DatasetError(

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from featstore.errors import ConfigError
 from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import Ragged, plan_crops
+from featstore.loaders.excerpts import check_segments
 from featstore.loaders.inputs import Input, check_stored
 from featstore.loaders.order import check_share, rank_slice
 from featstore.loaders.passes import EpochOrder, epoch_order, order_kind
@@ -71,15 +72,18 @@ class FeatureDataset(Dataset[Item]):
         check_stored([listed], "skip")
         stored = np.flatnonzero(listed.lengths >= 0)
         self.track_ids = [listed.track_ids[i] for i in stored]
-        self.source = Input(self.name, reader, tuple(self.track_ids), listed.rows[stored], listed.lengths[stored])
+        ids = tuple(self.track_ids)
+        self.source = Input(self.name, listed.reader, ids, listed.rows[stored], listed.lengths[stored])
+        mode: Literal["whole", "random"] = "whole" if crop_frames is None else "random"
         self.plan = plan_crops(
             [self.source.lengths],
             [self.source.seconds],
             self.track_ids,
             [self.name],
-            mode="whole" if crop_frames is None else "random",
+            mode=mode,
             crop_frames=crop_frames,
             ragged=ragged,
+            segment=check_segments([self.source.reader], mode, crop_frames, None),
         )
         self.device = torch.device(device)
         self.tier = choose_tier([self.source], tier=tier, device=self.device, processes=_PROCESSES)

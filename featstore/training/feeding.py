@@ -54,6 +54,8 @@ def input_shape(reader: Any, labelled: LabelledTracks, config: DataConfig) -> In
         raise ConfigError(
             f"a track of this feature has axes {axes} before time, the model needs one (bands)", str(reader.name)
         )
+    if getattr(reader, "clip_frames", None) is not None:  # an input is one of the feature's own excerpts
+        return _one_excerpt(reader, int(axes[0]), config)
     hop = Fraction(int(reader.spec.frame_step), int(reader.spec.sample_rate))
     n_frames = config.crop_frames
     if n_frames is None and config.crop_s is not None:
@@ -64,6 +66,18 @@ def input_shape(reader: Any, labelled: LabelledTracks, config: DataConfig) -> In
     if config.window_stride_s is not None:
         stride = max(1, round(Fraction(config.window_stride_s).limit_denominator(10**6) / hop))
     return InputShape(int(axes[0]), int(n_frames), int(stride))
+
+
+def _one_excerpt(reader: Any, n_mels: int, config: DataConfig) -> InputShape:
+    frames, seconds = int(reader.clip_frames), reader.spec.clip.length_s
+    if config.crop_frames not in (None, frames) or config.crop_s not in (None, seconds):
+        asked = f"crop_frames={config.crop_frames}" if config.crop_frames else f"crop_s={config.crop_s:g}"
+        raise ConfigError(
+            f"data.{asked}, but the feature is excerpts of {frames} frames ({seconds:g} s)",
+            str(reader.name),
+            "Leave it out: an input is one excerpt. For other lengths extract the feature with clip=whole",
+        )
+    return InputShape(n_mels, frames, frames)
 
 
 def _frames_of_whole_tracks(reader: Any, labelled: LabelledTracks) -> int:
@@ -143,8 +157,10 @@ def evaluation_loader(
     """Windows of each track of a split, in the table's order: all that cover it, or about so many, spread over it."""
     settings: dict[str, Any] = {"mode": "windows", "shuffle": False, "window_stride": shape.stride}
     if windows:
-        room = int(_lengths(reader, part.track_ids).max()) - shape.n_frames
+        excerpt = shape.n_frames if getattr(reader, "clip_frames", None) else 1
+        room = int(_lengths(reader, part.track_ids).max()) * excerpt - shape.n_frames
         apart = max(room // (windows - 1), 1) if windows > 1 else room + 1
+        apart = -(-apart // excerpt) * excerpt
         settings |= {"window_stride": max(shape.stride, apart), "tail": "drop"}
     return _loader(reader, part, shape, config, engine, **settings)
 
