@@ -17,6 +17,7 @@ __all__ = [
     "FeatstoreError",
     "MissingDependency",
     "MissingFeature",
+    "ObjectStorageError",
     "PlanError",
     "SpecError",
     "StoreError",
@@ -78,6 +79,10 @@ class CorruptFeature(StoreError):
 
 class StoreLocked(StoreError):
     """Another run is writing what this one wants to write."""
+
+
+class ObjectStorageError(FeatstoreError):
+    """An object store does not answer or refuses; it says nothing about what is stored there."""
 
 
 class ConfigError(FeatstoreError, ValueError):
