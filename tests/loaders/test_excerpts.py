@@ -99,14 +99,3 @@ def test_excerpts_do_not_meet_tracks(store) -> None:
     readers = {"a": store[MEL], "b": store[WHOLE]}
     with pytest.raises(ConfigError, match="cannot be cut to the same seconds"):
         BatchLoader(readers, store[MEL].track_ids, batch_size=4, crop_frames=101)
-
-
-def test_a_model_trains_on_excerpts(store, tmp_path) -> None:
-    from featstore.training.config import DataConfig
-    from featstore.training.feeding import input_shape
-
-    reader = store[MEL]
-    shape = input_shape(reader, None, DataConfig())
-    assert (shape.n_mels, shape.n_frames, shape.stride) == (12, 101, 101)
-    with pytest.raises(ConfigError, match=r"data\.crop_s=3, but the feature is excerpts of 101 frames \(0\.8 s\)"):
-        input_shape(reader, None, DataConfig(crop_s=3))
