@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store": ("store:store", "Look into stores, check and mend them."),
     "train": ("train:train", "Train a model from a store."),
     "evaluate": ("train:evaluate", "Score a trained model again."),
+    "tag": ("tag:tag", "Tag audio with a trained or published model."),
+    "models": ("models:models", "List models and what they cost; convert published weights."),
     "report": ("report:report", "Tables, fronts, figures and pages from runs."),
     "recipe": ("recipe:recipe", "List, show and run whole experiments."),
     "doctor": ("doctor:doctor", "Say what is installed and what works here."),

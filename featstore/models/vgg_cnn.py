@@ -208,6 +208,7 @@ class VggCnn(nn.Module):
 
     Config: ClassVar[type[VggCnnConfig]] = VggCnnConfig
     input_norm: ClassVar[str] = "none"  # it brings its own
+    paper_input: ClassVar[tuple[int, int]] = (96, 1366)
 
     def __init__(self, config: VggCnnConfig) -> None:
         super().__init__()

@@ -1,0 +1,83 @@
+"""Command group ``featstore models``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from featstore_cli.common import emit, human_bytes, json_option, render_table
+
+__all__ = ["models"]
+
+
+@click.group()
+def models() -> None:
+    """List models and what they cost; convert published weights.
+
+    Example:  featstore models list
+    """
+
+
+@models.command("list")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/models.md.")
+@json_option
+def list_models(markdown: bool, as_json: bool) -> None:
+    """List all models: an input, parameters, and multiply-accumulates of one input, for 50 classes.
+
+    Example:  featstore models list --json
+    """
+    from featstore.models.catalogue import catalogue, markdown_table
+
+    cards = catalogue()
+    if markdown:
+        click.echo(markdown_table(cards))
+        return
+    rows = [
+        [card.name, " x ".join(map(str, card.input.values())), f"{card.parameters:,}", card.macs / 1e9, card.summary]
+        for card in cards
+    ]
+    header = ["model", "input", "parameters", "GMAC", ""]
+    emit([dataclasses.asdict(card) for card in cards], as_json, lambda: render_table(rows, header))
+
+
+@models.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Say what one model is, what it costs, and what can be set.
+
+    Example:  featstore models show musicnn
+    """
+    from featstore.models.catalogue import model_card
+
+    card = model_card(name)
+    lines = [
+        f"{card.name}: {card.summary}",
+        f"{card.parameters:,} parameters, {card.macs / 1e9:.4g} GMAC an input of "
+        f"{' x '.join(map(str, card.input.values()))}, {card.n_classes} classes; {card.source}",
+        render_table([[f"model.{key}", str(value)] for key, value in card.settings.items()], ["setting", "default"]),
+    ]
+    emit(dataclasses.asdict(card), as_json, lambda: "\n".join(lines))
+
+
+@models.command()
+@click.argument("name")
+@click.option("-o", "--out", required=True, metavar="FILE.safetensors", help="The checkpoint to write.")
+@click.option("--weights", metavar="PATH", help="Folder or wheel of the package musicnn; the installed one by default.")
+@json_option
+def convert(name: str, out: str, weights: str | None, as_json: bool) -> None:
+    r"""Convert a published model's TensorFlow weights to a safetensors checkpoint, on this machine.
+
+    The file is complete: 'featstore tag FILE' takes it, and training starts from it with --set start.run=FILE.
+
+    \b
+    Examples:
+      featstore models convert mtt-musicnn -o mtt-musicnn.safetensors
+      featstore models convert msd-vgg -o msd-vgg.safetensors --weights musicnn-0.1.0-py3-none-any.whl
+    """
+    from featstore.workflows.taggers import convert_published
+
+    done = convert_published(name, out, weights)
+    text = f"{done['out']}: {done['model']}, {done['values']:,} values, {human_bytes(done['bytes'])}"
+    emit(done, as_json, lambda: text)

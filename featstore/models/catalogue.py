@@ -1,0 +1,105 @@
+"""All models with what they cost: one row a name of the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from featstore.models import MODELS, create, setting_names
+
+__all__ = ["ModelCard", "catalogue", "markdown_table", "model_card"]
+
+N_CLASSES = 50
+_INPUT = {"n_mels": 96, "n_frames": 187}  # three seconds at 16 kHz and hop 256, where a model names no input of its own
+_SAMPLES = 48_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model is and costs.
+
+    Attributes
+    ----------
+    name : str
+    summary : str
+        First line of its description.
+    source : str
+        Module that holds it.
+    input : dict of str to int
+        The sizes that it is counted with: its paper's, where it has one.
+    n_classes : int
+    parameters : int
+    macs : int
+        Multiply-accumulates of one input, by torch's FLOP counter over 2.
+    settings : dict
+        Its own settings with their defaults.
+    """
+
+    name: str
+    summary: str
+    source: str
+    input: dict[str, int]
+    n_classes: int
+    parameters: int
+    macs: int
+    settings: dict[str, Any]
+
+
+def model_card(name: str) -> ModelCard:
+    """Describe one model; it is built on no memory.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, with near misses.
+    """
+    import torch
+
+    from featstore.models.cost import count_macs, count_parameters
+
+    model = MODELS.load(name)
+    fields = {field.name: field for field in dataclasses.fields(model.Config)}
+    sizes = {"n_samples": _SAMPLES} if "n_samples" in fields else dict(_INPUT)
+    own = getattr(model, "paper_input", None)
+    if own is not None:
+        sizes = dict(zip(sizes, own if isinstance(own, tuple) else (own,), strict=True))
+    with torch.device("meta"):
+        built = create(name, n_classes=N_CLASSES, **sizes)
+    return ModelCard(
+        name=name,
+        summary=(inspect.getdoc(model) or "").partition("\n")[0],
+        source=model.__module__,
+        input=sizes,
+        n_classes=N_CLASSES,
+        parameters=count_parameters(built)[0],
+        macs=count_macs(built, (1, 1, *sizes.values())),
+        settings={setting: _default(fields[setting]) for setting in setting_names(name)},
+    )
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def catalogue() -> list[ModelCard]:
+    """Cards of all models, in the registry's order."""
+    return [model_card(name) for name in MODELS]
+
+
+def markdown_table(cards: list[ModelCard]) -> str:
+    """The cards as a table for docs/models.md."""
+    lines = ["| name | input | parameters | GMAC | settings | |", "|---|---|---|---|---|---|"]
+    for card in cards:
+        size = " x ".join(str(value) for value in card.input.values())
+        settings = ", ".join(f"`{name}={_plain(value)}`" for name, value in card.settings.items())
+        summary = card.summary.replace("``", "`").replace("|", "\\|")
+        lines.append(
+            f"| `{card.name}` | {size} | {card.parameters:,} | {card.macs / 1e9:.3f} | {settings} | {summary} |"
+        )
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,373 @@
+"""Tag audio with a trained model: decode, compute its feature, score window by window, pool to a file.
+
+Files are taken one at a time, in bounded memory but for the spectrogram at hand; with a store, they go through the
+extractor first (in parallel, resumable), and the scores come from what it stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore.arrays import FloatArray
+from featstore.errors import ConfigError, DecodeError, FeatstoreError, did_you_mean
+from featstore.log import progress
+from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
+from featstore.workflows.taggers import Tagger, open_tagger
+
+if TYPE_CHECKING:
+    from featstore.extract import ExtractOptions
+    from featstore.store import Store
+
+__all__ = ["FileTags", "TagReport", "find_audio", "tag"]
+
+logger = logging.getLogger(__name__)
+
+_FRAMES_AT_ONCE = 1500  # of all windows of a batch: about 24 s, some 300 MB inside the packaged networks
+SHORT = ("fail", "repeat")
+
+
+@dataclass(frozen=True, slots=True)
+class FileTags:
+    """What a model says of one file.
+
+    Attributes
+    ----------
+    path : str
+    duration_s : float
+        Seconds covered by the feature; 0 where there is none.
+    starts_s : float64 (n_windows,)
+    taggram : float32 (n_windows, n_classes)
+        Probabilities of each window.
+    scores : float32 (n_classes,)
+        Of the file: pooled over the windows.
+    note : str
+        What is odd about a file that was tagged all the same: silent, clipped, shorter than declared.
+    error : str
+        Why it could not be tagged; empty where it was.
+    """
+
+    path: str
+    duration_s: float
+    starts_s: NDArray[np.float64]
+    taggram: FloatArray
+    scores: FloatArray
+    note: str = ""
+    error: str = ""
+
+    @classmethod
+    def failed(cls, path: str, error: str) -> FileTags:
+        """A file that could not be tagged."""
+        return cls(path, 0.0, np.zeros(0), np.zeros((0, 0), np.float32), np.zeros(0, np.float32), "", error)
+
+    def top(self, classes: Sequence[str], n: int | None = None, threshold: float = 0.0) -> list[tuple[str, float]]:
+        """Tags and scores, highest first: at most ``n``, none below the threshold; nothing where tagging failed."""
+        if self.error:
+            return []
+        order = np.argsort(-self.scores, kind="stable")[:n]
+        return [(classes[i], float(self.scores[i])) for i in order if self.scores[i] >= threshold]
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """What a model says of many files.
+
+    Attributes
+    ----------
+    model, feature : str
+    classes : tuple of str
+    window_s, step_s : float
+        Seconds of one window, and between windows.
+    files : list of FileTags
+        In the order given.
+    """
+
+    model: str
+    feature: str
+    classes: tuple[str, ...]
+    window_s: float
+    step_s: float
+    files: list[FileTags]
+
+    @property
+    def failures(self) -> list[FileTags]:
+        """Files that could not be tagged."""
+        return [file for file in self.files if file.error]
+
+
+def tag(
+    model: str,
+    audio: Iterable[str | os.PathLike[str]] = (),
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    window_s: float | None = None,
+    step_s: float | None = None,
+    short: str = "fail",
+    short_decode: str = "fail",
+    store: str | os.PathLike[str] | None = None,
+    options: ExtractOptions | None = None,
+) -> TagReport:
+    """Tag audio files.
+
+    Parameters
+    ----------
+    model : str
+        A run's folder, a checkpoint file, or a published name (``mtt-musicnn``, ``msd-musicnn``, …).
+    audio : iterable of path
+        Files, and folders whose audio files are taken in natural order. May be empty with a store: all its tracks then.
+    weights : path, optional
+        Folder or wheel of the package ``musicnn``, for a published name.
+    window_s, step_s : float, optional
+        Seconds of one window (models of any length only) and between windows; the model's own by default.
+    short : "fail" or "repeat"
+        A file shorter than one window: an error of that file, or its frames are repeated.
+    short_decode : "fail", "flag" or "keep"
+        A file that yields less audio than it declares.
+    store : path, optional
+        Compute the feature into this store first, or take from it what is there.
+    options : ExtractOptions, optional
+        Of that extraction.
+
+    Returns
+    -------
+    TagReport
+        A file that cannot be tagged is in it with its error; the others are not held up.
+
+    Raises
+    ------
+    ConfigError
+        Unknown model or setting, or nothing to tag.
+    CheckpointError
+        The model's weights are missing or damaged.
+    """
+    if short not in SHORT:
+        raise ConfigError(f"short={short!r} is unknown", "tag", did_you_mean(short, SHORT))
+    tagger = _with_windows(open_tagger(model, weights), window_s, step_s)
+    paths = find_audio(audio)
+    if not paths and store is None:
+        raise ConfigError("nothing to tag", "tag", "Name audio files or folders")
+    source = _computed(paths, tagger, short_decode) if store is None else _stored(paths, tagger, store, options)
+    total = len(paths) or None
+    with _device(tagger) as device:
+        files = [
+            _score(tagger, *item, short=short, device=device) for item in progress(source, total=total, desc="tag")
+        ]
+    name = f"{tagger.request.spec}@{tagger.request.encoding or Encoding()}"
+    window, step = tagger.n_frames * tagger.frame_s, tagger.stride * tagger.frame_s
+    return TagReport(tagger.name, name, tagger.classes, window, step, files)
+
+
+def find_audio(places: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Files of a list of files and folders, each once, folders in natural order.
+
+    Raises
+    ------
+    DatasetError
+        For a folder without audio.
+    """
+    from featstore.datasets import index
+
+    found: dict[str, str] = {}
+    for place in places:
+        text = os.fspath(place)
+        paths = [text]
+        if Path(text).is_dir():
+            paths = list(index("folder", text, label_from="none").frame["path"])
+            shown = os.path.abspath(text)
+            paths = [os.path.join(text, os.path.relpath(path, shown)) for path in paths]
+        for path in paths:
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def _with_windows(tagger: Tagger, window_s: float | None, step_s: float | None) -> Tagger:
+    for name, value in (("window_s", window_s), ("step_s", step_s)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name}={value} is not positive", "tag")
+    if window_s is not None:
+        n_frames = max(1, int(window_s / tagger.frame_s + 1e-9))
+        if n_frames != tagger.n_frames and not tagger.any_length:
+            own = f"{tagger.n_frames * tagger.frame_s:.2f} s"
+            raise ConfigError(
+                f"window_s={window_s}: this model takes windows of {own} only", tagger.name, "Leave it out"
+            )
+        tagger = replace(tagger, n_frames=n_frames, stride=n_frames)
+    if step_s is not None:
+        tagger = replace(tagger, stride=max(1, round(step_s / tagger.frame_s)))
+    return tagger
+
+
+Item = tuple[str, "FloatArray | None", str]
+"""Path, feature (bands, frames) or None, note or error."""
+
+
+def _computed(paths: Sequence[str], tagger: Tagger, short_decode: str) -> Iterator[Item]:
+    """Decode each file and compute its feature, here."""
+    compute = _feature_of(tagger.request, short_decode)
+    for path in paths:
+        try:
+            feature, note = compute(path)
+        except DecodeError as error:
+            yield path, None, str(error)
+        except FeatstoreError:
+            raise
+        except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+            # one broken file must not end a run, whatever a library throws at it
+            logger.debug("%s", path, exc_info=True)
+            yield path, None, f"{type(error).__name__}: {error} [{path}]"
+        else:
+            yield path, feature, note
+
+
+def _feature_of(request: FeatureRequest, short_decode: str) -> Callable[[str], tuple[FloatArray, str]]:
+    """Return the function from a path to its feature as the store would give it, and a note."""
+    from featstore.extract.execute import run_track
+    from featstore.extract.plan import graph_for, header_of
+    from featstore.extract.worker import judge
+
+    encoding = request.encoding or Encoding()
+    base, view = _stored_form(request.spec, encoding)
+    header = header_of(base, encoding)
+    graph = graph_for([header])
+
+    def compute(path: str) -> tuple[FloatArray, str]:
+        blocks: list[FloatArray] = []
+        report = run_track(path, graph, lambda _, block: blocks.append(block))
+        status, what = judge(report, short_decode)
+        if status == "short" and short_decode == "fail":
+            raise DecodeError(what, path)
+        lead = tuple(header.item_shape)
+        values = np.concatenate(blocks, axis=-1) if blocks else np.zeros((*lead, 0), np.float32)
+        codes, _ = encoding.encode(values)
+        return np.asarray(view.apply(encoding.decode(codes)), np.float32), what
+
+    return compute
+
+
+def _stored_form(spec: FeatureSpec, encoding: Encoding) -> tuple[FeatureSpec, View]:
+    """What is quantised, and how the feature follows from it: a view was trained on the values of its base."""
+    if encoding.is_integer and encoding != Encoding.parse(encoding.name, spec) and hasattr(spec, "scale"):
+        for scale in ("db", "log10_1p"):
+            base = spec.replace(scale=scale)
+            view = view_of(spec, base, encoding) if encoding == Encoding.parse(encoding.name, base) else None
+            if view is not None:
+                return base, view
+    view = view_of(spec, spec, encoding)
+    assert view is not None
+    return spec, view
+
+
+def _stored(
+    paths: Sequence[str], tagger: Tagger, place: str | os.PathLike[str], options: ExtractOptions | None
+) -> Iterator[Item]:
+    """Bring a store up to date with the extractor, then read the feature of each file from it."""
+    from featstore.store import open_store
+
+    if paths:
+        _extract(paths, tagger, place, options)
+    store: Store = open_store(place)
+    reader = store[f"{tagger.request.spec}@{tagger.request.encoding or Encoding()}"]
+    ledger = store.tracks
+    ids = {os.path.abspath(path): path for path in paths} if paths else {track: track for track in ledger.index}
+    for track, path in ids.items():
+        status, error = ledger.loc[track, "status"], ledger.loc[track, "error"]
+        if reader.lengths[reader.row_of(track)] < 0:
+            yield path, None, error or f"{status}: the store has nothing of it"
+        else:
+            yield path, reader[track], error
+
+
+def _extract(
+    paths: Sequence[str], tagger: Tagger, place: str | os.PathLike[str], options: ExtractOptions | None
+) -> None:
+    import pandas as pd
+
+    from featstore.datasets import TableInfo, TrackTable
+    from featstore.extract import extract
+
+    absolute = [os.path.abspath(path) for path in paths]
+    table = TrackTable(pd.DataFrame({"track_id": absolute, "path": absolute}), TableInfo(name="tag"))
+    extract(table, [tagger.request], place, options)
+
+
+class _device:
+    """The model on a GPU where there is one, for the time of the block."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        self.module = tagger.module
+
+    def __enter__(self) -> Any:
+        import torch
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.module.to(device)
+        return device
+
+    def __exit__(self, *_: object) -> None:
+        self.module.to("cpu")
+
+
+def _score(tagger: Tagger, path: str, feature: FloatArray | None, told: str, *, short: str, device: Any) -> FileTags:
+    """Score one file; ``told`` is its error where there is no feature, else a note."""
+    if feature is None:
+        return FileTags.failed(path, told)
+    n_frames, wanted = feature.shape[-1], tagger.n_frames
+    if n_frames < wanted:
+        if short == "fail" or n_frames == 0:
+            return FileTags.failed(
+                path,
+                f"too short: {n_frames * tagger.frame_s:.2f} s, and the model takes {wanted * tagger.frame_s:.2f} s "
+                f"[{path}]. Join it with others, or repeat it: --short repeat",
+            )
+        feature = np.tile(feature, -(-wanted // n_frames))[..., :wanted]
+    bad = ~np.isfinite(feature)
+    if bad.any():
+        return FileTags.failed(path, f"{int(bad.sum())} values of its feature are not finite [{path}]")
+    starts = _starts(feature.shape[-1] - wanted, tagger)
+    logits = _logits(tagger, feature, starts, device)
+    taggram, scores = _pool(logits, tagger)
+    return FileTags(path, n_frames * tagger.frame_s, starts * tagger.frame_s, taggram, scores, told)
+
+
+def _starts(last: int, tagger: Tagger) -> NDArray[np.int64]:
+    from featstore.loaders.crops import window_starts
+
+    return window_starts(last, stride=tagger.stride, tail="align" if tagger.tail == "align" else "drop")
+
+
+def _logits(tagger: Tagger, feature: FloatArray, starts: NDArray[np.int64], device: Any) -> NDArray[np.float64]:
+    import torch
+
+    at_once = max(1, _FRAMES_AT_ONCE // tagger.n_frames)
+    found = []
+    with torch.inference_mode():
+        for first in range(0, len(starts), at_once):
+            windows = [feature[..., start : start + tagger.n_frames] for start in starts[first : first + at_once]]
+            batch = torch.from_numpy(np.stack(windows)).to(device)
+            found.append(tagger.module(batch).double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _pool(logits: NDArray[np.float64], tagger: Tagger) -> tuple[FloatArray, FloatArray]:
+    """Probabilities of the windows, and of the file as ``evaluate.pool`` says."""
+    import torch
+
+    from featstore.training.losses import probabilities
+
+    taggram = probabilities(torch.from_numpy(logits), tagger.task).numpy()
+    if tagger.pool == "mean_logit":
+        scores = probabilities(torch.from_numpy(logits.mean(axis=0)), tagger.task).numpy()
+    elif tagger.pool == "majority":
+        single = tagger.task == "single_label"
+        votes = np.eye(taggram.shape[1])[taggram.argmax(axis=1)] if single else taggram >= 0.5
+        scores = votes.mean(axis=0)
+    else:
+        scores = taggram.mean(axis=0)
+    return taggram.astype(np.float32), scores.astype(np.float32)

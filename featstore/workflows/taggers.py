@@ -1,0 +1,241 @@
+"""Trained taggers by name: a run's folder, a checkpoint file, or a published model whose weights the user has."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featstore.errors import CheckpointError, ConfigError, did_you_mean
+from featstore.specs import FeatureRequest, parse_feature
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Tagger", "convert_published", "open_tagger"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tagger:
+    """A trained model, and all that is needed to feed it.
+
+    Attributes
+    ----------
+    name : str
+        As reports show it: the run's folder, or the published name.
+    module : torch.nn.Module
+        Takes features ``(batch, *axes, frames)``, returns logits ``(batch, classes)``; in eval mode.
+    request : FeatureRequest
+        The feature it was trained on, and its encoding.
+    n_frames, stride : int
+        Frames of one input, and between inputs.
+    classes : tuple of str
+    task : "multi_label" or "single_label"
+    pool : str
+        From windows to a track, as ``evaluate.pool``.
+    tail : "align" or "drop"
+        What becomes of frames behind the last whole window.
+    any_length : bool
+        Whether other numbers of frames than ``n_frames`` work.
+    """
+
+    name: str
+    module: torch.nn.Module
+    request: FeatureRequest
+    n_frames: int
+    stride: int
+    classes: tuple[str, ...]
+    task: str
+    pool: str
+    tail: str
+    any_length: bool
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds between frames of the feature."""
+        return self.request.spec.frame_step / self.request.spec.sample_rate
+
+
+def open_tagger(model: str, weights: str | os.PathLike[str] | None = None) -> Tagger:
+    """Find and load a trained model.
+
+    Parameters
+    ----------
+    model : str
+        A run's folder, a checkpoint file (``.safetensors``), or a published name such as ``mtt-musicnn``.
+    weights : path, optional
+        Folder or wheel of the package ``musicnn``, for a published name; the installed package by default.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model.
+    CheckpointError
+        Its weights are missing, damaged, or of another network.
+    """
+    from featstore.models.musicnn_weights import published_name
+
+    path = Path(model).expanduser()
+    published = published_name(model)
+    if weights is not None and published is None:
+        raise ConfigError(f"--weights goes with a published model, not with {model!r}", "tag", "Leave it out")
+    if (path / "run.json").is_file():
+        return _of_run(path)
+    if path.is_file():
+        return _of_file(path)
+    if published is not None:
+        return _published(published, weights)
+    raise _unknown(model, path)
+
+
+def _unknown(model: str, path: Path) -> ConfigError:
+    from featstore.models import MODELS
+    from featstore.models.musicnn_weights import PUBLISHED
+
+    if model in MODELS:
+        return ConfigError(
+            f"{model!r} is an architecture: it has no weights of its own",
+            "tag",
+            f"Train it and name the run's folder, or take one of {', '.join(PUBLISHED)}",
+        )
+    if path.is_dir():
+        return ConfigError("there is no run in this folder", str(path), "Name a folder that featstore train has made")
+    fix = f"{did_you_mean(model, PUBLISHED)}; or a run's folder, or a checkpoint file"
+    return ConfigError(f"no model {model!r}", "tag", fix)
+
+
+def _of_run(path: Path) -> Tagger:
+    from featstore.training.folders import RunFolder
+    from featstore.training.settings import read_yaml
+
+    folder = RunFolder(path)
+    run = folder.read_run()
+    assert run is not None
+    settings: dict[str, Any] = read_yaml(path / "config.yaml")
+    kept = folder.best if settings.get("loop", {}).get("keep", "best") == "best" else folder.last
+    return _make(str(path), run, kept, pool=settings.get("evaluate", {}).get("pool", "mean_probability"))
+
+
+def _of_file(path: Path) -> Tagger:
+    from featstore.training.checkpoints import load_checkpoint
+
+    _, state = load_checkpoint(path)
+    return _make(state.get("name", str(path)), state, path, **state.get("tagging", {}))
+
+
+def _make(
+    name: str, run: Mapping[str, Any], path: Path, *, pool: str = "mean_probability", tail: str = "align"
+) -> Tagger:
+    from featstore.training.work import tagger_of_checkpoint
+
+    missing = [key for key in ("model", "feature", "input", "classes", "task") if key not in run]
+    if missing:
+        raise CheckpointError(f"the checkpoint does not say its {', '.join(missing)}", str(path), "Name a run's folder")
+    module = tagger_of_checkpoint(run, path).eval()
+    return _tagger(name, module, run, pool=pool, tail=tail)
+
+
+def _tagger(name: str, module: torch.nn.Module, run: Mapping[str, Any], *, pool: str, tail: str) -> Tagger:
+    shape = run["input"]
+    return Tagger(
+        name=name,
+        module=module,
+        request=_request(run["feature"], name),
+        n_frames=int(shape["n_frames"]),
+        stride=int(shape["stride"]),
+        classes=tuple(run["classes"]),
+        task=run["task"],
+        pool=pool,
+        tail=tail,
+        any_length=bool(getattr(module.model, "any_length", False)),
+    )
+
+
+def _request(feature: Any, name: str) -> FeatureRequest:
+    if not isinstance(feature, str) or " + " in feature:
+        raise ConfigError(f"the run stacks several features: {feature}", name, "Tagging takes runs of one feature")
+    return parse_feature(feature)
+
+
+def _description(name: str) -> dict[str, Any]:
+    """What the header of a run's checkpoint says, for a published model."""
+    from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS, PUBLISHED
+
+    request = parse_feature(f"{FEATURE}@float32")
+    return {
+        "run_id": name,
+        "name": name,
+        "model": name,
+        "model_settings": {},
+        "feature": f"{request.spec}@{request.encoding}",
+        "input": {"n_mels": N_MELS, "n_frames": N_FRAMES, "stride": N_FRAMES},
+        "classes": list(PUBLISHED[name].tags),
+        "task": "multi_label",
+        "tagging": {"tail": "drop"},  # as the package does
+    }
+
+
+def _published(name: str, weights: str | os.PathLike[str] | None) -> Tagger:
+    from featstore.models.musicnn_weights import load_published
+    from featstore.training.work import build_tagger
+
+    run = _description(name)
+    module = build_tagger(run, None)
+    module.model.load_state_dict(load_published(name, weights))
+    return _tagger(name, module.eval(), run, pool="mean_probability", tail="drop")
+
+
+def convert_published(
+    name: str, out: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """Convert a published model's weights to a checkpoint of ours: one safetensors file that says all about itself.
+
+    ``featstore tag FILE`` takes it, and ``train --set start.run=FILE`` starts from it.
+
+    Parameters
+    ----------
+    name : str
+        A published name.
+    out : path
+        The file, ending in ``.safetensors``.
+    weights : path, optional
+        Folder or wheel of the package ``musicnn``; the installed package by default.
+
+    Returns
+    -------
+    dict
+        ``model``, ``out``, ``tensors``, ``values``, ``bytes``.
+
+    Raises
+    ------
+    CheckpointError
+        The weights are not there, damaged, or of another network.
+    ConfigError
+        The file has another ending.
+    """
+    from featstore.models.musicnn_weights import PUBLISHED, load_published, published_name
+    from featstore.training.checkpoints import save_checkpoint
+
+    target, known = Path(out), published_name(name)
+    if target.suffix != ".safetensors":
+        raise ConfigError(
+            f"{target.name!r} does not end in .safetensors", "convert", f"Write {target.stem}.safetensors"
+        )
+    if known is None:
+        raise CheckpointError(f"there are no published weights of {name!r}", "", did_you_mean(name, PUBLISHED))
+    state = load_published(known, weights)
+    save_checkpoint(target, {f"model.model.{key}": tensor for key, tensor in state.items()}, _description(known))
+    values = sum(tensor.numel() for key, tensor in state.items() if not key.endswith("num_batches_tracked"))
+    logger.info("%s: %d values of %s", target, values, known)
+    return {
+        "model": known,
+        "out": str(target),
+        "tensors": len(state),
+        "values": values,
+        "bytes": target.stat().st_size,
+    }
