@@ -40,6 +40,8 @@ DATASETS = Registry(
         "folder": "featstore.datasets.folder:index_folder",
         "csv": "featstore.datasets.csv_list:index_csv",
         "demo": "featstore.datasets.demo.adapter:index_demo",
+        "mtat": "featstore.datasets.mtat:index_mtat",
+        "msd": "featstore.datasets.msd:index_msd",
     },
 )
 

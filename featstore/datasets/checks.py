@@ -29,7 +29,8 @@ class Finding:
     ----------
     kind : str
         ``duplicate_id``, ``group_overlap``, ``missing_file``, ``unreadable``, ``duplicate_audio``,
-        ``duplicate_audio_across_splits``, ``class_without_example``, ``unknown_split`` or ``no_split``.
+        ``duplicate_audio_across_splits``, ``class_without_example``, ``unknown_split``, ``no_split`` or
+        ``unexpected_count``.
     severity : "error" or "warning"
         An error makes scores wrong or tracks fail; a warning is for you to judge.
     message : str
@@ -59,7 +60,7 @@ def check_table(
     """
     frame = table.frame
     sizes = _sizes(frame["path"], on_file)
-    findings = [*_duplicate_ids(frame), *_splits(frame), *_files(frame, sizes), *_classes(table)]
+    findings = [*_duplicate_ids(frame), *_splits(frame), *_files(frame, sizes), *_classes(table), *_counts(table)]
     if compare_audio:
         findings += _equal_files(frame, sizes)
     return sorted(findings, key=lambda each: (each.severity, each.kind, each.tracks))
@@ -139,6 +140,33 @@ def _classes(table: TrackTable) -> list[Finding]:
                 Finding("class_without_example", "warning", f"{where} has no example of {', '.join(absent)}")
             )
     return findings
+
+
+def _published_counts(name: str) -> dict[str, int]:
+    """Tracks of each split that a published data set has in the literature; empty for any other."""
+    from featstore.datasets import msd, mtat
+
+    known = {
+        "mtat": mtat.COUNTS["full"],
+        "mtat-cleaned": mtat.COUNTS["cleaned"],
+        "msd": msd.COUNTS["lee"],
+        "msd-choi": msd.COUNTS["choi"],
+    }
+    return known.get(name, {})
+
+
+def _counts(table: TrackTable) -> list[Finding]:
+    """Splits of a published data set that are not as big as others have them."""
+    counts = Counter(table.frame["split"])
+    return [
+        Finding(
+            "unexpected_count",
+            "warning",
+            f"split {split} has {counts[split]:,} tracks; the published one has {published:,}",
+        )
+        for split, published in _published_counts(table.info.name).items()
+        if counts[split] != published
+    ]
 
 
 def _equal_files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:

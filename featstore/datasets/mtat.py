@@ -1,0 +1,263 @@
+"""The ``mtat`` data set: MagnaTagATune, 25,863 clips of 29 s with the 50 most used of its tags.
+
+Source: E. Law et al., "Evaluation of algorithms using games: the case of music tagging", ISMIR 2009. The split by
+folders (12, 1 and 3 of 16) and the order of the tags are those of the resolution study (Ferraro et al., EUSIPCO 2020).
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featstore.errors import ConfigError, DatasetError, did_you_mean
+
+if TYPE_CHECKING:
+    from featstore.datasets.table import TrackTable
+
+__all__ = ["COUNTS", "TAGS", "UNUSABLE", "index_mtat"]
+
+logger = logging.getLogger(__name__)
+
+# by frequency: the order of the outputs of all published models for this set
+TAGS = (
+    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano",
+    "ambient", "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing",
+    "vocals", "no vocals", "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop",
+    "soft", "sitar", "solo", "man", "classic", "choir", "voice", "new age", "dance", "male voice",
+    "female vocal", "beats", "harp", "cello", "no voice", "weird", "country", "metal", "female voice", "choral",
+)  # fmt: skip
+# clips whose audio cannot be used: they are empty in the published archive
+UNUSABLE = ("35644", "55753", "57881")
+# tracks of each split in the whole set
+COUNTS = {
+    "full": {"train": 18_706, "valid": 1_825, "test": 5_329},
+    "cleaned": {"train": 15_244, "valid": 1_529, "test": 4_332},
+}
+ANNOTATIONS = "annotations_final.csv"
+INFO = "clip_info_final.csv"
+_FOLDERS = "0123456789abcdef"
+_SPLIT_OF = {letter: "train" if letter < "c" else "valid" if letter == "c" else "test" for letter in _FOLDERS}
+_PATH = re.compile(r"([0-9a-f])/(.+)-(\d+)-(\d+)\.mp3")
+# where people unpack the archive of the clips, besides the root itself
+_AUDIO_FOLDERS = ("", "mp3", "audio", "clips", "mtat/mp3")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the annotations."""
+
+    line: int
+    clip_id: str
+    path: str
+    song: str
+    start_s: int
+    labels: list[str]
+
+
+def index_mtat(
+    root: str | os.PathLike[str],
+    *,
+    split: str = "full",
+    annotations: str = "",
+    audio: str = "",
+    tags: str = "top50",
+) -> TrackTable:
+    """MagnaTagATune: ``annotations_final.csv`` and the clips in folders 0 to f, with the split by folders.
+
+    Folders 0 to b train, c validates, d to f test. The group of a clip is its song, so that no song is on two sides;
+    ``artist`` (as the file names have it) is a column of its own, because some artists are.
+    The three clips that the archive ships without audio are left out.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the set.
+    split : "full" or "cleaned"
+        ``cleaned`` leaves out clips without any of the tags. Scores on the two cannot be compared, so the table of
+        the cleaned set is called ``mtat-cleaned``.
+    annotations : str
+        The annotations, when they do not lie in ``root``.
+    audio : str
+        The folder that holds 0 to f; by default the root, or ``mp3``, ``audio`` or ``clips`` in it.
+    tags : "top50" or "all"
+        The 50 most used tags in the published order, or all 188 in the order of the file.
+
+    Raises
+    ------
+    DatasetError
+        No annotations or no clip folders; another header; a line with the wrong number of cells, a value that is
+        neither 0 nor 1, or a path of another form; a clip or a file that is listed twice.
+    ConfigError
+        For an unknown split or choice of tags.
+    """
+    import pandas as pd
+
+    from featstore.datasets.table import TableInfo, TrackTable
+
+    _one_of("split", split, tuple(COUNTS))
+    _one_of("tags", tags, ("top50", "all"))
+    base = Path(os.path.abspath(os.path.expanduser(root)))
+    if not base.is_dir():
+        what = "this is a file, not a folder" if base.exists() else "no such folder"
+        raise DatasetError(what, str(base), f"Name the folder that holds {ANNOTATIONS} and the folders 0 to f")
+    source = Path(os.path.expanduser(annotations)) if annotations else base / ANNOTATIONS
+    clips = _clip_folder(base, audio)
+    classes, rows = _read_annotations(source, tags)
+    kept = [row for row in rows if row.clip_id not in UNUSABLE and (split == "full" or row.labels)]
+    columns = {
+        "track_id": [row.clip_id for row in kept],
+        "path": [str(clips / row.path) for row in kept],
+        "labels": [row.labels for row in kept],
+        "split": [_SPLIT_OF[row.path[0]] for row in kept],
+        "group": [f"{row.path[0]}/{row.song}" for row in kept],
+        "artist": [row.song.partition("-")[0] for row in kept],
+        "start_s": [row.start_s for row in kept],
+    }
+    columns |= _facts(source.with_name(INFO), [row.clip_id for row in kept])
+    absent = sorted({row.path[0] for row in kept} - _present(clips))
+    dropped = sum(row.clip_id in UNUSABLE for row in rows)
+    notes = [f"{len(rows):,} annotated clips, {dropped} without audio left out"]
+    if split == "cleaned":
+        notes.append(f"{len(rows) - dropped - len(kept):,} without any of the {len(classes)} tags left out")
+    if absent:
+        notes.append(f"folders not there: {', '.join(absent)}")
+        logger.warning("%s: folders not there: %s", clips, ", ".join(absent))
+    info = TableInfo(
+        name="mtat" if split == "full" else "mtat-cleaned",
+        task="multi_label",
+        classes=classes,
+        root=str(base),
+        notes="; ".join(notes),
+    )
+    logger.info("%d clips of MagnaTagATune under %s", len(kept), base)
+    return TrackTable(pd.DataFrame(columns), info)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r} is not a choice", "data set mtat", did_you_mean(str(value), allowed))
+
+
+def _present(clips: Path) -> set[str]:
+    return {letter for letter in _FOLDERS if (clips / letter).is_dir()}
+
+
+def _clip_folder(base: Path, audio: str) -> Path:
+    """The folder that holds the folders 0 to f."""
+    if audio:
+        places = [Path(os.path.abspath(os.path.join(base, os.path.expanduser(audio))))]
+    else:
+        places = [base / name if name else base for name in _AUDIO_FOLDERS]
+    for place in places:
+        if _present(place):
+            return place
+    archives = sorted(entry.name for entry in base.iterdir() if entry.name.startswith("mp3.zip"))
+    fix = (
+        f"Unpack the archive first: cat {archives[0].removesuffix('.001')}.* > all.zip && unzip all.zip"
+        if archives and archives[0].endswith(".001")
+        else "Unpack the clips there, or name their folder with --set audio=FOLDER"
+    )
+    looked = ", ".join(str(place) for place in places)
+    raise DatasetError(f"none of the clip folders 0 to f is in {looked}", str(base), fix)
+
+
+def _read_annotations(source: Path, tags: str) -> tuple[tuple[str, ...], list[_Row]]:
+    """Tags in order, and the lines."""
+    if not source.is_file():
+        raise DatasetError("no annotations here", str(source), f"{ANNOTATIONS} comes with the data set")
+    try:
+        with open(source, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, delimiter="\t", strict=True)
+            header = next(reader, [])
+            classes = _classes(header, tags, source)
+            columns = [(header.index(name), name) for name in classes]
+            rows = [_row(cells, reader.line_num, header, columns, source) for cells in reader if cells]
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"not UTF-8 text ({error.reason})", str(source), "Copy the file again") from error
+    except csv.Error as error:
+        raise DatasetError(
+            f"not readable as cells separated by tabs: {error}", str(source), "Copy the file again"
+        ) from error
+    if not rows:
+        raise DatasetError("the annotations have no clips", str(source), "Copy the file again")
+    _check_twice([(row.clip_id, row.line) for row in rows], "clip", source)
+    _check_twice([(row.path, row.line) for row in rows], "file", source)
+    return classes, rows
+
+
+def _classes(header: list[str], tags: str, source: Path) -> tuple[str, ...]:
+    """Tags to use, from a header that must be that of the data set."""
+    if len(header) < 3 or header[0] != "clip_id" or header[-1] != "mp3_path":
+        shown = ", ".join(header[:3]) + (" …" if len(header) > 3 else "")
+        raise DatasetError(
+            f"the header is not that of the annotations: {shown or 'nothing'}",
+            str(source),
+            "It begins with clip_id, ends with mp3_path, and is separated by tabs",
+        )
+    present = tuple(header[1:-1])
+    if len(set(present)) < len(present):
+        twice = next(name for name in present if present.count(name) > 1)
+        raise DatasetError(f"two columns are called {twice!r}", str(source), "Copy the file again")
+    missing = [name for name in TAGS if name not in present] if tags == "top50" else []
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of the 50 tags have no column: {', '.join(missing[:5])}",
+            str(source),
+            "Copy the file again, or take the tags that are there: --set tags=all",
+        )
+    return TAGS if tags == "top50" else present
+
+
+def _row(cells: list[str], line: int, header: list[str], columns: list[tuple[int, str]], source: Path) -> _Row:
+    if len(cells) != len(header):
+        raise DatasetError(
+            f"line {line} has {len(cells)} cells, the header has {len(header)}", str(source), "Copy the file again"
+        )
+    clip_id, path = cells[0], cells[-1]
+    if not clip_id.isascii() or not clip_id.isdigit():
+        raise DatasetError(f"line {line}: {clip_id!r} is no clip id", str(source), "Ids are whole numbers")
+    place = _PATH.fullmatch(path)
+    if place is None or "/" in place[2]:
+        raise DatasetError(
+            f"line {line}: {path!r} is no path of a clip",
+            str(source),
+            "They look like f/song-0-29.mp3, with f in 0 to f",
+        )
+    for position, name in columns:
+        if cells[position] not in ("0", "1"):
+            raise DatasetError(
+                f"line {line}: {name!r} is {cells[position]!r}, neither 0 nor 1", str(source), "Copy the file again"
+            )
+    labels = [name for position, name in columns if cells[position] == "1"]
+    return _Row(line, clip_id, path, place[2], int(place[3]), labels)
+
+
+def _check_twice(values: list[tuple[str, int]], what: str, source: Path) -> None:
+    lines: dict[str, int] = {}
+    for value, line in values:
+        if value in lines:
+            raise DatasetError(
+                f"{what} {value} is listed twice, in lines {lines[value]} and {line}", str(source), "Remove one of them"
+            )
+        lines[value] = line
+
+
+def _facts(source: Path, clip_ids: list[str]) -> dict[str, list[str | None]]:
+    """Title, artist's name and album from the file beside the annotations, where it is there and readable."""
+    if not source.is_file():
+        return {}
+    try:
+        with open(source, encoding="utf-8", newline="") as file:
+            found = {row["clip_id"]: row for row in csv.DictReader(file, delimiter="\t")}
+    except (UnicodeDecodeError, csv.Error, KeyError, OSError) as error:
+        logger.warning("%s cannot be read (%s): titles and albums are left out", source, error)
+        return {}
+    names = {"title": "title", "album": "album", "artist_name": "artist"}
+    return {
+        column: [found.get(clip_id, {}).get(field) or None for clip_id in clip_ids] for column, field in names.items()
+    }
