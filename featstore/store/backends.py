@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from featstore.arrays import IntArray
+from featstore.errors import StoreError
 from featstore.registry import Registry
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
+from featstore.store.s3_location import S3Location
 from featstore.store.spool import Slab, SlabWriter
 
 __all__ = ["ROOTS", "STORES", "Backend", "backend_at", "make_backend"]
@@ -75,7 +77,13 @@ def make_backend(name: str, location: Location) -> Backend:
     ------
     ConfigError
         For an unknown name.
+    StoreError
+        For HDF5 in a bucket: its virtual datasets cannot reach shard files there, so no other program could read it.
     """
+    if name == "hdf5" and isinstance(location, S3Location):
+        raise StoreError(
+            "HDF5 stores live on a file system", str(location), "Use the zarr backend there, or store convert to it"
+        )
     backend: Backend = STORES.load(name)(location)
     return backend
 

@@ -2,44 +2,90 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from featstore.atomic import writer_of
-from featstore.store.leases import Owner, dead_leases
-from featstore.store.location import Location
+from featstore.store.leases import Owner, dead_leases, live_leases
+from featstore.store.location import FolderLocation, Location
+from featstore.store.s3_location import S3Location, staging_folder
 
 __all__ = ["collect_garbage"]
+
+
+class _Leftover(NamedTuple):
+    """A thing to remove: what to call it, and how to."""
+
+    name: str
+    remove: Callable[[], object]
 
 
 def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     """Remove what dead writers left behind; names of what was (or would be) removed.
 
     Covers stale leases, staged shard files, and temporary files of atomic writes whose process is gone (of another
-    machine's processes: those that are older than a day).
+    machine's processes: those that are older than a day). On object stores: stale leases, uploads in parts that nobody
+    finishes, and files in the making among this machine's temporary files.
     """
-    found = dead_leases(location)
-    for folder in location.list("staging"):
-        owner = _owner_of(folder)
-        path = location.path(f"staging/{folder}")
-        if owner is not None and owner.is_gone(_age_s(path)):
-            found += [f"staging/{folder}/{name}" for name in location.list(f"staging/{folder}")] + [f"staging/{folder}"]
+    found = [
+        _Leftover(name, lambda name=name, version=version: location.take_away(name, version))  # type: ignore[misc]
+        for name, version in dead_leases(location)
+    ]
+    if isinstance(location, S3Location):
+        found += _open_uploads(location)
+        found += _staged_files(staging_folder(location))
+    elif isinstance(location, FolderLocation):
+        found += _staged_files(location.path("staging"), "staging/")
+        found += _half_writes(location)
+    if not dry_run:
+        for leftover in found:
+            leftover.remove()
+    return [leftover.name for leftover in found]
+
+
+def _staged_files(staging: Path, prefix: str = "") -> Iterator[_Leftover]:
+    """Staging folders of owners that are gone, with what is in them."""
+    for folder in sorted(staging.iterdir()) if staging.is_dir() else ():
+        owner = _owner_of(folder.name)
+        if owner is None or not owner.is_gone(_age_s(folder)):
+            continue
+        name = f"{prefix}{folder.name}" if prefix else str(folder)
+        for path in sorted(folder.iterdir()):
+            yield _Leftover(f"{name}/{path.name}", lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
+        yield _Leftover(name, lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))  # type: ignore[misc]
+
+
+def _half_writes(location: FolderLocation) -> Iterator[_Leftover]:
+    """Temporary files of atomic writes that nobody will finish."""
     for name, _ in location.walk(""):
         base = name.rpartition("/")[2]
         if base.startswith(".") and base.endswith(".part"):
-            pid = writer_of(base)
-            dead = not psutil.pid_exists(pid) if pid is not None else _age_s(location.path(name)) > 86400
-            found += [name] if dead else []
-    if not dry_run:
-        for name in found:
-            path = location.path(name)
-            if path.is_dir():
-                path.rmdir()
-            else:
-                path.unlink(missing_ok=True)
-    return found
+            path, pid = location.path(name), writer_of(base)
+            dead = not psutil.pid_exists(pid) if pid is not None else _age_s(path) > 86400
+            if dead:
+                yield _Leftover(name, lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
+
+
+def _open_uploads(location: S3Location) -> Iterator[_Leftover]:
+    """Uploads in parts of shard files that no living writer holds a lease on.
+
+    The uploads are listed first: whoever begins one later has its lease by then.
+    """
+    uploads = location.place.open_uploads("")
+    alive = {(key, str(shard)) for key, shard, _ in live_leases(location)} if uploads else set()
+    for name, upload in uploads:
+        parts = name.split("/")  # features/KEY/data/c/SHARD/…
+        pair = (parts[1], parts[4]) if len(parts) > 4 and parts[0] == "features" else ("store", "0")
+        if pair not in alive:
+            yield _Leftover(
+                f"{name} (unfinished upload)",
+                lambda name=name, upload=upload: location.place.abort_upload(name, upload),  # type: ignore[misc]
+            )
 
 
 def _owner_of(folder: str) -> Owner | None:

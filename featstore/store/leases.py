@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
+import logging
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from types import TracebackType
 
 import psutil
 
-from featstore.errors import StoreLocked
+from featstore.errors import ObjectStorageError, StoreLocked
 from featstore.store.location import Location
 
 __all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "Owner", "dead_leases", "live_leases"]
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0  # a silent owner on another host counts as gone after this long
@@ -31,12 +35,13 @@ class Owner:
     pid: int
     started: float
     run: str = ""
+    machine: str = ""
 
     @classmethod
     def this_process(cls, run: str = "") -> Owner:
         """Owner record of the calling process."""
         process = psutil.Process()
-        return cls(socket.gethostname(), process.pid, round(process.create_time(), 2), run)
+        return cls(socket.gethostname(), process.pid, round(process.create_time(), 2), run, _machine())
 
     @property
     def label(self) -> str:
@@ -45,7 +50,7 @@ class Owner:
 
     def is_gone(self, silent_s: float) -> bool:
         """Whether the owner cannot be writing any more: dead on this host, or silent for long on another."""
-        if self.host == socket.gethostname():
+        if self.host == socket.gethostname() and self.machine in ("", _machine()):
             try:
                 process = psutil.Process(self.pid)
                 zombie = process.status() == psutil.STATUS_ZOMBIE
@@ -55,23 +60,45 @@ class Owner:
         return silent_s > STALE_S
 
 
+@functools.cache
+def _machine() -> str:
+    """Which running system this is: two of one name, as containers may be, do not see each other's processes."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()[:8]}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no such thing outside Linux: the name must do
+        return ""
+
+
 def _lease_name(key: str, shard: int) -> str:
     return f"leases/{key}/{shard}.json"
 
 
-def _read(location: Location, name: str) -> tuple[Owner, float] | None:
-    path = location.path(name)
-    try:
-        content = json.loads(path.read_bytes())
-        return Owner(**content), max(0.0, time.time() - path.stat().st_mtime)
-    except FileNotFoundError:
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who holds a lease, as far as its file tells."""
+
+    owner: Owner
+    silent_s: float
+    version: str
+    token: str = ""
+
+    @property
+    def is_gone(self) -> bool:
+        return self.owner.is_gone(self.silent_s)
+
+
+def _read(location: Location, name: str) -> _Holder | None:
+    seen = location.peek(name)
+    if seen is None:
         return None
-    except (ValueError, TypeError):  # killed between creating and filling it
-        try:
-            age = time.time() - path.stat().st_mtime
-        except FileNotFoundError:
-            return None
-        return (Owner("?", 0, 0.0), age) if age < HEARTBEAT_S else (Owner("?", 0, 0.0), STALE_S + 1)
+    try:
+        content = json.loads(seen.data)
+        owner = Owner(**{field.name: content[field.name] for field in fields(Owner) if field.name in content})
+        return _Holder(owner, seen.age_s, seen.version, str(content.get("token", "")))
+    except (ValueError, TypeError, AttributeError):  # killed between creating and filling it
+        silent_s = seen.age_s if seen.age_s < HEARTBEAT_S else STALE_S + 1
+        return _Holder(Owner("?", 0, 0.0), silent_s, seen.version)
 
 
 class Lease:
@@ -83,12 +110,17 @@ class Lease:
         On entry, when a living process holds one of them.
     """
 
-    def __init__(self, location: Location, keys: list[str], shard: int, run: str = "") -> None:
+    def __init__(self, location: Location, keys: Sequence[str], shard: int, run: str = "") -> None:
         self.location, self.owner = location, Owner.this_process(run)
         self._names = [_lease_name(key, shard) for key in sorted(keys)]
-        self._held: list[str] = []
+        self._token = secrets.token_hex(8)
+        self._held: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._beats = 0
+        self._confirmed = time.monotonic()
+        self._lost = ""
+        self._unsure: set[str] = set()  # beats without an answer: the lease may have changed or not
 
     def __enter__(self) -> Lease:
         try:
@@ -97,6 +129,7 @@ class Lease:
         except BaseException:
             self._release()
             raise
+        self._confirmed = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="featstore-lease")
         self._thread.start()
         return self
@@ -109,43 +142,89 @@ class Lease:
             self._thread.join()
         self._release()
 
+    def check(self) -> None:
+        """Make sure, before a commit, that the leases are still held: a process may have slept for long.
+
+        Raises
+        ------
+        StoreLocked
+            When another writer took one over.
+        """
+        if not self._lost and time.monotonic() - self._confirmed > STALE_S / 2:
+            for name in self._held:
+                if self._own_version(name) is None:
+                    self._lost = name
+                    break
+        if self._lost:
+            raise StoreLocked(
+                "this process was silent for so long that another writer took its shard over",
+                f"{self.location}/{self._lost}",
+                "Run again: what is missing will be done",
+            )
+
+    def _content(self) -> bytes:
+        told = {n: getattr(self.owner, n) for n in ("host", "pid", "started", "run", "machine")}
+        return json.dumps(told | {"token": self._token, "beat": self._beats}).encode()
+
     def _take(self, name: str) -> None:
-        path = self.location.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({n: getattr(self.owner, n) for n in ("host", "pid", "started", "run")}).encode()
+        content = self._content()
         for _ in range(8):
-            try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            except FileExistsError:
+            version = self.location.create(name, content)
+            if version is None:
                 holder = _read(self.location, name)
                 if holder is None:
                     continue
-                if not holder[0].is_gone(holder[1]):
-                    raise _locked(self.location, name, holder[0]) from None
-                # take a dead owner's lease away under a name of our own: of two who try, one rename fails
-                grave = path.with_name(f".{path.name}.{self.owner.label}")
-                try:
-                    os.rename(path, grave)
-                    grave.unlink(missing_ok=True)
-                except FileNotFoundError:
-                    pass
-                continue
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            self._held.append(name)
-            return
+                if not holder.is_gone:
+                    raise _locked(self.location, name, holder.owner)
+                version = self.location.replace(name, content, holder.version)
+            if version is not None:
+                self._held[name] = version
+                return
         raise StoreLocked("a lease changes hands too often", f"{self.location}/{name}", "Run again in a minute")
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            for name in self._held:
-                with contextlib.suppress(OSError):  # a lost heartbeat is not worth a lost shard
-                    os.utime(self.location.path(name))
+        while not self._stop.wait(self.location.heartbeat_s):
+            self._beats += 1
+            content = self._content()
+            for name in list(self._held):
+                try:
+                    renewed = self._renew(name, content)
+                except (OSError, ObjectStorageError):  # a lost heartbeat is not worth a lost shard
+                    self._unsure.add(name)
+                    continue
+                if renewed is None:
+                    self._lost = name
+                    return
+                self._unsure.discard(name)
+                self._held[name] = renewed
+            if not self._unsure:
+                self._confirmed = time.monotonic()
+
+    def _renew(self, name: str, content: bytes) -> str | None:
+        """Version of a lease after a beat, None when it is another's."""
+        renewed = self.location.touch(name, content, self._held[name])
+        if renewed is None:  # or a beat whose answer was lost has changed it
+            version = self._own_version(name)
+            renewed = self.location.touch(name, content, version) if version is not None else None
+        return renewed
+
+    def _own_version(self, name: str) -> str | None:
+        """Version of a lease as it is now, None when it is not one's own any more."""
+        holder = _read(self.location, name)
+        return holder.version if holder is not None and holder.token == self._token else None
 
     def _release(self) -> None:
-        for name in self._held:
-            self.location.remove(name)
-        self._held = []
+        for name, version in self._held.items():
+            if name == self._lost:
+                continue
+            try:
+                if not version:
+                    self.location.remove(name)
+                elif (own := self._own_version(name) if name in self._unsure else version) is not None:
+                    self.location.take_away(name, own)
+            except ObjectStorageError as error:  # the shard is committed: others see a silent owner soon
+                logger.warning("a lease could not be given back: %s", error)
+        self._held = {}
 
 
 def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:
@@ -157,21 +236,21 @@ def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:
     )
 
 
-def _all_leases(location: Location) -> Iterator[tuple[str, int, Owner, bool]]:
-    """(array key, shard, owner, whether the owner is gone) of every lease."""
+def _all_leases(location: Location) -> Iterator[tuple[str, int, _Holder]]:
+    """(array key, shard, holder) of every lease."""
     for key in location.list("leases"):
         for entry in location.list(f"leases/{key}"):
             shard = entry.removesuffix(".json")
             holder = _read(location, f"leases/{key}/{entry}") if shard.isdecimal() else None
             if holder is not None:
-                yield key, int(shard), holder[0], holder[0].is_gone(holder[1])
+                yield key, int(shard), holder
 
 
 def live_leases(location: Location) -> list[tuple[str, int, Owner]]:
     """(array key, shard, owner) of every lease whose owner may still be writing."""
-    return [(key, shard, owner) for key, shard, owner, gone in _all_leases(location) if not gone]
+    return [(key, shard, holder.owner) for key, shard, holder in _all_leases(location) if not holder.is_gone]
 
 
-def dead_leases(location: Location) -> list[str]:
-    """File names of leases whose owner is gone."""
-    return [_lease_name(key, shard) for key, shard, _, gone in _all_leases(location) if gone]
+def dead_leases(location: Location) -> list[tuple[str, str]]:
+    """(file name, version seen) of leases whose owner is gone."""
+    return [(_lease_name(key, shard), holder.version) for key, shard, holder in _all_leases(location) if holder.is_gone]

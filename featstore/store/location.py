@@ -1,20 +1,173 @@
-"""Where a store's files are: whole-file reads and atomic writes by relative name, so that backends know no paths."""
+"""Where a store's files are: whole-file reads and atomic writes by relative name, so that backends know no paths.
+
+A location is a folder or, in :mod:`featstore.store.s3_location`, a prefix of a bucket. Both give the same promises: a
+file appears whole or not at all; of several who create one file, one succeeds; what is taken away is what was seen.
+"""
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol
 
 from featstore import atomic
 from featstore.errors import StoreError
 
-__all__ = ["Location", "open_location"]
+__all__ = ["FileBytes", "FolderLocation", "Location", "Seen", "open_location"]
 
 
-class Location:
-    """A folder on a file system. Names are relative, with ``/`` between parts."""
+class FileBytes(Protocol):
+    """Bytes of a file, by stretches: a memory map, or an object that is fetched piece by piece."""
+
+    def __len__(self) -> int:
+        """Bytes of the file."""
+
+    def __getitem__(self, span: slice, /) -> memoryview:
+        """Return a stretch of the file."""
+
+
+class Seen(NamedTuple):
+    """A small file as it was found.
+
+    Attributes
+    ----------
+    data : bytes
+    age_s : float
+        Seconds since it was written or touched.
+    version : str
+        Says later whether it is still the same file.
+    """
+
+    data: bytes
+    age_s: float
+    version: str
+
+
+class Location(ABC):
+    """A place for files. Names are relative, with ``/`` between parts."""
+
+    heartbeat_s: ClassVar[float]
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    def check(self, name: str) -> list[str]:
+        """Parts of a name.
+
+        Raises
+        ------
+        StoreError
+            For a name that would leave the location.
+        """
+        parts = name.split("/")
+        if name.startswith("/") or ".." in parts or "\0" in name:
+            raise StoreError(f"unsafe file name {name!r}", str(self), "The store's metadata was tampered with")
+        return parts
+
+    def path(self, name: str) -> Path:
+        """File system path of ``name``.
+
+        Raises
+        ------
+        StoreError
+            For a name that leaves the location, or where there is no file system.
+        """
+        raise StoreError("this is not on a file system", f"{self}/{name}", "Use a path, or copy the store to one")
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes of a file, or -1 when it is absent."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Whole content of a file; ``FileNotFoundError`` when it is absent."""
+
+    @abstractmethod
+    def stamp(self, name: str) -> str:
+        """Text that changes when the file does."""
+
+    @abstractmethod
+    def open(self, name: str) -> FileBytes:
+        """Open a file for reads of some of its bytes."""
+
+    @abstractmethod
+    def map(self, name: str) -> memoryview:
+        """Read-only memory map of a file (empty files give an empty view)."""
+
+    @abstractmethod
+    def list(self, name: str) -> list[str]:
+        """Names of the entries of a folder, sorted; an absent folder has none."""
+
+    @abstractmethod
+    def walk(self, name: str) -> Iterator[tuple[str, int]]:
+        """Every file below a folder with its size, in sorted order."""
+
+    def prefetch(self, names: Iterable[str]) -> None:  # noqa: B027 (files on disk need nothing)
+        """Say that these small files are read next: where that helps, they are fetched together."""
+
+    def refresh(self) -> None:  # noqa: B027 (nor do they here)
+        """Forget what is remembered of files: another process may have changed them."""
+
+    def staged(self, n_bytes: int) -> Location:
+        """Return a location that keeps local copies of files it opens: itself where files are local already."""
+        return self
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file in place in one atomic step."""
+
+    @abstractmethod
+    def adopt(self, staged: Path, name: str) -> None:
+        """Move a finished local file into the store under ``name``; it is whole before it gets its name."""
+
+    @abstractmethod
+    def staging(self, owner: str) -> Path:
+        """Local folder for files in the making; :mod:`featstore.store.leases` says who is alive."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Delete a file if it is there."""
+
+    # -- small files that several may want --------------------------------------------------------------------------
+
+    @abstractmethod
+    def create(self, name: str, data: bytes) -> str | None:
+        """Make a file that is not there yet: its version, None when there is one."""
+
+    @abstractmethod
+    def peek(self, name: str) -> Seen | None:
+        """A small file with its age, None when it is absent."""
+
+    @abstractmethod
+    def touch(self, name: str, data: bytes, version: str) -> str | None:
+        """Show that a file's owner lives; its new version, None when it is another's now (where that can be told)."""
+
+    @abstractmethod
+    def replace(self, name: str, data: bytes, version: str) -> str | None:
+        """Put one's own file in the place of what was seen; None when that has changed."""
+
+    @abstractmethod
+    def take_away(self, name: str, version: str) -> None:
+        """Delete what was seen, and nothing else that has come in its place."""
+
+
+class FolderLocation(Location):
+    """A folder on a file system."""
+
+    heartbeat_s = 5.0
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
@@ -24,10 +177,7 @@ class Location:
 
     def path(self, name: str) -> Path:
         """File system path of ``name``; a name that leaves the folder is refused."""
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or "\0" in name:
-            raise StoreError(f"unsafe file name {name!r}", str(self), "The store's metadata was tampered with")
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*self.check(name))
 
     def exists(self, name: str) -> bool:
         """Whether the file or folder is there."""
@@ -44,32 +194,17 @@ class Location:
         """Whole content of a file."""
         return self.path(name).read_bytes()
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put a file in place in one atomic step."""
-        atomic.write_bytes(self.path(name), data)
+    def stamp(self, name: str) -> str:
+        """Time of the last change."""
+        return str(self.path(name).stat().st_mtime_ns)
 
-    def adopt(self, staged: Path, name: str) -> None:
-        """Move a finished local file into the store under ``name``; it is flushed before it gets its name."""
-        target = self.path(name)
-        with atomic.disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(staged, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(staged, target)
-            atomic.fsync_directory(target.parent)
-
-    def staging(self, owner: str) -> Path:
-        """Folder for files in the making, on the same file system; :mod:`featstore.store.leases` says who is alive."""
-        folder = self.root / "staging" / owner
-        with atomic.disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def open(self, name: str) -> FileBytes:
+        """Memory map of a file."""
+        return self.map(name)
 
     def map(self, name: str) -> memoryview:
         """Read-only memory map of a file (empty files give an empty view)."""
-        with open(self.path(name), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
+        return map_file(self.path(name))
 
     def list(self, name: str) -> list[str]:
         """Names of the entries of a folder, sorted; an absent folder has none."""
@@ -88,17 +223,104 @@ class Location:
             elif path.exists():
                 yield child, path.stat().st_size
 
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file in place in one atomic step."""
+        atomic.write_bytes(self.path(name), data)
+
+    def adopt(self, staged: Path, name: str) -> None:
+        """Move a finished local file into the store under ``name``; it is flushed before it gets its name."""
+        target = self.path(name)
+        with atomic.disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(staged, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(staged, target)
+            atomic.fsync_directory(target.parent)
+
+    def staging(self, owner: str) -> Path:
+        """Folder for files in the making, on the same file system."""
+        folder = self.root / "staging" / owner
+        with atomic.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
         self.path(name).unlink(missing_ok=True)
 
+    def create(self, name: str, data: bytes) -> str | None:
+        """Make a file that is not there yet."""
+        path = self.path(name)
+        with atomic.disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                return None
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+        return ""
+
+    def peek(self, name: str) -> Seen | None:
+        """A small file with its age."""
+        path = self.path(name)
+        try:
+            data, state = path.read_bytes(), path.stat()
+        except FileNotFoundError:
+            return None
+        return Seen(data, max(0.0, time.time() - state.st_mtime), _version(state))
+
+    def touch(self, name: str, data: bytes, version: str) -> str | None:
+        """Set the time of the last change; whose the file is cannot be told in one step."""
+        os.utime(self.path(name))
+        return version
+
+    def replace(self, name: str, data: bytes, version: str) -> str | None:
+        """Take away what was seen, then create: of two who try, one create fails."""
+        self.take_away(name, version)
+        return self.create(name, data)
+
+    def take_away(self, name: str, version: str) -> None:
+        """Move the file aside under a name of one's own, look whether it is the one, and put another's back."""
+        path = self.path(name)
+        grave = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
+        with suppress(FileNotFoundError):
+            os.rename(path, grave)
+            if _version(grave.stat()) != version:
+                with suppress(FileExistsError):
+                    os.link(grave, path)
+            grave.unlink()
+
+
+def _version(state: os.stat_result) -> str:
+    return f"{state.st_ino}-{state.st_mtime_ns}"
+
+
+def map_file(path: Path) -> memoryview:
+    """Read-only memory map of a file (empty files give an empty view)."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
+
 
 def open_location(url: str | os.PathLike[str] | Location) -> Location:
-    """Location of a path or a ``file://`` URL."""
+    """Location of a path, a ``file://`` URL, or an ``s3://`` URL.
+
+    Raises
+    ------
+    StoreError
+        For any other kind of URL.
+    MissingDependency
+        For ``s3://`` when the ``s3`` extra is not installed.
+    """
     if isinstance(url, Location):
         return url
     text = os.fspath(url)
+    if text.startswith("s3://"):
+        from featstore.store.s3_location import S3Location
+
+        return S3Location(text)
     if "://" in text and not text.startswith("file://"):
         scheme = text.split("://", 1)[0]
-        raise StoreError(f"stores on {scheme}:// are not supported yet", text, "Use a path on a file system")
-    return Location(text.removeprefix("file://"))
+        raise StoreError(f"stores on {scheme}:// are not supported", text, "Use a path on a file system, or s3://")
+    return FolderLocation(text.removeprefix("file://"))

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from featstore.errors import CorruptFeature, StoreError
+import numpy as np
+
+from featstore.errors import CorruptFeature, NewerFormat, StoreError
 from featstore.log import progress_bar
 from featstore.store.backends import ROOTS
 from featstore.store.digests import digest_fits
 from featstore.store.hdf5_store import MASTER
-from featstore.store.location import Location
+from featstore.store.location import Location, open_location
 from featstore.store.manifest import read_manifest
+from featstore.store.packed_file import PackedLocation, packed_location
 from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
 from featstore.store.store import Store, open_store
 
@@ -71,8 +74,13 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
     """
     try:
         store = open_store(path)
+    except NewerFormat:
+        raise
     except StoreError as error:
-        location = path if isinstance(path, Location) else Location(path)
+        packed = packed_location(path)
+        if packed is not None:  # a file that is there and cannot be read is damaged, whatever it was
+            return [Problem(error.what, packed.root.name)]
+        location = open_location(path)
         if not location.exists("manifest.json") and not location.list("commits"):
             raise
         return [Problem(error.what, _root_name(location))]
@@ -87,12 +95,15 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
                 Problem("an array with committed shards has lost its metadata", f"features/{key}/zarr.json", key)
             )
     pairs = [(key, shard) for key in arrays for shard in committed_shards(store.location, key)]
+    store.location.prefetch(record_name(key, shard) for key, shard in pairs)
     with progress_bar(total=len(pairs), desc="verify", unit="shard") as bar:
         for key, shard in pairs:
             problems += _check_shard(store, key, shard, names, quick)
             bar.update(1)
     for key in arrays:
         problems += _check_metadata(store, key)
+        if isinstance(store.location, PackedLocation):
+            problems += _check_packed(store, store.location, key, names)
     unique = {(p.file, p.shard, p.what): p for p in problems}
     return sorted(unique.values(), key=lambda p: (p.file, p.shard, p.what))
 
@@ -113,6 +124,7 @@ def _check_manifest(location: Location) -> Iterator[Problem]:
     except CorruptFeature as error:
         yield Problem(error.what, "manifest.json")
         return
+    location.prefetch(files or ())
     for name, (size, digest) in (files or {}).items():
         try:
             content = location.read(name)
@@ -145,14 +157,10 @@ def _check_shard(store: Store, key: str, shard: int, names: dict[int, str], quic
         yield Problem(f"the record is that of shard {record.shard} of {record.key}", name, key, feature, shard)
         return
     for file, (size, digest) in record.files.items():
-        found = location.size(file)
-        if found < 0:
-            yield Problem("a committed file is missing", file, key, feature, shard)
-        elif found != size:
-            yield Problem(f"the file has {found} bytes instead of {size}", file, key, feature, shard)
-        elif not quick and not digest_fits(location.map(file), digest):
-            tracks = tuple(_damaged_tracks(store, record, names))
-            yield Problem("the bytes differ from what was committed", file, key, feature, shard, tracks)
+        try:
+            yield from _check_file(store, record, file, size, digest, names, quick)
+        except StoreError as error:
+            yield Problem(error.what, file, key, feature, shard)
     rows = store.shard_rows(shard)
     if len(record.n_frames) > len(rows) or record.first_row != rows.start:
         yield Problem(
@@ -162,6 +170,20 @@ def _check_shard(store: Store, key: str, shard: int, names: dict[int, str], quic
     lost = [row for row in record.rows if record.n_frames[row - record.first_row] < 0 and row not in explained]
     if lost:
         yield Problem(f"{len(lost)} tracks are neither stored nor explained", name, key, feature, shard)
+
+
+def _check_file(
+    store: Store, record: CommitRecord, file: str, size: int, digest: str, names: dict[int, str], quick: bool
+) -> Iterator[Problem]:
+    key, shard, feature = record.key, record.shard, store.arrays[record.key][0].spec.short()
+    found = store.location.size(file)
+    if found < 0:
+        yield Problem("a committed file is missing", file, key, feature, shard)
+    elif found != size:
+        yield Problem(f"the file has {found} bytes instead of {size}", file, key, feature, shard)
+    elif not quick and not digest_fits(store.location.map(file), digest):
+        tracks = tuple(_damaged_tracks(store, record, names))
+        yield Problem("the bytes differ from what was committed", file, key, feature, shard, tracks)
 
 
 def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -> Iterator[str]:
@@ -178,6 +200,21 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
             except (StoreError, OSError):
                 found += 1
                 yield names.get(row, f"row {row}")
+
+
+def _check_packed(store: Store, location: PackedLocation, key: str, names: dict[int, str]) -> Iterator[Problem]:
+    """What plain readers see of a packed store beside its data must say what the records say."""
+    header = store.arrays[key][0]
+    expected = np.full(store.n_rows, -1, dtype=np.int64)
+    try:
+        lengths, ids = location.plain_rows(header)
+        for record in store.records(key).values():
+            expected[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
+    except StoreError as error:
+        yield Problem(error.what, location.root.name, key, header.spec.short())
+        return
+    if not np.array_equal(lengths, expected) or ids != [names.get(row, "") for row in range(store.n_rows)]:
+        yield Problem("lengths or ids differ from the records", location.root.name, key, header.spec.short())
 
 
 def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
