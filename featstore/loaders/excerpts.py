@@ -89,7 +89,7 @@ def check_segments(readers: Sequence[Any], mode: str, crop_frames: int | None, w
     if segments == {(None, "")}:
         return None
     one = next(reader for reader in readers if segment_of(reader))
-    segment = segment_of(one)
+    segment = segment_of(one) or 1
     where = str(one.name)
     if len(segments) > 1:
         found = "excerpts of one feature cannot be cut to the same seconds as another one's"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from featstore.arrays import IntArray
+from featstore.arrays import AnyArray, IntArray
 from featstore.specs import Encoding, FeatureSpec, parse_spec
 
 __all__ = ["COMPRESSIONS", "ArrayHeader", "Layout", "choose_layout", "choose_shard_tracks"]
@@ -73,9 +73,10 @@ class ArrayHeader:
             return (row, frame, *(0 for _ in self.item_shape), 0)
         return (row, *(0 for _ in self.item_shape), frame)
 
-    def stretch(self, values: Any, start: int, stop: int) -> Any:
+    def stretch(self, values: AnyArray, start: int, stop: int) -> AnyArray:
         """Part of one track's values along the axis of growth, a view."""
-        return values[start:stop] if self.has_clips else values[..., start:stop]
+        part: AnyArray = values[start:stop] if self.has_clips else values[..., start:stop]
+        return part
 
     @property
     def key(self) -> str:

@@ -1,0 +1,63 @@
+"""Writing sound: blocks of samples into a file that appears whole or not at all, never louder than full scale."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from featstore.arrays import FloatArray
+from featstore.atomic import atomic_path
+from featstore.errors import ConfigError, did_you_mean
+
+__all__ = ["FORMATS", "write_audio"]
+
+FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".aiff": "AIFF", ".mp3": "MP3"}
+_BLOCK = 1 << 20
+
+
+def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: int) -> tuple[int, float]:
+    """Write blocks of mono samples to an audio file; its ending names the format.
+
+    The samples wait in a file without a name, so that they can be turned down before they are written where their peak
+    lies beyond full scale.
+
+    Parameters
+    ----------
+    blocks : iterable of float32 (n,)
+        Full scale is 1.
+
+    Returns
+    -------
+    tuple of (int, float)
+        Samples written, and the peak that they had before they were turned down.
+
+    Raises
+    ------
+    ConfigError
+        For an ending that names no format.
+    StoreError
+        When the disk refuses.
+    """
+    import soundfile
+
+    path = Path(path)
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise ConfigError(
+            f"{path.suffix or 'no ending'!r} names no audio format", str(path), did_you_mean(path.suffix, FORMATS)
+        )
+    count, peak = 0, 0.0
+    with tempfile.TemporaryFile() as held:
+        for block in blocks:
+            held.write(np.ascontiguousarray(block, np.float32).tobytes())
+            count += len(block)
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        held.seek(0)
+        gain = np.float32(min(1.0, 0.999 / peak) if peak else 1.0)
+        with atomic_path(path) as aside, soundfile.SoundFile(aside, "w", sample_rate, 1, format=kind) as file:
+            while data := held.read(4 * _BLOCK):
+                file.write(np.frombuffer(data, np.float32) * gain)
+    return count, peak
