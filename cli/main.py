@@ -24,4 +24,80 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store": ("store:store", "Look into stores, check and mend them."),
     "train": ("train:train", "Train a model from a store."),
     "evaluate": ("train:evaluate", "Score a trained model again."),
+    "tag": ("tag:tag", "Tag audio with a trained or published model."),
+    "models": ("models:models", "List models and what they cost; convert published weights."),
     "sonify": ("sonify:sonify", "Hear what a representation keeps."),
+    "report": ("report:report", "Tables, fronts, figures and pages from runs."),
+    "recipe": ("recipe:recipe", "List, show and run whole experiments."),
+    "doctor": ("doctor:doctor", "Say what is installed and what works here."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"featstore_cli.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look a command up; an unknown one is answered with near misses."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from featstore.errors import did_you_mean
+
+            raise click.UsageError(f"No such command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="featstore")
+@click.option("-v", "--verbose", count=True, help="More log lines on stderr; twice for every track.")
+def cli(verbose: int) -> None:
+    """Feature caches for music: extract once, train from the cache, see what each byte buys.
+
+    Begin with:  featstore quickstart
+    """
+    level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; every error of ours is one sentence on stderr and exit code 1."""
+    try:
+        code = cli.main(args=args, prog_name="featstore", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted: what is committed stays; run again to go on", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 1
+    except FeatstoreError as error:
+        click.echo(f"error: {error}", err=True)
+        code = getattr(error, "exit_code", 1)
+    except BrokenPipeError:  # the reader of our output went away: not our failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        click.echo("interrupted: what is committed stays; run again to go on", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
