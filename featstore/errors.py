@@ -17,6 +17,7 @@ __all__ = [
     "FeatstoreError",
     "MissingDependency",
     "MissingFeature",
+    "NewerFormat",
     "ObjectStorageError",
     "PlanError",
     "SpecError",
@@ -75,6 +76,10 @@ class MissingFeature(StoreError, LookupError):
 
 class CorruptFeature(StoreError):
     """Stored bytes differ from what was committed."""
+
+
+class NewerFormat(StoreError):
+    """A newer version of featstore wrote it, in a format that this one does not know."""
 
 
 class StoreLocked(StoreError):

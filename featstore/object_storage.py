@@ -199,7 +199,7 @@ class ObjectPlace:
                 raise
         self._bucket_seen = True
 
-    def list(self, name: str) -> list[str]:
+    def names_in(self, name: str) -> list[str]:
         """Names directly below a prefix, sorted: objects and what looks like folders."""
         prefix = self._folder(name)
         found: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from featstore.store.packing import pack_chunk, unpack_chunk
 
 __all__ = [
     "CRC_BYTES",
+    "GZIP_LEVEL",
     "PACKED_BITS",
     "blosc_codec",
     "checked",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 CRC_BYTES = 4
+GZIP_LEVEL = 4
 PACKED_BITS = {"packed11": 11}  # layouts whose chunks hold numbers of so many bits, and no other compression
 
 
@@ -64,23 +67,33 @@ def blosc_codec(compression: str, itemsize: int) -> Any:
     raise StoreError(f"unknown compression {compression!r}", "", "Use none, lz4 or zstd")
 
 
+def _byte_shuffle(itemsize: int) -> Any:
+    from numcodecs import Shuffle
+
+    return Shuffle(itemsize)
+
+
 def packed_axis(n_axes: int) -> int:
     """Axis along which a track's tokens grow: time of (codebooks, frames), the first where there are clips."""
     return n_axes - 1 if n_axes <= 2 else 0
 
 
-def compress(values: AnyArray, compression: str) -> bytes:
-    """Bytes of one chunk (C order) without a checksum: as they are, packed, or compressed."""
+def compress(values: AnyArray, compression: str) -> bytes | memoryview:
+    """Bytes of one chunk (C order) without a checksum: as they are (no copy), packed, or compressed."""
     if compression in PACKED_BITS:
         return pack_chunk(values, PACKED_BITS[compression], packed_axis(values.ndim))
-    raw = values.tobytes()
-    return raw if compression == "none" else bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
+    raw = np.ascontiguousarray(values)
+    if compression == "none":
+        return raw.reshape(-1).view(np.uint8).data
+    if compression == "gzip":  # of packed files: what HDF5 itself can undo
+        return zlib.compress(bytes(_byte_shuffle(values.dtype.itemsize).encode(raw)), GZIP_LEVEL)
+    return bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
 
 
 def encode_chunk(values: AnyArray, compression: str) -> bytes:
     """Bytes of one chunk (C order), checksum included."""
     body = compress(values, compression)
-    return body + crc32c(body)
+    return bytes(body) + crc32c(body)
 
 
 def decode_chunk(
@@ -99,8 +112,11 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
             raise CorruptFeature("a chunk cannot be unpacked", where, "Run featstore store repair") from error
     if compression != "none":
         try:
-            body = blosc_codec(compression, dtype.itemsize).decode(body)
-        except (RuntimeError, ValueError) as error:
+            if compression == "gzip":
+                body = _byte_shuffle(dtype.itemsize).decode(zlib.decompress(body))
+            else:
+                body = blosc_codec(compression, dtype.itemsize).decode(body)
+        except (RuntimeError, ValueError, zlib.error) as error:
             raise CorruptFeature("a chunk cannot be decompressed", where, "Run featstore store repair") from error
     values = np.frombuffer(body, dtype=dtype)
     if values.size != math.prod(shape):
@@ -110,7 +126,7 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
     return values.reshape(shape)
 
 
-def zarr_codecs(compression: str, itemsize: int, n_axes: int) -> list[dict[str, Any]]:
+def zarr_codecs(compression: str, itemsize: int, n_axes: int = 3) -> list[dict[str, Any]]:
     """Return the codec chain in Zarr v3 metadata that describes :func:`encode_chunk`; ``n_axes`` counts the tracks'."""
     if compression in PACKED_BITS:
         settings = {"bits": PACKED_BITS[compression], "axis": 1 + packed_axis(n_axes - 1)}

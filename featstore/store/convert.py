@@ -10,9 +10,12 @@ from pathlib import Path
 
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.backends import Backend, backend_at, make_backend
+from featstore.store.backends import ROOTS, Backend, backend_at, make_backend
 from featstore.store.chunks import PACKED_BITS
+from featstore.store.codebooks import FOLDER as CODEBOOKS
+from featstore.store.codebooks import codebook_names, read_codebook, write_codebook
 from featstore.store.digests import digest_of
+from featstore.store.hdf5_store import MASTER
 from featstore.store.layout import COMPRESSIONS, ArrayHeader, Layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
@@ -21,7 +24,9 @@ from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.store import TRACKS, Store, open_store
 
-__all__ = ["convert"]
+__all__ = ["companions", "convert"]
+
+_OWN = frozenset({*ROOTS, "features", "commits", "leases", "staging", CODEBOOKS, MANIFEST, MASTER, TRACKS})
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +67,26 @@ def convert(
         for key, shard in todo:
             _copy_shard(old, new, key, shard)
             bar.update(1)
-    for folder in ("requests", "log"):
-        for name, _ in old.location.walk(folder):
-            if not new.location.exists(name):
-                new.location.write(name, old.location.read(name))
+    for name in codebook_names(old.location):
+        write_codebook(new.backend, name, *read_codebook(old.backend, name))
+    for name, content in companions(old):
+        if not new.location.exists(name):
+            new.location.write(name, content)
+    for name in codebook_names(old.location):
+        write_codebook(new.backend, name, *read_codebook(old.backend, name))
     new.refresh()
     new.consolidate(finished=old.location.exists(MANIFEST) and not new.missing(list(new.arrays)))
     return new
+
+
+def companions(store: Store) -> Iterator[tuple[str, bytes]]:
+    """Files that no backend changes: what was asked for, logs, and whatever else lies in folders of its own."""
+    for folder in store.location.list(""):
+        if folder in _OWN:
+            continue
+        for name, _ in store.location.walk(folder):
+            if not name.rpartition("/")[2].startswith("."):  # half an atomic write
+                yield name, store.location.read(name)
 
 
 def _layout(layout: Layout, compression: str | None) -> Layout:
@@ -172,17 +190,9 @@ def _write_slab(
     source = open_shard_file(old.backend, header, layout, record.shard, slab)
     writer = backend.slab_writer(path, header, target)
     try:
-        for slot, chunk in _chunks(record, layout, slab):
+        for slot, chunk in record.chunks(layout, slab):
             writer.append(slot, chunk, source.read_chunk(slot, chunk))
         return writer.close(record.lengths)
     except BaseException:
         writer.abandon()
         raise
-
-
-def _chunks(record: CommitRecord, layout: Layout, slab: int) -> Iterator[tuple[int, int]]:
-    """(slot, chunk) of every chunk that a shard file holds, in the order in which an extraction writes them."""
-    for slot, n_frames in enumerate(record.n_frames):
-        here = min(max(0, n_frames - slab * layout.slab_frames), layout.slab_frames)
-        for chunk in range(-(-here // layout.chunk_frames)):
-            yield slot, chunk

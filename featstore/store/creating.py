@@ -11,6 +11,7 @@ from featstore.store.backends import backend_at, make_backend
 from featstore.store.layout import ArrayHeader, choose_shard_tracks
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
+from featstore.store.packed_file import packed_location
 from featstore.store.store import FORMAT, TRACKS, Store, open_store
 from featstore.store.track_order import ordered, parquet_bytes
 from featstore.version import __version__
@@ -46,6 +47,9 @@ def create_store(
     backend : str
         ``zarr`` or ``hdf5``.
     """
+    packed = packed_location(path)
+    if packed is not None:
+        raise StoreError("this is a file; a store to write is a folder", str(packed), "Choose a new or empty folder")
     location = open_location(path)
     made = make_backend(backend, location)
     there = backend_at(location)

@@ -11,6 +11,7 @@ import numpy as np
 from featstore.arrays import AnyArray
 from featstore.errors import StoreError
 from featstore.log import progress_bar
+from featstore.specs import parse_feature
 from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Outcome
 from featstore.store.store import Store
@@ -53,7 +54,15 @@ class Difference:
     def __str__(self) -> str:
         tracks = f": {', '.join(self.tracks)}" if self.tracks else ""
         more = f" and {self.count - len(self.tracks)} more" if self.count > len(self.tracks) else ""
-        return f"{self.feature or 'store'}: {self.what}{tracks}{more}"
+        return f"{_short(self.feature) or 'store'}: {self.what}{tracks}{more}"
+
+
+def _short(feature: str) -> str:
+    """Name of an array for people."""
+    if not feature:
+        return ""
+    request = parse_feature(feature)
+    return f"{request.spec.short()}@{request.encoding.name}" if request.encoding else request.spec.short()
 
 
 def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:

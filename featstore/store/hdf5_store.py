@@ -19,13 +19,23 @@ import numpy.typing as npt
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
 from featstore.errors import CorruptFeature
-from featstore.store.chunks import PACKED_BITS, compress, decompress, packed_axis
+from featstore.store.chunks import GZIP_LEVEL, PACKED_BITS, compress, decompress, packed_axis
+from featstore.store.codebooks import FOLDER as CODEBOOKS
+from featstore.store.codebooks import codebook_names
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.location import Location
 from featstore.store.spool import ABSENT, IndexedSlab, Spool
 
-__all__ = ["MASTER", "Hdf5Backend", "Hdf5SlabWriter"]
+__all__ = [
+    "MASTER",
+    "Hdf5Backend",
+    "Hdf5SlabWriter",
+    "create_chunked",
+    "decode_hdf5_chunk",
+    "describe_array",
+    "encode_hdf5_chunk",
+]
 
 MASTER = "master.h5"
 _BLOSC_FILTER = 32001
@@ -87,19 +97,17 @@ class Hdf5Backend:
         buffer = io.BytesIO()
         with h5py.File(buffer, "w", libver=_LIBVER) as master:
             for key, (header, layout) in sorted(arrays.items()):
-                group = master.create_group(f"features/{key}")
-                for name, value in header.as_attributes(layout).items():
-                    if not isinstance(value, (dict, list)) and value is not None:
-                        group.attrs[name] = value
-                self._virtual(group, header, layout, n_rows, self.read_array(key))
+                group, attributes = master.create_group(f"features/{key}"), self.read_array(key)
+                self._virtual(group, header, layout, n_rows, int(attributes["n_frames"]))
+                describe_array(group, header, layout, attributes.get("cost", {}))
+            for name in codebook_names(self.location):
+                master[f"{CODEBOOKS}/{name}"] = h5py.ExternalLink(f"{CODEBOOKS}/{name}.h5", "/codebook")
         return {MASTER: buffer.getvalue()}
 
-    def _virtual(
-        self, group: Any, header: ArrayHeader, layout: Layout, n_rows: int, attributes: dict[str, Any]
-    ) -> None:
+    def _virtual(self, group: Any, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> None:
         import h5py
 
-        dtype, cut, n_frames = header.encoding.dtype, self._cut, int(attributes["n_frames"])
+        dtype, cut = header.encoding.dtype, self._cut
         data = h5py.VirtualLayout(shape=header.shape_of(n_frames, n_rows), dtype=dtype)
         frames = h5py.VirtualLayout(shape=(n_rows,), dtype="<i4")
         for name in self.location.list(f"features/{header.key}"):
@@ -120,11 +128,7 @@ class Hdf5Backend:
                 frames[first : first + rows] = counts[:rows]
         for virtual in (data, frames):
             virtual.dcpl.set_obj_track_times(False)  # bytes must not depend on the time of day
-        dataset = group.create_virtual_dataset("data", data, fillvalue=header.encoding.fill_value)
-        for name, value in (header.cf_attributes() | attributes.get("cost", {})).items():
-            dataset.attrs[name] = value
-        dataset.attrs["_FillValue"] = np.array(header.encoding.fill_value, dtype=dtype)
-        dataset.attrs["dimensions"] = ["track", *header.dims]
+        group.create_virtual_dataset("data", data, fillvalue=header.encoding.fill_value)
         group.create_virtual_dataset(header.lengths_name, frames, fillvalue=-1)
         if header.has_clips:  # the same for all: said by the fill value
             group.create_dataset("n_frames", shape=(n_rows,), dtype="<i4", fillvalue=header.clip_frames)
@@ -160,7 +164,7 @@ class Hdf5SlabWriter(Spool):
 
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
         """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
-        self.put(slot, chunk, bytes(_fletcher32().encode(compress(values, self.layout.compression))))
+        self.put(slot, chunk, encode_hdf5_chunk(values, self.layout.compression))
 
     def close(self, lengths: IntArray) -> tuple[int, str]:
         """Make the HDF5 file from the spool; its bytes and digest."""
@@ -169,7 +173,8 @@ class Hdf5SlabWriter(Spool):
         target = self.path.with_name(self.path.name + ".h5")
         with disk_errors(self.path):
             with h5py.File(target, "w", libver=_LIBVER) as file:
-                dataset = self._create(file)
+                shape = self.header.shape_of(self.layout.slab_frames, self.layout.shard_tracks)
+                dataset = create_chunked(file, "data", shape, self.header, self.layout)
                 steps = self.layout.slab_chunks
                 for entry in np.flatnonzero(self.index[:, 0] != ABSENT):
                     offset, length = (int(value) for value in self.index[entry])
@@ -191,29 +196,6 @@ class Hdf5SlabWriter(Spool):
                 size += len(block)
         return size, digest_text(digest)
 
-    def _create(self, file: Any) -> Any:
-        import h5py
-
-        header, layout = self.header, self.layout
-        shape = header.shape_of(layout.slab_frames, layout.shard_tracks)
-        chunks = header.shape_of(layout.chunk_frames, 1)
-        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        settings.set_chunk(chunks)
-        settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
-        settings.set_obj_track_times(False)
-        if layout.compression in PACKED_BITS:
-            numbers = (PACKED_BITS[layout.compression], 1 + packed_axis(len(chunks) - 1), *chunks)
-            settings.set_filter(PACKED_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
-        elif layout.compression != "none":
-            code, level = _BLOSC_CODES[layout.compression]
-            itemsize = header.encoding.dtype.itemsize
-            numbers = (2, 2, itemsize, int(np.prod(chunks)) * itemsize, level, 2, code)
-            settings.set_filter(_BLOSC_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
-        settings.set_fletcher32()
-        kind = h5py.h5t.py_create(header.encoding.dtype)
-        made = h5py.h5d.create(file.id, b"data", kind, h5py.h5s.create_simple(shape), settings)
-        return h5py.Dataset(made)
-
     def abandon(self) -> None:
         """Close and delete the unfinished file."""
         super().abandon()
@@ -230,7 +212,6 @@ class Hdf5Slab(IndexedSlab):
         self._grows = 1 if header.has_clips else -1
         self._data = location.map(name)
         self._index = self._find_chunks(location.path(name))
-        self._codec = _fletcher32()
 
     def _find_chunks(self, path: Path) -> npt.NDArray[np.uint64]:
         import h5py
@@ -260,10 +241,72 @@ class Hdf5Slab(IndexedSlab):
             When it is absent, lies outside the file, or fails its checksum.
         """
         block, where = self.chunk_bytes(slot, chunk)
-        try:
-            body = self._codec.decode(np.frombuffer(block, dtype=np.uint8))
-        except RuntimeError as error:
-            raise CorruptFeature(
-                "stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"
-            ) from error
-        return decompress(memoryview(body), self._dtype, self._shape, self._layout.compression, where)
+        return decode_hdf5_chunk(block, self._dtype, self._shape, self._layout.compression, where)
+
+
+def encode_hdf5_chunk(values: AnyArray, compression: str) -> bytes:
+    """Bytes of a chunk as HDF5's filters leave them, fletcher32 included."""
+    return bytes(_fletcher32().encode(compress(values, compression)))
+
+
+def decode_hdf5_chunk(
+    block: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str
+) -> AnyArray:
+    """Values of a chunk that :func:`encode_hdf5_chunk` made.
+
+    Raises
+    ------
+    CorruptFeature
+        When it fails its checksum.
+    """
+    try:
+        body = _fletcher32().decode(np.frombuffer(block, dtype=np.uint8))
+    except RuntimeError as error:
+        raise CorruptFeature(
+            "stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"
+        ) from error
+    return decompress(memoryview(body), dtype, shape, compression, where)
+
+
+def describe_array(group: Any, header: ArrayHeader, layout: Layout, cost: Mapping[str, float | int]) -> None:
+    """Tell plain readers what a group's ``data`` are: our attributes, the CF ones, and netCDF's named dimensions."""
+    for name, value in header.as_attributes(layout).items():
+        if not isinstance(value, (dict, list)) and value is not None:
+            group.attrs[name] = value
+    data = group["data"]
+    for name, value in (header.cf_attributes() | dict(cost)).items():
+        data.attrs[name] = value
+    data.attrs["_FillValue"] = np.array([header.encoding.fill_value], dtype=header.encoding.dtype)
+    for axis, (name, size) in enumerate(zip(("track", *header.dims), data.shape, strict=True)):
+        scale = group.create_dataset(name, shape=(size,), dtype=">f4", track_times=False)  # has no values of its own
+        scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
+        data.dims[axis].attach_scale(scale)
+    group[header.lengths_name].dims[0].attach_scale(group["track"])
+
+
+def create_chunked(group: Any, name: str, shape: tuple[int, ...], header: ArrayHeader, layout: Layout) -> Any:
+    """Create a dataset of encoded values whose chunks are then written directly."""
+    import h5py
+
+    chunks = header.shape_of(layout.chunk_frames, 1)
+    itemsize = header.encoding.dtype.itemsize
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk(chunks)
+    settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
+    settings.set_obj_track_times(False)  # bytes must not depend on the time of day
+    if layout.compression in PACKED_BITS:
+        numbers = (PACKED_BITS[layout.compression], 1 + packed_axis(len(chunks) - 1), *chunks)
+        settings.set_filter(PACKED_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
+    elif layout.compression == "gzip":
+        settings.set_shuffle()
+        settings.set_deflate(GZIP_LEVEL)
+    elif layout.compression != "none":
+        code, level = _BLOSC_CODES[layout.compression]
+        numbers = (2, 2, itemsize, int(np.prod(chunks)) * itemsize, level, 2, code)
+        settings.set_filter(_BLOSC_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
+    settings.set_fletcher32()
+    # chunks must fit into the largest shape: where no track fills one, that is larger than the shape
+    most = tuple(max(size, chunk) for size, chunk in zip(shape, chunks, strict=True))
+    space = h5py.h5s.create_simple(shape, most)
+    kind = h5py.h5t.py_create(header.encoding.dtype)
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, settings))

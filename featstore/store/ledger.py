@@ -30,6 +30,10 @@ def _states(store: Store, rows: Any) -> tuple[list[str], list[str], list[str]]:
             for outcome in record.outcomes:
                 stored = record.n_frames[outcome.row - record.first_row] >= 0
                 worse = 3 if outcome.status == "pending" else 1 if stored else 2
+                if outcome.status == "ok":  # a note on a track that is fine
+                    if rank[outcome.row] == 0:
+                        stage[outcome.row], error[outcome.row] = outcome.stage, outcome.error
+                    continue
                 if worse > rank[outcome.row]:
                     rank[outcome.row] = worse
                     status[outcome.row], stage[outcome.row] = outcome.status, outcome.stage

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.backends import make_backend
+from featstore.store.codebooks import FOLDER as CODEBOOKS
 
 if TYPE_CHECKING:
     from featstore.store.location import Location
     from featstore.store.store import Store
 
-__all__ = ["MANIFEST", "read_manifest", "write_manifest"]
+__all__ = ["MANIFEST", "manifest_bytes", "read_manifest", "write_manifest"]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -28,22 +30,26 @@ def _covered(store: Store) -> list[str]:
         *backend.root_files(store.attributes),
         *backend.derived_files(store.arrays, store.n_rows),
     ]
-    for folder in ("commits", "requests"):
+    for folder in ("commits", "requests", CODEBOOKS):
         names += [name for name, _ in store.location.walk(folder) if not name.rpartition("/")[2].startswith(".")]
     for key in store.arrays:
         names += backend.array_files(*store.arrays[key], store.n_rows, 1)
     return sorted(names)
 
 
+def manifest_bytes(attributes: dict[str, Any], files: Mapping[str, bytes]) -> bytes:
+    """Return the manifest over some files by name."""
+    listed = {name: [len(content), hashlib.sha256(content).hexdigest()] for name, content in files.items()}
+    body: dict[str, Any] = {"format": FORMAT, "store": attributes, "files": listed}
+    body["digest"] = hashlib.sha256(canonical_json(body)).hexdigest()
+    return canonical_json(body)
+
+
 def write_manifest(store: Store) -> None:
     """Write the manifest of what the store holds now."""
-    files = {}
-    for name in _covered(store):
-        content = store.location.read(name)
-        files[name] = [len(content), hashlib.sha256(content).hexdigest()]
-    body: dict[str, Any] = {"format": FORMAT, "store": store.attributes, "files": files}
-    body["digest"] = hashlib.sha256(canonical_json(body)).hexdigest()
-    content = canonical_json(body)
+    names = _covered(store)
+    store.location.prefetch(names)
+    content = manifest_bytes(store.attributes, {name: store.location.read(name) for name in names})
     if not store.location.exists(MANIFEST) or store.location.read(MANIFEST) != content:
         store.location.write(MANIFEST, content)
 

@@ -169,7 +169,17 @@ class FeatureReader:
     @property
     def shape_of_item(self) -> tuple[int, ...]:
         """Axes of one track before time."""
-        return self.base.item_shape
+        return (self.spec.width,) if self.view.codes else self.base.item_shape  # type: ignore[attr-defined]
+
+    @property
+    def value_dtype(self) -> np.dtype[Any]:
+        """Type of what is read: float32, for tokens int32."""
+        return np.dtype(np.float32) if self.view.codes else self.encoding.value_dtype
+
+    @property
+    def missing(self) -> float | int:
+        """What stands for *missing* in what is read: NaN, for tokens -1."""
+        return float("nan") if self.view.codes else self.encoding.missing
 
     def shape_of(self, n_frames: int, n_tracks: int) -> list[int]:
         """Shape of so many frames (or excerpts) of so many tracks."""
@@ -208,7 +218,7 @@ class FeatureReader:
         stride = self.view.stride
         if self.clip_frames is not None:
             excerpts = self.view.apply(self.encoding.decode(self.base.read(row, start, stop)[..., ::stride]))
-            return np.asarray(excerpts, dtype=self.encoding.value_dtype)
+            return np.asarray(excerpts, dtype=self.value_dtype)
         if stride > 1 and stop > n_frames:
             raise StoreError(f"frames {start} to {stop} lie outside the track's {n_frames}", self.name, "Ask for less")
         codes = self.base.read(row, start * stride, (stop - 1) * stride + 1 if stop > start else start * stride)
@@ -221,7 +231,7 @@ class FeatureReader:
             raise MissingFeature(
                 f"nothing is stored for track {track_id!r}", self.name, "See featstore status --failures"
             )
-        return np.array(self.read_row(row), dtype=self.encoding.value_dtype)
+        return np.array(self.read_row(row), dtype=self.value_dtype)
 
     def __len__(self) -> int:
         return int((self.lengths >= 0).sum())
@@ -254,7 +264,7 @@ class FeatureReader:
             raise StoreError(
                 f"start={start} and stop={stop} are no range of frames", self.name, "Give 0 <= start <= stop"
             )
-        out = np.full(self.shape_of(stop - start, len(rows)), self.encoding.missing, dtype=self.encoding.value_dtype)
+        out = np.full(self.shape_of(stop - start, len(rows)), self.missing, dtype=self.value_dtype)
         for place, row in enumerate(rows):
             end = min(stop, int(self.lengths[row]))
             if end > start:
@@ -268,7 +278,8 @@ class FeatureReader:
         ids = self.track_ids if track_ids is None else list(track_ids)
         values = self.read(ids)
         seconds = np.arange(values.shape[-1]) * self.spec.frame_step / self.spec.sample_rate
-        dims = ("track", *self.base.header.dims)
+        own = self.base.header.dims
+        dims = ("track", *(("dimension" if dim == "codebook" and self.view.codes else dim) for dim in own))
         coords = {"track": ids, dims[-1]: seconds}
         if self.clip_frames is not None:
             coords["clip"] = np.arange(values.shape[1]) * self.spec.clip.step_s
@@ -289,7 +300,7 @@ class FeatureReader:
         to the byte in Zarr, but for a few kB of HDF5's own in each of its files; with compression it is scaled by what
         the base achieves.
         """
-        if self.view.is_identity:
+        if self.view.is_identity or self.view.codes:
             return self.base.nbytes
         own, base = self._forecast(self.spec, self.lengths), self._forecast(self.base.header.spec, self.base.lengths)
         if self.base.layout.compression == "none":

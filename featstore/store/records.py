@@ -12,7 +12,8 @@ import numpy as np
 
 from featstore.arrays import IntArray
 from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature, StoreError
+from featstore.errors import CorruptFeature, NewerFormat
+from featstore.store.layout import Layout
 from featstore.store.location import Location
 
 __all__ = ["STATUSES", "CommitRecord", "Outcome", "read_record", "record_name"]
@@ -105,6 +106,13 @@ class CommitRecord:
         """Frames of each track as an array."""
         return np.asarray(self.n_frames, dtype=np.int64)
 
+    def chunks(self, layout: Layout, slab: int) -> Iterator[tuple[int, int]]:
+        """(slot, chunk) of every chunk that a shard file holds, in the order in which an extraction writes them."""
+        for slot, n_frames in enumerate(self.n_frames):
+            here = min(max(0, n_frames - slab * layout.slab_frames), layout.slab_frames)
+            for chunk in range(-(-here // layout.chunk_frames)):
+                yield slot, chunk
+
     def to_bytes(self) -> bytes:
         """Canonical JSON with its own digest, so that a changed record is noticed without a manifest."""
         content = asdict(self) | {"format": FORMAT}
@@ -131,7 +139,7 @@ class CommitRecord:
                 "a commit record cannot be read", where, "Run featstore store verify, then repair"
             ) from error
         if newer:
-            raise StoreError(f"commit record of format {content['format']}", where, "Upgrade featstore to read it")
+            raise NewerFormat(f"commit record of format {content['format']}", where, "Upgrade featstore to read it")
         if hashlib.sha256(canonical_json(content)).hexdigest() != digest:
             raise CorruptFeature("a commit record was changed", where, "Run featstore store verify, then repair")
         del content["format"]

@@ -13,6 +13,7 @@ from featstore.atomic import disk_errors
 from featstore.errors import CorruptFeature
 from featstore.store.digests import new_digest
 from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.location import FileBytes
 
 __all__ = ["ABSENT", "IndexedSlab", "Slab", "SlabWriter", "Spool"]
 
@@ -51,7 +52,7 @@ class Slab(Protocol):
 class IndexedSlab:
     """The common part of open shard files: a memory map, and where in it each chunk lies."""
 
-    _data: memoryview
+    _data: FileBytes
     _where: str
     _layout: Layout
     _index: npt.NDArray[np.uint64]
@@ -99,13 +100,16 @@ class Spool:
         """Remember this point, to return to when track number ``slot`` of the shard fails."""
         self._mark = (self.offset, self.digest.copy(), slot)
 
-    def put(self, slot: int, chunk: int, data: bytes) -> None:
-        """Append the encoded bytes of a chunk."""
+    def put(self, slot: int, chunk: int, *parts: bytes | memoryview) -> None:
+        """Append the encoded bytes of a chunk, given in parts."""
+        length = 0
         with disk_errors(self.path):
-            self.file.write(data)
-        self.digest.update(data)
-        self.index[slot * self.layout.slab_chunks + chunk] = (self.offset, len(data))
-        self.offset += len(data)
+            for part in parts:
+                self.file.write(part)
+                self.digest.update(part)
+                length += len(part)
+        self.index[slot * self.layout.slab_chunks + chunk] = (self.offset, length)
+        self.offset += length
 
     def roll_back(self) -> None:
         """Forget what was appended since :meth:`begin`."""

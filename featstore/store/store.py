@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import featstore.store.ledger as ledger_rules
 import featstore.store.sizes as sizes
+from featstore.arrays import FloatArray
 from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature, MissingFeature, StoreError, StoreLocked, did_you_mean
+from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, StoreError, StoreLocked, did_you_mean
 from featstore.specs import FeatureRequest, FeatureSpec, View, parse_feature, view_of
 from featstore.store.backends import Backend, backend_at
+from featstore.store.codebooks import read_codebook, write_codebook
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
+from featstore.store.packed_file import PackedBackend, packed_location
 from featstore.store.reader import BaseArray, FeatureReader
-from featstore.store.records import CommitRecord, committed_shards, read_record
+from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
 from featstore.store.table_info import StoredTable, carry_over, table_of
+from featstore.store.track_index import TrackIndex
 from featstore.store.track_order import ordered, parquet_bytes
 from featstore.store.writer import ShardWriter
 
@@ -57,7 +61,8 @@ class Store:
     def refresh(self) -> None:
         """Forget what was read from disk: another process may have added to it."""
         self._records = {}
-        for name in ("arrays", "tracks", "track_rows"):
+        self.location.refresh()
+        for name in ("arrays", "tracks", "track_rows", "track_index"):
             self.__dict__.pop(name, None)
 
     # -- what is there --------------------------------------------------------------------------------------------
@@ -81,6 +86,16 @@ class Store:
         return frame.set_index("track_id")
 
     @cached_property
+    def track_index(self) -> TrackIndex:
+        """Rows, ids and files alone: a fraction of the whole table."""
+        try:
+            return TrackIndex(self.location.read(TRACKS))
+        except (OSError, ValueError, KeyError) as error:
+            raise CorruptFeature(
+                "the track table cannot be read", f"{self.location}/{TRACKS}", "Restore it from a copy"
+            ) from error
+
+    @cached_property
     def tracks(self) -> pd.DataFrame:
         """Tracks by id: ``row``, ``path``, ``labels``, ``split``, …, and the ledger's ``status`` and ``error``."""
         return ledger_rules.with_ledger(self.track_rows, self)
@@ -93,8 +108,7 @@ class Store:
     @property
     def n_rows(self) -> int:
         """Rows of every array (a row may be empty where tracks were added later)."""
-        rows = self.track_rows["row"]
-        return int(rows.max()) + 1 if len(rows) else 0
+        return self.track_index.n_rows
 
     @cached_property
     def arrays(self) -> dict[str, tuple[ArrayHeader, Layout]]:
@@ -112,25 +126,24 @@ class Store:
     def records(self, key: str) -> dict[int, CommitRecord]:
         """Commit records of an array by shard."""
         if key not in self._records:
+            shards = list(committed_shards(self.location, key))
+            self.location.prefetch(record_name(key, shard) for shard in shards)
             self._records[key] = {
-                shard: record
-                for shard in committed_shards(self.location, key)
-                if (record := read_record(self.location, key, shard)) is not None
+                shard: record for shard in shards if (record := read_record(self.location, key, shard)) is not None
             }
         return self._records[key]
 
     def shard_rows(self, shard: int) -> range:
         """Rows of a shard that hold tracks."""
-        first = shard * self.shard_tracks
-        rows = self.track_rows["row"]
-        inside = rows[(rows >= first) & (rows < first + self.shard_tracks)]
-        return range(first, int(inside.max()) + 1) if len(inside) else range(first, first)
+        return self.track_index.within(shard * self.shard_tracks, self.shard_tracks)
+
+    def tracks_of(self, rows: range) -> list[tuple[str, str]]:
+        """(track id, audio file) of some rows."""
+        return self.track_index.tracks(rows)
 
     def paths_of(self, rows: range) -> tuple[str, ...]:
         """Audio files of some rows."""
-        frame = self.track_rows
-        inside = frame[(frame["row"] >= rows.start) & (frame["row"] < rows.stop)].sort_values("row")
-        return tuple(inside["path"])
+        return tuple(path for _, path in self.track_index.tracks(rows))
 
     @property
     def n_shards(self) -> int:
@@ -184,7 +197,23 @@ class Store:
         view, key = way
         header, layout = self.arrays[key]
         base = BaseArray(self.backend, header, layout, self.records(key), self.n_rows)
+        if view.codes:
+            view = view.with_table(self.codebook(request.spec)[0])
         return FeatureReader(request.spec, view, base, self.track_rows, str(self.location))
+
+    def codebook(self, spec: Any) -> tuple[FloatArray, dict[str, Any]]:
+        """Code vectors float32 (codebooks, codes, width) of a token feature, and what is known of its codec.
+
+        Raises
+        ------
+        CorruptFeature
+            When the store lacks them, or their bytes were changed.
+        """
+        return read_codebook(self.backend, spec.codebook_name)
+
+    def put_codebook(self, spec: Any, vectors: FloatArray, attributes: dict[str, Any]) -> None:
+        """Keep the code vectors of a token feature, once for all its arrays."""
+        write_codebook(self.backend, spec.codebook_name, vectors, attributes)
 
     def __contains__(self, feature: str | FeatureSpec | FeatureRequest) -> bool:
         return self.find(parse_feature(feature)) is not None
@@ -294,12 +323,14 @@ class Store:
         """Bring array shapes in line with what is committed and, after a finished run, write the manifest."""
         from featstore.store.manifest import write_manifest
 
-        self.refresh()
-        for key in self.arrays:
-            self._bring_up_to_date(self.array_files(key))
-        self._bring_up_to_date(self.backend.derived_files(self.arrays, self.n_rows))
-        if finished:
-            write_manifest(self)
+        with self._lock():  # of parts that finish at the same time, none brings back what another has overtaken
+            self.refresh()
+            finished = finished and not self.missing(list(self.arrays))
+            for key in self.arrays:
+                self._bring_up_to_date(self.array_files(key))
+            self._bring_up_to_date(self.backend.derived_files(self.arrays, self.n_rows))
+            if finished:
+                write_manifest(self)
 
     def _bring_up_to_date(self, files: dict[str, bytes]) -> None:
         for name, content in files.items():
@@ -307,7 +338,7 @@ class Store:
                 self.location.write(name, content)
 
     @contextmanager
-    def _lock(self, wait_s: float = 30.0) -> Iterator[None]:
+    def _lock(self, wait_s: float = 90.0) -> Iterator[None]:
         """Lease on the store's own metadata, waited for a while: it is held for moments only."""
         deadline = time.monotonic() + wait_s
         lease = Lease(self.location, ["store"], 0)
@@ -352,7 +383,7 @@ class Store:
 
 
 def open_store(path: str | os.PathLike[str] | Location) -> Store:
-    """Open a store for reading.
+    """Open a store for reading: a folder, or the one file that ``featstore store pack`` made.
 
     Raises
     ------
@@ -365,8 +396,9 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
     Traceback (most recent call last):
     featstore.errors.StoreError: there is no store [nowhere.zarr]. Check the path, or make one with featstore extract
     """
-    location = open_location(path)
-    backend = backend_at(location)
+    packed = packed_location(path)
+    location = packed or open_location(path)
+    backend = PackedBackend(packed) if packed else backend_at(location)
     if backend is None:
         raise StoreError("there is no store", str(location), "Check the path, or make one with featstore extract")
     try:
@@ -377,7 +409,7 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
             "this is no store of featstore, or its root is damaged", str(location), "Run featstore store verify"
         ) from error
     if newer:
-        raise StoreError(
+        raise NewerFormat(
             f"the store has format {attributes['format']}, this version reads up to {FORMAT}",
             str(location),
             "Upgrade featstore",

@@ -40,9 +40,7 @@ def table_of(frame: pd.DataFrame) -> StoredTable | None:
     if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
         return None
     classes = tuple(str(name) for name in facts.get("classes", ()))
-    return StoredTable(
-        facts["name"], str(facts.get("task", "none")), classes, str(facts.get("label_column", "labels"))
-    )
+    return StoredTable(facts["name"], str(facts.get("task", "none")), classes, str(facts.get("label_column", "labels")))
 
 
 def carry_over(merged: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

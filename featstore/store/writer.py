@@ -192,6 +192,7 @@ class ShardWriter:
         self._writers: dict[str, ArrayWriter] = {}
         self._sources = [""] * n_rows
         self._outcomes: list[Outcome] = []
+        self._resampled: dict[str, list[Outcome]] = {}
         self._slot = -1
         self._folder: Path | None = None
 
@@ -227,11 +228,28 @@ class ShardWriter:
         """Add frames (*item_shape, n) of the current track to one array."""
         self._writers[key].append(block)
 
-    def end(self, status: str = "ok", *, source: str | None = None, error: str = "", path: str = "") -> dict[str, int]:
-        """Close the current track; frames per array. A status other than ``ok`` is kept with its reason."""
+    def end(
+        self,
+        status: str = "ok",
+        *,
+        source: str | None = None,
+        error: str = "",
+        path: str = "",
+        source_rate: int | None = None,
+    ) -> dict[str, int]:
+        """Close the current track; frames per array. A status other than ``ok`` is kept with its reason.
+
+        A codec takes one rate: tokens of a track whose file has another (``source_rate``, Hz) are ``ok`` with a note.
+        """
         if source is not None:
             self._sources[self._slot] = source
         frames = {key: writer.end() for key, writer in self._writers.items()}
+        for key, writer in self._writers.items():
+            rate = writer.header.spec.sample_rate
+            if writer.header.encoding.is_tokens and source_rate not in (None, rate):
+                told = f"resampled from {source_rate} Hz to {rate} Hz, the rate of the codec"
+                note = Outcome(self.first_row + self._slot, "ok", "resample", told, path)
+                self._resampled.setdefault(key, []).append(note)
         if status != "ok":
             self._outcomes.append(Outcome(self.first_row + self._slot, status, "", error, path))
         return frames
@@ -253,8 +271,9 @@ class ShardWriter:
             When the disk refuses; what was not recorded does not exist and is written again by the next run.
         """
         records = []
-        outcomes = sorted(self._outcomes, key=lambda outcome: outcome.row)
         for key, writer in self._writers.items():
+            outcomes = sorted([*self._resampled.get(key, []), *self._outcomes], key=lambda outcome: outcome.row)
+            self._lease.check()
             old = _last_generation(self.location, key, self.shard)
             if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
                 self.location.remove(record_name(key, self.shard))
@@ -280,6 +299,7 @@ class ShardWriter:
                 quality=writer.quality,
                 versions=versions,
             )
+            self._lease.check()
             self.location.write(record_name(key, self.shard), record.to_bytes())
             records.append(record)
         self._writers = {}

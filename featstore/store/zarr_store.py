@@ -7,6 +7,7 @@ order of the chunk grid, then the index's crc32c. Chunks that were never written
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import struct
 from collections.abc import Mapping
@@ -18,12 +19,13 @@ import numpy.typing as npt
 
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
-from featstore.errors import CorruptFeature
-from featstore.store.chunks import CRC_BYTES, checked, crc32c, decode_chunk, encode_chunk, zarr_codecs
+from featstore.errors import CorruptFeature, StoreError
+from featstore.store.chunks import CRC_BYTES, checked, compress, crc32c, decode_chunk, zarr_codecs
 from featstore.store.digests import digest_text
 from featstore.store.layout import ArrayHeader, Layout
-from featstore.store.location import Location
+from featstore.store.location import FileBytes, Location
 from featstore.store.spool import IndexedSlab, Spool
+from featstore.store.write_behind import WriteBehind
 
 __all__ = ["ZarrBackend", "ZarrSlabWriter"]
 
@@ -150,7 +152,9 @@ class ZarrBackend:
 
     def array_keys(self) -> list[str]:
         """Keys of the arrays that have metadata."""
-        return [key for key in self.location.list("features") if self.location.exists(f"features/{key}/zarr.json")]
+        keys = self.location.list("features")
+        self.location.prefetch(f"features/{key}/zarr.json" for key in keys)
+        return [key for key in keys if self.location.exists(f"features/{key}/zarr.json")]
 
     def slab_writer(self, path: Path, header: ArrayHeader, layout: Layout) -> ZarrSlabWriter:
         """Open a new shard file for writing, aside from its place."""
@@ -158,7 +162,7 @@ class ZarrBackend:
 
     def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> ZarrSlab:
         """Open a shard file for reading."""
-        return ZarrSlab(self.location.map(name), f"{self.location}/{name}", header, layout)
+        return ZarrSlab(self.location.open(name), f"{self.location}/{name}", header, layout)
 
 
 class ZarrSlabWriter(Spool):
@@ -167,25 +171,38 @@ class ZarrSlabWriter(Spool):
     Only the index is held in memory. The digest covers every byte of the finished file.
     """
 
+    def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
+        super().__init__(path, header, layout)
+        self._behind = WriteBehind(self.file.fileno())
+
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
         """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
-        self.put(slot, chunk, encode_chunk(values, self.layout.compression))
+        body = compress(values, self.layout.compression)
+        self.put(slot, chunk, body, crc32c(body))
+        self._behind.written(len(body))
 
     def close(self, lengths: IntArray) -> tuple[int, str]:
         """Write the index and return the file's size and digest."""
         index = self.index.tobytes()
         tail = index + crc32c(index)
+        self._behind.wait(self.path)
         with disk_errors(self.path):
             self.file.write(tail)
             self.file.close()
         self.digest.update(tail)
         return self.offset + len(tail), digest_text(self.digest)
 
+    def abandon(self) -> None:
+        """Close and delete the unfinished file."""
+        with contextlib.suppress(StoreError):  # its bytes are not wanted any more
+            self._behind.wait(self.path)
+        super().abandon()
+
 
 class ZarrSlab(IndexedSlab):
     """A shard file open for reading: the index parsed once, chunks decoded from the memory map."""
 
-    def __init__(self, data: memoryview, where: str, header: ArrayHeader, layout: Layout) -> None:
+    def __init__(self, data: FileBytes, where: str, header: ArrayHeader, layout: Layout) -> None:
         self._data, self._where, self._layout = data, where, layout
         self._dtype = header.encoding.dtype
         self._shape = header.shape_of(layout.chunk_frames)

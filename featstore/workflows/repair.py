@@ -17,6 +17,7 @@ from featstore.store.backends import ROOTS
 from featstore.store.layout import Layout
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, restore_root
+from featstore.store.packed_file import packed_location
 from featstore.store.records import CommitRecord, committed_shards, record_name
 from featstore.store.store import TRACKS, Store, open_store
 from featstore.store.verify import Problem, verify
@@ -69,7 +70,11 @@ def repair(
     StoreError
         When the store's root or track table is damaged and cannot be made again.
     """
-    location = open_location(str(path))
+    if packed_location(path) is not None:
+        raise StoreError(
+            "a packed store cannot be mended in place", str(path), "Pack it again from the store it was made of"
+        )
+    location = open_location(path)
     report = RepairReport(found=verify(location))
     if not report.found:
         return report

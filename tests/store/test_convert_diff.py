@@ -161,8 +161,8 @@ def test_each_difference_is_told(tmp_path: Path) -> None:
     text = "\n".join(told)
     assert "1 tracks are in the first store only: t000" in text and "second store only: t007" in text
     assert "the column 'labels' differs: t003" in text and "'year' is in the second store's track table only" in text
-    assert f"{header_of('uint8').name}: only the first store has it" in text
-    assert f"{WAVE}@int16(low=-1,high=1): only the second store has it" in text
+    assert f"{SPEC.short()}@uint8: only the first store has it" in text
+    assert f"{WAVE.short()}@int16: only the second store has it" in text
     assert "the ledger's status differs" in text and "the number of frames differs" in text
     provenance = "\n".join(str(difference) for difference in compare(one, two) if difference.provenance)
     assert "backend is zarr and hdf5" in provenance and "the column 'path' differs" in provenance

@@ -1,0 +1,171 @@
+"""Writing a store, of any backend, into one HDF5 file: see :mod:`featstore.store.packed_file`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from featstore.atomic import atomic_path
+from featstore.errors import ConfigError, StoreError, did_you_mean
+from featstore.log import progress_bar
+from featstore.store.codebooks import codebook_names, read_codebook, write_codebook
+from featstore.store.convert import companions
+from featstore.store.digests import digest_text, new_digest
+from featstore.store.hdf5_store import create_chunked, describe_array, encode_hdf5_chunk
+from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.location import Location
+from featstore.store.manifest import MANIFEST, manifest_bytes
+from featstore.store.packed_file import PackedBackend, PackedLocation
+from featstore.store.reader import open_shard_file
+from featstore.store.records import CommitRecord, record_name
+from featstore.store.sizes import measured
+from featstore.store.store import TRACKS, Store, open_store
+
+__all__ = ["COMPRESSIONS", "pack"]
+
+COMPRESSIONS = ("none", "gzip")  # what every HDF5 library can read
+_LIBVER = ("v110", "v110")  # checksummed metadata, and one known layout whatever version writes
+
+
+def pack(
+    source: str | os.PathLike[str] | Location, target: str | os.PathLike[str], *, compression: str = "none"
+) -> Store:
+    """Write a store into one new HDF5 file and open it.
+
+    The encoded values, the ledger, the records and their provenance stay; compressed chunks are written again with
+    HDF5's own filters, packed tokens as uint16, so that plain h5py needs no plugin.
+
+    Parameters
+    ----------
+    source : path or URL of a store
+    target : path
+        Must not exist.
+    compression : str
+        ``none``, or ``gzip`` (with byte shuffling).
+
+    Raises
+    ------
+    StoreError
+        When the target exists, or the disk refuses.
+    CorruptFeature
+        When stored bytes of the source differ from what was committed.
+    """
+    if compression not in COMPRESSIONS:
+        raise ConfigError(f"compression={compression!r} is unknown here", "", did_you_mean(compression, COMPRESSIONS))
+    store, target = open_store(source), Path(target)
+    if target.exists():
+        raise StoreError("the file exists already", str(target), "Choose another name, or remove it")
+    with atomic_path(target) as part:
+        _write(store, part, target, compression)
+    return open_store(target)
+
+
+class _Collected:
+    """As much of an HDF5 backend as writing a codebook takes; files go into a dict."""
+
+    name = "hdf5"
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.location, self._files = self, files
+
+    def exists(self, name: str) -> bool:
+        return name in self._files
+
+    def read(self, name: str) -> bytes:
+        return self._files[name]
+
+    def write(self, name: str, data: bytes) -> None:
+        self._files[name] = data
+
+
+def _write(store: Store, part: Path, target: Path, compression: str) -> None:
+    import h5py
+
+    backend = PackedBackend(PackedLocation(target))
+    files = {TRACKS: store.location.read(TRACKS)} | dict(companions(store))
+    kept = _Collected(files)
+    for name in codebook_names(store.location):
+        write_codebook(cast(Any, kept), name, *read_codebook(store.backend, name))
+    attributes = store.attributes | {"backend": backend.name}
+    files |= backend.root_files(attributes)
+    with h5py.File(part, "w", libver=_LIBVER) as file:
+        total = sum(len(store.records(key)) for key in store.arrays)
+        with progress_bar(total=total, desc="pack", unit="shard") as bar:
+            for key in sorted(store.arrays):
+                files |= _write_array(store, key, backend, file, compression, bar)
+        _write_ids(store, file)
+        covered = {name: content for name, content in files.items() if not name.startswith("log/")}
+        files[MANIFEST] = manifest_bytes(attributes, covered)
+        group = file.create_group("store")
+        for name, content in sorted(files.items()):
+            group.create_dataset(name, data=np.frombuffer(content, dtype=np.uint8), track_times=False)
+
+
+def _write_array(
+    store: Store, key: str, backend: PackedBackend, file: Any, compression: str, bar: Any
+) -> dict[str, bytes]:
+    """Write the data of one array; its metadata file and its records."""
+    header, layout = store.arrays[key]
+    target, records = replace(layout, compression=compression), store.records(key)
+    longest = header.fixed_frames
+    if longest is None:
+        longest = max((int(record.lengths.max(initial=0)) for record in records.values()), default=0)
+    cost = measured(records.values())
+    files = backend.array_files(header, target, store.n_rows, longest, cost)
+    group = file.create_group(f"features/{key}")
+    shape = header.shape_of(longest, store.n_rows)
+    data = create_chunked(group, "data", shape, header, target)
+    lengths = np.full(store.n_rows, -1, dtype="<i4")
+    for shard in sorted(records):
+        record = records[shard]
+        stretches = dict(_write_shard(store, header, layout, target, record, data, backend))
+        lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
+        packed = replace(record, files=stretches, layout=target.as_json())
+        files[record_name(key, shard)] = packed.to_bytes()
+        bar.update(1)
+    chunks = (max(1, min(len(lengths), 1 << 16)),)
+    group.create_dataset(header.lengths_name, data=lengths, chunks=chunks, fletcher32=True, track_times=False)
+    if header.has_clips:  # the same for all: said by the fill value
+        group.create_dataset("n_frames", shape=lengths.shape, dtype="<i4", fillvalue=header.clip_frames)
+    describe_array(group, header, target, cost)
+    return files
+
+
+def _write_shard(
+    store: Store,
+    header: ArrayHeader,
+    layout: Layout,
+    target: Layout,
+    record: CommitRecord,
+    data: Any,
+    backend: PackedBackend,
+) -> Iterator[tuple[str, list[Any]]]:
+    """Write the chunks of one shard; name, bytes and digest of each stretch of time."""
+    for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
+        source = open_shard_file(store.backend, header, layout, record.shard, slab)
+        digest, size = new_digest(), 0
+        for slot, chunk in record.chunks(layout, slab):
+            block = encode_hdf5_chunk(source.read_chunk(slot, chunk), target.compression)
+            first = slab * layout.slab_frames + chunk * layout.chunk_frames
+            data.id.write_direct_chunk(header.chunk_place(record.first_row + slot, first), block)
+            digest.update(block)
+            size += len(block)
+        yield backend.slab_name(header, record.shard, slab), [size, digest_text(digest)]
+
+
+def _write_ids(store: Store, file: Any) -> None:
+    """Names of the rows for plain readers."""
+    import h5py
+
+    names = [b""] * store.n_rows
+    for track, row in store.track_rows["row"].items():
+        names[int(row)] = str(track).encode()
+    text = h5py.string_dtype("utf-8", max(1, max(map(len, names), default=1)))
+    file.create_dataset(
+        "track_id", data=np.array(names, dtype=text), chunks=(max(1, min(len(names), 4096)),), fletcher32=True
+    )

@@ -1,0 +1,61 @@
+"""Flushing to disk while the next tracks are computed, so that a commit finds most of its bytes there already."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from featstore.atomic import disk_errors
+
+__all__ = ["WriteBehind"]
+
+FLUSH_BYTES = 8 << 20  # of one file before its flush begins: few enough calls, and little left over for the commit
+
+_flush = getattr(os, "fdatasync", os.fsync)  # not everywhere
+_threads: list[ThreadPoolExecutor] = []  # one a process, made at the first need
+
+
+def _thread() -> ThreadPoolExecutor:
+    if not _threads:
+        _threads.append(ThreadPoolExecutor(max_workers=1, thread_name_prefix="featstore-flush"))
+    return _threads[0]
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_threads.clear)
+
+
+class WriteBehind:
+    """Flushes of one open file, one at a time.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of a file that stays open until :meth:`wait` has returned.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = 0
+        self._running: Future[None] | None = None
+
+    def written(self, n_bytes: int) -> None:
+        """Count bytes that were written; now and then a flush begins."""
+        self._waiting += n_bytes
+        if self._waiting >= FLUSH_BYTES and (self._running is None or self._running.done()):
+            self.wait()  # an error of the last one must not get lost: the system reports it once
+            self._waiting = 0
+            self._running = _thread().submit(_flush, self._descriptor)
+
+    def wait(self, where: str | os.PathLike[str] = "a shard file") -> None:
+        """Return when no flush is running.
+
+        Raises
+        ------
+        StoreError
+            When the disk refused.
+        """
+        running, self._running = self._running, None
+        if running is not None:
+            with disk_errors(where):
+                running.result()
