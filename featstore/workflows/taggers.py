@@ -145,7 +145,7 @@ def _tagger(name: str, module: torch.nn.Module, run: Mapping[str, Any], *, pool:
     return Tagger(
         name=name,
         module=module,
-        request=_request(run["feature"], name),
+        request=_request(run, name),
         n_frames=int(shape["n_frames"]),
         stride=int(shape["stride"]),
         classes=tuple(run["classes"]),
@@ -156,10 +156,18 @@ def _tagger(name: str, module: torch.nn.Module, run: Mapping[str, Any], *, pool:
     )
 
 
-def _request(feature: Any, name: str) -> FeatureRequest:
-    if not isinstance(feature, str) or " + " in feature:
-        raise ConfigError(f"the run stacks several features: {feature}", name, "Tagging takes runs of one feature")
-    return parse_feature(feature)
+def _request(run: Mapping[str, Any], name: str) -> FeatureRequest:
+    """Feature of a run that can tag; ``ConfigError`` for what the run was made of otherwise."""
+    feature = run["feature"]
+    if run["task"] == "none":
+        raise ConfigError("the run was pretrained: it has no classes", name, "Fine-tune it: train --set start.run=RUN")
+    if " + " in feature:
+        raise ConfigError(f"the run takes several features: {feature}", name, "Tagging takes runs of one feature")
+    request = parse_feature(feature)
+    if request.spec.clip.policy == "every":
+        fix = "Score it on a store: featstore evaluate"
+        raise ConfigError(f"the run was trained on excerpts: {request.spec.clip}", name, fix)
+    return request
 
 
 def _description(name: str) -> dict[str, Any]:
