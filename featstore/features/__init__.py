@@ -42,6 +42,8 @@ FEATURES = Registry(
         "stft": "featstore.features.stft:StftFeature",
         "mel": "featstore.features.mel:MelFeature",
         "hpss": "featstore.features.hpss:HpssFeature",
+        "vq_tokens": "featstore.features.vq_tokens:VqTokensFeature",
+        "vq_codes": "featstore.features.vq_tokens:VqTokensFeature",
     },
 )
 
@@ -56,6 +58,7 @@ STREAMS = Registry(
         "hpss_medians": "featstore.features.hpss:medians_stream",
         "hpss_part": "featstore.features.hpss:part_stream",
         "magnitude_to": "featstore.features.hpss:magnitude_to_stream",
+        "vq_tokens": "featstore.features.vq_tokens:vq_tokens_stream",
         "librosa_stft": "featstore.features.engines:engine_stream",
         "librosa_mel": "featstore.features.engines:engine_stream",
         "librosa_hpss": "featstore.features.engines:engine_stream",

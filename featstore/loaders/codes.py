@@ -45,7 +45,8 @@ class Decoder:
         # asked for with every crop, and some microseconds each where the encoding works them out
         self.dtype: np.dtype[Any] = np.dtype(encoding.dtype)
         self.fill = encoding.fill_value
-        self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED
+        tokens = getattr(encoding, "is_tokens", False)  # codes themselves, or rows of a codebook
+        self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED and not tokens
         self._factor, self._offset = np.float32(encoding.scale_factor), np.float32(encoding.add_offset)
         self._device_tables: dict[torch.device, torch.Tensor] = {}
 

@@ -63,8 +63,9 @@ class Input:
 
     @property
     def lead(self) -> tuple[int, ...]:
-        """Axes of one track before time."""
-        return tuple(self.reader.shape_of_item)
+        """Axes of one track before time, as it is stored."""
+        codes = getattr(self.reader.view, "codes", "")  # tokens that vectors are looked up for have axes of their own
+        return tuple(self.reader.base.item_shape if codes else self.reader.shape_of_item)
 
     @property
     def dtype(self) -> np.dtype[Any]:

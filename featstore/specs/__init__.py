@@ -12,6 +12,7 @@ from featstore.specs.kinds import HpssSpec, MelSpec, SpectralSpec, StftSpec, Wav
 from featstore.specs.names import KINDS, FeatureRequest, parse_feature, parse_spec
 from featstore.specs.presets import PRESETS, expand_features
 from featstore.specs.scale import Scale
+from featstore.specs.tokens import VqCodesSpec, VqTokensSpec
 from featstore.specs.views import View, view_of
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "SpectralSpec",
     "StftSpec",
     "View",
+    "VqCodesSpec",
+    "VqTokensSpec",
     "WaveformSpec",
     "expand_features",
     "parse_feature",

@@ -13,7 +13,7 @@ from featstore.specs.clip import Clip
 from featstore.specs.grammar import format_number, parse_bool, parse_float, parse_int
 from featstore.specs.scale import Scale
 
-__all__ = ["FeatureSpec", "choice", "clip", "integer", "optional", "real", "scale", "switch"]
+__all__ = ["FeatureSpec", "choice", "clip", "integer", "optional", "real", "scale", "switch", "text"]
 
 Reader = Callable[[object, str], Any]
 
@@ -64,6 +64,11 @@ def optional(field: Any) -> Any:
     """Give the field no default of its own: ``None`` is resolved from other fields on creation."""
     read = field.metadata["read"]
     return _field(None, lambda value, name: None if value in (None, "none", "None") else read(value, name))
+
+
+def text(default: str) -> Any:
+    """Field that is any word."""
+    return _field(default, lambda value, name: str(value).strip())
 
 
 def switch(default: bool) -> Any:
@@ -172,6 +177,11 @@ class FeatureSpec:
     def vocabulary(self) -> int | None:
         """Number of codes where values are tokens, 0 to that many less one; None where they are numbers."""
         return None
+
+    @property
+    def stored_as(self) -> FeatureSpec:
+        """What is stored of the feature: itself, unless it is always looked up from something smaller."""
+        return self
 
     @property
     def frame_step(self) -> int:

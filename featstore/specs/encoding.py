@@ -64,6 +64,7 @@ class Encoding:
     @classmethod
     def default(cls, spec: FeatureSpec) -> Encoding:
         """Encoding of a feature for which none is asked: float32, for tokens the smallest type that holds them."""
+        spec = spec.stored_as
         if spec.vocabulary is None:
             return cls()
         return cls.parse("uint8" if spec.vocabulary <= _TOKENS["uint8"] else "uint16", spec)
@@ -79,6 +80,7 @@ class Encoding:
         """
         if isinstance(text, Encoding):
             return text
+        spec = spec.stored_as
         call = parse_call(str(text))
         if call.name not in ENCODINGS:
             raise SpecError(f"unknown encoding {call.name!r}", "", did_you_mean(call.name, ENCODINGS))

@@ -10,10 +10,13 @@ from featstore.specs.base import FeatureSpec
 from featstore.specs.encoding import Encoding
 from featstore.specs.grammar import parse_call
 from featstore.specs.kinds import HpssSpec, MelSpec, StftSpec, WaveformSpec
+from featstore.specs.tokens import VqCodesSpec, VqTokensSpec
 
 __all__ = ["KINDS", "FeatureRequest", "parse_feature", "parse_spec"]
 
-KINDS: dict[str, type[FeatureSpec]] = {cls.kind: cls for cls in (WaveformSpec, StftSpec, MelSpec, HpssSpec)}
+KINDS: dict[str, type[FeatureSpec]] = {
+    cls.kind: cls for cls in (WaveformSpec, StftSpec, MelSpec, HpssSpec, VqTokensSpec, VqCodesSpec)
+}
 
 _KIND = re.compile(r"([A-Za-z_]\w*?)(?:\.r(\d+))?")
 

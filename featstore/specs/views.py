@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from featstore.specs.base import FeatureSpec
+from featstore.specs.code_table import CodeTable
 from featstore.specs.encoding import Encoding
 from featstore.specs.scale import Scale
 
@@ -31,12 +32,18 @@ class View:
         Scale of the base and of the feature; None on both where nothing changes.
     bound : float
         Largest absolute difference to the feature computed directly in float32, on the feature's own scale; 0 is exact.
+    codes : str
+        Where the base holds tokens and the feature their code vectors: how several codebooks combine; else empty.
+    table : CodeTable or None
+        The code vectors themselves, put in by whoever has them: :meth:`with_table`.
     """
 
     stride: int = 1
     before: Scale | None = None
     after: Scale | None = None
     bound: float = 0.0
+    codes: str = ""
+    table: CodeTable | None = field(default=None, compare=False, repr=False)
 
     @property
     def exact(self) -> bool:
@@ -46,13 +53,19 @@ class View:
     @property
     def is_identity(self) -> bool:
         """Whether the base is the feature."""
-        return self.stride == 1 and self.after is None
+        return self.stride == 1 and self.after is None and not self.codes
 
     def apply(self, x: Any, xp: Any = np) -> Any:
         """Take decoded base values (numpy or torch, any shape) to the feature's scale; striding is the reader's."""
+        if self.table is not None:
+            return self.table.look_up(x, self.codes, xp)
         if self.before is None or self.after is None:
             return x
         return self.after.apply(self.before.invert(x, xp), xp)
+
+    def with_table(self, vectors: Any) -> View:
+        """Return the view with the code vectors float32 (codebooks, codes, width) to look up in."""
+        return replace(self, table=CodeTable(vectors))
 
     def n_frames(self, base_frames: Any) -> Any:
         """Length of the view over a base of that many frames (scalar or array)."""
@@ -82,6 +95,8 @@ def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = No
     encoding = encoding or Encoding.default(base)
     if want == base:
         return View(bound=_storage_error(getattr(base, "scale", Scale("power")), encoding))
+    if want.stored_as is not want:
+        return View(codes=getattr(want, "combine", "")) if want.stored_as == base else None
     if not same_but_view(want, base):
         return None
     ratio, rest = divmod(want.frame_step, base.frame_step)

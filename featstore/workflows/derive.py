@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featstore.errors import MissingFeature
+from featstore.errors import MissingFeature, StoreError
 from featstore.extract.plan import header_of
 from featstore.log import progress_bar
 from featstore.specs import Encoding, FeatureRequest
@@ -43,6 +43,12 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
     store = open_store(path)
     written: dict[str, int] = {}
     for request in requests:
+        if request.spec.stored_as is not request.spec:
+            raise StoreError(
+                "code vectors are never stored: they would take a hundred times the tokens' room",
+                request.spec.short(),
+                "Read them as they are: every reader and loader looks them up",
+            )
         source = store[FeatureRequest(request.spec)]
         wanted = request.encoding or _same_format(source, request)
         header = header_of(request.spec, wanted)

@@ -1,0 +1,169 @@
+"""Tokens of a neural codec, from the signal that its name describes. Code vectors are a look-up on them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.arrays import AnyArray, FloatArray
+from featstore.errors import CheckpointError, DecodeError, SpecError
+from featstore.features.graph import Node, TrackContext
+from featstore.features.source_signal import check_clip, cut_length, signal_node
+from featstore.specs.tokens import VqCodesSpec, VqTokensSpec, remember_weights, weights_place
+
+if TYPE_CHECKING:
+    from featstore.models.tokenizers import Tokenizer, TokenStream
+
+__all__ = ["PLACES_VARIABLE", "ShorterThanToken", "VqTokensFeature", "tokenizer_of", "vq_tokens_stream"]
+
+PLACES_VARIABLE = "FEATSTORE_WEIGHTS"  # checkpoints, separated like a PATH, among which digests are looked for
+_SETTINGS = ("codec", "level", "weights", "n_codebooks", "hop", "normalize")
+
+
+class ShorterThanToken(DecodeError):
+    """A track, or what its clip leaves of it, is too short for a single token."""
+
+    reason = "short"
+
+
+class VqTokensFeature:
+    """What the plan asks of the kinds ``vq_tokens`` and ``vq_codes``."""
+
+    @staticmethod
+    def check(spec: VqTokensSpec) -> None:
+        """Refuse a clip that is shorter than a token."""
+        check_clip(spec)
+
+    @staticmethod
+    def graph(spec: VqTokensSpec) -> Node:
+        """Node of the stored tokens."""
+        if isinstance(spec, VqCodesSpec):
+            raise SpecError(
+                "code vectors are never stored: they are looked up on tokens, which take a hundredth of the room",
+                spec.short(),
+                f"Store {spec.stored_as.short()} and read the vectors from there",
+            )
+        return Node.make("vq_tokens", signal_node(spec), **{name: getattr(spec, name) for name in _SETTINGS})
+
+    @staticmethod
+    def frames(spec: VqTokensSpec, n_samples: int) -> int:
+        """Tokens of a track of ``n_samples`` at the codec's rate; of unknown codecs only roughly."""
+        length = cut_length(spec.clip, spec.sample_rate, n_samples)
+        if spec.codec == "jukebox":
+            return length // spec.hop
+        place = weights_place(spec.weights)
+        return tokenizer_of(spec).n_tokens(length) if place else -(-length // spec.hop)
+
+    @staticmethod
+    def item_shape(spec: VqTokensSpec) -> tuple[int, ...]:
+        """One token a codebook, or the values of a code vector."""
+        return (spec.width,) if isinstance(spec, VqCodesSpec) else (spec.n_codebooks,)
+
+    @staticmethod
+    def dims(spec: VqTokensSpec) -> tuple[str, ...]:
+        """Names of the axes of one track."""
+        return ("dimension" if isinstance(spec, VqCodesSpec) else "codebook", "frame")
+
+
+def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> Tokenizer:
+    """Open the tokenizer that a spec names, or take the one that is open already.
+
+    Raises
+    ------
+    CheckpointError
+        When nobody said where the weights are, or the file there holds others by now.
+    """
+    get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
+    codec, level, digest, books = get("codec"), get("level"), get("weights"), get("n_codebooks")
+    place = weights_place(digest) or _search(codec, level, digest, books)
+    if place is None:
+        raise CheckpointError(
+            f"nobody said where the {codec} weights {digest} are",
+            "vq_tokens",
+            f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}",
+        )
+    return _opened(codec, place, level, books, digest, with_decoder)
+
+
+def _settings(codec: str, level: int, books: int) -> dict[str, int]:
+    return {"level": level} if codec == "jukebox" else {"n_quantizers": books}
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(codec: str, place: str, level: int, books: int, digest: str, with_decoder: bool) -> Tokenizer:
+    from featstore.models.tokenizers import load_tokenizer
+
+    opened = load_tokenizer(codec, place, with_decoder=with_decoder, **_settings(codec, level, books))
+    if opened.info.digest != digest:
+        raise CheckpointError(
+            f"the file holds the weights {opened.info.digest} now, not {digest}",
+            place,
+            "Restore it, or ask for the tokens of the new weights: they are another feature",
+        )
+    return opened
+
+
+def _search(codec: str, level: int, digest: str, books: int) -> str | None:
+    """Look for a digest among the checkpoints that the environment names."""
+    from featstore.models.tokenizers import describe_weights
+
+    for place in filter(None, os.environ.get(PLACES_VARIABLE, "").split(os.pathsep)):
+        try:
+            found = describe_weights(codec, place, **_settings(codec, level, books)).digest
+        except (CheckpointError, SpecError):
+            continue  # it is of another codec or level
+        remember_weights(found, place)
+        if found == digest:
+            return place
+    return None
+
+
+class _TokenStep:
+    """Tokens of one track: samples (n,) in, int32 (n_codebooks, m) out."""
+
+    def __init__(self, stream: TokenStream, *, context: TrackContext, hop: int, peak: bool) -> None:
+        self._stream, self._where, self._hop, self._peak = stream, context.where, hop, peak
+        self._held: list[FloatArray] = []
+        self._seen = self._given = 0
+
+    def push(self, block: FloatArray) -> AnyArray:
+        """Take samples; with peak normalisation nothing is ready before the end."""
+        self._seen += block.shape[-1]
+        if self._peak:
+            self._held.append(block)
+            return self._count(self._stream.push(block[:0]))
+        return self._count(self._stream.push(block))
+
+    def finish(self) -> AnyArray:
+        """Return the rest.
+
+        Raises
+        ------
+        ShorterThanToken
+            When the whole signal gave no token.
+        """
+        ready = []
+        if self._peak and self._held:
+            whole = np.concatenate(self._held)
+            peak = float(np.abs(whole).max(initial=0.0))
+            ready.append(self._count(self._stream.push(whole / np.float32(peak) if peak > 0 else whole)))
+        ready.append(self._count(self._stream.finish()))
+        if self._given == 0:
+            raise ShorterThanToken(
+                f"{self._seen} samples are too few for one token of {self._hop}",
+                self._where,
+                "Leave the track out",
+            )
+        return np.concatenate(ready, axis=-1)
+
+    def _count(self, tokens: AnyArray) -> AnyArray:
+        self._given += tokens.shape[-1]
+        return tokens
+
+
+def vq_tokens_stream(node: Node, context: TrackContext) -> _TokenStep:
+    """Stream of a ``vq_tokens`` node."""
+    return _TokenStep(tokenizer_of(node).stream(), context=context, hop=node["hop"], peak=node["normalize"] == "peak")
