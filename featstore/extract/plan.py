@@ -91,7 +91,9 @@ def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
     for request in requests:
         check(request.spec)
     bases: dict[str, ArrayHeader] = {}
-    for group in _groups(requests):
+    # what is looked up on something smaller is stored as that
+    kept = [FeatureRequest(request.spec.stored_as, request.encoding) for request in requests]
+    for group in _groups(kept):
         for spec, encoding in _choose_bases(group):
             header = header_of(spec, encoding)
             bases[header.key] = header
