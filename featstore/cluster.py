@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
+from featstore.cluster_file import THREAD_SETTINGS, ClusterConfig, read_cluster
 from featstore.errors import ConfigError
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["cpu_count", "dask_client"]
+__all__ = ["JobKeeper", "cpu_count", "dask_client"]
+
+logger = logging.getLogger(__name__)
+
+LOST_JOB_S = 20.0  # a job whose workers came and have been gone for so long is ordered again
 
 
 def cpu_count() -> int:
@@ -21,20 +28,24 @@ def cpu_count() -> int:
 
 
 @contextmanager
-def dask_client(jobs: int, scheduler: str | None = None) -> Iterator[Client]:
-    """Client of a running scheduler, or of a local cluster of ``jobs`` single-threaded processes made for the block.
+def dask_client(
+    jobs: int, scheduler: str | None = None, *, cluster: str | os.PathLike[str] | ClusterConfig | None = None
+) -> Iterator[Client]:
+    """Client of a running scheduler, of jobs in a batch system, or of a local cluster made for the block.
 
     Parameters
     ----------
     jobs : int
-        Worker processes of the local cluster.
+        Single-threaded worker processes of the local cluster.
     scheduler : str, optional
         Address of a running scheduler, ``tcp://HOST:PORT``.
+    cluster : path or ClusterConfig, optional
+        A cluster file: see :mod:`featstore.cluster_file`.
 
     Raises
     ------
     ConfigError
-        When no scheduler answers there.
+        When no scheduler answers there, or the cluster file is at fault.
     """
     import dask
 
@@ -43,13 +54,11 @@ def dask_client(jobs: int, scheduler: str | None = None) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     settings = {
-        "distributed.scheduler.allowed-failures": 3,
+        "distributed.scheduler.allowed-failures": 0,  # every lost worker is told; who tries again is decided by us
         "distributed.worker.daemon": True,
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # numerical libraries stay on one thread: the workers are the parallelism
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), 1
-        ),
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_SETTINGS, 1),
     }
     with dask.config.set(settings):
         if scheduler is not None:
@@ -64,10 +73,62 @@ def dask_client(jobs: int, scheduler: str | None = None) -> Iterator[Client]:
             with client:
                 yield client
             return
+        if cluster is not None:
+            config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(cluster)
+            with config.start() as queued, Client(queued) as client:
+                yield client
+            return
         with (
             LocalCluster(
-                n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="ERROR"
-            ) as cluster,
-            Client(cluster) as client,
+                n_workers=jobs,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address="127.0.0.1:0",
+                silence_logs="ERROR",
+            ) as local,
+            Client(local) as client,
         ):
             yield client
+
+
+class JobKeeper:
+    """Orders jobs of a batch system again when they are lost; does nothing for other clusters.
+
+    Parameters
+    ----------
+    client : Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        cluster = getattr(client, "cluster", None)
+        self._cluster: Any = cluster if hasattr(cluster, "job_cls") else None
+        self._adaptive = getattr(self._cluster, "_adaptive", None) is not None
+        self._wanted = len(self._cluster.worker_spec) if self._cluster is not None else 0
+        self._last_seen: dict[str, float] = {}
+        self.reordered = 0
+
+    def look(self) -> None:
+        """Compare the jobs that were asked for with the workers that are there."""
+        if self._cluster is None:
+            return
+        cluster, now = self._cluster, time.monotonic()
+        with suppress(OSError, TimeoutError):
+            there = [str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()]
+            for job in list(cluster.worker_spec):
+                if any(name == str(job) or name.startswith(f"{job}-") for name in there):
+                    self._last_seen[job] = now
+                elif now - self._last_seen.get(job, now) > LOST_JOB_S:
+                    self._forget(job)
+            if not self._adaptive and self.reordered:
+                cluster.scale(jobs=self._wanted)  # opens what is lacking, and nothing else
+
+    def _forget(self, job: str) -> None:
+        """Strike a job off the list, so that another is asked for in its place."""
+        logger.warning("the job %s is gone and is ordered again", job)
+        del self._last_seen[job]
+        self.reordered += 1
+        lost = self._cluster.workers.pop(job, None)
+        if lost is not None:
+            self._cluster.sync(lost.close)
+        if self._adaptive:
+            self._cluster.worker_spec.pop(job, None)

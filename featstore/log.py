@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sized
 from typing import Any, TypeVar
 
-__all__ = ["progress", "progress_bar"]
+__all__ = ["progress", "progress_bar", "write_event"]
 
 T = TypeVar("T")
 
@@ -30,3 +31,10 @@ def progress(items: Iterable[T], *, total: int | None = None, desc: str = "", un
         for item in items:
             yield item
             bar.update(1)
+
+
+def write_event(event: str, **content: Any) -> None:
+    """Write one JSON line on stderr for programs that watch; ``FEATSTORE_PROGRESS=0`` silences it, as it does bars."""
+    if os.environ.get("FEATSTORE_PROGRESS") != "0":
+        sys.stderr.write(json.dumps({"event": event} | content, ensure_ascii=False) + "\n")
+        sys.stderr.flush()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from featstore.audio.clip import clip_bounds, cut_signal, every_starts
 from featstore.audio.decode import AudioSource, AudioStatistics, decode_audio, decoder_versions, open_audio
-from featstore.audio.faults import NonFiniteAudio, TrackTooShort
+from featstore.audio.faults import NonFiniteAudio, TrackTimeout, TrackTooLarge, TrackTooShort
 from featstore.audio.probe import AudioInfo, probe_audio
+from featstore.audio.remote import at_hand
 from featstore.audio.resample import ResampleStream, resample_signal, resampled_length
 from featstore.registry import Registry
 
@@ -20,7 +21,10 @@ __all__ = [
     "AudioStatistics",
     "NonFiniteAudio",
     "ResampleStream",
+    "TrackTimeout",
+    "TrackTooLarge",
     "TrackTooShort",
+    "at_hand",
     "clip_bounds",
     "cut_signal",
     "decode_audio",

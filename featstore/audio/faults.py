@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from featstore.errors import DecodeError
 
-__all__ = ["NonFiniteAudio", "TrackTooShort"]
+__all__ = ["NonFiniteAudio", "TrackTimeout", "TrackTooLarge", "TrackTooShort"]
 
 
 class TrackTooShort(DecodeError):
@@ -19,3 +19,15 @@ class NonFiniteAudio(DecodeError):
     """The file decodes to samples that are no numbers (NaN) or infinite."""
 
     reason: ClassVar[str] = "non_finite"
+
+
+class TrackTimeout(DecodeError):
+    """Decoding and computing took longer than a track may take."""
+
+    reason: ClassVar[str] = "timeout"
+
+
+class TrackTooLarge(DecodeError):
+    """Decoding and computing needed more memory than a track may take."""
+
+    reason: ClassVar[str] = "quarantined"

@@ -9,7 +9,9 @@ from featstore.store.backends import STORES
 from featstore.store.layout import COMPRESSIONS
 from featstore.store.records import STATUSES
 
-__all__ = ["ExtractOptions"]
+__all__ = ["TRACK_TIMEOUT_S", "ExtractOptions"]
+
+TRACK_TIMEOUT_S = 1800.0  # a track of three hours through every representation takes minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,10 @@ class ExtractOptions:
     jobs : int or None
         Worker processes; None takes one for each core.
     scheduler : str
-        ``processes`` (a local Dask cluster), ``sync`` (this process), or the address of a running scheduler.
+        ``processes`` (a local Dask cluster), ``threads`` or ``sync`` (this process), or the address of a running
+        scheduler.
+    cluster : str or None
+        A cluster file: jobs of a batch system, instead of ``scheduler``.
     compression : str
         Of new arrays: ``none``, ``lz4`` or ``zstd``.
     backend : str or None
@@ -31,13 +36,20 @@ class ExtractOptions:
     shard_range : tuple of int, optional
         ``(i, n)``: do the i-th of n parts of the work, counted from 0.
     retry : tuple of str
-        Statuses whose shards are computed again; ``all`` takes every failure.
+        Statuses whose shards are computed again; ``all`` takes every failure, ``changed`` the shards with an audio
+        file that is not the one they were made from.
     limit : int or None
         Stop after so many tracks of the store's order.
     short_decode : str
         For a file that yields less audio than it declares: ``fail``, ``flag`` (keep it, and say so) or ``keep``.
     strict : bool
         Refuse to mix library versions in one array.
+    track_timeout : float
+        Seconds that one track may take; 0 for no limit.
+    track_memory : int
+        Bytes that a worker may grow to over one track; 0 for no limit.
+    progress : str
+        ``bar``, ``json`` (lines on stderr) or ``none``.
     """
 
     jobs: int | None = None
@@ -50,6 +62,10 @@ class ExtractOptions:
     limit: int | None = None
     short_decode: str = "fail"
     strict: bool = False
+    cluster: str | None = None
+    track_timeout: float = TRACK_TIMEOUT_S
+    track_memory: int = 0
+    progress: str = "bar"
 
     def __post_init__(self) -> None:
         def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -61,9 +77,17 @@ class ExtractOptions:
             one_of("backend", self.backend, tuple(STORES))
         one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
         if "://" not in self.scheduler:
-            one_of("scheduler", self.scheduler, ("processes", "sync"))
+            one_of("scheduler", self.scheduler, ("processes", "threads", "sync"))
+        one_of("progress", self.progress, ("bar", "json", "none"))
+        if self.cluster is not None and self.scheduler != "processes":
+            raise ConfigError(
+                f"scheduler={self.scheduler} and cluster={self.cluster} exclude each other", "", "Give one of them"
+            )
+        for name, value in (("track_timeout", self.track_timeout), ("track_memory", self.track_memory)):
+            if not 0 <= value < float("inf"):
+                raise ConfigError(f"{name}={value} is out of range", "", "Give 0 for no limit, or more")
         for status in self.retry:
-            one_of("retry", status, (*(s for s in STATUSES if s not in ("ok", "pending")), "all"))
+            one_of("retry", status, (*(s for s in STATUSES if s not in ("ok", "pending")), "all", "changed"))
         for name in ("jobs", "shard_tracks", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:

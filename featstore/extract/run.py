@@ -7,18 +7,21 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featstore.atomic import canonical_json
-from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import PlanError, StoreLocked
+from featstore.extract.codec_weights import codec_versions, keep_codecs
+from featstore.extract.dispatch import Dispatch
+from featstore.extract.failures import FailurePolicy
+from featstore.extract.guard import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Plan, make_plan
-from featstore.extract.worker import ShardReport, ShardTask, run_shard, versions
-from featstore.log import progress_bar
+from featstore.extract.run_progress import RunProgress, runs_under_way
+from featstore.extract.worker import ShardReport, ShardTask, versions
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at
 from featstore.store.creating import create_store
@@ -26,9 +29,6 @@ from featstore.store.garbage import collect_garbage
 from featstore.store.leases import live_leases
 from featstore.store.location import open_location
 from featstore.store.store import Store
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 __all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "prepare"]
 
@@ -48,6 +48,8 @@ class ExtractReport:
     written_bytes: int = 0
     seconds: float = 0.0
     worker_s: float = 0.0
+    lost_workers: int = 0
+    given_up: list[int] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     status: dict[str, Any] = field(default_factory=dict)
 
@@ -70,6 +72,8 @@ class ExtractReport:
             "written_bytes": self.written_bytes,
             "seconds": round(self.seconds, 3),
             "worker_seconds": round(self.worker_s, 3),
+            "lost_workers": self.lost_workers,
+            "shards_given_up": self.given_up,
             **self.status,
         }
 
@@ -110,7 +114,11 @@ def extract(
 
 
 def compute_missing(
-    store: Store, keys: Sequence[str], options: ExtractOptions, tracks: TrackTable | None = None
+    store: Store,
+    keys: Sequence[str],
+    options: ExtractOptions,
+    tracks: TrackTable | None = None,
+    again: Collection[tuple[str, int]] = (),
 ) -> ExtractReport:
     """Compute what some arrays of a store lack, then bring its metadata in line.
 
@@ -122,24 +130,59 @@ def compute_missing(
     options : ExtractOptions
     tracks : TrackTable, optional
         Where the audio files are now; the store's own paths by default.
+    again : collection of (str, int)
+        Pairs of array key and shard to compute again although they are there.
     """
     started = time.perf_counter()
-    todo = _own_part(store.missing(keys, retry=options.retry, limit=options.limit), options.shard_range)
+    if "changed" in options.retry:
+        from featstore.extract.sources import audit_sources
+
+        again = {*again, *audit_sources(store, tracks, keys).pairs}
+    missing = store.missing(keys, retry=options.retry, again=again, limit=options.limit)
+    todo = _own_part(missing, options.shard_range)
     _refuse_if_taken(store, todo)
     _check_versions(store, keys, options.strict)
     report = ExtractReport(str(store.location))
-    tasks = _tasks(store, tracks, todo, options)
-    n_tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
-    with progress_bar(total=n_tracks, desc="extract", unit="track") as bar:
-        for part in _run_all(tasks, options):
-            report.add(part)
-            bar.update(part.tracks)
-            speed = report.audio_s / max(1e-9, time.perf_counter() - started)
-            bar.set_postfix_str(f"{speed:.0f}x real time, {_failures(report.statuses)} failed", refresh=False)
+    run = secrets.token_hex(4)
+    tasks = _tasks(store, tracks, todo, options, run)
+    policy = FailurePolicy(store.location, run)
+    if tasks:
+        policy.suspect_leftovers()
+        runs_under_way(store.location, tidy=True)
+        _run(tasks, options, policy, report, RunProgress(store.location, run, _count(store, tasks), options.progress))
     _finish(store)
     report.seconds = time.perf_counter() - started
     report.status = store.status()
     return report
+
+
+def _count(store: Store, tasks: Sequence[ShardTask]) -> int:
+    return sum(len(store.shard_rows(task.shard)) for task in tasks)
+
+
+def _run(
+    tasks: Sequence[ShardTask],
+    options: ExtractOptions,
+    policy: FailurePolicy,
+    report: ExtractReport,
+    progress: RunProgress,
+) -> None:
+    """Do the tasks, counting them into the report."""
+    dispatch = Dispatch(
+        tasks,
+        options,
+        policy,
+        on_start=progress.start,
+        on_tick=lambda in_flight, threads: progress.tick(in_flight, threads, policy.lost_workers),
+    )
+    with progress:
+        try:
+            for part in dispatch.reports():
+                report.add(part)
+                progress.add(part)
+        finally:
+            policy.clean_up()
+            report.lost_workers, report.given_up = policy.lost_workers, sorted(dispatch.given_up)
 
 
 def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], options: ExtractOptions) -> Store:
@@ -158,6 +201,7 @@ def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], 
     if added:
         logger.info("%d new tracks appended", added)
     store.add_arrays(plan.headers, options.compression)
+    keep_codecs(store, plan.headers)
     store.note_request(plan.names)
     return store
 
@@ -189,7 +233,7 @@ def _refuse_if_taken(store: Store, todo: list[tuple[int, list[str]]]) -> None:
 
 
 def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
-    own = versions()
+    own = versions() | codec_versions(store, keys)
     for key in keys:
         for record in store.records(key).values():
             other = {name: version for name, version in record.versions.items() if own.get(name) != version}
@@ -211,80 +255,41 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
 
 
 def _tasks(
-    store: Store, tracks: TrackTable | None, todo: list[tuple[int, list[str]]], options: ExtractOptions
+    store: Store, tracks: TrackTable | None, todo: list[tuple[int, list[str]]], options: ExtractOptions, run: str
 ) -> list[ShardTask]:
-    run = secrets.token_hex(4)
+    where = str(store.location)
+    if "://" not in where:
+        where = os.path.abspath(where)  # workers may stand elsewhere
     here = {} if tracks is None else dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
     known = store.track_rows
     moved = {track: here[track] for track, path in known["path"].items() if here.get(track, path) != path}
     tasks = []
     for shard, keys in todo:
-        rows = store.shard_rows(shard)
         paths: tuple[str, ...] = ()
         if moved:
-            inside = known[(known["row"] >= rows.start) & (known["row"] < rows.stop)].sort_values("row")
-            paths = tuple(moved.get(track, path) for track, path in inside["path"].items())
+            inside = store.tracks_of(store.shard_rows(shard))
+            paths = tuple(moved.get(track, path) for track, path in inside)
         tasks.append(
-            ShardTask(str(store.location), shard, tuple(keys), options.limit, options.short_decode, run, paths)
+            ShardTask(
+                where,
+                shard,
+                tuple(keys),
+                limit=options.limit,
+                short_decode=options.short_decode,
+                run=run,
+                paths=paths,
+                limits=TrackLimits(options.track_timeout, options.track_memory),
+                own_process=options.scheduler not in ("sync", "threads"),
+            )
         )
     return tasks
-
-
-def _run_all(tasks: Sequence[ShardTask], options: ExtractOptions) -> Iterator[ShardReport]:
-    """Reports of the tasks as they finish."""
-    jobs = min(options.jobs or cpu_count(), max(1, len(tasks)))
-    remote = "://" in options.scheduler
-    if not tasks:
-        return
-    if options.scheduler == "sync" or (jobs == 1 and not remote):
-        yield from map(run_shard, tasks)
-        return
-    from featstore.cluster import dask_client
-
-    with dask_client(jobs, options.scheduler if remote else None) as client:
-        yield from _through_dask(client, tasks)
-
-
-def _through_dask(client: Client, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
-    """Keep two tasks a thread in flight: enough to keep workers busy, and a bound on what a scheduler holds."""
-    from distributed import as_completed
-    from distributed.scheduler import KilledWorker
-
-    waiting = iter(tasks)
-    bound = 2 * max(1, sum(client.nthreads().values()))
-    running = {}
-
-    def submit(task: ShardTask) -> Any:
-        future = client.submit(run_shard, task, pure=False, key=f"shard-{task.shard}-{secrets.token_hex(3)}")
-        running[future] = task
-        return future
-
-    first = [submit(task) for _, task in zip(range(bound), waiting, strict=False)]
-    queue = as_completed(first)
-    for future in queue:
-        task = running.pop(future)
-        try:
-            yield future.result()
-        except KilledWorker:
-            raise PlanError(
-                f"shard {task.shard} killed its worker process four times",
-                task.store,
-                "Look for a damaged file among its tracks, or give the workers more memory; the other shards are safe",
-            ) from None
-        following = next(waiting, None)
-        if following is not None:
-            queue.add(submit(following))
 
 
 def _finish(store: Store) -> None:
     """Clear up after dead writers and bring metadata in line; the manifest is for a store with nothing missing."""
     collect_garbage(store.location)
     store.refresh()
-    store.consolidate(finished=not store.missing(list(store.arrays)))
-
-
-def _failures(statuses: Counter[str]) -> int:
-    return sum(count for status, count in statuses.items() if status not in ("ok", "silent", "clipped"))
+    store.consolidate()
 
 
 def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
@@ -295,7 +300,7 @@ def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
         "keys": list(keys),
         "host": socket.gethostname(),
         "finished": time.time(),
-        "versions": versions(),
+        "versions": versions() | codec_versions(store, keys),
     }
     if report.shards:
         name = f"log/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}.json"

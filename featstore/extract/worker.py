@@ -7,14 +7,18 @@ import hashlib
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from featstore.audio import decoder_versions
 from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, FeatstoreError
+from featstore.extract.codec_weights import codec_versions, find_weights
 from featstore.extract.execute import TrackReport, run_track
+from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
 from featstore.extract.plan import Graph, graph_for
+from featstore.extract.trial import Verdict, try_track
+from featstore.extract.work_notes import WorkNote
 from featstore.store.store import Store, open_store
 from featstore.store.writer import ShardWriter
 from featstore.version import __version__
@@ -44,6 +48,14 @@ class ShardTask:
         Label of the run, shown in leases.
     paths : tuple of str
         Files of the shard's rows, where they moved since the store was made; empty takes the store's own.
+    attempt : int
+        How often the shard was tried before in this run.
+    suspects : tuple of (int, int)
+        Slots whose worker died at them, and how many did: such a track is first tried in a process of its own. A slot
+        of -1 stands for every track.
+    limits : TrackLimits
+    own_process : bool
+        Whether the process may be ended when a track does not stop.
     """
 
     store: str
@@ -53,6 +65,10 @@ class ShardTask:
     short_decode: str = "fail"
     run: str = ""
     paths: tuple[str, ...] = ()
+    attempt: int = 0
+    suspects: tuple[tuple[int, int], ...] = ()
+    limits: TrackLimits = NO_LIMITS
+    own_process: bool = False
 
 
 @dataclass(slots=True)
@@ -77,10 +93,11 @@ def versions() -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(path: str, keys: tuple[str, ...], stamp: int) -> tuple[Store, Graph]:
+def _opened(path: str, keys: tuple[str, ...], stamp: str) -> tuple[Store, Graph]:
     """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
     keep_freed_memory()  # once a process: blocks of one size come and go, and fresh pages cost a third of the time
     store = open_store(path)
+    find_weights(store, [store.arrays[key][0].spec for key in keys])
     return store, graph_for([store.arrays[key][0] for key in keys])
 
 
@@ -95,33 +112,61 @@ def run_shard(task: ShardTask) -> ShardReport:
         When the disk refuses. A track that fails is recorded, never raised.
     """
     started = time.perf_counter()
-    root = Path(task.store)
-    stamp = (root / "tracks.parquet").stat().st_mtime_ns
+    stamp = open_location(task.store).stamp(TRACKS)
     store, graph = _opened(task.store, task.keys, stamp)
     rows = store.shard_rows(task.shard)
     paths = task.paths or store.paths_of(rows)
     report = ShardReport(task.shard)
-    with store.shard_writer(task.shard, task.keys, task.run) as writer:
+    verdicts = _try_suspects(store, task, paths)
+    note = WorkNote(store.location, task.run, task.shard, task.attempt)
+    with (
+        store.shard_writer(task.shard, task.keys, task.run) as writer,
+        Guard(note, task.limits, may_end_process=task.own_process) as guard,
+    ):
         for slot, path in enumerate(paths):
             if task.limit is not None and rows.start + slot >= task.limit:
                 writer.fail(slot, "pending", "", "left for a later run by --limit")
                 continue
-            status, audio_s = _run_slot(writer, slot, path, graph, task)
+            if slot in verdicts:
+                status, audio_s = verdicts[slot].status, 0.0
+                writer.fail(slot, status, "decode", f"{path}: {verdicts[slot].what}", path)
+            else:
+                status, audio_s = _run_slot(writer, slot, path, graph, task, guard)
             report.tracks += 1
             report.statuses[status] += 1
             report.audio_s += audio_s
-        records = writer.commit(versions())
+        records = writer.commit(versions() | codec_versions(store, task.keys))
     report.written_bytes = sum(size for record in records for size, _ in record.files.values())
     report.seconds = time.perf_counter() - started
     return report
 
 
-def _run_slot(writer: ShardWriter, slot: int, path: str, graph: Graph, task: ShardTask) -> tuple[str, float]:
+def _try_suspects(store: Store, task: ShardTask, paths: Sequence[str]) -> dict[int, Verdict]:
+    """Slots that must be left out, and why: workers died at them, and so did every trial."""
+    named = dict(task.suspects)
+    everyone = named.pop(-1, None)
+    if everyone is not None:
+        named = dict.fromkeys(range(len(paths)), 0) | named
+    headers = [store.arrays[key][0] for key in task.keys]
+    verdicts = {}
+    for slot, strikes in sorted(named.items()):
+        if slot < len(paths):
+            verdict = try_track(paths[slot], headers, task.limits, strikes)
+            if verdict is not None:
+                verdicts[slot] = verdict
+    return verdicts
+
+
+def _run_slot(
+    writer: ShardWriter, slot: int, path: str, graph: Graph, task: ShardTask, guard: Guard
+) -> tuple[str, float]:
     """Compute one track; (status, seconds of audio)."""
     writer.begin(slot)
+    guard.begin(slot, path)
     try:
-        result = run_track(path, graph, writer.append)
-        source = fingerprint(path)
+        with at_hand(path):
+            result = run_track(path, graph, guard.checked(writer.append))
+            source = fingerprint(path)
     except DecodeError as error:
         status = getattr(error, "reason", "failed")
         writer.fail(slot, status, "decode", str(error), path)
@@ -134,11 +179,13 @@ def _run_slot(writer: ShardWriter, slot: int, path: str, graph: Graph, task: Sha
         writer.fail(slot, "failed", "compute", f"{type(error).__name__}: {error}", path)
         logger.debug("track %s", path, exc_info=True)
         return "failed", 0.0
+    finally:
+        guard.end()
     status, what = judge(result, task.short_decode)
     if status == "short" and task.short_decode == "fail":
         writer.fail(slot, status, "decode", what, path)
         return status, 0.0
-    writer.end(status, source=source, error=what, path=path if what else "")
+    writer.end(status, source=source, error=what, path=path if what else "", source_rate=result.sample_rate)
     return status, result.duration_s
 
 
@@ -162,7 +209,7 @@ def fingerprint(path: str) -> str:
     """Bytes of a file and the start of its sha256: enough to notice that it changed."""
     digest = hashlib.sha256()
     size = 0
-    with open(path, "rb") as file:
+    with at_hand(path) as local, open(local, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
             size += len(block)

@@ -1,0 +1,227 @@
+"""What ``--cluster FILE.yaml`` says: a batch system, the jobs to ask it for, and what runs in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+
+from featstore.errors import ConfigError, MissingDependency, did_you_mean
+
+__all__ = ["KINDS", "THREAD_SETTINGS", "ClusterConfig", "read_cluster"]
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+# kind in the file -> class of dask-jobqueue
+KINDS = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "lsf": "LSFCluster",
+    "sge": "SGECluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+    "htcondor": "HTCondorCluster",
+}
+
+_TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """Jobs of a batch system.
+
+    Attributes
+    ----------
+    kind : str
+        ``slurm``, ``pbs``, ``lsf``, ``sge``, ``oar``, ``moab`` or ``htcondor``.
+    jobs : int
+        Number of jobs; with ``adaptive``, the most at a time.
+    adaptive : bool
+        True asks for jobs as long as there is work for them and gives them back when there is not.
+    minimum_jobs : int
+        Kept even when idle, with ``adaptive``.
+    workers_per_job, cores, memory : int, int, str
+        Worker processes of a job (each single-threaded), its cores, and its memory such as ``16GB``.
+    walltime : str
+        ``HH:MM:SS``. Workers give up their place in good order before it ends: see ``lifetime``.
+    lifetime, lifetime_stagger : str
+        Age at which a worker retires, and how far workers differ in it, so that not all leave at once. By default
+        a tenth of the walltime before its end (at most 5 minutes), staggered by half of that.
+    queue, account : str
+        Partition or queue, and account or project, as the batch system calls them.
+    interface : str
+        Network interface that workers and scheduler meet on, such as ``ib0``.
+    host, port : str, int
+        Where the scheduler listens on this machine, where the interface does not say it.
+    environment : mapping of str
+        Set in the jobs before the workers start.
+    setup : sequence of str
+        Shell lines run before that, such as ``source ~/env/bin/activate``.
+    python : str
+        Interpreter of the workers; this one by default.
+    directives : sequence of str
+        Further lines of the job's header, such as ``--gres=gpu:1``.
+    local_directory, log_directory : str
+        Scratch folder of the workers, and folder of the jobs' own logs.
+    """
+
+    kind: str
+    jobs: int = 1
+    adaptive: bool = False
+    minimum_jobs: int = 0
+    workers_per_job: int = 1
+    cores: int = 1
+    memory: str = "2GB"
+    walltime: str = "01:00:00"
+    lifetime: str | None = None
+    lifetime_stagger: str | None = None
+    queue: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    host: str | None = None
+    port: int | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    setup: tuple[str, ...] = ()
+    python: str | None = None
+    directives: tuple[str, ...] = ()
+    local_directory: str | None = None
+    log_directory: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"kind={self.kind!r} is no batch system", "cluster file", did_you_mean(self.kind, KINDS))
+        for name in ("jobs", "workers_per_job", "cores"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is too small", "cluster file", "Give at least 1")
+        if not 0 <= self.minimum_jobs <= self.jobs:
+            raise ConfigError(
+                f"minimum_jobs={self.minimum_jobs} is out of range", "cluster file", f"Give 0 to jobs={self.jobs}"
+            )
+        _seconds(self.walltime)
+
+    def worker_arguments(self) -> list[str]:
+        """Arguments by which workers retire before the batch system ends their job."""
+        margin = min(300.0, _seconds(self.walltime) / 10)
+        lifetime = self.lifetime or f"{_seconds(self.walltime) - 1.5 * margin:.0f}s"
+        return ["--lifetime", lifetime, "--lifetime-stagger", self.lifetime_stagger or f"{margin / 2:.0f}s"]
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of dask-jobqueue's class."""
+        # numerical libraries stay on one thread: the workers are the parallelism
+        environment = dict.fromkeys(THREAD_SETTINGS, "1") | self.environment
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+        given: dict[str, Any] = {
+            "cores": self.workers_per_job,  # threads of all workers: one each, whatever the job asks for
+            "processes": self.workers_per_job,
+            "job_cpu": self.cores if self.kind in ("slurm",) else None,
+            "memory": self.memory,
+            "walltime": self.walltime if self.kind not in ("htcondor",) else None,
+            "queue": self.queue,
+            "account": self.account,
+            "interface": self.interface,
+            "python": self.python,
+            "local_directory": self.local_directory,
+            "log_directory": self.log_directory,
+            "job_script_prologue": [*self.setup, *exports],
+            "job_extra_directives": list(self.directives) or None,
+            "worker_extra_args": self.worker_arguments(),
+            "scheduler_options": {"dashboard_address": ":0"}
+            | ({"host": self.host} if self.host else {})
+            | ({"port": self.port} if self.port else {}),
+        }
+        if self.kind in ("pbs", "sge", "moab", "oar", "lsf"):
+            given["project"] = given.pop("account")
+        return {name: value for name, value in given.items() if value is not None}
+
+    def start(self) -> Any:
+        """Start a scheduler here and ask for the jobs; the cluster object of dask-jobqueue.
+
+        Raises
+        ------
+        MissingDependency
+            Without dask-jobqueue.
+        ConfigError
+            When the batch system's commands are not here, or refuse.
+        """
+        try:
+            import dask_jobqueue
+        except ImportError as error:
+            raise MissingDependency.of("dask-jobqueue", "cluster", "--cluster") from error
+        try:
+            cluster = getattr(dask_jobqueue, KINDS[self.kind])(**self.settings())
+            if self.adaptive:
+                cluster.adapt(minimum_jobs=self.minimum_jobs, maximum_jobs=self.jobs)
+            else:
+                cluster.scale(jobs=self.jobs)
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the {self.kind} cluster cannot be started: {error}",
+                "cluster file",
+                "Run from a machine that submits jobs, and check the file against docs/cluster.md",
+            ) from error
+        return cluster
+
+
+def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
+    """Read a cluster file; nothing in it is executed here.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is absent or no YAML mapping, an unknown key, or a value of the wrong kind.
+    """
+    import yaml
+
+    place = os.fspath(path)
+    try:
+        with open(place, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", place, "Give the path of a cluster file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"no YAML: {str(error).splitlines()[0]}", place, "See docs/cluster.md for an example"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError("a cluster file is a mapping of keys", place, "See docs/cluster.md for an example")
+    fields = {each.name: each for each in dataclasses.fields(ClusterConfig)}
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in fields:
+            raise ConfigError(f"unknown key {key!r}", place, did_you_mean(str(key), fields))
+        values[str(key)] = _typed(str(key), value, str(fields[key].type), place)
+    if "kind" not in values:
+        raise ConfigError("the key kind is missing", place, f"Write kind: and one of {', '.join(KINDS)}")
+    try:
+        return ClusterConfig(**values)
+    except ConfigError as error:
+        raise ConfigError(error.what, place, error.fix) from error
+
+
+def _typed(key: str, value: Any, wanted: str, place: str) -> Any:
+    """A value of the file, checked against the annotation of its field."""
+    if wanted.startswith("tuple") and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    if wanted.startswith("dict") and isinstance(value, dict):
+        return {str(name): str(each) for name, each in value.items()}
+    if wanted.startswith("bool") and isinstance(value, bool):
+        return value
+    if wanted.startswith("int") and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if wanted.startswith("str"):
+        if key == "walltime" and isinstance(value, int):  # YAML reads 01:00:00 without quotes as a number of seconds
+            return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
+        if isinstance(value, str):
+            return value
+    raise ConfigError(f"{key}={value!r} is of the wrong kind", place, f"Give {wanted.split(' |')[0].split('[')[0]}")
+
+
+def _seconds(walltime: str) -> float:
+    match = _TIME.fullmatch(walltime.strip())
+    if match is None:
+        raise ConfigError(f"walltime={walltime!r} is no time", "cluster file", 'Write it in quotes: "HH:MM:SS"')
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

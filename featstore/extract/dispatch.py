@@ -1,0 +1,213 @@
+"""Shards to workers: in this process, in threads, or through Dask, with whatever happens to the workers on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from featstore.cluster import cpu_count
+from featstore.errors import FeatstoreError, StoreLocked
+from featstore.extract.failures import FailurePolicy
+from featstore.extract.options import ExtractOptions
+from featstore.extract.worker import ShardReport, ShardTask, run_shard
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Dispatch"]
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0
+LOCKED_S = 120.0  # for the lease of a lost worker on another machine to grow old
+_LOCK_PAUSE_S = 2.0
+
+RunShard = Callable[[ShardTask], ShardReport]
+
+
+class Dispatch:
+    """Runs tasks and yields their reports; a lost worker costs a retry, not the run.
+
+    Parameters
+    ----------
+    tasks : sequence of ShardTask
+    options : ExtractOptions
+    policy : FailurePolicy
+    on_tick : callable
+        Called about once a second, with the number of shards in flight and of worker threads.
+    on_start : callable
+        Called with the dashboard's address (or an empty string) once the workers are there.
+    run_shard : callable
+        What a worker does with a task.
+
+    Attributes
+    ----------
+    given_up : list of int
+        Shards that cost too many workers.
+    most_in_flight : int
+        Futures that were alive at a time.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[ShardTask],
+        options: ExtractOptions,
+        policy: FailurePolicy,
+        *,
+        on_tick: Callable[[int, int], None] = lambda in_flight, threads: None,
+        on_start: Callable[[str], None] = lambda address: None,
+        run_shard: RunShard = run_shard,
+    ) -> None:
+        self._waiting = deque(tasks)
+        self._options, self._policy, self._run_shard = options, policy, run_shard
+        self._on_tick, self._on_start = on_tick, on_start
+        self._delayed: list[tuple[float, ShardTask]] = []
+        self._locked_since: dict[int, float] = {}
+        self.given_up: list[int] = []
+        self.most_in_flight = 0
+
+    def reports(self) -> Iterator[ShardReport]:
+        """Reports as shards finish, in any order."""
+        if not self._waiting:
+            return
+        jobs = min(self._options.jobs or cpu_count(), len(self._waiting))
+        if self._options.scheduler == "sync":
+            yield from self._here()
+        elif self._options.scheduler == "threads":
+            yield from self._in_threads(jobs)
+        else:
+            from featstore.cluster import dask_client
+
+            remote = "://" in self._options.scheduler
+            with dask_client(
+                jobs, self._options.scheduler if remote else None, cluster=self._options.cluster
+            ) as client:
+                self._on_start(_dashboard(client))
+                yield from self._through_dask(client)
+
+    def _here(self) -> Iterator[ShardReport]:
+        self._on_start("")
+        while self._waiting:
+            yield self._run_shard(self._policy.prepare(self._waiting.popleft()))
+            self._on_tick(len(self._waiting), 1)
+
+    def _in_threads(self, jobs: int) -> Iterator[ShardReport]:
+        self._on_start("")
+        with ThreadPoolExecutor(jobs, thread_name_prefix="featstore-extract") as pool:
+            running: set[Any] = set()
+            try:
+                while self._waiting or running:
+                    while self._waiting and len(running) < jobs:
+                        running.add(pool.submit(self._run_shard, self._policy.prepare(self._waiting.popleft())))
+                    done, running = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+                    self._on_tick(len(running), jobs)
+            finally:
+                self._waiting.clear()
+
+    def _through_dask(self, client: Client) -> Iterator[ShardReport]:
+        """Keep two tasks a thread in flight: enough to keep workers busy, and a bound on what a scheduler holds."""
+        done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        running: dict[Future[Any], ShardTask] = {}
+        crew = _Crew(client)
+        ticked = time.monotonic()
+        while self._waiting or running or self._delayed:
+            self._wake_delayed()
+            while self._waiting and len(running) < 2 * max(1, crew.threads):
+                task = self._policy.prepare(self._waiting.popleft())
+                name = f"shard-{task.shard}-{secrets.token_hex(3)}"
+                future = client.submit(self._run_shard, task, pure=False, key=name, retries=0)
+                running[future] = task
+                future.add_done_callback(done.put)
+            self.most_in_flight = max(self.most_in_flight, len(running))
+            with contextlib.suppress(queue.Empty):
+                future = done.get(timeout=TICK_S)
+                report = self._result(future, running.pop(future), client)
+                if report is not None:
+                    yield report
+            if time.monotonic() - ticked >= TICK_S:
+                ticked = time.monotonic()
+                crew.look()
+                self._on_tick(len(running), crew.threads)
+
+    def _result(self, future: Future[Any], task: ShardTask, client: Client) -> ShardReport | None:
+        """Report of a finished task; None when it has to be tried again, or is given up."""
+        from distributed import CancelledError
+        from distributed.comm.core import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            report: ShardReport = future.result()
+            return report
+        except KilledWorker:
+            again = self._policy.after_death(task)
+            if again is None:
+                self.given_up.append(task.shard)
+            else:
+                self._waiting.appendleft(again)
+        except StoreLocked:
+            # a worker that was lost on another machine still seems alive for a minute; one that gives its place up in
+            # good order may still be at the shard that the scheduler has handed on
+            since = self._locked_since.setdefault(task.shard, time.monotonic())
+            if time.monotonic() - since > LOCKED_S:
+                raise
+            self._delayed.append((time.monotonic() + _LOCK_PAUSE_S, task))
+        except (CancelledError, CommClosedError) as error:
+            raise FeatstoreError(
+                "the Dask scheduler was lost",
+                str(self._options.scheduler),
+                "Everything committed is safe: start the scheduler again and run the same command",
+            ) from error
+        return None
+
+    def _wake_delayed(self) -> None:
+        now = time.monotonic()
+        self._waiting.extendleft(task for at, task in self._delayed if at <= now)
+        self._delayed = [(at, task) for at, task in self._delayed if at > now]
+
+
+class _Crew:
+    """How many worker threads there are, asked now and then; jobs of a queue that were lost are ordered again."""
+
+    def __init__(self, client: Client) -> None:
+        from featstore.cluster import JobKeeper
+
+        self._client, self._keeper = client, JobKeeper(client)
+        self._asked = 0.0
+        self._alone_since = time.monotonic()
+        self.threads = 0
+        self.look()
+
+    def look(self) -> None:
+        """Count anew, every few seconds."""
+        now = time.monotonic()
+        if self.threads and now - self._asked < 5:
+            return
+        self._asked = now
+        with contextlib.suppress(OSError, TimeoutError):  # a scheduler that is gone shows in its futures
+            self.threads = sum(self._client.nthreads().values())
+        self._keeper.look()
+        if self.threads:
+            self._alone_since = now
+        elif now - self._alone_since > 60:
+            logger.warning("still waiting for workers: none has been there for %.0f s", now - self._alone_since)
+            self._alone_since = now
+
+
+def _dashboard(client: Client) -> str:
+    """Address of the scheduler's dashboard; empty without bokeh."""
+    import importlib.util
+
+    if importlib.util.find_spec("bokeh") is None:
+        return ""
+    with contextlib.suppress(KeyError, AttributeError, ValueError, TypeError):
+        return str(client.dashboard_link or "")
+    return ""

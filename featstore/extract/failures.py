@@ -1,0 +1,75 @@
+"""What is done when a worker is lost: try its shard again, suspect the track it was at, give up in the end."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+from featstore.extract.work_notes import clear_note, dead_notes, notes_of
+from featstore.extract.worker import ShardTask
+from featstore.store.location import FolderLocation, Location
+
+__all__ = ["MOST_DEATHS", "FailurePolicy"]
+
+logger = logging.getLogger(__name__)
+
+MOST_DEATHS = 8  # of workers over one shard, before it is left for another run
+_BLIND_DEATHS = 3  # where notes cannot be seen: before every track of the shard is tried by itself
+_MOST_BYSTANDS = 64  # deaths of workers that had not begun the shard: somebody else's fault, within reason
+
+
+class FailurePolicy:
+    """Remembers which tracks were in work when workers were lost.
+
+    Parameters
+    ----------
+    location : Location
+    run : str
+        Label of this run.
+    """
+
+    def __init__(self, location: Location, run: str) -> None:
+        self._location, self._run = location, run
+        self._deaths: Counter[int] = Counter()
+        self._bystands: Counter[int] = Counter()
+        self._sees_notes = isinstance(location, FolderLocation)
+        self._named: dict[int, Counter[int]] = defaultdict(Counter)
+        self.lost_workers = 0
+
+    def suspect_leftovers(self) -> None:
+        """Suspect the tracks that runs before this one died at: killed by force, perhaps by these very tracks."""
+        for note in list(dead_notes(self._location)):
+            if note.slot >= 0:
+                self._named[note.shard][note.slot] = 1  # once at most: the run may have been ended for other reasons
+            clear_note(note.path)
+
+    def prepare(self, task: ShardTask) -> ShardTask:
+        """Return the task with what is known of its tracks."""
+        named = self._named.get(task.shard)
+        return replace(task, suspects=tuple(sorted(named.items()))) if named else task
+
+    def after_death(self, task: ShardTask) -> ShardTask | None:
+        """Return the task for another try of a shard whose worker was lost; None when it is given up."""
+        self.lost_workers += 1
+        named = self._named[task.shard]
+        found = False
+        for note in list(notes_of(self._location, self._run)):
+            if note.shard == task.shard and note.attempt == task.attempt:
+                found = True
+                if note.slot >= 0:
+                    named[note.slot] += 1
+                    logger.warning("a worker was lost at track %d of shard %d", note.slot, task.shard)
+                clear_note(note.path)
+        (self._deaths if found or not self._sees_notes else self._bystands)[task.shard] += 1
+        if not self._sees_notes and self._deaths[task.shard] >= _BLIND_DEATHS:
+            named[-1] = 0
+        if self._deaths[task.shard] >= MOST_DEATHS or self._bystands[task.shard] >= _MOST_BYSTANDS:
+            logger.error("shard %d has lost too many workers and is left for another run", task.shard)
+            return None
+        return self.prepare(replace(task, attempt=task.attempt + 1))
+
+    def clean_up(self) -> None:
+        """Remove notes of this run that nobody will read."""
+        for note in list(notes_of(self._location, self._run)):
+            clear_note(note.path)
