@@ -15,6 +15,7 @@ from featstore.arrays import FloatArray
 from featstore.audio.faults import NonFiniteAudio
 from featstore.audio.mp3 import OpenEndedFile, length_is_known
 from featstore.audio.probe import AudioInfo, probe_audio
+from featstore.audio.remote import at_hand
 from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
 
 __all__ = [
@@ -118,9 +119,10 @@ class AudioSource:
         NonFiniteAudio
         """
         self.statistics = statistics = AudioStatistics()
-        for block in DECODERS[self.decoder](self.path, self.info, n_samples):
-            statistics.add(block, self.path)
-            yield block
+        with at_hand(self.path) as local:
+            for block in DECODERS[self.decoder](local, self.info, n_samples):
+                statistics.add(block, self.path)
+                yield block
         if statistics.n_samples == 0:
             raise DecodeError("the file holds no samples", self.path, "Fetch it again, or leave the track out")
 
@@ -147,9 +149,10 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
     if decoder == "essentia":
         _essentia()
     place = os.fspath(path)
-    info = probe_audio(place)
-    if info.format == "MP3" and not length_is_known(place):  # what the probe found is a guess, and a bad one
-        info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))
+    with at_hand(place) as local:
+        info = probe_audio(local)
+        if info.format == "MP3" and not length_is_known(local):  # what the probe found is a guess, and a bad one
+            info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))
     return AudioSource(place, info, decoder)
 
 
@@ -161,8 +164,9 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
     DecodeError, ConfigError, MissingDependency
         As :func:`open_audio` and :meth:`AudioSource.blocks`.
     """
-    source = open_audio(path, decoder=decoder)
-    return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
+    with at_hand(os.fspath(path)):
+        source = open_audio(path, decoder=decoder)
+        return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
 
 
 def _soundfile_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from featstore.audio.remote import ranged_file
 from featstore.errors import DecodeError
+from featstore.object_storage import is_object_url
 
 __all__ = ["AudioInfo", "probe_audio"]
 
@@ -56,11 +60,26 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
         not audio that libsndfile knows.
     """
     place = os.fspath(path)
-    size_bytes = _regular_file_size(place)
+    if is_object_url(place):
+        with ranged_file(place) as file:
+            return read_header(file, place, file.seek(0, os.SEEK_END))
+    return read_header(place, place, _regular_file_size(place))
+
+
+def read_header(source: str | BinaryIO, place: str, size_bytes: int) -> AudioInfo:
+    """Read the header of a local file, or of an open one; ``place`` is its name in errors.
+
+    Raises
+    ------
+    DecodeError
+        When it is not audio that libsndfile knows.
+    """
     import soundfile
 
     try:
-        header = soundfile.info(place)
+        if not isinstance(source, str):
+            source.seek(0)
+        header = soundfile.info(source)
         sample_rate, channels, n_samples = int(header.samplerate), int(header.channels), int(header.frames)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
         reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
@@ -78,30 +97,31 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
     if not 0 <= n_samples < _UNKNOWN_LENGTH:
         n_samples = -1
     elif header.format.startswith("WAV"):
-        n_samples = max(n_samples, _riff_samples(place))
+        with open(source, "rb") if isinstance(source, str) else nullcontext(source) as file:
+            n_samples = max(n_samples, _riff_samples(file))
     duration_s = n_samples / sample_rate if n_samples >= 0 else float("nan")
     return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, header.format, header.subtype)
 
 
-def _riff_samples(place: str) -> int:
+def _riff_samples(file: BinaryIO) -> int:
     """Samples that a WAV file's own header promises, 0 where it leaves that open or is of another kind.
 
     libsndfile corrects the length of a file that was cut to what is there; the promise is what shows the cut.
     """
-    with open(place, "rb") as file:
-        if file.read(12)[:4] != b"RIFF":
-            return 0
-        block_align = 0
-        while len(head := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", head)
-            if name == b"fmt " and size >= 14:
-                block_align = struct.unpack("<H", file.read(size)[12:14])[0]
-            elif name == b"data":
-                return size // block_align if block_align and size < _OPEN_RIFF_SIZE else 0
-            else:
-                file.seek(size, os.SEEK_CUR)
-            if size % 2 and name != b"fmt ":
-                file.seek(1, os.SEEK_CUR)
+    file.seek(0)
+    if file.read(12)[:4] != b"RIFF":
+        return 0
+    block_align = 0
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        if name == b"fmt " and size >= 14:
+            block_align = struct.unpack("<H", file.read(size)[12:14])[0]
+        elif name == b"data":
+            return size // block_align if block_align and size < _OPEN_RIFF_SIZE else 0
+        else:
+            file.seek(size, os.SEEK_CUR)
+        if size % 2 and name != b"fmt ":
+            file.seek(1, os.SEEK_CUR)
     return 0
 
 

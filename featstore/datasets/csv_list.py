@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.datasets.folder import SPLIT_NAMES
 from featstore.errors import DatasetError, did_you_mean
+from featstore.object_storage import is_object_url
 
 if TYPE_CHECKING:
     from featstore.datasets.table import Task, TrackTable
@@ -72,7 +73,7 @@ def index_csv(
     frame = pd.DataFrame(
         {
             "track_id": [row.get("track_id") or row["path"] for _, row in rows],
-            "path": [os.path.join(source.parent, os.path.expanduser(row["path"])) for _, row in rows],
+            "path": [_absolute(source.parent, row["path"]) for _, row in rows],
             "labels": labels,
             "split": split_column,
             "group": [row.get("group") or None for _, row in rows],
@@ -170,3 +171,8 @@ def _typed(cells: list[str]) -> Any:
     if filled and all(_NUMBER.fullmatch(each) for each in filled):
         return [float(each) if each else float("nan") for each in cells]
     return [each or None for each in cells]
+
+
+def _absolute(folder: Path, path: str) -> str:
+    """An absolute path, or the URL of an object as it is."""
+    return path if is_object_url(path) else os.path.join(folder, os.path.expanduser(path))

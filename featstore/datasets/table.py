@@ -7,11 +7,11 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.atomic import atomic_path, disk_errors
 from featstore.errors import DatasetError, did_you_mean
+from featstore.object_storage import ObjectPlace, is_object_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,21 +118,25 @@ class TrackTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        source = Path(path)
-        if not source.is_file():
-            raise DatasetError(
-                "no track table here", str(source), "Make one: featstore datasets index folder MUSIC -o tracks.parquet"
-            )
+        source = os.fspath(path)
+        absent = DatasetError(
+            "no track table here", source, "Make one: featstore datasets index folder MUSIC -o tracks.parquet"
+        )
+        remote = is_object_url(source)
+        if not remote and not os.path.isfile(source):
+            raise absent
         try:
-            with pa.OSFile(str(source), "rb") as file:
+            with pa.BufferReader(_fetched(source)) if remote else pa.OSFile(source, "rb") as file:
                 table = pq.read_table(file)
+        except FileNotFoundError:
+            raise absent from None
         except (pa.ArrowException, OSError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DatasetError(f"not a parquet file: {reason}", str(source), "Make the table again") from error
+            raise DatasetError(f"not a parquet file: {reason}", source, "Make the table again") from error
         info = _info_from_metadata((table.schema.metadata or {}).get(_METADATA_KEY), source)
         frame = table.to_pandas()
         if "path" in frame.columns:
-            folder = os.path.abspath(source.parent)
+            folder = _folder_of(source)
             frame["path"] = [_joined(folder, each) for each in frame["path"]]
         return cls(frame, info, checked)
 
@@ -144,17 +148,21 @@ class TrackTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        target = Path(path)
-        if target.is_dir():
-            raise DatasetError(
-                "this is a folder, not a file to write to", str(target), "Name a file, like tracks.parquet"
-            )
-        folder = os.path.abspath(target.parent)
+        target = os.fspath(path)
+        if os.path.isdir(target):
+            raise DatasetError("this is a folder, not a file to write to", target, "Name a file, like tracks.parquet")
+        folder = _folder_of(target)
         frame = self.frame.assign(path=[_shortened(folder, each) for each in self.frame["path"]])
         columns = {name: _to_arrow(frame[name], name) for name in frame.columns}
         metadata = {"format": _FORMAT} | asdict(self.info)
         text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
         table = pa.table(columns).replace_schema_metadata({_METADATA_KEY: text.encode()})
+        if is_object_url(target):
+            buffer = pa.BufferOutputStream()
+            pq.write_table(table, buffer, compression="zstd")
+            folder, _, name = target.rpartition("/")
+            ObjectPlace(folder).put(name, buffer.getvalue().to_pybytes())
+            return
         with atomic_path(target) as part, disk_errors(target), pa.OSFile(str(part), "wb") as file:
             pq.write_table(table, file, compression="zstd")
 
@@ -329,34 +337,44 @@ def _to_arrow(column: pd.Series, name: str) -> Any:
     return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
 
 
+def _fetched(url: str) -> bytes:
+    folder, _, name = url.rpartition("/")
+    return ObjectPlace(folder).get(name).data
+
+
+def _folder_of(table: str) -> str:
+    """Folder that a table's relative paths start from, on disk or in a bucket."""
+    return table.rpartition("/")[0] if is_object_url(table) else os.path.abspath(os.path.dirname(table))
+
+
 def _joined(folder: str, path: object) -> str:
-    """An absolute path, unless it is empty; names are taken as they are (no ``..`` is folded away)."""
+    """An absolute path or URL, unless it is empty; names are taken as they are (no ``..`` is folded away)."""
     text = _text(path)
-    return os.path.join(folder, text) if text else ""
+    return text if is_object_url(text) else os.path.join(folder, text) if text else ""
 
 
 def _shortened(folder: str, path: str) -> str:
-    prefix = folder if folder.endswith(os.sep) else folder + os.sep
+    prefix = folder if folder.endswith("/") else folder + "/"
     return path[len(prefix) :] if path.startswith(prefix) else path
 
 
-def _info_from_metadata(raw: bytes | None, source: Path) -> TableInfo:
+def _info_from_metadata(raw: bytes | None, source: str) -> TableInfo:
     if raw is None:
         raise DatasetError(
             "a parquet file, but not a track table of featstore",
-            str(source),
+            source,
             "Make one: featstore datasets index csv …",
         )
     try:
         values = json.loads(raw)
         version = int(values.pop("format"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError("its description is damaged", str(source), "Make the table again") from error
+        raise DatasetError("its description is damaged", source, "Make the table again") from error
     if version > _FORMAT:
         raise DatasetError(
-            f"written in format {version}, this featstore reads up to {_FORMAT}", str(source), "Update featstore"
+            f"written in format {version}, this featstore reads up to {_FORMAT}", source, "Update featstore"
         )
     try:
         return TableInfo(**{**values, "classes": tuple(values.get("classes", ()))})
     except TypeError as error:
-        raise DatasetError(f"its description is damaged: {error}", str(source), "Make the table again") from error
+        raise DatasetError(f"its description is damaged: {error}", source, "Make the table again") from error

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from featstore.arrays import FloatArray
-from featstore.audio import AUDIO_STREAMS, open_audio
+from featstore.audio import AUDIO_STREAMS, at_hand, open_audio
 from featstore.extract.plan import Graph
 from featstore.features import Node, Stream, TrackContext, make_stream
 
@@ -68,7 +68,8 @@ def run_track(path: str, graph: Graph, deliver: Deliver) -> TrackReport:
     DecodeError
         When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for its clip.
     """
-    reports = [_run_root(path, root, graph, deliver) for root in graph.roots]
+    with at_hand(path):  # several decoders share one copy of a remote file
+        reports = [_run_root(path, root, graph, deliver) for root in graph.roots]
     return reports[0]
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from featstore.audio import decoder_versions
+from featstore.audio import at_hand, decoder_versions
 from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, FeatstoreError
 from featstore.extract.codec_weights import codec_versions, find_weights
@@ -19,7 +19,8 @@ from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
 from featstore.extract.plan import Graph, graph_for
 from featstore.extract.trial import Verdict, try_track
 from featstore.extract.work_notes import WorkNote
-from featstore.store.store import Store, open_store
+from featstore.store.location import open_location
+from featstore.store.store import TRACKS, Store, open_store
 from featstore.store.writer import ShardWriter
 from featstore.version import __version__
 

@@ -41,7 +41,7 @@ class HostTier(Protocol):
 
 
 class DiskTier:
-    """Crops straight from the files.
+    """Crops straight from the files; of a store in a bucket, from local copies of them.
 
     The values of every crop are checked. The checksum of an uncompressed chunk is checked when it is first read; after
     that the chunk stays mapped, and crops are copied out of the page cache. With ``recheck``, and for compressed chunks
@@ -50,6 +50,8 @@ class DiskTier:
 
     def __init__(self, source: Input, *, recheck: bool = False) -> None:
         self._source, self._put = source, source.decoder.put
+        if hasattr(source.reader.base, "stage"):
+            source.reader.base.stage()
         layout = getattr(source.reader.base, "layout", None)
         if layout is None or layout.compression != "none" or recheck:
             self._chunk_frames = 0  # nothing is kept

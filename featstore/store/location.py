@@ -10,7 +10,7 @@ import mmap
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
@@ -119,8 +119,11 @@ class Location(ABC):
     def refresh(self) -> None:  # noqa: B027 (nor do they here)
         """Forget what is remembered of files: another process may have changed them."""
 
-    def staged(self, n_bytes: int) -> Location:
-        """Return a location that keeps local copies of files it opens: itself where files are local already."""
+    def staged(self, measure: Callable[[], int]) -> Location:
+        """Return a location that keeps local copies of files it opens: itself where files are local already.
+
+        ``measure`` tells the bytes of all that will be opened.
+        """
         return self
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -299,8 +302,13 @@ def _version(state: os.stat_result) -> str:
 def map_file(path: Path) -> memoryview:
     """Read-only memory map of a file (empty files give an empty view)."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
+        return map_descriptor(file.fileno())
+
+
+def map_descriptor(descriptor: int) -> memoryview:
+    """Read-only memory map of an open file, which may be closed then."""
+    size = os.fstat(descriptor).st_size
+    return memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b"")
 
 
 def open_location(url: str | os.PathLike[str] | Location) -> Location:

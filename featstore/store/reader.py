@@ -11,7 +11,7 @@ import numpy as np
 from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
 from featstore.specs import Encoding, FeatureSpec, View
-from featstore.store.backends import Backend
+from featstore.store.backends import Backend, make_backend
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.records import CommitRecord
 from featstore.store.spool import Slab
@@ -59,6 +59,13 @@ class BaseArray:
     def nbytes(self) -> int:
         """Bytes of all files of the array on disk, metadata included."""
         return sum(size for _, size in self.location.walk(f"features/{self.header.key}"))
+
+    def stage(self) -> None:
+        """Keep local copies of the shard files read from now on, where they are remote and the disk has room."""
+        location = self.location.staged(lambda: self.nbytes)
+        if location is not self.location:
+            self.location, self.backend = location, make_backend(self.backend.name, location)
+            self._slabs.clear()
 
     def read(self, row: int, start: int = 0, stop: int | None = None) -> AnyArray:
         """Encoded values (*item_shape, stop - start) of one track; a read-only view where one chunk holds them all.

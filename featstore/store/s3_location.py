@@ -17,14 +17,14 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from featstore import atomic
 from featstore.errors import ObjectStorageError, StoreError
 from featstore.object_storage import Listed, ObjectPlace
-from featstore.store.location import FileBytes, Location, Seen, map_file
+from featstore.store.location import FileBytes, Location, Seen, map_descriptor, map_file
 
 __all__ = ["RemoteBytes", "S3Location", "staging_folder"]
 
@@ -102,7 +102,7 @@ class S3Location(Location):
         """Memory map of a copy without a name: its space is free again when nobody looks at it any more."""
         with atomic.disk_errors(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
             self.place.download(self._safe(name), file)
-            return map_file(Path(f"/dev/fd/{file.fileno()}"))
+            return map_descriptor(file.fileno())
 
     def list(self, name: str) -> list[str]:
         """Names of the entries of a folder, sorted; an absent folder has none."""
@@ -129,7 +129,7 @@ class S3Location(Location):
         """Forget listings and what was fetched ahead."""
         self._soon, self._walked = {}, {}
 
-    def staged(self, n_bytes: int) -> Location:
+    def staged(self, measure: Callable[[], int]) -> Location:
         """Return a location that keeps local copies of the objects it opens, if half of the free disk holds them.
 
         The folder of the copies is shared with the processes that the location is sent to, and goes with the process
@@ -137,7 +137,7 @@ class S3Location(Location):
         """
         if self._copies is not None:
             return self
-        free = shutil.disk_usage(tempfile.gettempdir()).free
+        n_bytes, free = measure(), shutil.disk_usage(tempfile.gettempdir()).free
         if n_bytes > _STAGE_SHARE * free:
             logger.warning(
                 "%s: %.1f GB do not fit into half of the free %.1f GB in %s; reading by range, which is slow for crops",
