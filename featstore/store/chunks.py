@@ -23,7 +23,6 @@ __all__ = [
     "crc32c",
     "decode_chunk",
     "decompress",
-    "encode_chunk",
     "packed_axis",
     "zarr_codecs",
 ]
@@ -90,12 +89,6 @@ def compress(values: AnyArray, compression: str) -> bytes | memoryview:
     return bytes(blosc_codec(compression, values.dtype.itemsize).encode(raw))
 
 
-def encode_chunk(values: AnyArray, compression: str) -> bytes:
-    """Bytes of one chunk (C order), checksum included."""
-    body = compress(values, compression)
-    return bytes(body) + crc32c(body)
-
-
 def decode_chunk(
     data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str
 ) -> AnyArray:
@@ -127,7 +120,7 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
 
 
 def zarr_codecs(compression: str, itemsize: int, n_axes: int = 3) -> list[dict[str, Any]]:
-    """Return the codec chain in Zarr v3 metadata that describes :func:`encode_chunk`; ``n_axes`` counts the tracks'."""
+    """Return the codec chain in Zarr v3 metadata that describes :func:`compress` and a checksum; ``n_axes`` counts the tracks'."""
     if compression in PACKED_BITS:
         settings = {"bits": PACKED_BITS[compression], "axis": 1 + packed_axis(n_axes - 1)}
         packing = {"name": "featstore.packed", "configuration": settings}
