@@ -120,7 +120,7 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
 
 
 def zarr_codecs(compression: str, itemsize: int, n_axes: int = 3) -> list[dict[str, Any]]:
-    """Return the codec chain in Zarr v3 metadata that describes :func:`compress` and a checksum; ``n_axes`` counts the tracks'."""
+    """Return the codec chain in Zarr v3 metadata: :func:`compress`, then a checksum; ``n_axes`` counts the tracks'."""
     if compression in PACKED_BITS:
         settings = {"bits": PACKED_BITS[compression], "axis": 1 + packed_axis(n_axes - 1)}
         packing = {"name": "featstore.packed", "configuration": settings}
