@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "extract": ("extract:extract", "Compute features of all tracks into a store."),
     "status": ("extract:status", "Say how far an extraction is, and what failed."),
     "store": ("store:store", "Look into stores, check and mend them."),
+    "pretrain": ("train:pretrain", "Pretrain a model from a store, without labels."),
     "train": ("train:train", "Train a model from a store."),
     "evaluate": ("train:evaluate", "Score a trained model again."),
     "tag": ("tag:tag", "Tag audio with a trained or published model."),

@@ -1,69 +1,96 @@
-"""Commands ``train`` and ``evaluate``."""
+"""Commands ``train``, ``pretrain`` and ``evaluate``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from featstore_cli.common import emit, feature_option, human_bytes, json_option, render_table, store_option
 
-__all__ = ["evaluate", "train"]
+__all__ = ["evaluate", "pretrain", "train"]
+
+
+def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that ``train`` and ``pretrain`` share."""
+    options = [
+        store_option,
+        feature_option,
+        click.option("-m", "--model", required=True, help="A model, for example vgg-cnn."),
+        click.option(
+            "-o", "--out", required=True, metavar="RUN", help="The run's folder; a stopped run in it goes on."
+        ),
+        click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the store by default."),
+        click.option(
+            "--config", "config_file", metavar="FILE", help="Settings as YAML; another run's config.yaml will do."
+        ),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, like loop.epochs=20; repeats."
+        ),
+        click.option("--seed", type=int, help="Of weights, order and crops; 0 by default."),
+        json_option,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.command()
-@store_option
-@feature_option
-@click.option("-m", "--model", required=True, help="A model, for example vgg-cnn.")
-@click.option("-o", "--out", required=True, metavar="RUN", help="The run's folder; a stopped run in it goes on.")
-@click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the store by default.")
-@click.option("--config", "config_file", metavar="FILE", help="Settings as YAML; another run's config.yaml will do.")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, like loop.epochs=20; repeats."
-)
-@click.option("--seed", type=int, help="Of weights, order and crops; 0 by default.")
-@json_option
-def train(
-    store: str,
-    features: tuple[str, ...],
-    model: str,
-    out: str,
-    tracks: str | None,
-    config_file: str | None,
-    assignments: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-) -> None:
+@_run_options
+def train(**options: Any) -> None:
     r"""Train a model from a store, or go on with a run that was stopped.
 
-    A finished run says so and does nothing. Ctrl-C stops after the batch at hand and keeps everything.
+    A finished run says so and does nothing. Ctrl-C stops after the batch at hand and keeps everything. Several features
+    become one input: stacked as channels, or by name where the model takes them so.
 
     \b
     Examples:
       featstore train -s store.zarr -f 'mel(n_mels=96,scale=db)' -m vgg-cnn -o runs/first
       featstore train -s store.zarr -f 'mel(n_mels=48,scale=db)' -m vgg-cnn -o runs/small --seed 1 \
           --set data.crop_s=3 --set model.width=0.125 --set loop.epochs=20
+      featstore train -s store.zarr -f 'mel(n_mels=96,scale=db)' -m conv-encoder -o runs/tuned \
+          --set start.run=runs/pretrained --set start.layer_decay=0.75
     """
+    _train(options, {})
+
+
+@click.command()
+@_run_options
+def pretrain(**options: Any) -> None:
+    r"""Pretrain a model: it learns to fill in hidden stretches of its input. No labels are needed.
+
+    Use what it has learnt with: featstore train … --set start.run=RUN. Pretraining on the labels of another table
+    is --set objective.name=supervised --tracks T.parquet.
+
+    \b
+    Examples:
+      featstore pretrain -s store.zarr -f 'mel(n_mels=96,scale=db)' -m conv-encoder -o runs/pretrained \
+          --set data.crop_s=3 --set loop.epochs=50
+      featstore pretrain -s store.zarr -f 'mel(n_mels=96,scale=db)' -m conv-encoder -o runs/longer \
+          --set data.crop_s=3 --set objective.span_ms=200 --set objective.share=0.5
+    """
+    _train(options, {"objective": {"name": "masked"}})
+
+
+def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     from featstore.datasets import TrackTable
-    from featstore.errors import ConfigError
     from featstore.specs import expand_features
     from featstore.store import open_store
     from featstore.training import TrainConfig
     from featstore.training import train as train_run
+    from featstore.training.settings import merge, parse_assignments, read_yaml
 
-    config = TrainConfig.resolve(file=config_file, assignments=assignments, seed=seed)
-    requests = expand_features(features)
-    if len(requests) != 1:
-        raise ConfigError(
-            f"{len(requests)} features for a model that takes one", f"model {model}", "Train one run a feature"
-        )
-    table = None if tracks is None else TrackTable.read(tracks)
+    out, file = options["out"], options["config_file"]
+    settings = merge(stage, read_yaml(file) if file else {})
+    config = TrainConfig.resolve(merge(settings, parse_assignments(options["assignments"])), seed=options["seed"])
+    requests = list(expand_features(options["features"]))
+    table = None if options["tracks"] is None else TrackTable.read(options["tracks"])
     before = _finished(out)
-    result = train_run(open_store(store), requests[0], model, out, tracks=table, config=config)
+    result = train_run(open_store(options["store"]), requests, options["model"], out, tracks=table, config=config)
     if before:
         click.echo(f"{out} is finished already; nothing was done", err=True)
-    emit(result, as_json, lambda: _as_text(result, out))
+    emit(result, options["as_json"], lambda: _as_text(result, out))
 
 
 @click.command()
@@ -120,7 +147,7 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
         f"{result['model']} on {result['feature']}",
         _score_table(result["scores"], result["intervals"]),
         f"{result['epochs']} epochs, best {result['best_epoch']}; {result['parameters']:,} parameters, "
-        f"{result['gmacs']:.4g} GMAC an input of {result['input']['n_mels']} x {result['input']['n_frames']}",
+        f"{result['gmacs']:.4g} GMAC an input of {_size_of(result['input'])}",
         f"training {seconds['train']:.1f} s at {rates['train_samples_per_s']:.0f} samples/s, waiting for data "
         f"{100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",
         f"feature {human_bytes(size)} alone, {human_bytes(result['bytes']['added'])} added to the store",
@@ -129,6 +156,12 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
         if classes and split in result["scores"]:
             lines.append(f"{split}: left out of ROC and PR AUC, always or never true: {', '.join(classes)}")
     return "\n".join([*lines, f"run: {out}"])
+
+
+def _size_of(shape: Mapping[str, Any]) -> str:
+    if shape.get("shapes"):
+        return " and ".join(f"{bands} x {frames}" for bands, frames in shape["shapes"].values())
+    return f"{shape['n_mels']} x {shape['n_frames']}"
 
 
 def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]) -> str:
@@ -146,10 +179,12 @@ def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str
 
 
 def _per_class(run: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Metrics of each class, from the predictions just written."""
+    """Metrics of each class, from the predictions just written; a run without labels writes none."""
     from featstore.training import per_class_of, read_predictions
     from featstore.training.folders import RunFolder
 
+    if not RunFolder(run).predictions.is_file():
+        return {}
     parts, classes, _ = read_predictions(RunFolder(run).predictions)
     return {split: per_class_of(part, classes) for split, part in parts.items()}
 

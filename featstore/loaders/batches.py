@@ -69,6 +69,10 @@ class BatchLoader:
         (``align``) or what they do not reach is left out (``drop``).
     crops_per_track : int
         Random crops of each track in an epoch.
+    distinct : bool
+        No two of them start at the same frame of the track.
+    start_grid : int
+        Random crops start at multiples of so many frames of the first input.
     pad_value : float
         What padding holds, on the feature's scale.
     device : str or torch.device
@@ -116,6 +120,8 @@ class BatchLoader:
         window_stride: int | None = None,
         tail: Tail = "align",
         crops_per_track: int = 1,
+        distinct: bool = False,
+        start_grid: int = 1,
         pad_value: float = 0.0,
         device: str | torch.device = "cpu",
         rank: int = 0,
@@ -146,6 +152,8 @@ class BatchLoader:
             tail=tail,
             crops_per_track=crops_per_track,
             segment=segment,
+            distinct=distinct,
+            start_grid=start_grid,
         )
         if len(self) == 0:
             found = f"{len(self.plan)} items make no full batch of {batch_size}"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
-from featstore.loaders.order import crop_starts
+from featstore.loaders.order import crop_starts, distinct_starts
 
 __all__ = ["CropPlan", "Mode", "Ragged", "Tail", "frame_seconds", "plan_crops", "window_starts"]
 
@@ -72,6 +72,8 @@ class CropPlan:
         For each feature, int64 ``(n_tracks,)`` frames of each listed track, -1 where it is not stored.
     grid : int
         Random starts are multiples of it, so that every feature is cut at a frame of its own where that is possible.
+    per_track : int
+        Random crops of a track that start at different places; 1 lets each fall where it will.
     """
 
     mode: Mode
@@ -82,6 +84,7 @@ class CropPlan:
     frames: tuple[int | None, ...]
     lengths: tuple[NDArray[np.int64], ...]
     grid: int
+    per_track: int = 1
 
     def __len__(self) -> int:
         return len(self.track)
@@ -90,6 +93,9 @@ class CropPlan:
         """Start of each item in this epoch, int64 ``(n_items,)``, frames of the first feature."""
         if self.mode != "random":
             return self.first
+        if self.per_track > 1:
+            options = {"per_track": self.per_track, "seed": seed, "epoch": epoch, "grid": self.grid}
+            return distinct_starts(self.first, self.draws, **options)
         return crop_starts(self.first, self.draws, seed=seed, epoch=epoch, grid=self.grid)
 
     def starts_of(self, feature: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -121,6 +127,8 @@ def plan_crops(
     tail: Tail = "align",
     crops_per_track: int = 1,
     segment: int | None = None,
+    distinct: bool = False,
+    start_grid: int = 1,
 ) -> CropPlan:
     """Lay out the items of an epoch.
 
@@ -143,6 +151,10 @@ def plan_crops(
         Random crops that each track gives in an epoch.
     segment : int or None
         Frames of an excerpt, where tracks are excerpts joined along time: a crop is one of them.
+    distinct : bool
+        No two random crops of a track start at the same frame, while it has as many places.
+    start_grid : int
+        Random crops start at multiples of so many frames of the first feature.
 
     Raises
     ------
@@ -151,7 +163,7 @@ def plan_crops(
     DatasetError
         For tracks that do not fit the settings, with the first of them and its frames.
     """
-    _check_settings(mode, crop_frames, ragged, window_stride, crops_per_track)
+    _check_settings(mode, crop_frames, ragged, window_stride, crops_per_track, start_grid)
     lengths = tuple(np.asarray(one, dtype=np.int64) for one in lengths)
     ratios = tuple(seconds[0] / other for other in seconds)
     present = np.flatnonzero(np.logical_and.reduce([one >= 0 for one in lengths]))
@@ -168,14 +180,18 @@ def plan_crops(
     if mode == "random":
         track = np.repeat(present, crops_per_track)
         draws = track * crops_per_track + np.tile(np.arange(crops_per_track), len(present))
-        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, segment or _grid(ratios))
+        grid = math.lcm(segment or _grid(ratios), start_grid)
+        together = crops_per_track if distinct else 1
+        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, grid, together)
     each = [window_starts(int(last[i]), stride=window_stride or crop_frames, tail=tail) for i in present]
     track = np.repeat(present, [len(starts) for starts in each])
     first = np.concatenate(each) if each else np.zeros(0, dtype=np.int64)
     return CropPlan(mode, track, first, np.zeros_like(first), ratios, frames, lengths, 1)
 
 
-def _check_settings(mode: str, crop_frames: int | None, ragged: str, stride: int | None, crops_per_track: int) -> None:
+def _check_settings(
+    mode: str, crop_frames: int | None, ragged: str, stride: int | None, crops_per_track: int, start_grid: int
+) -> None:
     if mode not in ("random", "windows", "whole"):
         raise ConfigError(f"mode={mode!r} is unknown", "loader", "Use random, windows or whole")
     if (mode == "whole") != (crop_frames is None):
@@ -184,7 +200,8 @@ def _check_settings(mode: str, crop_frames: int | None, ragged: str, stride: int
             "loader",
             "Give crop_frames for random crops and windows, and none for whole tracks",
         )
-    for name, value in (("crop_frames", crop_frames), ("window_stride", stride), ("crops_per_track", crops_per_track)):
+    counts = {"crop_frames": crop_frames, "window_stride": stride, "crops_per_track": crops_per_track}
+    for name, value in (counts | {"start_grid": start_grid}).items():
         if value is not None and value < 1:
             raise ConfigError(f"{name}={value} is not positive", "loader", "Use at least 1")
     allowed = ("error", "pad", "bucket") if mode == "whole" else ("error", "skip", "pad")

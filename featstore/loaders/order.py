@@ -19,6 +19,7 @@ __all__ = [
     "bucket_order",
     "buffered_order",
     "crop_starts",
+    "distinct_starts",
     "permutation",
     "random_bits",
     "rank_slice",
@@ -100,6 +101,28 @@ def crop_starts(
     bits = random_bits(int(draws.max(initial=-1)) + 1, seed=seed, epoch=epoch, purpose=Purpose.STARTS)
     choices = (np.asarray(last_starts, dtype=np.uint64) // np.uint64(grid)) + np.uint64(1)
     return (((bits[draws] >> np.uint64(32)) * choices) >> np.uint64(32)).astype(np.int64) * grid
+
+
+def distinct_starts(
+    last_starts: NDArray[np.int64], draws: NDArray[np.int64], *, per_track: int, seed: int, epoch: int, grid: int = 1
+) -> NDArray[np.int64]:
+    """Random starts of several crops of each track, no two alike while the track has that many places.
+
+    Each set of places is as likely as any other (R. Floyd's sampling: Communications of the ACM 30, 1987). Parameters
+    are those of :func:`crop_starts`; every ``per_track`` entries belong to one track.
+    """
+    bits = random_bits(int(draws.max(initial=-1)) + 1, seed=seed, epoch=epoch, purpose=Purpose.STARTS)
+    words = (bits[draws] >> np.uint64(32)).reshape(-1, per_track)
+    choices = np.asarray(last_starts, dtype=np.int64).reshape(-1, per_track)[:, 0] // grid + 1
+    wanted = np.minimum(per_track, choices)
+    found = np.full(words.shape, -1, dtype=np.int64)
+    for j in range(per_track):
+        distinct = j < wanted
+        highest = np.where(distinct, choices - wanted + j, choices - 1)
+        drawn = ((words[:, j] * (highest + 1).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+        taken = (found[:, :j] == drawn[:, None]).any(axis=1) & distinct
+        found[:, j] = np.where(taken, highest, drawn)
+    return found.reshape(-1) * grid
 
 
 def read_order(shard: NDArray[np.int64], place: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np.int64]:

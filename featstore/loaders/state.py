@@ -22,6 +22,8 @@ def digest_of(track_ids: Sequence[str], plan: CropPlan, *, batch_size: int, drop
     digest = hashlib.sha256()
     for part in (list(track_ids), plan.mode, plan.frames, plan.grid, batch_size, drop_last):
         digest.update(repr(part).encode())
+    if plan.per_track > 1:
+        digest.update(f"{plan.per_track} distinct".encode())
     for array in (plan.track, plan.first):
         digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -18,7 +18,16 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
 
 
-def _forward_on_meta(model: nn.Module, input_shape: tuple[int, ...]) -> None:
+Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
+
+
+def _empty(shape: Shape) -> Any:
+    if isinstance(shape, dict):
+        return {name: torch.empty(each, device="meta") for name, each in shape.items()}
+    return torch.empty(shape, device="meta")
+
+
+def _forward_on_meta(model: nn.Module, input_shape: Shape) -> None:
     """One forward pass in eval mode on the meta device: shapes only, no arithmetic, the model itself untouched."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
@@ -26,13 +35,13 @@ def _forward_on_meta(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     model.eval()
     try:
         with torch.no_grad():
-            functional_call(model, meta, (torch.empty(input_shape, device="meta"),))
+            functional_call(model, meta, (_empty(input_shape),))
     finally:
         for module, training in modes:
             module.training = training
 
 
-def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+def count_macs(model: nn.Module, input_shape: Shape) -> int:
     """Multiply-accumulates of one forward pass, by torch's FLOP counter over 2.
 
     Convolutions and matrix products count; biases, norms, activations and pools do not.
@@ -40,7 +49,7 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     Parameters
     ----------
     model : torch.nn.Module
-    input_shape : tuple of int
+    input_shape : tuple of int, or dict of them by input
         Shape of the input; for the cost of one example its batch axis is 1.
     """
     with FlopCounterMode(display=False) as counter:

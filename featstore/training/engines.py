@@ -183,6 +183,8 @@ def make_fabric(config: DeviceConfig) -> Any | None:
         raise ConfigError(
             f"device.devices={config.devices}", f"{torch.cuda.device_count()} CUDA devices here", "Ask for fewer"
         )
+    if config.sync_norms and config.devices > 1 and accelerator != "cuda":
+        raise ConfigError("torch joins batch norms on CUDA only", "device.sync_norms=true", "Leave it false on a CPU")
     if accelerator == "cpu" and config.devices == 1 and config.precision == "32":
         return None
     from lightning_fabric import Fabric

@@ -22,11 +22,20 @@ from featstore.training.config import DataConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LabelledTracks", "SplitTracks", "label_tracks", "read_labels", "write_labels"]
+__all__ = [
+    "LabelledTracks",
+    "SplitTracks",
+    "assign_splits",
+    "groups_of",
+    "label_tracks",
+    "read_labels",
+    "stored_part",
+    "write_labels",
+]
 
 logger = logging.getLogger(__name__)
 
-Task = Literal["multi_label", "single_label"]
+Task = Literal["multi_label", "single_label", "none"]
 SPLITS = ("train", "valid", "test")
 
 
@@ -58,7 +67,7 @@ class LabelledTracks:
     ----------
     dataset : str
         Name of the data set.
-    task : "multi_label" or "single_label"
+    task : "multi_label", "single_label", or "none" where no labels are learnt
     classes : tuple of str
         In the order of the model's outputs.
     splits : dict of str to SplitTracks
@@ -112,7 +121,7 @@ def label_tracks(
     dataset = str(getattr(info, "name", "") or name)
     where = where or f"data set {dataset}"
     frame = frame if "track_id" in frame.columns else frame.rename_axis("track_id").reset_index()
-    frame = _stored_part(frame, stored, config, where)
+    frame = stored_part(frame, stored, config, where)
     column = config.label_column or str(getattr(info, "label_column", "labels"))
     labels = _labels_of(frame, column, where)
     own = info if info is not None and column == getattr(info, "label_column", "labels") else None
@@ -120,8 +129,8 @@ def label_tracks(
     if task == "single_label":
         frame, labels = _only_labelled(frame, labels, config.classes, where)
     targets = _targets(labels, list(frame["track_id"]), task, classes, where)
-    assigned = _assign_splits(frame, config, labels, where)
-    groups = _groups(frame)
+    assigned = assign_splits(frame, config, labels, where)
+    groups = groups_of(frame)
     splits = {}
     for split in SPLITS:
         rows = np.flatnonzero(assigned == split)
@@ -133,7 +142,7 @@ def label_tracks(
     return LabelledTracks(dataset, task, classes, splits, one_sided)
 
 
-def _stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
+def stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
     """Rows of the table whose feature is in the store, by track id: no run depends on the order of a table."""
     frame = frame.sort_values("track_id", ignore_index=True)
     twice = frame["track_id"][frame["track_id"].duplicated()]
@@ -229,17 +238,18 @@ def _targets(
         raise DatasetError(error.what, f"{where}, {error.where}", fix) from error
 
 
-def _groups(frame: pd.DataFrame) -> list[str]:
+def groups_of(frame: pd.DataFrame) -> list[str]:
+    """Group of each row; a track without one is alone."""
     if "group" not in frame.columns:
         return [f"track {track}" for track in frame["track_id"]]
     pairs = zip(frame["group"], frame["track_id"], strict=True)
     return [f"group {group}" if _label_list(group) else f"track {track}" for group, track in pairs]
 
 
-def _assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
+def assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
     """Split of each row, None for tracks that take no part."""
     if config.split != "given":
-        groups = _groups(frame)
+        groups = groups_of(frame)
         if config.split == "folds":
             shares = [1 / config.folds] * config.folds
             part = _deal_groups(groups, labels, shares, config.split_seed)
@@ -366,5 +376,5 @@ def read_labels(path: Path) -> LabelledTracks:
     for split in dict.fromkeys(names):
         rows = np.flatnonzero(names == split)
         splits[split] = SplitTracks([ids[row] for row in rows], targets[rows], [groups[row] for row in rows])
-    one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
+    one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()} if classes else {}
     return LabelledTracks(header["dataset"], header["task"], classes, splits, one_sided)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,7 +16,6 @@ import torch
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
 from featstore.metrics import METRICS
-from featstore.training.augment import Augmentation
 from featstore.training.checkpoints import (
     generator_state,
     load_module,
@@ -26,11 +26,11 @@ from featstore.training.checkpoints import (
 )
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
+from featstore.training.feeding import inputs_of
 from featstore.training.folders import RunFolder
-from featstore.training.losses import Loss
+from featstore.training.objectives import Forward, Objective, Scored, lower_is_better
 from featstore.training.optimizers import rate_factor, set_rate
 from featstore.training.progress import LossWatch, Progress, shown_bar
-from featstore.training.scoring import INPUT, Predictions, scores_of
 from featstore.training.stopping import StopRequest
 from featstore.training.tagger import Tagger, WeightAverage
 from featstore.training.trackers import Tracker
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 _ASK_EVERY = 20  # batches between the agreements of several processes whether to stop
 _SPARE_S = 3.0  # epochs shorter than this do not each write their state
 
-Validate = Callable[[Tagger], Predictions]
+Validate = Callable[[Tagger], Scored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +60,22 @@ class LoopParts:
     optimizer : torch.optim.Optimizer
     loader : BatchLoader
         Of the training split.
-    loss : Loss
+    objective : Objective
+        What is minimised.
     validate : callable
-        Predictions of the validation split by a tagger.
-    augment : Augmentation or None
-        Varies each batch.
+        Scores of the validation split by a tagger.
+    monitor : str
+        The score that chooses the best weights.
     """
 
     tagger: Tagger
     wrapped: torch.nn.Module
-    forward: Callable[[torch.Tensor], torch.Tensor]
+    forward: Forward
     optimizer: torch.optim.Optimizer
     loader: BatchLoader
-    loss: Loss
+    objective: Objective
     validate: Validate
-    augment: Augmentation | None = None
+    monitor: str
 
 
 class Loop:
@@ -183,6 +184,8 @@ class Loop:
         done = self.progress.epoch * n_batches + self.progress.batch
         settings = {"total": epochs * n_batches, "initial": done, "desc": self.title, "unit": "batch"}
         with StopRequest() as stop, shown_bar(self.engine.rank, **settings) as self._bar:
+            if self.parts.objective.opening():
+                self._bar.write(self.parts.objective.opening(), file=sys.stderr)
             while self.progress.epoch < epochs and not self.progress.finished:
                 self._train_epoch(stop)
                 self._finish_epoch(stop)
@@ -211,13 +214,10 @@ class Loop:
         progress, loop, parts = self.progress, self.config.loop, self.parts
         first_of_step = progress.batch % loop.accumulate == 0
         last_of_step = (progress.batch + 1) % loop.accumulate == 0 or progress.batch + 1 == n_batches
-        x = batch[INPUT].to(self.engine.device, non_blocking=True)
-        target = batch["target"].to(self.engine.device, non_blocking=True)
+        x = inputs_of(batch, self.engine.device)
         if first_of_step:
             parts.optimizer.zero_grad(set_to_none=True)
-        if parts.augment is not None:
-            x, target = parts.augment(x, target)
-        loss = parts.loss(parts.forward(x), target)
+        loss = parts.objective.loss(parts.forward, x, batch, epoch=progress.epoch)
         ids = [parts.loader.track_ids[i] for i in batch["index"].tolist()]
         progress.loss_sum += self.watch.add(loss, epoch=progress.epoch, batch=progress.batch, track_ids=ids, x=x)
         started = progress.batch - progress.batch % loop.accumulate
@@ -301,17 +301,17 @@ class Loop:
         progress, loop = self.progress, self.config.loop
         started = time.perf_counter()
         self.engine.share_buffers(self.scored_tagger)
-        predictions = self.parts.validate(self.scored_tagger)
-        self._scores = scores_of(predictions)
+        self._scores = self.parts.validate(self.scored_tagger).values
         progress.seconds_validate += time.perf_counter() - started
-        value = self._scores[loop.monitor]
+        monitor = self.parts.monitor
+        value = self._scores[monitor]
         if np.isnan(value):
             raise ConfigError(
-                f"{loop.monitor} has no value on the validation split: every class there is always or never true",
+                f"{monitor} has no value on the validation split: every class there is always or never true",
                 str(self.folder.path),
                 "Choose loop.monitor=loss, or a larger validation split",
             )
-        better = progress.best_value is None or _is_better(loop.monitor, value, progress.best_value)
+        better = progress.best_value is None or _is_better(monitor, value, progress.best_value)
         if better:
             progress.best_value, progress.best_epoch = value, progress.epoch
             progress.bad_validations = progress.plateau_validations = 0
@@ -325,7 +325,7 @@ class Loop:
         return self._scores
 
     def _show(self) -> None:
-        progress, monitor = self.progress, self.config.loop.monitor
+        progress, monitor = self.progress, self.parts.monitor
         score = f"{monitor} {self._scores[monitor]:.3f}, " if self._scores else ""
         self._bar.set_postfix_str(
             f"epoch {progress.epoch + 1}/{self.config.loop.epochs}, loss {progress.loss_sum / progress.n_items:.3f}, "
@@ -335,7 +335,7 @@ class Loop:
 
 
 def _is_better(monitor: str, new: float, old: float) -> bool:
-    return new < old if monitor == "loss" else bool(METRICS.load(monitor).is_better(new, old))
+    return new < old if lower_is_better(monitor) else bool(METRICS.load(monitor).is_better(new, old))
 
 
 def _told(line: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,11 @@ __all__ = ["make_optimizer", "rate_factor", "set_rate"]
 
 
 def make_optimizer(
-    parameters: Iterable[tuple[str, torch.nn.Parameter]], config: OptimizerConfig, *, trunk: Collection[str] = ()
+    parameters: Iterable[tuple[str, torch.nn.Parameter]],
+    config: OptimizerConfig,
+    *,
+    trunk: Collection[str] = (),
+    scales: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Build the optimizer; parameters with one axis (biases, norms) are spared from weight decay.
 
@@ -24,14 +28,17 @@ def make_optimizer(
     config : OptimizerConfig
     trunk : collection of str
         Names of parameters that a checkpoint gave: they may have a rate of their own.
+    scales : mapping of str to float
+        Multiple of the trunk's rate by name; 1 where it says nothing.
     """
-    sorted_out: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    sorted_out: dict[tuple[bool, bool, float], list[torch.nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
-            sorted_out.setdefault((name in trunk, parameter.ndim > 1), []).append(parameter)
+            scale = (scales or {}).get(name, 1.0) if name in trunk else 1.0
+            sorted_out.setdefault((name in trunk, parameter.ndim > 1, scale), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "trunk": given}
-        for (given, decays), members in sorted(sorted_out.items())
+        {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "trunk": given, "scale": scale}
+        for (given, decays, scale), members in sorted(sorted_out.items(), key=lambda item: item[0])
     ]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
@@ -78,4 +85,4 @@ def rate_factor(config: ScheduleConfig, *, epoch: float, epochs: int, reductions
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, trunk_rate: float = 1.0) -> None:
     """Give every group of parameters this learning rate, those of the trunk a multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * trunk_rate if group["trunk"] else rate
+        group["lr"] = rate * trunk_rate * group.get("scale", 1.0) if group["trunk"] else rate

@@ -8,18 +8,19 @@ import logging
 import platform
 import resource
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from featstore.models import create
+from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
 from featstore.training.config import TrainConfig
 from featstore.training.feeding import InputShape
 from featstore.training.labels import LabelledTracks
-from featstore.training.scoring import confusion_of, intervals_of, per_class_of, scores_of
+from featstore.training.scoring import confusion_of, intervals_of, per_class_of
 from featstore.training.starting import checkpoint_of, file_digest
 from featstore.training.work import Job, Outcome
 from featstore.version import __version__
@@ -30,25 +31,28 @@ logger = logging.getLogger(__name__)
 
 
 def describe_run(
-    store: Any, reader: Any, model: str, labelled: LabelledTracks, shape: InputShape, config: TrainConfig
+    store: Any,
+    readers: Mapping[str, Any],
+    model: str,
+    labelled: LabelledTracks,
+    shape: InputShape,
+    config: TrainConfig,
 ) -> dict[str, Any]:
     """Everything that says what is trained on what.
 
     ``run_id`` is a digest of all that decides the outcome; ``config_hash`` leaves seed and fold out, so that runs which
     repeat one another share it.
     """
-    identity = {
-        "model": model,
-        "feature": reader.name,
-        "dataset": labelled.dataset,
-        "settings": config.identity(),
-    }
+    feature = " + ".join(reader.name for reader in readers.values())
+    settings = config.identity()
+    identity = {"model": model, "feature": feature, "dataset": labelled.dataset, "settings": settings}
     if config.start.run:  # what is in the file decides, not where it lies
-        identity["settings"]["start"]["run"] = file_digest(checkpoint_of(config.start.run))
-    repeatable = copy.deepcopy(identity["settings"])
+        settings["start"]["run"] = file_digest(checkpoint_of(config.start.run))
+    repeatable = copy.deepcopy(settings)
     del repeatable["seed"], repeatable["data"]["fold"]
     tracks = labelled.digest()
-    sizes = {"n_mels": shape.n_mels, "n_frames": shape.n_frames, "n_classes": len(labelled.classes)}
+    takes_dict = bool(getattr(MODELS.load(model), "takes_dict", False))
+    sizes = {"n_classes": max(1, len(labelled.classes)), **shape.sizes(takes_dict=takes_dict)}
     with torch.device("meta"):  # sizes alone: no memory, and no numbers drawn
         built = create(model, **sizes, **config.model)
     parameters, trainable = count_parameters(built)
@@ -58,25 +62,34 @@ def describe_run(
         "identity": identity | {"tracks": tracks},
         "model": model,
         "model_settings": config.as_mapping()["model"],
-        "feature": reader.name,
+        "feature": feature,
         "dataset": labelled.dataset,
         "task": labelled.task,
         "classes": list(labelled.classes),
         "tracks": tracks,
-        "input": dataclasses.asdict(shape),
+        "input": _plain_shape(shape),
         "parameters": parameters,
         "parameters_trainable": trainable,
-        "macs": count_macs(built, (1, 1, shape.n_mels, shape.n_frames)),
+        "macs": count_macs(built, shape.example(takes_dict=takes_dict)),
         "seed": config.seed,
         "fold": config.data.fold if config.data.split == "folds" else None,
         "store": {"path": _absolute(str(store.location)), "fingerprint": store.fingerprint},
     }
 
 
+def _plain_shape(shape: InputShape) -> dict[str, Any]:
+    """Fields as JSON gives them back."""
+    plain = dataclasses.asdict(shape)
+    plain["shapes"] = None if shape.shapes is None else {name: list(each) for name, each in shape.shapes.items()}
+    return plain
+
+
 def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
     """Collect the result: scores, costs and provenance of a run."""
-    reader, labelled, config, run = job.reader, job.labelled, job.config, job.run
+    readers, labelled, config, run = list(job.readers.values()), job.labelled, job.config, job.run
+    reader = readers[0]
     parts, progress, last = outcome.parts, outcome.progress, outcome.parts[-1]
+    n_scored = len(last.tracks) if job.is_supervised else last.n_tracks
     stored = store.tracks[store.tracks.index.isin(set(reader.track_ids))]
     return {
         "run_id": run["run_id"],
@@ -88,14 +101,9 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         "task": run["task"],
         "classes": list(labelled.classes),
         "n_classes": len(labelled.classes),
-        "scores": {part.split: scores_of(part) for part in parts},
-        "intervals": {
-            part.split: intervals_of(part, n_resamples=config.evaluate.bootstrap, seed=config.seed) for part in parts
-        }
-        if config.evaluate.bootstrap
-        else {},
-        "per_class": {part.split: per_class_of(part, labelled.classes) for part in parts},
-        "confusion": {part.split: found for part in parts if (found := confusion_of(part)) is not None},
+        "objective": config.objective.name,
+        "scores": {part.split: part.values for part in parts},
+        **(_details(parts, labelled, config) if job.is_supervised else {"intervals": {}, "per_class": {}}),
         "classes_without_both": labelled.one_sided,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -105,12 +113,12 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         "parameters_trainable": run["parameters_trainable"],
         "gmacs": run["macs"] / 1e9,
         "bytes": {
-            "alone": int(reader.bytes_alone),
-            "added": int(reader.bytes_added),
+            "alone": sum(int(each.bytes_alone) for each in readers),
+            "added": sum(int(each.bytes_added) for each in readers),
             "audio": _sum_of(stored, "size_bytes"),
         },
         "seconds": {
-            "extract": _extract_seconds(store, reader),
+            "extract": _extract_seconds(store, readers),
             "train": progress.seconds_train,
             "validate": progress.seconds_validate,
             "waiting": progress.seconds_wait,
@@ -120,7 +128,7 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
             "train_samples_per_s": progress.samples_per_s,
             "waiting_share": progress.waiting_share,
             "train_seconds_per_epoch": progress.seconds_train / max(1, progress.epoch),
-            "inference_tracks_per_s": len(last.tracks) / max(1e-9, last.seconds),
+            "inference_tracks_per_s": n_scored / max(1e-9, last.seconds),
             "inference_windows_per_s": last.n_windows / max(1e-9, last.seconds),
         },
         "peak_memory_bytes": _peak_memory(outcome.device),
@@ -147,10 +155,22 @@ def _sum_of(frame: Any, column: str) -> float | None:
     return float(frame[column].sum())
 
 
-def _extract_seconds(store: Any, reader: Any) -> float | None:
-    """Worker seconds that the store's log has for this feature's base; None where it keeps none."""
+def _details(parts: Sequence[Any], labelled: LabelledTracks, config: TrainConfig) -> dict[str, Any]:
+    """Intervals, scores by class and confusion of predictions."""
+    drawn, seed = config.evaluate.bootstrap, config.seed
+    intervals = {part.split: intervals_of(part, n_resamples=drawn, seed=seed) for part in parts} if drawn else {}
+    return {
+        "intervals": intervals,
+        "per_class": {part.split: per_class_of(part, labelled.classes) for part in parts},
+        "confusion": {part.split: found for part in parts if (found := confusion_of(part)) is not None},
+    }
+
+
+def _extract_seconds(store: Any, readers: Sequence[Any]) -> float | None:
+    """Worker seconds that the store's log has for the features' bases; None where it lacks one of them."""
     seconds = getattr(store, "extract_seconds", None)
-    return None if seconds is None else seconds(reader.base.header.key)
+    found = [seconds(key) for key in sorted({reader.base.header.key for reader in readers})] if seconds else [None]
+    return sum(each for each in found if each is not None) if None not in found else None
 
 
 def _peak_memory(device: str) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from featstore.errors import FeatstoreError
 from featstore.log import progress_bar
+from featstore.training.tagger import Inputs, is_finite
 
 __all__ = ["LossWatch", "NonFiniteLoss", "Progress", "shown_bar"]
 
@@ -105,7 +106,7 @@ class LossWatch:
     where: str
     _waiting: deque[_Pending] = field(default_factory=deque)
 
-    def add(self, loss: torch.Tensor, *, epoch: int, batch: int, track_ids: list[str], x: torch.Tensor) -> float:
+    def add(self, loss: torch.Tensor, *, epoch: int, batch: int, track_ids: list[str], x: Inputs) -> float:
         """Note a loss; return the sum over items of the losses that have arrived meanwhile.
 
         Raises
@@ -119,7 +120,7 @@ class LossWatch:
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
         elif not math.isfinite(float(value)):
-            raise self._error(float(value), epoch, batch, track_ids, bool(torch.isfinite(x).all()))
+            raise self._error(float(value), epoch, batch, track_ids, is_finite(x))
         self._waiting.append(_Pending(value, event, epoch, batch, track_ids, len(track_ids)))
         return self._read(keep=2 if event is not None else 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from featstore.models import setting_names
 from featstore.results import write_result
 from featstore.training.config import TrainConfig
 from featstore.training.engines import launch, make_engine, make_fabric, process_settings
-from featstore.training.feeding import InputShape, input_shape
+from featstore.training.feeding import InputShape, input_names, input_shape
 from featstore.training.folders import RunFolder
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
-from featstore.training.scoring import scores_of, write_predictions
+from featstore.training.reconstruction import check_masked
+from featstore.training.scoring import write_predictions
 from featstore.training.settings import merge, read_yaml
+from featstore.training.unlabelled import unlabelled_tracks
 from featstore.training.work import Job, score_splits, tagger_of_checkpoint, work
 
 __all__ = ["evaluate", "train"]
@@ -28,20 +30,23 @@ logger = logging.getLogger(__name__)
 
 def train(
     store: Any,
-    feature: str,
+    feature: Any,
     model: str,
     out: str | Path,
     *,
     tracks: Any = None,
     config: TrainConfig | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train a model on one feature of a store, or go on with a run that was stopped.
+    """Train a model on features of a store, or go on with a run that was stopped.
+
+    What is minimised says ``config.objective``: labels, or what was hidden of the input (pretraining).
 
     Parameters
     ----------
     store : Store or path
-    feature : str
-        Spec or canonical name; stored or derived.
+    feature : str, FeatureSpec or FeatureRequest; or list of them
+        Spec or canonical name; stored or derived. Several become one input: stacked, or by name where the model takes
+        them so.
     model : str
         An entry of ``featstore.models.MODELS``.
     out : path
@@ -69,17 +74,19 @@ def train(
         The folder's checkpoint is damaged or foreign.
     """
     config = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
+    if config.objective.name == "masked":
+        check_masked(model, config)
     _check_model_settings(model, config.model)
     store = _opened(store)
-    reader = store[feature]
-    labelled = _labels(store, reader, tracks, config)
+    readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
+    labelled = _labels(store, readers, tracks, config)
     if not any(name in labelled.splits for name in config.evaluate.splits):
         listing = ", ".join(labelled.splits)
         raise ConfigError(
             f"no track in {', '.join(config.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
         )
-    shape = input_shape(reader, labelled, config.data)
-    run = describe_run(store, reader, model, labelled, shape, config)
+    shape = input_shape(readers, labelled, config.data)
+    run = describe_run(store, readers, model, labelled, shape, config)
     folder = RunFolder(out)
     _check_folder(folder, run)
     finished = folder.read_result()
@@ -89,10 +96,11 @@ def train(
     with folder.lock():
         folder.write_run(run, config.as_mapping())
         write_labels(folder.labels, labelled)
-        job = Job(reader, labelled, shape, config, folder, run)
+        job = Job(readers, labelled, shape, config, folder, run)
         fabric = make_fabric(config.device)
         outcome = launch(fabric, work, job, processes=config.device.devices)
-        write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
+        if job.is_supervised:
+            write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
         write_result(folder.path, result_of(store, job, outcome))
     return folder.read_result() or {}
 
@@ -139,25 +147,35 @@ def evaluate(
     own = merge(read_yaml(folder.path / "config.yaml"), {"device": {"devices": 1}})
     config = TrainConfig.resolve(merge(own, settings or {}))
     store = _opened(run["store"]["path"] if store is None else store)
-    reader = store[run["feature"]]
+    readers = _readers(store, run["feature"].split(" + "))
     if tracks is None:
         labelled = read_labels(folder.labels)
     else:
         data = replace(config.data, classes=tuple(run["classes"]), task=run["task"])
-        labelled = _labels(store, reader, tracks, replace(config, data=data))
+        labelled = _labels(store, readers, tracks, replace(config, data=data))
     names = tuple(splits) or tuple(name for name in config.evaluate.splits if name in labelled.splits)
     for name in names:
         if name not in labelled.splits:
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
     if store.fingerprint != run["store"]["fingerprint"]:
         logger.info("the store has changed since %s was trained", folder.path)
-    job = Job(reader, labelled, InputShape(**run["input"]), config, folder, run)
+    job = Job(readers, labelled, InputShape(**run["input"]), config, folder, run)
     with process_settings(config.device, macs_per_batch=job.macs_per_batch):
         engine = make_engine(make_fabric(config.device))
         tagger = tagger_of_checkpoint(run, job.kept).to(engine.device)
         parts = score_splits(tagger, job, names, engine)
-    write_predictions(folder.predictions, parts, classes=labelled.classes, task=labelled.task)
-    return {part.split: scores_of(part) for part in parts}
+    if job.is_supervised:
+        write_predictions(folder.predictions, parts, classes=labelled.classes, task=labelled.task)
+    return {part.split: part.values for part in parts}
+
+
+def _readers(store: Any, features: Sequence[Any]) -> dict[str, Any]:
+    """Features by the names that they have in batches."""
+    found = [store[feature] for feature in features]
+    names = [reader.name for reader in found]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"the same feature twice: {names[0]}", "training", "Name each once")
+    return dict(zip(input_names([reader.spec.kind for reader in found]), found, strict=True))
 
 
 def _opened(store: Any) -> Any:
@@ -177,13 +195,16 @@ def _check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"unknown setting 'model.{name}'", f"model {model}", did_you_mean(name, known))
 
 
-def _labels(store: Any, reader: Any, tracks: Any, config: TrainConfig) -> LabelledTracks:
+def _labels(store: Any, readers: Mapping[str, Any], tracks: Any, config: TrainConfig) -> LabelledTracks:
     place = str(getattr(store, "location", "store"))
-    name = Path(place).stem
-    if tracks is None:
-        info = getattr(store, "table_info", None)  # what was true of the table that the store was made from
-        return label_tracks(store.tracks, reader.track_ids, config.data, info=info, name=name, where=place)
-    return label_tracks(tracks, reader.track_ids, config.data, name=name, where=place)
+    info = None if tracks is not None else getattr(store, "table_info", None)  # of the table it was made from
+    name = str(getattr(info, "name", "")) or Path(place).stem
+    there: set[str] = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
+    stored = [track for track in next(iter(readers.values())).track_ids if track in there]
+    table = store.tracks if tracks is None else tracks
+    if config.objective.name == "masked":
+        return unlabelled_tracks(table, stored, config.data, name=name, where=place)
+    return label_tracks(table, stored, config.data, info=info, name=name, where=place)
 
 
 def _check_folder(folder: RunFolder, run: Mapping[str, Any]) -> None:

@@ -19,8 +19,10 @@ from featstore.metrics import METRICS, bootstrap_interval, one_hot
 from featstore.metrics.decisions import confusion_matrix
 from featstore.training.columns import array_of, column_of
 from featstore.training.engines import Engine
+from featstore.training.feeding import inputs_of
 from featstore.training.labels import SplitTracks
 from featstore.training.losses import Loss, probabilities
+from featstore.training.tagger import Inputs
 
 __all__ = [
     "Predictions",
@@ -32,8 +34,6 @@ __all__ = [
     "scores_of",
     "write_predictions",
 ]
-
-INPUT = "input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Predictions:
     n_windows: int
     seconds: float
 
+    @property
+    def values(self) -> dict[str, float]:
+        """Every registered metric and the loss, by name."""
+        return scores_of(self)
+
 
 def _contribution(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
     """What a window adds to its track's sum."""
@@ -75,7 +80,7 @@ def _contribution(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(
-    forward: Callable[[torch.Tensor], torch.Tensor],
+    forward: Callable[[Inputs], torch.Tensor],
     loader: Iterable[dict[str, torch.Tensor]],
     tracks: SplitTracks,
     *,
@@ -96,12 +101,12 @@ def predict(
     counts = np.zeros(len(tracks))
     losses = 0.0
     for batch in loader:
-        x = batch[INPUT].to(engine.device, non_blocking=True)
+        x = inputs_of(batch, engine.device)
         on_batch()
-        if not len(x):
+        if not len(batch["index"]):
             continue
         logits = forward(x).float()
-        losses += float(loss(logits, batch["target"].to(engine.device))) * len(x)
+        losses += float(loss(logits, batch["target"].to(engine.device))) * len(logits)
         index = batch["index"].numpy()
         np.add.at(sums, index, _contribution(logits, task, pool).cpu().numpy())
         np.add.at(counts, index, 1)

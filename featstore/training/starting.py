@@ -1,4 +1,4 @@
-"""Weights to start from: another run's checkpoint, as far as its tensors fit."""
+"""Weights to start from: another run's checkpoint, whose trunk must fit and whose head need not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from featstore.errors import CheckpointError
 from featstore.training.checkpoints import load_checkpoint
 from featstore.training.folders import RunFolder
 
-__all__ = ["checkpoint_of", "file_digest", "load_start"]
+__all__ = ["checkpoint_of", "file_digest", "head_of", "layer_scales", "load_start", "start_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +40,24 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def load_start(module: torch.nn.Module, place: str, run: Mapping[str, Any]) -> set[str]:
-    """Load all tensors of a checkpoint that the module has under the same name and shape.
+def head_of(module: Any) -> str:
+    """How the names of the parameters begin that belong to the classes; the rest is the trunk."""
+    return f"{getattr(module, 'head', 'output')}."
+
+
+def load_start(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, strict: bool, where: str) -> set[str]:
+    """Take over the tensors of a checkpoint that the module has under the same name and shape.
 
     Parameters
     ----------
     module : torch.nn.Module
         The model itself.
-    place : str
-        A run's folder or a checkpoint file.
-    run : mapping
-        Description of the run that starts, to warn when the features differ.
+    tensors : mapping
+        Of the checkpoint.
+    strict : bool
+        Every tensor of the trunk must fit; else half of the parameters must.
+    where : str
+        For messages.
 
     Returns
     -------
@@ -59,24 +67,67 @@ def load_start(module: torch.nn.Module, place: str, run: Mapping[str, Any]) -> s
     Raises
     ------
     CheckpointError
-        No checkpoint there, or it fits less than half of the model's parameters.
+        What must fit does not.
     """
-    path = checkpoint_of(place)
-    tensors, state = load_checkpoint(path)
     found = {name.removeprefix("model.model."): tensor for name, tensor in tensors.items()}
-    wanted = module.state_dict()
+    wanted, head = module.state_dict(), head_of(module)
     fitting = {name: found[name] for name in wanted if name in found and found[name].shape == wanted[name].shape}
     parameters = dict(module.named_parameters())
     trunk = {name for name in fitting if name in parameters}
+    odd = [name for name in wanted if name not in fitting and not name.startswith(head)]
+    if strict and odd:
+        told = "; ".join(_difference(name, wanted[name], found.get(name)) for name in odd[:2])
+        more = f" and {len(odd) - 2} more" if len(odd) > 2 else ""
+        raise CheckpointError(
+            f"the trunk does not fit: {told}{more}",
+            where,
+            "Start from a run of the same model and settings, or take over what fits: start.strict=false",
+        )
     if 2 * len(trunk) < len(parameters):  # a bias or two fit anything
         raise CheckpointError(
-            f"{len(trunk)} of {len(parameters)} parameters of a {run['model']} fit this {state.get('model')}",
-            str(path),
+            f"{len(trunk)} of {len(parameters)} parameters fit this model",
+            where,
             "Start from a run of the same model and settings",
         )
-    if state.get("feature") != run["feature"]:
-        logger.warning("%s was trained on %s, this run is on %s", path, state.get("feature"), run["feature"])
     module.load_state_dict(fitting, strict=False)
     fresh = [name for name in parameters if name not in trunk]
-    logger.info("%d parameters from %s; fresh: %s", len(trunk), path, ", ".join(fresh) or "none")
+    logger.info("%d parameters from %s; fresh: %s", len(trunk), where, ", ".join(fresh) or "none")
     return trunk
+
+
+def _difference(name: str, wanted: torch.Tensor, found: torch.Tensor | None) -> str:
+    if found is None:
+        return f"the checkpoint lacks {name}"
+    return f"{name} is {tuple(found.shape)}, not {tuple(wanted.shape)}"
+
+
+def start_tensors(place: str, features: str) -> dict[str, torch.Tensor]:
+    """Tensors of a run to start from; a warning where it saw other features."""
+    path = checkpoint_of(place)
+    tensors, state = load_checkpoint(path)
+    if state.get("feature") != features:
+        logger.warning("%s was trained on %s, this run is on %s", path, state.get("feature"), features)
+    averaged = {name for name in tensors if name.startswith("average.")}
+    if averaged:  # the last state of a run with an average of its weights: that is what it would be judged by
+        return {name.replace("average.", "model.", 1): tensors[name] for name in averaged}
+    return tensors
+
+
+def layer_scales(module: nn.Module, decay: float) -> dict[str, float]:
+    """Multiple of the rate of each parameter of the trunk: ``decay`` for the block next to the head, and so on down.
+
+    Blocks are the model's direct parts in their order; lists and sequences count by their members.
+    """
+    head = head_of(module)
+    blocks: list[str] = []
+    for name, part in module.named_children():
+        if f"{name}." == head:
+            continue
+        members = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, nn.ModuleList | nn.Sequential) else []
+        blocks += [place for place in members or [name] if any(True for _ in module.get_submodule(place).parameters())]
+    scales = {}
+    for name, _ in module.named_parameters():
+        depth = next((k for k, place in enumerate(reversed(blocks)) if name.startswith(f"{place}.")), None)
+        if depth is not None:
+            scales[name] = decay ** (depth + 1)
+    return scales

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,13 @@ from featstore.training.folders import RunFolder
 from featstore.training.labels import LabelledTracks
 from featstore.training.loop import Loop, LoopParts, Validate
 from featstore.training.losses import balanced_weights, make_loss
+from featstore.training.objectives import Objective, Scored, Supervised
 from featstore.training.optimizers import make_optimizer
 from featstore.training.progress import Progress, shown_bar
-from featstore.training.scoring import Predictions, predict
-from featstore.training.starting import load_start
-from featstore.training.tagger import InputNorm, Tagger
+from featstore.training.reconstruction import Masked
+from featstore.training.scoring import predict
+from featstore.training.starting import head_of, layer_scales, load_start, start_tensors
+from featstore.training.tagger import InputNorm, Reconstructor, Tagger
 from featstore.training.trackers import TRACKERS, Tracker
 
 __all__ = ["HEADER_KEYS", "Job", "Outcome", "build_tagger", "score_splits", "tagger_of_checkpoint", "work"]
@@ -41,7 +43,8 @@ class Job:
 
     Attributes
     ----------
-    reader : FeatureReader
+    readers : mapping of str to FeatureReader
+        Inputs by name.
     labelled : LabelledTracks
     shape : InputShape
     config : TrainConfig
@@ -50,12 +53,28 @@ class Job:
         The run's description, as ``run.json`` has it.
     """
 
-    reader: Any
+    readers: Mapping[str, Any]
     labelled: LabelledTracks
     shape: InputShape
     config: TrainConfig
     folder: RunFolder
     run: Mapping[str, Any]
+
+    @property
+    def reader(self) -> Any:
+        """The first input."""
+        return next(iter(self.readers.values()))
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether labels are learnt."""
+        return self.config.objective.name == "supervised"
+
+    @property
+    def monitor(self) -> str:
+        """The score that chooses the best weights."""
+        monitor = self.config.loop.monitor
+        return ("roc_auc" if self.is_supervised else "loss") if monitor == "auto" else monitor
 
     @property
     def macs_per_batch(self) -> float:
@@ -74,14 +93,14 @@ class Outcome:
 
     Attributes
     ----------
-    parts : list of Predictions
-        Of each split that is scored.
+    parts : list of Scored
+        Of each split that is scored: ``Predictions``, or ``Reconstruction``.
     progress : Progress
     device : str
         Type of the device.
     """
 
-    parts: list[Predictions]
+    parts: list[Any]
     progress: Progress
     device: str
 
@@ -123,10 +142,16 @@ def _out_of_memory(config: TrainConfig, reason: str) -> ConfigError:
     return ConfigError(f"out of memory with data.batch_size={size}: {reason.splitlines()[0]}", "training", fix)
 
 
-def build_tagger(run: Mapping[str, Any], norm: InputNorm | None, *, channels_last: bool = True) -> Tagger:
+def build_tagger(run: Mapping[str, Any], norm: torch.nn.Module | None, *, channels_last: bool = True) -> Tagger:
     """Model of a run with fresh weights."""
-    sizes = {"n_mels": run["input"]["n_mels"], "n_frames": run["input"]["n_frames"], "n_classes": len(run["classes"])}
-    return Tagger(create(run["model"], **sizes, **run["model_settings"]), norm, channels_last=channels_last)
+    shape = InputShape(**run["input"])
+    takes_dict = bool(getattr(MODELS.load(run["model"]), "takes_dict", False))
+    n_classes = max(1, len(run["classes"]))
+    model = create(run["model"], n_classes=n_classes, **shape.sizes(takes_dict=takes_dict), **run["model_settings"])
+    if run["task"] != "none":
+        return Tagger(model, norm, channels_last=channels_last)
+    n_values = shape.n_mels * shape.in_channels
+    return Reconstructor(model, norm, n_values=n_values, head=head_of(model), channels_last=channels_last)
 
 
 def tagger_of_checkpoint(run: Mapping[str, Any], path: Any) -> Tagger:
@@ -148,37 +173,65 @@ def tagger_of_checkpoint(run: Mapping[str, Any], path: Any) -> Tagger:
     return tagger
 
 
-def _norm_of(tensors: Mapping[str, torch.Tensor]) -> InputNorm | None:
-    """Input norm with a checkpoint's statistics, if it has one."""
-    mean, std = tensors.get("model.norm.mean"), tensors.get("model.norm.std")
-    return None if mean is None or std is None else InputNorm(mean[:, 0].numpy(), std[:, 0].numpy())
+def _norm_of(tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module | None:
+    """Input norm with a checkpoint's statistics (one for each of several inputs), if it has one."""
+    prefix, found = "model.norm.", {}
+    for name, mean in tensors.items():
+        if name.startswith(prefix) and name.endswith("mean"):
+            place = name.removeprefix(prefix).removesuffix("mean")
+            std = tensors[f"{prefix}{place}std"]
+            found[place.removesuffix(".")] = InputNorm(mean[..., 0].numpy(), std[..., 0].numpy())
+    return found[""] if "" in found else (torch.nn.ModuleDict(found) if found else None)
 
 
-def score_splits(tagger: Tagger, job: Job, names: Iterable[str], engine: Engine) -> list[Predictions]:
+def score_splits(tagger: Tagger, job: Job, names: Iterable[str], engine: Engine) -> list[Any]:
     """Score whole splits, every window of them."""
     found = []
+    objective = make_objective(job, engine, tagger)
     for name in names:
-        loader = evaluation_loader(job.reader, job.labelled.splits[name], job.shape, job.config.data, engine)
+        loader = evaluation_loader(job.readers, job.labelled.splits[name], job.shape, job.config.data, engine)
         with shown_bar(engine.rank, total=len(loader), desc=f"score {name}", unit="batch") as bar:
-            found.append(_predict(tagger, loader, job, name, engine, lambda: bar.update(1)))
+            found.append(_scored(objective, tagger, _told(loader, lambda: bar.update(1)), name, engine))
     return found
 
 
-def _predict(tagger: Tagger, loader: Any, job: Job, split: str, engine: Engine, on_batch: Any) -> Predictions:
+def _told(loader: Iterable[Any], on_batch: Callable[[], Any]) -> Iterable[Any]:
+    for batch in loader:
+        yield batch
+        on_batch()
+
+
+def _scored(objective: Objective, tagger: Tagger, loader: Iterable[Any], split: str, engine: Engine) -> Scored:
     tagger.eval()
     with engine.autocast():
+        return objective.score(tagger, loader, split)
+
+
+def make_objective(job: Job, engine: Engine, tagger: Tagger) -> Objective:
+    """Objective of a run, bound to its data and device."""
+    config = job.config
+    if isinstance(tagger, Reconstructor):
+        spec = job.reader.spec
+        hop_ms = 1000 * int(spec.frame_step) / int(spec.sample_rate)
+        return Masked(config.objective, hop_ms, config.seed, engine, tagger)
+    labelled = job.labelled
+
+    def scorer(judged: Tagger, loader: Iterable[dict[str, torch.Tensor]], split: str) -> Scored:
         return predict(
-            tagger,
+            judged,
             loader,
-            job.labelled.splits[split],
+            labelled.splits[split],
             split=split,
-            task=job.labelled.task,
-            n_classes=len(job.labelled.classes),
-            pool=job.config.evaluate.pool,
-            loss=make_loss(job.labelled.task),
+            task=labelled.task,
+            n_classes=len(labelled.classes),
+            pool=config.evaluate.pool,
+            loss=make_loss(labelled.task),
             engine=engine,
-            on_batch=on_batch,
         )
+
+    specs = {name: reader.spec for name, reader in job.readers.items()}
+    augment = make_augmentation(config.augment, specs, len(labelled.classes))
+    return Supervised(_training_loss(job, engine), scorer, augment)
 
 
 def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
@@ -188,26 +241,29 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     if saved is not None and saved[1].get("run_id") != job.run["run_id"]:
         found = f"the checkpoint is of run {saved[1].get('run_id')}, not {job.run['run_id']}"
         raise CheckpointError(found, str(folder.last), "Delete it to start again")
+    start = start_tensors(config.start.run, job.run["feature"]) if config.start.run and saved is None else None
     seed_everything(config.seed)
-    norm = _norm_of(saved[0]) if saved is not None else input_norm(job.reader, job.labelled, _normalisation(job))
-    tagger = build_tagger(job.run, norm, channels_last=config.device.channels_last).to(engine.device)
-    trunk = load_start(tagger.model, config.start.run, job.run) if config.start.run and saved is None else set()
-    if saved is not None:
-        trunk = set(saved[1]["trunk"])
-    optimizer = make_optimizer(tagger.model.named_parameters(), config.optimizer, trunk=trunk)
-    wrapped, optimizer = engine.set_up(tagger, optimizer)
+    tagger = build_tagger(job.run, _norm(job, saved, start), channels_last=config.device.channels_last)
+    tagger = tagger.to(engine.device)
+    trunk = set(saved[1]["trunk"]) if saved is not None else set()
+    if start is not None:
+        trunk = load_start(tagger.model, start, strict=config.start.strict, where=config.start.run)
+    if trunk and config.start.trunk_rate == 0:
+        tagger.fix(trunk)
+    wrapped, optimizer = _set_up(engine, tagger, config, trunk)
+    objective = make_objective(job, engine, tagger)
     parts = LoopParts(
         tagger=tagger,
         wrapped=wrapped,
         forward=torch.compile(wrapped) if config.device.compile else wrapped,
         optimizer=optimizer,
-        loader=training_loader(job.reader, job.labelled, job.shape, config.data, engine, seed=config.seed),
-        loss=_training_loss(job, engine),
-        validate=_validation(job, engine),
-        augment=make_augmentation(config.augment, job.reader.spec, len(job.labelled.classes)),
+        loader=training_loader(job.readers, job.labelled, job.shape, config.data, engine, seed=config.seed),
+        objective=objective,
+        validate=_validation(job, engine, objective),
+        monitor=job.monitor,
     )
     header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": sorted(trunk)}
-    title = f"train {job.run['model']}"
+    title = f"{'train' if job.is_supervised else 'pretrain'} {job.run['model']}"
     loop = Loop(parts, config, engine, folder, header=header, title=title, trackers=trackers)
     if saved is not None:
         loop.restore(*saved)
@@ -217,9 +273,34 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     return loop
 
 
-def _normalisation(job: Job) -> str:
-    how = job.config.data.normalize
-    return str(getattr(MODELS.load(job.run["model"]), "input_norm", "band")) if how == "auto" else how
+def _set_up(
+    engine: Engine, tagger: Tagger, config: TrainConfig, trunk: set[str]
+) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """Optimizer and what exchanges gradients; names of the model's parameters are those behind the tagger's prefix."""
+    scales = layer_scales(tagger.model, config.start.layer_decay) if config.start.layer_decay < 1 else {}
+    optimizer = make_optimizer(
+        tagger.named_parameters(),
+        config.optimizer,
+        trunk={f"model.{name}" for name in trunk},
+        scales={f"model.{name}": scale for name, scale in scales.items()},
+    )
+    if config.device.sync_norms and engine.world_size > 1:
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(tagger)  # type: ignore[no-untyped-call]  # in place
+    return engine.set_up(tagger, optimizer)
+
+
+def _norm(job: Job, saved: Any, start: Mapping[str, torch.Tensor] | None) -> torch.nn.Module | None:
+    """Input norm: the checkpoint's own, or that of the weights to start from, or from the training split."""
+    if saved is not None:
+        return _norm_of(saved[0])
+    how: str = job.config.data.normalize
+    if start is not None and how == "auto":
+        given = _norm_of(start)  # weights are worth what they were trained under
+        if given is not None:
+            return given
+    if how == "auto":
+        how = str(getattr(MODELS.load(job.run["model"]), "input_norm", "band"))
+    return input_norm(job.readers, job.labelled, how)
 
 
 def _training_loss(job: Job, engine: Engine) -> Any:
@@ -230,9 +311,12 @@ def _training_loss(job: Job, engine: Engine) -> Any:
     return make_loss(job.labelled.task, weights=weights, label_smoothing=loop.label_smoothing)
 
 
-def _validation(job: Job, engine: Engine) -> Validate:
+def _validation(job: Job, engine: Engine, objective: Objective) -> Validate:
     """Return the function that scores the validation split during training."""
     windows = job.config.loop.validation_windows
     part = job.labelled.splits["valid"]
-    loader = evaluation_loader(job.reader, part, job.shape, job.config.data, engine, windows=windows)
-    return lambda tagger: _predict(tagger, loader, job, "valid", engine, lambda: None)
+    loader = evaluation_loader(job.readers, part, job.shape, job.config.data, engine, windows=windows)
+    if isinstance(objective, Masked):
+        with torch.no_grad():
+            objective.baselines = objective.score(None, loader, "valid").values
+    return lambda tagger: _scored(objective, tagger, loader, "valid", engine)

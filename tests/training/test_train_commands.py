@@ -93,7 +93,7 @@ def test_training_with_a_table_of_its_own(
     ("extra", "message"),
     [
         (["--set", "loop.epoch=3"], "error: unknown setting 'loop.epoch'"),
-        (["-f", "mel(n_mels=48)"], "error: 2 features for a model that takes one"),
+        (["-f", "mel(n_mels=48)"], "error: the store has no mel(sample_rate=16000,n_mels=48)"),
         (["--tracks", "nowhere.parquet"], "error: no track table here"),
         (["--config", "nowhere.yaml"], "error: cannot be read: No such file"),
         (["-m", "vgg"], "error: unknown model 'vgg'"),

@@ -1,0 +1,154 @@
+"""Settings of what a run is fed with and how it is scored: tracks, crops, augmentations, evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from featstore.training.settings import require
+
+__all__ = ["AugmentConfig", "DataConfig", "EvaluateConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """What is trained on.
+
+    Parameters
+    ----------
+    split : {"given", "random", "folds"}
+        The table's own splits; a random one drawn from ``split_seed``, whole groups at a time; or cross-validation.
+    fractions : three numbers
+        Shares of train, valid and test of a random split.
+    folds, fold : int
+        Number of folds, and which one is tested on (the next one validates).
+    split_seed : int
+        Of random splits and folds; apart from ``seed``, so that runs with other seeds see the same tracks.
+    label_column : str
+        Column of the track table; empty for the table's own labels.
+    task : {"auto", "multi_label", "single_label"}
+        ``auto`` goes by the table.
+    classes : list of str
+        Labels to learn, in order; empty for the table's list, or all that occur, sorted.
+    crop_s : float or None
+        Seconds of one input: as many whole frames as fit. None and no ``crop_frames``: whole tracks.
+    crop_frames : int or None
+        The same in frames; it goes before ``crop_s``.
+    crops_per_track : int
+        Random crops of each track in an epoch.
+    distinct_crops : bool
+        These crops start at different frames of the track.
+    crop_grid_s : float or None
+        Random crops start at multiples of so many seconds; None lets them start at any frame.
+    window_stride_s : float or None
+        Seconds between evaluation windows; None puts them side by side.
+    batch_size : int
+        Crops in one step of the optimizer's global batch.
+    ragged : {"error", "skip", "pad"}
+        Tracks shorter than the crop.
+    missing : {"skip", "error"}
+        Tracks that the store lacks (they failed in extraction): left out with a warning, or an error.
+    tier : {"auto", "disk", "ram", "gpu"}
+        Where the loader holds the features.
+    threads : int or None
+        Reading threads; None lets the loader choose.
+    normalize : {"auto", "none", "band", "global"}
+        Subtract mean and divide by deviation of the training split, per band or over all; ``auto`` is the model's.
+    """
+
+    split: Literal["given", "random", "folds"] = "given"
+    fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
+    folds: int = 5
+    fold: int = 0
+    split_seed: int = 0
+    label_column: str = ""
+    task: Literal["auto", "multi_label", "single_label"] = "auto"
+    classes: tuple[str, ...] = ()
+    crop_s: float | None = None
+    crop_frames: int | None = None
+    crops_per_track: int = 1
+    distinct_crops: bool = False
+    crop_grid_s: float | None = None
+    window_stride_s: float | None = None
+    batch_size: int = 32
+    ragged: Literal["error", "skip", "pad"] = "error"
+    missing: Literal["skip", "error"] = "skip"
+    tier: Literal["auto", "disk", "ram", "gpu"] = "auto"
+    threads: int | None = None
+    normalize: Literal["auto", "none", "band", "global"] = "auto"
+
+    def __post_init__(self) -> None:
+        right = len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6
+        require(right, f"fractions={self.fractions} are not three shares of a whole", "data")
+        require(self.fractions[0] > 0, "fractions leave nothing to train on", "data")
+        require(self.folds >= 3, f"folds={self.folds}", "data", "Use at least 3: one tests, one validates")
+        require(0 <= self.fold < self.folds, f"fold={self.fold} of {self.folds}", "data", "Folds count from 0")
+        for name in ("crop_s", "crop_frames", "window_stride_s", "crop_grid_s"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name}={value} is not positive", "data")
+        for name in ("crops_per_track", "batch_size"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "data")
+        require(self.threads is None or self.threads >= 0, f"threads={self.threads} is negative", "data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """How training inputs are varied; nothing by default, nothing ever in evaluation.
+
+    Parameters
+    ----------
+    gain_db : float
+        Louder or softer by up to so many decibels, uniformly.
+    gain : float in [0, 1)
+        Amplitude times a uniform factor between 1 - gain and 1 + gain.
+    noise : float
+        Deviation of Gaussian noise, or half the width of uniform noise, in the feature's unit.
+    noise_kind : {"gaussian", "uniform"}
+    band_masks, band_width : int
+        Number of masks over bands of each example, and the widest one.
+    time_masks, time_width : int
+        The same over frames.
+    mixup : float
+        Parameter of the Beta distribution of mixing weights; 0 mixes nothing.
+    """
+
+    gain_db: float = 0.0
+    gain: float = 0.0
+    noise: float = 0.0
+    noise_kind: Literal["gaussian", "uniform"] = "gaussian"
+    band_masks: int = 0
+    band_width: int = 8
+    time_masks: int = 0
+    time_width: int = 16
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("gain_db", "noise", "band_masks", "time_masks", "mixup"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "augment")
+        require(0 <= self.gain < 1, f"gain={self.gain} is not in [0, 1)", "augment")
+        for name in ("band_width", "time_width"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "augment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """How tracks are scored.
+
+    Parameters
+    ----------
+    pool : {"mean_probability", "mean_logit", "majority"}
+        From windows to a track: mean of probabilities (a soft vote); mean of logits (the normalised product of
+        probabilities); share of the windows that decide for a class (a hard vote).
+    splits : list of str
+        Splits that are scored at the end.
+    bootstrap : int
+        Resamples of the tracks for 95 % intervals; 0 gives none.
+    """
+
+    pool: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability"
+    splits: tuple[str, ...] = ("valid", "test")
+    bootstrap: int = 200
+
+    def __post_init__(self) -> None:
+        require(len(self.splits) > 0, "no split to evaluate", "evaluate", "Name at least one")
+        require(self.bootstrap >= 0, f"bootstrap={self.bootstrap} is negative", "evaluate")

@@ -1,0 +1,244 @@
+"""Settings of how a run is trained: objective, start, optimizer, schedule, loop, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from featstore.errors import did_you_mean
+from featstore.metrics import METRICS
+from featstore.training.settings import require
+
+__all__ = ["DeviceConfig", "LoopConfig", "ObjectiveConfig", "OptimizerConfig", "ScheduleConfig", "StartConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveConfig:
+    """What is minimised.
+
+    Parameters
+    ----------
+    name : {"supervised", "masked"}
+        The labels of the track table; or values of the input that were hidden, which needs no labels.
+    share : float in (0, 1)
+        Masked: share of the frames that is chosen.
+    span_ms : float
+        Masked: length of one chosen span. Neighbouring frames overlap, so single frames would be too easy.
+    hidden, swapped : float
+        Masked: shares of the chosen spans that are replaced by the mean, and by another stretch of the same crop; the
+        rest stays as it is (80, 10 and 10 %, as in BERT).
+    distance : {"l1", "l2"}
+        Masked: absolute or squared error of normalised values.
+    positions : {"masked", "all"}
+        Masked: frames that enter the loss; scores always look at chosen ones alone.
+    """
+
+    name: Literal["supervised", "masked"] = "supervised"
+    share: float = 0.3
+    span_ms: float = 100.0
+    hidden: float = 0.8
+    swapped: float = 0.1
+    distance: Literal["l1", "l2"] = "l1"
+    positions: Literal["masked", "all"] = "masked"
+
+    def __post_init__(self) -> None:
+        require(0 < self.share < 1, f"share={self.share} is not in (0, 1)", "objective")
+        require(self.span_ms > 0, f"span_ms={self.span_ms} is not positive", "objective")
+        right = self.hidden >= 0 and self.swapped >= 0 and self.hidden + self.swapped <= 1
+        require(right, f"hidden={self.hidden} and swapped={self.swapped} are not shares of a whole", "objective")
+        require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """How weights move. ``sgd`` uses Nesterov momentum; ``weight_decay`` is decoupled for ``adamw`` only."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = True
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive", "optimizer")
+        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative", "optimizer")
+        for name in ("momentum", "beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} is not in [0, 1)", "optimizer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate changes.
+
+    Parameters
+    ----------
+    name : {"constant", "step", "cosine", "plateau"}
+        Step multiplies by ``factor`` every ``step_epochs``, or at each of ``milestones``; cosine falls to ``minimum``
+        times the rate by the last epoch; plateau multiplies by ``factor`` when the monitored score has not improved
+        for ``patience`` validations.
+    milestones : list of int
+        Epochs, counted from 0, at whose start a step schedule steps down; empty goes by ``step_epochs``.
+    warmup_epochs : float
+        Length of the warm-up, in (parts of) epochs, under any schedule.
+    warmup_factor : float or None
+        None rises in a line from zero to the full rate; a number holds the rate at that multiple and then jumps.
+    minimum : float
+        Smallest multiple of the learning rate.
+    """
+
+    name: Literal["constant", "step", "cosine", "plateau"] = "constant"
+    step_epochs: int = 10
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.5
+    patience: int = 5
+    warmup_epochs: float = 0.0
+    warmup_factor: float | None = None
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.step_epochs >= 1, f"step_epochs={self.step_epochs} is not positive", "schedule")
+        require(0 < self.factor < 1, f"factor={self.factor} is not in (0, 1)", "schedule")
+        require(self.patience >= 0, f"patience={self.patience} is negative", "schedule")
+        require(self.warmup_epochs >= 0, f"warmup_epochs={self.warmup_epochs} is negative", "schedule")
+        require(list(self.milestones) == sorted(set(self.milestones)), f"milestones={self.milestones}", "schedule")
+        require(self.warmup_factor is None or self.warmup_factor >= 0, "warmup_factor is negative", "schedule")
+        require(0 <= self.minimum < 1, f"minimum={self.minimum} is not in [0, 1)", "schedule")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """How long and how.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training split at most.
+    patience : int
+        Stop when the monitored score has not improved for so many validations; 0 never stops early.
+    monitor : str
+        Metric of the validation split that chooses the best checkpoint; ``loss`` also works. ``auto`` is ``roc_auc``
+        where labels are learnt, else ``loss``.
+    keep : {"best", "last"}
+        Which weights are scored in the end.
+    validate_every : int
+        Epochs between validations.
+    validation_windows : int
+        Windows of each track in these validations, spread over it; 0 takes all, as the final scores always do.
+    accumulate : int
+        Batches whose gradients are summed before a step; the effective batch is so many times larger.
+    clip_norm : float or None
+        Largest norm of the gradient.
+    class_weights : {"none", "balanced"}
+        ``balanced`` weighs classes (single-label) or positives (multi-label, at most 100 times) by their rarity.
+    label_smoothing : float
+        Share of the target spread evenly (single-label), or drawn towards one half (multi-label).
+    ema : float
+        Decay of an average of the weights, which is then what is validated and kept; 0 keeps none.
+    checkpoint_batches : int
+        Also keep the last state every so many batches; 0 leaves it to ``checkpoint_minutes``.
+    checkpoint_minutes : float
+        Keep the last state after so many minutes within an epoch.
+    trackers : list of {"wandb", "mlflow"}
+        Pass the metrics of each epoch on to these as well.
+    """
+
+    epochs: int = 50
+    patience: int = 10
+    monitor: str = "auto"
+    keep: Literal["best", "last"] = "best"
+    validate_every: int = 1
+    validation_windows: int = 0
+    accumulate: int = 1
+    clip_norm: float | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    checkpoint_batches: int = 0
+    checkpoint_minutes: float = 10.0
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "validate_every", "accumulate"):
+            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "loop")
+        for name in ("patience", "checkpoint_batches", "validation_windows"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "loop")
+        monitors = [*METRICS, "loss", "auto"]
+        require(self.monitor in monitors, f"monitor={self.monitor!r}", "loop", did_you_mean(self.monitor, monitors))
+        require(self.checkpoint_minutes > 0, f"checkpoint_minutes={self.checkpoint_minutes} is not positive", "loop")
+        require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} is not positive", "loop")
+        for name in ("ema", "label_smoothing"):
+            require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} is not in [0, 1)", "loop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartConfig:
+    """Where weights come from, for fine-tuning.
+
+    Parameters
+    ----------
+    run : str
+        Folder of a run, or a checkpoint file, whose weights are taken over; empty starts fresh. The head (the layer
+        that names the classes) is taken over where it fits; every other parameter (the trunk) must fit.
+    strict : bool
+        False takes over what fits, if that is half of the parameters at least.
+    trunk_rate : float
+        Multiple of the learning rate for what was taken over. 0 freezes it for good, its norms and dropout included:
+        what is trained is then a probe on a fixed trunk.
+    freeze_epochs : float
+        Leave it as it is for so many epochs.
+    layer_decay : float in (0, 1]
+        Multiple of the learning rate from each block of the trunk to the one before it.
+    """
+
+    run: str = ""
+    strict: bool = True
+    trunk_rate: float = 1.0
+    freeze_epochs: float = 0.0
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.trunk_rate >= 0, f"trunk_rate={self.trunk_rate} is negative", "start")
+        require(0 < self.layer_decay <= 1, f"layer_decay={self.layer_decay} is not in (0, 1]", "start")
+        require(self.freeze_epochs >= 0, f"freeze_epochs={self.freeze_epochs} is negative", "start")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """Where it runs; of these only the precision is part of a run's identity.
+
+    Parameters
+    ----------
+    accelerator : {"auto", "cpu", "cuda"}
+    devices : int
+        Devices of this machine, one process each.
+    precision : {"32", "16-mixed", "bf16-mixed"}
+    channels_last : bool
+        Keep images with channels last: twice as fast on a CPU.
+    threads : int or None
+        Arithmetic threads of one process on the CPU; None takes one for small models and torch's choice for others.
+    compile : bool
+        Compile the model (takes a minute, pays on long runs).
+    deterministic : bool
+        Only algorithms that give the same bits every time.
+    sync_norms : bool
+        Several CUDA devices: batch norms see the whole global batch instead of each device's part.
+    keep_memory : bool
+        On the CPU, hold on to freed memory instead of giving it back after each step: a tenth faster.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
+    channels_last: bool = True
+    threads: int | None = None
+    compile: bool = False
+    deterministic: bool = False
+    sync_norms: bool = False
+    keep_memory: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.devices >= 1, f"devices={self.devices} is not positive", "device")
+        require(self.threads is None or self.threads >= 1, f"threads={self.threads} is not positive", "device")
