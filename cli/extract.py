@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from featstore_cli.common import emit, feature_option, human_bytes, json_option, print_json, render_table, store_option
+from featstore_cli.common import (
+    emit,
+    feature_option,
+    human_bytes,
+    json_option,
+    parse_bytes,
+    print_json,
+    render_table,
+    store_option,
+)
 
 __all__ = ["extract", "plan", "status"]
 
@@ -63,15 +72,25 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @click.option("--backend", help="Of a new store: zarr (the default) or hdf5.")
 @click.option("--compression", default="none", show_default=True, help="Of new arrays: none, lz4 or zstd.")
 @click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
-@click.option("--scheduler", default="processes", show_default=True, help="processes, sync, or tcp://HOST:PORT.")
+@click.option(
+    "--scheduler", default="processes", show_default=True, help="processes, threads, sync, or tcp://HOST:PORT."
+)
+@click.option("--cluster", metavar="FILE", help="Ask a batch system for workers: a YAML file, see docs/cluster.md.")
 @click.option("--shard-range", callback=_parse_range, metavar="i/N", help="Do part i of N (from 0), for job arrays.")
 @click.option("--shard-tracks", type=int, help="Tracks a shard, for a new store.")
-@click.option("--retry", multiple=True, metavar="REASON|all", help="Compute shards with such failures again; repeats.")
+@click.option(
+    "--retry",
+    multiple=True,
+    metavar="REASON|all|changed",
+    help="Compute shards with such failures, or with changed audio files, again; repeats.",
+)
 @click.option("--limit", type=int, help="Stop after this many tracks.")
 @click.option(
     "--short-decode", default="fail", show_default=True, help="Files shorter than they say: fail, flag, keep."
 )
 @click.option("--strict", is_flag=True, help="Refuse to mix library versions.")
+@click.option("--track-timeout", type=float, metavar="SECONDS", help="Time that one track may take; 1800, 0: any.")
+@click.option("--track-memory", metavar="SIZE", help="Memory a worker may grow to over one track, such as 4GB.")
 @click.option("--dry-run", is_flag=True, help="Say what is missing, write nothing.")
 @json_option
 def extract(
@@ -81,12 +100,15 @@ def extract(
     encoding: str | None,
     dry_run: bool,
     as_json: bool,
+    track_timeout: float | None,
+    track_memory: str | None,
     **settings: Any,
 ) -> None:
     """Decode every track once and store all features asked for; run again, it does only what is missing.
 
     TRACKS is a track table (Parquet), a CSV file, or a folder of audio.
     Exit code 2 says that some tracks failed: see featstore status STORE --failures.
+    With --json, stdout holds one JSON document at the end, and stderr one JSON line every two seconds.
 
     Example:  featstore extract tracks.parquet -f 'mel(n_mels=96,scale=db)' -f 'mel(n_mels=48,scale=db)' -s mel.zarr
     """
@@ -95,7 +117,11 @@ def extract(
     from featstore.extract.run import extract as run
     from featstore.specs import expand_features
 
-    options = ExtractOptions(**settings)
+    if track_timeout is not None:
+        settings["track_timeout"] = track_timeout
+    if track_memory is not None:
+        settings["track_memory"] = parse_bytes(track_memory)
+    options = ExtractOptions(**settings, progress="json" if as_json else "bar")
     requests = expand_features(features, encoding)
     table = _read_tracks(tracks)
     if dry_run:
@@ -103,7 +129,7 @@ def extract(
         return
     report = run(table, requests, store, options)
     emit(report.as_json(), as_json, lambda: _told(report))
-    if report.status["failed"]:
+    if report.status["failed"] or report.given_up:
         raise click.exceptions.Exit(2)
 
 
@@ -121,6 +147,10 @@ def _told(report: Any) -> str:
         done,
         f"{report.store}: {state['ok']} of {state['tracks']} tracks ok" + (f" ({reasons})" if reasons else ""),
     ]
+    if report.lost_workers:
+        lines.append(f"{report.lost_workers} workers were lost on the way; their shards were done again")
+    if report.given_up:
+        lines.append(f"{len(report.given_up)} shards are left, as they lost too many workers: run again to try them")
     if state["failed"]:
         lines.append(f"see what failed: featstore status {report.store} --failures")
     return "\n".join(lines)
@@ -131,16 +161,19 @@ def _told(report: Any) -> str:
 @click.option("--failures", is_flag=True, help="List every track that is not plainly ok, with its reason.")
 @json_option
 def status(store: str, failures: bool, as_json: bool) -> None:
-    """Count the tracks of a store by what became of them.
+    """Count the tracks of a store by what became of them, and tell of extractions under way, wherever they run.
 
     Example:  featstore status mel.zarr --failures
     """
+    from featstore.extract.run_progress import runs_under_way
     from featstore.store import open_store
 
     opened = open_store(store)
     counts = opened.status()
+    runs = runs_under_way(opened.location)
     ledger = opened.ledger().drop_duplicates(["track_id", "status", "error"]) if failures else None
     if as_json:
+        counts["runs"] = runs
         if ledger is not None:
             counts["failures"] = ledger[["track_id", "status", "stage", "error", "path", "stored"]].to_dict("records")
         print_json(counts)
@@ -148,6 +181,23 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     click.echo("  ".join(f"{name} {counts[name]}" for name in ("tracks", "ok", "failed", "pending")))
     for reason, count in counts["by_reason"].items():
         click.echo(f"  {reason}: {count}")
+    for run in runs:
+        click.echo(_run_told(run))
     if ledger is not None and len(ledger):
         rows = ledger[["track_id", "status", "error"]].itertuples(index=False)
         click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))
+
+
+def _run_told(run: dict[str, Any]) -> str:
+    """Tell one extraction under way in a line."""
+    where = f"process {run['pid']} on {run['host']}"
+    if run["state"] == "interrupted":
+        return f"interrupted: {where} ended {run['silent_s']:.0f} s ago or more; run the extraction again to go on"
+    left = "unknown time" if run["remaining_s"] is None else f"{run['remaining_s']:.0f} s"
+    slowest = max((track["seconds"] for track in run["in_work"]), default=0.0)
+    return (
+        f"running: {where}, {run['tracks_done'] + run['tracks_in_work']} of {run['tracks']} tracks, "
+        f"{run['tracks_per_s']:.1f} tracks/s, {run['real_time']:.0f}x real time, {run['mb_per_s']:.1f} MB/s written, "
+        f"{run['failed']} failed, {run['lost_workers']} workers lost, {left} left "
+        f"({len(run['in_work'])} tracks in work, the longest for {slowest:.0f} s)"
+    )

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from featstore.store.codebooks import read_codebook, write_codebook
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
+from featstore.store.manifest import MANIFEST, write_manifest
 from featstore.store.packed_file import PackedBackend, packed_location
 from featstore.store.reader import BaseArray, FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
@@ -281,6 +282,7 @@ class Store:
             first = self.n_shards * self.shard_tracks
             known = self.track_rows.reset_index()
             merged = pd.concat([known, ordered(new, self.attributes["seed"], first)])
+            self.location.remove(MANIFEST)  # it promises the old table; the end of a run writes it again
             self.location.write(TRACKS, parquet_bytes(carry_over(merged, known, new)))
             self.refresh()
         self.consolidate(finished=False)
@@ -294,11 +296,16 @@ class Store:
             self.location.write(name, content)
 
     def missing(
-        self, keys: Sequence[str], *, retry: Sequence[str] = (), limit: int | None = None
+        self,
+        keys: Sequence[str],
+        *,
+        retry: Sequence[str] = (),
+        again: Collection[tuple[str, int]] = (),
+        limit: int | None = None,
     ) -> list[tuple[int, list[str]]]:
         """(shard, array keys) that are not committed, or whose failures have one of the ``retry`` statuses.
 
-        With ``limit`` only rows below it count.
+        Pairs (array key, shard) in ``again`` count as missing. With ``limit`` only rows below it count.
         """
         n_rows = self.n_rows if limit is None else min(limit, self.n_rows)
         todo = []
@@ -308,7 +315,8 @@ class Store:
             lacking = []
             for key in keys:
                 record = self.records(key).get(shard)
-                if record is None or record.has_pending(n_rows) or (retry and record.wants_retry(retry)):
+                unfinished = record is None or record.has_pending(n_rows) or (key, shard) in again
+                if unfinished or (record is not None and retry and record.wants_retry(retry)):
                     lacking.append(key)
             if lacking:
                 todo.append((shard, lacking))
@@ -321,8 +329,6 @@ class Store:
 
     def consolidate(self, *, finished: bool = True) -> None:
         """Bring array shapes in line with what is committed and, after a finished run, write the manifest."""
-        from featstore.store.manifest import write_manifest
-
         with self._lock():  # of parts that finish at the same time, none brings back what another has overtaken
             self.refresh()
             finished = finished and not self.missing(list(self.arrays))

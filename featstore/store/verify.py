@@ -15,10 +15,10 @@ from featstore.store.backends import ROOTS
 from featstore.store.digests import digest_fits
 from featstore.store.hdf5_store import MASTER
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import read_manifest
+from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.packed_file import PackedLocation, packed_location
 from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
-from featstore.store.store import Store, open_store
+from featstore.store.store import TRACKS, Store, open_store
 
 __all__ = ["Problem", "verify"]
 
@@ -104,6 +104,7 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         problems += _check_metadata(store, key)
         if isinstance(store.location, PackedLocation):
             problems += _check_packed(store, store.location, key, names)
+    problems += _check_counts(store)
     unique = {(p.file, p.shard, p.what): p for p in problems}
     return sorted(unique.values(), key=lambda p: (p.file, p.shard, p.what))
 
@@ -170,6 +171,29 @@ def _check_shard(store: Store, key: str, shard: int, names: dict[int, str], quic
     lost = [row for row in record.rows if record.n_frames[row - record.first_row] < 0 and row not in explained]
     if lost:
         yield Problem(f"{len(lost)} tracks are neither stored nor explained", name, key, feature, shard)
+
+
+def _check_counts(store: Store) -> Iterator[Problem]:
+    """Tracks of the table = rows of the ledger = stored or explained; of a finished store nothing is pending."""
+    rows = store.track_rows["row"]
+    if rows.duplicated().any() or store.track_rows.index.duplicated().any() or (rows < 0).any():
+        yield Problem("track ids or rows are not unique", TRACKS)
+        return
+    try:
+        counts = store.status()
+        told = sum(int(counts[name]) for name in ("ok", "failed", "pending"))
+        if told != len(rows) or int(counts["tracks"]) != len(rows):
+            yield Problem(f"the table has {len(rows)} tracks, the ledger {told}", TRACKS)
+        finished = store.location.exists(MANIFEST)
+        for key, (header, _) in store.arrays.items():
+            covered = {row for record in store.records(key).values() for row in record.rows}
+            pending = {o.row for r in store.records(key).values() for o in r.outcomes if o.status == "pending"}
+            open_rows = [row for row in rows if row not in covered and row not in pending]
+            if finished and open_rows:
+                what = f"{len(open_rows)} tracks of a finished store are neither stored nor explained"
+                yield Problem(what, f"commits/{key}", key, header.spec.short())
+    except StoreError:
+        return  # told already, with the record's name
 
 
 def _check_file(

@@ -12,6 +12,7 @@ from featstore.errors import StoreError
 from featstore.extract import ExtractOptions
 from featstore.extract.plan import header_of
 from featstore.extract.run import compute_missing
+from featstore.extract.sources import SourceAudit, audit_sources
 from featstore.specs import parse_feature
 from featstore.store.backends import ROOTS
 from featstore.store.layout import Layout
@@ -38,11 +39,14 @@ class RepairReport:
     found, left : list of Problem
     shards : int
         Pairs of array and shard that were computed again.
+    audio : SourceAudit or None
+        Audio files that changed, where that was asked for.
     """
 
     found: list[Problem] = field(default_factory=list)
     left: list[Problem] = field(default_factory=list)
     shards: int = 0
+    audio: SourceAudit | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -50,13 +54,20 @@ class RepairReport:
             "found": [problem.as_json() for problem in self.found],
             "recomputed_shards": self.shards,
             "left": [problem.as_json() for problem in self.left],
+            **({} if self.audio is None else {"audio": self.audio.as_json()}),
         }
 
 
 def repair(
-    path: str | Path, *, tracks: TrackTable | None = None, options: ExtractOptions | None = None
+    path: str | Path,
+    *,
+    tracks: TrackTable | None = None,
+    options: ExtractOptions | None = None,
+    audio: bool = False,
 ) -> RepairReport:
     """Verify a store, forget what is damaged and compute only that again from the audio.
+
+    A damaged shard whose audio files are not all there any more stays as it is: what can be read of it is not given up.
 
     Parameters
     ----------
@@ -64,6 +75,8 @@ def repair(
     tracks : TrackTable, optional
         Where the audio files are now; also restores a track table that is lost.
     options : ExtractOptions
+    audio : bool
+        Compute shards again, too, whose audio files changed since.
 
     Raises
     ------
@@ -76,23 +89,45 @@ def repair(
         )
     location = open_location(path)
     report = RepairReport(found=verify(location))
-    if not report.found:
+    if not report.found and not audio:
         return report
-    _mend_root(location, report.found, tracks)
-    _mend_array_metadata(location, report.found)
+    if report.found:
+        _mend_root(location, report.found, tracks)
+        _mend_array_metadata(location, report.found)
     store = open_store(location)
     damaged = _damaged_pairs(store, report.found)
-    for key, shard in sorted(damaged):
+    lost = {pair for pair in damaged if _audio_is_gone(store, *pair, tracks)}
+    for key, shard in sorted(damaged - lost):
         location.remove(record_name(key, shard))
     for problem in report.found:
         if problem.file == MANIFEST:
             location.remove(MANIFEST)
     store.refresh()
-    keys = list(store.arrays)
-    compute_missing(store, keys, options or ExtractOptions(), tracks)
-    report.shards = len(damaged)
+    again: set[tuple[str, int]] = set()
+    if audio:
+        report.audio = audit_sources(store, tracks)
+        again = report.audio.pairs
+    if report.found or again:
+        compute_missing(store, list(store.arrays), options or ExtractOptions(), tracks, again)
+    report.shards = len((damaged | again) - lost)
     report.left = verify(location)
+    if lost:
+        logger.error("%d damaged shards are kept: audio files that they were made from are gone", len(lost))
     return report
+
+
+def _audio_is_gone(store: Store, key: str, shard: int, tracks: TrackTable | None) -> bool:
+    """Whether a file is missing from which a damaged shard was made: computed again, its track would be lost."""
+    try:
+        record = store.records(key).get(shard)
+    except StoreError:
+        record = None  # the record itself is damaged: nothing of the shard can be read
+    if record is None:
+        return False
+    here = {} if tracks is None else dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
+    places = [here.get(track, path) for track, path in store.tracks_of(record.rows)]
+    stored = [place for place, frames in zip(places, record.n_frames, strict=True) if frames >= 0]
+    return any("://" not in place and not Path(place).exists() for place in stored)
 
 
 def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | None) -> None:
