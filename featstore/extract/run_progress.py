@@ -67,7 +67,7 @@ class RunProgress:
         self.dashboard = dashboard
         if self._style == "json":
             write_event("start", run=self._run, tracks=self.tracks, dashboard=dashboard or None)
-        elif dashboard and self._bar is not None:
+        elif dashboard and self._bar is not None and not self._bar.disable:
             self._bar.write(f"dashboard: {dashboard}", file=self._bar.fp)
         self._file(force=True)
 
