@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.bench import bench_hpss, bench_mel
+from tests.bench import bench_hpss, bench_mel, bench_workers
 from tests.bench.bench_audio_common import FORMS, lines, make_clips, take_turns
 
 
@@ -33,6 +33,13 @@ def test_essentia_contender_makes_our_numbers(tmp_path):
     (ours,) = run_file([spec.replace(scale="power")], clip)
     assert ours.shape == theirs.shape == (48, 51)
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9  # the two decoders start mp3 files differently
+
+
+@pytest.mark.slow
+def test_bench_workers(tmp_path):
+    clips = make_clips(tmp_path / "clips", "16 kHz mono mp3", 2, seconds=1.2)
+    assert bench_workers.seconds_of(clips, tmp_path, 1, clip_s=0.8) > 0
+    assert not (tmp_path / "workers.zarr").exists()
 
 
 def test_bench_hpss():
