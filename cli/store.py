@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from featstore_cli.common import emit, feature_option, human_bytes, json_option, render_table
@@ -11,44 +13,33 @@ __all__ = ["store"]
 
 @click.group()
 def store() -> None:
-    """Look into stores, check and mend them."""
+    """Look into stores, check, mend, compare, convert and pack them."""
 
 
 @store.command()
 @click.argument("path", metavar="STORE")
 @json_option
 def info(path: str, as_json: bool) -> None:
-    """List the features of a store, stored and derived, with their sizes.
+    """List the features of a store, stored and derived, with their sizes and what their encodings cost.
 
     Example:  featstore store info mel.zarr
     """
-    from featstore.specs import parse_feature
     from featstore.store import open_store
 
     opened = open_store(path)
     rows = opened.info()
 
     def text() -> str:
-        table = [
-            (
-                parse_feature(row["name"]).spec.short(),
-                row["encoding"],
-                "stored" if row["stored"] is True else "view",
-                "exact" if row["exact"] else f"within {row['bound']:.2g}",
-                "x".join(map(str, row["shape"])),
-                row["n_tracks"],
-                human_bytes(row["bytes"]),
-                human_bytes(row["bytes_per_track"]),
-            )
-            for row in rows
-        ]
-        header = ["feature", "encoding", "kept", "values", "shape", "tracks", "bytes alone", "a track"]
+        header = ["feature", "encoding", "kept", "shape", "tracks"]
+        header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
         total = sum(row["bytes_added"] for row in rows)
         size = f"{opened.n_shards} shards of {opened.shard_tracks}, {human_bytes(total)} stored"
-        return f"{opened.location}: {len(opened.tracks)} tracks, {size}\n" + render_table(table, header)
+        table = render_table([_info_row(row) for row in rows], header)
+        return f"{opened.location}: {len(opened.tracks)} tracks, {size}\n{table}"
 
     payload = {
         "store": str(opened.location),
+        "backend": opened.backend.name,
         "tracks": len(opened.tracks),
         "shard_tracks": opened.shard_tracks,
         "fingerprint": opened.fingerprint,
@@ -57,37 +48,74 @@ def info(path: str, as_json: bool) -> None:
     emit(payload, as_json, text)
 
 
+def _info_row(row: dict[str, Any]) -> list[Any]:
+    from featstore.specs import parse_feature
+
+    packed = row["compression"] if row["compression"] not in ("none", row["dtype"]) else ""
+    error = "exact" if row["exact"] else f"<= {row['bound']:.2g}"
+    if row["max_error"] is not None and not row["exact"]:
+        error = f"{row['max_error']:.2g} (mean {row['mean_error']:.2g})"
+    return [
+        parse_feature(row["name"]).spec.short(),
+        row["encoding"].partition("(")[0] + (f", {packed}" if packed and packed != row["encoding"] else ""),
+        "stored" if row["stored"] is True else "view",
+        "x".join(map(str, row["shape"])),
+        row["n_tracks"],
+        human_bytes(row["bytes"]),
+        human_bytes(row["bytes_per_track"]),
+        human_bytes(row["bytes_per_hour"]),
+        "" if row["ratio_to_float32"] is None else f"{row['ratio_to_float32']:.3f}",
+        "" if row["ratio_to_audio"] is None else f"{row['ratio_to_audio']:.3f}",
+        error,
+        row["saturated"],
+    ]
+
+
 @store.command()
 @click.argument("path", metavar="STORE")
 @click.option("--quick", is_flag=True, help="Check presence, sizes, metadata and records; read no data.")
+@click.option("--audio", is_flag=True, help="Also look whether the audio files are still the same.")
 @json_option
-def verify(path: str, quick: bool, as_json: bool) -> None:
+def verify(path: str, quick: bool, audio: bool, as_json: bool) -> None:
     """Check every committed byte; exit code 3 when anything is wrong.
 
     Example:  featstore store verify mel.zarr --quick
     """
+    from featstore.extract.sources import audit_sources
+    from featstore.store import open_store
     from featstore.store.verify import verify as examine
 
     problems = examine(path, quick=quick)
+    sources = audit_sources(open_store(path)) if audio and not problems else None
+    changed = sources.changed if sources else {}
 
     def text() -> str:
-        if not problems:
-            return f"{path}: all is well" + (" (data not read)" if quick else "")
-        return "\n".join(
-            [*map(str, problems), f"{len(problems)} problems: mend them with featstore store repair {path}"]
-        )
+        lines = list(map(str, problems))
+        if sources:
+            lines += [f"{file}: the audio of {track} changed since" for track, (file, _) in changed.items()]
+            lines += [f"{file}: the audio of {track} is gone (its values stay)" for track, file in sources.gone.items()]
+        if problems:
+            lines.append(f"{len(problems)} problems: mend them with featstore store repair {path}")
+        elif changed:
+            lines.append(f"{len(changed)} tracks: compute them again with featstore store repair {path} --audio")
+        else:
+            lines.append(f"{path}: all is well" + (" (data not read)" if quick else ""))
+        return "\n".join(lines)
 
-    emit({"store": path, "ok": not problems, "problems": [p.as_json() for p in problems]}, as_json, text)
-    if problems:
+    payload: dict[str, Any] = {"store": path, "ok": not problems and not changed}
+    payload["problems"] = [problem.as_json() for problem in problems]
+    emit(payload | ({"audio": sources.as_json()} if sources else {}), as_json, text)
+    if problems or changed:
         raise click.exceptions.Exit(3)
 
 
 @store.command()
 @click.argument("path", metavar="STORE")
 @click.option("--tracks", help="Track table with the audio's present places; restores a lost table, too.")
+@click.option("--audio", is_flag=True, help="Also compute shards again whose audio files changed.")
 @click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
 @json_option
-def repair(path: str, tracks: str | None, jobs: int | None, as_json: bool) -> None:
+def repair(path: str, tracks: str | None, audio: bool, jobs: int | None, as_json: bool) -> None:
     """Verify, then compute again only what is damaged; exit code 3 when something is left.
 
     Example:  featstore store repair mel.zarr
@@ -97,17 +125,94 @@ def repair(path: str, tracks: str | None, jobs: int | None, as_json: bool) -> No
     from featstore.workflows.repair import repair as mend
 
     table = TrackTable.read(tracks) if tracks else None
-    report = mend(path, tracks=table, options=ExtractOptions(jobs=jobs))
+    report = mend(path, tracks=table, options=ExtractOptions(jobs=jobs), audio=audio)
 
     def text() -> str:
-        if not report.found:
+        changed = report.audio.changed if report.audio else {}
+        if not report.found and not changed:
             return f"{path}: nothing to mend"
-        lines = [*map(str, report.found), f"{len(report.found)} problems; {report.shards} shards computed again"]
+        lines = list(map(str, report.found))
+        lines += [f"{file}: the audio of {track} changed since" for track, (file, _) in changed.items()]
+        lines.append(f"{len(report.found)} problems; {report.shards} shards computed again")
         return "\n".join(lines + ([f"left: {p}" for p in report.left] or ["all is well now"]))
 
     emit(report.as_json(), as_json, text)
     if report.left:
         raise click.exceptions.Exit(3)
+
+
+@store.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--quick", is_flag=True, help="Trust equal digests of equal files; do not read them.")
+@click.option("--strict", is_flag=True, help="Differences of provenance count, too.")
+@json_option
+def diff(first: str, second: str, quick: bool, strict: bool, as_json: bool) -> None:
+    """Compare two stores by content, whatever their backends; exit code 0 when equal, 1 when not.
+
+    Content is the tracks and their labels, the features, each track's values, length and status. Where the bytes lie,
+    audio paths, versions and fingerprints are provenance: they are listed and change nothing.
+
+    Example:  featstore store diff mel.zarr mel.h5 --json
+    """
+    from featstore.store import open_store
+    from featstore.store.diff import compare
+
+    found = compare(open_store(first), open_store(second), quick=quick)
+    counted = found if strict else [difference for difference in found if not difference.provenance]
+
+    def text() -> str:
+        lines = [("provenance: " if d.provenance else "") + str(d) for d in found]
+        verdict = "the stores differ" if counted else "equal in content" + (", not in provenance" if found else "")
+        return "\n".join([*lines, verdict])
+
+    payload = {"a": first, "b": second, "equal": not counted, "differences": [d.as_json() for d in found]}
+    emit(payload, as_json, text)
+    if counted:
+        raise click.exceptions.Exit(1)
+
+
+@store.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--backend", type=click.Choice(["zarr", "hdf5"]), help="Of DST; the other one than SRC's by default.")
+@click.option("--compression", help="none, lz4 or zstd; each array's own by default.")
+@json_option
+def convert(source: str, target: str, backend: str | None, compression: str | None, as_json: bool) -> None:
+    """Write a store again in the other backend or another compression; values, ledger and provenance stay.
+
+    Run again it goes on where it was; featstore store diff says that nothing changed. A packed file becomes a folder.
+
+    Example:  featstore store convert mel.zarr mel-hdf5 --compression zstd
+    """
+    from featstore.store.convert import convert as write_again
+
+    made = write_again(source, target, backend=backend, compression=compression)
+    size = sum(row["bytes_added"] for row in made.info())
+    shards = sum(len(made.records(key)) for key in made.arrays)
+    payload = {"source": source, "store": target, "backend": made.backend.name, "shards": shards, "bytes": size}
+    emit(payload, as_json, lambda: f"{target}: {shards} shards as {made.backend.name}, {human_bytes(size)}")
+
+
+@store.command()
+@click.argument("path", metavar="STORE")
+@click.option("-o", "--output", metavar="FILE.h5", help="STORE's name with .h5 by default; must not exist.")
+@click.option("--compression", default="none", show_default=True, help="none or gzip: what plain h5py can read.")
+@json_option
+def pack(path: str, output: str | None, compression: str, as_json: bool) -> None:
+    """Put a whole store, Zarr or HDF5, into one HDF5 file that plain h5py reads; featstore reads it as a store.
+
+    Example:  featstore store pack mel.zarr -o mel.h5
+    """
+    from pathlib import Path
+
+    from featstore.store.pack import pack as write_file
+
+    file = Path(output or f"{path.rstrip('/').rpartition('/')[2].rpartition('.')[0] or 'store'}.h5")
+    made = write_file(path, file, compression=compression)
+    size = file.stat().st_size
+    payload = {"source": path, "store": str(file), "bytes": size, "arrays": len(made.arrays)}
+    emit(payload, as_json, lambda: f"{file}: {len(made.arrays)} arrays, {human_bytes(size)}")
 
 
 @store.command()
