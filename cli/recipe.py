@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 import click
@@ -27,7 +29,14 @@ def list_(as_json: bool) -> None:
 
     found = list_recipes()
     rows = [
-        {"name": r.name, "title": r.title, "features": len(r.requests()), "seeds": len(r.seeds), "minutes": r.minutes}
+        {
+            "name": r.name,
+            "title": r.title,
+            "features": len(r.requests()),
+            "models": len(r.model_plans()),
+            "seeds": len(r.seeds),
+            "minutes": r.minutes,
+        }
         for r in found
     ]
     emit(rows, as_json, lambda: render_table([tuple(row.values()) for row in rows], list(rows[0])))
@@ -48,38 +57,57 @@ def show(name: str) -> None:
 @recipe.command()
 @click.argument("name")
 @click.option("--data", multiple=True, metavar="KIND[=ROOT]", help="Use this data set instead of the recipe's own.")
+@click.option(
+    "--data-option", "data_options", multiple=True, metavar="NAME=VALUE", help="An option of the data set; repeats."
+)
 @click.option("--out", help="Folder for everything; the recipe's name by default.")
 @click.option("--smoke", is_flag=True, help="The same path in seconds, to see that it works.")
 @click.option("--seeds", type=int, help="Number of seeds.")
+@click.option("--width", type=float, help="Width of the models that have one, such as 0.125.")
+@click.option("--epochs", type=int, help="Epochs at most.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A training setting; repeats.")
-@click.option("--only", multiple=True, metavar="STAGE", help="data, extract, train or report; repeats.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="STAGE|CONDITION",
+    help="data, extract, train or report; or configurations, such as n_mels=48|96 or model=vgg-cnn; repeats.",
+)
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
 @json_option
 def run(
     name: str,
     data: tuple[str, ...],
+    data_options: tuple[str, ...],
     out: str | None,
     smoke: bool,
     seeds: int | None,
+    width: float | None,
+    epochs: int | None,
     assignments: tuple[str, ...],
     only: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Run a recipe stage by stage; run again, it does only what is missing.
+    r"""Run a recipe stage by stage; run again, it does only what is missing.
 
     NAME is an installed recipe, or a folder with a plan.yaml.
 
-    Example:  featstore recipe run quickstart --smoke --out smoke
+    \b
+    Examples:
+      featstore recipe run quickstart --smoke --out smoke
+      featstore recipe run ferraro2020 --data mtat=MagnaTagATune --only 'scale=db,n_mels=48|96' --seeds 3
     """
     from featstore.training.settings import parse_assignments
     from featstore.workflows.recipes import load_recipe, run_recipe, with_overrides
 
     if len(data) > 1:
-        raise click.UsageError("this recipe takes one data set: give --data once")
-    chosen = load_recipe(name, smoke=smoke)
-    chosen = with_overrides(chosen, seeds=seeds, settings=parse_assignments(assignments))
-    result = run_recipe(chosen, out or chosen.name, data=data[0] if data else None, jobs=jobs, only=only)
+        raise click.UsageError("a folder holds the results on one data set: give --data once")
+    options = parse_assignments(data_options)
+    chosen = load_recipe(name, smoke=smoke, data=data[0] if data else None, data_options=options)
+    settings = parse_assignments(assignments)
+    chosen = with_overrides(chosen, seeds=seeds, width=width, epochs=epochs, settings=settings)
+    command = shlex.join(["featstore", *sys.argv[1:]])
+    result = run_recipe(chosen, out or chosen.name, jobs=jobs, only=only, command=command)
     tell_result(result, as_json)
 
 

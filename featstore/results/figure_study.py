@@ -68,13 +68,18 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
     found = [str(n).removesuffix("_values") for n in summary if str(n).endswith("_values")]
     shown = list(metrics) or [name for name in found if name != "loss"][:2]
     series = _series_of(rows)
-    reference = _published(published, shown) if published else None
+    reference = _published(published, shown, sorted(set(map(str, rows["model"])))) if published else None
     places = _places(rows, reference)
     figure, panels = new_figure(7.2, 1.1 + 1.9 * (len(shown) + 1), nrows=len(shown) + 1, sharex=True, squeeze=False)
     for axes, metric in zip(panels[:-1, 0], shown, strict=True):
         _draw_scores(axes, metric, series, places)
         if reference is not None:
-            _draw_published(axes, reference[reference["metric"] == metric], series, places, published)
+            theirs = reference[reference["metric"] == metric]
+            same = {str(name).lower() for name in rows["dataset"]} == {published.lower()}
+            target = axes if same else _shifted_axis(axes, theirs, published)
+            _draw_published(
+                target, axes, theirs, series, places, f"published, {published}{'' if same else ' (right axis)'}"
+            )
     _draw_gmacs(panels[-1, 0], rows, places)
     _label_groups(panels[-1, 0], places)
     counts = sorted(set(rows["n"].astype(int)))
@@ -164,15 +169,32 @@ def _draw_gmacs(axes: Any, rows: pd.DataFrame, places: dict[tuple[int, int], flo
         axes.legend(loc="upper right", ncols=2)
 
 
+def _shifted_axis(axes: Any, rows: pd.DataFrame, dataset: str) -> Any:
+    """A second axis for numbers on other data: shifted, not stretched, so that differences compare, levels do not."""
+    values = rows["value"].to_numpy(dtype=float)
+    low, high = axes.get_ylim()
+    height = max(high - low, 1.15 * (values.max() - values.min()))
+    axes.set_ylim(high - height, high)
+    twin = axes.twinx()
+    top = values.max() + 0.08 * height
+    twin.set_ylim(top - height, top)
+    twin.spines["right"].set_visible(True)
+    twin.spines["right"].set_color(PUBLISHED)
+    twin.tick_params(axis="y", colors=PUBLISHED)
+    twin.grid(visible=False)
+    twin.set_ylabel(f"published, {dataset}", color=PUBLISHED)
+    return twin
+
+
 def _draw_published(
     axes: Any,
+    legend: Any,
     rows: pd.DataFrame,
     series: list[tuple[str, pd.DataFrame]],
     places: dict[tuple[int, int], float],
-    dataset: str,
+    label: str,
 ) -> None:
     """Hollow marks beside the measured ones, in the colour of the series with the same rate and scale."""
-    label = f"published, {dataset} (other data)"
     for number, (_, measured) in enumerate(series):
         pair = [tuple(map(str, values)) for values in zip(measured["sample_rate"], measured["scale"], strict=True)]
         same = [
@@ -190,7 +212,7 @@ def _draw_published(
             markeredgecolor=PALETTE[number],
             zorder=5,
         )
-    axes.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
+    legend.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
 
 
 def _offset(number: int, count: int) -> float:
@@ -198,13 +220,14 @@ def _offset(number: int, count: int) -> float:
     return (number - (count - 1) / 2) * min(0.2, 0.72 / count)
 
 
-def _published(dataset: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """The study's own VGG-CNN rows on one data set."""
+def _published(dataset: str, metrics: Sequence[str], models: Sequence[str]) -> pd.DataFrame:
+    """The study's own rows on one data set, of the model that is drawn; VGG-CNN's where several are."""
+    model = "musicnn" if len(models) == 1 and models[0].startswith("musicnn") else "vgg-cnn"
     rows = read_reference("ferraro2020")
     known = sorted(rows["dataset"].unique())
     if dataset not in known:
         raise ConfigError(f"the study has no data set {dataset!r}", "--published", f"Known: {', '.join(known)}")
-    keep = (rows["dataset"] == dataset) & rows["metric"].isin(list(metrics)) & (rows["model"] == "vgg-cnn")
+    keep = (rows["dataset"] == dataset) & rows["metric"].isin(list(metrics)) & (rows["model"] == model)
     return rows[keep & rows["value"].notna()]
 
 

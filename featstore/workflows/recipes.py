@@ -16,17 +16,23 @@ from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.specs import FeatureRequest, expand_features
 from featstore.specs.presets import expand_grid
 from featstore.store import open_store
+from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
-__all__ = ["Recipe", "RecipeResult", "list_recipes", "load_recipe", "recipe_text", "run_recipe"]
+__all__ = ["Recipe", "RecipeResult", "list_recipes", "load_recipe", "recipe_text", "run_recipe", "with_overrides"]
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("title", "data", "features", "encoding", "extract", "model", "seeds", "settings", "report", "minutes")
+KEYS = ("title", "data", "features", "encoding", "extract", "model", "models", "seeds", "settings", "report", "minutes")
+FILES = ("plan.yaml", "train.yaml")
+# a folder may be taken up again with more of these, never with other data or settings
+_MAY_GROW = ("name", "title", "features", "models", "seeds", "report", "minutes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """An experiment as data: ``plan.yaml`` and ``train.yaml`` of its folder, with ``smoke.yaml`` over them when asked.
+    """An experiment as data: ``plan.yaml`` and ``train.yaml`` of its folder.
+
+    Over them come a file named for the kind of data set (``demo.yaml``), where there is one, and ``smoke.yaml``.
 
     Attributes
     ----------
@@ -40,11 +46,14 @@ class Recipe:
     extract : dict
         Fields of :class:`~featstore.extract.ExtractOptions`.
     model : str
+        The one model, where ``models`` is empty.
+    models : list
+        Names, or mappings with ``model``, ``only`` (conditions on configurations) and ``settings`` (over the recipe's).
     seeds : list of int
     settings : dict
         Of training, by section.
     report : dict
-        ``metric`` and ``cost`` of the Pareto front.
+        ``metric`` and ``cost`` of the Pareto front; ``study``, ``published`` and ``test`` of the study's own page.
     minutes : float or None
         What it takes on two cores, as measured; for the listing.
     """
@@ -56,6 +65,7 @@ class Recipe:
     encoding: str | None = None
     extract: dict[str, Any] = field(default_factory=dict)
     model: str = "vgg-cnn"
+    models: list[Any] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     settings: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +77,21 @@ class Recipe:
         for entry in self.features:
             found += expand_grid(entry, self.name) if isinstance(entry, Mapping) else expand_features([entry])
         return expand_features(found, self.encoding)
+
+    def model_plans(self) -> list[ModelPlan]:
+        """Models with their conditions and settings, those of the recipe included.
+
+        Raises
+        ------
+        ConfigError
+            For an entry that is no model, or a model that is listed twice.
+        """
+        plans = [ModelPlan.read(entry, self.name) for entry in self.models or [self.model]]
+        names = [plan.model for plan in plans]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"the model {name!r} is listed twice", self.name, "List each once")
+        return [replace(plan, settings=_over(self.settings, plan.settings)) for plan in plans]
 
 
 @dataclass(slots=True)
@@ -112,16 +137,26 @@ def _folder(name: str) -> Any:
 
 
 def recipe_text(name: str) -> str:
-    """Return a recipe's files as they are: README, plan, training, smoke."""
+    """Return a recipe's files as they are: README, plan, training, then what comes over them."""
     folder = _folder(name)
-    parts = []
-    for file in ("README.md", "plan.yaml", "train.yaml", "smoke.yaml"):
-        if (folder / file).is_file():
-            parts.append(f"# --- {file}\n{(folder / file).read_text(encoding='utf-8')}")
+    first = ("README.md", *FILES)
+    others = sorted(each.name for each in folder.iterdir() if each.name.endswith(".yaml") and each.name not in first)
+    parts = [
+        f"# --- {file}\n{(folder / file).read_text(encoding='utf-8')}"
+        for file in (*first, *others)
+        if (folder / file).is_file()
+    ]
     return "\n".join(parts)
 
 
-def load_recipe(name: str, *, smoke: bool = False, changes: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    name: str,
+    *,
+    smoke: bool = False,
+    data: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Read a recipe by its name, or from a folder of one's own.
 
     Parameters
@@ -129,6 +164,10 @@ def load_recipe(name: str, *, smoke: bool = False, changes: Mapping[str, Any] | 
     name : str
     smoke : bool
         Take ``smoke.yaml`` over it: the same path in seconds.
+    data : str, optional
+        ``KIND`` or ``KIND=ROOT`` instead of the recipe's data set; the recipe may have settings for this kind.
+    data_options : mapping, optional
+        Options of the data set's adapter, over the recipe's.
     changes : mapping, optional
         Further settings over all that.
 
@@ -137,23 +176,40 @@ def load_recipe(name: str, *, smoke: bool = False, changes: Mapping[str, Any] | 
     ConfigError
         For an unknown recipe or key, with near misses.
     """
+    folder = _folder(name)
+    layers = [_read(folder, file, name) for file in FILES]
+    usual = next((str(layer["data"]["kind"]) for layer in layers if "kind" in layer.get("data", {})), "")
+    kind, equals, root = (data or usual).partition("=")
+    layers.append({"data": {"kind": kind}} | _read(folder, f"{kind}.yaml", name))
+    if smoke:
+        layers.append(_read(folder, "smoke.yaml", name))
+    merged: dict[str, Any] = {}
+    source: dict[str, Any] = {"kind": kind}
+    for layer in layers:
+        own = layer.pop("data", {})
+        if own.get("kind", usual) == kind:  # what is said of another kind of data set does not hold
+            source = _over(source, own)
+        merged = _over(merged, layer)
+    merged = _over(merged, changes or {})
+    merged["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
+    return Recipe(name=Path(name).name, **merged)
+
+
+def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
+    """One file of a recipe, checked; empty where there is none."""
     import yaml
 
-    folder = _folder(name)
-    merged: dict[str, Any] = {}
-    for file in ("plan.yaml", "train.yaml", *(["smoke.yaml"] if smoke else [])):
-        path = folder / file
-        if not path.is_file():
-            continue
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cannot be read: {error}", f"{name}/{file}", "Mend the YAML") from error
-        for key in content:
-            if key not in KEYS:
-                raise ConfigError(f"unknown key {key!r}", f"{name}/{file}", did_you_mean(key, KEYS))
-        merged = _over(merged, content)
-    return Recipe(name=Path(name).name, **_over(merged, changes or {}))
+    path = folder / file
+    if not file.partition(".")[0].isidentifier() or not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot be read: {error}", f"{name}/{file}", "Mend the YAML") from error
+    for key in content:
+        if key not in KEYS:
+            raise ConfigError(f"unknown key {key!r}", f"{name}/{file}", did_you_mean(key, KEYS))
+    return dict(content)
 
 
 def _over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,9 +224,9 @@ def run_recipe(
     recipe: Recipe,
     out: str | Path,
     *,
-    data: str | None = None,
     jobs: int | None = None,
     only: Sequence[str] = (),
+    command: str = "",
 ) -> RecipeResult:
     """Carry out a recipe in a folder: data set, features, training, report.
 
@@ -179,35 +235,43 @@ def run_recipe(
     recipe : Recipe
     out : path
         Gets ``tracks.parquet``, ``store.zarr``, ``runs/`` and ``report/``; what is already there is not done again.
-    data : str, optional
-        ``KIND`` or ``KIND=ROOT`` instead of the recipe's data set.
     jobs : int, optional
         Processes; all cores by default.
     only : sequence of str
-        Stages to carry out (``data``, ``extract``, ``train``, ``report``); all by default.
+        Stages to carry out (``data``, ``extract``, ``train``, ``report``), all by default; and conditions on
+        configurations, such as ``n_mels=48|96`` or ``model=vgg-cnn``, which must all hold.
+    command : str
+        What was typed, for the report.
+
+    Raises
+    ------
+    ConfigError
+        For a stage or condition that cannot be, or a folder with the results of other settings.
     """
     from featstore.workflows.reporting import write_report
     from featstore.workflows.sweep import plan_runs, run_sweep
 
-    stages = ("data", "extract", "train", "report")
-    for stage in only:
-        if stage not in stages:
-            raise ConfigError(f"unknown stage {stage!r}", recipe.name, did_you_mean(stage, stages))
-    wanted = set(only) or set(stages)
+    stages, conditions = split_only(only, recipe.name)
+    wanted = set(stages) or set(STAGES)
+    plans = recipe.model_plans()
+    chosen = select(recipe.requests(), plans, conditions, recipe.name)
     folder = Path(out)
     _keep(recipe, folder)
-    requests = recipe.requests()
-    table = prepare_data(recipe, folder, data, jobs)
+    table = prepare_data(recipe, folder, jobs)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
     if "extract" in wanted:
         options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
-        result.extraction = extract(table, requests, folder / "store.zarr", options)
+        result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
     if "train" in wanted:
-        names = _names(folder, requests)
-        runs = plan_runs(folder, names, recipe.model, recipe.seeds, recipe.settings)
+        runs = []
+        for plan in plans:
+            names = _names(folder, chosen.features.get(plan.model, []))
+            runs += plan_runs(folder, names, plan.model, recipe.seeds, plan.settings)
         run_sweep(runs, jobs=jobs)
     if "report" in wanted:
-        result.table, result.rows, result.files = write_report(folder, recipe.report, title=recipe.title)
+        result.table, result.rows, result.files = write_report(
+            folder, recipe.report, title=recipe.title, command=command
+        )
     return result
 
 
@@ -217,32 +281,40 @@ def _names(folder: Path, requests: Sequence[FeatureRequest]) -> list[str]:
 
 
 def _keep(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved recipe beside what it makes; another one in the same folder is refused."""
+    """Write the resolved recipe beside what it makes; one with other data or settings in the same folder is refused."""
     import dataclasses
 
     import yaml
 
-    text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
     path = folder / "recipe.yaml"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise ConfigError(
-            "the folder holds the results of other settings (recipe.yaml differs)", str(folder), "Choose another --out"
-        )
-    write_text(path, text)
+    now = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(recipe)))
+    if path.is_file():
+        there = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        differing = [key for key in now if key not in _MAY_GROW and there.get(key) != now[key]]
+        old, new = (_settings_of_models(each, recipe.name) for each in (there, now))
+        differing += [f"settings of {model}" for model in new if model in old and old[model] != new[model]]
+        if differing:
+            raise ConfigError(
+                f"the folder holds the results of other settings ({', '.join(differing)} of recipe.yaml)",
+                str(folder),
+                "Choose another --out",
+            )
+    write_text(path, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
 
 
-def prepare_data(recipe: Recipe, folder: Path, data: str | None, jobs: int | None) -> TrackTable:
+def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
+    plans = [ModelPlan.read(entry, where) for entry in recipe.get("models") or [recipe.get("model", "")]]
+    return {plan.model: plan.settings for plan in plans}
+
+
+def prepare_data(recipe: Recipe, folder: Path, jobs: int | None) -> TrackTable:
     """Index the data set once; the table in the folder is what later runs read."""
     from featstore.workflows.indexing import index_tracks
 
     path = folder / "tracks.parquet"
-    settings = dict(recipe.data)
-    if data is not None:
-        kind, _, root = data.partition("=")
-        settings = {"kind": kind, "root": root or None} | (settings if settings.get("kind") == kind else {})
-        settings["root"] = root or None
     if path.is_file():
         return TrackTable.read(path)
+    settings = dict(recipe.data)
     kind, root = settings.pop("kind"), settings.pop("root", None)
     if kind == "demo":
         settings.setdefault("jobs", jobs)
@@ -252,10 +324,32 @@ def prepare_data(recipe: Recipe, folder: Path, data: str | None, jobs: int | Non
     return table
 
 
-def with_overrides(recipe: Recipe, *, seeds: int | None = None, settings: Mapping[str, Any] | None = None) -> Recipe:
-    """Return the recipe with fewer or more seeds, and training settings changed."""
+def with_overrides(
+    recipe: Recipe,
+    *,
+    seeds: int | None = None,
+    width: float | None = None,
+    epochs: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Return the recipe with another number of seeds, width, epochs, or other training settings, in all its models.
+
+    A model that has no ``width`` keeps its size.
+    """
+    from featstore.models import setting_names
+
     if seeds is not None:
+        if seeds < 1:
+            raise ConfigError(f"{seeds} seeds", recipe.name, "Give at least 1; tests need 2, and 3 are advised")
         recipe = replace(recipe, seeds=list(range(seeds)))
-    if settings:
-        recipe = replace(recipe, settings=_over(recipe.settings, settings))
-    return recipe
+    over: dict[str, Any] = dict(settings or {})
+    if epochs is not None:
+        over = _over(over, {"loop": {"epochs": epochs}})
+    if not over and width is None:
+        return recipe
+    models = []
+    for plan in recipe.model_plans():
+        scaled = width is not None and "width" in setting_names(plan.model)
+        own = _over(over, {"model": {"width": width}}) if scaled else over
+        models.append({"model": plan.model, "only": list(plan.only), "settings": _over(plan.settings, own)})
+    return replace(recipe, models=models, settings=_over(recipe.settings, over))

@@ -12,7 +12,7 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    folder: str | Path, settings: Mapping[str, Any], *, title: str = ""
+    folder: str | Path, settings: Mapping[str, Any], *, title: str = "", command: str = ""
 ) -> tuple[str, list[dict[str, Any]], list[Path]]:
     """Write a recipe's ``report/``: ``table.txt``, ``table.csv``, ``pareto.png``, ``.svg``, ``index.html``.
 
@@ -21,7 +21,10 @@ def write_report(
     folder : path
         With ``runs/`` in it.
     settings : mapping
-        ``metric`` (default ``roc_auc``) and ``cost`` (default ``bytes_alone``).
+        ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``test`` (default ``welch``); with
+        ``study`` also the resolution study's figures, tables and page, beside the numbers ``published`` on a data set.
+    title, command : str
+        Heading of the pages, and what was typed to make them.
 
     Returns
     -------
@@ -37,7 +40,8 @@ def write_report(
     metric, cost = settings.get("metric", "roc_auc"), settings.get("cost", "bytes_alone")
     runs = read_results(folder / "runs")
     summary = summarise(runs)
-    front = pareto(summary, x=cost, y=metric)
+    test = settings.get("test", "welch")
+    front = pareto(summary, x=cost, y=metric, test=test)
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     table = format_table(summary)
@@ -45,4 +49,9 @@ def write_report(
     write_text(target / "table.csv", format_table(summary, "csv"))
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
     files.append(write_html(runs, target / "index.html", title=title or "featstore report"))
+    if settings.get("study"):
+        from featstore.results.study_page import write_study
+
+        shown = {"metric": metric, "cost": cost, "test": test, "published": settings.get("published", "MTAT")}
+        files += write_study(runs, target, title=title, command=command, **shown)
     return table, front.as_json()["rows"], [target / "table.csv", *files]

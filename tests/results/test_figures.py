@@ -70,12 +70,19 @@ def test_the_study_s_figure_with_published_numbers(plain: RunSet, tmp_path: Path
     with figure_style():
         figure = draw_study(summary, metrics=["roc_auc"], published="MTAT")
     scores, gmacs = figure.axes[:2]
-    hollow = [line for line in scores.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    right = figure.axes[2]  # other data: an axis of its own, shifted, with the same step
+    assert right.get_ylabel() == "published, MTAT"
+    assert np.ptp(right.get_ylim()) == pytest.approx(np.ptp(scores.get_ylim()))
+    hollow = [line for line in right.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     assert {round(float(y), 4) for line in hollow for y in line.get_ydata()} >= {0.8932, 0.8897, 0.8912, 0.8886}
     labels = [text.get_text() for text in gmacs.get_xticklabels()]
     assert labels.count("×1") == 4 and labels.count("×2") == 4  # 128, 96, 48 mels are published, 8 is not
     with pytest.raises(ConfigError, match=r"no data set 'GTZAN'.*MSD, MTAT"):
         plot_study(summary, tmp_path / "x.png", published="GTZAN")
+    with figure_style():
+        figure = draw_study(summary.assign(dataset="mtat"), metrics=["roc_auc"], published="MTAT")
+    assert len(figure.axes) == 2, "the same data: one axis"
+    assert any(line.get_markerfacecolor() == "white" for line in figure.axes[0].lines)
 
 
 def test_two_costs(plain: RunSet, tmp_path: Path) -> None:

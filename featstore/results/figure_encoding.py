@@ -1,0 +1,74 @@
+"""What quantising costs: each quantised configuration against float32 in the same geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.results.figure_pareto import METRIC_TITLES
+from featstore.results.figure_style import GREY, INK, MARKERS, PALETTE, figure_style, new_figure, save_figure
+from featstore.results.labels import field_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_encoding", "plot_encoding"]
+
+_FIELDS = ("model", "n_mels", "hop_multiple", "sample_rate", "scale")
+
+
+def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], *, metric: str) -> list[Path]:
+    """Draw the pairs of ``against_float`` and write the figure to ``path``.
+
+    Raises
+    ------
+    ConfigError
+        When there are no pairs.
+    """
+    if not len(pairs):
+        raise ConfigError("no quantised feature has a float32 one beside it", "study", "Train both encodings")
+    with figure_style():
+        return save_figure(draw_encoding(pairs, metric=metric), path)
+
+
+def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
+    """Differences with their 95 % intervals, a line a geometry, a colour an encoding."""
+    varying = [name for name in _FIELDS if pairs[name].astype(str).nunique() > 1] or ["n_mels"]
+    names = [", ".join(field_text(n, v) for n, v in zip(varying, row, strict=True)) for row in pairs[varying].values]
+    lines = list(dict.fromkeys(names))
+    encodings = sorted(pairs["encoding"].unique(), reverse=True)
+    figure, axes = new_figure(6.6, 1.5 + 0.26 * len(lines))
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for number, encoding in enumerate(encodings):
+        rows = np.flatnonzero(pairs["encoding"] == encoding)
+        part = pairs.iloc[rows]
+        y = np.array([lines.index(names[row]) for row in rows]) + (number - (len(encodings) - 1) / 2) * 0.28
+        middle = 100 * part["difference"].to_numpy(dtype=float)
+        reach = np.vstack([middle - 100 * part["low"].to_numpy(float), 100 * part["high"].to_numpy(float) - middle])
+        axes.errorbar(
+            middle, y, xerr=np.nan_to_num(reach), linestyle="none", marker=MARKERS[number], markersize=4.5,
+            color=PALETTE[number], elinewidth=1, label=f"{encoding}, {_share(part)} of float32's bytes",
+        )  # fmt: skip
+    axes.set_yticks(range(len(lines)), lines)
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    title = METRIC_TITLES.get(metric, metric).replace(" (macro, test)", "")
+    axes.set_xlabel(f"{title} minus that of float32, percentage points")
+    figure.legend(loc="outside upper left", ncols=2)
+    found = int((pairs["p_holm"] < 0.05).sum())
+    counts = sorted({*pairs["n"].astype(int), *pairs["n_float32"].astype(int)})
+    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    note = f"whiskers: 95 % intervals of the difference, n = {span} on each side; after Holm's correction over "
+    note += f"{len(pairs)} comparisons {found or 'none'} differ{'s' if found == 1 else ''} (p < 0.05)"
+    figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+    return figure
+
+
+def _share(rows: pd.DataFrame) -> str:
+    low, high = 100 * rows["bytes_ratio"].min(), 100 * rows["bytes_ratio"].max()
+    return f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"

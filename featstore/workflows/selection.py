@@ -1,0 +1,195 @@
+"""Which configurations of a recipe are run: every feature with every model, narrowed by conditions in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.extract.plan import make_plan
+from featstore.specs import FeatureRequest
+from featstore.specs.encoding import Encoding
+from featstore.specs.scale import Scale
+from featstore.specs.views import base_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ModelPlan", "Selection", "configurations", "select", "split_only"]
+
+STAGES = ("data", "extract", "train", "report")
+_SIGNS = "=<>~"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """A model of a recipe, its own settings, and the conditions under which it is trained.
+
+    Attributes
+    ----------
+    model : str
+        An entry of ``featstore.models.MODELS``.
+    only : tuple of str
+        Conditions on configurations, such as ``encoding=float32``.
+    settings : dict
+        Of training, by section, over the recipe's.
+    """
+
+    model: str
+    only: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, entry: Any, where: str) -> ModelPlan:
+        """Read an entry of ``models:``, a name or a mapping.
+
+        Raises
+        ------
+        ConfigError
+            For anything else, an unknown key, or a model that does not exist.
+        """
+        from featstore.models import MODELS
+
+        entry = {"model": entry} if isinstance(entry, str) else entry
+        known = [each.name for each in fields(cls)]
+        if not isinstance(entry, Mapping) or "model" not in entry:
+            raise ConfigError(f"{entry!r} is no model", where, "Write a name, or {model: NAME, settings: {…}}")
+        for key in entry:
+            if key not in known:
+                raise ConfigError(f"unknown key {key!r} of a model", where, did_you_mean(str(key), known))
+        if entry["model"] not in MODELS:
+            raise ConfigError(f"unknown model {entry['model']!r}", where, did_you_mean(str(entry["model"]), MODELS))
+        only = entry.get("only") or ()
+        return cls(entry["model"], (only,) if isinstance(only, str) else tuple(only), dict(entry.get("settings") or {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is extracted and what is trained.
+
+    Attributes
+    ----------
+    features : dict of str to list of FeatureRequest
+        Model to the features that it is trained on, in the recipe's order.
+    stored : list of FeatureRequest
+        All of these, and the arrays that the whole recipe would store for them: a selection that grows later finds
+        its base there.
+    """
+
+    features: dict[str, list[FeatureRequest]]
+    stored: list[FeatureRequest]
+
+    @property
+    def n_configurations(self) -> int:
+        """Pairs of model and feature."""
+        return sum(len(each) for each in self.features.values())
+
+
+def split_only(only: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Stages, and conditions on configurations, from the values of ``--only``.
+
+    Raises
+    ------
+    ConfigError
+        For a text that is neither.
+
+    Examples
+    --------
+    >>> split_only(["train", "n_mels=48|96"], "ferraro2020")
+    (['train'], ['n_mels=48|96'])
+    """
+    stages = [text for text in only if not any(sign in text for sign in _SIGNS)]
+    for stage in stages:
+        if stage not in STAGES:
+            hint = did_you_mean(stage, STAGES)
+            raise ConfigError(f"unknown stage {stage!r}", where, f"{hint}; or a condition such as n_mels=48|96")
+    return stages, [text for text in only if text not in stages]
+
+
+def configurations(requests: Sequence[FeatureRequest]) -> pd.DataFrame:
+    """Features as a table that conditions can be put to.
+
+    Returns
+    -------
+    DataFrame
+        A row a feature: ``feature``, ``representation``, ``encoding``, ``hop_multiple`` (of the finest hop among the
+        features that differ in hop and scale alone), and each field of its spec.
+    """
+    import pandas as pd
+
+    finest: dict[str, int] = {}
+    for request in requests:
+        key = str(base_of(request.spec))
+        finest[key] = min(finest.get(key, request.spec.frame_step), request.spec.frame_step)
+    rows = []
+    for request in requests:
+        spec = request.spec
+        row = {each.name: _plain(getattr(spec, each.name)) for each in fields(spec)}
+        ratio, rest = divmod(spec.frame_step, finest[str(base_of(spec))])
+        row |= {
+            "feature": str(request),
+            "representation": spec.kind,
+            "encoding": request.encoding.name if request.encoding else "float32",
+            "hop_multiple": None if rest else ratio,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scale):
+        return value.short()
+    return value if isinstance(value, int | float | str) or value is None else str(value)
+
+
+def select(
+    requests: Sequence[FeatureRequest], models: Sequence[ModelPlan], conditions: Sequence[str], where: str
+) -> Selection:
+    """Choose the features of each model.
+
+    Parameters
+    ----------
+    requests : sequence of FeatureRequest
+        All features of the recipe.
+    models : sequence of ModelPlan
+    conditions : sequence of str
+        All must hold, besides the model's own; as in ``featstore report --where``, with ``model`` as one more column.
+    where : str
+        Of the recipe, for messages.
+
+    Raises
+    ------
+    ConfigError
+        For a text that is no condition, an unknown column, or when nothing is left.
+    """
+    from featstore.results import where as matching
+
+    table = configurations(requests)
+    chosen: dict[str, list[FeatureRequest]] = {}
+    for plan in models:
+        kept = matching(table.assign(model=plan.model), [*plan.only, *conditions])
+        if len(kept):
+            chosen[plan.model] = [requests[row] for row in kept.index]
+    if not chosen:
+        raise ConfigError(
+            f"no configuration meets {', '.join(conditions) or 'the conditions of its models'}",
+            where,
+            "Loosen --only; `featstore recipe show` prints the grid",
+        )
+    return Selection(chosen, _with_bases(requests, chosen))
+
+
+def _with_bases(
+    requests: Sequence[FeatureRequest], chosen: Mapping[str, Sequence[FeatureRequest]]
+) -> list[FeatureRequest]:
+    """Features of all models, each once, after the arrays that hold them when the whole recipe is extracted."""
+    plan = make_plan(list(requests))
+    headers = {header.key: header for header in plan.headers}
+    wanted: dict[str, FeatureRequest] = {}
+    for request in (each for features in chosen.values() for each in features):
+        key, _ = plan.views[f"{request.spec}@{request.encoding or Encoding()}"]
+        base = FeatureRequest(headers[key].spec, headers[key].encoding)
+        wanted[str(base)] = base
+        wanted[str(request)] = request
+    return list(wanted.values())
