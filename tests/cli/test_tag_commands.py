@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,9 @@ import pytest
 import soundfile
 import torch
 
-from featstore.models.musicnn_weights import PUBLISHED
 from featstore.testing.audio import tone
-from featstore.testing.tf_bundle import write_bundle
+from featstore.testing.musicnn_package import write_untrained
 from featstore_cli.main import main
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from plain_packaged import random_variables
-
-sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in (1, 2):
         soundfile.write(path / "music" / f"{number}.wav", tone(7.0, seed=number), 22050)
     (path / "broken.mp3").write_text("no music")
-    write_bundle(path / "musicnn" / PUBLISHED["mtt-vgg"].folder, random_variables("vgg"))
+    write_untrained(path / "musicnn", "mtt-vgg")
     with pytest.raises(SystemExit) as done:
         main(["models", "convert", "MTT_vgg", "-o", str(path / "vgg.safetensors"), "--weights", str(path / "musicnn")])
     assert done.value.code == 0

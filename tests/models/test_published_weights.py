@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plain_packaged import plain_musicnn, plain_vgg, random_variables
+from plain_packaged import plain_musicnn, plain_vgg
 from safetensors.torch import load_file, save_file
 
 from featstore.errors import CheckpointError
@@ -20,10 +20,10 @@ from featstore.models import MODELS, create
 from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
 from featstore.models.musicnn_weights import PUBLISHED, convert_variables, load_published, published_name
 from featstore.models.tf_checkpoint import read_checkpoint
-from featstore.testing.published import find_musicnn
+from featstore.testing.musicnn_package import KINDS, find_musicnn, random_variables, write_untrained
 from featstore.testing.tf_bundle import write_bundle
 
-KINDS = {"mtt-musicnn": "musicnn", "msd-musicnn-big": "big", "msd-vgg": "vgg"}
+NAMES = ("mtt-musicnn", "msd-musicnn-big", "msd-vgg")
 
 
 def patches(n: int, n_frames: int, seed: int = 0) -> np.ndarray:
@@ -50,12 +50,11 @@ def tags_of(model: torch.nn.Module, x: np.ndarray) -> np.ndarray:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The package's folders with weights that were never trained."""
     root = tmp_path_factory.mktemp("package") / "musicnn"
-    for name, kind in KINDS.items():
-        write_bundle(root / PUBLISHED[name].folder, random_variables(kind))
-    return {"root": root} | {name: root / PUBLISHED[name].folder for name in KINDS}
+    write_untrained(root, *NAMES)
+    return {"root": root} | {name: root / PUBLISHED[name].folder for name in NAMES}
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_converted_weights_give_what_the_description_gives(name: str, folders: dict[str, Path]) -> None:
     model = model_with(name, load_published(name, folders["root"]))
     x = patches(2, 187)
@@ -65,7 +64,7 @@ def test_converted_weights_give_what_the_description_gives(name: str, folders: d
     assert np.ptp(expected) > 0.3, "the tags differ"
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_value_of_the_checkpoint_has_its_place(name: str, folders: dict[str, Path]) -> None:
     state = load_published(name, folders[name])
     values = sum(tensor.numel() for key, tensor in state.items() if not key.endswith("num_batches_tracked"))

@@ -17,7 +17,7 @@ from featstore.models.musicnn_weights import PUBLISHED
 from featstore.specs import parse_feature, parse_spec
 from featstore.store import open_store
 from featstore.testing.audio import make_collection, make_faulty, tone
-from featstore.testing.tf_bundle import write_bundle
+from featstore.testing.musicnn_package import write_untrained
 from featstore.training import read_predictions, train
 from featstore.workflows.tag import find_audio, tag
 from featstore.workflows.taggers import convert_published, open_tagger
@@ -208,17 +208,7 @@ def test_a_checkpoint_file_needs_no_folder(run: Path, music: Path, tmp_path: Pat
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the package ``musicnn`` with weights that were never trained."""
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-    try:
-        from plain_packaged import random_variables
-    finally:
-        sys.path.pop(0)
-    folder = tmp_path_factory.mktemp("package") / "musicnn"
-    for name, kind in (("mtt-musicnn", "musicnn"), ("msd-vgg", "vgg"), ("mtt-vgg", "vgg")):
-        write_bundle(folder / PUBLISHED[name].folder, random_variables(kind))
-    return folder
+    return write_untrained(tmp_path_factory.mktemp("package") / "musicnn", "mtt-musicnn", "msd-vgg", "mtt-vgg")
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +305,10 @@ def test_what_cannot_be_tagged(run: Path, song: Path, tmp_path: Path) -> None:
     (tmp_path / "song.safetensors").write_bytes(song.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         tag(str(tmp_path / "song.safetensors"), [song])
+
+
+def test_published_networks_name_the_tags_of_their_data_sets() -> None:
+    from featstore.datasets import msd, mtat
+
+    assert PUBLISHED["mtt-musicnn"].tags == mtat.TAGS
+    assert PUBLISHED["msd-vgg"].tags == msd.TAGS
