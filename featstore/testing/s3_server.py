@@ -24,17 +24,21 @@ class S3Server:
     environment: dict[str, str]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
+    _client: Any = None
+
     def client(self) -> Any:
         """Return a plain botocore client, to look at and damage objects behind the library's back."""
         import botocore.session
 
-        return botocore.session.Session().create_client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
+        if self._client is None:
+            self._client = botocore.session.Session().create_client(
+                "s3",
+                endpoint_url=self.endpoint,
+                region_name="us-east-1",
+                aws_access_key_id="testing",
+                aws_secret_access_key="testing",
+            )
+        return self._client
 
     def new_bucket(self) -> str:
         """Name of a new, empty bucket."""
