@@ -78,7 +78,8 @@ class Hdf5Backend:
         cost: Mapping[str, float | int] | None = None,
     ) -> dict[str, bytes]:
         """Metadata file of one logical array; the master file shows the same to plain readers."""
-        attributes = header.as_attributes(layout) | {"n_rows": n_rows, "n_frames": n_frames, "cost": dict(cost or {})}
+        attributes = header.as_attributes(layout) | {"n_rows": n_rows, "n_frames": n_frames}
+        attributes |= {"cost": dict(cost)} if cost else {}
         return {f"features/{header.key}/array.json": canonical_json(attributes)}
 
     def read_array(self, key: str) -> dict[str, Any]:

@@ -251,13 +251,13 @@ class Store:
         longest = header.fixed_frames if header.fixed_frames is not None else layout.slab_frames
         return self.backend.array_files(header, layout, self.n_rows, longest)
 
-    def array_files(self, key: str) -> dict[str, bytes]:
+    def array_files(self, key: str, *, with_cost: bool = True) -> dict[str, bytes]:
         """Metadata files of an array as its records imply them: its shape, and what its encoding cost."""
         header, layout = self.arrays[key]
         records, longest = self.records(key), header.fixed_frames
         if longest is None:
             longest = max((int(record.lengths.max(initial=0)) for record in records.values()), default=0)
-        cost = sizes.measured(records.values())
+        cost = sizes.measured(records.values()) if with_cost else None
         return self.backend.array_files(header, layout, self.n_rows, longest, cost)
 
     def restore_array(self, header: ArrayHeader, layout: Layout) -> None:

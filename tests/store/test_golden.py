@@ -1,0 +1,99 @@
+"""Stores as earlier versions wrote them: they must open for ever; formats of the future are refused clearly."""
+
+import gzip
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featstore.errors import NewerFormat
+from featstore.specs import parse_feature
+from featstore.store import Store, open_store
+from featstore.store.convert import convert
+from featstore.store.diff import compare
+from featstore.store.verify import verify
+from tests.golden.make_golden import ARRAYS, LENGTHS, headers, values_of
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NAMES = sorted(path.name.removesuffix(".gz").removesuffix(".tar") for path in GOLDEN.glob("*.gz"))
+
+
+def unpack(name: str, target: Path) -> Path:
+    """A golden store in a folder (or a file) of its own."""
+    if name.endswith(".h5"):
+        path = target / name
+        path.write_bytes(gzip.decompress((GOLDEN / f"{name}.gz").read_bytes()))
+        return path
+    with tarfile.open(GOLDEN / f"{name}.tar.gz") as archive:
+        archive.extractall(target / name, filter="data")
+    return target / name
+
+
+def check(store: Store) -> None:
+    assert set(store.tracks.index) == set(LENGTHS) and list(store.tracks.loc["one", "labels"]) == ["x", "y"]
+    assert store.status() == {"tracks": 5, "ok": 4, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    assert (store.tracks.loc["three", "stage"], store.tracks.loc["three", "error"]) == ("decode", "cannot be decoded")
+    assert len(store.arrays) == len(ARRAYS)
+    for header, _ in headers():
+        reader = store[parse_feature(header.name)]
+        for track, n_frames in LENGTHS.items():
+            row = reader.row_of(track)
+            assert reader.lengths[row] == n_frames
+            if n_frames > 0:
+                codes, _ = header.encoding.encode(values_of(track, header))
+                assert np.array_equal(reader.base.read(row), codes), (header.name, track)
+    view = store["mel(sample_rate=100,n_mels=2,n_fft=64,hop_length=128,scale=db)"]
+    assert np.array_equal(view["one"], values_of("one", headers()[0][0])[:, ::2])
+    record = store.records(headers()[1][0].key)
+    assert sum(part.quality["saturated"] for part in record.values()) == 1
+    assert {part.versions["numpy"] for part in record.values()} == {"2.0.0"}
+    assert {source for part in record.values() for source in part.sources} == {
+        f"{100 + row}:0123456789abcdef" for row in range(5)
+    }
+
+
+def test_every_backend_has_a_golden_store() -> None:
+    assert {name.rpartition("-")[2] for name in NAMES} == {"zarr", "hdf5", "packed.h5"}
+    assert sum(path.stat().st_size for path in GOLDEN.glob("*.gz")) < 60_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_stores_open_for_ever(name: str, tmp_path: Path) -> None:
+    path = unpack(name, tmp_path)
+    check(open_store(path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_stores_are_verified_and_converted(name: str, tmp_path: Path) -> None:
+    path = unpack(name, tmp_path)
+    store = open_store(path)
+    assert verify(path) == []
+    made = convert(path, tmp_path / "again", backend="zarr" if store.backend.name == "hdf5" else "hdf5")
+    check(made)
+    assert verify(tmp_path / "again") == [] and all(difference.provenance for difference in compare(store, made))
+
+
+def test_golden_stores_of_one_format_agree(tmp_path: Path) -> None:
+    stores = [open_store(unpack(name, tmp_path)) for name in NAMES]
+    for other in stores[1:]:
+        assert all(difference.provenance for difference in compare(stores[0], other))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(".h5")])
+def test_formats_of_the_future_are_refused(name: str, tmp_path: Path) -> None:
+    path = unpack(name, tmp_path)
+    store = open_store(path)
+    root = path / store.backend.root
+    content = json.loads(root.read_text())
+    content.get("attributes", content)["featstore"]["format"] = 99
+    root.write_text(json.dumps(content))
+    for opens in (open_store, verify, lambda p: convert(p, tmp_path / "x")):
+        with pytest.raises(NewerFormat, match=r"format 99, this version reads up to \d+.*Upgrade featstore"):
+            opens(path)
+    path = unpack(name, tmp_path / "again")
+    record = next((path / "commits").glob("*/0.json"))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 7}))
+    with pytest.raises(NewerFormat, match=r"commit record of format 7.*Upgrade featstore"):
+        open_store(path).status()
