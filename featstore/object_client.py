@@ -143,7 +143,7 @@ def _explained(error: Exception, bucket: str, url: str) -> Exception:
     """Return what to raise for an error of botocore."""
     from botocore import exceptions
 
-    code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    code = str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, exceptions.ClientError) else ""
     if code in ("NoSuchKey", "NoSuchUpload", "404"):
         return FileNotFoundError(2, "no such object", url)
     if code in ("PreconditionFailed", "412"):
