@@ -1,0 +1,183 @@
+"""Recipes: what is chosen, what is refused, and the resolution study's whole path on a miniature data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from click.testing import CliRunner
+
+from featstore.errors import ConfigError
+from featstore.results import read_results
+from featstore.store import open_store
+from featstore.testing.published import MTAT_CLIPS, write_mtat
+from featstore.workflows.derive import derive
+from featstore.workflows.recipes import list_recipes, load_recipe, recipe_text, run_recipe, with_overrides
+from featstore.workflows.selection import configurations, select, split_only
+from featstore_cli.recipe import recipe as recipe_command
+
+
+@pytest.fixture(scope="module")
+def mtat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighteen clips of 29.2 s whose tags have both values in every split."""
+    rng = np.random.default_rng(0)
+
+    def noise(path: Path) -> None:
+        soundfile.write(path, 0.1 * rng.standard_normal(round(29.2 * 8000)).astype(np.float32), 8000, format="WAV")
+
+    songs = [
+        (str(100 + i), "3c7d5e"[i % 6], f"artist-album-{i:02d}-song", 0, ("guitar", "slow")[: i // 6])
+        for i in range(18)
+    ]
+    return write_mtat(tmp_path_factory.mktemp("mtat"), noise, [*songs, MTAT_CLIPS[-1]])
+
+
+def test_the_study_has_the_paper_s_grid() -> None:
+    study = load_recipe("ferraro2020")
+    frame = configurations(study.requests())
+    exact = frame[frame["encoding"] == "float32"]
+    assert len(exact) == 88 and len(frame) == 176
+    assert exact.groupby(["sample_rate", "scale"]).size().tolist() == [22] * 4
+    assert set(frame["encoding"]) == {"float32", "uint16", "uint8"}
+    assert set(exact["hop_multiple"]) == {1, 2, 3, 4, 5, 10} and set(exact["n_mels"]) == {128, 96, 48, 32, 24, 16, 8}
+    chosen = select(study.requests(), study.model_plans(), ["model=vgg-cnn", "encoding=float32"], "x")
+    assert {model: len(each) for model, each in chosen.features.items()} == {"vgg-cnn": 88}
+    assert len(chosen.stored) == 88 + 14, "and the arrays of linear power that they are views of"
+    assert study.seeds == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "models", "published"),
+    [("mtat=x", ["vgg-cnn", "musicnn"], "MTAT"), ("msd=x", ["vgg-cnn", "musicnn-f16"], "MSD")],
+)
+def test_settings_for_a_kind_of_data(data: str, models: list[str], published: str) -> None:
+    study = load_recipe("ferraro2020", data=data, data_options={"split": "cleaned"})
+    assert [plan.model for plan in study.model_plans()] == models and study.report["published"] == published
+    assert study.data == {"kind": data[:-2], "root": "x", "split": "cleaned"}
+    vgg, musicnn = study.model_plans()
+    assert vgg.settings["data"].get("crop_s") is None and musicnn.settings["data"]["crop_s"] == 3
+
+
+def test_settings_of_the_demo_hold_for_it_alone() -> None:
+    assert load_recipe("ferraro2020").data["size"] == "quick"
+    assert load_recipe("ferraro2020").model_plans()[0].settings["model"]["width"] == 0.125
+    assert load_recipe("ferraro2020", smoke=True).data["size"] == 3
+    assert load_recipe("ferraro2020", data="mtat=x", smoke=True).data == {"kind": "mtat", "root": "x"}
+    assert load_recipe("quickstart").data["kind"] == "demo" and load_recipe("quickstart", data="csv=l.csv").data == {
+        "kind": "csv",
+        "root": "l.csv",
+    }
+
+
+def test_shrinking() -> None:
+    study = with_overrides(load_recipe("ferraro2020", data="mtat=x"), seeds=2, width=0.25, epochs=4)
+    assert study.seeds == [0, 1]
+    for plan in study.model_plans():
+        assert plan.settings["model"]["width"] == 0.25 and plan.settings["loop"]["epochs"] == 4
+    with pytest.raises(ConfigError, match="0 seeds"):
+        with_overrides(study, seeds=0)
+    packaged = with_overrides(study, width=0.5)
+    assert packaged.model_plans()[0].settings["model"]["width"] == 0.5
+
+
+def test_conditions_and_stages() -> None:
+    study = load_recipe("ferraro2020")
+    assert split_only(["report", "n_mels=48"], "x") == (["report"], ["n_mels=48"])
+    with pytest.raises(ConfigError, match=r"unknown stage 'trian'.*train.*or a condition"):
+        split_only(["trian"], "x")
+    with pytest.raises(ConfigError, match="no configuration meets n_mels=47"):
+        select(study.requests(), study.model_plans(), ["n_mels=47"], "x")
+    with pytest.raises(ConfigError, match="no column 'mels'"):
+        select(study.requests(), study.model_plans(), ["mels=48"], "x")
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("models: [vgg-cnm]", "unknown model 'vgg-cnm'"),
+        ("models: [vgg-cnn, vgg-cnn]", "'vgg-cnn' is listed twice"),
+        ("models: [{model: vgg-cnn, width: 1}]", "unknown key 'width' of a model"),
+        ("models: [3]", "3 is no model"),
+        ("model_s: []", "unknown key 'model_s'"),
+    ],
+)
+def test_faulty_recipes(tmp_path: Path, train: str, message: str) -> None:
+    (tmp_path / "plan.yaml").write_text("features: [mel]\ndata: {kind: demo}\n")
+    (tmp_path / "train.yaml").write_text(train)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(tmp_path)).model_plans()
+
+
+def test_listing_and_showing() -> None:
+    assert {"ferraro2020", "quickstart"} <= {each.name for each in list_recipes()}
+    text = recipe_text("ferraro2020")
+    places = [text.index(f"# --- {name}") for name in ("README.md", "plan.yaml", "train.yaml", "demo.yaml")]
+    assert places == sorted(places)
+
+
+@pytest.fixture(scope="module")
+def smoked(mtat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "out"
+    words = ["run", "ferraro2020", "--data", f"mtat={mtat}", "--smoke", "--out", str(out), "-j", "1", "--json"]
+    result = CliRunner().invoke(recipe_command, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["folder"] == str(out)
+    return out
+
+
+@pytest.mark.slow
+def test_smoke_walks_the_whole_path(smoked: Path) -> None:
+    runs = read_results(smoked / "runs")
+    assert len(runs) == 12 and {record.model for record in runs} == {"vgg-cnn", "musicnn"}
+    assert {record.dataset for record in runs} == {"mtat"}
+    musicnn = [record.result["input"]["n_frames"] for record in runs if record.model == "musicnn"]
+    assert sorted(set(musicnn)) == [14, 28], "3 s at 12 kHz with hops of 2560 and 1280"
+    for name in ("study.html", "configurations.csv", "figure1-vgg-cnn.png", "quantised.svg", "index.html"):
+        assert (smoked / "report" / name).stat().st_size > 500, name
+    kept = yaml.safe_load((smoked / "recipe.yaml").read_text())
+    assert kept["data"]["kind"] == "mtat" and len(kept["models"]) == 2
+
+
+@pytest.mark.slow
+def test_reported_bytes_are_those_of_the_array_written_out(smoked: Path, tmp_path: Path) -> None:
+    """A view's size is told without writing it; written, it has these bytes, and attributes with measured errors."""
+    import shutil
+
+    record = next(r for r in read_results(smoked / "runs") if r.result["hop_multiple"] == 2 and "uint8" in r.feature)
+    shutil.copytree(smoked / "store.zarr", tmp_path / "copy.zarr")
+    feature = open_store(tmp_path / "copy.zarr")[record.feature]
+    assert not feature.view.is_identity and record.result["bytes"] == record.result["bytes"] | {
+        "alone": feature.bytes_alone,
+        "added": 0,
+    }
+    from featstore.specs import parse_feature
+
+    derive(str(tmp_path / "copy.zarr"), [parse_feature(record.feature)])
+    written = open_store(tmp_path / "copy.zarr")[record.feature]
+    assert written.view.is_identity and 0 <= written.bytes_alone - record.result["bytes"]["alone"] < 512
+
+
+@pytest.mark.slow
+def test_run_again_does_what_is_missing(smoked: Path, mtat: Path) -> None:
+    study = load_recipe("ferraro2020", data=f"mtat={mtat}", smoke=True)
+    before = {r.path: r.result["finished"] for r in read_results(smoked / "runs")}
+    gone = sorted(before)[0]
+    (gone / "result.json").unlink()
+    run_recipe(study, smoked, jobs=1, only=["train"])
+    after = {r.path: r.result["finished"] for r in read_results(smoked / "runs")}
+    assert after.keys() == before.keys()
+    assert all(after[path] == before[path] for path in after if path != gone)
+
+
+@pytest.mark.slow
+def test_other_settings_in_the_same_folder_are_refused(smoked: Path, mtat: Path) -> None:
+    study = load_recipe("ferraro2020", data=f"mtat={mtat}", smoke=True)
+    with pytest.raises(ConfigError, match="settings of vgg-cnn"):
+        run_recipe(with_overrides(study, width=0.0625), smoked, only=["report"])
+    other = load_recipe("ferraro2020", data=f"mtat={mtat}", data_options={"split": "cleaned"}, smoke=True)
+    with pytest.raises(ConfigError, match=r"other settings \(data of recipe.yaml\)"):
+        run_recipe(other, smoked, only=["report"])
