@@ -88,7 +88,7 @@ def _as_table(shown: Any) -> str:
     for file, tags in shown:
         found = ", ".join(f"{name} {score:.2f}" for name, score in tags)
         rows.append([file.path, f"{file.duration_s:.1f}", f"failed: {file.error}" if file.error else found])
-    return render_table(rows, ["file", "s", "tags"])
+    return str(render_table(rows, ["file", "s", "tags"]))
 
 
 def _as_csv(shown: Any) -> str:

@@ -277,7 +277,7 @@ def _stored(
     ledger = store.tracks
     ids = {os.path.abspath(path): path for path in paths} if paths else {track: track for track in ledger.index}
     for track, path in ids.items():
-        status, error = ledger.loc[track, "status"], ledger.loc[track, "error"]
+        status, error = (str(ledger.loc[track, column] or "") for column in ("status", "error"))
         if reader.lengths[reader.row_of(track)] < 0:
             yield path, None, error or f"{status}: the store has nothing of it"
         else:
@@ -333,7 +333,8 @@ def _score(tagger: Tagger, path: str, feature: FloatArray | None, told: str, *, 
     starts = _starts(feature.shape[-1] - wanted, tagger)
     logits = _logits(tagger, feature, starts, device)
     taggram, scores = _pool(logits, tagger)
-    return FileTags(path, n_frames * tagger.frame_s, starts * tagger.frame_s, taggram, scores, told)
+    starts_s = starts.astype(np.float64) * tagger.frame_s
+    return FileTags(path, n_frames * tagger.frame_s, starts_s, taggram, scores, told)
 
 
 def _starts(last: int, tagger: Tagger) -> NDArray[np.int64]:

@@ -312,3 +312,20 @@ def test_published_networks_name_the_tags_of_their_data_sets() -> None:
 
     assert PUBLISHED["mtt-musicnn"].tags == mtat.TAGS
     assert PUBLISHED["msd-vgg"].tags == msd.TAGS
+
+
+def test_loud_music_stays_finite(package: Path, tmp_path: Path) -> None:
+    """Mel power beyond 6.55 overflows sixteen bits once it is multiplied by 10000; every tag would be NaN."""
+    from featstore.workflows.tag import _feature_of
+
+    time = np.arange(4 * 16000) / 16000
+    soundfile.write(tmp_path / "loud.wav", 0.99 * np.sin(2 * np.pi * 440 * time), 16000, subtype="FLOAT")
+    tagger = open_tagger("mtt-musicnn", package)
+    feature, _ = _feature_of(tagger.request, "fail")(str(tmp_path / "loud.wav"))
+    assert feature.dtype == np.float32
+    assert feature.max() > np.log10(10000 * 6.55)
+    (file,) = tag("mtt-musicnn", [tmp_path / "loud.wav"], weights=package).files
+    assert np.isfinite(file.taggram).all()
+    with torch.no_grad():
+        loudest = tagger.module(torch.full((1, 96, 187), float(np.log10(1 + 1e4 * 1e4))))
+    assert torch.isfinite(loudest).all()
