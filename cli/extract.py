@@ -37,22 +37,45 @@ def _read_tracks(path: str) -> Any:
 @feature_option
 @click.option("--tracks", "n_tracks", type=int, help="Forecast for this many tracks instead of those at hand.")
 @click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
-@click.option("--sample", type=int, default=3, show_default=True, help="Tracks to time; 0 forecasts no seconds.")
+@click.option("--backend", default="zarr", show_default=True, help="Of the store: zarr or hdf5.")
+@click.option("--compression", default="none", show_default=True, help="none, lz4 or zstd, tried on the timed tracks.")
+@click.option("-j", "--jobs", type=int, help="Worker processes to forecast for; all cores by default.")
+@click.option("--shard-tracks", type=int, help="Tracks a shard; by size unless told.")
+@click.option("--sample", type=int, default=8, show_default=True, help="Tracks to time; 0 forecasts no seconds.")
+@click.option("--figure", metavar="FILE", help="Draw the graph as well: a .png, .svg or .pdf.")
 @json_option
 def plan(
-    tracks: str, features: tuple[str, ...], n_tracks: int | None, encoding: str | None, sample: int, as_json: bool
+    tracks: str,
+    features: tuple[str, ...],
+    encoding: str | None,
+    figure: str | None,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Print the graph of an extraction and what it would cost, without writing anything.
+    """Print the graph of an extraction and what it would cost; nothing but the figure is written.
 
     TRACKS is a track table (Parquet), a CSV file, or a folder of audio.
 
-    Example:  featstore plan tracks.parquet -f ferraro2020 --tracks 1000000
+    Example:  featstore plan tracks.parquet -f ferraro2020 --tracks 1000000 --figure plan.svg
     """
     from featstore.extract.forecast import forecast
+
+    result = forecast(*_asked(tracks, features, encoding), **settings)
+    if figure:
+        from featstore.workflows.plan_figure import draw_plan
+
+        draw_plan(result, figure)
+    emit(result.as_json(), as_json, result.as_text)
+
+
+def _asked(tracks: str, features: tuple[str, ...], encoding: str | None) -> tuple[Any, Any]:
+    """Track table and features; what cannot be computed is refused before a file is opened."""
+    from featstore.extract import make_plan
     from featstore.specs import expand_features
 
-    result = forecast(_read_tracks(tracks), expand_features(features, encoding), n_tracks=n_tracks, sample=sample)
-    emit(result.as_json(), as_json, result.as_text)
+    requests = expand_features(features, encoding)
+    make_plan(requests)
+    return _read_tracks(tracks), requests
 
 
 def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -115,15 +138,13 @@ def extract(
     from featstore.extract import ExtractOptions
     from featstore.extract.run import dry_run as say_what_is_missing
     from featstore.extract.run import extract as run
-    from featstore.specs import expand_features
 
     if track_timeout is not None:
         settings["track_timeout"] = track_timeout
     if track_memory is not None:
         settings["track_memory"] = parse_bytes(track_memory)
     options = ExtractOptions(**settings, progress="json" if as_json else "bar")
-    requests = expand_features(features, encoding)
-    table = _read_tracks(tracks)
+    table, requests = _asked(tracks, features, encoding)
     if dry_run:
         print_json(say_what_is_missing(table, requests, store, options))
         return

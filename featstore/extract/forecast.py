@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
-from featstore.errors import DecodeError
-from featstore.extract.execute import run_track
-from featstore.extract.plan import Plan, make_plan
+from featstore.errors import ConfigError
+from featstore.extract.plan import Plan, check_clips, make_plan
+from featstore.extract.timing import Cost, time_sample
 from featstore.features import describe, steps_of
-from featstore.specs import FeatureRequest
-from featstore.store.layout import choose_layout, choose_shard_tracks
+from featstore.specs import FeatureRequest, parse_feature
+from featstore.store.layout import COMPRESSIONS, Layout, choose_layout, choose_shard_tracks
+from featstore.store.track_order import ordered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Forecast", "forecast"]
 
 DEFAULT_DURATION_S = 240.0  # of a track that could not be probed
 RECORD_BYTES = 36  # of one track in one commit record
+CLUSTER_START_S = 3.0  # of a local Dask cluster: its processes start, import and load compiled code
+SHOWN = 40  # lines of arrays for people
 
 
 @dataclass(slots=True)
@@ -30,29 +36,49 @@ class Forecast:
 
     Attributes
     ----------
+    plan : Plan
+    n_tracks, shard_tracks : int
+    duration_s : float
+        Seconds of audio.
+    jobs : int
+        Worker processes that :attr:`seconds` are for.
     arrays : list of dict
-        ``key``, ``name`` and ``bytes`` of each array to store.
+        ``key``, ``name``, ``bytes`` and number of ``views`` of each array to store.
     features : list of dict
         ``name``, whether it is stored or a view, and of what.
-    n_files : int
-        Files of a finished store.
+    n_bytes, n_files : int
+        Of a finished store.
     core_s : float or None
         Seconds of one core, None without a timed sample.
     sampled : int
         Tracks that were timed.
     """
 
+    plan: Plan
     n_tracks: int
     duration_s: float
     shard_tracks: int
+    jobs: int
     arrays: list[dict[str, Any]] = field(default_factory=list)
     features: list[dict[str, Any]] = field(default_factory=list)
-    graph: str = ""
-    n_steps: int = 0
     n_bytes: int = 0
     n_files: int = 0
     core_s: float | None = None
     sampled: int = 0
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of every array: the tasks of an extraction."""
+        return -(-self.n_tracks // self.shard_tracks)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds until the last worker is done: the shards are shared out whole, and a cluster starts first."""
+        if self.core_s is None:
+            return None
+        workers = min(self.jobs, self.n_shards)
+        rounds = math.ceil(self.n_shards / workers) / self.n_shards
+        return self.core_s * rounds + (CLUSTER_START_S if workers > 1 else 0.0)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
@@ -60,15 +86,16 @@ class Forecast:
             "tracks": self.n_tracks,
             "audio_s": self.duration_s,
             "shard_tracks": self.shard_tracks,
-            "shards": -(-self.n_tracks // self.shard_tracks),
+            "shards": self.n_shards,
             "arrays": self.arrays,
             "features": self.features,
-            "steps": self.n_steps,
-            "graph": self.graph,
+            "steps": self.plan.graph.n_nodes,
+            "graph": describe(self.plan.graph.sinks),
             "bytes": self.n_bytes,
             "files": self.n_files,
             "core_hours": None if self.core_s is None else self.core_s / 3600,
-            "seconds": None if self.core_s is None else self.core_s / cpu_count(),
+            "jobs": self.jobs,
+            "seconds": self.seconds,
             "sampled": self.sampled,
         }
 
@@ -77,24 +104,43 @@ class Forecast:
         views = sum(1 for feature in self.features if not feature["stored"])
         lines = [
             f"{len(self.features)} features: {len(self.arrays)} arrays stored, {views} views of them; "
-            f"{self.n_steps} steps a track",
+            f"{self.plan.graph.n_nodes} steps a track",
             "",
-            self.graph,
+            describe(self.plan.graph.sinks),
+            "",
+            *self._array_lines(),
             "",
             f"{self.n_tracks:,} tracks, {self.duration_s / 3600:,.1f} h of audio, shards of {self.shard_tracks} tracks",
             f"{self.n_bytes / 1e9:,.3f} GB in {self.n_files:,} files",
         ]
-        if self.core_s is not None:
-            cores = cpu_count()
+        if self.core_s is not None and self.seconds is not None:
             lines.append(
-                f"{self.core_s / 3600:,.3f} core-hours ({self.core_s / cores:,.0f} s on the {cores} cores here), "
+                f"{self.core_s / 3600:,.3f} core-hours ({self.seconds:,.0f} s with {self.jobs} workers like this one), "
                 f"from {self.sampled} timed tracks"
             )
         return "\n".join(lines)
 
+    def _array_lines(self) -> list[str]:
+        lines = []
+        for array in self.arrays[:SHOWN]:
+            request = parse_feature(array["name"])
+            views = f", {array['views']} views" if array["views"] else ""
+            lines.append(f"{request.spec.short()}@{request.encoding}: {array['bytes'] / 1e9:,.3f} GB{views}")
+        if len(self.arrays) > SHOWN:
+            lines.append(f"… and {len(self.arrays) - SHOWN} more (--json lists them all)")
+        return lines
+
 
 def forecast(
-    tracks: TrackTable, requests: Sequence[FeatureRequest], *, n_tracks: int | None = None, sample: int = 3
+    tracks: TrackTable,
+    requests: Sequence[FeatureRequest],
+    *,
+    n_tracks: int | None = None,
+    sample: int = 8,
+    jobs: int | None = None,
+    backend: str = "zarr",
+    compression: str = "none",
+    shard_tracks: int | None = None,
 ) -> Forecast:
     """Predict bytes, files and core-hours of an extraction.
 
@@ -106,53 +152,90 @@ def forecast(
     n_tracks : int, optional
         Size of the collection; the table's own by default.
     sample : int
-        Tracks to time on this machine; 0 for none.
+        Tracks to time on this machine, 20 s at most; 0 for none.
+    jobs : int, optional
+        Worker processes; one for each core by default.
+    backend, compression, shard_tracks
+        As for the extraction; what a compression saves is measured on the sample.
+
+    Raises
+    ------
+    SpecError, PlanError
+        When the features cannot be computed of such tracks.
+    ConfigError
+        For numbers that make no sense, or a compression without a sample to measure it on.
     """
+    _check_numbers(n_tracks, sample, jobs, shard_tracks, compression)
     plan = make_plan(requests)
+    check_clips(plan, tracks)
     frame = tracks.frame
-    durations = np.nan_to_num(frame["duration_s"].to_numpy(dtype=np.float64), nan=DEFAULT_DURATION_S)
-    total = len(frame) if n_tracks is None else n_tracks
-    repeats = total / max(1, len(frame))
-    shard_tracks = choose_shard_tracks(plan.headers, durations, total)
-    result = Forecast(total, float(durations.sum() * repeats), shard_tracks, graph=describe(_leaves(plan)))
-    result.n_steps = plan.graph.n_nodes
-    result.n_files = 5 + len(plan.headers) * 3
-    n_shards = -(-total // shard_tracks)
-    for header in plan.headers:
-        rate = header.spec.sample_rate
-        lengths = [max(0, steps_of(header.spec, round(s * rate))) for s in durations]
-        layout = choose_layout(header, shard_tracks)
-        slabs = max(1, layout.n_slabs(max(lengths, default=0)))
-        size = round(layout.data_bytes(header, lengths) * repeats) + n_shards * (4 * shard_tracks + 4 + 300)
-        size += total * RECORD_BYTES
-        result.arrays.append({"key": header.key, "name": header.name, "bytes": size})
-        result.n_bytes += size
-        result.n_files += n_shards * (slabs + 2)
+    rows = _rows(frame, len(frame) if n_tracks is None else n_tracks)
+    shard_tracks = shard_tracks or choose_shard_tracks(plan.headers, rows, len(rows))
+    result = Forecast(plan, len(rows), float(rows.sum()), shard_tracks, jobs or cpu_count())
+    cost: Cost | None = None
+    if sample:
+        cost = time_sample(plan, frame, sample=sample, compression=compression, backend=backend)
+    data_bytes = _weigh(result, plan, rows, backend, cost.ratio if cost else 1.0)
     stored = {header.key: header.name for header in plan.headers}
     for name, (key, view) in plan.views.items():
         result.features.append({"name": name, "stored": view.is_identity, "base": stored[key], "exact": view.exact})
-    if sample:
-        _time(result, plan, [str(path) for path in frame["path"]], durations, sample)
+    if cost:
+        result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result
 
 
-def _leaves(plan: Plan) -> list[Any]:
-    return list(plan.graph.sinks)
+def _check_numbers(
+    n_tracks: int | None, sample: int, jobs: int | None, shard_tracks: int | None, compression: str
+) -> None:
+    for name, value in (("tracks", n_tracks), ("jobs", jobs), ("shard_tracks", shard_tracks)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}={value} is too small", "plan", "Give at least 1")
+    if sample < 0:
+        raise ConfigError(f"sample={sample} is too small", "plan", "Give 0 for no seconds, or a few tracks")
+    if compression not in COMPRESSIONS:
+        raise ConfigError(f"compression={compression!r} is unknown", "plan", f"Use {', '.join(COMPRESSIONS)}")
+    if compression != "none" and not sample:
+        raise ConfigError(f"compression={compression} without a sample", "plan", "Raise --sample: bytes depend on it")
 
 
-def _time(result: Forecast, plan: Plan, paths: list[str], durations: Any, sample: int) -> None:
-    """Run the graph on some tracks spread over the table; the first one warms up and is not counted."""
-    order = np.linspace(0, len(paths) - 1, min(len(paths), sample + 1)).astype(int)
-    spent, heard = 0.0, 0.0
-    for place, index in enumerate([order[0], *order]):
-        started = time.perf_counter()
-        try:
-            report = run_track(paths[index], plan.graph, lambda key, block: None)
-        except DecodeError:
-            continue
-        if place:
-            spent += time.perf_counter() - started
-            heard += report.duration_s
-            result.sampled += 1
-    if heard:
-        result.core_s = spent / heard * result.duration_s
+def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: float) -> float:
+    """Fill in bytes and files, given the seconds of the track in each row; the bytes of all data files."""
+    hdf5 = backend == "hdf5"
+    views = [key for key, view in plan.views.values() if not view.is_identity]
+    result.n_files = 6  # root and its group or master file, tracks, manifest, request, log
+    total_data = 0.0
+    seconds, track_of = np.unique(rows, return_inverse=True)
+    for header in plan.headers:
+        rate = header.spec.sample_rate
+        each = np.array([max(0, steps_of(header.spec, round(float(s) * rate))) for s in seconds], dtype=np.int64)
+        lengths = each[track_of]
+        layout = choose_layout(header, result.shard_tracks)
+        data = layout.data_bytes(header, lengths) * ratio
+        counts = 4 * result.shard_tracks + (1400 if hdf5 else 4)  # with HDF5 they are in the shard's own file
+        size = round(data) + result.n_shards * (counts + 300) + result.n_tracks * RECORD_BYTES
+        result.arrays.append({"key": header.key, "name": header.name, "bytes": size, "views": views.count(header.key)})
+        result.n_bytes += size
+        result.n_files += _files(layout, lengths, hdf5) + int(header.has_clips and not hdf5)
+        total_data += data
+    return total_data
+
+
+def _files(layout: Layout, lengths: np.ndarray, hdf5: bool) -> int:
+    """Files of an array: metadata, and for each shard its data, its record and, but for HDF5, its frame counts."""
+    n_shards = layout.n_shards(len(lengths))
+    padded = np.zeros(n_shards * layout.shard_tracks, dtype=np.int64)
+    padded[: len(lengths)] = lengths
+    longest = padded.reshape(n_shards, -1).max(axis=1, initial=0)
+    slabs = int(np.maximum(1, -(-longest // layout.slab_frames)).sum())
+    return slabs + (1 + n_shards if hdf5 else 3 + 2 * n_shards)
+
+
+def _rows(frame: pd.DataFrame, total: int) -> np.ndarray:
+    """Seconds of the track in each row of a store: in the store's own order, or drawn from the table for any number."""
+    known = frame.assign(duration_s=frame["duration_s"].fillna(DEFAULT_DURATION_S))
+    if total == len(frame):
+        in_order: np.ndarray = ordered(known, 0, 0)["duration_s"].to_numpy(dtype=np.float64)
+        return in_order
+    drawn = np.random.default_rng(0).permutation(np.arange(total) % len(frame))
+    seconds: np.ndarray = known["duration_s"].to_numpy(dtype=np.float64)[drawn]
+    return seconds

@@ -5,9 +5,11 @@ Pure: no audio is opened and nothing is written. The same plan runs in a worker,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from featstore.datasets import TrackTable
 from featstore.errors import PlanError
 from featstore.features import check, dims_of, frames_of, graph_of, item_shape
 from featstore.features.graph import Node, children_of, share_transforms
@@ -15,7 +17,12 @@ from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
 from featstore.specs.views import base_of
 from featstore.store.layout import ArrayHeader
 
-__all__ = ["Graph", "Plan", "graph_for", "make_plan"]
+__all__ = ["Graph", "Plan", "check_clips", "graph_for", "header_of", "make_plan"]
+
+
+logger = logging.getLogger(__name__)
+
+HEADER_TOLERANCE_S = 0.1  # a header's duration may be off by encoder delay and padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,36 @@ def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
     used = {key for key, _ in views.values()}
     headers = tuple(header for key, header in bases.items() if key in used)
     return Plan(tuple(requests), headers, views, graph_for(headers))
+
+
+def check_clips(plan: Plan, tracks: TrackTable) -> None:
+    """Refuse a clip that is longer than every track, as far as their headers tell; warn where it is for some.
+
+    Raises
+    ------
+    PlanError
+        With the clip, and the longest track there is.
+    """
+    durations = tracks.frame["duration_s"].dropna()
+    if durations.empty:
+        return
+    for clip in {header.spec.clip for header in plan.headers}:
+        needed = clip.offset_s + (clip.length_s if clip.pad == "none" else 0.0)
+        short = durations < needed - HEADER_TOLERANCE_S
+        if short.all() and len(durations) == len(tracks.frame):
+            raise PlanError(
+                f"clip={clip} needs {needed:g} s, and the longest of {len(durations):,} tracks has "
+                f"{float(durations.max()):.2f} s",
+                str(tracks.info.name or "track table"),
+                "Shorten the clip, or fill up short tracks with pad=zeros or pad=repeat",
+            )
+        if short.any():
+            logger.warning(
+                "%d of %d tracks are shorter than clip=%s and will be recorded as failed; pad=zeros would fill them up",
+                int(short.sum()),
+                len(tracks.frame),
+                clip,
+            )
 
 
 def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:

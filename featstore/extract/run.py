@@ -19,7 +19,7 @@ from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.guard import TrackLimits
 from featstore.extract.options import ExtractOptions
-from featstore.extract.plan import Plan, make_plan
+from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.worker import ShardReport, ShardTask, versions
 from featstore.specs import FeatureRequest
@@ -106,6 +106,7 @@ def extract(
     options = options or ExtractOptions()
     started = time.perf_counter()
     plan = make_plan(requests)
+    check_clips(plan, tracks)
     store = prepare(tracks, plan, store_path, options)
     report = compute_missing(store, plan.keys, options, tracks)
     report.seconds = time.perf_counter() - started
@@ -315,6 +316,7 @@ def dry_run(
     from featstore.store.store import open_store
 
     plan = make_plan(requests)
+    check_clips(plan, tracks)
     try:
         store = open_store(store_path)
     except StoreError:

@@ -1,0 +1,149 @@
+"""What an extraction costs in seconds, by doing a little of it.
+
+A few tracks go through the graph into a store that is thrown away.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featstore.dsp import keep_freed_memory
+from featstore.errors import DecodeError
+from featstore.extract.execute import run_track
+from featstore.extract.plan import Plan
+from featstore.extract.worker import fingerprint, versions
+from featstore.store import Store, create_store
+
+__all__ = ["Cost", "time_sample"]
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_BYTES = 2 << 30  # what the sample may write before it is thrown away
+ENOUGH_S = 20.0  # of work are told well enough: further tracks of the sample are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of one core.
+
+    Attributes
+    ----------
+    per_audio_s : float
+        For a second of audio: decoding, computing, encoding, writing.
+    per_shard, per_byte : float
+        For committing a shard, and for each byte that it flushes to the disk.
+    ratio : float
+        Bytes of chunks on the disk for one without compression.
+    tracks : int
+        Timed tracks.
+    """
+
+    per_audio_s: float
+    per_shard: float
+    per_byte: float
+    ratio: float
+    tracks: int
+
+    def seconds(self, audio_s: float, n_shards: int, n_bytes: float) -> float:
+        """Seconds of one core for a whole extraction."""
+        return self.per_audio_s * audio_s + self.per_shard * n_shards + self.per_byte * n_bytes
+
+
+@dataclass(slots=True)
+class _Shard:
+    """What a shard of the sample took."""
+
+    compute_s: float = 0.0
+    audio_s: float = 0.0
+    commit_s: float = 0.0
+    data_bytes: int = 0
+    plain_bytes: int = 0
+    tracks: int = 0
+
+
+def time_sample(
+    plan: Plan,
+    tracks: pd.DataFrame,
+    *,
+    sample: int,
+    compression: str = "none",
+    backend: str = "zarr",
+) -> Cost | None:
+    """Extract some tracks, drawn at random but always the same, into a store in a temporary folder.
+
+    Parameters
+    ----------
+    plan : Plan
+    tracks : pandas.DataFrame
+        With ``path`` and ``duration_s``: long ones are not taken where they would fill the temporary folder.
+    sample : int
+        Tracks to time. One more goes before them: it compiles and warms up, and only its commit counts.
+
+    Returns
+    -------
+    Cost or None
+        None where not one of them could be decoded.
+    """
+    paths = [str(path) for path in tracks["path"]]
+    durations_s = tracks["duration_s"].fillna(tracks["duration_s"].median()).fillna(0.0).to_numpy(dtype=np.float64)
+    affordable = np.flatnonzero(durations_s * _bytes_per_second(plan) < SAMPLE_BYTES / (sample + 1))
+    if len(affordable) == 0:
+        logger.warning("every track is too long to be tried out: no seconds are forecast")
+        return None
+    order = np.random.default_rng(0).permutation(affordable)[: sample + 1]
+    shards = [[paths[order[0]]], [paths[i] for i in (order[1:] if len(order) > 1 else order)]]
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory(prefix="featstore-plan-") as folder:
+        width = max(map(len, shards))
+        rows = [f"{shard}-{slot}" for shard in (0, 1) for slot in range(width)]
+        frame = pd.DataFrame({"track_id": rows, "path": ""})
+        store = create_store(Path(folder) / "s", frame, plan.headers, shard_tracks=width, backend=backend)
+        store.add_arrays(plan.headers, compression)
+        first, second = (_run(store, plan, number, files) for number, files in enumerate(shards))
+    if second.audio_s == 0:
+        return None
+    more = second.data_bytes - first.data_bytes
+    per_byte = max(0.0, (second.commit_s - first.commit_s) / more) if more > 0 else 0.0
+    per_shard = max(0.0, second.commit_s - per_byte * second.data_bytes)
+    ratio = 1.0 if compression == "none" else second.data_bytes / max(1, second.plain_bytes)
+    return Cost(second.compute_s / second.audio_s, per_shard, per_byte, ratio, second.tracks)
+
+
+def _bytes_per_second(plan: Plan) -> float:
+    return sum(header.frame_bytes * header.frames_per_second for header in plan.headers)
+
+
+def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:
+    """Do as a worker does with a shard, by the clock."""
+    seen = _Shard()
+    with store.shard_writer(number, plan.keys) as writer:
+        for slot in range(len(store.shard_rows(number))):
+            if slot >= len(paths) or seen.compute_s > ENOUGH_S:
+                writer.fail(slot, "pending", "", "not timed")
+                continue
+            started = time.perf_counter()
+            writer.begin(slot)
+            try:
+                report = run_track(paths[slot], plan.graph, writer.append)
+                frames = writer.end(source=fingerprint(paths[slot]))
+            except (DecodeError, OSError) as error:
+                logger.debug("%s is left out of the sample: %s", paths[slot], error)
+                writer.fail(slot, "failed", "decode", str(error))
+                continue
+            seen.compute_s += time.perf_counter() - started
+            seen.audio_s += report.duration_s
+            seen.tracks += 1
+            for header in plan.headers:
+                seen.plain_bytes += store.arrays[header.key][1].data_bytes(header, [frames[header.key]])
+        started = time.perf_counter()
+        records = writer.commit(versions())
+        seen.commit_s = time.perf_counter() - started
+    seen.data_bytes = sum(int(size) for record in records for size, _ in record.files.values())  # type: ignore[call-overload]
+    return seen
