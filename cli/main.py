@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("extract:status", "Say how far an extraction is, and what failed."),
     "store": ("store:store", "Look into stores, check and mend them."),
     "pretrain": ("train:pretrain", "Pretrain a model from a store, without labels."),
+    "tokenizer": ("tokenizer:tokenizer", "Train tokenizers; turn audio into tokens and back."),
     "train": ("train:train", "Train a model from a store."),
     "evaluate": ("train:evaluate", "Score a trained model again."),
     "tag": ("tag:tag", "Tag audio with a trained or published model."),
@@ -75,7 +76,7 @@ def cli(verbose: int) -> None:
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what happens to workers is told by us
 
 
 def main(args: list[str] | None = None) -> None:

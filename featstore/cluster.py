@@ -50,7 +50,7 @@ def dask_client(
     import dask
 
     # read when distributed is first imported: its own log lines are not for people who extract features
-    dask.config.set({"logging": {"distributed": "error", "bokeh": "error", "tornado": "error"}})
+    dask.config.set({"logging": {"distributed": "critical", "bokeh": "error", "tornado": "error"}})
     from distributed import Client, LocalCluster
 
     settings = {

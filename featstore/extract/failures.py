@@ -51,7 +51,6 @@ class FailurePolicy:
 
     def after_death(self, task: ShardTask) -> ShardTask | None:
         """Return the task for another try of a shard whose worker was lost; None when it is given up."""
-        self.lost_workers += 1
         named = self._named[task.shard]
         found = False
         for note in list(notes_of(self._location, self._run)):
@@ -62,6 +61,7 @@ class FailurePolicy:
                     logger.warning("a worker was lost at track %d of shard %d", note.slot, task.shard)
                 clear_note(note.path)
         (self._deaths if found or not self._sees_notes else self._bystands)[task.shard] += 1
+        self.lost_workers += found or not self._sees_notes  # shards that only waited at the worker are not counted
         if not self._sees_notes and self._deaths[task.shard] >= _BLIND_DEATHS:
             named[-1] = 0
         if self._deaths[task.shard] >= MOST_DEATHS or self._bystands[task.shard] >= _MOST_BYSTANDS:

@@ -279,11 +279,17 @@ def _tasks(
                 short_decode=options.short_decode,
                 run=run,
                 paths=paths,
+                generations=tuple(_generation(store, key, shard) for key in keys),
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler not in ("sync", "threads"),
             )
         )
     return tasks
+
+
+def _generation(store: Store, key: str, shard: int) -> int:
+    record = store.records(key).get(shard)
+    return 0 if record is None else record.generation
 
 
 def _finish(store: Store) -> None:

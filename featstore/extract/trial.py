@@ -37,7 +37,9 @@ class Verdict:
     what: str
 
 
-def try_track(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, strikes: int = 1) -> Verdict | None:
+def try_track(
+    path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, strikes: int = 1, *, store: str = ""
+) -> Verdict | None:
     """Compute a track in a process of its own until it succeeds or has struck :data:`STRIKES` times.
 
     Parameters
@@ -48,6 +50,8 @@ def try_track(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, st
     limits : TrackLimits
     strikes : int
         Workers that the track has ended already.
+    store : str
+        Where the weights of codecs are found.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def try_track(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, st
     reason = "its process was killed"
     hung = False
     for _ in range(max(0, STRIKES - strikes)):
-        outcome = _one_trial(path, headers, limits)
+        outcome = _one_trial(path, headers, limits, store)
         if outcome is None:
             return None
         reason, hung = outcome
@@ -70,9 +74,10 @@ def try_track(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, st
     )
 
 
-def _one_trial(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits) -> tuple[str, bool] | None:
+def _one_trial(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, store: str) -> tuple[str, bool] | None:
     """(what happened, whether it hung), or None when nothing did."""
-    request = {"path": path, "arrays": [header.name for header in headers], "memory_bytes": limits.memory_bytes}
+    arrays = [header.name for header in headers]
+    request = {"path": path, "arrays": arrays, "store": store, "memory_bytes": limits.memory_bytes}
     seconds = limits.seconds or _LEAST_S
     process = subprocess.Popen(
         [sys.executable, "-m", "featstore.extract.trial"],
@@ -93,7 +98,7 @@ def _one_trial(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits) -
     except subprocess.TimeoutExpired:
         return f"not done after {seconds:g} s", True
     except BrokenPipeError:
-        code = process.wait(_START_S)
+        begun, code = False, process.wait(_START_S)
     finally:
         alarm.cancel()
         if process.poll() is None:
@@ -101,6 +106,9 @@ def _one_trial(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits) -
             process.wait()
         process.stdout.close()
     if code == 0:
+        return None
+    if not begun:
+        logger.warning("the trial of %s could not begin (exit code %d)", path, code)
         return None
     if code == _NO_MEMORY:
         return f"needed more than {limits.memory_bytes / 1e9:.2f} GB of memory", False
@@ -122,9 +130,11 @@ def _limit_memory(memory_bytes: int) -> None:
 def main() -> None:
     """Read the request, compute, say what happened by the exit code."""
     from featstore.errors import FeatstoreError
+    from featstore.extract.codec_weights import find_weights
     from featstore.extract.execute import run_track
     from featstore.extract.plan import graph_for, header_of
     from featstore.specs import parse_feature
+    from featstore.store.store import open_store
 
     request = json.loads(sys.stdin.buffer.read())
     headers = []
@@ -132,6 +142,8 @@ def main() -> None:
         feature = parse_feature(name)
         assert feature.encoding is not None
         headers.append(header_of(feature.spec, feature.encoding))
+    if request["store"]:
+        find_weights(open_store(request["store"]), [header.spec for header in headers])
     graph = graph_for(headers)
     _limit_memory(request["memory_bytes"])
     sys.stdout.buffer.write(b"begun\n")

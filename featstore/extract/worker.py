@@ -8,18 +8,20 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from featstore.audio import at_hand, decoder_versions
 from featstore.dsp import keep_freed_memory
-from featstore.errors import DecodeError, FeatstoreError
+from featstore.errors import DecodeError, FeatstoreError, StoreError
 from featstore.extract.codec_weights import codec_versions, find_weights
 from featstore.extract.execute import TrackReport, run_track
 from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
 from featstore.extract.plan import Graph, graph_for
 from featstore.extract.trial import Verdict, try_track
 from featstore.extract.work_notes import WorkNote
-from featstore.store.location import open_location
+from featstore.store.location import Location, open_location
+from featstore.store.records import CommitRecord, read_record
 from featstore.store.store import TRACKS, Store, open_store
 from featstore.store.writer import ShardWriter
 from featstore.version import __version__
@@ -49,6 +51,8 @@ class ShardTask:
         Label of the run, shown in leases.
     paths : tuple of str
         Files of the shard's rows, where they moved since the store was made; empty takes the store's own.
+    generations : tuple of int
+        For each key, the generation of the record that is there before this run, 0 for none.
     attempt : int
         How often the shard was tried before in this run.
     suspects : tuple of (int, int)
@@ -66,6 +70,7 @@ class ShardTask:
     short_decode: str = "fail"
     run: str = ""
     paths: tuple[str, ...] = ()
+    generations: tuple[int, ...] = ()
     attempt: int = 0
     suspects: tuple[tuple[int, int], ...] = ()
     limits: TrackLimits = NO_LIMITS
@@ -113,7 +118,12 @@ def run_shard(task: ShardTask) -> ShardReport:
         When the disk refuses. A track that fails is recorded, never raised.
     """
     started = time.perf_counter()
-    stamp = open_location(task.store).stamp(TRACKS)
+    location = open_location(task.store)
+    done = _done_before(location, task)
+    if len(done) == len(task.keys):
+        return _report_of(task, done)
+    task = replace(task, keys=tuple(key for key in task.keys if key not in done))
+    stamp = location.stamp(TRACKS)
     store, graph = _opened(task.store, task.keys, stamp)
     rows = store.shard_rows(task.shard)
     paths = task.paths or store.paths_of(rows)
@@ -121,8 +131,8 @@ def run_shard(task: ShardTask) -> ShardReport:
     verdicts = _try_suspects(store, task, paths)
     note = WorkNote(store.location, task.run, task.shard, task.attempt)
     with (
-        store.shard_writer(task.shard, task.keys, task.run) as writer,
         Guard(note, task.limits, may_end_process=task.own_process) as guard,
+        store.shard_writer(task.shard, task.keys, task.run) as writer,
     ):
         for slot, path in enumerate(paths):
             if task.limit is not None and rows.start + slot >= task.limit:
@@ -142,6 +152,28 @@ def run_shard(task: ShardTask) -> ShardReport:
     return report
 
 
+def _done_before(location: Location, task: ShardTask) -> dict[str, CommitRecord]:
+    """Records that a worker committed for this very task before it was lost."""
+    found = {}
+    for key, known in zip(task.keys, task.generations, strict=False):
+        with suppress(StoreError):  # a damaged record is written anew
+            record = read_record(location, key, task.shard)
+            if record is not None and record.generation > known:
+                found[key] = record
+    return found
+
+
+def _report_of(task: ShardTask, records: dict[str, CommitRecord]) -> ShardReport:
+    """Report of a shard that is there already; how long it took is not known any more."""
+    record = next(iter(records.values()))
+    states = Counter(outcome.status for outcome in record.outcomes)
+    tracks = len(record.n_frames) - states.pop("pending", 0)
+    written = sum(size for each in records.values() for size, _ in each.files.values())
+    report = ShardReport(task.shard, tracks=tracks, written_bytes=written, statuses=states)
+    states["ok"] = tracks - states.total()
+    return report
+
+
 def _try_suspects(store: Store, task: ShardTask, paths: Sequence[str]) -> dict[int, Verdict]:
     """Slots that must be left out, and why: workers died at them, and so did every trial."""
     named = dict(task.suspects)
@@ -152,7 +184,7 @@ def _try_suspects(store: Store, task: ShardTask, paths: Sequence[str]) -> dict[i
     verdicts = {}
     for slot, strikes in sorted(named.items()):
         if slot < len(paths):
-            verdict = try_track(paths[slot], headers, task.limits, strikes)
+            verdict = try_track(paths[slot], headers, task.limits, strikes, store=task.store)
             if verdict is not None:
                 verdicts[slot] = verdict
     return verdicts
