@@ -13,7 +13,7 @@ from torch import nn
 
 from featstore.errors import ConfigError
 
-__all__ = ["JukeboxLevel", "LevelConfig", "ReceptiveField", "nearest_codes", "published_config"]
+__all__ = ["Decoder", "JukeboxLevel", "LevelConfig", "ReceptiveField", "nearest_codes", "published_config"]
 
 DOWNS = (3, 2, 2)  # stages of stride 2 in each block of the published model
 QUANTISE_BLOCK = 4096  # tokens whose distances to all codes are held at once

@@ -1,0 +1,326 @@
+"""Training of a tokenizer of one's own: one level of a VQ-VAE on random excerpts of music, in minutes on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.arrays import FloatArray
+from featstore.errors import CheckpointError, ConfigError, did_you_mean
+from featstore.log import progress_bar
+from featstore.models.jukebox_vqvae import DOWNS, Decoder, JukeboxLevel, LevelConfig
+from featstore.training.checkpoints import load_checkpoint, optimizer_state, restore_optimizer, save_checkpoint
+from featstore.training.vq_codebook import EmaCodebook, perplexity
+from featstore.training.vq_losses import DataScale, reconstruction_loss, si_sdr_db, spectral_convergence
+
+__all__ = ["PRESETS", "TokenizerConfig", "TokenizerReport", "TokenizerTraining", "measure_tokenizer"]
+
+logger = logging.getLogger(__name__)
+
+Draw = Callable[[int], FloatArray]  # step to a batch of excerpts (batch, n)
+_SAVE_EVERY_S = 60.0
+_SCALE_BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerConfig:
+    """Settings of a training.
+
+    Attributes
+    ----------
+    level, width, depth, embedding, codes, sample_rate : int
+        Of the model: see :class:`LevelConfig`.
+    batch, samples : int
+        Excerpts a step, and samples of each.
+    steps, warm_up, plain_steps : int
+        Steps in all; those in which the rate rises; first ones without a codebook, as a plain autoencoder.
+    rate, clip : float
+        Learning rate of Adam, and the norm that gradients are cut to.
+    decay, restart, commitment : float
+        Of the codebook, and the weight of the latents' distance to their codes.
+    seed : int
+    """
+
+    level: int = 2
+    width: int = 16
+    depth: int = 4
+    embedding: int = 64
+    codes: int = 512
+    sample_rate: int = 44100
+    batch: int = 8
+    samples: int = 16384
+    steps: int = 600
+    warm_up: int = 50
+    plain_steps: int = 60
+    rate: float = 3e-4
+    clip: float = 1.0
+    decay: float = 0.95
+    restart: float = 0.1
+    commitment: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "samples", "steps", "codes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is too small", "tokenizer training", "Give at least 1")
+        if not 0 < self.decay < 1 or not 0 <= self.restart < 1:
+            raise ConfigError(
+                f"decay={self.decay} and restart={self.restart} must lie between 0 and 1", "tokenizer training", ""
+            )
+        if self.level not in range(len(DOWNS)):
+            raise ConfigError(
+                f"level={self.level} is unknown", "tokenizer training", "0 (hop 8), 1 (hop 32), 2 (hop 128)"
+            )
+        if self.samples < self.level_config.hop:
+            raise ConfigError(f"samples={self.samples} hold no token", "tokenizer training", "Raise samples")
+
+    @property
+    def level_config(self) -> LevelConfig:
+        """Sizes of the model."""
+        return LevelConfig(
+            level=self.level,
+            width=self.width,
+            depth=self.depth,
+            embedding=self.embedding,
+            codes=self.codes,
+            downs=DOWNS[: self.level + 1],
+            sample_rate=self.sample_rate,
+        )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TokenizerConfig:
+        """Return a preset with some settings changed; None changes nothing."""
+        if name not in PRESETS:
+            raise ConfigError(f"unknown preset {name!r}", "tokenizer training", did_you_mean(name, PRESETS))
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        for key in changes:
+            if key not in known:
+                raise ConfigError(f"unknown setting {key!r}", "tokenizer training", did_you_mean(key, known))
+        return cls(**PRESETS[name] | {key: value for key, value in changes.items() if value is not None})
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # for tests and a first look: under a minute
+    "tiny": {
+        "width": 8, "depth": 2, "codes": 128, "batch": 4, "samples": 8192, "steps": 300, "rate": 1e-3,
+    },
+    # what a CPU of two cores trains in minutes: the demo set's tokens come from it
+    "small": {},
+    # the published sizes and settings; many days on many GPUs
+    "jukebox": {
+        "width": 32, "codes": 2048, "batch": 256, "samples": 393216, "steps": 384618, "warm_up": 100,
+        "plain_steps": 0, "decay": 0.99, "restart": 1 / 384,
+    },
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class TokenizerReport:
+    """What a tokenizer keeps of excerpts that it was not trained on.
+
+    Attributes
+    ----------
+    tokens : int
+    used : float
+        Share of the codes that occur.
+    perplexity : float
+        Codes that would give the same entropy if used evenly.
+    quantisation_error : float
+        ‖x − e‖² / ‖x − mean‖² of latents x and their codes e.
+    spectral_convergence, l2_over_variance, si_sdr_db : float
+        Of the decoded excerpts.
+    """
+
+    tokens: int = 0
+    used: float = 0.0
+    perplexity: float = 0.0
+    quantisation_error: float = 0.0
+    spectral_convergence: float = float("nan")
+    l2_over_variance: float = float("nan")
+    si_sdr_db: float = float("nan")
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dataclasses.asdict(self)
+
+
+class TokenizerTraining:
+    """A training that can stop and go on.
+
+    Parameters
+    ----------
+    config : TokenizerConfig
+    draw : callable
+        Step number to a batch of excerpts (batch, samples): the same number gives the same batch.
+    state : path, optional
+        Where to save the state every minute and on interruption; a state that is there is gone on with.
+    device : torch.device
+    """
+
+    def __init__(
+        self, config: TokenizerConfig, draw: Draw, *, state: Path | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.config, self._draw, self._state, self.device = config, draw, state, torch.device(device)
+        torch.manual_seed(config.seed)
+        self.model = JukeboxLevel(config.level_config, with_decoder=False)
+        self._decoder = self.model.decoder = Decoder(config.level_config)
+        self.model.to(self.device)
+        self.codebook = EmaCodebook(config.codes, config.embedding, decay=config.decay, restart=config.restart).to(
+            self.device
+        )
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=config.rate)
+        self.step = 0
+        self.seconds = 0.0
+        self.restarted: list[int] = []
+        self.scale = DataScale.of(self._batch(-1 - number) for number in range(_SCALE_BATCHES))
+        if state is not None and state.exists():
+            self._restore(state)
+
+    def _batch(self, step: int) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self._draw(step), np.float32)).to(self.device)
+
+    def run(self) -> JukeboxLevel:
+        """Train up to the last step; the model with its codebook."""
+        config = self.config
+        saved = began = time.monotonic()
+        torch.set_flush_denormal(True)
+        self.model.train()
+        try:
+            with progress_bar(total=config.steps, initial=self.step, desc="tokenizer", unit="step") as bar:
+                while self.step < config.steps:
+                    told = self._one_step()
+                    self.step += 1
+                    bar.update(1)
+                    bar.set_postfix_str(told, refresh=False)
+                    if time.monotonic() - saved > _SAVE_EVERY_S:
+                        self.save()
+                        saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        finally:
+            torch.set_flush_denormal(False)
+            self.seconds += time.monotonic() - began
+        self.model.codebook.copy_(self.codebook.vectors)
+        return self.model.eval().requires_grad_(False)
+
+    def _one_step(self) -> str:
+        config, step = self.config, self.step
+        signal = self._batch(step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        latents = self.model.latents(signal)
+        commitment, told = torch.zeros(()), "no codebook yet"
+        if step >= config.plain_steps:
+            rows = latents.transpose(1, 2).reshape(-1, config.embedding)
+            if step == config.plain_steps:
+                self.codebook.start(rows.detach(), generator)
+            found = self.codebook.step(rows, generator)
+            self.restarted.append(found.restarted)
+            commitment = (rows - found.vectors).square().mean()
+            shape = (latents.shape[0], latents.shape[2], config.embedding)
+            vectors = found.vectors.reshape(shape).transpose(1, 2)
+            latents = latents + (vectors - latents).detach()  # gradients pass straight through
+            told = f"{len(found.tokens.unique())} codes used, {found.restarted} set anew"
+        length = signal.shape[1] // config.level_config.hop * config.level_config.hop
+        losses = reconstruction_loss(self._decoder(latents)[:, 0], signal[:, :length], self.scale)
+        total = losses["total"] + config.commitment * commitment
+        if not bool(torch.isfinite(total)):
+            raise ConfigError(
+                f"the loss is {float(total.detach())} at step {step}", "tokenizer training", "Lower the rate"
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.rate * min(1.0, (step + 1) / max(1, config.warm_up))
+        self._optimizer.step()
+        return f"loss {float(losses['total'].detach()):.3f}, {told}"
+
+    # -- stopping and going on ---------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the state, running sums of the codebook included."""
+        if self._state is None:
+            return
+        tensors, settings = optimizer_state(self._optimizer, "optimizer.")
+        tensors |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"codebook.{name}": tensor for name, tensor in self.codebook.state_dict().items()}
+        state = {
+            "config": dataclasses.asdict(self.config),
+            "step": self.step,
+            "seconds": self.seconds,
+            "restarted": self.restarted,
+            "optimizer": settings,
+        }
+        save_checkpoint(self._state, tensors, state)
+
+    def _restore(self, path: Path) -> None:
+        tensors, state = load_checkpoint(path)
+        mine = dataclasses.asdict(self.config)
+        other = {name: value for name, value in state["config"].items() if name != "steps" and mine.get(name) != value}
+        if other:
+            name, value = next(iter(other.items()))
+            raise CheckpointError(
+                f"a training with {name}={value} was stopped here, not {name}={mine.get(name)}",
+                str(path),
+                "Go on with its settings, or delete the file to start anew",
+            )
+        for prefix, module in (("model.", self.model), ("codebook.", self.codebook)):
+            module.load_state_dict(
+                {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            )
+        restore_optimizer(self._optimizer, tensors, state["optimizer"], "optimizer.")
+        self.step, self.seconds, self.restarted = state["step"], state["seconds"], list(state["restarted"])
+        logger.info("training goes on at step %d", self.step)
+
+
+def measure_tokenizer(
+    model: JukeboxLevel, excerpts: Sequence[FloatArray], *, decoded: int = 8, decoded_samples: int = 1 << 17
+) -> TokenizerReport:
+    """Measure codebook use on whole excerpts (n,), and reconstruction on the first samples of a few of them.
+
+    A full decode costs more than the steps of a small training, hence the limits ``decoded`` and ``decoded_samples``.
+    """
+    device, config = model.codebook.device, model.config
+    counts = torch.zeros(config.codes)
+    error = spread = 0.0
+    quality: list[tuple[float, float, float]] = []
+    with torch.inference_mode():
+        for number, excerpt in enumerate(excerpts):
+            length = len(excerpt) // config.hop * config.hop
+            if not length:
+                continue
+            signal = torch.from_numpy(np.ascontiguousarray(excerpt[:length], np.float32)).to(device)[None]
+            latents = model.latents(signal)
+            tokens = model.quantise(latents)
+            counts += torch.bincount(tokens[0].cpu(), minlength=config.codes)
+            rows = latents[0].T.double()
+            error += float((rows - model.codebook[tokens[0]].double()).square().sum())
+            spread += float((rows - rows.mean(0)).square().sum())
+            if number < decoded and float(signal.abs().max()) > 0:
+                part = min(length, decoded_samples // config.hop * config.hop)
+                wave = model.decode(tokens[:, : part // config.hop])
+                wanted = signal[:, :part]
+                l2 = float((wave - wanted).square().mean() / wanted.square().mean())
+                quality.append((spectral_convergence(wave, wanted), l2, si_sdr_db(wave, wanted)))
+    convergence, l2, sdr = (
+        (float(np.mean(column)) for column in zip(*quality, strict=True)) if quality else (np.nan,) * 3
+    )
+    return TokenizerReport(
+        tokens=int(counts.sum()),
+        used=float((counts > 0).float().mean()),
+        perplexity=perplexity(counts),
+        quantisation_error=error / max(spread, 1e-12),
+        spectral_convergence=convergence,
+        l2_over_variance=l2,
+        si_sdr_db=sdr,
+    )

@@ -1,0 +1,342 @@
+"""Tokenizers from files to files: train one on a collection, encode audio, decode tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featstore.arrays import AnyArray, FloatArray
+from featstore.atomic import atomic_path, write_json
+from featstore.audio import decode_audio, resample_signal
+from featstore.audio.streams import mix_down
+from featstore.datasets import TrackTable
+from featstore.errors import CheckpointError, ConfigError, DatasetError, DecodeError
+from featstore.extract.execute import run_track
+from featstore.extract.plan import graph_for, header_of
+from featstore.features.vq_tokens import tokenizer_of
+from featstore.log import progress_bar
+from featstore.specs import Encoding, VqTokensSpec, parse_spec
+from featstore.specs.tokens import remember_weights
+
+__all__ = ["Encoded", "TrainedTokenizer", "decode_file", "encode_file", "read_tokens", "train_tokenizer"]
+
+logger = logging.getLogger(__name__)
+
+_TRAIN_S, _HELD_S, _HELD_OUT = 40.0, 12.0, 6  # seconds of a track; seconds and number of held-out excerpts
+
+
+@dataclass(slots=True)
+class TrainedTokenizer:
+    """What a training made, and how good it is.
+
+    Attributes
+    ----------
+    path : str
+    digest : str
+        Of the weights, as feature names have it.
+    report : dict
+        Codebook use, perplexity and reconstruction on held-out tracks, and how the training went.
+    """
+
+    path: str
+    digest: str
+    report: dict[str, Any]
+    held_out: list[FloatArray] = field(default_factory=list, repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"path": self.path, "weights": self.digest, **self.report}
+
+
+def train_tokenizer(
+    tracks: TrackTable, target: str | os.PathLike[str], *, preset: str = "small", minutes: float = 30.0, **settings: Any
+) -> TrainedTokenizer:
+    """Train a tokenizer on a collection; stopped and run again, it goes on where it was.
+
+    Tracks of the splits valid and test are held out; without splits, every tenth track by a hash of its id.
+
+    Parameters
+    ----------
+    tracks : TrackTable
+    target : path
+        ``.safetensors``, or anything else for the original's own container. ``<target>.report.json`` goes beside it,
+        ``<target>.state`` is there while the training is not finished.
+    preset : str
+        ``tiny``, ``small`` or ``jukebox``.
+    minutes : float
+        Music to hold in memory and train on.
+    **settings
+        Fields of :class:`featstore.training.vq_training.TokenizerConfig`; None leaves the preset's.
+
+    Raises
+    ------
+    DatasetError
+        When no track can be decoded, or all are shorter than an excerpt.
+    ConfigError
+        For a preset or setting that does not exist.
+    """
+    from featstore.models.jukebox_checkpoint import export_levels, load_level
+    from featstore.models.tokenizers import best_device
+    from featstore.training.vq_training import TokenizerConfig, TokenizerTraining, measure_tokenizer
+
+    config = TokenizerConfig.preset(preset, **settings)
+    if minutes <= 0:
+        raise ConfigError(f"minutes={minutes} is too small", "tokenizer training", "Give more than 0")
+    target = Path(target)
+    own, held = _split(tracks)
+    music = _load(own, config.sample_rate, total_s=60 * minutes, each_s=_TRAIN_S, least=config.samples)
+    held_out = _load(held, config.sample_rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
+    state = target.with_name(target.name + ".state")
+    training = TokenizerTraining(config, _Excerpts(music, config), state=state, device=best_device())
+    model = training.run()
+    extra = {"step": training.step, "preset": preset}
+    export_levels([model], target, extra=extra)
+    measured = measure_tokenizer(model, held_out).as_json()
+    measured["training"] = {
+        "preset": preset,
+        "tracks": len(music),
+        "music_s": round(sum(map(len, music)) / config.sample_rate, 1),
+        "held_out_s": round(sum(map(len, held_out)) / config.sample_rate, 1),
+        "steps": training.step,
+        "seconds": round(training.seconds, 1),
+        "codes_set_anew_per_step": round(float(np.mean(training.restarted)), 2) if training.restarted else 0.0,
+        "width": config.width,
+        "depth": config.depth,
+        "codes": config.codes,
+        "sample_rate": config.sample_rate,
+        "hop": config.level_config.hop,
+    }
+    write_json(target.with_name(target.name + ".report.json"), _rounded(measured))
+    state.unlink(missing_ok=True)
+    return TrainedTokenizer(str(target), load_level(target, config.level).digest, _rounded(measured), held_out)
+
+
+class _Excerpts:
+    """Random excerpts by step number: the same number draws the same ones, whatever came before."""
+
+    def __init__(self, music: Sequence[FloatArray], config: Any) -> None:
+        self._music, self._config = music, config
+        lengths = np.array([len(signal) - config.samples + 1 for signal in music], dtype=np.float64)
+        self._chances = lengths / lengths.sum()
+
+    def __call__(self, step: int) -> FloatArray:
+        config = self._config
+        rng = np.random.default_rng([config.seed, step + 1_000_000])
+        batch = []
+        for number in rng.choice(len(self._music), size=config.batch, p=self._chances):
+            signal = self._music[number]
+            start = int(rng.integers(len(signal) - config.samples + 1))
+            batch.append(signal[start : start + config.samples])
+        return np.stack(batch)
+
+
+def _split(tracks: TrackTable) -> tuple[list[str], list[str]]:
+    """Paths to train on and paths to measure on, each in an order that only the ids decide."""
+    frame = tracks.frame
+    order = {track: hashlib.sha256(track.encode()).digest() for track in frame["track_id"]}
+    rows = sorted(zip(frame["track_id"], frame["path"], frame["split"], strict=True), key=lambda row: order[row[0]])
+    if any(split in ("valid", "test") for _, _, split in rows):
+        own = [path for _, path, split in rows if split not in ("valid", "test")]
+        held = [path for _, path, split in rows if split in ("valid", "test")]
+    else:
+        every = max(2, min(10, len(rows)))
+        held = [path for number, (_, path, _) in enumerate(rows) if number % every == 0]
+        own = [path for number, (_, path, _) in enumerate(rows) if number % every] or held
+    if not own:
+        raise DatasetError("no track is left to train on", f"data set {tracks.info.name}", "Check the splits")
+    return own, held or own
+
+
+def _load(paths: Sequence[str], sample_rate: int, *, total_s: float, each_s: float, least: int) -> list[FloatArray]:
+    """Middle parts of tracks, mono at one rate, until there is enough; what cannot be had is left out, with warning."""
+    music: list[FloatArray] = []
+    left_out: list[str] = []
+    missing = total_s
+    with progress_bar(total=round(total_s), desc="decode", unit="s") as bar:
+        for path in paths:
+            if missing <= 0:
+                break
+            try:
+                samples, rate = decode_audio(path)
+                signal = resample_signal(mix_down(samples), source_rate=rate, sample_rate=sample_rate)
+            except DecodeError as error:
+                left_out.append(str(error))
+                continue
+            length = min(len(signal), round(min(each_s, max(missing, 1.0)) * sample_rate))
+            length = max(length, min(least, len(signal)))
+            if length < least or not np.abs(signal).max(initial=0.0) > 0:
+                left_out.append(f"{path} is silent or shorter than {least} samples")
+                continue
+            start = (len(signal) - length) // 2
+            music.append(signal[start : start + length].copy())
+            missing -= length / sample_rate
+            bar.update(round(length / sample_rate))
+    if left_out:
+        logger.warning("%d tracks are left out; the first: %s", len(left_out), left_out[0])
+    if not music:
+        raise DatasetError(
+            "no track can be used", left_out[0] if left_out else "", f"Give audio of at least {least} samples a track"
+        )
+    return music
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return round(value, 4) if np.isfinite(value) else None
+    return value
+
+
+# -- files of tokens -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Encoded:
+    """What encoding a file gave.
+
+    Attributes
+    ----------
+    spec : str
+        Canonical name of the feature.
+    tokens : array (n_codebooks, T)
+    audio_s, seconds : float
+        Of music, and of work.
+    """
+
+    spec: str
+    tokens: AnyArray
+    audio_s: float
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "feature": self.spec,
+            "tokens": list(self.tokens.shape),
+            "bytes": int(self.tokens.nbytes),
+            "audio_s": round(self.audio_s, 3),
+            "seconds": round(self.seconds, 3),
+            "seconds_per_minute": round(60 * self.seconds / max(self.audio_s, 1e-9), 3),
+            "codes_used": len(np.unique(self.tokens)),
+        }
+
+
+def encode_file(audio: str | os.PathLike[str], spec: VqTokensSpec | str, target: str | os.PathLike[str]) -> Encoded:
+    """Write the tokens of an audio file: the same that an extraction stores.
+
+    Parameters
+    ----------
+    audio : path
+    spec : VqTokensSpec or its text
+    target : path
+        ``.npz`` (arrays ``tokens`` and ``spec``, no pickles) or ``.safetensors``.
+
+    Raises
+    ------
+    DecodeError
+        When the file cannot be decoded, or is shorter than a token.
+    """
+    feature = parse_spec(spec)
+    if not isinstance(feature, VqTokensSpec) or feature.vocabulary is None:
+        raise ConfigError(f"{feature.short()} is no token feature", "tokenizer", "Give vq_tokens(codec=…, weights=…)")
+    suffix = Path(target).suffix
+    if suffix not in (".npz", ".safetensors"):
+        raise ConfigError(
+            f"{suffix or 'no suffix'} is no format of tokens", str(target), "Name it .npz or .safetensors"
+        )
+    tokenizer_of(feature)  # opened off the clock
+    encoding = Encoding.default(feature)
+    blocks: list[AnyArray] = []
+    began = time.perf_counter()
+    report = run_track(os.fspath(audio), graph_for([header_of(feature, encoding)]), lambda key, x: blocks.append(x))
+    seconds = time.perf_counter() - began
+    tokens = np.concatenate(blocks, axis=-1).astype(encoding.dtype)
+    with atomic_path(target) as part:
+        if suffix == ".npz":
+            with open(part, "wb") as file:
+                np.savez(file, tokens=tokens, spec=np.array(str(feature)))
+        else:
+            from safetensors.numpy import save_file
+
+            save_file({"tokens": np.ascontiguousarray(tokens)}, part, metadata={"spec": str(feature)})
+    return Encoded(str(feature), tokens, report.duration_s, seconds)
+
+
+def read_tokens(path: str | os.PathLike[str]) -> tuple[AnyArray, VqTokensSpec]:
+    """Tokens (n_codebooks, T) and their feature, out of a file of :func:`encode_file`.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is missing, damaged or something else.
+    """
+    try:
+        if Path(path).suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="numpy") as file:
+                tokens, name = file.get_tensor("tokens"), str((file.metadata() or {})["spec"])
+        else:
+            with np.load(path, allow_pickle=False) as arrays:
+                tokens, name = arrays["tokens"], str(arrays["spec"])
+    except FileNotFoundError as error:
+        raise CheckpointError("there are no tokens", str(path), "Check the path") from error
+    except Exception as error:  # each container has errors of its own for damage
+        raise CheckpointError(
+            f"this is no file of tokens: {error}", str(path), "Write it with tokenizer encode"
+        ) from error
+    feature = parse_spec(name)
+    if not isinstance(feature, VqTokensSpec) or not np.issubdtype(tokens.dtype, np.integer):
+        raise CheckpointError(f"{name} is no token feature", str(path), "Write it with tokenizer encode")
+    return tokens, feature
+
+
+def decode_file(
+    tokens: str | os.PathLike[str], target: str | os.PathLike[str], *, weights: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Turn a file of tokens back into a WAV file.
+
+    Raises
+    ------
+    CheckpointError
+        When the weights are not those that made the tokens.
+    """
+    import soundfile
+
+    from featstore.models.tokenizers import describe_weights
+
+    codes, feature = read_tokens(tokens)
+    settings = {"level": feature.level} if feature.codec == "jukebox" else {"n_quantizers": feature.n_codebooks}
+    found = describe_weights(feature.codec, weights, **settings).digest
+    if found != feature.weights:
+        raise CheckpointError(
+            f"the tokens were made with weights {feature.weights}, this file holds {found}",
+            str(weights),
+            "Give the file that the tokens were made with",
+        )
+    remember_weights(found, os.path.abspath(weights))
+    signal = tokenizer_of(feature, with_decoder=True).decode(codes)
+    beyond = int((np.abs(signal) > 1).sum())
+    if beyond:
+        logger.warning("%d of %d samples lie beyond full scale and are cut", beyond, signal.size)
+    with atomic_path(target) as part:
+        soundfile.write(part, np.clip(signal, -1, 1).T, feature.sample_rate, format="WAV", subtype="PCM_16")
+    seconds = signal.shape[1] / feature.sample_rate
+    return {"path": str(target), "sample_rate": feature.sample_rate, "seconds": round(seconds, 3), "cut": beyond}
+
+
+def read_report(target: str | os.PathLike[str]) -> dict[str, Any]:
+    """Report of a finished training, from beside its checkpoint."""
+    path = Path(target)
+    content: dict[str, Any] = json.loads(path.with_name(path.name + ".report.json").read_text(encoding="utf-8"))
+    return content
