@@ -132,7 +132,7 @@ class ClusterConfig:
             | ({"host": self.host} if self.host else {})
             | ({"port": self.port} if self.port else {}),
         }
-        if self.kind in ("pbs", "sge", "moab", "oar", "lsf"):
+        if self.kind in ("sge", "oar", "lsf"):
             given["project"] = given.pop("account")
         return {name: value for name, value in given.items() if value is not None}
 
