@@ -23,6 +23,7 @@ __all__ = ["read_inert_pickle"]
 
 _MOST_BYTES = 1 << 31
 _PLAIN = frozenset("biuf")  # kinds of NumPy types that are plain numbers
+_OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
 _VALUES = frozenset(
@@ -99,7 +100,7 @@ def _walk(file: io.BytesIO) -> Any:
         code = file.read(1)
         if not code:
             raise ValueError("the file ends in the middle")
-        operation = pickletools.code2op.get(code.decode("latin-1"))
+        operation = _OPERATIONS.get(code.decode("latin-1"))
         if operation is None:
             raise ValueError(f"byte {code!r} is no instruction")
         if operation.name == "STOP":
@@ -269,4 +270,4 @@ def _dtype(kind: Any) -> np.dtype[Any]:
     if dtype.kind not in _PLAIN:
         raise ValueError(f"an array is of type {dtype}")
     order = _text(kind.state[1]) if kind.state is not None else "|"
-    return dtype.newbyteorder(order if order in ("<", ">") else "=")
+    return dtype.newbyteorder("<" if order == "<" else ">" if order == ">" else "=")
