@@ -25,8 +25,11 @@ __all__ = [
     "load_checkpoint",
     "load_module",
     "optimizer_state",
+    "rank_streams",
+    "rank_tensors",
     "restore_generators",
     "restore_optimizer",
+    "restore_rank",
     "save_checkpoint",
 ]
 
@@ -140,6 +143,34 @@ def restore_optimizer(
     for number, scalars in state["scalars"].items():
         values.setdefault(int(number), {}).update(scalars)
     optimizer.load_state_dict({"state": values, "param_groups": state["groups"]})
+
+
+def rank_streams() -> list[bytes]:
+    """Place in torch's streams (CPU, and CUDA where there is one) of this process, to be sent to the first one."""
+    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])
+    return [state.numpy().tobytes() for state in states]
+
+
+def rank_tensors(gathered: list[list[bytes]], prefix: str) -> Tensors:
+    """Streams of all processes as named tensors; the first one's are in :func:`generator_state`."""
+    return {
+        f"{prefix}rank{rank}.{kind}": torch.frombuffer(bytearray(state), dtype=torch.uint8)
+        for rank, states in enumerate(gathered)
+        if rank
+        for kind, state in zip(("torch", "cuda"), states, strict=False)
+    }
+
+
+def restore_rank(tensors: Mapping[str, torch.Tensor], prefix: str, rank: int) -> bool:
+    """Give this process its own streams again; False where the checkpoint has none for it."""
+    state = tensors.get(f"{prefix}rank{rank}.torch")
+    if state is None:
+        return False
+    torch.set_rng_state(state)
+    cuda = tensors.get(f"{prefix}rank{rank}.cuda")
+    if cuda is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
+    return True
 
 
 def generator_state(prefix: str) -> tuple[Tensors, State]:

@@ -25,6 +25,7 @@ __all__ = [
     "Engine",
     "FabricEngine",
     "PlainEngine",
+    "ddp_strategy",
     "launch",
     "make_engine",
     "make_fabric",
@@ -190,8 +191,20 @@ def make_fabric(config: DeviceConfig) -> Any | None:
     from lightning_fabric import Fabric
 
     precision = "32-true" if config.precision == "32" else config.precision
-    strategy = "ddp_spawn" if config.devices > 1 else "auto"
+    strategy: Any = ddp_strategy(config) if config.devices > 1 else "auto"
     return Fabric(accelerator=accelerator, devices=config.devices, precision=precision, strategy=strategy)
+
+
+def ddp_strategy(config: DeviceConfig, *, start_method: str = "spawn") -> Any:
+    """How processes exchange gradients.
+
+    Gradients travel in buckets, which torch arranges anew after the first step in the order in which gradients arrive;
+    then the first step after a stop would sum three or more processes' gradients in another order than a run that was
+    not stopped. Looking for unused parameters, which costs a walk over the graph, keeps the arrangement.
+    """
+    from lightning_fabric.strategies import DDPStrategy
+
+    return DDPStrategy(start_method=start_method, find_unused_parameters=config.deterministic)  # type: ignore[arg-type]
 
 
 class _Sealed:

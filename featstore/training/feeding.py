@@ -93,7 +93,11 @@ class InputShape:
     def example(self, *, takes_dict: bool = False) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
         """Shape of a batch of one example, as the model meets it."""
         if self.shapes and takes_dict:
-            return {name: (1, 1, *shape) for name, shape in self.shapes.items()}
+            waves = f"{INPUT}_waveform"
+            return {
+                name: (1, 1, frames) if name.startswith(waves) else (1, 1, bands, frames)
+                for name, (bands, frames) in self.shapes.items()
+            }
         if self.kind == "waveform":
             return (1, self.in_channels, self.n_frames)
         return (1, self.in_channels, self.n_mels, self.n_frames)

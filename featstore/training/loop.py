@@ -20,8 +20,11 @@ from featstore.training.checkpoints import (
     generator_state,
     load_module,
     optimizer_state,
+    rank_streams,
+    rank_tensors,
     restore_generators,
     restore_optimizer,
+    restore_rank,
     save_checkpoint,
 )
 from featstore.training.config import TrainConfig
@@ -126,19 +129,25 @@ class Loop:
             load_module(self.average.tagger, tensors, "average.", where)
         restore_optimizer(self.parts.optimizer, tensors, state["optimizer"], "optimizer.")
         restore_generators(tensors, state["generators"], "generator.")
-        if self.engine.world_size > 1:  # the streams kept are the first process's
-            torch.manual_seed(self.config.seed + 1_000_003 * (self.engine.rank + 1) + state["progress"]["step"])
+        same_world = state.get("world_size", 1) == self.engine.world_size
+        if self.engine.rank and not (same_world and restore_rank(tensors, "generator.", self.engine.rank)):
+            torch.manual_seed(self.config.seed + 1_000_003 * self.engine.rank + state["progress"]["step"])
         self.engine.restore_precision(state["precision"])
         self.parts.loader.load_state_dict(state["loader"])
         self.progress = Progress(**state["progress"])
+        if self.engine.rank:  # sums of all processes were kept together
+            self.progress.loss_sum, self.progress.n_items = 0.0, 0
         self._scores = dict(state["scores"])
 
     def keep_last(self) -> None:
-        """Write the state of this moment; it must lie between two optimizer steps."""
+        """Write the state of this moment, all processes together; it must lie between two optimizer steps."""
         self.progress.loss_sum += self.watch.drain()
         self._last_saved = time.monotonic()
+        mine = (self.progress.loss_sum, self.progress.n_items, rank_streams() if self.engine.world_size > 1 else [])
+        gathered = self.engine.gather(mine)
         if self.engine.rank:
             return
+        sums = {"loss_sum": sum(each[0] for each in gathered), "n_items": sum(each[1] for each in gathered)}
         tensors = {f"model.{name}": tensor for name, tensor in self.parts.tagger.state_dict().items()}
         if self.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.tagger.state_dict().items()}
@@ -146,14 +155,16 @@ class Loop:
         generators, streams = generator_state("generator.")
         state = {
             **self.header,
-            "progress": self.progress.as_mapping(),
+            "world_size": self.engine.world_size,
+            "progress": self.progress.as_mapping() | sums,
             "loader": self.parts.loader.state_dict(),
             "optimizer": optimizer,
             "generators": streams,
             "precision": self.engine.precision_state(),
             "scores": self._scores,
         }
-        save_checkpoint(self.folder.last, {**tensors, **moments, **generators}, state)
+        streams_of_ranks = rank_tensors([each[2] for each in gathered], "generator.")
+        save_checkpoint(self.folder.last, {**tensors, **moments, **generators, **streams_of_ranks}, state)
         self.folder.write_state({key: state[key] for key in ("progress", "loader", "scores")})
 
     def _keep_best(self) -> None:
@@ -249,18 +260,24 @@ class Loop:
         """Keep the state inside an epoch, when it is due or somebody asks to stop."""
         every = self.config.loop.checkpoint_batches
         due = bool(every) and self.progress.batch % every == 0
-        late = time.monotonic() - self._last_saved > 60 * self.config.loop.checkpoint_minutes
-        asked = self._asked(stop)
+        asked, late = self._agreed(stop)
         if asked or due or late:
             self.keep_last()
         if asked:
             raise KeyboardInterrupt(f"{self.folder.path}: stopped in epoch {self.progress.epoch}")
 
-    def _asked(self, stop: StopRequest) -> bool:
-        """Whether to stop here: all processes must agree on the batch, and asking each time would cost too much."""
+    def _agreed(self, stop: StopRequest) -> tuple[bool, bool]:
+        """Whether to stop here, and whether the state is due by the clock.
+
+        All processes must agree on the batch, and asking each time would cost too much.
+        """
+        late = time.monotonic() - self._last_saved > 60 * self.config.loop.checkpoint_minutes
         if self.engine.world_size == 1:
-            return stop.requested
-        return self.progress.batch % _ASK_EVERY == 0 and any(self.engine.gather(stop.requested))
+            return stop.requested, late
+        if self.progress.batch % _ASK_EVERY:
+            return False, False
+        votes = self.engine.gather((stop.requested, late))
+        return any(vote[0] for vote in votes), any(vote[1] for vote in votes)
 
     # -- after an epoch -------------------------------------------------------------------------------------------
 
@@ -290,8 +307,9 @@ class Loop:
                 tracker.log(line)
         self.parts.loader.set_epoch(progress.epoch)
         logger.info("%s: %s", self.folder.path, _told(line))
-        asked = any(self.engine.gather(stop.requested))
-        if asked or last or progress.finished or time.monotonic() - self._last_saved > _SPARE_S:
+        votes = self.engine.gather((stop.requested, time.monotonic() - self._last_saved > _SPARE_S))
+        asked = any(vote[0] for vote in votes)
+        if asked or last or progress.finished or any(vote[1] for vote in votes):
             self.keep_last()
         if asked and not (last or progress.finished):
             raise KeyboardInterrupt(f"{self.folder.path}: stopped after epoch {progress.epoch}")

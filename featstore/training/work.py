@@ -251,6 +251,8 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     if trunk and config.start.trunk_rate == 0:
         tagger.fix(trunk)
     wrapped, optimizer = _set_up(engine, tagger, config, trunk)
+    if engine.rank:  # weights are alike everywhere; dropout and augmentation differ
+        seed_everything(config.seed + 1_000_003 * engine.rank)
     objective = make_objective(job, engine, tagger)
     parts = LoopParts(
         tagger=tagger,
