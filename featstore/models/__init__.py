@@ -28,6 +28,7 @@ MODELS = Registry(
         "musicnn": "featstore.models.musicnn:Musicnn",
         "musicnn-f16": "featstore.models.musicnn:SixteenMusicnn",
         "musicnn-at-scale": "featstore.models.musicnn:AtScaleMusicnn",
+        "musicnn-released": "featstore.models.musicnn_released:ReleasedMusicnn",
         "mtt-musicnn": "featstore.models.musicnn_packaged:PackagedMusicnn",
         "msd-musicnn": "featstore.models.musicnn_packaged:PackagedMusicnn",
         "msd-musicnn-big": "featstore.models.musicnn_packaged:BigPackagedMusicnn",

@@ -11,7 +11,19 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 
-__all__ = ["NORM_EPS", "SameConv1d", "check_positive", "check_share", "init_like_he", "norm_1d", "norm_2d", "pad_time"]
+__all__ = [
+    "NORM_EPS",
+    "SameConv1d",
+    "check_positive",
+    "check_share",
+    "init_fan_in",
+    "init_glorot",
+    "norm_1d",
+    "norm_2d",
+    "pad_time",
+]
+
+_TRUNCATED = 0.8796256610342398  # deviation of a standard normal cut at two deviations
 
 NORM_EPS = 1e-3
 """What TensorFlow's batch norms have; torch's own 1e-5 changes single tags of converted weights by up to 0.9."""
@@ -70,10 +82,20 @@ class SameConv1d(nn.Conv1d):
         return super().forward(pad_time(x, self.kernel_size[0]))
 
 
-def init_like_he(model: nn.Module) -> None:
-    """Normal weights of variance 2 / fan-in (He et al. 2015) and zero biases for convolutions and linear layers."""
+def init_fan_in(model: nn.Module) -> None:
+    """Truncated normal weights of variance 1 / fan-in, zero biases (Keras' ``VarianceScaling``)."""
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            deviation = math.sqrt(1 / module.weight[0].numel()) / _TRUNCATED
+            nn.init.trunc_normal_(module.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def init_glorot(model: nn.Module) -> None:
+    """Glorot uniform weights, zero biases (what TensorFlow's layers have when nothing is said)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.layers import SameConv1d, check_positive, check_share, init_like_he, norm_1d, norm_2d
+from featstore.models.layers import SameConv1d, check_positive, check_share, init_fan_in, norm_1d, norm_2d
 
 __all__ = [
     "AtScaleMusicnn",
@@ -167,7 +167,7 @@ class Musicnn(nn.Module):
         self.hidden = nn.Linear(2 * channels, dense)
         self.hidden_norm = norm_1d(dense, momentum)
         self.output = nn.Linear(dense, config.n_classes)
-        init_like_he(self)
+        init_fan_in(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, frames)``."""

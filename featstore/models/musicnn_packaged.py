@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.layers import check_positive, check_share, init_like_he, norm_1d, norm_2d, pad_time
+from featstore.models.layers import check_positive, check_share, init_glorot, norm_1d, norm_2d, pad_time
 
 __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", "PackagedMusicnnConfig"]
 
@@ -125,7 +125,7 @@ class PackagedMusicnn(nn.Module):
         self.hidden = nn.Linear(n_pooled, config.dense)
         self.hidden_norm = norm_1d(config.dense, momentum)
         self.output = nn.Linear(config.dense, config.n_classes)
-        init_like_he(self)
+        init_glorot(self)
 
     def activations(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """What the package calls features, by its names, of each input by itself.

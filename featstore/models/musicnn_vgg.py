@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from featstore.errors import ConfigError
-from featstore.models.layers import check_positive, check_share, init_like_he, norm_2d
+from featstore.models.layers import check_positive, check_share, init_glorot, norm_2d
 
 __all__ = ["PackagedVgg", "PackagedVggConfig"]
 
@@ -87,7 +87,7 @@ class PackagedVgg(nn.Module):
             for i, pool in enumerate(pools)
         )
         self.output = nn.Linear((bands // last[0]) * (frames // last[1]) * config.filters, config.n_classes)
-        init_like_he(self)
+        init_glorot(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, n_frames)``."""

@@ -17,6 +17,7 @@ SMALL = {
     "musicnn": {"width": 1 / 8},
     "musicnn-f16": {"width": 1 / 8},
     "musicnn-at-scale": {"width": 1 / 8},
+    "musicnn-released": {"width": 1 / 8},
 }
 SIZES = {"n_mels": 48, "n_frames": 137, "n_classes": 5}
 

@@ -13,6 +13,7 @@ PARAMETERS = {
     ("musicnn", 96): 8_033_622,
     ("musicnn-f16", 96): 6_123_398,
     ("musicnn-at-scale", 96): 5_926_198,
+    ("musicnn-released", 96): 7_564_578,
     ("mtt-musicnn", 96): 787_159,
     ("msd-musicnn", 96): 787_159,
     ("mtt-musicnn", 128): 837_139,
@@ -33,6 +34,9 @@ GMACS = {
     ("mtt-musicnn", 128, 187): 2.344,
     ("mtt-musicnn", 48, 187): 0.454,
     ("msd-musicnn-big", 96, 187): 2.405,
+    ("musicnn-released", 96, 128): 1.327,
+    ("musicnn-released", 128, 128): 1.563,
+    ("musicnn-released", 48, 128): 0.573,
 }
 
 
@@ -191,6 +195,8 @@ def test_width_shrinks_the_study_network() -> None:
         ("musicnn", {"width": float("nan")}, "width=nan is not a positive number"),
         ("musicnn", {"dropout": 1.0}, r"dropout=1.0 is not in \[0, 1\)"),
         ("musicnn", {"filter": 3}, "unknown setting 'filter'.*Did you mean filters"),
+        ("musicnn-released", {"n_frames": 90}, "n_frames=90 is less than n_mels=96"),
+        ("musicnn-released", {"n_mels": 7}, "n_mels=7 is too few: it takes at least 8"),
         ("mtt-musicnn", {"n_mels": 2}, "n_mels=2 is too few"),
         ("mtt-musicnn", {"norm_momentum": 0}, r"norm_momentum=0 is not in \(0, 1\]"),
         ("msd-musicnn-big", {"n_classes": 0}, "n_classes=0 is not a positive whole number"),
@@ -208,6 +214,32 @@ def test_the_smallest_inputs_work() -> None:
     for name, n_mels, n_frames in (("musicnn", 3, 8), ("mtt-musicnn", 3, 1), ("mtt-vgg", 16, 18)):
         model = create(name, n_mels=n_mels, n_frames=n_frames, n_classes=2).eval()
         assert model(torch.zeros(1, 1, n_mels, n_frames)).shape == (1, 2)
+
+
+def test_the_released_form_has_its_axes_swapped() -> None:
+    """Its first kernel spans 86 frames and 7 bands; its last vector has two values for each pooled band."""
+    model = on_meta("musicnn-released", 96, 128)
+    assert count_parameters(on_meta("musicnn-released", 96, 128, filters=16))[0] == 5_654_354
+    seen: dict[str, tuple[int, ...]] = {}
+    for name, layer in (("front", model.timbral[0].conv), ("first", model.first), ("third", model.third)):
+        layer.register_forward_hook(lambda _m, _i, output, name=name: seen.update({name: tuple(output.shape)}))
+    model(torch.empty(1, 1, 96, 128, device="meta"))
+    assert seen == {"front": (1, 64, 43, 96), "first": (1, 512, 90), "third": (1, 512, 45)}
+    assert model.hidden.in_features == 90
+
+
+@pytest.mark.parametrize(("name", "gain"), [("musicnn", 1.0), ("mtt-musicnn", None), ("mtt-vgg", None)])
+def test_initial_weights(name: str, gain: float | None) -> None:
+    """Variance 1 / fan-in for the study's, Glorot uniform for the packaged ones; biases are zero."""
+    torch.manual_seed(0)
+    model = create(name, n_mels=96, n_frames=187, n_classes=50)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Linear) and module.weight.numel() > 5000:
+            fan_in = module.weight[0].numel()
+            fan_out = module.weight.shape[0] * module.weight[0, 0].numel()
+            expected = (1 / fan_in if gain else 2 / (fan_in + fan_out)) ** 0.5
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.05)
+            assert not module.bias.any()
 
 
 def test_names_and_settings() -> None:
