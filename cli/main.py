@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("train:pretrain", "Pretrain a model from a store, without labels."),
     "tokenizer": ("tokenizer:tokenizer", "Train tokenizers; turn audio into tokens and back."),
     "train": ("train:train", "Train a model from a store."),
+    "sweep": ("sweep:sweep", "Train a grid of features, models and seeds."),
     "evaluate": ("train:evaluate", "Score a trained model again."),
     "tag": ("tag:tag", "Tag audio with a trained or published model."),
     "models": ("models:models", "List models and what they cost; convert published weights."),

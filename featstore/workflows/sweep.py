@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,12 @@ from featstore.errors import FeatstoreError, PlanError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
 
-__all__ = ["PlannedRun", "plan_runs", "run_sweep"]
+__all__ = ["PlannedRun", "RunOutcome", "carry_out", "grid_of_runs", "plan_runs", "run_sweep", "slug_of"]
+
+logger = logging.getLogger(__name__)
+
+GPU = "GPU"
+"""Resource that workers with a device announce: ``dask worker … --resources GPU=1``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,9 @@ class PlannedRun:
 
     Attributes
     ----------
-    store, feature, model, out, tracks : str
+    store, feature, model, out : str
+    tracks : str
+        A track table's file; empty for what the store remembers.
     seed : int
     settings : dict
         Of training, by section.
@@ -46,6 +55,26 @@ class PlannedRun:
         return (Path(self.out) / "result.json").is_file()
 
 
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What became of a planned run.
+
+    Attributes
+    ----------
+    run : PlannedRun
+    state : {"finished", "finished before", "failed"}
+    error : str
+        Why it failed; one line.
+    scores : dict of str to dict of str to float
+        By split, of a finished run.
+    """
+
+    run: PlannedRun
+    state: str
+    error: str = ""
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
 def plan_runs(
     folder: str | Path, features: Sequence[str], model: str, seeds: Sequence[int], settings: Mapping[str, Any]
 ) -> list[PlannedRun]:
@@ -64,6 +93,35 @@ def plan_runs(
             epochs,
         )
         for feature in sorted(features, key=_work)
+        for seed in seeds
+    ]
+
+
+def grid_of_runs(
+    store: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    features: Sequence[str],
+    models: Sequence[str],
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    tracks: str = "",
+) -> list[PlannedRun]:
+    """Every feature with every model and seed, below ``out``; cheap features first: results come early."""
+    epochs = int(settings.get("loop", {}).get("epochs", 50))
+    return [
+        PlannedRun(
+            os.fspath(store),
+            feature,
+            model,
+            str(Path(out) / model / slug_of(feature) / f"seed-{seed}"),
+            tracks,
+            seed,
+            dict(settings),
+            epochs,
+        )
+        for feature in sorted(features, key=_work)
+        for model in models
         for seed in seeds
     ]
 
@@ -94,7 +152,8 @@ def _train(run: PlannedRun) -> str:
     from featstore.training import TrainConfig, train
 
     config = TrainConfig.resolve(run.settings, seed=run.seed)
-    train(run.store, run.feature, run.model, run.out, tracks=TrackTable.read(run.tracks), config=config)
+    table = TrackTable.read(run.tracks) if run.tracks else None
+    train(run.store, run.feature, run.model, run.out, tracks=table, config=config)
     return run.out
 
 
@@ -115,32 +174,69 @@ def run_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None, scheduler:
     PlanError
         When some runs failed, with the reason of each; all others are finished first.
     """
+    failed = [one for one in carry_out(runs, jobs=jobs, scheduler=scheduler) if one.state == "failed"]
+    if failed:
+        listed = "; ".join(f"{one.run.out}: {one.error}" for one in failed[:5])
+        raise PlanError(f"{len(failed)} of {len(runs)} runs failed: {listed}", "", "Mend the cause and run again")
+
+
+def carry_out(runs: Sequence[PlannedRun], *, jobs: int | None = None, scheduler: str | None = None) -> list[RunOutcome]:
+    """Carry out all runs that have no result yet, one after the other or through Dask.
+
+    Called again, finished runs are left as they are and stopped ones go on with their next batch. A run that fails does
+    not end the others.
+
+    Parameters
+    ----------
+    runs : sequence of PlannedRun
+    jobs : int, optional
+        Processes on this machine; 1 works in this process. By default the cores that there are.
+    scheduler : str, optional
+        Address of a running Dask scheduler; where its workers announce ``GPU``, a run asks for one.
+
+    Returns
+    -------
+    list of RunOutcome
+        In the order of ``runs``.
+    """
     waiting = [run for run in runs if not run.is_finished]
+    before = {run.out for run in runs} - {run.out for run in waiting}
     jobs = min(jobs or cpu_count(), max(1, len(waiting)))
+    errors: dict[str, str] = {}
     with progress_bar(total=sum(run.epochs for run in runs), desc="train", unit="epoch") as bar:
-        bar.update(sum(run.epochs for run in runs if run.is_finished))
-        failures = [failure for failure in _carry_out(waiting, jobs, scheduler, bar) if failure is not None]
-    if failures:
-        listed = "; ".join(f"{run.out}: {error}" for run, error in failures[:5])
-        raise PlanError(f"{len(failures)} of {len(runs)} runs failed: {listed}", "", "Mend the cause and run again")
+        bar.update(sum(run.epochs for run in runs if run.out in before))
+        for run, error in _side_by_side(waiting, jobs, scheduler, bar) if waiting else ():
+            if error is not None:
+                errors[run.out] = " ".join(str(error).split()) or type(error).__name__
+                logger.error("%s failed: %s", run.out, errors[run.out])
+    return [_outcome(run, run.out in before, errors.get(run.out)) for run in runs]
 
 
-def _carry_out(
+def _outcome(run: PlannedRun, before: bool, error: str | None) -> RunOutcome:
+    if error is not None:
+        return RunOutcome(run, "failed", error)
+    try:
+        result = json.loads((Path(run.out) / "result.json").read_text(encoding="utf-8"))
+        scores = dict(result["scores"])
+    except (OSError, ValueError, KeyError) as problem:
+        return RunOutcome(run, "failed", f"its result cannot be read: {problem}")
+    return RunOutcome(run, "finished before" if before else "finished", "", scores)
+
+
+def _side_by_side(
     runs: Sequence[PlannedRun], jobs: int, scheduler: str | None, bar: Any
-) -> Iterator[tuple[PlannedRun, Exception] | None]:
+) -> Iterator[tuple[PlannedRun, BaseException | None]]:
+    """Each run and what went wrong with it, as they end."""
     if jobs == 1 and scheduler is None:
-        for run in runs:
-            try:
-                _train(run)
-                yield None
-            except FeatstoreError as error:
-                yield run, error
-            bar.update(run.epochs)
+        yield from _one_by_one(runs, bar)
         return
     from featstore.cluster import dask_client
 
     with dask_client(jobs, scheduler) as client:
-        futures: dict[Any, PlannedRun] = {client.submit(_train_quietly, run, pure=False): run for run in runs}
+        settings: dict[str, Any] = {"pure": False}
+        if _has_gpus(client):
+            settings["resources"] = {GPU: 1}
+        futures: dict[Any, PlannedRun] = {client.submit(_train_quietly, run, **settings): run for run in runs}
         seen = dict.fromkeys(futures, 0)
         while futures:
             time.sleep(0.5)
@@ -150,8 +246,29 @@ def _carry_out(
                 seen[future] = epochs
                 if future.done():
                     del futures[future]
-                    reason = future.exception()
-                    yield None if reason is None else (run, reason)
+                    yield run, future.exception()
+
+
+def _has_gpus(client: Any) -> bool:
+    """Whether some worker announces a device."""
+    try:
+        known = client.scheduler_info(n_workers=-1)
+    except TypeError:  # older versions tell of all workers unasked
+        known = client.scheduler_info()
+    return any(worker.get("resources", {}).get(GPU) for worker in known["workers"].values())
+
+
+def _one_by_one(runs: Sequence[PlannedRun], bar: Any) -> Iterator[tuple[PlannedRun, BaseException | None]]:
+    for run in runs:
+        try:
+            _train(run)
+        except Exception as error:  # whatever it is, the other runs have nothing to do with it
+            if not isinstance(error, FeatstoreError):
+                logger.exception("%s failed in a way that was not foreseen", run.out)
+            yield run, error
+        else:
+            yield run, None
+        bar.update(run.epochs)
 
 
 def _epochs_done(run: PlannedRun) -> int:

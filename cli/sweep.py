@@ -1,0 +1,104 @@
+"""Command ``sweep``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from featstore_cli.common import emit, feature_option, json_option, render_table, store_option
+
+if TYPE_CHECKING:
+    from featstore.workflows.sweep import RunOutcome
+
+__all__ = ["sweep"]
+
+
+@click.command()
+@store_option
+@feature_option
+@click.option("-m", "--model", "models", multiple=True, required=True, help="A model, for example vgg-cnn; repeats.")
+@click.option("-o", "--out", required=True, metavar="RUNS", help="Folder of the runs; run again, it goes on.")
+@click.option("--seeds", default="0", show_default=True, metavar="N,N…", help="One run for each.")
+@click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the store by default.")
+@click.option("--config", "config_file", metavar="FILE", help="Settings of all runs as YAML.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of all runs; repeats.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="A running Dask scheduler.")
+@json_option
+def sweep(
+    store: str,
+    features: tuple[str, ...],
+    models: tuple[str, ...],
+    out: str,
+    seeds: str,
+    tracks: str | None,
+    config_file: str | None,
+    assignments: tuple[str, ...],
+    jobs: int | None,
+    scheduler: str | None,
+    as_json: bool,
+) -> None:
+    r"""Train every feature with every model and seed.
+
+    Runs go side by side through Dask, one after the other with -j 1, or on a running scheduler; where its workers
+    announce a GPU (dask worker … --resources GPU=1), each run takes one. Run again, finished runs are left as they are
+    and stopped ones go on. A run that fails does not end the others; the exit code is 2 then.
+
+    \b
+    Examples:
+      featstore sweep -s store.zarr -f 'mel(n_mels=96,scale=db)' -f 'mel(n_mels=48,scale=db)' -m vgg-cnn \
+          --seeds 0,1,2 -o runs --set data.crop_s=3 --set loop.epochs=20
+      featstore sweep -s store.zarr -f grid.yaml -m vgg-cnn -m musicnn -o runs --scheduler tcp://head:8786
+    """
+    from featstore.errors import ConfigError
+    from featstore.specs import expand_features
+    from featstore.training import TrainConfig
+    from featstore.training.settings import merge, parse_assignments, read_yaml
+    from featstore.workflows.sweep import carry_out, grid_of_runs
+
+    settings = merge(read_yaml(config_file) if config_file else {}, parse_assignments(assignments))
+    TrainConfig.resolve(settings)  # a wrong setting is one error here, not one in every run
+    try:
+        numbers = [int(each) for each in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r} is not a list of whole numbers", "", "Write it like 0,1,2") from None
+    names = [str(request) for request in expand_features(features)]
+    runs = grid_of_runs(
+        store, out, features=names, models=models, seeds=numbers, settings=settings, tracks=tracks or ""
+    )
+    outcomes = carry_out(runs, jobs=jobs, scheduler=scheduler)
+    plain = [
+        {
+            "model": one.run.model,
+            "feature": one.run.feature,
+            "seed": one.run.seed,
+            "run": one.run.out,
+            "state": one.state,
+            "error": one.error or None,
+            "scores": one.scores,
+        }
+        for one in outcomes
+    ]
+    emit({"runs": plain}, as_json, lambda: _as_text(outcomes))
+    if any(one.state == "failed" for one in outcomes):
+        sys.exit(2)
+
+
+def _as_text(outcomes: Sequence[RunOutcome]) -> str:
+    rows = [[one.run.out, one.state, *_main_score(one.scores)] for one in outcomes]
+    lines = [render_table(rows, ["run", "state", "score", "value"])]
+    lines += [f"{one.run.out}: {one.error}" for one in outcomes if one.state == "failed"]
+    return "\n".join(lines)
+
+
+def _main_score(scores: dict[str, dict[str, Any]]) -> list[Any]:
+    """Name and value of the score that people look at first."""
+    for split in ("test", "valid"):
+        for name in ("roc_auc", "accuracy", "loss"):
+            value = scores.get(split, {}).get(name)
+            if value is not None:
+                return [f"{split} {name}", f"{value:.4f}"]
+    return ["", ""]
