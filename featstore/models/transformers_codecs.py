@@ -1,0 +1,324 @@
+"""EnCodec, DAC and Mimi through transformers, from a local folder: rate, hop, codebooks and vocabulary are its own.
+
+None of them can be cut exactly as Jukebox can, but for DAC: EnCodec at 24 kHz and Mimi remember everything before a
+token, EnCodec at 48 kHz normalises each second by itself. Signals are therefore taken whole, but for DAC's windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.arrays import AnyArray, FloatArray
+from featstore.errors import CheckpointError, ConfigError, MissingDependency
+from featstore.models.jukebox_tokenizer import exact_arithmetic
+from featstore.models.tensor_files import digest_of_tensors, sha256_of
+from featstore.models.tokenizers import Chunking, TokenizerInfo, check_tokens
+
+__all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+class TransformersTokenizer:
+    """A codec of transformers behind the interface of all tokenizers.
+
+    Parameters
+    ----------
+    codec : str
+    model : torch.nn.Module
+    n_codebooks : int
+        Codebooks to keep, from the first on.
+    provenance : dict
+    device : torch.device
+    """
+
+    def __init__(
+        self, codec: str, model: Any, *, n_codebooks: int, provenance: dict[str, Any], device: torch.device | str
+    ) -> None:
+        self.model, self.device = model.to(device).eval().requires_grad_(False), torch.device(device)
+        self._codec, config = codec, model.config
+        self._channels = int(getattr(config, "audio_channels", 1) or 1)
+        self._chunk, self._stride = _chunks(config) if codec == "encodec" else (0, 0)
+        tables = self._tables()
+        hop = _hop(codec, config)
+        self.chunking = Chunking("whole_clip")
+        self.info = TokenizerInfo(
+            codec=codec,
+            digest=digest_of_tensors(_deciding(model)),
+            sample_rate=int(config.sampling_rate),
+            hop=hop,
+            channels=self._channels,
+            n_codebooks=n_codebooks,
+            vocabulary=int(config.codebook_size),
+            code_width=int(tables[0].shape[1]),
+            can_sum=codec != "dac",
+            provenance=provenance,
+        )
+
+    def _tables(self) -> list[torch.Tensor]:
+        """Code vectors of every codebook."""
+        if self._codec == "dac":
+            return [quantizer.codebook.weight for quantizer in self.model.quantizer.quantizers]
+        if self._codec == "encodec":
+            return [layer.codebook.embed for layer in self.model.quantizer.layers]
+        quantizer = self.model.quantizer
+        stages = [quantizer.semantic_residual_vector_quantizer, quantizer.acoustic_residual_vector_quantizer]
+        return [layer.codebook.embed for stage in stages for layer in stage.layers]
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a signal; a signal shorter than a hop has none."""
+        if n_samples < self.info.hop:
+            return 0
+        if self._chunk:
+            chunks = 1 + max(0, -(-(n_samples - self._overlap) // self._stride) - 1)
+            return chunks * -(-self._chunk // self.info.hop)
+        return -(-n_samples // self.info.hop)
+
+    @property
+    def _overlap(self) -> int:
+        return self._chunk - self._stride
+
+    def codebook_vectors(self, codebook: int) -> FloatArray:
+        """Code vectors (vocabulary, width); DAC's are its factors, before the projection."""
+        if not 0 <= codebook < self.info.n_codebooks:
+            raise ConfigError(
+                f"codebook={codebook} is not there", self._codec, f"0 to {self.info.n_codebooks - 1} are kept"
+            )
+        vectors: FloatArray = self._tables()[codebook].detach().float().cpu().numpy().copy()
+        return vectors
+
+    def stream(self) -> _WholeStream:
+        """Start on a signal that arrives in blocks; it is held until its end."""
+        return _WholeStream(self)
+
+    def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
+        """Tokens of several signals, one after the other: padding one to another's length could change them."""
+        return [self.encode(signal) for signal in signals]
+
+    def encode(self, signal: FloatArray) -> AnyArray:
+        """Tokens int32 (n_codebooks, T) of a signal (n,)."""
+        books, hop = self.info.n_codebooks, self.info.hop
+        if len(signal) < hop:
+            return np.zeros((books, 0), np.int32)
+        wave = torch.from_numpy(np.ascontiguousarray(signal, np.float32)).to(self.device)
+        wave = wave[None, None].repeat(1, self._channels, 1)
+        with torch.inference_mode(), exact_arithmetic():
+            if self._codec == "dac":
+                padded = torch.nn.functional.pad(wave, (0, -len(signal) % hop))  # the model would drop the rest
+                codes = self.model.encode(padded, n_quantizers=books).audio_codes
+            elif self._codec == "mimi":
+                codes = self.model.encode(wave, num_quantizers=books).audio_codes
+            else:
+                return self._encode_chunks(wave)
+        tokens: AnyArray = codes[0, :books].to(torch.int32).cpu().numpy()
+        return tokens
+
+    def _encode_chunks(self, wave: torch.Tensor) -> AnyArray:
+        """EnCodec: one chunk, or a chunk each second; the last one padded, all chunks one after the other."""
+        books = self.info.n_codebooks
+        if not self._chunk:
+            codes = self.model.encode(wave, bandwidth=self._bandwidth).audio_codes
+            tokens: AnyArray = codes[0, 0, :books].to(torch.int32).cpu().numpy()
+            return tokens
+        length = wave.shape[-1]
+        count = self.n_tokens(length) // -(-self._chunk // self.info.hop)
+        wave = torch.nn.functional.pad(wave, (0, max(0, self._chunk + (count - 1) * self._stride - length)))
+        parts = []
+        for number in range(count):
+            chunk = wave[..., number * self._stride : number * self._stride + self._chunk]
+            codes = self.model.encode(chunk, bandwidth=self._bandwidth).audio_codes
+            parts.append(codes[0, 0, :books].to(torch.int32).cpu().numpy())
+        return np.concatenate(parts, axis=-1)
+
+    @property
+    def _bandwidth(self) -> float:
+        """Smallest bandwidth of the model with the codebooks that are kept."""
+        config = self.model.config
+        for bandwidth in sorted(config.target_bandwidths):
+            if _books_at(config, bandwidth) >= self.info.n_codebooks:
+                return float(bandwidth)
+        return float(max(config.target_bandwidths))
+
+    def decode(self, tokens: AnyArray) -> FloatArray:
+        """Signal float32 (channels, n); loudness that a 48 kHz EnCodec took out of each chunk is not put back."""
+        codes = torch.from_numpy(check_tokens(tokens, self.info, self._codec).astype(np.int64)).to(self.device)[None]
+        with torch.inference_mode(), exact_arithmetic():
+            if self._codec == "encodec":
+                return self._decode_chunks(codes)
+            wave = self.model.decode(audio_codes=codes).audio_values
+        return _channels_first(wave)
+
+    def _decode_chunks(self, codes: torch.Tensor) -> FloatArray:
+        if not self._chunk:
+            return _channels_first(self.model.decode(codes[None], [None]).audio_values)
+        frames = -(-self._chunk // self.info.hop)
+        parts = [
+            _channels_first(self.model._decode_frame(codes[..., at : at + frames]))
+            for at in range(0, codes.shape[-1], frames)
+        ]
+        out = np.zeros((parts[0].shape[0], self._chunk + (len(parts) - 1) * self._stride), np.float32)
+        weight = np.zeros(out.shape[1], np.float32)
+        ramp = np.minimum(np.arange(1, self._chunk + 1), np.arange(self._chunk, 0, -1)).astype(np.float32)
+        for number, part in enumerate(parts):  # chunks overlap by a hundredth and are cross-faded
+            here = slice(number * self._stride, number * self._stride + self._chunk)
+            out[:, here] += part[:, : self._chunk] * ramp
+            weight[here] += ramp
+        return out / weight
+
+
+def _channels_first(wave: torch.Tensor) -> FloatArray:
+    found: FloatArray = wave.float().cpu().numpy()
+    return found[0] if found.ndim == 3 else found
+
+
+class _WholeStream:
+    """Holds a signal until its end."""
+
+    def __init__(self, tokenizer: TransformersTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._held: list[FloatArray] = []
+
+    def push(self, block: FloatArray) -> AnyArray:
+        """Take samples; nothing is ready yet."""
+        self._held.append(np.array(block, np.float32))
+        return np.zeros((self._tokenizer.info.n_codebooks, 0), np.int32)
+
+    def finish(self) -> AnyArray:
+        """Return all tokens."""
+        return self._tokenizer.encode(np.concatenate(self._held) if self._held else np.zeros(0, np.float32))
+
+
+def _chunks(config: Any) -> tuple[int, int]:
+    """Samples of a chunk and of its step; zeros for a model that takes a signal in one piece."""
+    chunk = getattr(config, "chunk_length", None)
+    if not chunk:
+        return 0, 0
+    return int(chunk), int(config.chunk_stride)
+
+
+def _hop(codec: str, config: Any) -> int:
+    if codec == "dac":
+        return int(np.prod(config.downsampling_ratios))
+    if codec == "encodec":
+        return int(np.prod(config.upsampling_ratios))
+    return round(config.sampling_rate / config.frame_rate)
+
+
+def _books_at(config: Any, bandwidth: float) -> int:
+    """Codebooks of EnCodec at a bandwidth in kbit/s."""
+    frames = -(-config.sampling_rate // int(np.prod(config.upsampling_ratios)))
+    bits = int(np.log2(config.codebook_size))
+    return max(1, int(1000 * bandwidth // (frames * bits)))
+
+
+def _deciding(model: Any) -> dict[str, torch.Tensor]:
+    """Tensors that tokens depend on: all but the decoder's, and but running sums of a training."""
+    skipped = ("decoder.", "decoder_transformer.", "upsample.")
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point()
+        and not name.startswith(skipped)
+        and not name.endswith(("embed_avg", "cluster_size"))
+    }
+
+
+def _open(codec: str, path: str, class_name: str, settings: dict[str, Any], device: Any) -> TransformersTokenizer:
+    folder = Path(path)
+    if not folder.is_dir() or not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{codec} is loaded from a folder with config.json and weights", path, "Give the folder; nothing is fetched"
+        )
+    weights = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    if not weights:
+        raise CheckpointError(f"the folder holds none of {', '.join(_WEIGHTS)}", path, "Fetch the weights as well")
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependency.of("transformers", "codecs", f"codec={codec}") from error
+    with _quiet():
+        try:
+            model, report = getattr(transformers, class_name).from_pretrained(
+                path, local_files_only=True, output_loading_info=True, weights_only=True
+            )
+        except Exception as error:  # transformers raises whatever its parts do
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"this is no {codec} checkpoint: {first}", path, "Give a folder of it") from error
+    lacking = sorted(report["missing_keys"]) + [str(key) for key in report.get("mismatched_keys", ())]
+    if lacking:
+        raise CheckpointError(
+            f"{lacking[0]} is missing or of another shape, and {len(lacking) - 1} more", path, "Fetch the weights again"
+        )
+    most = _most_books(codec, model.config)
+    books = _books(codec, model.config, settings, most, path)
+    provenance = {"file": path, "format": f"transformers {class_name}", "sha256": sha256_of(weights[0])}
+    return TransformersTokenizer(codec, model, n_codebooks=books, provenance=provenance, device=device)
+
+
+def _most_books(codec: str, config: Any) -> int:
+    if codec == "encodec":
+        return _books_at(config, max(config.target_bandwidths))
+    return int(config.n_codebooks if codec == "dac" else config.num_quantizers)
+
+
+def _books(codec: str, config: Any, settings: dict[str, Any], most: int, path: str) -> int:
+    """Codebooks that the settings ask for: all of them by default, EnCodec's by its lowest bandwidth."""
+    given = dict(settings)
+    given.pop("with_decoder", None)
+    books, bandwidth = given.pop("n_quantizers", None), given.pop("bandwidth", None)
+    unknown = [name for name, value in given.items() if value is not None]
+    if unknown or (bandwidth is not None and codec != "encodec"):
+        raise ConfigError(
+            f"{', '.join(unknown) or 'bandwidth'} is no setting of {codec}", "tokenizer", "It has n_quantizers"
+        )
+    if bandwidth is not None:
+        if not any(abs(bandwidth - one) < 1e-6 for one in config.target_bandwidths):
+            allowed = ", ".join(f"{one:g}" for one in config.target_bandwidths)
+            raise ConfigError(f"bandwidth={bandwidth:g} kbit/s is not the model's", path, f"It has {allowed}")
+        return _books_at(config, bandwidth)
+    if books is None:
+        return _books_at(config, min(config.target_bandwidths)) if codec == "encodec" else most
+    if not 1 <= books <= most:
+        raise ConfigError(f"n_quantizers={books} is out of range", path, f"The model has 1 to {most} codebooks")
+    return int(books)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own progress and advice off the terminal."""
+    from transformers.utils import logging as theirs
+
+    level = theirs.get_verbosity()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        theirs.set_verbosity(level)
+        theirs.enable_progress_bar()
+
+
+def open_encodec(path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
+    """Open an EnCodec folder; ``bandwidth`` (kbit/s) or ``n_quantizers`` says how many codebooks are kept."""
+    return _open("encodec", path, "EncodecModel", settings, device)
+
+
+def open_dac(path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
+    """Open a DAC folder; ``n_quantizers`` says how many codebooks are kept."""
+    return _open("dac", path, "DacModel", settings, device)
+
+
+def open_mimi(path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
+    """Open a Mimi folder; ``n_quantizers`` says how many codebooks are kept."""
+    return _open("mimi", path, "MimiModel", settings, device)
