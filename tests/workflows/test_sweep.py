@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from small_store import SPEC, Collection, make_collection
-
 from featstore.errors import ConfigError, PlanError
 from featstore.workflows import sweep as module
 from featstore.workflows.sweep import carry_out, grid_of_runs, run_sweep
