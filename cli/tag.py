@@ -11,7 +11,7 @@ import click
 from featstore_cli.common import print_json, render_table
 
 if TYPE_CHECKING:
-    from featstore.workflows.tag import TagReport
+    from featstore.workflows.tag import FileTags, TagReport
 
 __all__ = ["tag"]
 
@@ -55,7 +55,8 @@ def tag(model: str, audio: tuple[str, ...], **settings: Any) -> int:
     """
     from featstore.errors import ConfigError
     from featstore.extract import ExtractOptions
-    from featstore.workflows.tag import tag as tag_audio
+    from featstore.workflows.tag import tag_stream
+    from featstore.workflows.taggram_figure import TaggramFolder
 
     if settings["as_csv"] and settings["as_json"]:
         raise ConfigError("--csv and --json", "tag", "Choose one")
@@ -63,49 +64,78 @@ def tag(model: str, audio: tuple[str, ...], **settings: Any) -> int:
         raise ConfigError("--windows without --json", "tag", "Add --json")
     passed = {name: settings[name] for name in ("weights", "window_s", "step_s", "short", "short_decode", "store")}
     options = ExtractOptions(jobs=settings["jobs"], short_decode=settings["short_decode"])
-    report = tag_audio(model, audio, options=options, **passed)
+    report, files = tag_stream(model, audio, options=options, **passed)
     top = None if settings["all_tags"] else settings["top"]
-    shown = [(file, file.top(report.classes, top, settings["threshold"])) for file in report.files]
-    if settings["as_json"]:
-        print_json(_as_json(report, shown, windows=settings["windows"]))
-    else:
-        click.echo(_as_csv(shown) if settings["as_csv"] else _as_table(shown), nl=not settings["as_csv"])
-    if settings["taggrams"]:
-        from featstore.workflows.taggram_figure import draw_taggrams
-
-        drawn = draw_taggrams(report, settings["taggrams"], n_tags=10 if top is None else max(top, 10))
-        click.echo(f"{len(drawn)} figures in {settings['taggrams']}", err=True)
-    for file in report.files:
+    figures = TaggramFolder(settings["taggrams"], n_tags=max(top or 10, 10)) if settings["taggrams"] else None
+    form = _Csv() if settings["as_csv"] else _Json(settings["windows"]) if settings["as_json"] else _Table()
+    notes, n_files, n_failed = [], 0, 0
+    for file in files:
+        n_files, n_failed = n_files + 1, n_failed + bool(file.error)
+        form.add(report, file, file.top(report.classes, top, settings["threshold"]))
+        if figures is not None:
+            figures.draw(report, file)
         if file.note:
-            click.echo(f"note: {file.path}: {file.note}", err=True)
-    if report.failures:
-        click.echo(f"{len(report.failures)} of {len(report.files)} files could not be tagged", err=True)
-    return 2 if report.failures else 0
+            notes.append(f"note: {file.path}: {file.note}")
+    form.finish(report)
+    for line in notes:
+        click.echo(line, err=True)
+    if figures is not None:
+        click.echo(f"{figures.n_drawn} figures in {figures.folder}", err=True)
+    if n_failed:
+        click.echo(f"{n_failed} of {n_files} files could not be tagged", err=True)
+    return 2 if n_failed else 0
 
 
-def _as_table(shown: Any) -> str:
-    rows = []
-    for file, tags in shown:
+Tags = list[tuple[str, float]]
+
+
+class _Table:
+    """Columns for people, printed at the end."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[str]] = []
+
+    def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:
+        """Take one file."""
         found = ", ".join(f"{name} {score:.2f}" for name, score in tags)
-        rows.append([file.path, f"{file.duration_s:.1f}", f"failed: {file.error}" if file.error else found])
-    return str(render_table(rows, ["file", "s", "tags"]))
+        self._rows.append([file.path, f"{file.duration_s:.1f}", f"failed: {file.error}" if file.error else found])
+
+    def finish(self, report: TagReport) -> None:
+        """Print."""
+        click.echo(render_table(self._rows, ["file", "s", "tags"]))
 
 
-def _as_csv(shown: Any) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "rank", "tag", "score", "error"])
-    for file, tags in shown:
+class _Csv:
+    """Lines that are printed as files are done, so that a run of hours can be followed and loses nothing."""
+
+    def __init__(self) -> None:
+        self._line(["path", "rank", "tag", "score", "error"])
+
+    def _line(self, cells: list[object]) -> None:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerow(cells)
+        click.echo(out.getvalue(), nl=False)
+
+    def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:
+        """Print one file."""
         for rank, (name, score) in enumerate(tags, start=1):
-            writer.writerow([file.path, rank, name, f"{score:.6f}", ""])
+            self._line([file.path, rank, name, f"{score:.6f}", ""])
         if file.error:
-            writer.writerow([file.path, "", "", "", file.error])
-    return out.getvalue()
+            self._line([file.path, "", "", "", file.error])
+
+    def finish(self, report: TagReport) -> None:
+        """All is printed."""
 
 
-def _as_json(report: TagReport, shown: Any, *, windows: bool) -> dict[str, Any]:
-    files = []
-    for file, tags in shown:
+class _Json:
+    """One value for programs, printed at the end."""
+
+    def __init__(self, windows: bool) -> None:
+        self._windows = windows
+        self._files: list[dict[str, Any]] = []
+
+    def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:
+        """Take one file."""
         entry: dict[str, Any] = {
             "path": file.path,
             "duration_s": round(file.duration_s, 3),
@@ -114,9 +144,12 @@ def _as_json(report: TagReport, shown: Any, *, windows: bool) -> dict[str, Any]:
             "note": file.note,
             "error": file.error,
         }
-        if windows:
-            entry["starts_s"] = file.starts_s.tolist()
-            entry["taggram"] = file.taggram.tolist()
-        files.append(entry)
-    head = {"model": report.model, "feature": report.feature, "window_s": report.window_s, "step_s": report.step_s}
-    return head | ({"classes": list(report.classes)} if windows else {}) | {"files": files}
+        if self._windows:
+            entry |= {"starts_s": file.starts_s.tolist(), "taggram": file.taggram.tolist()}
+        self._files.append(entry)
+
+    def finish(self, report: TagReport) -> None:
+        """Print."""
+        head = {"model": report.model, "feature": report.feature, "window_s": report.window_s, "step_s": report.step_s}
+        classes = {"classes": list(report.classes)} if self._windows else {}
+        print_json(head | classes | {"files": self._files})

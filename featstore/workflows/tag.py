@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from featstore.extract import ExtractOptions
     from featstore.store import Store
 
-__all__ = ["FileTags", "TagReport", "find_audio", "tag"]
+__all__ = ["FileTags", "TagReport", "find_audio", "tag", "tag_stream"]
 
 logger = logging.getLogger(__name__)
 
@@ -147,21 +147,53 @@ def tag(
     CheckpointError
         The model's weights are missing or damaged.
     """
+    report, files = tag_stream(
+        model,
+        audio,
+        weights=weights,
+        window_s=window_s,
+        step_s=step_s,
+        short=short,
+        short_decode=short_decode,
+        store=store,
+        options=options,
+    )
+    report.files.extend(files)
+    return report
+
+
+def tag_stream(
+    model: str,
+    audio: Iterable[str | os.PathLike[str]] = (),
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    window_s: float | None = None,
+    step_s: float | None = None,
+    short: str = "fail",
+    short_decode: str = "fail",
+    store: str | os.PathLike[str] | None = None,
+    options: ExtractOptions | None = None,
+) -> tuple[TagReport, Iterator[FileTags]]:
+    """Tag any number of files: as :func:`tag`, but each file is given out when it is done, and forgotten.
+
+    Returns
+    -------
+    report : TagReport
+        Without files.
+    files : iterator of FileTags
+        The work is done while it is walked through.
+    """
     if short not in SHORT:
         raise ConfigError(f"short={short!r} is unknown", "tag", did_you_mean(short, SHORT))
     tagger = _with_windows(open_tagger(model, weights), window_s, step_s)
     paths = find_audio(audio)
     if not paths and store is None:
         raise ConfigError("nothing to tag", "tag", "Name audio files or folders")
-    source = _computed(paths, tagger, short_decode) if store is None else _stored(paths, tagger, store, options)
-    total = len(paths) or None
-    with _device(tagger) as device:
-        files = [
-            _score(tagger, *item, short=short, device=device) for item in progress(source, total=total, desc="tag")
-        ]
     name = f"{tagger.request.spec}@{tagger.request.encoding or Encoding()}"
     window, step = tagger.n_frames * tagger.frame_s, tagger.stride * tagger.frame_s
-    return TagReport(tagger.name, name, tagger.classes, window, step, files)
+    report = TagReport(tagger.name, name, tagger.classes, window, step, [])
+    source = _computed(paths, tagger, short_decode) if store is None else _stored(paths, tagger, store, options)
+    return report, _scored(tagger, progress(source, total=len(paths) or None, desc="tag", unit="file"), short)
 
 
 def find_audio(places: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -297,21 +329,14 @@ def _extract(
     extract(table, [tagger.request], place, options)
 
 
-class _device:
-    """The model on a GPU where there is one, for the time of the block."""
+def _scored(tagger: Tagger, source: Iterable[Item], short: str) -> Iterator[FileTags]:
+    """Score each file, on a GPU where there is one."""
+    import torch
 
-    def __init__(self, tagger: Tagger) -> None:
-        self.module = tagger.module
-
-    def __enter__(self) -> Any:
-        import torch
-
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.module.to(device)
-        return device
-
-    def __exit__(self, *_: object) -> None:
-        self.module.to("cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tagger.module.to(device)
+    for path, feature, told in source:
+        yield _score(tagger, path, feature, told, short=short, device=device)
 
 
 def _score(tagger: Tagger, path: str, feature: FloatArray | None, told: str, *, short: str, device: Any) -> FileTags:

@@ -11,26 +11,34 @@ import numpy as np
 
 from featstore.workflows.tag import FileTags, TagReport
 
-__all__ = ["draw_taggram", "draw_taggrams"]
+__all__ = ["TaggramFolder", "draw_taggram"]
 
 _TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
-def draw_taggrams(report: TagReport, folder: str | Path, *, n_tags: int = 10) -> list[Path]:
-    """Draw one figure a file, ``FOLDER/NAME.png``; files that could not be tagged have none.
+class TaggramFolder:
+    """Figures of many files, ``FOLDER/NAME.png`` each; files of one name in several folders are told apart by a number.
 
-    Files of one name in several folders are told apart by a number.
+    Parameters
+    ----------
+    folder : path
+    n_tags : int > 0
+        Rows of each figure.
     """
-    taken: dict[str, int] = {}
-    drawn = []
-    for file in report.files:
+
+    def __init__(self, folder: str | Path, *, n_tags: int = 10) -> None:
+        self.folder, self.n_tags, self.n_drawn = Path(folder), n_tags, 0
+        self._taken: dict[str, int] = {}
+
+    def draw(self, report: TagReport, file: FileTags) -> None:
+        """Draw one file; one that could not be tagged has no figure."""
         if file.error:
-            continue
+            return
         stem = re.sub(r"[^\w.\- ]+", "_", Path(file.path).stem) or "track"
-        taken[stem] = taken.get(stem, 0) + 1
-        name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
-        drawn += draw_taggram(report, file, Path(folder) / f"{name}.png", n_tags=n_tags)
-    return drawn
+        self._taken[stem] = self._taken.get(stem, 0) + 1
+        name = stem if self._taken[stem] == 1 else f"{stem}-{self._taken[stem]}"
+        draw_taggram(report, file, self.folder / f"{name}.png", n_tags=self.n_tags)
+        self.n_drawn += 1
 
 
 def draw_taggram(report: TagReport, file: FileTags, path: str | Path, *, n_tags: int = 10) -> list[Path]:
