@@ -126,7 +126,8 @@ def _figures(
             found.append(_Figure(paths[0], f"Figure 1: {model}, float32", text, _ids(exact)))
         paths = [folder / f"front-{model}{suffix}" for suffix in (".png", ".svg")]
         plot_pareto(pareto(rows, cost, metric, test=test), paths)
-        text = "Bytes of each configuration stored on its own, as measured, for all tracks of the set."
+        text = "Bytes of each configuration on its own, for all tracks: measured on disk, or those of the array that a "
+        text += "view would be."
         found.append(_Figure(paths[0], f"Storage and score: {model}", text, _ids(rows)))
     if len(pairs):
         paths = [folder / f"quantised{suffix}" for suffix in (".png", ".svg")]

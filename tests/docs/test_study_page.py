@@ -1,0 +1,63 @@
+"""docs/study.md says what the committed runs say: its table, its counts, and the runs behind every figure."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from featstore.results.units import format_bytes
+from featstore.workflows.recipes import load_recipe
+from featstore.workflows.selection import select
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "study.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    with open(DOCS / "study" / "configurations.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def score(row: dict[str, str], metric: str) -> str:
+    return f"{100 * float(row[f'{metric}_mean']):.2f} ± {100 * float(row[f'{metric}_std']):.2f}"
+
+
+def test_table_is_that_of_the_runs(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        p = f"{float(row['p_holm']):.3f}" if row["p_holm"] else "–"
+        cells = [f"{int(row['sample_rate']) / 1000:g} kHz", row["n_mels"], f"×{row['hop_multiple']}"]
+        cells += [{"log10_1p": "log", "db": "dB"}[row["scale"]], row["encoding"]]
+        cells += [score(row, "roc_auc"), score(row, "pr_auc")]
+        cells += [format_bytes(float(row[f"bytes_{name}"])) for name in ("alone", "added")]
+        assert f"| {' | '.join([*cells, p, row['verdict']])} |" in PAGE
+    assert len(rows) == 36 and PAGE.count(" kHz | ") == 36 and all(row["n"] == "3" for row in rows)
+    assert Counter(row["verdict"] for row in rows)["in doubt"] == 19 and "19 of 36 configurations are in doubt" in PAGE
+
+
+def test_command_is_of_these_configurations(rows: list[dict[str, str]]) -> None:
+    [command] = re.findall(r"^featstore recipe run .*$", PAGE, re.MULTILINE)
+    [only] = re.findall(r"--only '([^']*)'", command)
+    study = load_recipe("ferraro2020", data="demo")
+    chosen = select(study.requests(), study.model_plans(), [only], "study")
+    assert chosen.n_configurations == len(rows) and list(chosen.features) == ["vgg-cnn"]
+    page = (DOCS / "study" / "study.html").read_text(encoding="utf-8")
+    assert "108 runs of 36 configurations on demo" in page and "n_mels=96|48|16|8" in page
+    ids = {run for row in rows for run in re.findall(r"[0-9a-f]{12}", row["run_ids"])}
+    assert len(ids) == 108 and all(f"<td>{run}</td>" in page for run in ids)
+
+
+def test_eight_bands_differ(rows: list[dict[str, str]]) -> None:
+    eight = [row for row in rows if row["n_mels"] == "8"]
+    assert len(eight) == 6 and {row["verdict"] for row in eight} == {"differs"}
+    losses = sorted(-100 * float(row["difference"]) for row in eight)
+    assert f"by {losses[0]:.1f} to {losses[-1]:.1f} points" in PAGE
+
+
+def test_pages_and_figures_exist_and_are_small() -> None:
+    for target in re.findall(r"\]\((study/[^)]*)\)", PAGE):
+        assert 0 < (DOCS / target).stat().st_size < 1_000_000, target
