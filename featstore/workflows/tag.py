@@ -6,9 +6,8 @@ extractor first (in parallel, resumable), and the scores come from what it store
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
-from featstore.errors import ConfigError, DecodeError, FeatstoreError, did_you_mean
+from featstore.errors import ConfigError, did_you_mean
 from featstore.log import progress
-from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
+from featstore.specs import Encoding
+from featstore.workflows.tag_features import Item, computed_features, place_of, stored_features
 from featstore.workflows.taggers import Tagger, open_tagger
 
 if TYPE_CHECKING:
     from featstore.extract import ExtractOptions
-    from featstore.store import Store
 
 __all__ = ["FileTags", "TagReport", "find_audio", "tag", "tag_stream"]
-
-logger = logging.getLogger(__name__)
 
 _FRAMES_AT_ONCE = 1500  # of all windows of a batch: about 24 s, some 300 MB inside the packaged networks
 SHORT = ("fail", "repeat")
@@ -192,7 +189,11 @@ def tag_stream(
     name = f"{tagger.request.spec}@{tagger.request.encoding or Encoding()}"
     window, step = tagger.n_frames * tagger.frame_s, tagger.stride * tagger.frame_s
     report = TagReport(tagger.name, name, tagger.classes, window, step, [])
-    source = _computed(paths, tagger, short_decode) if store is None else _stored(paths, tagger, store, options)
+    source = (
+        computed_features(paths, tagger.request, short_decode)
+        if store is None
+        else stored_features(paths, tagger.request, store, options)
+    )
     return report, _scored(tagger, progress(source, total=len(paths) or None, desc="tag", unit="file"), short)
 
 
@@ -215,7 +216,7 @@ def find_audio(places: Iterable[str | os.PathLike[str]]) -> list[str]:
             shown = os.path.abspath(text)
             paths = [os.path.join(text, os.path.relpath(path, shown)) for path in paths]
         for path in paths:
-            found.setdefault(os.path.abspath(path), path)
+            found.setdefault(place_of(path), path)
     return list(found.values())
 
 
@@ -234,99 +235,6 @@ def _with_windows(tagger: Tagger, window_s: float | None, step_s: float | None) 
     if step_s is not None:
         tagger = replace(tagger, stride=max(1, round(step_s / tagger.frame_s)))
     return tagger
-
-
-Item = tuple[str, "FloatArray | None", str]
-"""Path, feature (bands, frames) or None, note or error."""
-
-
-def _computed(paths: Sequence[str], tagger: Tagger, short_decode: str) -> Iterator[Item]:
-    """Decode each file and compute its feature, here."""
-    compute = _feature_of(tagger.request, short_decode)
-    for path in paths:
-        try:
-            feature, note = compute(path)
-        except DecodeError as error:
-            yield path, None, str(error)
-        except FeatstoreError:
-            raise
-        except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-            # one broken file must not end a run, whatever a library throws at it
-            logger.debug("%s", path, exc_info=True)
-            yield path, None, f"{type(error).__name__}: {error} [{path}]"
-        else:
-            yield path, feature, note
-
-
-def _feature_of(request: FeatureRequest, short_decode: str) -> Callable[[str], tuple[FloatArray, str]]:
-    """Return the function from a path to its feature as the store would give it, and a note."""
-    from featstore.extract.execute import run_track
-    from featstore.extract.plan import graph_for, header_of
-    from featstore.extract.worker import judge
-
-    encoding = request.encoding or Encoding()
-    base, view = _stored_form(request.spec, encoding)
-    header = header_of(base, encoding)
-    graph = graph_for([header])
-
-    def compute(path: str) -> tuple[FloatArray, str]:
-        blocks: list[FloatArray] = []
-        report = run_track(path, graph, lambda _, block: blocks.append(block))
-        status, what = judge(report, short_decode)
-        if status == "short" and short_decode == "fail":
-            raise DecodeError(what, path)
-        lead = tuple(header.item_shape)
-        values = np.concatenate(blocks, axis=-1) if blocks else np.zeros((*lead, 0), np.float32)
-        codes, _ = encoding.encode(values)
-        return np.asarray(view.apply(encoding.decode(codes)), np.float32), what
-
-    return compute
-
-
-def _stored_form(spec: FeatureSpec, encoding: Encoding) -> tuple[FeatureSpec, View]:
-    """What is quantised, and how the feature follows from it: a view was trained on the values of its base."""
-    if encoding.is_integer and encoding != Encoding.parse(encoding.name, spec) and hasattr(spec, "scale"):
-        for scale in ("db", "log10_1p"):
-            base = spec.replace(scale=scale)
-            view = view_of(spec, base, encoding) if encoding == Encoding.parse(encoding.name, base) else None
-            if view is not None:
-                return base, view
-    view = view_of(spec, spec, encoding)
-    assert view is not None
-    return spec, view
-
-
-def _stored(
-    paths: Sequence[str], tagger: Tagger, place: str | os.PathLike[str], options: ExtractOptions | None
-) -> Iterator[Item]:
-    """Bring a store up to date with the extractor, then read the feature of each file from it."""
-    from featstore.store import open_store
-
-    if paths:
-        _extract(paths, tagger, place, options)
-    store: Store = open_store(place)
-    reader = store[f"{tagger.request.spec}@{tagger.request.encoding or Encoding()}"]
-    ledger = store.tracks
-    ids = {os.path.abspath(path): path for path in paths} if paths else {track: track for track in ledger.index}
-    for track, path in ids.items():
-        status, error = (str(ledger.loc[track, column] or "") for column in ("status", "error"))
-        if reader.lengths[reader.row_of(track)] < 0:
-            yield path, None, error or f"{status}: the store has nothing of it"
-        else:
-            yield path, reader[track], error
-
-
-def _extract(
-    paths: Sequence[str], tagger: Tagger, place: str | os.PathLike[str], options: ExtractOptions | None
-) -> None:
-    import pandas as pd
-
-    from featstore.datasets import TableInfo, TrackTable
-    from featstore.extract import extract
-
-    absolute = [os.path.abspath(path) for path in paths]
-    table = TrackTable(pd.DataFrame({"track_id": absolute, "path": absolute}), TableInfo(name="tag"))
-    extract(table, [tagger.request], place, options)
 
 
 def _scored(tagger: Tagger, source: Iterable[Item], short: str) -> Iterator[FileTags]:

@@ -316,12 +316,12 @@ def test_published_networks_name_the_tags_of_their_data_sets() -> None:
 
 def test_loud_music_stays_finite(package: Path, tmp_path: Path) -> None:
     """Mel power beyond 6.55 overflows sixteen bits once it is multiplied by 10000; every tag would be NaN."""
-    from featstore.workflows.tag import _feature_of
+    from featstore.workflows.tag_features import feature_function
 
     time = np.arange(4 * 16000) / 16000
     soundfile.write(tmp_path / "loud.wav", 0.99 * np.sin(2 * np.pi * 440 * time), 16000, subtype="FLOAT")
     tagger = open_tagger("mtt-musicnn", package)
-    feature, _ = _feature_of(tagger.request, "fail")(str(tmp_path / "loud.wav"))
+    feature, _ = feature_function(tagger.request, "fail")(str(tmp_path / "loud.wav"))
     assert feature.dtype == np.float32
     assert feature.max() > np.log10(10000 * 6.55)
     (file,) = tag("mtt-musicnn", [tmp_path / "loud.wav"], weights=package).files
