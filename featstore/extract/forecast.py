@@ -26,7 +26,6 @@ __all__ = ["Forecast", "forecast"]
 
 DEFAULT_DURATION_S = 240.0  # of a track that could not be probed
 RECORD_BYTES = 36  # of one track in one commit record
-CLUSTER_START_S = 3.0  # of a local Dask cluster: its processes start, import and load compiled code
 SHOWN = 40  # lines of arrays for people
 
 
@@ -52,6 +51,8 @@ class Forecast:
         Seconds of one core, None without a timed sample.
     sampled : int
         Tracks that were timed.
+    start_s : float
+        Until a local cluster of processes is at work.
     """
 
     plan: Plan
@@ -65,6 +66,7 @@ class Forecast:
     n_files: int = 0
     core_s: float | None = None
     sampled: int = 0
+    start_s: float = 0.0
 
     @property
     def n_shards(self) -> int:
@@ -78,7 +80,7 @@ class Forecast:
             return None
         workers = min(self.jobs, self.n_shards)
         rounds = math.ceil(self.n_shards / workers) / self.n_shards
-        return self.core_s * rounds + (CLUSTER_START_S if workers > 1 else 0.0)
+        return self.core_s * rounds + self.start_s
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
@@ -180,6 +182,7 @@ def forecast(
     for name, (key, view) in plan.views.items():
         result.features.append({"name": name, "stored": view.is_identity, "base": stored[key], "exact": view.exact})
     if cost:
+        result.start_s = cost.start_s
         result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result
 

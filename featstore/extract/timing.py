@@ -6,6 +6,8 @@ A few tracks go through the graph into a store that is thrown away.
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ __all__ = ["Cost", "time_sample"]
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 2 << 30  # what the sample may write before it is thrown away
+START_IMPORTS = 2.5  # scheduler, then nanny, then worker with its compiled code: partly beside each other
 ENOUGH_S = 20.0  # of work are told well enough: further tracks of the sample are left out
 
 
@@ -43,6 +46,8 @@ class Cost:
         Bytes of chunks on the disk for one without compression.
     tracks : int
         Timed tracks.
+    start_s : float
+        Until a local cluster of processes is at work.
     """
 
     per_audio_s: float
@@ -50,6 +55,7 @@ class Cost:
     per_byte: float
     ratio: float
     tracks: int
+    start_s: float
 
     def seconds(self, audio_s: float, n_shards: int, n_bytes: float) -> float:
         """Seconds of one core for a whole extraction."""
@@ -113,7 +119,14 @@ def time_sample(
     per_byte = max(0.0, (second.commit_s - first.commit_s) / more) if more > 0 else 0.0
     per_shard = max(0.0, second.commit_s - per_byte * second.data_bytes)
     ratio = 1.0 if compression == "none" else second.data_bytes / max(1, second.plain_bytes)
-    return Cost(second.compute_s / second.audio_s, per_shard, per_byte, ratio, second.tracks)
+    return Cost(second.compute_s / second.audio_s, per_shard, per_byte, ratio, second.tracks, _start_seconds())
+
+
+def _start_seconds() -> float:
+    """Seconds that a local cluster takes to start, from those of one process that imports what a worker does."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import distributed, featstore.extract.worker"], check=False)
+    return START_IMPORTS * (time.perf_counter() - began)
 
 
 def _bytes_per_second(plan: Plan) -> float:
