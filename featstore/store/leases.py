@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from types import TracebackType
 
@@ -19,7 +20,7 @@ import psutil
 from featstore.errors import ObjectStorageError, StoreLocked
 from featstore.store.location import Location
 
-__all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "Owner", "dead_leases", "live_leases"]
+__all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "Owner", "dead_leases", "hold_store", "live_leases"]
 
 logger = logging.getLogger(__name__)
 
@@ -225,6 +226,31 @@ class Lease:
             except ObjectStorageError as error:  # the shard is committed: others see a silent owner soon
                 logger.warning("a lease could not be given back: %s", error)
         self._held = {}
+
+
+@contextmanager
+def hold_store(location: Location, wait_s: float = 90.0) -> Iterator[None]:
+    """Lease on a store's own metadata, waited for a while: it is held for moments only.
+
+    Raises
+    ------
+    StoreLocked
+        When another process holds it for longer than ``wait_s``.
+    """
+    deadline = time.monotonic() + wait_s
+    lease = Lease(location, ["store"], 0)
+    while True:
+        try:
+            lease.__enter__()
+            break
+        except StoreLocked:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+    try:
+        yield
+    finally:
+        lease.__exit__(None, None, None)
 
 
 def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 TAIL_BYTES = 64 << 10  # fetched when a file is opened: its index, as a rule
 AHEAD_BYTES = 4 << 20  # fetched at once where reads follow each other
+_LARGE = 1 << 18  # bytes from which it pays to ask first whether an object has changed
 _STAGE_SHARE = 0.5  # of the free local disk that copies may take
 
 _conditional: set[tuple[int, str, str]] = set()  # (process, server, bucket) that were seen to honour conditions
@@ -48,13 +49,14 @@ class S3Location(Location):
             raise StoreError("a store needs a path of its own in the bucket", url, "Write s3://BUCKET/NAME.zarr")
         self._soon: dict[str, bytes | None] = {}
         self._walked: dict[str, list[Listed]] = {}
+        self._large: dict[str, tuple[str, bytes]] = {}
         self._copies: Path | None = None
 
     def __str__(self) -> str:
         return str(self.place)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_soon": {}, "_walked": {}}
+        return self.__dict__ | {"_soon": {}, "_walked": {}, "_large": {}}
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -79,7 +81,13 @@ class S3Location(Location):
             if data is None:
                 raise FileNotFoundError(2, "no such object", self.place.url(name))
             return data
-        return self.place.get(self._safe(name)).data
+        kept = self._large.get(name)
+        if kept is not None and self.stamp(name) == kept[0]:
+            return kept[1]
+        found = self.place.get(self._safe(name))
+        if len(found.data) >= _LARGE:  # the track table: read again after every refresh, and mostly the same
+            self._large[name] = (found.version, found.data)
+        return found.data
 
     def stamp(self, name: str) -> str:
         """Return the object's entity tag."""

@@ -6,9 +6,7 @@ import hashlib
 import io
 import json
 import os
-import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +14,12 @@ import featstore.store.ledger as ledger_rules
 import featstore.store.sizes as sizes
 from featstore.arrays import FloatArray
 from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, StoreError, StoreLocked, did_you_mean
+from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, StoreError, did_you_mean
 from featstore.specs import FeatureRequest, FeatureSpec, View, parse_feature, view_of
 from featstore.store.backends import Backend, backend_at
 from featstore.store.codebooks import read_codebook, write_codebook
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
-from featstore.store.leases import Lease
+from featstore.store.leases import hold_store
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, write_manifest
 from featstore.store.packed_file import PackedBackend, packed_location
@@ -238,7 +236,7 @@ class Store:
         new = [header for header in headers if header.key not in self.arrays]
         if not new:
             return
-        with self._lock():
+        with hold_store(self.location):
             for header in new:
                 layout = choose_layout(header, self.shard_tracks, compression)
                 # the group's own file comes last: without it nothing is there
@@ -278,7 +276,7 @@ class Store:
             return 0
         import pandas as pd
 
-        with self._lock():
+        with hold_store(self.location):
             first = self.n_shards * self.shard_tracks
             known = self.track_rows.reset_index()
             merged = pd.concat([known, ordered(new, self.attributes["seed"], first)])
@@ -329,7 +327,9 @@ class Store:
 
     def consolidate(self, *, finished: bool = True) -> None:
         """Bring array shapes in line with what is committed and, after a finished run, write the manifest."""
-        with self._lock():  # of parts that finish at the same time, none brings back what another has overtaken
+        with hold_store(
+            self.location
+        ):  # of parts that finish at the same time, none brings back what another has overtaken
             self.refresh()
             finished = finished and not self.missing(list(self.arrays))
             for key in self.arrays:
@@ -342,24 +342,6 @@ class Store:
         for name, content in files.items():
             if not self.location.exists(name) or self.location.read(name) != content:
                 self.location.write(name, content)
-
-    @contextmanager
-    def _lock(self, wait_s: float = 90.0) -> Iterator[None]:
-        """Lease on the store's own metadata, waited for a while: it is held for moments only."""
-        deadline = time.monotonic() + wait_s
-        lease = Lease(self.location, ["store"], 0)
-        while True:
-            try:
-                lease.__enter__()
-                break
-            except StoreLocked:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-        try:
-            yield
-        finally:
-            lease.__exit__(None, None, None)
 
     # -- reports ----------------------------------------------------------------------------------------------------
 

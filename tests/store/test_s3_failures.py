@@ -103,6 +103,7 @@ def test_settings_that_cannot_be_used(place: Place, monkeypatch: pytest.MonkeyPa
         open_store(place.url)
 
 
+@pytest.mark.slow
 def test_transient_errors_are_tried_again(gate: Gate, place: Place) -> None:
     """Every request fails once, by turns in three ways, before it goes through; the store is the same."""
     seen: Counter[tuple[str, str]] = Counter()
