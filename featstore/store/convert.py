@@ -14,6 +14,7 @@ from featstore.store.backends import ROOTS, Backend, backend_at, make_backend
 from featstore.store.chunks import PACKED_BITS
 from featstore.store.codebooks import FOLDER as CODEBOOKS
 from featstore.store.codebooks import codebook_names, read_codebook, write_codebook
+from featstore.store.creating import refuse_foreign
 from featstore.store.digests import digest_of
 from featstore.store.hdf5_store import MASTER
 from featstore.store.layout import COMPRESSIONS, ArrayHeader, Layout
@@ -113,8 +114,7 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
                 "Choose a new or empty folder",
             )
         return new
-    if not set(location.list("")) <= {"features", "leases", "staging", TRACKS}:
-        raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
+    refuse_foreign(location)
     with Lease(location, ["store"], 0):
         location.write(TRACKS, content)
         for name, root in made.root_files(attributes).items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from featstore.errors import StoreError
 from featstore.store.backends import backend_at, make_backend
 from featstore.store.layout import ArrayHeader, choose_shard_tracks
-from featstore.store.leases import Lease
+from featstore.store.leases import hold_store
 from featstore.store.location import Location, open_location
 from featstore.store.packed_file import packed_location
 from featstore.store.store import FORMAT, TRACKS, Store, open_store
@@ -19,7 +19,27 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["create_store"]
+__all__ = ["create_store", "refuse_foreign"]
+
+
+def refuse_foreign(location: Location) -> None:
+    """Make sure that a place holds nothing but what a store's creation left when it was killed.
+
+    Raises
+    ------
+    StoreError
+        When there is anything else.
+    """
+    ours = {"features", "leases", "requests", "staging", TRACKS}
+    other = [
+        name for name in location.list("") if name not in ours and not (name.startswith(".") and name.endswith(".part"))
+    ]
+    if other:
+        raise StoreError(
+            f"the folder holds other files ({other[0]!r}) and is no store",
+            str(location),
+            "Choose a new or empty folder",
+        )
 
 
 def create_store(
@@ -61,8 +81,7 @@ def create_store(
                 "Leave --backend out, or choose another path",
             )
         return open_store(location)
-    if not set(location.list("")) <= {"features", "leases", "requests", "staging", TRACKS}:
-        raise StoreError("the folder holds other files and is no store", str(location), "Choose a new or empty folder")
+    refuse_foreign(location)
     durations = [float(value) for value in tracks.get("duration_s", ())]
     if shard_tracks is None:
         shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
@@ -75,8 +94,9 @@ def create_store(
         "seed": seed,
         "featstore": __version__,
     }
-    with Lease(location, ["store"], 0):
-        location.write(TRACKS, parquet_bytes(ordered(tracks, seed, 0)))
-        for name, content in made.root_files(attributes).items():
-            location.write(name, content)
+    with hold_store(location):
+        if backend_at(location) is None:  # of several who come at once one makes the store, the others find it
+            location.write(TRACKS, parquet_bytes(ordered(tracks, seed, 0)))
+            for name, content in made.root_files(attributes).items():
+                location.write(name, content)
     return open_store(location)
