@@ -215,6 +215,16 @@ def _only_labelled(
 ) -> tuple[pd.DataFrame, list[list[str]]]:
     """Leave out tracks without a label, and those of classes that were not chosen: a single label cannot say "none"."""
     keep = [row for row, each in enumerate(labels) if each and (not chosen or any(name in chosen for name in each))]
+    if "split" in frame.columns:
+        left = set(frame["split"].iloc[keep])
+        for split in SPLITS:
+            n = int((frame["split"] == split).sum())
+            if n and split not in left:
+                raise DatasetError(
+                    f"labels are missing: none of the {n} tracks of the split {split!r} has one of the classes",
+                    where,
+                    "Check the label column and the class list",
+                )
     if len(keep) < len(labels):
         kind = "label among data.classes" if chosen else "label"
         logger.warning(

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -140,6 +141,12 @@ class LossWatch:
             total += value * one.n_items
         return total
 
+    def _kept(self) -> str:
+        """Say what is left to go on from."""
+        if not any((Path(self.where) / "checkpoints").glob("*.safetensors")):
+            return "No state was kept before it"
+        return f"The checkpoints are those of before: start another run from them with start.run={self.where}"
+
     def _error(
         self, value: float, epoch: int, batch: int, track_ids: list[str], finite_input: bool | None
     ) -> NonFiniteLoss:
@@ -152,5 +159,5 @@ class LossWatch:
         return NonFiniteLoss(
             f"the loss is {value} in epoch {epoch}, batch {batch}, tracks {shown}",
             self.where,
-            f"{cause}. The checkpoints are those of before: start another run from them with start.run={self.where}",
+            f"{cause}. {self._kept()}",
         )

@@ -176,6 +176,7 @@ def measure(corpus: Corpus, *, rounds: int, seconds: float, batch_size: int = BA
             ready[name] = prepare()
         except ImportError as error:
             absent[name] = str(error)
+            print(f"left out: {name} ({error})", file=sys.stderr)
     seeds = dict.fromkeys(ready, 0)
     rates: dict[str, list[float]] = {name: [] for name in ready}
     for number in range(-1, rounds):  # round -1 warms up

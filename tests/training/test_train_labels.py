@@ -176,3 +176,15 @@ def test_digest_changes_with_labels_splits_and_classes() -> None:
     moved = frame.assign(split=["train", "valid", "test", "valid", "train", "test"])
     assert label_tracks(moved, all_of(frame), DataConfig()).digest() != base.digest()
     assert replace(base, classes=("a", "c", "b")).digest() != base.digest()
+
+
+def test_a_split_without_labels_of_a_single_label_task() -> None:
+    frame = pd.DataFrame(
+        {
+            "track_id": [f"t{i}" for i in range(6)],
+            "labels": [["a"], ["b"], [], [], ["a"], ["b"]],
+            "split": ["train", "train", "valid", "valid", "test", "test"],
+        }
+    )
+    with pytest.raises(DatasetError, match=r"labels are missing: none of the 2 tracks of the split 'valid' has one"):
+        label_tracks(frame, list(frame["track_id"]), DataConfig(), name="x")
