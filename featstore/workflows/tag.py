@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from featstore.arrays import FloatArray
 from featstore.errors import ConfigError, did_you_mean
 from featstore.log import progress
-from featstore.specs import Encoding
 from featstore.workflows.tag_features import Item, computed_features, place_of, stored_features
 from featstore.workflows.taggers import Tagger, open_tagger
 
 if TYPE_CHECKING:
     from featstore.extract import ExtractOptions
+    from featstore.loaders.crops import CropPlan
 
 __all__ = ["FileTags", "TagReport", "find_audio", "tag", "tag_stream"]
 
@@ -186,14 +186,13 @@ def tag_stream(
     paths = find_audio(audio)
     if not paths and store is None:
         raise ConfigError("nothing to tag", "tag", "Name audio files or folders")
-    name = f"{tagger.request.spec}@{tagger.request.encoding or Encoding()}"
-    window, step = tagger.n_frames * tagger.frame_s, tagger.stride * tagger.frame_s
-    report = TagReport(tagger.name, name, tagger.classes, window, step, [])
-    source = (
-        computed_features(paths, tagger.request, short_decode)
-        if store is None
-        else stored_features(paths, tagger.request, store, options)
-    )
+    window = tagger.n_frames * tagger.frame_s
+    step = tagger.excerpt_step_s or tagger.stride * tagger.frame_s
+    report = TagReport(tagger.name, tagger.feature, tagger.classes, window, step, [])
+    if store is None:
+        source = computed_features(paths, tagger.requests, short_decode)
+    else:
+        source = stored_features(paths, tagger.requests, store, options)
     return report, _scored(tagger, progress(source, total=len(paths) or None, desc="tag", unit="file"), short)
 
 
@@ -224,6 +223,9 @@ def _with_windows(tagger: Tagger, window_s: float | None, step_s: float | None) 
     for name, value in (("window_s", window_s), ("step_s", step_s)):
         if value is not None and not value > 0:
             raise ConfigError(f"{name}={value} is not positive", "tag")
+        if value is not None and tagger.excerpt_step_s is not None:
+            found = f"{name}={value}: the model was trained on excerpts, {tagger.request.spec.clip}"
+            raise ConfigError(found, tagger.name, "Leave it out")
     if window_s is not None:
         n_frames = max(1, int(window_s / tagger.frame_s + 1e-9))
         if n_frames != tagger.n_frames and not tagger.any_length:
@@ -243,49 +245,78 @@ def _scored(tagger: Tagger, source: Iterable[Item], short: str) -> Iterator[File
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tagger.module.to(device)
-    for path, feature, told in source:
-        yield _score(tagger, path, feature, told, short=short, device=device)
+    for path, features, told in source:
+        yield FileTags.failed(path, told) if features is None else _score(tagger, path, features, told, short, device)
 
 
-def _score(tagger: Tagger, path: str, feature: FloatArray | None, told: str, *, short: str, device: Any) -> FileTags:
-    """Score one file; ``told`` is its error where there is no feature, else a note."""
-    if feature is None:
-        return FileTags.failed(path, told)
-    n_frames, wanted = feature.shape[-1], tagger.n_frames
-    if n_frames < wanted:
-        if short == "fail" or n_frames == 0:
-            return FileTags.failed(
-                path,
-                f"too short: {n_frames * tagger.frame_s:.2f} s, and the model takes {wanted * tagger.frame_s:.2f} s "
-                f"[{path}]. Join it with others, or repeat it: --short repeat",
-            )
-        feature = np.tile(feature, -(-wanted // n_frames))[..., :wanted]
-    bad = ~np.isfinite(feature)
-    if bad.any():
-        return FileTags.failed(path, f"{int(bad.sum())} values of its feature are not finite [{path}]")
-    starts = _starts(feature.shape[-1] - wanted, tagger)
-    logits = _logits(tagger, feature, starts, device)
-    taggram, scores = _pool(logits, tagger)
-    starts_s = starts.astype(np.float64) * tagger.frame_s
-    return FileTags(path, n_frames * tagger.frame_s, starts_s, taggram, scores, told)
+def _score(tagger: Tagger, path: str, features: list[FloatArray], note: str, short: str, device: Any) -> FileTags:
+    """Score one file from its features (bands, frames)."""
+    n_frames = features[0].shape[-1]
+    plan = _windows(tagger, features)
+    if plan is None and short == "repeat" and n_frames:
+        times = -(-tagger.n_frames // n_frames) + 1
+        features = [np.tile(feature, times)[..., : _needed(tagger, place)] for place, feature in enumerate(features)]
+        plan = _windows(tagger, features)
+    if plan is None:
+        found, wanted = n_frames * tagger.frame_s, tagger.n_frames * tagger.frame_s
+        what = f"too short: {found:.2f} s, and the model takes {wanted:.2f} s [{path}]"
+        return FileTags.failed(path, f"{what}. Join it with others, or repeat it: --short repeat")
+    bad = sum(int((~np.isfinite(feature)).sum()) for feature in features)
+    if bad:
+        return FileTags.failed(path, f"{bad} values of its features are not finite [{path}]")
+    taggram, scores = _pool(_logits(tagger, features, plan, device), tagger)
+    starts_s, duration_s = plan.first * tagger.frame_s, n_frames * tagger.frame_s
+    if tagger.excerpt_step_s is not None:
+        starts_s = plan.first // tagger.n_frames * tagger.excerpt_step_s
+        duration_s = float(starts_s[-1]) + tagger.n_frames * tagger.frame_s
+    return FileTags(path, duration_s, starts_s.astype(np.float64), taggram, scores, note)
 
 
-def _starts(last: int, tagger: Tagger) -> NDArray[np.int64]:
-    from featstore.loaders.crops import window_starts
+def _windows(tagger: Tagger, features: Sequence[FloatArray]) -> CropPlan | None:
+    """Windows of a file as the evaluation of a run lays them out; None where it is too short for one."""
+    from featstore.loaders.crops import frame_seconds, plan_crops
 
-    return window_starts(last, stride=tagger.stride, tail="align" if tagger.tail == "align" else "drop")
+    lengths = [np.array([feature.shape[-1]]) for feature in features]
+    if any(length[0] < _needed(tagger, place) for place, length in enumerate(lengths)):
+        return None
+    return plan_crops(
+        lengths,
+        [frame_seconds(request.spec) for request in tagger.requests],
+        ["track"],
+        [str(place) for place in range(len(features))],
+        mode="windows",
+        crop_frames=tagger.n_frames,
+        window_stride=tagger.stride,
+        tail="align" if tagger.tail == "align" else "drop",
+    )
 
 
-def _logits(tagger: Tagger, feature: FloatArray, starts: NDArray[np.int64], device: Any) -> NDArray[np.float64]:
+def _needed(tagger: Tagger, place: int) -> int:
+    """Frames of one input of a feature."""
+    from featstore.loaders.crops import frame_seconds
+
+    first, own = (frame_seconds(tagger.requests[i].spec) for i in (0, place))
+    return max(1, round(tagger.n_frames * (first / own)))
+
+
+def _logits(tagger: Tagger, features: Sequence[FloatArray], plan: CropPlan, device: Any) -> NDArray[np.float64]:
     import torch
 
+    from featstore.training.feeding import input_names
+
+    names = input_names([request.spec.kind for request in tagger.requests])
+    starts = [plan.starts_of(place, plan.first) for place in range(len(features))]
     at_once = max(1, _FRAMES_AT_ONCE // tagger.n_frames)
     found = []
     with torch.inference_mode():
-        for first in range(0, len(starts), at_once):
-            windows = [feature[..., start : start + tagger.n_frames] for start in starts[first : first + at_once]]
-            batch = torch.from_numpy(np.stack(windows)).to(device)
-            found.append(tagger.module(batch).double().cpu().numpy())
+        for first in range(0, len(plan), at_once):
+            batch = {}
+            for place, (name, feature) in enumerate(zip(names, features, strict=True)):
+                here = starts[place][first : first + at_once]
+                windows = np.stack([feature[..., start : start + plan.frames[place]] for start in here])
+                batch[name] = torch.from_numpy(windows).to(device)
+            inputs = batch if len(batch) > 1 else next(iter(batch.values()))
+            found.append(tagger.module(inputs).double().cpu().numpy())
     return np.concatenate(found)
 
 

@@ -16,13 +16,14 @@ from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
 if TYPE_CHECKING:
     from featstore.extract import ExtractOptions
     from featstore.store import Store
+    from featstore.store.layout import ArrayHeader
 
 __all__ = ["Item", "computed_features", "feature_function", "place_of", "stored_features"]
 
 logger = logging.getLogger(__name__)
 
-Item = tuple[str, "FloatArray | None", str]
-"""Path, feature (bands, frames) or None, note or error."""
+Item = tuple[str, "list[FloatArray] | None", str]
+"""Path, its features (bands, frames) or None, note or error. Excerpts lie one after the other along time."""
 
 
 def place_of(path: str) -> str:
@@ -30,12 +31,12 @@ def place_of(path: str) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
-def computed_features(paths: Sequence[str], request: FeatureRequest, short_decode: str) -> Iterator[Item]:
-    """Decode each file and compute its feature, here."""
-    compute = feature_function(request, short_decode)
+def computed_features(paths: Sequence[str], requests: Sequence[FeatureRequest], short_decode: str) -> Iterator[Item]:
+    """Decode each file and compute its features, here."""
+    compute = feature_function(requests, short_decode)
     for path in paths:
         try:
-            feature, note = compute(path)
+            features, note = compute(path)
         except DecodeError as error:
             yield path, None, str(error)
         except FeatstoreError:
@@ -45,32 +46,52 @@ def computed_features(paths: Sequence[str], request: FeatureRequest, short_decod
             logger.debug("%s", path, exc_info=True)
             yield path, None, f"{type(error).__name__}: {error} [{path}]"
         else:
-            yield path, feature, note
+            yield path, features, note
 
 
-def feature_function(request: FeatureRequest, short_decode: str) -> Callable[[str], tuple[FloatArray, str]]:
-    """Return the function from a path to its feature as the store would give it, and a note."""
+def feature_function(
+    requests: Sequence[FeatureRequest], short_decode: str
+) -> Callable[[str], tuple[list[FloatArray], str]]:
+    """Return the function from a path to its features as a store would give them, and a note."""
     from featstore.extract.execute import run_track
     from featstore.extract.plan import graph_for, header_of
     from featstore.extract.worker import judge
 
-    encoding = request.encoding or Encoding()
-    base, view = _stored_form(request.spec, encoding)
-    header = header_of(base, encoding)
-    graph = graph_for([header])
+    forms = []
+    for request in requests:
+        encoding = request.encoding or Encoding()
+        base, view = _stored_form(request.spec, encoding)
+        forms.append((header_of(base, encoding), view))
+    headers = {header.key: header for header, _ in forms}
+    graph = graph_for(list(headers.values()))
 
-    def compute(path: str) -> tuple[FloatArray, str]:
-        blocks: list[FloatArray] = []
-        report = run_track(path, graph, lambda _, block: blocks.append(block))
+    def compute(path: str) -> tuple[list[FloatArray], str]:
+        blocks: dict[str, list[FloatArray]] = {key: [] for key in headers}
+        report = run_track(path, graph, lambda key, block: blocks[key].append(block))
         status, what = judge(report, short_decode)
         if status == "short" and short_decode == "fail":
             raise DecodeError(what, path)
-        lead = tuple(header.item_shape)
-        values = np.concatenate(blocks, axis=-1) if blocks else np.zeros((*lead, 0), np.float32)
-        codes, _ = encoding.encode(values)
-        return np.asarray(view.apply(encoding.decode(codes)), np.float32), what
+        found = []
+        for header, view in forms:
+            codes, _ = header.encoding.encode(_joined(blocks[header.key], header))
+            values = np.asarray(view.apply(header.encoding.decode(codes)), np.float32)
+            found.append(_along_time(values) if header.clip_frames is not None else values)
+        return found, what
 
     return compute
+
+
+def _joined(blocks: list[FloatArray], header: ArrayHeader) -> FloatArray:
+    """Blocks of frames put together, or blocks of excerpts (excerpts, bands, frames)."""
+    if header.clip_frames is not None:
+        whole = [block for block in blocks if len(block)]
+        return np.concatenate(whole) if whole else np.zeros((0, *header.item_shape, header.clip_frames), np.float32)
+    return np.concatenate(blocks, axis=-1) if blocks else np.zeros((*header.item_shape, 0), np.float32)
+
+
+def _along_time(excerpts: FloatArray) -> FloatArray:
+    """(excerpts, bands, frames) as (bands, excerpts * frames)."""
+    return np.moveaxis(excerpts, 0, -2).reshape(*excerpts.shape[1:-1], -1)
 
 
 def _stored_form(spec: FeatureSpec, encoding: Encoding) -> tuple[FeatureSpec, View]:
@@ -87,27 +108,34 @@ def _stored_form(spec: FeatureSpec, encoding: Encoding) -> tuple[FeatureSpec, Vi
 
 
 def stored_features(
-    paths: Sequence[str], request: FeatureRequest, place: str | os.PathLike[str], options: ExtractOptions | None
+    paths: Sequence[str],
+    requests: Sequence[FeatureRequest],
+    place: str | os.PathLike[str],
+    options: ExtractOptions | None,
 ) -> Iterator[Item]:
-    """Bring a store up to date with the extractor, then read the feature of each file from it."""
+    """Bring a store up to date with the extractor, then read the features of each file from it."""
     from featstore.store import open_store
 
     if paths:
-        _extract(paths, request, place, options)
+        _extract(paths, requests, place, options)
     store: Store = open_store(place)
-    reader = store[f"{request.spec}@{request.encoding or Encoding()}"]
+    readers = [store[f"{request.spec}@{request.encoding or Encoding()}"] for request in requests]
     ledger = store.tracks
     ids = {place_of(path): path for path in paths} if paths else {track: track for track in ledger.index}
     for track, path in ids.items():
         status, error = (str(ledger.loc[track, column] or "") for column in ("status", "error"))
-        if reader.lengths[reader.row_of(track)] < 0:
+        if any(reader.lengths[reader.row_of(track)] < 0 for reader in readers):
             yield path, None, error or f"{status}: the store has nothing of it"
-        else:
-            yield path, reader[track], error
+            continue
+        found = [(reader[track], reader.clip_frames is not None) for reader in readers]
+        yield path, [_along_time(values) if excerpts else values for values, excerpts in found], error
 
 
 def _extract(
-    paths: Sequence[str], request: FeatureRequest, place: str | os.PathLike[str], options: ExtractOptions | None
+    paths: Sequence[str],
+    requests: Sequence[FeatureRequest],
+    place: str | os.PathLike[str],
+    options: ExtractOptions | None,
 ) -> None:
     import pandas as pd
 
@@ -116,4 +144,4 @@ def _extract(
 
     absolute = [place_of(path) for path in paths]
     table = TrackTable(pd.DataFrame({"track_id": absolute, "path": absolute}), TableInfo(name="tag"))
-    extract(table, [request], place, options)
+    extract(table, requests, place, options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import CheckpointError, ConfigError, did_you_mean
-from featstore.specs import FeatureRequest, parse_feature
+from featstore.specs import Encoding, FeatureRequest, parse_feature
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +30,10 @@ class Tagger:
         As reports show it: the run's folder, or the published name.
     module : torch.nn.Module
         Takes features ``(batch, *axes, frames)``, returns logits ``(batch, classes)``; in eval mode.
-    request : FeatureRequest
-        The feature it was trained on, and its encoding.
+    requests : tuple of FeatureRequest
+        The features it was trained on, and their encodings: mostly one.
     n_frames, stride : int
-        Frames of one input, and between inputs.
+        Frames of one input, and between inputs; of the first feature.
     classes : tuple of str
     task : "multi_label" or "single_label"
     pool : str
@@ -46,7 +46,7 @@ class Tagger:
 
     name: str
     module: torch.nn.Module
-    request: FeatureRequest
+    requests: tuple[FeatureRequest, ...]
     n_frames: int
     stride: int
     classes: tuple[str, ...]
@@ -56,9 +56,25 @@ class Tagger:
     any_length: bool
 
     @property
+    def request(self) -> FeatureRequest:
+        """The first feature."""
+        return self.requests[0]
+
+    @property
+    def feature(self) -> str:
+        """Canonical names of the features, with their encodings."""
+        return " + ".join(f"{one.spec}@{one.encoding or Encoding()}" for one in self.requests)
+
+    @property
     def frame_s(self) -> float:
-        """Seconds between frames of the feature."""
+        """Seconds between frames of the first feature."""
         return self.request.spec.frame_step / self.request.spec.sample_rate
+
+    @property
+    def excerpt_step_s(self) -> float | None:
+        """Seconds between the excerpts that the features consist of; None for features of whole tracks."""
+        clip = self.request.spec.clip
+        return clip.step_s if clip.policy == "every" else None
 
 
 def open_tagger(model: str, weights: str | os.PathLike[str] | None = None) -> Tagger:
@@ -145,7 +161,7 @@ def _tagger(name: str, module: torch.nn.Module, run: Mapping[str, Any], *, pool:
     return Tagger(
         name=name,
         module=module,
-        request=_request(run, name),
+        requests=_requests(run, name),
         n_frames=int(shape["n_frames"]),
         stride=int(shape["stride"]),
         classes=tuple(run["classes"]),
@@ -156,18 +172,11 @@ def _tagger(name: str, module: torch.nn.Module, run: Mapping[str, Any], *, pool:
     )
 
 
-def _request(run: Mapping[str, Any], name: str) -> FeatureRequest:
-    """Feature of a run that can tag; ``ConfigError`` for what the run was made of otherwise."""
-    feature = run["feature"]
+def _requests(run: Mapping[str, Any], name: str) -> tuple[FeatureRequest, ...]:
+    """Features of a run that can tag; ``ConfigError`` for one that cannot."""
     if run["task"] == "none":
         raise ConfigError("the run was pretrained: it has no classes", name, "Fine-tune it: train --set start.run=RUN")
-    if " + " in feature:
-        raise ConfigError(f"the run takes several features: {feature}", name, "Tagging takes runs of one feature")
-    request = parse_feature(feature)
-    if request.spec.clip.policy == "every":
-        fix = "Score it on a store: featstore evaluate"
-        raise ConfigError(f"the run was trained on excerpts: {request.spec.clip}", name, fix)
-    return request
+    return tuple(parse_feature(text) for text in run["feature"].split(" + "))
 
 
 def _description(name: str) -> dict[str, Any]:

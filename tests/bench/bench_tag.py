@@ -26,7 +26,7 @@ def contenders(
 ) -> dict[str, tuple[Contender, Sequence[Path]]]:
     """The feature alone, then each network."""
     package = write_untrained(folder / "musicnn", *names)
-    compute = feature_function(open_tagger(names[0], package).request, "fail")
+    compute = feature_function(open_tagger(names[0], package).requests, "fail")
     found: dict[str, tuple[Contender, Sequence[Path]]] = {
         FEATURE: (lambda files: [compute(str(file)) for file in files], clips)
     }

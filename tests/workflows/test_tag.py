@@ -55,10 +55,10 @@ def trained(music: Path, out: Path, feature: str, **settings: dict[str, object])
     """A run on the last of some features (``; `` between them), from a store that holds the first."""
     stored, wanted = feature.split("; ")[0], feature.split("; ")[-1]
     store = out / f"{len(list(out.iterdir()))}.zarr"
-    extract(table(music), [parse_feature(stored)], store, SYNC)
+    extract(table(music), [parse_feature(each) for each in stored.split(" + ")], store, SYNC)
     config = {key: {**value, **settings.get(key, {})} for key, value in SMALL.items()}
     folder = out / f"run-{store.stem}"
-    train(open_store(store), wanted, "vgg-cnn", folder, tracks=table(music), config=config)
+    train(open_store(store), wanted.split(" + "), "vgg-cnn", folder, tracks=table(music), config=config)
     return folder
 
 
@@ -103,6 +103,49 @@ def test_features_have_the_numbers_that_the_run_was_trained_on(feature: str, mus
     scores = {file.path: file.scores for file in tag(str(folder), [music]).files}
     for path, found in recorded(folder).items():
         np.testing.assert_allclose(scores[path], found, atol=2e-6)
+
+
+EXCERPTS = "mel(n_mels=16,hop_length=512,scale=db,clip='every(0.8 s, 0.3 s)')"
+
+
+def test_runs_on_excerpts(music: Path, tmp_path: Path) -> None:
+    folder = trained(music, tmp_path, EXCERPTS, data={"crop_frames": None})
+    report = tag(str(folder), [music])
+    scores = {file.path: file.scores for file in report.files}
+    for path, found in recorded(folder).items():
+        np.testing.assert_allclose(scores[path], found, atol=2e-6)
+    assert report.step_s == 0.3
+    last = report.files[-1]
+    np.testing.assert_allclose(last.starts_s, 0.3 * np.arange(len(last.starts_s)))
+    assert len(last.starts_s) == int((soundfile.info(last.path).duration - 0.8) / 0.3) + 1
+    stored = tag(str(folder), [music], store=tmp_path / "tag.zarr", options=SYNC)
+    for one, other in zip(report.files, stored.files, strict=True):
+        assert np.array_equal(one.taggram, other.taggram)
+    with pytest.raises(ConfigError, match=r"step_s=1\.0: the model was trained on excerpts, every"):
+        tag(str(folder), [music], step_s=1.0)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        "mel(n_mels=16,hop_length=512,scale=db) + mel(n_mels=16,hop_length=512,scale=log10_1p)",
+        "mel(n_mels=16,hop_length=512,scale=db)@uint8 + hpss(n_mels=16,hop_length=512,scale=db)",
+    ],
+)
+def test_runs_on_several_features(feature: str, music: Path, tmp_path: Path) -> None:
+    folder = trained(music, tmp_path, feature)
+    report = tag(str(folder), [music])
+    assert report.feature.count(" + ") == 1
+    scores = {file.path: file.scores for file in report.files}
+    for path, found in recorded(folder).items():
+        np.testing.assert_allclose(scores[path], found, atol=2e-6)
+    stored = tag(str(folder), [music], store=tmp_path / "tag.zarr", options=SYNC)
+    for one, other in zip(report.files, stored.files, strict=True):
+        np.testing.assert_allclose(one.taggram, other.taggram, atol=2e-6)
+    short = tmp_path / "short.wav"
+    soundfile.write(short, tone(0.3), 22050)
+    assert tag(str(folder), [short]).failures[0].error.startswith("too short: 0.32 s")
+    assert tag(str(folder), [short], short="repeat").files[0].taggram.shape == (1, 2)
 
 
 @pytest.mark.parametrize("pool", ["mean_logit", "majority"])
@@ -321,7 +364,7 @@ def test_loud_music_stays_finite(package: Path, tmp_path: Path) -> None:
     time = np.arange(4 * 16000) / 16000
     soundfile.write(tmp_path / "loud.wav", 0.99 * np.sin(2 * np.pi * 440 * time), 16000, subtype="FLOAT")
     tagger = open_tagger("mtt-musicnn", package)
-    feature, _ = feature_function(tagger.request, "fail")(str(tmp_path / "loud.wav"))
+    (feature,), _ = feature_function([tagger.request], "fail")(str(tmp_path / "loud.wav"))
     assert feature.dtype == np.float32
     assert feature.max() > np.log10(10000 * 6.55)
     (file,) = tag("mtt-musicnn", [tmp_path / "loud.wav"], weights=package).files
