@@ -97,3 +97,9 @@ def test_two_processes_share_a_run_and_resume_it(
     assert all(torch.equal(again[name], end[name]) for name in weights)
     with pytest.raises(FeatstoreError, match=r"batch_size=9 cannot be shared by 2 processes"):
         run(music, tmp_path / "odd", config("device.devices=2", "data.batch_size=9"))
+
+
+def test_norms_over_several_devices_need_cuda(music: Collection, tmp_path: Path, config: Make) -> None:
+    with pytest.raises(ConfigError, match=r"torch joins batch norms on CUDA only \[device.sync_norms=true\]"):
+        run(music, tmp_path / "run", config("device.devices=2", "device.sync_norms=true"))
+    run(music, tmp_path / "one", config("device.sync_norms=true", "loop.epochs=1"))
