@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from featstore.arrays import FloatArray
+from featstore.audio.av_decoder import av_blocks, av_versions, probe_av, require_av
+from featstore.audio.damage import find_damage
 from featstore.audio.faults import NonFiniteAudio
 from featstore.audio.mp3 import OpenEndedFile, length_is_known
-from featstore.audio.probe import AudioInfo, probe_audio
+from featstore.audio.probe import AudioInfo, probe_audio, regular_file_size
 from featstore.audio.remote import at_hand
 from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
 
@@ -133,7 +135,8 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
     Parameters
     ----------
     decoder : str
-        ``soundfile`` (libsndfile, in blocks) or ``essentia`` (its AudioLoader, the whole file at once).
+        ``soundfile`` (libsndfile, in blocks), ``av`` (FFmpeg through PyAV, in blocks; reads m4a, aac and wma too) or
+        ``essentia`` (its AudioLoader, the whole file at once).
 
     Raises
     ------
@@ -142,17 +145,23 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
     ConfigError
         For an unknown decoder.
     MissingDependency
-        When essentia is asked for and not installed.
+        When essentia or PyAV is asked for and not installed.
     """
     if decoder not in DECODERS:
         raise ConfigError(f"unknown decoder {decoder!r}", "", did_you_mean(decoder, DECODERS))
     if decoder == "essentia":
         _essentia()
     place = os.fspath(path)
+    if decoder == "av":
+        require_av()
+        with at_hand(place) as local:
+            regular_file_size(local)
+            return AudioSource(place, probe_av(local), decoder)
     with at_hand(place) as local:
         info = probe_audio(local)
         if info.format == "MP3" and not length_is_known(local):  # what the probe found is a guess, and a bad one
             info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))
+        info = dataclasses.replace(info, damage=find_damage(local, info.format))
     return AudioSource(place, info, decoder)
 
 
@@ -214,7 +223,7 @@ def _essentia_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[Flo
 
 
 # name in specs -> blocks of a file
-DECODERS: dict[str, _Decoder] = {"soundfile": _soundfile_blocks, "essentia": _essentia_blocks}
+DECODERS: dict[str, _Decoder] = {"soundfile": _soundfile_blocks, "essentia": _essentia_blocks, "av": av_blocks}
 
 
 def _essentia() -> Any:
@@ -245,4 +254,6 @@ def decoder_versions(*, decoder: str = "soundfile") -> dict[str, str]:
         import essentia
 
         return versions | {"essentia": str(essentia.__version__)}
+    if decoder == "av":
+        return versions | av_versions()
     return versions | {"soundfile": soundfile.__version__, "libsndfile": soundfile.__libsndfile_version__}

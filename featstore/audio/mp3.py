@@ -13,7 +13,7 @@ import mmap
 import os
 from typing import BinaryIO
 
-__all__ = ["OpenEndedFile", "length_is_known"]
+__all__ = ["OpenEndedFile", "first_frame", "frame_bytes", "length_is_known"]
 
 _TABLES = (b"Xing", b"Info", b"VBRI")
 _TABLE_REACH = 256  # bytes of the first frame in which the table begins
@@ -30,24 +30,24 @@ _SAMPLE_RATES = (44100, 48000, 32000)  # halved in MPEG 2, quartered in 2.5
 def length_is_known(path: str) -> bool:
     """Whether an mp3 file's length can be told: by a table in its first frame, or because its bit rate is constant."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        at = _first_frame(content)
+        at = first_frame(content)
         if at < 0 or any(table in content[at : at + _TABLE_REACH] for table in _TABLES):
             return True  # nothing found to go by: the decoder's own word is as good
         return _is_constant(content, at)
 
 
-def _first_frame(content: mmap.mmap) -> int:
+def first_frame(content: mmap.mmap) -> int:
     """Position of the first frame's header, behind an ID3v2 tag; -1 where there is none nearby."""
     at = 0
     if content[:3] == b"ID3":  # the tag's size is in four groups of seven bits
         at = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
     for position in range(at, min(at + 4096, len(content) - 4)):
-        if _frame_bytes(content[position : position + 4]) > 0:
+        if frame_bytes(content[position : position + 4]) > 0:
             return position
     return -1
 
 
-def _frame_bytes(header: bytes) -> float:
+def frame_bytes(header: bytes) -> float:
     """Mean length of the frames that a header of layer 3 announces, in bytes; 0 where it is no such header."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2 or header[1] & 0x18 == 0x08:
         return 0.0
@@ -62,7 +62,7 @@ def _frame_bytes(header: bytes) -> float:
 def _is_constant(content: mmap.mmap, at: int) -> bool:
     """Whether frames of the first one's rate lie where they must, all through the file."""
     first = content[at : at + 4]
-    step = _frame_bytes(first)
+    step = frame_bytes(first)
     count = int((len(content) - at - _TAG_BYTES) / step)
     for probe in range(1, _PROBES + 1):
         number = probe * max(0, count - 1) // _PROBES

@@ -14,12 +14,14 @@ from featstore.audio.remote import ranged_file
 from featstore.errors import DecodeError
 from featstore.object_storage import is_object_url
 
-__all__ = ["AudioInfo", "probe_audio"]
+__all__ = ["RATES", "AudioInfo", "probe_audio", "regular_file_size"]
 
 # libsndfile reports a length near the largest integer when the header leaves it open (streamed FLAC, piped WAV).
 _UNKNOWN_LENGTH = 2**62
 # Writers to pipes put 2**31 - 1, 2**32 - 1 or something near for a size that they cannot know.
 _OPEN_RIFF_SIZE = 2**31 - 2**16
+
+RATES = (1000, 1_000_000)  # Hz; a header outside says nothing that can be believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class AudioInfo:
         Size of the file.
     format, subtype : str
         libsndfile's names of container and coding, such as ``"WAV"`` and ``"PCM_16"``.
+    damage : str
+        What the file's structure shows to be missing or passed over; known when it is opened for decoding.
     """
 
     sample_rate: int
@@ -48,6 +52,7 @@ class AudioInfo:
     size_bytes: int
     format: str
     subtype: str
+    damage: str = ""
 
 
 def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
@@ -63,7 +68,7 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
     if is_object_url(place):
         with ranged_file(place) as file:
             return read_header(file, place, file.seek(0, os.SEEK_END))
-    return read_header(place, place, _regular_file_size(place))
+    return read_header(place, place, regular_file_size(place))
 
 
 def read_header(source: str | BinaryIO, place: str, size_bytes: int) -> AudioInfo:
@@ -90,7 +95,7 @@ def read_header(source: str | BinaryIO, place: str, size_bytes: int) -> AudioInf
             place,
             "Check the file, or convert it to FLAC, WAV or MP3",
         ) from error
-    if sample_rate <= 0 or channels <= 0:
+    if not RATES[0] <= sample_rate <= RATES[1] or channels <= 0:
         raise DecodeError(
             f"the header declares {channels} channels at {sample_rate} Hz", place, "Check the file, or convert it again"
         )
@@ -125,7 +130,7 @@ def _riff_samples(file: BinaryIO) -> int:
     return 0
 
 
-def _regular_file_size(place: str) -> int:
+def regular_file_size(place: str) -> int:
     """Size in bytes of a regular, non-empty file; anything else is named in the error.
 
     The kind is asked before opening: opening a pipe that nobody writes to would wait for ever.

@@ -33,6 +33,8 @@ class TrackReport:
         Largest absolute sample; full scale is 1.
     n_clipped : int
         Samples, over all channels, at or beyond full scale.
+    damage : str
+        What the file's structure shows to be missing or passed over; empty for nothing.
     """
 
     declared: int
@@ -41,6 +43,7 @@ class TrackReport:
     channels: int
     peak: float
     n_clipped: int
+    damage: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -81,7 +84,9 @@ def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver) -> TrackRep
         tree.push(block)
     tree.finish()
     seen = source.statistics
-    return TrackReport(info.n_samples, seen.n_samples, info.sample_rate, info.channels, seen.peak, seen.n_clipped)
+    return TrackReport(
+        info.n_samples, seen.n_samples, info.sample_rate, info.channels, seen.peak, seen.n_clipped, info.damage
+    )
 
 
 class _Tree:

@@ -26,7 +26,7 @@ from featstore.store.store import TRACKS, Store, open_store
 from featstore.store.writer import ShardWriter
 from featstore.version import __version__
 
-__all__ = ["ShardReport", "ShardTask", "run_shard", "versions"]
+__all__ = ["ShardReport", "ShardTask", "run_shard", "versions", "versions_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,14 @@ def versions() -> dict[str, str]:
     return {"featstore": __version__, "numpy": numpy.__version__, "scipy": scipy.__version__} | decoder_versions()
 
 
+def versions_of(store: Store, keys: Sequence[str]) -> dict[str, str]:
+    """Versions of everything that can change the numbers of some arrays, their decoders and codecs included."""
+    made = versions() | codec_versions(store, keys)
+    for decoder in sorted({store.arrays[key][0].spec.decoder for key in keys} - {"soundfile"}):
+        made |= decoder_versions(decoder=decoder)
+    return made
+
+
 @functools.lru_cache(maxsize=4)
 def _opened(path: str, keys: tuple[str, ...], stamp: str) -> tuple[Store, Graph]:
     """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
@@ -146,7 +154,7 @@ def run_shard(task: ShardTask) -> ShardReport:
             report.tracks += 1
             report.statuses[status] += 1
             report.audio_s += audio_s
-        records = writer.commit(versions() | codec_versions(store, task.keys))
+        records = writer.commit(versions_of(store, task.keys))
     report.written_bytes = sum(size for record in records for size, _ in record.files.values())
     report.seconds = time.perf_counter() - started
     return report
@@ -229,6 +237,10 @@ def judge(report: TrackReport, short_decode: str) -> tuple[str, str]:
         return "short", (
             f"decoded {report.duration_s:.2f} s of the {promised:.2f} s that the header declares: "
             "the file is cut or damaged. Replace it, or accept it with --short-decode flag"
+        )
+    if short_decode != "keep" and report.damage:
+        return "short", (
+            f"decoded {report.duration_s:.2f} s, and {report.damage}. Replace it, or accept it with --short-decode flag"
         )
     if report.peak == 0.0:
         return "silent", "every sample is zero"

@@ -1,0 +1,99 @@
+"""Decoding through FFmpeg: what libsndfile cannot read, and the same faults named. Needs the extra [av]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from featstore.audio import decode_audio, decoder_versions, open_audio
+from featstore.errors import DecodeError, MissingDependency
+from featstore.specs import parse_spec
+from featstore.testing.audio import tone
+
+RATE = 44100
+
+
+def test_its_absence_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependency, match=r"decoder=av needs the package 'av'.*featstore\[av\]"):
+        open_audio(tmp_path / "a.m4a", decoder="av")
+    assert "decoder=av" in str(parse_spec("mel(decoder=av)"))
+
+
+def encode(path: Path, codec: str, wave: np.ndarray, rate: int = RATE) -> Path:
+    """Write a file with FFmpeg; skips where this build has no such encoder."""
+    av = pytest.importorskip("av", reason="m4a, aac and wma need the extra [av] (PyAV)")
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no encoder {codec}")
+    channels = wave.shape[0]
+    layout = "stereo" if channels == 2 else "mono"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=rate)
+        stream.layout = layout
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave, np.float32), format="fltp", layout=layout)
+        frame.sample_rate = rate
+        target = av.AudioResampler(format=stream.codec_context.format.name, layout=layout, rate=rate)
+        fifo = av.AudioFifo()
+        for part in target.resample(frame):
+            part.pts = None
+            fifo.write(part)
+        while (part := fifo.read(stream.codec_context.frame_size or 1024, partial=True)) is not None:
+            for packet in stream.encode(part):
+                out.mux(packet)
+        for packet in stream.encode(None):
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("aac", "aac"), ("opus", "libopus"), ("wma", "wmav1")])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_formats_come_back_as_what_went_in(tmp_path: Path, suffix: str, codec: str, channels: int) -> None:
+    rate = 48000 if codec == "libopus" else RATE
+    wave = np.stack([tone(3.0, rate, seed=n) for n in range(channels)])
+    try:
+        path = encode(tmp_path / f"a.{suffix}", codec, wave, rate)
+    except (OSError, ValueError) as error:
+        pytest.skip(f"this FFmpeg does not encode {codec}: {error}")
+    source = open_audio(path, decoder="av")
+    samples = np.concatenate(list(source.blocks(7001)), axis=1)
+    assert samples.dtype == np.float32 and samples.shape[0] == channels and source.info.sample_rate == rate
+    assert abs(samples.shape[1] - wave.shape[1]) < 4096
+    assert np.array_equal(samples, decode_audio(path, decoder="av")[0]), "blocks do not change the samples"
+    n = min(samples.shape[1], wave.shape[1])  # encoders put some samples in front: compare what does not move
+    mine, theirs = (np.abs(np.fft.rfft(each[0, :n]))[: n // 8].reshape(-1) for each in (samples, wave))
+    assert np.corrcoef(mine, theirs)[0, 1] > 0.9
+
+
+def test_pcm_is_exact(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    wave = np.stack([tone(2.0), -tone(2.0)], axis=1)
+    for subtype in ("PCM_U8", "PCM_16", "PCM_32", "FLOAT", "DOUBLE"):
+        path = tmp_path / f"{subtype}.wav"
+        soundfile.write(path, wave, 22050, subtype=subtype)
+        assert np.array_equal(decode_audio(path, decoder="av")[0], decode_audio(path)[0]), subtype
+
+
+def test_faults_become_ours(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    (tmp_path / "page.m4a").write_text("<html></html>" * 50)
+    with pytest.raises(DecodeError, match=r"not readable as audio: .*page\.m4a"):
+        open_audio(tmp_path / "page.m4a", decoder="av")
+    with pytest.raises(DecodeError, match="no such file"):
+        open_audio(tmp_path / "none.m4a", decoder="av")
+    path = tmp_path / "bad.flac"
+    soundfile.write(path, tone(4.0), 22050)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=r"decoding stopped after \d\.\d s"):
+        list(open_audio(path, decoder="av").blocks())
+
+
+def test_versions_name_the_libraries() -> None:
+    pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    assert {"av", "libavcodec", "libavformat"} <= set(decoder_versions(decoder="av"))
