@@ -94,7 +94,15 @@ def train_tokenizer(
     target = Path(target)
     own, held = _split(tracks)
     music = _load(own, config.sample_rate, total_s=60 * minutes, each_s=_TRAIN_S, least=config.samples)
-    held_out = _load(held, config.sample_rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
+    measured_on = "held-out tracks"
+    try:
+        held_out = _load(held, config.sample_rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
+    except DatasetError as error:
+        logger.warning("the tokenizer is measured on the music it is trained on: %s", error)
+        held_out, measured_on = (
+            [signal[: round(_HELD_S * config.sample_rate)] for signal in music[:_HELD_OUT]],
+            "training",
+        )
     state = target.with_name(target.name + ".state")
     training = TokenizerTraining(config, _Excerpts(music, config), state=state, device=best_device())
     model = training.run()
@@ -105,6 +113,7 @@ def train_tokenizer(
         "preset": preset,
         "tracks": len(music),
         "music_s": round(sum(map(len, music)) / config.sample_rate, 1),
+        "measured_on": measured_on,
         "held_out_s": round(sum(map(len, held_out)) / config.sample_rate, 1),
         "steps": training.step,
         "seconds": round(training.seconds, 1),
