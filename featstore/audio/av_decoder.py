@@ -26,6 +26,8 @@ _SCALES = {
     "dbl": (0.0, 1.0),
 }
 
+_GAP = 1000  # samples between frames that show that one is lost; containers round times to a thousandth of a second
+
 
 def require_av() -> Any:
     """Return the module ``av``.
@@ -87,12 +89,23 @@ def av_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray
     av = require_av()
     held: list[FloatArray] = []
     count = done = 0
+    first: int | None = None
     try:
         with av.open(path, metadata_errors="replace") as container:
             stream = container.streams.audio[0]
             stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
             for frame in container.decode(stream):
                 block = _samples(frame)
+                first = frame.pts if first is None else first
+                if frame.pts is not None and first is not None:
+                    due = round(float((frame.pts - first) * frame.time_base) * info.sample_rate)
+                    if due - done > _GAP:
+                        raise DecodeError(
+                            f"decoding stopped after {done / info.sample_rate:.1f} s: the next {due - done} samples "
+                            "cannot be decoded",
+                            path,
+                            "The file is damaged there: fetch it again, or convert what can be played",
+                        )
                 if frame.sample_rate != info.sample_rate or block.shape[0] != info.channels:
                     raise DecodeError(
                         f"after {done / info.sample_rate:.1f} s the file changes to {block.shape[0]} channels at "
