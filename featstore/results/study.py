@@ -148,7 +148,7 @@ def paper_tables(summary: pd.DataFrame) -> list[StudyTable]:
 
 
 def _paper_table(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Any],
     published: pd.DataFrame,
     number: str,
     what: str,
@@ -187,7 +187,7 @@ def _is(row: dict[str, Any], model: str, mels: int, hop: int, rate: int) -> bool
     return same and (row["n_mels"], row["hop_multiple"], row["sample_rate"]) == (mels, hop, rate)
 
 
-def _score(rows: Sequence[dict[str, Any]], metric: str) -> str:
+def _score(rows: Sequence[Any], metric: str) -> str:
     """Percent as the paper prints them, with the deviation over n - 1."""
     if not rows or is_missing(rows[0].get(f"{metric}_mean")):
         return "not run"
