@@ -49,6 +49,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"featstore_cli.{module}"), attribute)
+        _keep_lines(command)
         return command
 
     def resolve_command(
@@ -65,6 +66,13 @@ class LazyGroup(click.Group):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _keep_lines(command: click.Command) -> None:
+    """Turn the mark of paragraphs whose lines stay as they are into click's own: raw docstrings spell it out."""
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    for inner in getattr(command, "commands", {}).values():
+        _keep_lines(inner)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
