@@ -18,35 +18,35 @@ __all__ = ["FeatureSpec", "choice", "clip", "integer", "optional", "real", "scal
 Reader = Callable[[object, str], Any]
 
 
-def _field(default: Any, read: Reader) -> Any:
-    return dataclasses.field(default=default, metadata={"read": read})
+def _field(default: Any, read: Reader, allowed: str = "") -> Any:
+    """Field with its reader; ``allowed`` says in words what it takes, for the documentation."""
+    return dataclasses.field(default=default, metadata={"read": read, "allowed": allowed})
 
 
 def integer(default: int, *, low: int = 1, high: int | None = None) -> Any:
     """Whole-number field with bounds, both included."""
+    allowed = f"at least {low}" if high is None else f"{low} to {high}"
 
     def read(value: object, name: str) -> int:
         number = parse_int(value, name)
         if number < low or (high is not None and number > high):
-            allowed = f"at least {low}" if high is None else f"{low} to {high}"
             raise SpecError(f"{name}={number} is out of range", "", f"Allowed: {allowed}")
         return number
 
-    return _field(default, read)
+    return _field(default, read, allowed)
 
 
 def real(default: float, *, low: float, exclusive: bool = False) -> Any:
     """Float field with a lower bound."""
+    allowed = f"{'above' if exclusive else 'at least'} {format_number(low)}"
 
     def read(value: object, name: str) -> float:
         number = parse_float(value, name)
         if number < low or (exclusive and number == low):
-            raise SpecError(
-                f"{name}={format_number(number)} is out of range", "", f"Allowed: above {format_number(low)}"
-            )
+            raise SpecError(f"{name}={format_number(number)} is out of range", "", f"Allowed: {allowed}")
         return number
 
-    return _field(default, read)
+    return _field(default, read, allowed)
 
 
 def choice(default: str, *allowed: str) -> Any:
@@ -57,13 +57,17 @@ def choice(default: str, *allowed: str) -> Any:
             raise SpecError(f"{name}={value!r} is unknown", "", did_you_mean(str(value), allowed))
         return str(value)
 
-    return _field(default, read)
+    return _field(default, read, ", ".join(allowed))
 
 
 def optional(field: Any) -> Any:
     """Give the field no default of its own: ``None`` is resolved from other fields on creation."""
     read = field.metadata["read"]
-    return _field(None, lambda value, name: None if value in (None, "none", "None") else read(value, name))
+    return _field(
+        None,
+        lambda value, name: None if value in (None, "none", "None") else read(value, name),
+        field.metadata["allowed"],
+    )
 
 
 def text(default: str) -> Any:
@@ -73,17 +77,17 @@ def text(default: str) -> Any:
 
 def switch(default: bool) -> Any:
     """Yes/no field."""
-    return _field(default, parse_bool)
+    return _field(default, parse_bool, "yes, no")
 
 
 def scale(default: str) -> Any:
     """Field that holds a :class:`Scale`."""
-    return _field(Scale.parse(default), lambda value, name: Scale.parse(value))  # type: ignore[arg-type]
+    return _field(Scale.parse(default), lambda value, name: Scale.parse(value), "a scale")  # type: ignore[arg-type]
 
 
 def clip(default: str) -> Any:
     """Field that holds a :class:`Clip`."""
-    return _field(Clip.parse(default), lambda value, name: Clip.parse(value))  # type: ignore[arg-type]
+    return _field(Clip.parse(default), lambda value, name: Clip.parse(value), "a clip")  # type: ignore[arg-type]
 
 
 def _write(value: Any) -> str:
