@@ -18,6 +18,7 @@ from featstore.features.vq_tokens import PLACES_VARIABLE, tokenizer_of
 from featstore.specs import VqTokensSpec
 from featstore.specs.tokens import remember_weights, weights_place
 from featstore.store.layout import ArrayHeader
+from featstore.store.location import Location
 from featstore.store.store import Store
 
 __all__ = ["codec_versions", "find_weights", "keep_codecs"]
@@ -39,7 +40,7 @@ def keep_codecs(store: Store, headers: Iterable[ArrayHeader]) -> None:
     wanted = [header.spec for header in headers if isinstance(header.spec, VqTokensSpec)]
     for spec in dict.fromkeys(wanted):
         _warn_if_mixed(store, spec)
-        find_weights(store, [spec])
+        find_weights(store.location, [spec])
         if weights_place(spec.weights) is None and _has_codebook(store, spec):
             continue  # nothing may be left to compute; a worker that does need them says so
         tokenizer = tokenizer_of(spec)
@@ -54,13 +55,13 @@ def keep_codecs(store: Store, headers: Iterable[ArrayHeader]) -> None:
             store.location.write(f"{_HINTS}/{spec.weights}.json", canonical_json({"path": os.path.abspath(place)}))
 
 
-def find_weights(store: Store, specs: Iterable[Any]) -> None:
+def find_weights(location: Location, specs: Iterable[Any]) -> None:
     """Tell this process, and those that it starts, where the weights of token features are."""
     for spec in specs:
         if not isinstance(spec, VqTokensSpec) or weights_place(spec.weights) is not None:
             continue
         try:
-            place = str(json.loads(store.location.read(f"{_HINTS}/{spec.weights}.json"))["path"])
+            place = str(json.loads(location.read(f"{_HINTS}/{spec.weights}.json"))["path"])
         except (OSError, ValueError, KeyError, TypeError, FeatstoreError):
             continue  # never noted, or damaged: opening the tokenizer says what is missing
         if os.path.exists(place):

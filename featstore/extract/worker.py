@@ -111,7 +111,7 @@ def _opened(path: str, keys: tuple[str, ...], stamp: str) -> tuple[Store, Graph]
     """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
     keep_freed_memory()  # once a process: blocks of one size come and go, and fresh pages cost a third of the time
     store = open_store(path)
-    find_weights(store, [store.arrays[key][0].spec for key in keys])
+    find_weights(store.location, [store.arrays[key][0].spec for key in keys])
     return store, graph_for([store.arrays[key][0] for key in keys])
 
 

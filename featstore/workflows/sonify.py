@@ -36,6 +36,8 @@ SONIFIERS = Registry(
         "stft": "featstore.workflows.sonify:spectral_blocks",
         "mel": "featstore.workflows.sonify:spectral_blocks",
         "hpss": "featstore.workflows.sonify:spectral_blocks",
+        "vq_tokens": "featstore.workflows.sonify_tokens:token_blocks",
+        "vq_codes": "featstore.workflows.sonify_tokens:token_blocks",
     },
 )
 METHODS = ("noise", "griffin-lim")
@@ -162,9 +164,9 @@ def sonify(
     blocks = _exactly(SONIFIERS.load(reader.spec.kind)(passage), passage.n_samples)
     with progress_bar(total=passage.n_samples, desc="sonify", unit="sample", unit_scale=True) as bar:
         count, peak = write_audio(path, _watched(blocks, bar), sample_rate=rate)
-    plain = reader.spec.kind not in ("stft", "mel", "hpss")
+    ways = {"waveform": "stored samples", "vq_tokens": "the codec's decoder", "vq_codes": "the codec's decoder"}
     return SonifyReport(
-        str(path), track_id, reader.name, count / rate, rate, "stored samples" if plain else options.method, peak
+        str(path), track_id, reader.name, count / rate, rate, ways.get(reader.spec.kind, options.method), peak
     )
 
 
