@@ -76,7 +76,7 @@ class _Block(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """See the module's page.
+    """A vector a frame from residual blocks of dilated convolutions over time; mean over time, one linear layer.
 
     Attributes
     ----------

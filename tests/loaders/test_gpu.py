@@ -1,4 +1,4 @@
-"""On a CUDA device: every tier gives the batches that it gives on the CPU; host tiers send codes through pinned memory."""
+"""On a CUDA device: every tier gives the batches of the CPU; host tiers send codes through pinned memory."""
 
 from __future__ import annotations
 

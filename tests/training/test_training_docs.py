@@ -17,9 +17,10 @@ BLOCK = re.compile(r"(<!-- not run here: .+? -->\n)?```(bash|python)\n(.*?)```",
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     make_collection(tmp_path / "store.zarr", n=20, n_frames=220, spec="mel(n_mels=96,hop_length=512,scale=db)")
+    monkeypatch.setenv("FEATSTORE_PROGRESS", "0")
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(blocks) == 5
+    assert len(blocks) == 8
     for reason, language, text in blocks:
         if reason:
             continue
@@ -41,7 +42,7 @@ def test_every_setting_on_the_page_exists() -> None:
     sections = {name: set(inner) for name, inner in TrainConfig().as_mapping().items() if isinstance(inner, dict)}
     sections["model"] = set(setting_names("vgg-cnn"))
     named = re.findall(
-        r"\b(data|model|start|augment|optimizer|schedule|loop|evaluate|device)\.([a-z_]+)", PAGE.read_text()
+        r"\b(data|model|objective|start|augment|optimizer|schedule|loop|evaluate|device)\.([a-z_]+)", PAGE.read_text()
     )
     assert len(named) > 40
     assert [(section, key) for section, key in named if key not in sections[section]] == []
