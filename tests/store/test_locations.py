@@ -168,6 +168,21 @@ def test_derive_writes_the_same_bytes(place: Place, tmp_path: Path) -> None:
     assert place.files() == other.files()
 
 
+def test_a_store_is_converted_packed_and_compared_across_places(place: Place, tmp_path: Path) -> None:
+    from featstore.store.convert import convert
+    from featstore.store.diff import compare
+    from featstore.store.pack import pack
+
+    make_store(place.url)
+    check_content(convert(place.url, str(tmp_path / "other.zarr"), backend="zarr"))
+    check_content(convert(place.url, str(tmp_path / "other.h5store"), backend="hdf5"))
+    check_content(pack(place.url, tmp_path / "packed.h5"))
+    back = f"{place.url.removesuffix('x.zarr')}back.zarr"
+    check_content(convert(str(tmp_path / "other.h5store"), back, backend="zarr"))
+    for other in (back, tmp_path / "packed.h5"):
+        assert not [found for found in compare(open_store(place.url), open_store(other)) if not found.provenance]
+
+
 def test_a_shard_without_its_record_does_not_exist(place: Place) -> None:
     header = header_of()
     store = make_store(place.url)
