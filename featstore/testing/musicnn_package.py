@@ -106,5 +106,5 @@ def random_variables(kind: str, seed: int = 0) -> dict[str, NDArray[np.float32]]
     trained = [name for name in found if not name.endswith(("moving_mean", "moving_variance"))]
     for name in trained[:4]:
         found[f"{name}/Adam"] = found[f"{name}/Adam_1"] = found[name]
-    found["beta1_power"] = found["beta2_power"] = np.float32(0.9)
+    found["beta1_power"] = found["beta2_power"] = np.full((), 0.9, np.float32)
     return found
