@@ -36,11 +36,13 @@ def integer(default: int, *, low: int = 1, high: int | None = None) -> Any:
     return _field(default, read, allowed)
 
 
-def real(default: float, *, low: float, exclusive: bool = False) -> Any:
-    """Float field with a lower bound."""
-    allowed = f"{'above' if exclusive else 'at least'} {format_number(low)}"
+def real(default: float, *, low: float, exclusive: bool = False, infinite: bool = False) -> Any:
+    """Float field with a lower bound; ``inf`` only where it means something."""
+    allowed = f"{'above' if exclusive else 'at least'} {format_number(low)}" + (", inf" if infinite else "")
 
     def read(value: object, name: str) -> float:
+        if infinite and str(value).strip().lower() == "inf":
+            return float("inf")
         number = parse_float(value, name)
         if number < low or (exclusive and number == low):
             raise SpecError(f"{name}={format_number(number)} is out of range", "", f"Allowed: {allowed}")

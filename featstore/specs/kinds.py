@@ -129,7 +129,8 @@ class HpssSpec(SpectralSpec):
     kernel : int
         Odd length of both median filters, in frames and in bins.
     mask_power, margin : float
-        Exponent of the soft mask, and how much stronger a component must be than the other.
+        Exponent of the soft mask (``inf``: the binary masks of Driedger et al.), and how much stronger a component must
+        be than the other.
     n_mels : int
         0 keeps the linear bins.
     """
@@ -137,7 +138,7 @@ class HpssSpec(SpectralSpec):
     kind: ClassVar[str] = "hpss"
     component: str = choice("harmonic", "harmonic", "percussive", "residual")
     kernel: int = integer(31, low=1, high=1001)
-    mask_power: float = real(2.0, low=0.0, exclusive=True)
+    mask_power: float = real(2.0, low=0.0, exclusive=True, infinite=True)
     margin: float = real(1.0, low=1.0)
     n_mels: int = integer(0, low=0, high=4096)
     fmin: float = real(0.0, low=0.0)

@@ -39,7 +39,7 @@ MEANING = {
     "power": "exponent of the magnitude that enters the bank",
     "component": "which part of the separation",
     "kernel": "odd length of both medians, in frames and in bins",
-    "mask_power": "exponent of the soft masks",
+    "mask_power": "exponent of the soft masks; `inf` makes them binary",
     "margin": "how much stronger than the other a component must be",
 }
 

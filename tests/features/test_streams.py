@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from featstore.dsp import compute_hpss, compute_magnitude, compute_mel, compute_power, make_mel_bank
+from featstore.dsp.hpss import COMPONENTS
 from featstore.errors import SpecError
 from featstore.features import FEATURES, Node, TrackContext, check, dims_of, frames_of, item_shape, make_stream
 from featstore.specs import HpssSpec, MelSpec, StftSpec, WaveformSpec
@@ -155,3 +156,29 @@ def test_nodes_travel_between_processes():
     node = Node.make("stride", Node.make("decode", decoder="soundfile"), step=3)
     copy = pickle.loads(pickle.dumps(node))
     assert copy == node and hash(copy) == hash(node) and copy["step"] == 3
+
+
+@pytest.mark.parametrize("component", ["harmonic", "percussive", "residual"])
+@pytest.mark.parametrize("n_mels", [0, 24])
+@pytest.mark.parametrize("scale", ["magnitude", "db", "log10_1p", "ln"])
+def test_every_form_of_a_separation(component, n_mels, scale):
+    """A scale is an elementwise function of the linear values, with a bank and without."""
+    signal = np.random.default_rng(3).standard_normal(9000).astype(np.float32)
+    spec = HpssSpec(sample_rate=RATE, component=component, margin=1.5, n_mels=n_mels)
+    linear = run_signal(spec, signal)
+    formed = run_signal(spec.replace(scale=scale), signal)
+    assert linear.shape == formed.shape == (*item_shape(spec), frames_of(spec, 9000))
+    assert np.array_equal(formed, spec.replace(scale=scale).scale.apply(linear))
+    assert linear.min() >= 0 and linear.max() > 0
+
+
+def test_what_neither_is_sure_of_is_the_residual():
+    """At any margin the three parts add up to the magnitude; at margin 1 nothing is left over."""
+    signal = np.random.default_rng(4).standard_normal(9000).astype(np.float32)
+    magnitude = run_signal(StftSpec(sample_rate=RATE, scale="magnitude"), signal)
+    for margin, mask_power in ((1.0, 2.0), (2.0, 2.0), (4.0, 1.0), (2.0, "inf")):
+        fields = {"sample_rate": RATE, "margin": margin, "mask_power": mask_power, "scale": "magnitude"}
+        parts = [run_signal(HpssSpec(component=name, **fields), signal) for name in COMPONENTS]
+        assert np.abs(sum(parts) - magnitude).max() <= 1e-5 * magnitude.max()
+        # masks keep less of each the more they ask for
+        assert (parts[2].max() <= 1e-5 * magnitude.max()) == (margin == 1)

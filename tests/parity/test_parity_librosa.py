@@ -90,14 +90,51 @@ def test_mel_as_a_user_writes_it(sample_rate, n_mels):
     assert_close(run_signal(MelSpec(sample_rate=sample_rate, n_mels=n_mels), SIGNAL), theirs)
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.sampled_from(["harmonic", "percussive", "residual"]), st.sampled_from([1.0, 2.0]), st.sampled_from([17, 31]))
-def test_hpss(component, margin, kernel):
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["harmonic", "percussive", "residual"]),
+    st.sampled_from([1.0, 1.5, 2.0, 3.0]),
+    st.sampled_from([5, 17, 31]),
+    st.sampled_from([1.0, 2.0, 3.0]),
+    st.sampled_from([(512, 512, 128), (512, 200, 256), (400, 400, 160)]),
+)
+def test_hpss(component, margin, kernel, mask_power, sizes):
     """The separations are equal bit for bit on equal spectra (tests/dsp); here the spectra differ by their rounding."""
-    spec = HpssSpec(hop_length=128, component=component, margin=margin, kernel=kernel, scale="magnitude")
+    n_fft, win_length, hop = sizes
+    framing = {"n_fft": n_fft, "win_length": win_length, "hop_length": hop, "scale": "magnitude"}
+    spec = HpssSpec(component=component, margin=margin, kernel=kernel, mask_power=mask_power, **framing)
+    ours, theirs = (run_signal(spec.replace(engine=engine), SIGNAL[:20000]) for engine in ("native", "librosa"))
+    magnitude = run_signal(StftSpec(**framing), SIGNAL[:20000])
+    assert ours.shape == theirs.shape == magnitude.shape
+    assert np.abs(ours - theirs).max() <= 2e-5 * magnitude.max()
+
+
+@pytest.mark.parametrize("component", ["harmonic", "percussive", "residual"])
+@pytest.mark.parametrize("margin", [1.0, 2.5])
+def test_binary_masks(component, margin):
+    """Driedger's masks are yes or no: where the two medians are nearly in the ratio of the margin, rounding decides."""
+    spec = HpssSpec(hop_length=128, component=component, margin=margin, mask_power="inf", scale="magnitude")
     ours, theirs = (run_signal(spec.replace(engine=engine), SIGNAL[:20000]) for engine in ("native", "librosa"))
     magnitude = run_signal(StftSpec(hop_length=128, scale="magnitude"), SIGNAL[:20000])
-    assert np.abs(ours - theirs).max() <= 2e-5 * magnitude.max()
+    same = np.abs(ours - theirs) <= 2e-5 * magnitude.max()
+    assert same.mean() >= 0.999
+    kept = ours > 2e-5 * magnitude.max()
+    assert np.allclose(ours[kept], magnitude[kept], atol=2e-5 * magnitude.max())
+
+
+@pytest.mark.parametrize("component", ["harmonic", "percussive", "residual"])
+@pytest.mark.parametrize(
+    ("scale", "tolerance"), [("power", 1e-5), ("magnitude", 1e-4), ("log10_1p", 1e-3), ("db", 0.1)]
+)
+def test_hpss_through_a_bank_on_every_scale(component, scale, tolerance):
+    """Differences on the scale itself (power: in proportion to the loudest value); decibels down to 60 below the top."""
+    spec = HpssSpec(hop_length=128, component=component, margin=2, n_mels=40, scale=scale)
+    ours, theirs = (run_signal(spec.replace(engine=engine), SIGNAL[:20000]) for engine in ("native", "librosa"))
+    plain = run_signal(spec.replace(scale="power"), SIGNAL[:20000])
+    heard = plain > 1e-6 * plain.max()
+    difference = np.abs(ours - theirs)[heard]
+    assert difference.max() <= tolerance * (plain.max() if scale == "power" else 1)
+    assert ours.shape == (40, plain.shape[1]) and heard.any()
 
 
 def test_decibels_differ_from_power_to_db_on_purpose():
