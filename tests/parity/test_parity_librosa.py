@@ -127,7 +127,7 @@ def test_binary_masks(component, margin):
     ("scale", "tolerance"), [("power", 1e-5), ("magnitude", 1e-4), ("log10_1p", 1e-3), ("db", 0.1)]
 )
 def test_hpss_through_a_bank_on_every_scale(component, scale, tolerance):
-    """Differences on the scale itself (power: in proportion to the loudest value); decibels down to 60 below the top."""
+    """Differences on the scale itself (power: in proportion to the loudest value), down to 60 dB below the top."""
     spec = HpssSpec(hop_length=128, component=component, margin=2, n_mels=40, scale=scale)
     ours, theirs = (run_signal(spec.replace(engine=engine), SIGNAL[:20000]) for engine in ("native", "librosa"))
     plain = run_signal(spec.replace(scale="power"), SIGNAL[:20000])

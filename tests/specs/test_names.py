@@ -163,3 +163,11 @@ def test_grids_from_yaml(tmp_path) -> None:
         expand_features([str(path)])
     with pytest.raises(SpecError, match="neither a feature kind nor a preset"):
         expand_features(["feraro2020"])
+
+
+def test_infinity_is_a_mask_power_only() -> None:
+    spec = parse_spec("hpss(mask_power=inf)")
+    assert parse_spec(str(spec)) == spec and "mask_power=inf" in spec.short()
+    assert parse_spec("hpss(mask_power=2)") == parse_spec("hpss()")
+    with pytest.raises(SpecError, match="margin=inf is not finite"):
+        parse_spec("hpss(margin=inf)")
