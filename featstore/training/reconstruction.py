@@ -32,8 +32,8 @@ class Reconstruction:
     split : str
     values : dict of str to float
         ``loss``: mean error over chosen frames and bands, in units of each band's deviation. ``mean_baseline`` and
-        ``line_baseline``: what the mean of each band, and a line across each span, would give. ``skill``: 1 - loss /
-        line_baseline; not above 0, and the model has learnt nothing that a line does not know. ``chosen_share``: of
+        ``line_baseline``: what the mean of each band, and a line across each span, would give. ``skill``: 1 - loss
+        / the better of the two; not above 0, and the model has learnt nothing. ``chosen_share``: of
         the frames.
     n_tracks, n_windows : int
     seconds : float
@@ -166,7 +166,7 @@ class Masked:
             "loss": loss,
             "mean_baseline": mean,
             "line_baseline": line_error,
-            "skill": 1 - loss / line_error if line_error else float("nan"),
+            "skill": 1 - loss / better if (better := min(mean, line_error)) else float("nan"),
             "chosen_share": float(total[3] / max(1.0, total[4])),
         }
         n_windows, n_tracks = sum(each[1] for each in found), sum(each[2] for each in found)

@@ -421,3 +421,19 @@ def test_an_error_in_a_thread_reaches_the_caller_and_threads_end():
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_three_pieces_of_each_track_once_an_epoch():
+    reader = FakeReader(make_arrays([30 + i for i in range(6)]), "mel(n_mels=3)")
+    options = {"crop_frames": 10, "start_grid": 10, "crops_per_track": 3, "distinct": True}
+    loader = BatchLoader({"x": reader}, reader.track_ids, batch_size=4, **options)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        found = [pair for b in loader for pair in zip(b["index"].tolist(), b["start"].tolist(), strict=True)]
+        assert sorted(found) == [(track, start) for track in range(6) for start in (0, 10, 20)]
+    state = loader.state_dict()
+    with pytest.raises(CheckpointError, match="other tracks, crops or batches"):
+        options["distinct"] = False
+        BatchLoader({"x": reader}, reader.track_ids, batch_size=4, **options).load_state_dict(state)
+    with pytest.raises(ConfigError, match="start_grid=0 is not positive"):
+        BatchLoader({"x": reader}, reader.track_ids, batch_size=4, crop_frames=10, start_grid=0)
