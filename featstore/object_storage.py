@@ -31,7 +31,7 @@ from featstore.object_client import (
     told,
 )
 
-__all__ = ["Fetched", "Listed", "ObjectPlace", "is_object_url", "parse_object_url"]
+__all__ = ["Fetched", "Listed", "ObjectPlace", "is_object_url", "object_size", "parse_object_url", "read_object"]
 
 SCHEME = "s3://"
 PART_BYTES = 16 << 20
@@ -99,6 +99,19 @@ class Listed:
 
     name: str
     size: int
+
+
+def read_object(url: str) -> bytes:
+    """Content of the object at a URL; ``FileNotFoundError`` when there is none."""
+    folder, _, name = url.rpartition("/")
+    return ObjectPlace(folder).get(name).data
+
+
+def object_size(url: str) -> int | None:
+    """Bytes of the object at a URL, None when there is none."""
+    folder, _, name = url.rpartition("/")
+    found = ObjectPlace(folder).head(name)
+    return None if found is None else found[0]
 
 
 class ObjectPlace:

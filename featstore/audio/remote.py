@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import psutil
 
@@ -86,7 +87,7 @@ def _copy(url: str) -> str:
 
 
 @contextmanager
-def ranged_file(url: str) -> Iterator[io.BufferedReader]:
+def ranged_file(url: str) -> Iterator[BinaryIO]:
     """Open an object for reading here and there, without a copy.
 
     Raises
@@ -100,7 +101,7 @@ def ranged_file(url: str) -> Iterator[io.BufferedReader]:
     if raw.size == 0:
         raise DecodeError("the file is empty (0 bytes)", url, "Fetch it again")
     with io.BufferedReader(raw, _HEADER_BYTES) as file:
-        yield file
+        yield cast(BinaryIO, file)
 
 
 class RangedFile(io.RawIOBase):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featstore.datasets.table import SPLITS
+from featstore.object_storage import is_object_url, object_size, read_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +71,10 @@ def _sizes(paths: Iterable[str], on_file: Callable[[], object] | None) -> list[i
     """Bytes of each regular file, None where there is none."""
     sizes: list[int | None] = []
     for path in paths:
-        sizes.append(os.path.getsize(path) if os.path.isfile(path) else None)
+        if is_object_url(path):
+            sizes.append(object_size(path))
+        else:
+            sizes.append(os.path.getsize(path) if os.path.isfile(path) else None)
         if on_file:
             on_file()
     return sizes
@@ -201,6 +205,8 @@ def _equal_files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:
 def _sha256(path: str) -> str | None:
     digest = hashlib.sha256()
     try:
+        if is_object_url(path):
+            return hashlib.sha256(read_object(path)).hexdigest()
         with open(path, "rb") as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)

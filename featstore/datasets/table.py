@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.atomic import atomic_path, disk_errors
 from featstore.errors import DatasetError, did_you_mean
-from featstore.object_storage import ObjectPlace, is_object_url
+from featstore.object_storage import ObjectPlace, is_object_url, read_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +126,7 @@ class TrackTable:
         if not remote and not os.path.isfile(source):
             raise absent
         try:
-            with pa.BufferReader(_fetched(source)) if remote else pa.OSFile(source, "rb") as file:
+            with pa.BufferReader(read_object(source)) if remote else pa.OSFile(source, "rb") as file:
                 table = pq.read_table(file)
         except FileNotFoundError:
             raise absent from None
@@ -335,11 +335,6 @@ def _to_arrow(column: pd.Series, name: str) -> Any:
     array = pa.Array.from_pandas(column)
     # pandas' large_string would read back as another type than the plain strings of other programs
     return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
-
-
-def _fetched(url: str) -> bytes:
-    folder, _, name = url.rpartition("/")
-    return ObjectPlace(folder).get(name).data
 
 
 def _folder_of(table: str) -> str:
