@@ -202,7 +202,7 @@ def ddp_strategy(config: DeviceConfig, *, start_method: str = "spawn") -> Any:
     then the first step after a stop would sum three or more processes' gradients in another order than a run that was
     not stopped. Looking for unused parameters, which costs a walk over the graph, keeps the arrangement.
     """
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     return DDPStrategy(start_method=start_method, find_unused_parameters=config.deterministic)  # type: ignore[arg-type]
 
