@@ -203,6 +203,8 @@ def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
 
 def _typed(key: str, value: Any, wanted: str, place: str) -> Any:
     """A value of the file, checked against the annotation of its field."""
+    if value is None and wanted.endswith("None"):
+        return None
     if wanted.startswith("tuple") and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
     if wanted.startswith("dict") and isinstance(value, dict):

@@ -30,7 +30,7 @@ from featstore.store.leases import live_leases
 from featstore.store.location import open_location
 from featstore.store.store import Store
 
-__all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "prepare"]
+__all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "make_tasks", "prepare"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def compute_missing(
     _check_versions(store, keys, options.strict)
     report = ExtractReport(str(store.location))
     run = secrets.token_hex(4)
-    tasks = _tasks(store, tracks, todo, options, run)
+    tasks = make_tasks(store, tracks, todo, options, run)
     policy = FailurePolicy(store.location, run)
     if tasks:
         policy.suspect_leftovers()
@@ -255,9 +255,10 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
                 break
 
 
-def _tasks(
+def make_tasks(
     store: Store, tracks: TrackTable | None, todo: list[tuple[int, list[str]]], options: ExtractOptions, run: str
 ) -> list[ShardTask]:
+    """Tasks of the shards that lack something; a few hundred bytes each."""
     where = str(store.location)
     if "://" not in where:
         where = os.path.abspath(where)  # workers may stand elsewhere
