@@ -260,8 +260,12 @@ class FolderLocation(Location):
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
                 return None
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+            except BaseException:  # a full disk may not leave an empty file that nobody owns
+                path.unlink(missing_ok=True)
+                raise
         return ""
 
     def peek(self, name: str) -> Seen | None:

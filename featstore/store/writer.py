@@ -199,24 +199,30 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._lease.__enter__()
-        # one folder a shard: two writers in one process (threads) never meet
-        self._folder = self.location.staging(f"{self._lease.owner.label}-{secrets.token_hex(4)}")
-        for header, layout in self._arrays:
-            self._writers[header.key] = ArrayWriter(
-                self._backend, header, layout, self.shard, self.n_rows, self._folder
-            )
+        try:
+            # one folder a shard: two writers in one process (threads) never meet
+            self._folder = self.location.staging(f"{self._lease.owner.label}-{secrets.token_hex(4)}")
+            for header, layout in self._arrays:
+                self._writers[header.key] = ArrayWriter(
+                    self._backend, header, layout, self.shard, self.n_rows, self._folder
+                )
+        except BaseException:  # a refused folder may not leave a lease behind that a heartbeat keeps alive
+            self._lease.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for writer in self._writers.values():
-            writer.abandon()
-        if self._folder is not None:
-            for leftover in self._folder.iterdir():
-                leftover.unlink(missing_ok=True)
-            self._folder.rmdir()
-        self._lease.__exit__(kind, error, trace)
+        try:
+            for writer in self._writers.values():
+                writer.abandon()
+            if self._folder is not None:
+                for leftover in self._folder.iterdir():
+                    leftover.unlink(missing_ok=True)
+                self._folder.rmdir()
+        finally:
+            self._lease.__exit__(kind, error, trace)
 
     def begin(self, slot: int, source: str = "") -> None:
         """Start track number ``slot`` of the shard; ``source`` is the fingerprint of its file."""
