@@ -72,6 +72,7 @@ def upload(server: S3Server, table: Path, url: str) -> TrackTable:
     return TrackTable.read(f"{url}/tracks.parquet")
 
 
+@pytest.mark.slow
 def test_audio_table_and_store_in_a_bucket(s3: S3Server, tmp_path: Path, scratch: Path) -> None:
     table = make_table(tmp_path, faulty=True)
     url = f"s3://{s3.new_bucket()}/data"
@@ -149,7 +150,7 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(s3: S3Server, tmp_p
     featstore(*common, "-s", tmp_path / "x.zarr")
     disk = on_disk(tmp_path / "x.zarr")
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         run = subprocess.Popen(
             [*PROGRAM, *map(str, common), "-s", url],
             env=os.environ | {"FEATSTORE_PROGRESS": "0"},

@@ -37,8 +37,7 @@ def two_stores(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def batches(url: str, tier: str) -> list[np.ndarray]:
     data = torch_dataset(open_store(url), FEATURE, split="train", crop_frames=30, seed=0, tier=tier)
-    found = [np.asarray(item["features"] if "features" in item else next(iter(item.values()))) for item in data]
-    return found[:12]
+    return [np.asarray(next(iter(item.values()))) for item in data][:12]
 
 
 @pytest.mark.parametrize("tier", ["disk", "ram"])
@@ -48,6 +47,23 @@ def test_batches_from_a_bucket_are_those_from_disk(two_stores: tuple[str, str, P
     assert len(here) == len(there) > 0
     for left, right in zip(here, there, strict=True):
         assert np.array_equal(left, right, equal_nan=True) if left.dtype.kind == "f" else (left == right).all()
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_of_a_loader_read_from_a_bucket(two_stores: tuple[str, str, Path], method: str) -> None:
+    from torch.utils.data import DataLoader
+
+    disk, url, _ = two_stores
+    found = []
+    for place in (disk, url):
+        data = torch_dataset(open_store(place), FEATURE, split="train", crop_frames=30, seed=0, tier="disk")
+        next(iter(data))  # this process has a connection of its own, which the workers must not use
+        loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=method)
+        found.append([np.asarray(next(iter(item.values()))) for item in loader])
+        del data, loader
+    assert len(found[0]) == len(found[1]) > 0
+    for left, right in zip(*found, strict=True):
+        assert (left == right).all()
 
 
 def test_staged_copies_are_made_once_and_go_with_their_reader(
