@@ -8,12 +8,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featstore.audio.av_decoder import probe_av
 from featstore.audio.probe import AudioInfo, probe_audio
 from featstore.datasets import describe, index
-from featstore.errors import DecodeError
+from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress_bar
+from featstore.workflows.probe_cache import ProbeCache, default_cache
 
 if TYPE_CHECKING:
     from featstore.datasets import TrackTable
@@ -24,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Probing waits for the disk, not for the processor; more threads than this no longer help on a network file system.
 _MOST_THREADS = 16
+_CACHED_FROM = 2000  # files: fewer are asked again in seconds
+_AV_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".opus", ".webm", ".mka")
 
 
 def index_tracks(
@@ -48,8 +54,20 @@ def index_tracks(
     return probe_tracks(index(kind, root, **options), jobs=jobs)
 
 
-def probe_tracks(table: TrackTable, *, jobs: int | None = None) -> TrackTable:
-    """The same table with its probe columns filled in; rows that already carry an error are left as they are."""
+def probe_tracks(
+    table: TrackTable, *, jobs: int | None = None, cache: str | os.PathLike[str] | None = None
+) -> TrackTable:
+    """The same table with its probe columns filled in; rows that already carry an error are left as they are.
+
+    Parameters
+    ----------
+    table : TrackTable
+    jobs : int > 0, optional
+        Files handled at a time.
+    cache : path, optional
+        File that keeps the answers, so that a run that was stopped goes on; collections of thousands of files have one
+        in the user's cache folder by default.
+    """
     from featstore.datasets import TrackTable
 
     started = time.monotonic()
@@ -59,10 +77,18 @@ def probe_tracks(table: TrackTable, *, jobs: int | None = None) -> TrackTable:
     paths = [frame["path"].iloc[row] for row in todo]
     columns: dict[str, list[Any]] = {name: list(frame[name]) for name in _COLUMNS}
     errors = list(frame["probe_error"])
-    with progress_bar(total=len(todo), desc="probe", unit="file") as bar:
-        for row, outcome in zip(todo, _in_order(_probe, paths, threads), strict=True):
+    if cache is None and len(todo) >= _CACHED_FROM:
+        cache = default_cache(table.info.root or os.path.dirname(paths[0]))
+    with (
+        ProbeCache(Path(cache)) if cache is not None else nullcontext() as answers,
+        progress_bar(total=len(todo), desc="probe", unit="file") as bar,
+    ):
+        ask = _probe if answers is None else _through(answers)
+        for row, path, outcome in zip(todo, paths, _in_order(ask, paths, threads), strict=True):
             bar.update(1)
             if isinstance(outcome, AudioInfo):
+                if answers is not None:
+                    answers.put(path, outcome)
                 for name, attribute in _COLUMNS.items():
                     columns[name][row] = getattr(outcome, attribute)
             else:
@@ -81,10 +107,17 @@ _COLUMNS = {
 }
 
 
+def _through(answers: ProbeCache) -> Callable[[str], AudioInfo | str]:
+    return lambda path: answers.get(path) or _probe(path)
+
+
 def _probe(path: str) -> AudioInfo | str:
     try:
         return probe_audio(path)
     except DecodeError as error:
+        if path.lower().endswith(_AV_SUFFIXES) and os.path.isfile(path):
+            with suppress(DecodeError, MissingDependency):
+                return probe_av(path)  # decoder=av reads what libsndfile does not
         return error.what
 
 

@@ -1,0 +1,94 @@
+"""What headers said, kept between runs: indexing a large collection goes on where it was stopped.
+
+A file is known by its path, size and time of change. Answers are appended to a text file of JSON lines as they come,
+and a line that was cut by a kill is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from featstore.audio.probe import AudioInfo
+
+__all__ = ["ProbeCache", "default_cache"]
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_EVERY = 200  # answers: what a kill may cost
+
+
+def default_cache(root: str | os.PathLike[str]) -> Path:
+    """The user's file of answers for a collection: under ``XDG_CACHE_HOME``, or else ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    digest = hashlib.sha256(os.path.abspath(root).encode()).hexdigest()[:16]
+    return Path(base) / "featstore" / "probes" / f"{digest}.jsonl"
+
+
+class ProbeCache:
+    """Answers by path; use as a context manager. A cache that cannot be read or written costs time, nothing else.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, tuple[int, int, AudioInfo]] = {}
+        self._file: TextIO | None = None
+        self._fresh = 0
+        self.hits = 0
+
+    def __enter__(self) -> ProbeCache:
+        with contextlib.suppress(OSError), open(self._path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    path, size, changed, answer = json.loads(line)
+                    self._known[path] = (size, changed, AudioInfo(**answer))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._path, "a", encoding="utf-8")
+        except OSError as error:
+            logger.warning("answers of probing are not kept: %s", error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def get(self, path: str) -> AudioInfo | None:
+        """Answer for a file as it is now; None when it is new or has changed."""
+        known = self._known.get(path)
+        if known is None or _identity(path) != known[:2]:
+            return None
+        self.hits += 1
+        return known[2]
+
+    def put(self, path: str, answer: AudioInfo) -> None:
+        """Keep an answer. Files that cannot be read are asked again each time: the cause may lie outside them."""
+        identity = _identity(path)
+        if self._file is None or identity is None or self._known.get(path, (0, 0))[:2] == identity:
+            return
+        with contextlib.suppress(OSError):
+            self._file.write(json.dumps([path, *identity, asdict(answer)]) + "\n")
+            self._fresh += 1
+            if self._fresh % _FLUSH_EVERY == 0:
+                self._file.flush()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None  # no file, or an object in a bucket
+    return status.st_size, status.st_mtime_ns
