@@ -63,7 +63,7 @@ def write_study(
     test: TestName = "independent",
     published: str = "MTAT",
     title: str = "",
-    command: str = "",
+    commands: Sequence[str] = (),
 ) -> list[Path]:
     """Write the study's figures, tables and page to ``folder``.
 
@@ -80,8 +80,10 @@ def write_study(
         ``independent``, the study's own, or ``welch``.
     published : str
         ``MTAT`` or ``MSD``: whose published numbers are drawn as reference marks.
-    title, command : str
-        Heading, and what was typed.
+    title : str
+        Heading.
+    commands : sequence of str
+        What was typed.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def write_study(
     tables = [*paper_tables(summary), grid_table(frame, metric, statements)]
     write_text(folder / "configurations.csv", format_table(frame, "csv"))
     seeds = {row["run_id"]: row for row in plain_rows(runs.frame)}
-    page = _page(title or "The resolution study", command, summary, figures, tables, seeds)
+    page = _page(title or "The resolution study", commands, summary, figures, tables, seeds)
     write_text(folder / "study.html", page)
     return [folder / "study.html", folder / "configurations.csv", *(figure.path for figure in figures)]
 
@@ -143,7 +145,7 @@ def _ids(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _page(
     title: str,
-    command: str,
+    commands: Sequence[str],
     summary: pd.DataFrame,
     figures: Sequence[_Figure],
     tables: Sequence[StudyTable],
@@ -163,8 +165,8 @@ def _page(
         f"<title>{text(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{text(title)}</h1><p>{text(head)}</p>",
     ]
-    if command:
-        lines.append(f"<p>Made by <code>{text(command)}</code></p>")
+    if commands:
+        lines.append("<p>Made by</p>" + "".join(f"<p><code>{text(command)}</code></p>" for command in commands))
     lines += [_figure(each, seeds) for each in figures]
     lines += [_table(each) for each in tables]
     return "\n".join([*lines, "</body></html>"]) + "\n"

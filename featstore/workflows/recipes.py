@@ -241,7 +241,7 @@ def run_recipe(
         Stages to carry out (``data``, ``extract``, ``train``, ``report``), all by default; and conditions on
         configurations, such as ``n_mels=48|96`` or ``model=vgg-cnn``, which must all hold.
     command : str
-        What was typed, for the report.
+        What was typed; the folder keeps every command that went into it (``commands.txt``), and the report shows them.
 
     Raises
     ------
@@ -257,6 +257,7 @@ def run_recipe(
     chosen = select(recipe.requests(), plans, conditions, recipe.name)
     folder = Path(out)
     _keep(recipe, folder)
+    commands = _keep_command(folder, command)
     table = prepare_data(recipe, folder, jobs)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
     if "extract" in wanted:
@@ -270,7 +271,7 @@ def run_recipe(
         run_sweep(runs, jobs=jobs)
     if "report" in wanted:
         result.table, result.rows, result.files = write_report(
-            folder, recipe.report, title=recipe.title, command=command
+            folder, recipe.report, title=recipe.title, commands=commands
         )
     return result
 
@@ -300,6 +301,16 @@ def _keep(recipe: Recipe, folder: Path) -> None:
                 "Choose another --out",
             )
     write_text(path, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+
+
+def _keep_command(folder: Path, command: str) -> list[str]:
+    """Commands that this folder was made by, each once, this one included."""
+    path = folder / "commands.txt"
+    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if command and command not in known:
+        known.append(command)
+        write_text(path, "\n".join(known) + "\n")
+    return known
 
 
 def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    folder: str | Path, settings: Mapping[str, Any], *, title: str = "", command: str = ""
+    folder: str | Path, settings: Mapping[str, Any], *, title: str = "", commands: Sequence[str] = ()
 ) -> tuple[str, list[dict[str, Any]], list[Path]]:
     """Write a recipe's ``report/``: ``table.txt``, ``table.csv``, ``pareto.png``, ``.svg``, ``index.html``.
 
@@ -23,8 +23,10 @@ def write_report(
     settings : mapping
         ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``test`` (default ``welch``); with
         ``study`` also the resolution study's figures, tables and page, beside the numbers ``published`` on a data set.
-    title, command : str
-        Heading of the pages, and what was typed to make them.
+    title : str
+        Heading of the pages.
+    commands : sequence of str
+        What was typed to make them.
 
     Returns
     -------
@@ -53,5 +55,5 @@ def write_report(
         from featstore.results.study_page import write_study
 
         shown = {"metric": metric, "cost": cost, "test": test, "published": settings.get("published", "MTAT")}
-        files += write_study(runs, target, title=title, command=command, **shown)
+        files += write_study(runs, target, title=title, commands=commands, **shown)
     return table, front.as_json()["rows"], [target / "table.csv", *files]

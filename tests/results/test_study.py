@@ -65,7 +65,9 @@ def test_tables_have_the_paper_s_layout_and_numbers(runs: RunSet) -> None:
 
 
 def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_path: Path) -> None:
-    files = write_study(runs, tmp_path, published="MTAT", title="A <b> study", command="featstore recipe run x")
+    files = write_study(
+        runs, tmp_path, published="MTAT", title="A <b> study", commands=["featstore recipe run x", "featstore y"]
+    )
     assert {path.name for path in files} == {
         "study.html", "configurations.csv", "figure1-musicnn.png", "front-musicnn.png", "figure1-vgg-cnn.png",
         "front-vgg-cnn.png", "quantised.png",
@@ -73,7 +75,12 @@ def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_
     page = (tmp_path / "study.html").read_text()
     assert page.count("<section>") == 8 and page.count("<img") == 5
     assert "<script" not in page and not re.search(r"(src|href)=\"(?!data:)", page) and "default-src 'none'" in page
-    assert html.escape("A <b> study") in page and "A <b> study" not in page and "featstore recipe run x" in page
+    assert (
+        html.escape("A <b> study") in page
+        and "A <b> study" not in page
+        and "featstore recipe run x" in page
+        and "featstore y" in page
+    )
     sections = page.split("<section>")[1:]
     ids = {record.run_id for record in runs}
     assert len(ids) == 42
