@@ -50,7 +50,9 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
 
 def _staged_files(staging: Path, prefix: str = "") -> Iterator[_Leftover]:
     """Staging folders of owners that are gone, with what is in them."""
-    for folder in sorted(staging.iterdir()) if staging.is_dir() else ():
+    for folder in sorted(staging.iterdir()) if staging.is_dir() and not staging.is_symlink() else ():
+        if folder.is_symlink() or not folder.is_dir():
+            continue  # nothing of ours: what lies behind a link is somebody else's
         owner = _owner_of(folder.name)
         if owner is None or not owner.is_gone(_age_s(folder)):
             continue

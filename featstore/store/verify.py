@@ -129,6 +129,9 @@ def _check_manifest(location: Location) -> Iterator[Problem]:
     for name, (size, digest) in (files or {}).items():
         try:
             content = location.read(name)
+        except StoreError as error:  # a name that would leave the store
+            yield Problem(error.what, "manifest.json")
+            continue
         except OSError:
             yield Problem("a file that the manifest lists is gone", name, *_place(name))
             continue
@@ -139,7 +142,7 @@ def _check_manifest(location: Location) -> Iterator[Problem]:
 def _place(name: str) -> tuple[str, str, int]:
     """Array key, feature (unknown here) and shard that a file name speaks of."""
     parts = name.split("/")
-    if parts[0] == "commits" and len(parts) == 3:
+    if parts[0] == "commits" and len(parts) == 3 and parts[2].removesuffix(".json").isdecimal():
         return parts[1], "", int(parts[2].removesuffix(".json"))
     return (parts[1] if parts[0] == "features" and len(parts) > 2 else "", "", -1)
 
