@@ -74,7 +74,7 @@ def feature_function(
         found = []
         for header, view in forms:
             codes, _ = header.encoding.encode(_joined(blocks[header.key], header))
-            values = np.asarray(view.apply(header.encoding.decode(codes)), np.float32)
+            values = np.asarray(view.apply(header.encoding.decode(codes)), header.encoding.value_dtype)
             found.append(_along_time(values) if header.clip_frames is not None else values)
         return found, what
 
@@ -96,7 +96,7 @@ def _along_time(excerpts: FloatArray) -> FloatArray:
 
 def _stored_form(spec: FeatureSpec, encoding: Encoding) -> tuple[FeatureSpec, View]:
     """What is quantised, and how the feature follows from it: a view was trained on the values of its base."""
-    if encoding.is_integer and encoding != Encoding.parse(encoding.name, spec) and hasattr(spec, "scale"):
+    if hasattr(spec, "scale") and encoding.is_integer and encoding != Encoding.parse(encoding.name, spec):
         for scale in ("db", "log10_1p"):
             base = spec.replace(scale=scale)
             view = view_of(spec, base, encoding) if encoding == Encoding.parse(encoding.name, base) else None
