@@ -90,7 +90,7 @@ def test_a_healthy_store_has_no_problems(sound) -> None:
 
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "delete"])
 @pytest.mark.parametrize("kind", sorted(KINDS["zarr"] | KINDS["hdf5"]))
-def test_damage_is_noticed_named_and_mended(sound, backend: str, tmp_path: Path, kind: str, how: str) -> None:
+def test_damage_is_noticed_named_and_mended(sound, backend: str, tmp_path: Path, kind: str, how: str, tally) -> None:
     if kind not in KINDS[backend]:
         return  # a kind of file that this backend does not have
     table, healthy = sound
@@ -115,6 +115,8 @@ def test_damage_is_noticed_named_and_mended(sound, backend: str, tmp_path: Path,
         expected.pop("manifest.json"), mended.pop("manifest.json")
     assert mended == expected
     assert report.shards == (1 if kind in ("record", "data", "frames") else 0)
+    word = {"flip": "one bit flipped", "cut": "cut in half", "empty": "emptied", "delete": "deleted"}[how]
+    tally(f"a file {word}, {backend}: {len(KINDS[backend])} kinds of file", faults=1, told=1, same_bytes_afterwards=1)
 
 
 def test_damaged_tracks_are_named(sound, backend: str, tmp_path: Path) -> None:
