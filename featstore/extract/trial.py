@@ -134,7 +134,7 @@ def main() -> None:
     from featstore.extract.execute import run_track
     from featstore.extract.plan import graph_for, header_of
     from featstore.specs import parse_feature
-    from featstore.store.store import open_store
+    from featstore.store.location import open_location
 
     request = json.loads(sys.stdin.buffer.read())
     headers = []
@@ -143,7 +143,7 @@ def main() -> None:
         assert feature.encoding is not None
         headers.append(header_of(feature.spec, feature.encoding))
     if request["store"]:
-        find_weights(open_store(request["store"]), [header.spec for header in headers])
+        find_weights(open_location(request["store"]), [header.spec for header in headers])
     graph = graph_for(headers)
     _limit_memory(request["memory_bytes"])
     sys.stdout.buffer.write(b"begun\n")

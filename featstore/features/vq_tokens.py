@@ -88,7 +88,7 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
     return _opened(codec, place, level, books, digest, with_decoder)
 
 
-def _settings(codec: str, level: int, books: int) -> dict[str, int]:
+def _settings(codec: str, level: int, books: int) -> dict[str, Any]:
     return {"level": level} if codec == "jukebox" else {"n_quantizers": books}
 
 

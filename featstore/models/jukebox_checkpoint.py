@@ -68,10 +68,10 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
         expected = {name: tuple(tensor.shape) for name, tensor in model.original_names().items()}
         _compare(expected, wanted, file, form)
         tensors = {name: file.finite(stored) for name, stored in wanted.items()}
-        provenance = {"file": file.name, "format": form, "sha256": file.sha256()}
+        provenance: dict[str, Any] = {"file": file.name, "format": form, "sha256": file.sha256()}
     model.load_state_dict({_own_name(name): tensor for name, tensor in tensors.items()})
     deciding = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoders.")}
-    notes = {} if growth == 3 else {"dilation_growth": growth}
+    notes: dict[str, Any] = {} if growth == 3 else {"dilation_growth": growth}
     provenance |= {"dilation_growth": growth, "dilation_growth_from": source}
     return LoadedLevel(model.eval(), digest_of_tensors(deciding, notes), provenance)
 
@@ -115,10 +115,11 @@ def export_levels(
 def _hps(models: list[JukeboxLevel]) -> dict[str, Any]:
     """Settings by the original's names, for whoever opens the file."""
     config = models[0].config
+    longest = max((model.config.downs for model in models), key=lambda downs: len(downs))
     return {
         "levels": max(model.config.level for model in models) + 1,
-        "downs_t": list(max((model.config.downs for model in models), key=len)),
-        "strides_t": [2] * len(max((model.config.downs for model in models), key=len)),
+        "downs_t": list(longest),
+        "strides_t": [2] * len(longest),
         "emb_width": config.embedding,
         "l_bins": config.codes,
         "width": config.width,

@@ -295,7 +295,8 @@ def nearest_codes(
     """
     norms = codebook.square().sum(1)
     found, gaps = [], []
-    for block in latents.split(QUANTISE_BLOCK):  # all distances of 30 s of the finest level would take 1.35 GB
+    for at in range(0, len(latents), QUANTISE_BLOCK):  # all distances of 30 s of the finest level would take 1.35 GB
+        block = latents[at : at + QUANTISE_BLOCK]
         distance = torch.addmm(norms, block, codebook.T, alpha=-2)
         if margins:
             two = distance.topk(min(2, len(codebook)), dim=1, largest=False).values + block.square().sum(

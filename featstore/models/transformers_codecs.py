@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from featstore.models.tensor_files import digest_of_tensors, sha256_of
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_tokens
 
 __all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
-
-logger = logging.getLogger(__name__)
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -211,14 +208,15 @@ def _hop(codec: str, config: Any) -> int:
         return int(np.prod(config.downsampling_ratios))
     if codec == "encodec":
         return int(np.prod(config.upsampling_ratios))
-    return round(config.sampling_rate / config.frame_rate)
+    return round(float(config.sampling_rate) / float(config.frame_rate))
 
 
 def _books_at(config: Any, bandwidth: float) -> int:
     """Codebooks of EnCodec at a bandwidth in kbit/s."""
     frames = -(-config.sampling_rate // int(np.prod(config.upsampling_ratios)))
     bits = int(np.log2(config.codebook_size))
-    return max(1, int(1000 * bandwidth // (frames * bits)))
+    books = int(1000 * bandwidth // (frames * bits))
+    return max(1, books)
 
 
 def _deciding(model: Any) -> dict[str, torch.Tensor]:
@@ -296,8 +294,9 @@ def _books(codec: str, config: Any, settings: dict[str, Any], most: int, path: s
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' own progress and advice off the terminal."""
-    from transformers.utils import logging as theirs
+    from transformers.utils import logging
 
+    theirs: Any = logging
     level = theirs.get_verbosity()
     theirs.set_verbosity_error()
     theirs.disable_progress_bar()

@@ -95,7 +95,9 @@ def _draw(latents: torch.Tensor, count: int, generator: torch.Generator) -> torc
         return latents[order[:count].to(latents.device)]
     repeats = order.repeat(-(-count // n))[:count].to(latents.device)
     noise = torch.randn((count, width), generator=generator).to(latents.device)
-    return latents[repeats] + noise * (0.01 / width**0.5)
+    spread = 0.01 / float(width) ** 0.5
+    repeated: torch.Tensor = latents[repeats] + noise * spread
+    return repeated
 
 
 def perplexity(counts: torch.Tensor) -> float:

@@ -229,7 +229,7 @@ class TokenizerTraining:
             shape = (latents.shape[0], latents.shape[2], config.embedding)
             vectors = found.vectors.reshape(shape).transpose(1, 2)
             latents = latents + (vectors - latents).detach()  # gradients pass straight through
-            told = f"{len(found.tokens.unique())} codes used, {found.restarted} set anew"
+            told = f"{int((torch.bincount(found.tokens) > 0).sum())} codes used, {found.restarted} set anew"
         length = signal.shape[1] // config.level_config.hop * config.level_config.hop
         losses = reconstruction_loss(self._decoder(latents)[:, 0], signal[:, :length], self.scale)
         total = losses["total"] + config.commitment * commitment
@@ -238,7 +238,7 @@ class TokenizerTraining:
                 f"the loss is {float(total.detach())} at step {step}", "tokenizer training", "Lower the rate"
             )
         self._optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         for group in self._optimizer.param_groups:
             group["lr"] = config.rate * min(1.0, (step + 1) / max(1, config.warm_up))
