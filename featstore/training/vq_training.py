@@ -179,7 +179,8 @@ class TokenizerTraining:
         )
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=config.rate)
         self.step = 0
-        self.seconds = 0.0
+        self.seconds = 0.0  # of work, before the run that is under way
+        self._began: float | None = None
         self.restarted: list[int] = []
         self.scale = DataScale.of(self._batch(-1 - number) for number in range(_SCALE_BATCHES))
         if state is not None and state.exists():
@@ -191,7 +192,7 @@ class TokenizerTraining:
     def run(self) -> JukeboxLevel:
         """Train up to the last step; the model with its codebook."""
         config = self.config
-        saved = began = time.monotonic()
+        saved = self._began = time.monotonic()
         torch.set_flush_denormal(True)
         self.model.train()
         try:
@@ -209,7 +210,7 @@ class TokenizerTraining:
             raise
         finally:
             torch.set_flush_denormal(False)
-            self.seconds += time.monotonic() - began
+            self.seconds, self._began = self._spent(), None
         self.model.codebook.copy_(self.codebook.vectors)
         return self.model.eval().requires_grad_(False)
 
@@ -245,6 +246,9 @@ class TokenizerTraining:
         self._optimizer.step()
         return f"loss {float(losses['total'].detach()):.3f}, {told}"
 
+    def _spent(self) -> float:
+        return self.seconds + (0.0 if self._began is None else time.monotonic() - self._began)
+
     # -- stopping and going on ---------------------------------------------------------------------------------------
 
     def save(self) -> None:
@@ -257,7 +261,7 @@ class TokenizerTraining:
         state = {
             "config": dataclasses.asdict(self.config),
             "step": self.step,
-            "seconds": self.seconds,
+            "seconds": self._spent(),
             "restarted": self.restarted,
             "optimizer": settings,
         }
