@@ -23,7 +23,7 @@ def new_digest() -> Any:
 
 def digest_text(digest: Any) -> str:
     """Text of a running digest, as commit records keep it."""
-    return _PREFIX + digest.hexdigest()
+    return _PREFIX + str(digest.hexdigest())
 
 
 def digest_of(data: bytes) -> str:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +135,8 @@ class PackedLocation(Location):
         index = self.chunk_index(header, layout)
         rows = slice(shard * layout.shard_tracks, (shard + 1) * layout.shard_tracks)
         here: Index = index[rows, slab * layout.slab_chunks : (slab + 1) * layout.slab_chunks].reshape(-1, 2)
-        return here[here[:, 0] != ABSENT]
+        there: Index = here[here[:, 0] != ABSENT]
+        return there
 
     # -- the interface of a location --------------------------------------------------------------------------------
 
@@ -200,11 +201,37 @@ class PackedLocation(Location):
         """Refuse: nothing in a packed store has a path of its own."""
         raise _read_only(self)
 
-    def _refuse(self, *_: Any) -> Any:
-        """Refuse: a packed store is read-only."""
+    def write(self, name: str, data: bytes) -> None:
+        """Refuse, as all that would change something: a packed store is read-only."""
         raise _read_only(self)
 
-    write = adopt = staging = remove = create = touch = replace = take_away = _refuse
+    def adopt(self, staged: Path, name: str) -> None:
+        """Refuse."""
+        raise _read_only(self)
+
+    def staging(self, owner: str) -> Path:
+        """Refuse."""
+        raise _read_only(self)
+
+    def remove(self, name: str) -> None:
+        """Refuse."""
+        raise _read_only(self)
+
+    def create(self, name: str, data: bytes) -> str | None:
+        """Refuse."""
+        raise _read_only(self)
+
+    def touch(self, name: str, data: bytes, version: str) -> str | None:
+        """Refuse."""
+        raise _read_only(self)
+
+    def replace(self, name: str, data: bytes, version: str) -> str | None:
+        """Refuse."""
+        raise _read_only(self)
+
+    def take_away(self, name: str, version: str) -> None:
+        """Refuse."""
+        raise _read_only(self)
 
 
 def _read_only(location: PackedLocation) -> StoreError:
@@ -217,7 +244,6 @@ class PackedBackend(Hdf5Backend):
     """Reads the arrays of a packed store."""
 
     name = "packed"
-    location: PackedLocation
 
     def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
         """Files that follow from all the rest: none, plain readers see the arrays themselves."""
@@ -230,7 +256,7 @@ class PackedBackend(Hdf5Backend):
     def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> Any:
         """Open one shard's stretch of time."""
         shard, slab = (int(part) for part in name.rpartition("/")[2].removesuffix(".chunks").split("."))
-        return PackedSlab(self.location, header, layout, shard, slab)
+        return PackedSlab(cast(PackedLocation, self.location), header, layout, shard, slab)
 
 
 class PackedSlab:

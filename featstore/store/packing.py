@@ -63,7 +63,8 @@ def unpack_bits(data: Any, bits: int, count: int) -> Bits:
     window |= padded[place + 1].astype(np.uint32) << np.uint32(8)
     window |= padded[place + 2].astype(np.uint32) << np.uint32(16)
     window >>= (first & 7).astype(np.uint32)
-    return (window & np.uint32((1 << bits) - 1)).astype("<u2")
+    values: Bits = (window & np.uint32((1 << bits) - 1)).astype("<u2")
+    return values
 
 
 def pack_chunk(values: AnyArray, bits: int, axis: int = -1) -> bytes:

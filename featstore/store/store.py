@@ -386,7 +386,7 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
     """
     packed = packed_location(path)
     location = packed or open_location(path)
-    backend = PackedBackend(packed) if packed else backend_at(location)
+    backend: Backend | None = PackedBackend(packed) if packed else backend_at(location)
     if backend is None:
         raise StoreError("there is no store", str(location), "Check the path, or make one with featstore extract")
     try:
