@@ -158,5 +158,5 @@ def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:
         started = time.perf_counter()
         records = writer.commit(versions())
         seen.commit_s = time.perf_counter() - started
-    seen.data_bytes = sum(int(size) for record in records for size, _ in record.files.values())  # type: ignore[call-overload]
+    seen.data_bytes = sum(int(size) for record in records for size, _ in record.files.values())
     return seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _ROW, _COLUMN = 0.5, 1.3  # inches
 def _label(node: Node) -> str:
     """What a step does, in a line or two."""
     known = dict(node.params)
-    texts = {
+    texts: dict[str, Callable[[], str]] = {
         "decode": lambda: f"decode\n{known['decoder']}",
         "resample": lambda: f"resample\n{known['sample_rate']} Hz",
         "cut": lambda: f"cut\n{known['clip']}",
