@@ -104,27 +104,28 @@ def _extract(table: str, path: str, backend: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "kills"), [("zarr", 30), ("hdf5", 20)])
-def test_killed_at_random_moments(backend: str, kills: int, tmp_path: Path, tally) -> None:
+def test_killed_at_random_moments(backend: str, kills: int, quick_disk: Path, tally) -> None:
     """One extraction is killed again and again and goes on each time; a finished one is compared and begun anew."""
     from featstore.workflows.indexing import index_tracks
 
-    table = tmp_path / "tracks.parquet"
-    index_tracks("folder", make_collection(tmp_path / "music", n_tracks=6, seconds=(3.0, 6.0))).write(table)
-    started = time.monotonic()
-    whole = process(_extract, str(table), str(tmp_path / "whole"), backend)
-    whole.join(120)
-    lasts = time.monotonic() - started
-    assert whole.exitcode == 0
-    expected, path, rng = snapshot(tmp_path / "whole"), tmp_path / "s", random.Random(0)
+    table = quick_disk / "tracks.parquet"
+    index_tracks("folder", make_collection(quick_disk / "music", n_tracks=6, seconds=(3.0, 6.0))).write(table)
+    for name in ("first", "whole"):  # the first process imports everything, for all that follow
+        started = time.monotonic()
+        whole = process(_extract, str(table), str(quick_disk / name), backend)
+        whole.join(120)
+        lasts = time.monotonic() - started
+        assert whole.exitcode == 0
+    expected, path, rng = snapshot(quick_disk / "whole"), quick_disk / "s", random.Random(0)
     done, finished = 0, 0
     deadline = time.monotonic() + 240
     while done < kills and time.monotonic() < deadline:
         child = process(_extract, str(table), str(path), backend)
-        child.join(rng.uniform(0.2, 1.0) * lasts)
+        child.join(rng.uniform(0.1, 0.9) * lasts)
         if child.is_alive():
             child.kill()
             child.join()
-            assert child.exitcode == -signal.SIGKILL
+        if child.exitcode == -signal.SIGKILL:  # it may have ended just before
             done += 1
             if (path / "tracks.parquet").exists() and any(
                 (path / root).exists() for root in ("zarr.json", "store.json")
