@@ -20,7 +20,7 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import ConfigError
 from featstore.models.jukebox_checkpoint import LoadedLevel, load_level
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes
-from featstore.models.tokenizers import Chunking, TokenizerInfo, check_tokens
+from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
 
 __all__ = ["JukeboxTokenizer", "Span", "needed_samples", "open_jukebox", "window_tokens"]
 
@@ -141,6 +141,7 @@ class JukeboxTokenizer:
 
     def tokens_of(self, block: FloatArray, margins: bool = False) -> list[tuple[AnyArray, FloatArray]]:
         """Tokens int32 (T,) of each signal of a batch (batch, n) in one pass; margins where asked for, else empty."""
+        check_finite(block, "jukebox")
         with torch.inference_mode(), exact_arithmetic():
             latents = self.model.latents(torch.from_numpy(np.ascontiguousarray(block, np.float32)).to(self.device))
             found = [nearest_codes(item.T.contiguous(), self.model.codebook, margins=margins) for item in latents]

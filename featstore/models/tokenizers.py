@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.errors import CheckpointError
+from featstore.errors import CheckpointError, DecodeError
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerInfo",
     "best_device",
+    "check_finite",
     "check_tokens",
     "describe_weights",
     "load_tokenizer",
@@ -207,6 +208,17 @@ def best_device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_finite(signal: FloatArray, codec: str) -> None:
+    """Refuse a signal with NaN or infinity: its field would have tokens that mean nothing.
+
+    Raises
+    ------
+    DecodeError
+    """
+    if not np.isfinite(signal).all():
+        raise DecodeError("the signal holds a value that is not finite", codec, "Leave the track out")
 
 
 def check_tokens(tokens: AnyArray, info: TokenizerInfo, where: str) -> AnyArray:

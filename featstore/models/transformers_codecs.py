@@ -19,7 +19,7 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import CheckpointError, ConfigError, MissingDependency
 from featstore.models.jukebox_tokenizer import exact_arithmetic
 from featstore.models.tensor_files import digest_of_tensors, sha256_of
-from featstore.models.tokenizers import Chunking, TokenizerInfo, check_tokens
+from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
 
 __all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
 
@@ -105,6 +105,7 @@ class TransformersTokenizer:
     def encode(self, signal: FloatArray) -> AnyArray:
         """Tokens int32 (n_codebooks, T) of a signal (n,)."""
         books, hop = self.info.n_codebooks, self.info.hop
+        check_finite(signal, self._codec)
         if len(signal) < hop:
             return np.zeros((books, 0), np.int32)
         wave = torch.from_numpy(np.ascontiguousarray(signal, np.float32)).to(self.device)

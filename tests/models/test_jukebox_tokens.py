@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import featstore.models.jukebox_tokenizer as module
-from featstore.errors import CheckpointError, ConfigError
+from featstore.errors import CheckpointError, ConfigError, DecodeError
 from featstore.models.jukebox_checkpoint import LoadedLevel
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer, needed_samples, window_tokens
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes, published_config
@@ -232,3 +232,11 @@ def test_silence_full_scale_and_constants_have_tokens():
         assert tokens.shape == (1, 70) and tokens.dtype == np.int32 and tokens.min() >= 0 and tokens.max() < 40
     middle = model.encode(np.zeros(128 * 400, np.float32))[0, 100:300]
     assert len(np.unique(middle)) == 1  # away from the edges silence is one code
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_have_none(value):
+    signal = noise(9000)
+    signal[77] = value
+    with pytest.raises(DecodeError, match=r"a value that is not finite"):
+        tokenizer(small_config(2)).encode(signal)
