@@ -262,9 +262,13 @@ def make_tasks(
     where = str(store.location)
     if "://" not in where:
         where = os.path.abspath(where)  # workers may stand elsewhere
-    here = {} if tracks is None else dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
-    known = store.track_rows
-    moved = {track: here[track] for track, path in known["path"].items() if here.get(track, path) != path}
+    here = (
+        {}
+        if tracks is None
+        else dict(zip(tracks.frame["track_id"].tolist(), tracks.frame["path"].tolist(), strict=True))
+    )
+    known = store.tracks_of(range(store.n_rows))
+    moved = {track: here[track] for track, path in known if here.get(track, path) != path}
     tasks = []
     for shard, keys in todo:
         paths: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Planning and dispatching an extraction of the resolution study's 14 arrays over synthetic tables of many tracks.
 
-``python -m tests.bench.bench_scale --out docs/benchmarks/scale.jsonl`` writes one JSON line for each of 10^3, 10^4, 10^5
-and 10^6 tracks, each in a process of its own: seconds from a table in memory to the list of tasks, seconds for sending
+``python -m tests.bench.bench_scale --out docs/benchmarks/scale.jsonl`` writes one JSON line for each of 10^3, 10^4,
+10^5 and 10^6 tracks, each in a process of its own: seconds from a table in memory to the list of tasks, seconds for sending
 every task through a real Dask cluster whose workers do nothing, peak memory of the process that holds both plan and
 scheduler, futures alive at most, and the files that the finished store would have.
 """
@@ -62,28 +62,21 @@ def synthetic_table(n_tracks: int) -> TrackTable:
     return TrackTable(frame, TableInfo(name="synthetic", task="single_label", classes=("jazz", "rock")))
 
 
-def measure(n_tracks: int, jobs: int) -> dict[str, Any]:
+def measure(n_tracks: int, jobs: int, *, dispatched: bool = True) -> dict[str, Any]:
     """One point of the curve."""
     requests = expand_features([PRESET])
     table = synthetic_table(n_tracks)
     peak_before = _peak()
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         plan = make_plan(requests)
         options = ExtractOptions(jobs=jobs)
         store = prepare(table, plan, Path(folder) / "s.zarr", options)
         prepared = time.perf_counter()
         tasks = make_tasks(store, table, store.missing(plan.keys), options, "bench")
-        planned = time.perf_counter()
+        planned, cpu_planned = time.perf_counter(), time.process_time()
         peak_planned = _peak()
-        policy = FailurePolicy(store.location, "bench")
-        dispatch = Dispatch(tasks, options, policy, run_shard=no_work)
-        done, first = 0, 0.0
-        for _ in dispatch.reports():
-            first = first or time.perf_counter()
-            done += 1
-        finished = time.perf_counter()
-        assert done == len(tasks)
+        told = _dispatch(tasks, options, FailurePolicy(store.location, "bench")) if dispatched else {}
     files = forecast(table, requests, sample=0).n_files
     return {
         "benchmark": "scale",
@@ -93,13 +86,24 @@ def measure(n_tracks: int, jobs: int) -> dict[str, Any]:
         "shards": len(tasks),
         "files_when_done": files,
         "plan_s": round(planned - started, 3),
+        "plan_cpu_s": round(cpu_planned - cpu_started, 3),
         "of_that_store_s": round(prepared - started, 3),
-        "dispatch_s": round(finished - first, 3),
-        "dispatch_ms_a_shard": round(1000 * (finished - first) / max(1, done - 1), 3),
-        "most_futures": dispatch.most_in_flight,
         "peak_rss_bytes": {"table": peak_before, "planned": peak_planned, "dispatched": _peak()},
         "machine": machine(),
         "versions": versions(),
+    } | told
+
+
+def _dispatch(tasks: list[ShardTask], options: ExtractOptions, policy: FailurePolicy) -> dict[str, Any]:
+    """Send every task through Dask to workers that do nothing."""
+    dispatch = Dispatch(tasks, options, policy, run_shard=no_work)
+    times = [time.perf_counter() for _ in dispatch.reports()]
+    assert len(times) == len(tasks)
+    seconds = times[-1] - times[0]
+    return {
+        "dispatch_s": round(seconds, 3),
+        "dispatch_ms_a_shard": round(1000 * seconds / max(1, len(times) - 1), 3),
+        "most_futures": dispatch.most_in_flight,
     }
 
 
@@ -113,18 +117,23 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="file to write the JSON lines to (default: stdout)")
     options.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     options.add_argument("-j", "--jobs", type=int, default=cpu_count())
+    options.add_argument("--plan-only", action="store_true", help="leave the dispatching out")
     options.add_argument("--one", type=int, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.one:
-        sys.stdout.write(json.dumps(measure(chosen.one, chosen.jobs)) + "\n")
+        sys.stdout.write(json.dumps(measure(chosen.one, chosen.jobs, dispatched=not chosen.plan_only)) + "\n")
         return
     records = []
     for size in chosen.sizes:
         command = [sys.executable, "-m", "tests.bench.bench_scale", "--one", str(size), "-j", str(chosen.jobs)]
+        command += ["--plan-only"] if chosen.plan_only else []
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         records.append(json.loads(done.stdout.splitlines()[-1]))
         sys.stderr.write(f"{size} tracks: {records[-1]['plan_s']} s\n")
-    write(records, chosen.out)
+        if chosen.out is not None:  # what is measured stays, whatever comes of the larger ones
+            write(records, chosen.out)
+    if chosen.out is None:
+        write(records, None)
 
 
 if __name__ == "__main__":
