@@ -19,7 +19,8 @@ TEXT = """# Faults and what becomes of them
 Every row is a test of `tests/faults` that does the thing and counts; the page is written from the counts by
 `python -m tests.faults.table`, and nothing in it is typed by hand.
 
-- **told**: an error or `featstore store verify` names it. A kill cannot be told; a harmless thing need not be.
+- **told**: an error or `featstore store verify` names it. A kill cannot be told; a harmless thing need not be: of a
+  refused flush of a folder nothing depends.
 - **half-written and readable**: how often a reader or `verify` was shown something that was not whole.
 - **as undisturbed afterwards**: after running again (or `featstore store repair`) the store has the bytes of one
   that was never disturbed; where a shard was replaced or read, the same values.

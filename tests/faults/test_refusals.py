@@ -44,6 +44,7 @@ def test_a_refused_write_ends_with_a_clear_message(backend: str, name: str, quic
             if not gate.tripped:
                 break
             harmless += 1  # a flush of a folder, or a heartbeat: nothing depends on it
+            assert snapshot(path) == expected
         except StoreError as error:
             refused += 1
             assert os.strerror(code) in str(error) and error.fix, str(error)
