@@ -1,9 +1,9 @@
 """Planning and dispatching an extraction of the resolution study's 14 arrays over synthetic tables of many tracks.
 
 ``python -m tests.bench.bench_scale --out docs/benchmarks/scale.jsonl`` writes one JSON line for each of 10^3, 10^4,
-10^5 and 10^6 tracks, each in a process of its own: seconds from a table in memory to the list of tasks, seconds for sending
-every task through a real Dask cluster whose workers do nothing, peak memory of the process that holds both plan and
-scheduler, futures alive at most, and the files that the finished store would have.
+10^5 and 10^6 tracks, each in a process of its own: seconds from a table in memory to the list of tasks, seconds for
+sending every task through a real Dask cluster whose workers do nothing, peak memory of the process that holds both plan
+and scheduler, futures alive at most, and the files that the finished store would have.
 """
 
 from __future__ import annotations
