@@ -110,11 +110,15 @@ down() {
     fi
     rm -f "$folder/$daemon.pid"
   done
+  if grep -qs munged "$folder/started" && [ "${1:-}" = all ]; then
+    kill "$(cat /run/munge/munged.pid)" 2>/dev/null || true
+    rm -f "$folder/started"
+  fi
 }
 
 case ${1:-} in
   up) up ;;
-  down) down ;;
+  down) down all ;;
   why) why ;;
   *)
     echo "usage: slurm_node.sh up|down|why" >&2
