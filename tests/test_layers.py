@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "arrays", "registry", "atomic", "log", "cluster", "cluster_file", "specs", "version", "checksums", "crc_kernel"}
-GROUND |= {"object_client", "object_storage"}
+GROUND = {"errors", "arrays", "registry", "atomic", "log", "cluster", "cluster_file", "specs", "version"}
+GROUND |= {"checksums", "crc_kernel", "object_client", "object_storage"}
 MAY_IMPORT = {
     "audio": set(),
     "dsp": set(),

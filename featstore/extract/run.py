@@ -14,14 +14,14 @@ from typing import Any
 from featstore.atomic import canonical_json
 from featstore.datasets import TrackTable
 from featstore.errors import PlanError, StoreLocked
-from featstore.extract.codec_weights import codec_versions, keep_codecs
+from featstore.extract.codec_weights import keep_codecs
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.guard import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
-from featstore.extract.worker import ShardReport, ShardTask, versions
+from featstore.extract.worker import ShardReport, ShardTask, versions_of
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at
 from featstore.store.creating import create_store
@@ -234,12 +234,12 @@ def _refuse_if_taken(store: Store, todo: list[tuple[int, list[str]]]) -> None:
 
 
 def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
-    own = versions() | codec_versions(store, keys)
     for key in keys:
+        own = versions_of(store, [key])  # a record may name more: what its task made of other arrays
         for record in store.records(key).values():
-            other = {name: version for name, version in record.versions.items() if own.get(name) != version}
+            other = {name: record.versions.get(name) for name, here in own.items() if record.versions.get(name) != here}
             if other:
-                told = ", ".join(f"{name} {version} (here {own.get(name)})" for name, version in sorted(other.items()))
+                told = ", ".join(f"{name} {made} (here {own[name]})" for name, made in sorted(other.items()))
                 if strict:
                     raise PlanError(
                         f"shard {record.shard} was made with {told}",
@@ -312,7 +312,7 @@ def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
         "keys": list(keys),
         "host": socket.gethostname(),
         "finished": time.time(),
-        "versions": versions() | codec_versions(store, keys),
+        "versions": versions_of(store, keys),
     }
     if report.shards:
         name = f"log/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}.json"

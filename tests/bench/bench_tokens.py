@@ -2,9 +2,9 @@
 
 ``python -m tests.bench.bench_tokens --out docs/benchmarks/tokens.jsonl`` writes one JSON line a level. "stream" is what
 an extraction does: blocks of ten seconds in, windows of the fixed grid through the encoder, one thread. "one pass"
-encodes the same clip at once. Every level's memory is that of a process of its own which encodes an hour of noise; torch
-alone takes a part of it, which is told too. Near ties are tokens whose nearest code wins by a relative margin of at most
-1e-3.
+encodes the same clip at once. Every level's memory is that of a process of its own which encodes an hour of noise;
+torch alone takes a part of it, which is told too. Near ties are tokens whose nearest code wins by a relative margin of
+at most 1e-3.
 """
 
 from __future__ import annotations

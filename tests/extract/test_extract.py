@@ -266,7 +266,7 @@ def test_strict_refuses_mixed_versions(music, tmp_path, monkeypatch, caplog) -> 
 
     path = tmp_path / "s.zarr"
     run(music, path, options=ExtractOptions(scheduler="sync", shard_tracks=3, limit=1))
-    monkeypatch.setattr(runner, "versions", lambda: {"numpy": "0.0"})
+    monkeypatch.setattr(runner, "versions_of", lambda store, keys: {"numpy": "0.0"})
     with pytest.raises(PlanError, match=r"here 0\.0"):
         run(music, path, options=ExtractOptions(scheduler="sync", strict=True))
     run(music, path)

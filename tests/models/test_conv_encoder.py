@@ -54,5 +54,5 @@ def test_wrong_settings(settings: dict, message: str) -> None:
 def test_inputs_of_another_kind() -> None:
     with pytest.raises(ConfigError, match="a waveform for a model that takes spectra: n_frames, n_mels not given"):
         create("conv-encoder", n_samples=16000, n_classes=3)
-    with pytest.raises(ConfigError, match="2 inputs for a model that takes one .*musicnn"):
+    with pytest.raises(ConfigError, match=r"2 inputs for a model that takes one .*musicnn"):
         create("musicnn", n_mels=96, n_frames=187, n_classes=3, in_channels=2)
