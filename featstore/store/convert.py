@@ -20,7 +20,7 @@ from featstore.store.hdf5_store import MASTER
 from featstore.store.layout import COMPRESSIONS, ArrayHeader, Layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import MANIFEST
+from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.store import TRACKS, Store, open_store
@@ -73,10 +73,8 @@ def convert(
     for name, content in companions(old):
         if not new.location.exists(name):
             new.location.write(name, content)
-    for name in codebook_names(old.location):
-        write_codebook(new.backend, name, *read_codebook(old.backend, name))
     new.refresh()
-    new.consolidate(finished=old.location.exists(MANIFEST) and not new.missing(list(new.arrays)))
+    new.consolidate(finished=bool(read_manifest(old.location)) and not new.missing(list(new.arrays)))
     return new
 
 

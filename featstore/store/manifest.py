@@ -1,4 +1,8 @@
-"""The manifest of a finished extraction: a self-hashed list of all metadata and records; a lost one is noticed."""
+"""The manifest: a self-hashed list of all metadata and records of a finished store; a lost one is noticed.
+
+From the first array on there always is one. While the store is being worked on it lists nothing, so that a manifest
+that is absent is a manifest that was lost.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, StoreError
-from featstore.store.backends import make_backend
+from featstore.store.backends import Backend, make_backend
 from featstore.store.codebooks import FOLDER as CODEBOOKS
 
 if TYPE_CHECKING:
     from featstore.store.location import Location
     from featstore.store.store import Store
 
-__all__ = ["MANIFEST", "manifest_bytes", "read_manifest", "write_manifest"]
+__all__ = ["MANIFEST", "manifest_bytes", "open_manifest", "read_manifest", "write_manifest"]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -54,6 +58,14 @@ def write_manifest(store: Store) -> None:
         store.location.write(MANIFEST, content)
 
 
+def open_manifest(backend: Backend) -> None:
+    """Say that the store is being worked on: what an earlier manifest promised may change."""
+    location = backend.location
+    content = manifest_bytes(backend.read_root(location.read(backend.root)), {})
+    if not location.exists(MANIFEST) or location.read(MANIFEST) != content:
+        location.write(MANIFEST, content)
+
+
 def restore_root(location: Location) -> None:
     """Write the store's root files again from the copy of their content in the manifest.
 
@@ -76,7 +88,7 @@ def restore_root(location: Location) -> None:
 
 
 def read_manifest(location: Location) -> dict[str, list[Any]] | None:
-    """File names with (bytes, sha256), or None when no extraction has finished yet.
+    """File names with (bytes, sha256): none while the store is being worked on; None when there is no manifest.
 
     Raises
     ------

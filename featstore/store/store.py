@@ -21,7 +21,7 @@ from featstore.store.codebooks import read_codebook, write_codebook
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.leases import hold_store
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import MANIFEST, write_manifest
+from featstore.store.manifest import MANIFEST, open_manifest, write_manifest
 from featstore.store.packed_file import PackedBackend, packed_location
 from featstore.store.reader import BaseArray, FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
@@ -237,6 +237,8 @@ class Store:
         if not new:
             return
         with hold_store(self.location):
+            if not self.location.exists(MANIFEST):
+                open_manifest(self.backend)
             for header in new:
                 layout = choose_layout(header, self.shard_tracks, compression)
                 # the group's own file comes last: without it nothing is there
@@ -280,7 +282,7 @@ class Store:
             first = self.n_shards * self.shard_tracks
             known = self.track_rows.reset_index()
             merged = pd.concat([known, ordered(new, self.attributes["seed"], first)])
-            self.location.remove(MANIFEST)  # it promises the old table; the end of a run writes it again
+            open_manifest(self.backend)  # the last one promises the old table; the end of a run writes it again
             self.location.write(TRACKS, parquet_bytes(carry_over(merged, known, new)))
             self.refresh()
         self.consolidate(finished=False)

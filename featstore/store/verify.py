@@ -123,8 +123,10 @@ def _check_manifest(location: Location) -> Iterator[Problem]:
     try:
         files = read_manifest(location)
     except CorruptFeature as error:
-        yield Problem(error.what, "manifest.json")
+        yield Problem(error.what, MANIFEST)
         return
+    if files is None and location.list("commits"):
+        yield Problem("the manifest is gone: what it listed cannot be told from what was lost", MANIFEST)
     location.prefetch(files or ())
     for name, (size, digest) in (files or {}).items():
         try:

@@ -17,7 +17,7 @@ from featstore.store.digests import digest_of
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.leases import Lease
 from featstore.store.location import Location
-from featstore.store.manifest import MANIFEST
+from featstore.store.manifest import open_manifest
 from featstore.store.records import CommitRecord, Outcome, read_record, record_name
 from featstore.store.spool import SlabWriter
 
@@ -283,7 +283,7 @@ class ShardWriter:
             self._lease.check()
             old = _last_generation(self.location, key, self.shard)
             if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
-                self.location.remove(MANIFEST)  # it promises the old record; the end of the run writes it again
+                open_manifest(self._backend)  # the last one promises the old record; the end of the run writes it again
                 self.location.remove(record_name(key, self.shard))
             files: dict[str, list[object]] = {}
             for name, staged, size, digest in writer.finish():

@@ -17,7 +17,7 @@ from featstore.specs import parse_feature
 from featstore.store.backends import ROOTS
 from featstore.store.layout import Layout
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import MANIFEST, restore_root
+from featstore.store.manifest import MANIFEST, open_manifest, restore_root
 from featstore.store.packed_file import packed_location
 from featstore.store.records import CommitRecord, committed_shards, record_name
 from featstore.store.store import TRACKS, Store, open_store
@@ -101,7 +101,7 @@ def repair(
         location.remove(record_name(key, shard))
     for problem in report.found:
         if problem.file == MANIFEST:
-            location.remove(MANIFEST)
+            open_manifest(store.backend)
     store.refresh()
     again: set[tuple[str, int]] = set()
     if audio:
