@@ -189,7 +189,7 @@ def _check_counts(store: Store) -> Iterator[Problem]:
         told = sum(int(counts[name]) for name in ("ok", "failed", "pending"))
         if told != len(rows) or int(counts["tracks"]) != len(rows):
             yield Problem(f"the table has {len(rows)} tracks, the ledger {told}", TRACKS)
-        finished = store.location.exists(MANIFEST)
+        finished = bool(_listed(store.location))
         for key, (header, _) in store.arrays.items():
             covered = {row for record in store.records(key).values() for row in record.rows}
             pending = {o.row for r in store.records(key).values() for o in r.outcomes if o.status == "pending"}
@@ -246,6 +246,14 @@ def _check_packed(store: Store, location: PackedLocation, key: str, names: dict[
         yield Problem("lengths or ids differ from the records", location.root.name, key, header.spec.short())
 
 
+def _listed(location: Location) -> dict[str, list[Any]]:
+    """What the manifest lists: nothing of an unfinished store, nor where the manifest is lost or damaged."""
+    try:
+        return read_manifest(location) or {}
+    except CorruptFeature:
+        return {}
+
+
 def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
     """Array metadata must say what the header, the layout and the records imply."""
     header = store.arrays[key][0]
@@ -253,10 +261,7 @@ def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
         expected, plain = store.array_files(key), store.array_files(key, with_cost=False)
     except StoreError:
         return  # told already
-    try:
-        listed = read_manifest(store.location) or {}  # what it does not list is still to be brought up to date
-    except CorruptFeature:
-        listed = {}
+    listed = _listed(store.location)  # what it does not list is still to be brought up to date
     for name, content in expected.items():
         try:
             found = store.location.read(name)

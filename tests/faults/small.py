@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import featstore.store.leases as leases
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
 from featstore.store.garbage import collect_garbage
+from featstore.store.location import open_location
 from featstore.store.verify import verify
 
 SPEC = parse_spec("mel(sample_rate=8000,n_fft=256,n_mels=4,scale=db)")
@@ -87,9 +89,15 @@ def check_readable(path: Path) -> int:
 
 
 def clean(path: Path) -> None:
-    """Nothing of a dead writer is left."""
+    """Nothing of a dead writer is left, once a lease that it created and never filled is old enough to be given up."""
+    time.sleep(1.2 * leases.HEARTBEAT_S if _unfilled(path) else 0)
+    collect_garbage(open_location(path))
     left = [file for folder in ("leases", "staging") for file in (path / folder).rglob("*") if file.is_file()]
     assert left == [] and not list(path.rglob("*.part"))
+
+
+def _unfilled(path: Path) -> bool:
+    return any(file.stat().st_size == 0 for file in (path / "leases").rglob("*.json"))
 
 
 def fast_leases(seconds: float = 0.1) -> None:
