@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from featstore.arrays import FloatArray
@@ -18,14 +20,16 @@ _FEED = 16384
 
 
 def resampled_length(n_samples: int, source_rate: int, sample_rate: int) -> int:
-    """Samples that ``n_samples`` at ``source_rate`` become: soxr rounds ``n * out / in`` to the nearest, halves up.
+    """Samples that ``n_samples`` at ``source_rate`` become: soxr rounds ``n / (in / out)`` to the nearest, in floating point.
 
     Examples
     --------
     >>> resampled_length(1300001, 44100, 22050), resampled_length(465984, 16000, 12000)
     (650001, 349488)
+    >>> resampled_length(70000, 48000, 44100)  # 64312.5, and a little less as soxr divides
+    64312
     """
-    return (2 * n_samples * sample_rate + source_rate) // (2 * source_rate)
+    return math.floor(n_samples / (source_rate / sample_rate) + 0.5)
 
 
 class ResampleStream:
