@@ -20,7 +20,7 @@ _FEED = 16384
 
 
 def resampled_length(n_samples: int, source_rate: int, sample_rate: int) -> int:
-    """Samples that ``n_samples`` at ``source_rate`` become: soxr rounds ``n / (in / out)`` to the nearest, in floating point.
+    """Samples that ``n_samples`` at ``source_rate`` become: soxr rounds ``n / (in / out)``, in floating point.
 
     Examples
     --------

@@ -304,8 +304,8 @@ class FeatureReader:
         """Bytes of this feature stored on its own, in the base's encoding.
 
         What is stored is measured on disk. A view's size is that of the files an uncompressed store of it would have,
-        to the byte in Zarr, but for a few kB of HDF5's own in each of its files; with compression it is scaled by what
-        the base achieves.
+        to the byte in Zarr, but for the attributes that tell an encoding's measured error, and a few kB of HDF5's own
+        in each of its files; with compression it is scaled by what the base achieves.
         """
         if self.view.is_identity or self.view.codes:
             return self.base.nbytes

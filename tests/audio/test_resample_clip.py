@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from featstore.audio import (
@@ -28,6 +28,7 @@ def pieces(signal, cuts):
 
 
 @settings(max_examples=40, deadline=None)
+@example(48000, 44100, 70000, [], "soxr_hq")  # 64312.5 samples
 @given(
     RATES,
     RATES,

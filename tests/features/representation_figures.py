@@ -1,4 +1,4 @@
-"""Draw the picture of docs/features.md, one clip in every representation: ``python -m tests.features.representation_figures``."""
+"""One clip in every representation, for docs/features.md: ``python -m tests.features.representation_figures``."""
 
 from __future__ import annotations
 
