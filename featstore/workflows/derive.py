@@ -10,8 +10,9 @@ from featstore.errors import MissingFeature, StoreError
 from featstore.extract.plan import header_of
 from featstore.log import progress_bar
 from featstore.specs import Encoding, FeatureRequest
+from featstore.store.layout import ArrayHeader
 from featstore.store.reader import FeatureReader
-from featstore.store.records import Outcome
+from featstore.store.records import CommitRecord, Outcome
 from featstore.store.store import Store, open_store
 from featstore.version import __version__
 
@@ -41,6 +42,8 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
         When the store holds nothing that a feature derives from.
     """
     store = open_store(path)
+    sources: dict[str, FeatureReader] = {}
+    headers: list[ArrayHeader] = []
     written: dict[str, int] = {}
     for request in requests:
         if request.spec.stored_as is not request.spec:
@@ -52,12 +55,27 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
         source = store[FeatureRequest(request.spec)]
         wanted = request.encoding or _same_format(source, request)
         header = header_of(request.spec, wanted)
-        if source.view.is_identity and source.encoding == wanted:
-            written[header.key] = 0
-            continue
-        store.add_arrays([header], compression)
-        written[header.key] = _derive_one(store, source, header.key)
+        written[header.key] = 0
+        if not (source.view.is_identity and source.encoding == wanted):
+            sources[header.key] = source
+            headers.append(header)
+    store.add_arrays(headers, compression)
+    by_base: dict[str, list[str]] = {}
+    for key, source in sources.items():
+        by_base.setdefault(source.base.header.key, []).append(key)
+    todo = [
+        (base, shard, keys) for base, wanted_keys in by_base.items() for shard, keys in _open(store, base, wanted_keys)
+    ]
+    with progress_bar(total=len(todo), desc="derive", unit="shard") as bar:
+        for base, shard, keys in todo:
+            _derive_shard(store, store.records(base)[shard], {key: sources[key] for key in keys})
+            for key in keys:
+                written[key] += 1
+            bar.update(1)
     store.refresh()
+    for key, source in sources.items():
+        if not store.records(key):
+            raise MissingFeature("the base has no committed shard", source.name, "Finish its extraction first")
     store.consolidate(finished=not store.missing(list(store.arrays)))
     return written
 
@@ -67,28 +85,27 @@ def _same_format(source: FeatureReader, request: FeatureRequest) -> Encoding:
     return Encoding.parse(source.encoding.name, request.spec)
 
 
-def _derive_one(store: Store, source: FeatureReader, key: str) -> int:
-    base_records = store.records(source.base.header.key)
-    block = max(1, BLOCK_BYTES // (source.base.header.frame_bytes * source.view.stride))
-    todo = [shard for shard, _ in store.missing([key]) if shard in base_records]
-    with progress_bar(total=len(todo), desc="derive", unit="shard") as bar:
-        for shard in todo:
-            base = base_records[shard]
-            outcomes = {outcome.row: outcome for outcome in base.outcomes}
-            with store.shard_writer(shard, [key]) as writer:
-                for slot, row in enumerate(store.shard_rows(shard)):
-                    fingerprint = base.sources[slot]
-                    writer.begin(slot, fingerprint)
-                    known = outcomes.get(row, Outcome(row, "ok"))
-                    if source.lengths[row] < 0:
-                        writer.fail(slot, known.status, known.stage, known.error, known.path)
-                        continue
-                    for start in range(0, int(source.lengths[row]), block):
-                        stop = min(start + block, int(source.lengths[row]))
-                        writer.append(key, np.asarray(source.read_row(row, start, stop), dtype=np.float32))
-                    writer.end(known.status, error=known.error, path=known.path)
-                writer.commit(base.versions | {"featstore": __version__})
-            bar.update(1)
-    if not todo and not store.records(key):
-        raise MissingFeature("the base has no committed shard", source.name, "Finish its extraction first")
-    return len(todo)
+def _open(store: Store, base: str, keys: list[str]) -> list[tuple[int, list[str]]]:
+    """Shards that the base has and some of its views lack, with those."""
+    there = store.records(base)
+    return [(shard, lacking) for shard, lacking in store.missing(keys) if shard in there]
+
+
+def _derive_shard(store: Store, base: CommitRecord, sources: dict[str, FeatureReader]) -> None:
+    """Write several views of one base's shard."""
+    outcomes = {outcome.row: outcome for outcome in base.outcomes}
+    with store.shard_writer(base.shard, list(sources)) as writer:
+        for slot, row in enumerate(store.shard_rows(base.shard)):
+            writer.begin(slot, base.sources[slot])
+            known = outcomes.get(row, Outcome(row, "ok"))
+            if base.n_frames[slot] < 0:
+                writer.fail(slot, known.status, known.stage, known.error, known.path)
+                continue
+            for key, source in sources.items():
+                block = max(1, BLOCK_BYTES // (source.base.header.frame_bytes * source.view.stride))
+                length = int(source.lengths[row])
+                for start in range(0, length, block):
+                    values = source.read_row(row, start, min(start + block, length))
+                    writer.append(key, np.asarray(values, dtype=np.float32))
+            writer.end(known.status, error=known.error, path=known.path)
+        writer.commit(base.versions | {"featstore": __version__})
