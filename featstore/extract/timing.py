@@ -28,6 +28,18 @@ __all__ = ["Cost", "time_sample"]
 logger = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 2 << 30  # what the sample may write before it is thrown away
+_START = """
+import sys, time
+import distributed, featstore.extract.worker
+from featstore.extract.execute import run_track
+from featstore.extract.plan import make_plan
+from featstore.specs import expand_features
+graph = make_plan(expand_features(sys.argv[2:])).graph
+for _ in range(2):
+    began = time.perf_counter()
+    run_track(sys.argv[1], graph, lambda key, block: None)
+    print(time.perf_counter() - began, flush=True)
+"""
 START_IMPORTS = 2.5  # scheduler, then nanny, then worker with its compiled code: partly beside each other
 ENOUGH_S = 20.0  # of work are told well enough: further tracks of the sample are left out
 
@@ -119,14 +131,29 @@ def time_sample(
     per_byte = max(0.0, (second.commit_s - first.commit_s) / more) if more > 0 else 0.0
     per_shard = max(0.0, second.commit_s - per_byte * second.data_bytes)
     ratio = 1.0 if compression == "none" else second.data_bytes / max(1, second.plain_bytes)
-    return Cost(second.compute_s / second.audio_s, per_shard, per_byte, ratio, second.tracks, _start_seconds())
+    return Cost(
+        second.compute_s / second.audio_s,
+        per_shard,
+        per_byte,
+        ratio,
+        second.tracks,
+        _start_seconds(plan, paths[order[0]]),
+    )
 
 
-def _start_seconds() -> float:
-    """Seconds that a local cluster takes to start, from those of one process that imports what a worker does."""
+def _start_seconds(plan: Plan, path: str) -> float:
+    """Seconds until a local cluster is at work, from those of one process that does what a worker does at first.
+
+    It imports, and takes one track twice: by how much the first time is longer, compiled code was loaded.
+    """
+    names = [header.spec.canonical() for header in plan.headers]
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import distributed, featstore.extract.worker"], check=False)
-    return START_IMPORTS * (time.perf_counter() - began)
+    done = subprocess.run([sys.executable, "-c", _START, path, *names], check=False, capture_output=True, text=True)
+    spent = time.perf_counter() - began
+    times = [float(text) for text in done.stdout.split()]
+    if len(times) < 2:  # a feature that needs more than its name, or a track that cannot be decoded
+        return START_IMPORTS * spent
+    return START_IMPORTS * (spent - sum(times)) + max(0.0, times[0] - times[1])
 
 
 def _bytes_per_second(plan: Plan) -> float:

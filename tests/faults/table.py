@@ -56,6 +56,7 @@ def main(files: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "counts.json"
             command = [sys.executable, "-m", "pytest", "tests/faults", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+            command.append("--ignore=tests/faults/test_fault_table.py")  # it asks for what is being made here
             subprocess.run(command, cwd=ROOT, env=os.environ | {"FEATSTORE_FAULT_TABLE": str(target)}, check=True)
             counts = json.loads(target.read_text(encoding="utf-8"))
     else:
