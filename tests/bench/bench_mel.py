@@ -75,7 +75,9 @@ class Store:
             }
         )
         table = TrackTable(frame, TableInfo(name="bench", task="none", classes=()))
-        extract(table, self._requests, self._target, ExtractOptions(scheduler="sync", jobs=1, shard_tracks=SHARD_TRACKS))
+        extract(
+            table, self._requests, self._target, ExtractOptions(scheduler="sync", jobs=1, shard_tracks=SHARD_TRACKS)
+        )
 
     def after(self) -> None:
         """Make room for the next turn, off the clock."""
