@@ -10,11 +10,11 @@ from pathlib import Path
 
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.backends import ROOTS, Backend, backend_at, make_backend
+from featstore.store.backends import ROOTS, Backend, make_backend
 from featstore.store.chunks import PACKED_BITS
 from featstore.store.codebooks import FOLDER as CODEBOOKS
 from featstore.store.codebooks import codebook_names, read_codebook, write_codebook
-from featstore.store.creating import refuse_foreign
+from featstore.store.creating import backend_or_room
 from featstore.store.digests import digest_of
 from featstore.store.hdf5_store import MASTER
 from featstore.store.layout import COMPRESSIONS, ArrayHeader, Layout
@@ -100,7 +100,7 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
     made = make_backend(backend, location)
     if str(location) == str(old.location):
         raise StoreError("source and target are the same", str(location), "Choose a new folder")
-    there = backend_at(location)
+    there = backend_or_room(location)
     content = old.location.read(TRACKS)
     attributes = old.attributes | {"backend": made.name}
     if there is not None:
@@ -112,7 +112,6 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
                 "Choose a new or empty folder",
             )
         return new
-    refuse_foreign(location)
     with Lease(location, ["store"], 0):
         location.write(TRACKS, content)
         for name, root in made.root_files(attributes).items():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featstore.errors import StoreError
-from featstore.store.backends import backend_at, make_backend
+from featstore.store.backends import Backend, backend_at, make_backend
 from featstore.store.layout import ArrayHeader, choose_shard_tracks
 from featstore.store.leases import hold_store
 from featstore.store.location import Location, open_location
@@ -19,11 +19,13 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["create_store", "refuse_foreign"]
+__all__ = ["backend_or_room", "create_store"]
 
 
-def refuse_foreign(location: Location) -> None:
-    """Make sure that a place holds nothing but what a store's creation left when it was killed.
+def backend_or_room(location: Location) -> Backend | None:
+    """Backend of the store at a place; None where a store can be made.
+
+    That is where nothing is, or what a store's creation left when it was killed.
 
     Raises
     ------
@@ -31,15 +33,19 @@ def refuse_foreign(location: Location) -> None:
         When there is anything else.
     """
     ours = {"features", "leases", "requests", "staging", TRACKS}
-    other = [
-        name for name in location.list("") if name not in ours and not (name.startswith(".") and name.endswith(".part"))
-    ]
+    # listed before the look for a store: another process may make one in between
+    names = location.list("")
+    there = backend_at(location)
+    if there is not None:
+        return there
+    other = [name for name in names if name not in ours and not (name.startswith(".") and name.endswith(".part"))]
     if other:
         raise StoreError(
             f"the folder holds other files ({other[0]!r}) and is no store",
             str(location),
             "Choose a new or empty folder",
         )
+    return None
 
 
 def create_store(
@@ -72,7 +78,7 @@ def create_store(
         raise StoreError("this is a file; a store to write is a folder", str(packed), "Choose a new or empty folder")
     location = open_location(path)
     made = make_backend(backend, location)
-    there = backend_at(location)
+    there = backend_or_room(location)
     if there is not None:
         if there.name != made.name:
             raise StoreError(
@@ -81,7 +87,6 @@ def create_store(
                 "Leave --backend out, or choose another path",
             )
         return open_store(location)
-    refuse_foreign(location)
     durations = [float(value) for value in tracks.get("duration_s", ())]
     if shard_tracks is None:
         shard_tracks = choose_shard_tracks(headers, durations, len(tracks))

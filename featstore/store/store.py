@@ -175,18 +175,24 @@ class Store:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def find(self, request: FeatureRequest) -> tuple[View, str] | None:
-        """Return the best way to read a feature: (view, array key), the most exact first, then the least indirect."""
-        found = []
+        """Return the best way to read a feature: (view, array key).
+
+        The most exact first, then what has more shards (an array that is still being derived hides nothing of its
+        base), then the least indirect.
+        """
+        found: list[tuple[View, str]] = []
         for key, (header, _) in self.arrays.items():
             if request.encoding is not None and header.encoding != request.encoding:
                 continue
             view = view_of(request.spec, header.spec, header.encoding)
             if view is not None:
-                found.append(((view.bound, not view.is_identity, view.stride, key), view, key))
-        if not found:
-            return None
-        _, view, key = min(found, key=lambda item: item[0])
-        return view, key
+                found.append((view, key))
+        least = min((view.bound for view, _ in found), default=0.0)
+        best = [(view, key) for view, key in found if view.bound == least]
+        if len(best) < 2:
+            return best[0] if best else None
+        shards = {key: sum(1 for _ in committed_shards(self.location, key)) for _, key in best}
+        return min(best, key=lambda way: (-shards[way[1]], not way[0].is_identity, way[0].stride, way[1]))
 
     def __getitem__(self, feature: str | FeatureSpec | FeatureRequest) -> FeatureReader:
         request = parse_feature(feature)

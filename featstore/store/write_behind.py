@@ -32,10 +32,12 @@ class WriteBehind:
     ----------
     descriptor : int
         Of a file that stays open until :meth:`wait` has returned.
+    where : path
+        Of that file, for messages.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, where: str | os.PathLike[str]) -> None:
+        self._descriptor, self._where = descriptor, where
         self._waiting = 0
         self._running: Future[None] | None = None
 
@@ -47,7 +49,7 @@ class WriteBehind:
             self._waiting = 0
             self._running = _thread().submit(_flush, self._descriptor)
 
-    def wait(self, where: str | os.PathLike[str] = "a shard file") -> None:
+    def wait(self) -> None:
         """Return when no flush is running.
 
         Raises
@@ -57,5 +59,5 @@ class WriteBehind:
         """
         running, self._running = self._running, None
         if running is not None:
-            with disk_errors(where):
+            with disk_errors(self._where):
                 running.result()

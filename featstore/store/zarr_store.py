@@ -173,7 +173,7 @@ class ZarrSlabWriter(Spool):
 
     def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
         super().__init__(path, header, layout)
-        self._behind = WriteBehind(self.file.fileno())
+        self._behind = WriteBehind(self.file.fileno(), path)
 
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
         """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
@@ -185,7 +185,7 @@ class ZarrSlabWriter(Spool):
         """Write the index and return the file's size and digest."""
         index = self.index.tobytes()
         tail = index + crc32c(index)
-        self._behind.wait(self.path)
+        self._behind.wait()
         with disk_errors(self.path):
             self.file.write(tail)
             self.file.close()
@@ -195,7 +195,7 @@ class ZarrSlabWriter(Spool):
     def abandon(self) -> None:
         """Close and delete the unfinished file."""
         with contextlib.suppress(StoreError):  # its bytes are not wanted any more
-            self._behind.wait(self.path)
+            self._behind.wait()
         super().abandon()
 
 

@@ -6,8 +6,6 @@ import copy
 import dataclasses
 import logging
 import platform
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
+from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import TrainConfig
 from featstore.training.feeding import InputShape
 from featstore.training.labels import LabelledTracks
@@ -176,8 +175,7 @@ def _extract_seconds(store: Any, readers: Sequence[Any]) -> float | None:
 def _peak_memory(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident_bytes()
 
 
 def _device_name(device: str) -> str:

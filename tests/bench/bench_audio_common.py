@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -15,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+
+from featstore.process_memory import peak_resident_bytes
 
 PACKAGES = ("featstore", "numpy", "scipy", "numba", "soundfile", "soxr", "librosa", "essentia")
 FORMS = {"16 kHz mono mp3": (16000, 1, 0.85), "44.1 kHz stereo mp3": (44100, 2, 0.6)}  # rate, channels, compression
@@ -79,7 +80,7 @@ def lines(
     benchmark: str, seconds: dict[str, list[float]], audio_s: float, against: Sequence[str], **common
 ) -> list[dict]:
     """One record a contender; ratios are medians of the ratios within each round."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     surroundings = {"peak_rss_bytes": peak, "machine": machine(), "versions": versions()}
     return [
         {

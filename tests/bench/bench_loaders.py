@@ -14,7 +14,6 @@ import json
 import os
 import pickle
 import platform
-import resource
 import shutil
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 
 from featstore.loaders import BatchLoader
+from featstore.process_memory import peak_resident_bytes
 from tests.bench.bench_loaders_corpus import BANDS, SPEC, Corpus
 from tests.bench.bench_loaders_peers import PEERS
 
@@ -274,7 +274,7 @@ def waiting(corpus: Corpus, *, steps: int, batch_size: int = 16, width: float = 
 
 def surroundings() -> dict[str, object]:
     """Memory, machine and versions of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     return {"peak_rss_bytes": peak, "machine": machine(), "versions": versions()}
 
 

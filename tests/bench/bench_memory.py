@@ -7,7 +7,6 @@ and writes one JSON line with its peak resident set.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import soundfile
 
+from featstore.process_memory import peak_resident_bytes
 from tests.bench.bench_audio_common import machine, music, one_thread, parser, versions, write
 
 RATE = 16000
@@ -52,7 +52,7 @@ def child(folder: str, store: str, features: list[str]) -> None:
 
     report = extract(index_tracks("folder", folder), expand_features(features), store, ExtractOptions(scheduler="sync"))
     assert report.status["failed"] == 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     print(json.dumps({"peak_rss_bytes": peak, "audio_s": report.audio_s, "written_bytes": report.written_bytes}))
 
 

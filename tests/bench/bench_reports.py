@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from featstore.process_memory import peak_resident_bytes
 
 PACKAGES = ("numpy", "pandas", "duckdb", "matplotlib")
 
@@ -90,7 +91,7 @@ def measure(root: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as out:
         seconds = dict(steps(root, Path(out)))
         size = (Path(out) / "page.html").stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     return {"seconds": seconds, "page_bytes": size, "peak_bytes": peak}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from featstore.extract.forecast import forecast
 from featstore.extract.plan import make_plan
 from featstore.extract.run import make_tasks, prepare
 from featstore.extract.worker import ShardReport, ShardTask
+from featstore.process_memory import peak_resident_bytes
 from featstore.specs import expand_features
 from tests.bench.bench_audio_common import machine, versions, write
 
@@ -108,7 +108,7 @@ def _dispatch(tasks: list[ShardTask], options: ExtractOptions, policy: FailurePo
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ at most 1e-3.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featstore.process_memory import peak_resident_bytes
 from tests.bench.bench_audio_common import machine, music, one_thread, parser, versions, write
 
 RATE = 44100
@@ -84,14 +84,14 @@ def peak_of_a_long_track(level: int, seconds: float, *, small: bool = False) -> 
     """Encode a long signal that is never held whole; this process's peak memory with and without."""
     tokenizer = make_tokenizer(level, small=small)
     tokenizer.tokens_of(np.zeros((1, 4096), np.float32))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = peak_resident_bytes()
     rng = np.random.default_rng(0)
     step, count = tokenizer.stream(), 0
     for at in range(0, round(seconds * RATE), BLOCK):
         block = rng.uniform(-0.5, 0.5, min(BLOCK, round(seconds * RATE) - at)).astype(np.float32)
         count += step.push(block).shape[1]
     count += step.finish().shape[1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     return {"track_s": seconds, "tokens": count, "peak_rss_bytes": peak, "peak_rss_bytes_before": before}
 
 

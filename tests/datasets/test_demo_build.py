@@ -131,12 +131,12 @@ def test_settings_that_are_not_offered(tmp_path: Path, settings: dict[str, objec
     assert not list(tmp_path.iterdir())
 
 
-def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert default_root() == Path("/cache/featstore/demo")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert default_root() == Path("/home/someone/.cache/featstore/demo")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_root() == tmp_path / ".cache/featstore/demo"
 
 
 def test_forgotten_parts_are_removed(tmp_path: Path) -> None:

@@ -422,6 +422,19 @@ def test_hdf5_and_whole_buckets_are_refused(bucket: Place) -> None:
         open_store("s3:///x.zarr")
 
 
+def test_of_two_who_make_a_store_the_second_opens_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = open_location(place.url)
+    look = type(location).list
+    monkeypatch.setattr(type(location), "list", lambda self, name: (first(), look(self, name))[1])
+
+    def first() -> None:  # the other one is done just before this one looks around
+        monkeypatch.setattr(type(location), "list", look)
+        create_store(place.url, make_frame(), [header_of()], shard_tracks=2)
+
+    store = create_store(place.url, make_frame(), [header_of()], shard_tracks=3)
+    assert store.shard_tracks == 2 and type(location).list is look
+
+
 def make_frame():
     from small_stores import track_frame
 

@@ -9,6 +9,7 @@ from featstore.errors import MissingFeature
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
 from featstore.store import open_store
+from featstore.store.manifest import open_manifest
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
 from featstore.workflows.derive import derive
@@ -48,6 +49,24 @@ def test_views_written_out_read_the_same(store: Path) -> None:
     assert after.status() == {"tracks": 8, "ok": 7, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
     assert verify(str(store)) == []
     assert set(derive(str(store), expand_features(VIEWS)).values()) == {0}
+
+
+def test_a_derivation_that_was_killed_hides_nothing_and_goes_on(store: Path) -> None:
+    feature = "mel(n_mels=16,scale=db)"
+    before = open_store(store)[feature]
+    expected = {track: before[track] for track in before.track_ids}
+    derive(str(store), expand_features([feature]))
+    derived = open_store(store)[feature]
+    assert derived.view.is_identity
+    open_manifest(open_store(store).backend)
+    record = store / "commits" / derived.base.header.key / "1.json"
+    record.unlink()
+    reader = open_store(store)[feature]
+    assert not reader.view.is_identity and list(reader.track_ids) == list(expected)
+    assert all(np.array_equal(reader[track], values) for track, values in expected.items())
+    assert set(derive(str(store), expand_features([feature])).values()) == {1}
+    assert record.exists() and verify(str(store)) == []
+    assert open_store(store)[feature].view.is_identity
 
 
 def test_what_does_not_derive_is_refused(store: Path) -> None:
