@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from featstore.arrays import FloatArray
 from featstore.audio import AUDIO_STREAMS, at_hand, open_audio
@@ -16,6 +17,7 @@ CLIP_SAMPLES = 1 << 21  # of excerpts at once: a block of audio may hold many th
 BLOCK_SECONDS = 10.0  # of decoded audio at once: large enough to vectorise, small enough to stay in the cache
 
 Deliver = Callable[[str, FloatArray], None]
+MakeStream = Callable[[Node, TrackContext], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class TrackReport:
         Samples, over all channels, at or beyond full scale.
     damage : str
         What the file's structure shows to be missing or passed over; empty for nothing.
+    near_ties : dict
+        Array key to the number of tokens that rounding may have decided, where a codec tells.
     """
 
     declared: int
@@ -44,6 +48,7 @@ class TrackReport:
     peak: float
     n_clipped: int
     damage: str = ""
+    near_ties: dict[str, int] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float:
@@ -56,7 +61,7 @@ class TrackReport:
         return max(0, self.declared - self.decoded) / self.sample_rate
 
 
-def run_track(path: str, graph: Graph, deliver: Deliver) -> TrackReport:
+def run_track(path: str, graph: Graph, deliver: Deliver, make: MakeStream = make_stream) -> TrackReport:
     """Decode a track, once for each decoder in the graph, and push it through.
 
     Parameters
@@ -65,6 +70,8 @@ def run_track(path: str, graph: Graph, deliver: Deliver) -> TrackReport:
     graph : Graph
     deliver : callable
         Takes (array key, block of frames), in order of time for each key.
+    make : callable
+        Puts a step to work on the track.
 
     Raises
     ------
@@ -72,35 +79,54 @@ def run_track(path: str, graph: Graph, deliver: Deliver) -> TrackReport:
         When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for its clip.
     """
     with at_hand(path):  # several decoders share one copy of a remote file
-        reports = [_run_root(path, root, graph, deliver) for root in graph.roots]
-    return reports[0]
+        reports = [_run_root(path, root, graph, deliver, make) for root in graph.roots]
+    if len(reports) == 1:
+        return reports[0]
+    return replace(reports[0], near_ties={key: n for report in reports for key, n in report.near_ties.items()})
 
 
-def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver) -> TrackReport:
+def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeStream) -> TrackReport:
     source = open_audio(path, decoder=root["decoder"])
     info = source.info
-    tree = _Tree(graph, root, TrackContext(info.sample_rate, info.n_samples, path), deliver)
+    tree = _Tree(graph, root, TrackContext(info.sample_rate, info.n_samples, path), deliver, make)
     for block in source.blocks(max(1, int(BLOCK_SECONDS * info.sample_rate))):
         tree.push(block)
     tree.finish()
     seen = source.statistics
     return TrackReport(
-        info.n_samples, seen.n_samples, info.sample_rate, info.channels, seen.peak, seen.n_clipped, info.damage
+        info.n_samples,
+        seen.n_samples,
+        info.sample_rate,
+        info.channels,
+        seen.peak,
+        seen.n_clipped,
+        info.damage,
+        tree.near_ties,
     )
 
 
 class _Tree:
     """The streams of one track, one a step."""
 
-    def __init__(self, graph: Graph, root: Node, context: TrackContext, deliver: Deliver) -> None:
+    def __init__(self, graph: Graph, root: Node, context: TrackContext, deliver: Deliver, make: MakeStream) -> None:
         self._graph, self._root, self._deliver = graph, root, deliver
         self._streams: dict[Node, Stream] = {}
         waiting = [root]
         while waiting:
             for child in graph.children[waiting.pop()]:
                 audio = child.op in AUDIO_STREAMS
-                self._streams[child] = (AUDIO_STREAMS.load(child.op) if audio else make_stream)(child, context)
+                self._streams[child] = (AUDIO_STREAMS.load(child.op) if audio else make)(child, context)
                 waiting.append(child)
+
+    @property
+    def near_ties(self) -> dict[str, int]:
+        """Array key to what its step counted, for steps that count near ties."""
+        found: dict[str, int] = {}
+        for node, stream in self._streams.items():
+            count = getattr(stream, "near_ties", None)
+            if count is not None:
+                found |= dict.fromkeys(self._graph.sinks.get(node, ()), count)
+        return found
 
     def push(self, block: FloatArray) -> None:
         self._pass_on(self._root, block)

@@ -17,6 +17,7 @@ from featstore.extract.timing import Cost, time_sample
 from featstore.features import describe, steps_of
 from featstore.specs import FeatureRequest, parse_feature
 from featstore.store.layout import COMPRESSIONS, Layout, choose_layout, choose_shard_tracks
+from featstore.store.pack_records import packs
 from featstore.store.track_order import ordered
 
 if TYPE_CHECKING:
@@ -224,13 +225,14 @@ def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: 
 
 
 def _files(layout: Layout, lengths: np.ndarray, hdf5: bool) -> int:
-    """Files of an array: metadata, and for each shard its data, its record and, but for HDF5, its frame counts."""
+    """Files of an array: metadata, for each shard its data and, but for HDF5, its frame counts, and the records."""
     n_shards = layout.n_shards(len(lengths))
     padded = np.zeros(n_shards * layout.shard_tracks, dtype=np.int64)
     padded[: len(lengths)] = lengths
     longest = padded.reshape(n_shards, -1).max(axis=1, initial=0)
     slabs = int(np.maximum(1, -(-longest // layout.slab_frames)).sum())
-    return slabs + (1 + n_shards if hdf5 else 3 + 2 * n_shards)
+    records = 1 if packs(n_shards) else n_shards
+    return slabs + records + (1 if hdf5 else 3 + n_shards)
 
 
 def _rows(frame: pd.DataFrame, total: int) -> np.ndarray:

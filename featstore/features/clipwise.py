@@ -28,6 +28,7 @@ class ClipwiseStream:
 
     def __init__(self, make: Callable[[], Stream]) -> None:
         self._make = make
+        self.near_ties: int | None = None  # of a step that counts them: see WindowStream
 
     def push(self, block: FloatArray) -> FloatArray:
         """Take whole excerpts; return the step's values of each."""
@@ -39,6 +40,9 @@ class ClipwiseStream:
         stream = self._make()
         ready = stream.push(excerpt)
         rest = stream.finish()
+        counted = getattr(stream, "near_ties", None)
+        if counted is not None:
+            self.near_ties = (self.near_ties or 0) + counted
         return np.concatenate([ready, rest], axis=-1) if rest.shape[-1] else ready
 
     def finish(self) -> FloatArray:

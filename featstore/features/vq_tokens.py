@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.arrays import AnyArray, FloatArray
+from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError, DecodeError, SpecError
 from featstore.features.graph import Node, TrackContext
 from featstore.features.source_signal import check_clip, cut_length, signal_node
 from featstore.specs.tokens import VqCodesSpec, VqTokensSpec, remember_weights, weights_place
 
 if TYPE_CHECKING:
-    from featstore.models.tokenizers import Tokenizer, TokenStream
+    from featstore.models.token_windows import Cutter, Window, WindowStream
+    from featstore.models.tokenizers import Tokenizer
 
-__all__ = ["PLACES_VARIABLE", "ShorterThanToken", "VqTokensFeature", "tokenizer_of", "vq_tokens_stream"]
+__all__ = [
+    "PLACES_VARIABLE",
+    "ShorterThanToken",
+    "TokenWindows",
+    "VqTokensFeature",
+    "WindowStep",
+    "tokenizer_of",
+    "vq_tokens_stream",
+    "window_step",
+]
 
 PLACES_VARIABLE = "FEATSTORE_WEIGHTS"  # checkpoints, separated like a PATH, among which digests are looked for
 _SETTINGS = ("codec", "level", "weights", "n_codebooks", "hop", "normalize")
@@ -121,23 +132,33 @@ def _search(codec: str, level: int, digest: str, books: int) -> str | None:
     return None
 
 
-class _TokenStep:
-    """Tokens of one track: samples (n,) in, int32 (n_codebooks, m) out."""
+class TrackCutter:
+    """Windows of one track, after what is done to its whole signal; a track without a token is an error.
 
-    def __init__(self, stream: TokenStream, *, context: TrackContext, hop: int, peak: bool) -> None:
-        self._stream, self._where, self._hop, self._peak = stream, context.where, hop, peak
+    Parameters
+    ----------
+    cutter : Cutter
+    context : TrackContext
+    hop : int
+    peak : bool
+        Divide the signal by its largest absolute value: nothing is ready before the end.
+    """
+
+    def __init__(self, cutter: Cutter, *, context: TrackContext, hop: int, peak: bool) -> None:
+        self._cutter, self._where, self._hop, self._peak = cutter, context.where, hop, peak
         self._held: list[FloatArray] = []
-        self._seen = self._given = 0
+        self._seen = 0
+        self._is_empty = True
 
-    def push(self, block: FloatArray) -> AnyArray:
-        """Take samples; with peak normalisation nothing is ready before the end."""
+    def push(self, block: FloatArray) -> list[Window]:
+        """Take samples (n,); return the windows that are ready."""
         self._seen += block.shape[-1]
         if self._peak:
             self._held.append(block)
-            return self._count(self._stream.push(block[:0]))
-        return self._count(self._stream.push(block))
+            return []
+        return self._count(self._cutter.push(block))
 
-    def finish(self) -> AnyArray:
+    def finish(self) -> list[Window]:
         """Return the rest.
 
         Raises
@@ -149,21 +170,73 @@ class _TokenStep:
         if self._peak and self._held:
             whole = np.concatenate(self._held)
             peak = float(np.abs(whole).max(initial=0.0))
-            ready.append(self._count(self._stream.push(whole / np.float32(peak) if peak > 0 else whole)))
-        ready.append(self._count(self._stream.finish()))
-        if self._given == 0:
+            ready = self._count(self._cutter.push(whole / np.float32(peak) if peak > 0 else whole))
+        ready += self._count(self._cutter.finish())
+        if self._is_empty:
             raise ShorterThanToken(
                 f"{self._seen} samples are too few for one token of {self._hop}",
                 self._where,
                 "Leave the track out",
             )
-        return np.concatenate(ready, axis=-1)
+        return ready
 
-    def _count(self, tokens: AnyArray) -> AnyArray:
-        self._given += tokens.shape[-1]
-        return tokens
+    def _count(self, windows: list[Window]) -> list[Window]:
+        self._is_empty &= not windows
+        return windows
 
 
-def vq_tokens_stream(node: Node, context: TrackContext) -> _TokenStep:
-    """Stream of a ``vq_tokens`` node."""
-    return _TokenStep(tokenizer_of(node).stream(), context=context, hop=node["hop"], peak=node["normalize"] == "peak")
+@dataclass(slots=True, eq=False)
+class TokenWindows:
+    """Windows of a track whose tokens are still to be computed, in the place of a block of them.
+
+    Attributes
+    ----------
+    tokenizer : Tokenizer
+    windows : list of Window
+    """
+
+    tokenizer: Tokenizer
+    windows: list[Window]
+
+    @property
+    def size(self) -> int:
+        """Number of windows."""
+        return len(self.windows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their samples."""
+        return sum(window.samples.nbytes for window in self.windows)
+
+
+class WindowStep:
+    """Stands for a ``vq_tokens`` step: samples (n,) in, windows out, for somebody who computes them later."""
+
+    def __init__(self, tokenizer: Tokenizer, cutter: TrackCutter) -> None:
+        self._tokenizer, self._cutter = tokenizer, cutter
+
+    def push(self, block: FloatArray) -> TokenWindows:
+        """Take samples; return the windows that are ready."""
+        return TokenWindows(self._tokenizer, self._cutter.push(block))
+
+    def finish(self) -> TokenWindows:
+        """Return the rest."""
+        return TokenWindows(self._tokenizer, self._cutter.finish())
+
+
+def vq_tokens_stream(node: Node, context: TrackContext) -> WindowStream:
+    """Stream of a ``vq_tokens`` node: samples (n,) in, int32 (n_codebooks, m) out."""
+    from featstore.models.token_windows import WindowStream
+
+    tokenizer = tokenizer_of(node)
+    return WindowStream(tokenizer, _cutter_of(tokenizer, node, context))
+
+
+def window_step(node: Node, context: TrackContext) -> WindowStep:
+    """Stream of a ``vq_tokens`` node that leaves the tokens to somebody else."""
+    tokenizer = tokenizer_of(node)
+    return WindowStep(tokenizer, _cutter_of(tokenizer, node, context))
+
+
+def _cutter_of(tokenizer: Tokenizer, node: Node, context: TrackContext) -> TrackCutter:
+    return TrackCutter(tokenizer.cutter(), context=context, hop=node["hop"], peak=node["normalize"] == "peak")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,22 +19,25 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import ConfigError
 from featstore.models.jukebox_checkpoint import LoadedLevel, load_level
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes
+from featstore.models.token_windows import (
+    FieldCutter,
+    Span,
+    Window,
+    WindowStream,
+    WindowTokens,
+    cut_whole,
+    encode_in_batches,
+    field_span,
+    join_tokens,
+)
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
 
-__all__ = ["JukeboxTokenizer", "Span", "needed_samples", "open_jukebox", "window_tokens"]
+__all__ = ["JukeboxTokenizer", "Span", "exact_arithmetic", "needed_samples", "open_jukebox", "window_tokens"]
 
 # kept samples of a window: long enough that the overlap costs 2 to 18 %, short enough for < 1 GB of activations
 _WINDOW_SAMPLES = (1 << 18, 1 << 19)
 _DECODE_SAMPLES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Samples ``start`` to ``stop`` that a window of tokens is computed from, and how many leading latents to drop."""
-
-    start: int
-    stop: int
-    drop: int
+_PASS_SAMPLES = 1 << 22  # of all windows of one pass: 1 to 2 GB of activations
 
 
 def window_tokens(config: LevelConfig) -> int:
@@ -54,11 +56,8 @@ def window_tokens(config: LevelConfig) -> int:
 
 def needed_samples(config: LevelConfig, first: int, last: int, n_samples: int) -> Span:
     """Samples that tokens ``first`` to ``last`` (not included) of a signal of ``n_samples`` depend on."""
-    hop, field = config.hop, config.field
-    start = max(0, hop * (first - -(-field.left // hop)))
-    total = config.n_tokens(n_samples)
-    stop = n_samples if last >= total else min(n_samples, hop * (last - 1) + field.right + 1)
-    return Span(start, stop, first - start // hop)
+    field = config.field
+    return field_span(first, last, n_samples, hop=config.hop, left=field.left, right=field.right)
 
 
 class JukeboxTokenizer:
@@ -68,6 +67,14 @@ class JukeboxTokenizer:
     ----------
     loaded : LoadedLevel
     device : torch.device
+
+    Attributes
+    ----------
+    batch : int
+        Windows that go through the model at once, at most.
+    fixed_batch : bool
+        Whether every pass has just so many, empty ones among them: on a GPU, where the library that convolves may add
+        up in another order for another batch. So tokens do not depend on the company of a window.
     """
 
     def __init__(self, loaded: LoadedLevel, device: torch.device | str = "cpu") -> None:
@@ -75,6 +82,8 @@ class JukeboxTokenizer:
         self.model: JukeboxLevel = loaded.model.to(self.device).eval().requires_grad_(False)
         self.config = config = self.model.config
         self.chunking = Chunking("exact", config.field.left, config.field.right)
+        self.batch = max(1, _PASS_SAMPLES // (window_tokens(config) * config.hop + config.field.length))
+        self.fixed_batch = self.device.type != "cpu"
         self.info = TokenizerInfo(
             codec="jukebox",
             digest=loaded.digest,
@@ -98,9 +107,18 @@ class JukeboxTokenizer:
         vectors: FloatArray = self.model.codebook.cpu().numpy().copy()
         return vectors
 
-    def stream(self) -> JukeboxStream:
+    def cutter(self) -> FieldCutter:
+        """Start to cut a signal into windows of the grid."""
+        return FieldCutter(
+            hop=self.config.hop,
+            right=self.config.field.right,
+            window=window_tokens(self.config),
+            span=lambda first, last, n_samples: needed_samples(self.config, first, last, n_samples),
+        )
+
+    def stream(self) -> WindowStream:
         """Start on a signal that arrives in blocks."""
-        return JukeboxStream(self)
+        return WindowStream(self)
 
     def encode(self, signal: FloatArray) -> AnyArray:
         """Tokens int32 (1, T) of a signal (n,)."""
@@ -108,43 +126,46 @@ class JukeboxTokenizer:
 
     def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
         """Tokens of several signals; windows of equal length are computed together, across signals."""
-        return [tokens for tokens, _ in self.encode_with_margins(signals, batch=batch, margins=False)]
+        return [tokens for tokens, _ in self.encode_with_margins(signals, batch=batch)]
 
     def encode_with_margins(
-        self, signals: Sequence[FloatArray], *, batch: int = 8, margins: bool = True
+        self, signals: Sequence[FloatArray], *, batch: int = 8
     ) -> list[tuple[AnyArray, FloatArray]]:
         """Tokens (1, T) of each signal, each with how clearly the nearest code wins: (d2 - d1) / d2, float32 (T,)."""
-        jobs: dict[int, list[tuple[int, int, Span]]] = {}
+        cut = [cut_whole(self, signal) for signal in signals]
+        found = iter(encode_in_batches(self, [window for windows in cut for window in windows], batch=batch))
         results = []
-        for number, signal in enumerate(signals):
-            total = self.n_tokens(len(signal))
-            results.append((np.zeros((1, total), np.int32), np.zeros(total if margins else 0, np.float32)))
-            for first, last in self._grid(total):
-                span = needed_samples(self.config, first, last, len(signal))
-                jobs.setdefault(span.stop - span.start, []).append((number, first, span))
-        for together in jobs.values():
-            for at in range(0, len(together), batch):
-                part = together[at : at + batch]
-                block = np.stack([signals[number][span.start : span.stop] for number, _, span in part])
-                for (number, first, span), (tokens, gaps) in zip(part, self.tokens_of(block, margins), strict=True):
-                    total = results[number][0].shape[1]
-                    keep = min(window_tokens(self.config), total - first)
-                    results[number][0][0, first : first + keep] = tokens[span.drop : span.drop + keep]
-                    if margins:
-                        results[number][1][first : first + keep] = gaps[span.drop : span.drop + keep]
+        for windows in cut:
+            parts = [next(found) for _ in windows]
+            gaps = [part.margins for part in parts if part.margins is not None]
+            results.append((join_tokens(parts, 1), np.concatenate([np.zeros(0, np.float32), *gaps])))
         return results
 
-    def _grid(self, total: int) -> Iterator[tuple[int, int]]:
-        size = window_tokens(self.config)
-        for first in range(0, total, size):
-            yield first, min(first + size, total)
+    def encode_windows(self, windows: Sequence[Window]) -> list[WindowTokens]:
+        """Tokens of windows of one length, computed together."""
+        found = self.tokens_of(np.stack([window.samples for window in windows]), margins=True)
+        results = []
+        for window, (tokens, gaps) in zip(windows, found, strict=True):
+            own = slice(window.drop, window.drop + window.keep)
+            results.append(WindowTokens(tokens[None, own], gaps[own]))
+        return results
 
     def tokens_of(self, block: FloatArray, margins: bool = False) -> list[tuple[AnyArray, FloatArray]]:
         """Tokens int32 (T,) of each signal of a batch (batch, n) in one pass; margins where asked for, else empty."""
         check_finite(block, "jukebox")
+        if self.fixed_batch and len(block) > self.batch:
+            parts = [block[at : at + self.batch] for at in range(0, len(block), self.batch)]
+            return [one for part in parts for one in self.tokens_of(part, margins)]
+        rows = block
+        if self.fixed_batch:
+            rows = np.zeros((self.batch, block.shape[1]), np.float32)
+            rows[: len(block)] = block
         with torch.inference_mode(), exact_arithmetic():
-            latents = self.model.latents(torch.from_numpy(np.ascontiguousarray(block, np.float32)).to(self.device))
-            found = [nearest_codes(item.T.contiguous(), self.model.codebook, margins=margins) for item in latents]
+            latents = self.model.latents(torch.from_numpy(np.ascontiguousarray(rows, np.float32)).to(self.device))
+            found = [
+                nearest_codes(item.T.contiguous(), self.model.codebook, margins=margins)
+                for item in latents[: len(block)]
+            ]
         empty = np.zeros(0, np.float32)
         return [
             (tokens.to(torch.int32).cpu().numpy(), empty if gaps is None else gaps.cpu().numpy())
@@ -164,49 +185,6 @@ class JukeboxTokenizer:
                 wave = self.model.decode(torch.from_numpy(row[None, begin:end]).to(self.device))[0]
             signal[0, hop * first : hop * last] = wave[hop * (first - begin) : hop * (last - begin)].cpu().numpy()
         return signal
-
-
-class JukeboxStream:
-    """Tokens of a signal that arrives in blocks; holds no more than one window with its overlap, and the last block."""
-
-    def __init__(self, tokenizer: JukeboxTokenizer) -> None:
-        self._tokenizer, self._config = tokenizer, tokenizer.config
-        self._window = window_tokens(tokenizer.config)
-        self._held: list[FloatArray] = []
-        self._at = self._seen = self._done = 0  # first sample held, samples seen, tokens given out
-
-    def push(self, block: FloatArray) -> AnyArray:
-        """Take samples (n,); return the tokens (1, m) of the windows that are now complete."""
-        self._held.append(np.array(block, np.float32))
-        self._seen += len(block)
-        parts = []
-        while (last := self._done + self._window) and self._reach(last) <= self._seen:
-            parts.append(self._compute(last, self._seen))
-        return np.concatenate(parts, axis=1) if parts else np.zeros((1, 0), np.int32)
-
-    def finish(self) -> AnyArray:
-        """Return the tokens of what is left; none where the signal was shorter than a hop."""
-        total = self._config.n_tokens(self._seen)
-        parts = [np.zeros((1, 0), np.int32)]
-        while self._done < total:
-            parts.append(self._compute(min(self._done + self._window, total), self._seen))
-        return np.concatenate(parts, axis=1)
-
-    def _reach(self, last: int) -> int:
-        """Samples that must be there before the tokens up to ``last`` are known, whatever follows.
-
-        That is more than a whole token beyond them, so that none of them can be the last of the signal.
-        """
-        return max(self._config.hop * (last - 1) + self._config.field.right + 1, self._config.hop * (last + 1))
-
-    def _compute(self, last: int, n_samples: int) -> AnyArray:
-        span = needed_samples(self._config, self._done, last, n_samples)
-        whole = np.concatenate(self._held) if len(self._held) != 1 else self._held[0]
-        block = whole[None, span.start - self._at : span.stop - self._at]
-        tokens = self._tokenizer.tokens_of(block)[0][0][span.drop : span.drop + last - self._done]
-        keep = needed_samples(self._config, last, last + 1, n_samples).start
-        self._held, self._at, self._done = [whole[keep - self._at :].copy()], keep, last
-        return tokens[None]
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from featstore.registry import Registry
 if TYPE_CHECKING:
     import torch
 
+    from featstore.models.token_windows import Cutter, Window, WindowTokens
+
 __all__ = [
     "CODECS",
     "Chunking",
@@ -52,14 +54,14 @@ class Chunking:
 
     Attributes
     ----------
-    kind : {'exact', 'left_context', 'whole_clip'}
-        ``exact``: windows with the field's overlap give the tokens of one pass; ``left_context``: a long left context
-        gives nearly those; ``whole_clip``: the signal is encoded as it is.
+    kind : {'exact', 'chunks', 'whole_clip'}
+        ``exact``: windows with the field's overlap give the tokens of one pass; ``chunks``: the codec itself takes
+        chunks of ``right`` samples, each by itself; ``whole_clip``: the signal is encoded as it is.
     left, right : int
-        Samples before and after the first sample of a token that it depends on (``exact``), or the context taken.
+        Samples before and after the first sample of a token that it depends on.
     """
 
-    kind: Literal["exact", "left_context", "whole_clip"]
+    kind: Literal["exact", "chunks", "whole_clip"]
     left: int = 0
     right: int = 0
 
@@ -106,7 +108,15 @@ class TokenizerInfo:
 
 
 class TokenStream(Protocol):
-    """A tokenizer at work on one signal that arrives in blocks."""
+    """A tokenizer at work on one signal that arrives in blocks.
+
+    Attributes
+    ----------
+    near_ties : int or None
+        Tokens so far that rounding may have decided; None where the codec does not tell.
+    """
+
+    near_ties: int | None
 
     def push(self, block: FloatArray) -> AnyArray:
         """Take samples (n,); return the tokens (n_codebooks, m) that no later sample can change."""
@@ -122,6 +132,7 @@ class Tokenizer(Protocol):
 
     info: TokenizerInfo
     chunking: Chunking
+    batch: int
 
     def n_tokens(self, n_samples: int) -> int:
         """Tokens of a signal of so many samples; 0 where it is too short for one."""
@@ -129,6 +140,14 @@ class Tokenizer(Protocol):
 
     def stream(self) -> TokenStream:
         """Start on a signal that arrives in blocks, in bounded memory where the codec allows it."""
+        ...
+
+    def cutter(self) -> Cutter:
+        """Start to cut a signal into windows, whose tokens follow each other."""
+        ...
+
+    def encode_windows(self, windows: Sequence[Window]) -> list[WindowTokens]:
+        """Tokens of windows of equal length, ``batch`` of them at most, together; the same as of each alone."""
         ...
 
     def encode(self, signal: FloatArray) -> AnyArray:

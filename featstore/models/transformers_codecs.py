@@ -1,7 +1,7 @@
 """EnCodec, DAC and Mimi through transformers, from a local folder: rate, hop, codebooks and vocabulary are its own.
 
-None of them can be cut exactly as Jukebox can, but for DAC: EnCodec at 24 kHz and Mimi remember everything before a
-token, EnCodec at 48 kHz normalises each second by itself. Signals are therefore taken whole, but for DAC's windows.
+DAC is a chain of convolutions and is cut into exact windows, as Jukebox is; EnCodec at 48 kHz takes each second by
+itself. EnCodec at 24 kHz and Mimi remember everything before a token: they are given a signal whole.
 """
 
 from __future__ import annotations
@@ -17,12 +17,28 @@ import torch
 
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import CheckpointError, ConfigError, MissingDependency
+from featstore.models.conv_field import conv_field
 from featstore.models.jukebox_tokenizer import exact_arithmetic
 from featstore.models.tensor_files import digest_of_tensors, sha256_of
+from featstore.models.token_windows import (
+    ChunkCutter,
+    Cutter,
+    FieldCutter,
+    WholeCutter,
+    Window,
+    WindowStream,
+    WindowTokens,
+    cut_whole,
+    encode_in_batches,
+    field_span,
+    join_tokens,
+)
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
 
 __all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
 
+_WINDOW_SAMPLES = 1 << 17  # of DAC, kept of a window: the overlap costs 6 %
+_PASS_SAMPLES = 1 << 20  # of DAC, of all windows of one pass: it has 64 channels at the full rate
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -48,7 +64,14 @@ class TransformersTokenizer:
         self._chunk, self._stride = _chunks(config) if codec == "encodec" else (0, 0)
         tables = self._tables()
         hop = _hop(codec, config)
-        self.chunking = Chunking("whole_clip")
+        field = conv_field(model.encoder) if codec == "dac" else None
+        self._field = field if field is not None and field[0] == hop else None
+        if self._field is not None:
+            self.chunking = Chunking("exact", *self._field[1:])
+        else:
+            self.chunking = Chunking("chunks", 0, self._chunk) if self._chunk else Chunking("whole_clip")
+        self.batch = max(1, _PASS_SAMPLES // (_WINDOW_SAMPLES + sum(self._field))) if self._field else 1
+        self.fixed_batch = self.device.type != "cpu"
         self.info = TokenizerInfo(
             codec=codec,
             digest=digest_of_tensors(_deciding(model)),
@@ -94,49 +117,73 @@ class TransformersTokenizer:
         vectors: FloatArray = self._tables()[codebook].detach().float().cpu().numpy().copy()
         return vectors
 
-    def stream(self) -> _WholeStream:
-        """Start on a signal that arrives in blocks; it is held until its end."""
-        return _WholeStream(self)
+    def cutter(self) -> Cutter:
+        """Start to cut a signal: DAC's windows, the seconds of EnCodec at 48 kHz, or the signal as one window."""
+        hop = self.info.hop
+        if self._chunk:
+            return ChunkCutter(chunk=self._chunk, stride=self._stride, frames=-(-self._chunk // hop), shortest=hop)
+        if self._field is None:
+            return WholeCutter(self.n_tokens)
+        _, left, right = self._field
+        return FieldCutter(
+            hop=hop,
+            right=right,
+            window=max(1, _WINDOW_SAMPLES // hop),
+            span=lambda first, last, n: field_span(first, last, n, hop=hop, left=left, right=right),
+            fill=True,  # the model would drop what is no whole token
+        )
+
+    def stream(self) -> WindowStream:
+        """Start on a signal that arrives in blocks."""
+        return WindowStream(self)
 
     def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
-        """Tokens of several signals, one after the other: padding one to another's length could change them."""
-        return [self.encode(signal) for signal in signals]
+        """Tokens of several signals; only DAC's windows go together."""
+        cut = [cut_whole(self, signal) for signal in signals]
+        found = iter(encode_in_batches(self, [window for windows in cut for window in windows], batch=batch))
+        return [join_tokens([next(found) for _ in windows], self.info.n_codebooks) for windows in cut]
 
     def encode(self, signal: FloatArray) -> AnyArray:
         """Tokens int32 (n_codebooks, T) of a signal (n,)."""
-        books, hop = self.info.n_codebooks, self.info.hop
-        check_finite(signal, self._codec)
-        if len(signal) < hop:
-            return np.zeros((books, 0), np.int32)
-        wave = torch.from_numpy(np.ascontiguousarray(signal, np.float32)).to(self.device)
-        wave = wave[None, None].repeat(1, self._channels, 1)
-        with torch.inference_mode(), exact_arithmetic():
-            if self._codec == "dac":
-                padded = torch.nn.functional.pad(wave, (0, -len(signal) % hop))  # the model would drop the rest
-                codes = self.model.encode(padded, n_quantizers=books).audio_codes
-            elif self._codec == "mimi":
-                codes = self.model.encode(wave, num_quantizers=books).audio_codes
-            else:
-                return self._encode_chunks(wave)
-        tokens: AnyArray = codes[0, :books].to(torch.int32).cpu().numpy()
-        return tokens
+        return self.encode_many([signal])[0]
 
-    def _encode_chunks(self, wave: torch.Tensor) -> AnyArray:
-        """EnCodec: one chunk, or a chunk each second; the last one padded, all chunks one after the other."""
-        books = self.info.n_codebooks
-        if not self._chunk:
-            codes = self.model.encode(wave, bandwidth=self._bandwidth).audio_codes
-            tokens: AnyArray = codes[0, 0, :books].to(torch.int32).cpu().numpy()
-            return tokens
-        length = wave.shape[-1]
-        count = self.n_tokens(length) // -(-self._chunk // self.info.hop)
-        wave = torch.nn.functional.pad(wave, (0, max(0, self._chunk + (count - 1) * self._stride - length)))
-        parts = []
-        for number in range(count):
-            chunk = wave[..., number * self._stride : number * self._stride + self._chunk]
-            codes = self.model.encode(chunk, bandwidth=self._bandwidth).audio_codes
-            parts.append(codes[0, 0, :books].to(torch.int32).cpu().numpy())
-        return np.concatenate(parts, axis=-1)
+    def encode_windows(self, windows: Sequence[Window]) -> list[WindowTokens]:
+        """Tokens of windows of one length; a recurrent or attending model takes them one after the other."""
+        block = np.stack([window.samples for window in windows])
+        check_finite(block, self._codec)
+        if self._field is not None:
+            codes = self._dac_codes(block)
+        else:
+            codes = [self._codes(torch.from_numpy(samples).to(self.device)) for samples in block]
+        return [
+            WindowTokens(found[: self.info.n_codebooks, window.drop : window.drop + window.keep])
+            for window, found in zip(windows, codes, strict=True)
+        ]
+
+    def _dac_codes(self, block: FloatArray) -> list[AnyArray]:
+        """Convolutions of a batch (batch, n) together, codes of each item by itself: sums then have one order."""
+        rows = block
+        if self.fixed_batch:  # see JukeboxTokenizer
+            rows = np.zeros((self.batch, block.shape[1]), np.float32)
+            rows[: len(block)] = block
+        with torch.inference_mode(), exact_arithmetic():
+            latents = self.model.encoder(torch.from_numpy(rows).to(self.device)[:, None])
+            found = [self.model.quantizer(item[None], self.info.n_codebooks)[1][0] for item in latents[: len(block)]]
+        return [codes.to(torch.int32).cpu().numpy() for codes in found]
+
+    def _codes(self, samples: torch.Tensor) -> AnyArray:
+        """Codes int32 (codebooks, T) of a whole signal, or of one chunk."""
+        wave = samples[None, None].repeat(1, self._channels, 1)
+        with torch.inference_mode(), exact_arithmetic():
+            if self._codec == "mimi":
+                codes = self.model.encode(wave, num_quantizers=self.info.n_codebooks).audio_codes[0]
+            elif self._codec == "dac":
+                padded = torch.nn.functional.pad(wave, (0, -len(samples) % self.info.hop))
+                codes = self.model.encode(padded, n_quantizers=self.info.n_codebooks).audio_codes[0]
+            else:
+                codes = self.model.encode(wave, bandwidth=self._bandwidth).audio_codes[0, 0]
+        found: AnyArray = codes.to(torch.int32).cpu().numpy()
+        return found
 
     @property
     def _bandwidth(self) -> float:
@@ -177,23 +224,6 @@ class TransformersTokenizer:
 def _channels_first(wave: torch.Tensor) -> FloatArray:
     found: FloatArray = wave.float().cpu().numpy()
     return found[0] if found.ndim == 3 else found
-
-
-class _WholeStream:
-    """Holds a signal until its end."""
-
-    def __init__(self, tokenizer: TransformersTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._held: list[FloatArray] = []
-
-    def push(self, block: FloatArray) -> AnyArray:
-        """Take samples; nothing is ready yet."""
-        self._held.append(np.array(block, np.float32))
-        return np.zeros((self._tokenizer.info.n_codebooks, 0), np.int32)
-
-    def finish(self) -> AnyArray:
-        """Return all tokens."""
-        return self._tokenizer.encode(np.concatenate(self._held) if self._held else np.zeros(0, np.float32))
 
 
 def _chunks(config: Any) -> tuple[int, int]:

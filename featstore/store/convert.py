@@ -23,7 +23,7 @@ from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
-from featstore.store.store import TRACKS, Store, open_store
+from featstore.store.store import FORMAT, TRACKS, Store, open_store
 
 __all__ = ["companions", "convert"]
 
@@ -102,10 +102,11 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
         raise StoreError("source and target are the same", str(location), "Choose a new folder")
     there = backend_or_room(location)
     content = old.location.read(TRACKS)
-    attributes = old.attributes | {"backend": made.name}
+    attributes = old.attributes | {"backend": made.name, "format": FORMAT}
     if there is not None:
         new = open_store(location)
-        if new.attributes != attributes or location.read(TRACKS) != content or not set(new.arrays) <= set(old.arrays):
+        same = new.attributes | {"format": FORMAT} == attributes and location.read(TRACKS) == content
+        if not same or not set(new.arrays) <= set(old.arrays):
             raise StoreError(
                 "the target is a store of its own, not a conversion of this one",
                 str(location),

@@ -20,12 +20,25 @@ import psutil
 from featstore.errors import ObjectStorageError, StoreLocked
 from featstore.store.location import Location
 
-__all__ = ["HEARTBEAT_S", "STALE_S", "Lease", "Owner", "dead_leases", "hold_store", "live_leases"]
+__all__ = [
+    "HEARTBEAT_S",
+    "PACKING",
+    "STALE_S",
+    "Lease",
+    "Owner",
+    "dead_leases",
+    "hold_packing",
+    "hold_store",
+    "live_leases",
+    "live_writers",
+]
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0  # a silent owner on another host counts as gone after this long
+PACKING_S = 900.0  # at most until commit records are packed: some minutes in a bucket, for a million tracks
+STORE, PACKING = "store", "records"  # names of the leases that are not on a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,8 @@ def _read(location: Location, name: str) -> _Holder | None:
 class Lease:
     """Leases on several arrays of one shard, held while a ``with`` block runs; all of them or none.
 
+    While commit records are being packed, whoever has taken a lease on a shard waits: see :func:`hold_packing`.
+
     Raises
     ------
     StoreLocked
@@ -114,6 +129,7 @@ class Lease:
     def __init__(self, location: Location, keys: Sequence[str], shard: int, run: str = "") -> None:
         self.location, self.owner = location, Owner.this_process(run)
         self._names = [_lease_name(key, shard) for key in sorted(keys)]
+        self._on_shard = not {STORE, PACKING} & set(keys)
         self._token = secrets.token_hex(8)
         self._held: dict[str, str] = {}
         self._stop = threading.Event()
@@ -133,7 +149,21 @@ class Lease:
         self._confirmed = time.monotonic()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="featstore-lease")
         self._thread.start()
+        if self._on_shard:
+            try:
+                self._let_packing_end()
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
         return self
+
+    def _let_packing_end(self) -> None:
+        """Wait for a pass of packing that began before this lease was there to be seen."""
+        deadline, name = time.monotonic() + PACKING_S, _lease_name(PACKING, 0)
+        while (holder := _read(self.location, name)) is not None and not holder.is_gone:
+            if time.monotonic() > deadline:
+                raise _locked(self.location, name, holder.owner)
+            time.sleep(0.1)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -237,8 +267,25 @@ def hold_store(location: Location, wait_s: float = 90.0) -> Iterator[None]:
     StoreLocked
         When another process holds it for longer than ``wait_s``.
     """
+    with _awaited(location, STORE, wait_s):
+        yield
+
+
+@contextmanager
+def hold_packing(location: Location, wait_s: float = 90.0) -> Iterator[Lease]:
+    """Lease on the files of packed commit records.
+
+    A writer first takes its lease and then looks for this one; who packs first takes this one and then looks for
+    :func:`live_writers`. So of the two at least one sees the other, and no record is removed that was just written.
+    """
+    with _awaited(location, PACKING, wait_s) as lease:
+        yield lease
+
+
+@contextmanager
+def _awaited(location: Location, name: str, wait_s: float) -> Iterator[Lease]:
     deadline = time.monotonic() + wait_s
-    lease = Lease(location, ["store"], 0)
+    lease = Lease(location, [name], 0)
     while True:
         try:
             lease.__enter__()
@@ -248,7 +295,7 @@ def hold_store(location: Location, wait_s: float = 90.0) -> Iterator[None]:
                 raise
             time.sleep(0.2)
     try:
-        yield
+        yield lease
     finally:
         lease.__exit__(None, None, None)
 
@@ -275,6 +322,11 @@ def _all_leases(location: Location) -> Iterator[tuple[str, int, _Holder]]:
 def live_leases(location: Location) -> list[tuple[str, int, Owner]]:
     """(array key, shard, owner) of every lease whose owner may still be writing."""
     return [(key, shard, holder.owner) for key, shard, holder in _all_leases(location) if not holder.is_gone]
+
+
+def live_writers(location: Location) -> list[tuple[str, int, Owner]]:
+    """(array key, shard, owner) of every shard that may be being written."""
+    return [lease for lease in live_leases(location) if lease[0] not in (STORE, PACKING)]
 
 
 def dead_leases(location: Location) -> list[tuple[str, str]]:

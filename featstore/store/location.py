@@ -144,6 +144,11 @@ class Location(ABC):
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
 
+    def remove_many(self, names: Iterable[str]) -> None:
+        """Delete many files, those that are there."""
+        for name in names:
+            self.remove(name)
+
     # -- small files that several may want --------------------------------------------------------------------------
 
     @abstractmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featstore.store.location import Location
     from featstore.store.store import Store
 
-__all__ = ["MANIFEST", "manifest_bytes", "open_manifest", "read_manifest", "write_manifest"]
+__all__ = ["MANIFEST", "manifest_bytes", "open_manifest", "read_manifest", "read_root", "write_manifest"]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -49,11 +49,17 @@ def manifest_bytes(attributes: dict[str, Any], files: Mapping[str, bytes]) -> by
     return canonical_json(body)
 
 
+def read_root(backend: Backend) -> dict[str, Any]:
+    """Metadata of the store as its root file holds them now."""
+    attributes: dict[str, Any] = backend.read_root(backend.location.read(backend.root))
+    return attributes
+
+
 def write_manifest(store: Store) -> None:
     """Write the manifest of what the store holds now."""
     names = _covered(store)
     store.location.prefetch(names)
-    content = manifest_bytes(store.attributes, {name: store.location.read(name) for name in names})
+    content = manifest_bytes(read_root(store.backend), {name: store.location.read(name) for name in names})
     if not store.location.exists(MANIFEST) or store.location.read(MANIFEST) != content:
         store.location.write(MANIFEST, content)
 
@@ -61,7 +67,7 @@ def write_manifest(store: Store) -> None:
 def open_manifest(backend: Backend) -> None:
     """Say that the store is being worked on: what an earlier manifest promised may change."""
     location = backend.location
-    content = manifest_bytes(backend.read_root(location.read(backend.root)), {})
+    content = manifest_bytes(read_root(backend), {})
     if not location.exists(MANIFEST) or location.read(MANIFEST) != content:
         location.write(MANIFEST, content)
 

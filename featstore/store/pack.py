@@ -24,7 +24,7 @@ from featstore.store.packed_file import PackedBackend, PackedLocation
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.sizes import measured
-from featstore.store.store import TRACKS, Store, open_store
+from featstore.store.store import FORMAT, TRACKS, Store, open_store
 
 __all__ = ["COMPRESSIONS", "pack"]
 
@@ -91,7 +91,7 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
     kept = _Collected(files)
     for name in codebook_names(store.location):
         write_codebook(cast(Any, kept), name, *read_codebook(store.backend, name))
-    attributes = store.attributes | {"backend": backend.name}
+    attributes = store.attributes | {"backend": backend.name, "format": FORMAT}
     files |= backend.root_files(attributes)
     with h5py.File(part, "w", libver=_LIBVER) as file:
         total = sum(len(store.records(key)) for key in store.arrays)

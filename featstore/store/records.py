@@ -1,24 +1,45 @@
-"""Commit records: what became of every track of one shard of one array. A pair without a record does not exist."""
+"""Commit records: what became of every track of one shard of one array. A pair without a record does not exist.
+
+A record is a file of its own, or a line of the file into which a finished extraction packs the records of an array
+(:mod:`featstore.store.record_pack`). Where both are there, the file of its own is the newer one, and counts. Whoever
+looks for a record looks there first: records are packed before they are removed, so none is ever missed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from featstore.arrays import IntArray
 from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature, NewerFormat
+from featstore.errors import ObjectStorageError, StoreError
 from featstore.store.layout import Layout
-from featstore.store.location import Location
+from featstore.store.location import FileBytes, Location
+from featstore.store.record_pack import PACK, PACK_FORMAT, checked_json, pack_name, read_index, whole_lines
 
-__all__ = ["STATUSES", "CommitRecord", "Outcome", "read_record", "record_name"]
+__all__ = [
+    "STATUSES",
+    "CommitRecord",
+    "Found",
+    "Outcome",
+    "committed_shards",
+    "hide_record",
+    "last_generation",
+    "read_record",
+    "read_records",
+    "record_name",
+    "scan_records",
+]
 
 FORMAT = 1
+_TRIES = 5  # at a file of packed records that is replaced in a bucket while it is read
+
+_T = TypeVar("_T")
 
 # what can become of a track; silent, clipped and (where asked) short ones have data, the others behind ok do not
 STATUSES = (
@@ -130,18 +151,10 @@ class CommitRecord:
         StoreError
             When a newer version wrote it.
         """
-        try:
-            content = json.loads(data)
-            digest = content.pop("digest")
-            newer = content["format"] > FORMAT
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptFeature(
-                "a commit record cannot be read", where, "Run featstore store verify, then repair"
-            ) from error
-        if newer:
-            raise NewerFormat(f"commit record of format {content['format']}", where, "Upgrade featstore to read it")
-        if hashlib.sha256(canonical_json(content)).hexdigest() != digest:
-            raise CorruptFeature("a commit record was changed", where, "Run featstore store verify, then repair")
+        return cls._of(checked_json(data, where, "a commit record", FORMAT))
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> CommitRecord:
         del content["format"]
         content["outcomes"] = [Outcome(**outcome) for outcome in content["outcomes"]]
         return cls(**content)
@@ -161,17 +174,199 @@ def record_name(key: str, shard: int) -> str:
     return f"commits/{key}/{shard}.json"
 
 
+# -- files of their own -------------------------------------------------------------------------------------------
+
+
+def _loose_shards(names: Sequence[str]) -> list[int]:
+    bases = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    return sorted(int(base) for base in bases if base.isdecimal())
+
+
+def _parse(data: bytes, where: str) -> CommitRecord | None:
+    """Return the record, or None where the file says that the packed one does not count any more."""
+    content = checked_json(data, where, "a commit record", PACK_FORMAT if b'"void"' in data else FORMAT)
+    return None if content.get("void") else CommitRecord._of(content)
+
+
+def _void_bytes(key: str, shard: int, generation: int) -> bytes:
+    """Content of a file that hides a packed record."""
+    content = {"format": PACK_FORMAT, "generation": generation, "key": key, "shard": shard, "void": True}
+    return canonical_json(content | {"digest": hashlib.sha256(canonical_json(content)).hexdigest()})
+
+
+# -- packed ones --------------------------------------------------------------------------------------------------
+
+
+def _in_pack(location: Location, key: str, look: Callable[[FileBytes, str], _T], absent: _T) -> _T:
+    """Look into the file of an array's packed records, ``absent`` where there is none."""
+    name = pack_name(key)
+    for attempt in range(_TRIES):
+        try:
+            return look(location.open(name), f"{location}/{name}")
+        except FileNotFoundError:
+            return absent
+        except ObjectStorageError:  # replaced between two reads of it: the new one is whole
+            if attempt == _TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def _packed_line(location: Location, key: str, shard: int) -> bytes | None:
+    def look(view: FileBytes, where: str) -> bytes | None:
+        entry = read_index(view, where).get(shard)
+        return None if entry is None else entry.line(view)
+
+    return _in_pack(location, key, look, None)
+
+
+def _packed_generations(location: Location, key: str) -> dict[int, int]:
+    def look(view: FileBytes, where: str) -> dict[int, int]:
+        return {shard: entry.generation for shard, entry in read_index(view, where).items()}
+
+    return _in_pack(location, key, look, {})
+
+
+# -- both ---------------------------------------------------------------------------------------------------------
+
+
 def read_record(location: Location, key: str, shard: int) -> CommitRecord | None:
     """Return the record of a pair, or None when it is not committed."""
     name = record_name(key, shard)
     try:
-        data = location.read(name)
+        return _parse(location.read(name), f"{location}/{name}")
     except FileNotFoundError:
-        return None
-    return CommitRecord.from_bytes(data, f"{location}/{name}")
+        line = _packed_line(location, key, shard)
+    return None if line is None else CommitRecord.from_bytes(line, f"{location}/{pack_name(key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of one pair.
+
+    Attributes
+    ----------
+    shard : int
+        -1 for the index of packed records.
+    name : str
+        File that tells.
+    data : bytes
+        The record as it is stored.
+    record : CommitRecord or None
+        None where it is damaged, or hidden.
+    error : StoreError or None
+        What is wrong with it.
+    packed_generation : int
+        Generation of the packed record behind one in a file of its own, 0 for none.
+    """
+
+    shard: int
+    name: str
+    data: bytes = b""
+    record: CommitRecord | None = None
+    error: StoreError | None = None
+    packed_generation: int = 0
+
+    @property
+    def text(self) -> bytes:
+        """The record as a file of its own holds it."""
+        return self.data if not self.name.endswith(PACK) else canonical_json(json.loads(self.data))
+
+
+def scan_records(location: Location, key: str) -> list[Found]:
+    """Everything that is known of an array's pairs in order of shard, damaged and hidden records included."""
+    names = location.list(f"commits/{key}")
+    shards = _loose_shards(names)
+    location.prefetch(record_name(key, shard) for shard in shards)
+    found: dict[int, Found] = {}
+    for shard in shards:
+        name = record_name(key, shard)
+        try:
+            data = location.read(name)
+        except FileNotFoundError:  # packed since it was listed, or about to be replaced
+            continue
+        found[shard] = _judge(shard, name, data, location)
+    if PACK in names or len(found) < len(shards):  # read last: it holds what vanished meanwhile
+        for packed in _in_pack(location, key, lambda view, where: _scan_pack(view, key, location), []):
+            loose = found.get(packed.shard)
+            if loose is None:
+                found[packed.shard] = packed
+            elif packed.record is not None:
+                found[packed.shard] = replace(loose, packed_generation=packed.record.generation)
+    return [found[shard] for shard in sorted(found)]
+
+
+def _judge(shard: int, name: str, data: bytes, location: Location) -> Found:
+    try:
+        return Found(shard, name, data, _parse(data, f"{location}/{name}"))
+    except StoreError as error:
+        return Found(shard, name, data, None, error)
+
+
+def _scan_pack(view: FileBytes, key: str, location: Location) -> list[Found]:
+    name = pack_name(key)
+    try:
+        index = read_index(view, f"{location}/{name}")
+    except StoreError as error:
+        lines = {shard: canonical_json(content) for shard, content in whole_lines(view, key).items()}
+        return [Found(-1, name, error=error), *(_judge(shard, name, line, location) for shard, line in lines.items())]
+    data = view[0 : len(view)]
+    return [_judge(shard, name, entry.line(data), location) for shard, entry in index.items()]
+
+
+def read_records(location: Location, key: str) -> dict[int, CommitRecord]:
+    """Commit records of an array by shard.
+
+    Raises
+    ------
+    CorruptFeature
+        When one of them is damaged.
+    """
+    found = scan_records(location, key)
+    for item in found:
+        if item.error is not None:
+            raise item.error
+    return {item.shard: item.record for item in found if item.record is not None}
 
 
 def committed_shards(location: Location, key: str) -> Iterator[int]:
-    """Shards of an array that have a record, in order."""
+    """Shards of an array that have a record, in order; names and the index are read, and no record."""
     names = location.list(f"commits/{key}")
-    yield from sorted(int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdecimal())
+    loose = set(_loose_shards(names))
+    packed = set(_packed_generations(location, key)) if PACK in names else set()
+    for shard in sorted(loose | packed):
+        # of a pair that is being replaced one file says that the other does not count
+        if not (shard in loose and shard in packed) or read_record(location, key, shard) is not None:
+            yield shard
+
+
+def last_generation(location: Location, key: str, shard: int) -> int | None:
+    """Generation of what is there of a pair, hidden or not; 0 when it is damaged, None when there is nothing."""
+    known: list[int] = []
+    name = record_name(key, shard)
+    try:
+        data = location.read(name)
+        known.append(int(checked_json(data, f"{location}/{name}", "a commit record", PACK_FORMAT)["generation"]))
+    except FileNotFoundError:
+        pass
+    except StoreError:
+        known.append(0)
+    try:
+        packed = _packed_generations(location, key).get(shard)
+    except StoreError:
+        packed = 0
+    return max([*known, *([] if packed is None else [packed])], default=None)
+
+
+def hide_record(location: Location, key: str, shard: int) -> None:
+    """Take a pair's record away before its files are replaced: from here on the pair does not exist.
+
+    A packed record stays where it is, and a file in the place of the pair's own says that it does not count.
+    """
+    try:
+        packed = _packed_generations(location, key).get(shard)
+    except StoreError:
+        packed = 0
+    if packed is None:
+        location.remove(record_name(key, shard))
+    else:
+        location.write(record_name(key, shard), _void_bytes(key, shard, packed))

@@ -185,6 +185,13 @@ class S3Location(Location):
         self._changed(name)
         self.place.delete(self._safe(name))
 
+    def remove_many(self, names: Iterable[str]) -> None:
+        """Delete many objects, several at a time."""
+        gone = [self._safe(name) for name in names]
+        for name in gone:
+            self._changed(name)
+        self.place.delete_many(gone)
+
     def _changed(self, name: str) -> None:
         self._walked = {}
         self._soon.pop(name, None)

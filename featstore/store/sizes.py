@@ -26,18 +26,22 @@ def measured(records: Iterable[CommitRecord]) -> dict[str, float | int]:
     dict
         ``measured_values`` encoded, ``saturated_values`` outside the range, and the ``measured_max_error`` and
         ``measured_mean_error`` (absolute, on the feature's own scale) of what is decoded against what was encoded,
-        saturated values included.
+        saturated values included. For tokens ``near_ties``, where every shard tells of them: tokens whose code won by
+        so little that the rounding of floats may have decided.
     """
     parts = [record.quality for record in records if record.quality]
     values = sum(int(part["values"]) for part in parts)
     if not values:
         return {}
-    return {
+    found: dict[str, float | int] = {
         "measured_values": values,
         "saturated_values": sum(int(part["saturated"]) for part in parts),
         "measured_max_error": max(float(part["max_error"]) for part in parts),
         "measured_mean_error": math.fsum(float(part["sum_error"]) for part in parts) / values,
     }
+    if all("near_ties" in part for part in parts if part["values"]):
+        found["near_ties"] = sum(int(part.get("near_ties", 0)) for part in parts)
+    return found
 
 
 def describe(store: Store) -> list[dict[str, Any]]:
@@ -74,6 +78,7 @@ def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:
         "max_error": cost.get("measured_max_error") if reader.view.is_identity else None,
         "mean_error": cost.get("measured_mean_error") if reader.view.is_identity else None,
         "saturated": cost.get("saturated_values", 0),
+        "near_ties": cost.get("near_ties"),
     }
 
 

@@ -21,10 +21,11 @@ from featstore.store.codebooks import read_codebook, write_codebook
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.leases import hold_store
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import MANIFEST, open_manifest, write_manifest
+from featstore.store.manifest import MANIFEST, open_manifest, read_root, write_manifest
+from featstore.store.pack_records import pack_records
 from featstore.store.packed_file import PackedBackend, packed_location
 from featstore.store.reader import BaseArray, FeatureReader
-from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
+from featstore.store.records import CommitRecord, committed_shards, read_records, scan_records
 from featstore.store.table_info import StoredTable, carry_over, table_of
 from featstore.store.track_index import TrackIndex
 from featstore.store.track_order import ordered, parquet_bytes
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "TRACKS", "Store", "open_store"]
 
-FORMAT = 1  # of the layout on disk; raised with a reader for the old one
+FORMAT = 1  # of the layout on disk when a store is made; raised with a reader for the old one
+NEWEST_FORMAT = 2  # a store's format when commit records are packed, which the first versions would not see
 TRACKS = "tracks.parquet"
 
 
@@ -125,11 +127,7 @@ class Store:
     def records(self, key: str) -> dict[int, CommitRecord]:
         """Commit records of an array by shard."""
         if key not in self._records:
-            shards = list(committed_shards(self.location, key))
-            self.location.prefetch(record_name(key, shard) for shard in shards)
-            self._records[key] = {
-                shard: record for shard in shards if (record := read_record(self.location, key, shard)) is not None
-            }
+            self._records[key] = read_records(self.location, key)
         return self._records[key]
 
     def shard_rows(self, shard: int) -> range:
@@ -165,11 +163,14 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Digest over the store's metadata and all commit records: changes whenever content does."""
-        digest = hashlib.sha256(canonical_json(self.attributes))
+        """Digest over the store's metadata and all commit records, packed or not: changes whenever content does."""
+        digest = hashlib.sha256(canonical_json(self.attributes | {"format": FORMAT}))
         for key in sorted(self.arrays):
-            for shard in committed_shards(self.location, key):
-                digest.update(self.location.read(f"commits/{key}/{shard}.json"))
+            for found in scan_records(self.location, key):
+                if found.error is not None:
+                    raise found.error
+                if found.record is not None:
+                    digest.update(found.text)
         return digest.hexdigest()[:32]
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -334,16 +335,17 @@ class Store:
         return ShardWriter(self.backend, [self.arrays[key] for key in keys], shard, rows.start, len(rows), run)
 
     def consolidate(self, *, finished: bool = True) -> None:
-        """Bring array shapes in line with what is committed and, after a finished run, write the manifest."""
-        with hold_store(
-            self.location
-        ):  # of parts that finish at the same time, none brings back what another has overtaken
+        """Bring array shapes in line with what is committed; if nothing is missing pack records, write the manifest."""
+        # of parts that finish at the same time, none brings back what another has overtaken
+        with hold_store(self.location):
             self.refresh()
             finished = finished and not self.missing(list(self.arrays))
             for key in self.arrays:
                 self._bring_up_to_date(self.array_files(key))
             self._bring_up_to_date(self.backend.derived_files(self.arrays, self.n_rows))
             if finished:
+                pack_records(self)
+                self.attributes = read_root(self.backend)
                 write_manifest(self)
 
     def _bring_up_to_date(self, files: dict[str, bytes]) -> None:
@@ -399,14 +401,14 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
         raise StoreError("there is no store", str(location), "Check the path, or make one with featstore extract")
     try:
         attributes = backend.read_root(location.read(backend.root))
-        newer = int(attributes["format"]) > FORMAT
+        newer = int(attributes["format"]) > NEWEST_FORMAT
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             "this is no store of featstore, or its root is damaged", str(location), "Run featstore store verify"
         ) from error
     if newer:
         raise NewerFormat(
-            f"the store has format {attributes['format']}, this version reads up to {FORMAT}",
+            f"the store has format {attributes['format']}, this version reads up to {NEWEST_FORMAT}",
             str(location),
             "Upgrade featstore",
         )

@@ -17,7 +17,7 @@ from featstore.store.hdf5_store import MASTER
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.packed_file import PackedLocation, packed_location
-from featstore.store.records import CommitRecord, committed_shards, read_record, record_name
+from featstore.store.records import CommitRecord, Found, scan_records
 from featstore.store.store import TRACKS, Store, open_store
 
 __all__ = ["Problem", "verify"]
@@ -94,11 +94,10 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
             problems.append(
                 Problem("an array with committed shards has lost its metadata", f"features/{key}/zarr.json", key)
             )
-    pairs = [(key, shard) for key in arrays for shard in committed_shards(store.location, key)]
-    store.location.prefetch(record_name(key, shard) for key, shard in pairs)
+    pairs = [(key, found) for key in arrays for found in scan_records(store.location, key)]
     with progress_bar(total=len(pairs), desc="verify", unit="shard") as bar:
-        for key, shard in pairs:
-            problems += _check_shard(store, key, shard, names, quick)
+        for key, found in pairs:
+            problems += _check_shard(store, key, found, names, quick)
             bar.update(1)
     for key in arrays:
         problems += _check_metadata(store, key)
@@ -146,18 +145,18 @@ def _place(name: str) -> tuple[str, str, int]:
     parts = name.split("/")
     if parts[0] == "commits" and len(parts) == 3 and parts[2].removesuffix(".json").isdecimal():
         return parts[1], "", int(parts[2].removesuffix(".json"))
-    return (parts[1] if parts[0] == "features" and len(parts) > 2 else "", "", -1)
+    return (parts[1] if parts[0] in ("features", "commits") and len(parts) > 2 else "", "", -1)
 
 
-def _check_shard(store: Store, key: str, shard: int, names: dict[int, str], quick: bool) -> Iterator[Problem]:
-    location, name = store.location, record_name(key, shard)
+def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], quick: bool) -> Iterator[Problem]:
+    name, shard, record = found.name, found.shard, found.record
     feature = store.arrays[key][0].spec.short()
-    try:
-        record = read_record(location, key, shard)
-    except StoreError as error:
-        yield Problem(error.what, name, key, feature, shard)
-        return
+    if found.error is not None:
+        yield Problem(found.error.what, name, key, feature, shard)
     if record is None:
+        return
+    if record.generation < found.packed_generation:
+        yield Problem("the record is older than the packed one of its shard", name, key, feature, shard)
         return
     if record.key != key or record.shard != shard:
         yield Problem(f"the record is that of shard {record.shard} of {record.key}", name, key, feature, shard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,8 @@ from featstore.store.backends import Backend
 from featstore.store.digests import digest_of
 from featstore.store.layout import ArrayHeader, Layout
 from featstore.store.leases import Lease
-from featstore.store.location import Location
 from featstore.store.manifest import open_manifest
-from featstore.store.records import CommitRecord, Outcome, read_record, record_name
+from featstore.store.records import CommitRecord, Outcome, hide_record, last_generation, record_name
 from featstore.store.spool import SlabWriter
 
 __all__ = ["ShardWriter"]
@@ -32,6 +31,7 @@ class _Quality:
     saturated: int = 0
     max_error: float = 0.0
     sum_error: float = 0.0
+    near_ties: int | None = None  # of tokens, where the codec tells
 
     def merged(self, other: _Quality) -> _Quality:
         return _Quality(
@@ -39,6 +39,7 @@ class _Quality:
             self.saturated + other.saturated,
             max(self.max_error, other.max_error),
             self.sum_error + other.sum_error,
+            other.near_ties if self.near_ties is None else self.near_ties + (other.near_ties or 0),
         )
 
 
@@ -87,7 +88,7 @@ class ArrayWriter:
                     track.buffered = 0
             start += take
 
-    def end(self) -> int:
+    def end(self, near_ties: int | None = None) -> int:
         """Close the track and return its number of frames."""
         track, wanted = self._track, self.header.fixed_frames
         if track.buffered:
@@ -97,7 +98,7 @@ class ArrayWriter:
             raise StoreError(
                 f"a track has {n_frames} frames instead of {wanted}", self.header.name, "Report this as a bug"
             )
-        self._quality = self._quality.merged(track.quality)
+        self._quality = self._quality.merged(track.quality).merged(_Quality(near_ties=near_ties))
         self.lengths[track.slot] = n_frames
         return n_frames
 
@@ -156,7 +157,8 @@ class ArrayWriter:
         q = self._quality
         if self.header.encoding.name == "float32":
             return {}
-        return {"values": q.values, "saturated": q.saturated, "max_error": q.max_error, "sum_error": q.sum_error}
+        told = {"values": q.values, "saturated": q.saturated, "max_error": q.max_error, "sum_error": q.sum_error}
+        return told if q.near_ties is None else told | {"near_ties": q.near_ties}
 
 
 class ShardWriter:
@@ -243,14 +245,17 @@ class ShardWriter:
         error: str = "",
         path: str = "",
         source_rate: int | None = None,
+        near_ties: Mapping[str, int] | None = None,
     ) -> dict[str, int]:
         """Close the current track; frames per array. A status other than ``ok`` is kept with its reason.
 
         A codec takes one rate: tokens of a track whose file has another (``source_rate``, Hz) are ``ok`` with a note.
+        ``near_ties`` tells for token arrays how many of the track's tokens rounding may have decided.
         """
         if source is not None:
             self._sources[self._slot] = source
-        frames = {key: writer.end() for key, writer in self._writers.items()}
+        counted = near_ties or {}
+        frames = {key: writer.end(counted.get(key)) for key, writer in self._writers.items()}
         for key, writer in self._writers.items():
             rate = writer.header.spec.sample_rate
             if writer.header.encoding.is_tokens and source_rate not in (None, rate):
@@ -281,10 +286,10 @@ class ShardWriter:
         for key, writer in self._writers.items():
             outcomes = sorted([*self._resampled.get(key, []), *self._outcomes], key=lambda outcome: outcome.row)
             self._lease.check()
-            old = _last_generation(self.location, key, self.shard)
+            old = last_generation(self.location, key, self.shard)
             if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
                 open_manifest(self._backend)  # the last one promises the old record; the end of the run writes it again
-                self.location.remove(record_name(key, self.shard))
+                hide_record(self.location, key, self.shard)
             files: dict[str, list[object]] = {}
             for name, staged, size, digest in writer.finish():
                 self.location.adopt(staged, name)
@@ -312,12 +317,3 @@ class ShardWriter:
             records.append(record)
         self._writers = {}
         return records
-
-
-def _last_generation(location: Location, key: str, shard: int) -> int | None:
-    """Generation of the pair's record; 0 when the record is damaged, None when there is none."""
-    try:
-        record = read_record(location, key, shard)
-    except StoreError:
-        return 0
-    return None if record is None else record.generation

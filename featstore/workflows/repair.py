@@ -18,8 +18,10 @@ from featstore.store.backends import ROOTS
 from featstore.store.layout import Layout
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, open_manifest, restore_root
+from featstore.store.pack_records import forget_pairs, mend_pack
 from featstore.store.packed_file import packed_location
-from featstore.store.records import CommitRecord, committed_shards, record_name
+from featstore.store.record_pack import PACK
+from featstore.store.records import CommitRecord, scan_records
 from featstore.store.store import TRACKS, Store, open_store
 from featstore.store.verify import Problem, verify
 
@@ -93,12 +95,12 @@ def repair(
         return report
     if report.found:
         _mend_root(location, report.found, tracks)
+        _mend_packs(location, report.found)
         _mend_array_metadata(location, report.found)
     store = open_store(location)
     damaged = _damaged_pairs(store, report.found)
     lost = {pair for pair in damaged if _audio_is_gone(store, *pair, tracks)}
-    for key, shard in sorted(damaged - lost):
-        location.remove(record_name(key, shard))
+    forget_pairs(location, damaged - lost)
     for problem in report.found:
         if problem.file == MANIFEST:
             open_manifest(store.backend)
@@ -149,6 +151,14 @@ def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | No
         store.restore_tracks(tracks.frame)
 
 
+def _mend_packs(location: Location, found: list[Problem]) -> None:
+    """Write damaged files of packed records again from the records in them that are intact."""
+    for name in sorted({problem.file for problem in found}):
+        parts = name.split("/")
+        if len(parts) == 3 and parts[0] == "commits" and parts[2] == PACK:
+            mend_pack(location, parts[1])
+
+
 def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
     """Write damaged array metadata again, from the canonical names and layouts in the commit records."""
     damaged = {problem.key for problem in found if problem.file.endswith(".json")}
@@ -163,12 +173,7 @@ def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
 
 
 def _any_record(location: Location, key: str) -> CommitRecord | None:
-    for shard in committed_shards(location, key):
-        try:
-            return CommitRecord.from_bytes(location.read(record_name(key, shard)), record_name(key, shard))
-        except (StoreError, OSError):
-            continue
-    return None
+    return next((found.record for found in scan_records(location, key) if found.record is not None), None)
 
 
 def _damaged_pairs(store: Store, problems: list[Problem]) -> set[tuple[str, int]]:
