@@ -164,6 +164,9 @@ def _told(report: Any) -> str:
         else "nothing to do: everything asked for is stored"
     )
     reasons = ", ".join(f"{count} {reason}" for reason, count in state["by_reason"].items())
+    spent = report.seconds_per_minute
+    if spent is not None and any("vq_tokens" in key for key in report.keys):
+        done += f", {spent:.2f} s of a worker for a minute of music"
     lines = [
         done,
         f"{report.store}: {state['ok']} of {state['tracks']} tracks ok" + (f" ({reasons})" if reasons else ""),

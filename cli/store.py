@@ -53,6 +53,8 @@ def _info_row(row: dict[str, Any]) -> list[Any]:
 
     packed = row["compression"] if row["compression"] not in ("none", row["dtype"]) else ""
     error = "exact" if row["exact"] else f"<= {row['bound']:.2g}"
+    if row["near_ties"] is not None:
+        error += f", {row['near_ties']} near ties"
     if row["max_error"] is not None and not row["exact"]:
         error = f"{row['max_error']:.2g} (mean {row['mean_error']:.2g})"
     return [

@@ -15,9 +15,12 @@ from featstore.errors import ConfigError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["JobKeeper", "cpu_count", "dask_client"]
+__all__ = ["GPU", "JobKeeper", "cpu_count", "dask_client", "gpu_count"]
 
 logger = logging.getLogger(__name__)
+
+GPU = "GPU"
+"""Resource that workers with a device announce: ``dask worker … --resources GPU=1``."""
 
 LOST_JOB_S = 20.0  # a job whose workers came and have been gone for so long is ordered again
 
@@ -89,6 +92,15 @@ def dask_client(
             Client(local) as client,
         ):
             yield client
+
+
+def gpu_count(client: Client) -> int:
+    """Devices that the workers announce; 0 where none does."""
+    try:
+        known = client.scheduler_info(n_workers=-1)
+    except TypeError:  # older versions tell of all workers unasked
+        known = client.scheduler_info()
+    return int(sum(worker.get("resources", {}).get(GPU, 0) for worker in known["workers"].values()))
 
 
 class JobKeeper:

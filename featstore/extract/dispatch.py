@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from featstore.cluster import cpu_count
+from featstore.cluster import GPU, cpu_count, gpu_count
 from featstore.errors import FeatstoreError, StoreLocked
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.options import ExtractOptions
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 LOCKED_S = 120.0  # for the lease of a lost worker on another machine to grow old
+GPU_PATIENCE_S = 60.0  # for the last worker with a GPU to come back
 _LOCK_PAUSE_S = 2.0
 
 RunShard = Callable[[ShardTask], ShardReport]
@@ -124,19 +125,32 @@ class Dispatch:
             while self._waiting and len(running) < 2 * max(1, crew.threads):
                 task = self._policy.prepare(self._waiting.popleft())
                 name = f"shard-{task.shard}-{secrets.token_hex(3)}"
-                future = client.submit(self._run_shard, task, pure=False, key=name, retries=0)
+                wanted = {GPU: 1} if task.device and crew.gpus else None  # without any, the work is done anywhere
+                future = client.submit(self._run_shard, task, pure=False, key=name, retries=0, resources=wanted)
                 running[future] = task
                 future.add_done_callback(done.put)
             self.most_in_flight = max(self.most_in_flight, len(running))
             with contextlib.suppress(queue.Empty):
                 future = done.get(timeout=TICK_S)
-                report = self._result(future, running.pop(future), client)
+                ended = running.pop(future, None)  # None: it was called back
+                report = self._result(future, ended, client) if ended is not None else None
                 if report is not None:
                     yield report
             if time.monotonic() - ticked >= TICK_S:
                 ticked = time.monotonic()
                 crew.look()
+                if crew.has_lost_gpus:
+                    self._call_back(running)
                 self._on_tick(len(running), crew.threads)
+
+    def _call_back(self, running: dict[Future[Any], ShardTask]) -> None:
+        """Give shards that wait for a GPU to any worker: none announces one any more."""
+        stuck = [future for future, task in running.items() if task.device and not future.done()]
+        for future in stuck:
+            self._waiting.appendleft(running.pop(future))
+            future.cancel()
+        if stuck:
+            logger.warning("no worker announces a GPU any more: %d shards go to any worker", len(stuck))
 
     def _result(self, future: Future[Any], task: ShardTask, client: Client) -> ShardReport | None:
         """Report of a finished task; None when it has to be tried again, or is given up."""
@@ -183,7 +197,8 @@ class _Crew:
         self._client, self._keeper = client, JobKeeper(client)
         self._asked = 0.0
         self._alone_since = time.monotonic()
-        self.threads = 0
+        self._gpus_gone_since: float | None = None
+        self.threads = self.gpus = 0
         self.look()
 
     def look(self) -> None:
@@ -194,12 +209,26 @@ class _Crew:
         self._asked = now
         with contextlib.suppress(OSError, TimeoutError):  # a scheduler that is gone shows in its futures
             self.threads = sum(self._client.nthreads().values())
+            gpus, self.gpus = self.gpus, gpu_count(self._client)
+            if self.gpus:
+                self._gpus_gone_since = None
+            elif gpus:
+                self._gpus_gone_since = now
         self._keeper.look()
         if self.threads:
             self._alone_since = now
         elif now - self._alone_since > 60:
             logger.warning("still waiting for workers: none has been there for %.0f s", now - self._alone_since)
             self._alone_since = now
+
+    @property
+    def has_lost_gpus(self) -> bool:
+        """Whether there were GPUs, and have been none for longer than a worker takes to start anew; told once."""
+        gone = self._gpus_gone_since
+        if gone is None or time.monotonic() - gone < GPU_PATIENCE_S:
+            return False
+        self._gpus_gone_since = None
+        return True
 
 
 def _dashboard(client: Client) -> str:

@@ -50,6 +50,8 @@ class ExtractOptions:
         Bytes that a worker may grow to over one track; 0 for no limit.
     progress : str
         ``bar``, ``json`` (lines on stderr) or ``none``.
+    token_batches : bool or None
+        Compute the tokens of several tracks together; None does where they are computed on a GPU.
     """
 
     jobs: int | None = None
@@ -66,6 +68,7 @@ class ExtractOptions:
     track_timeout: float = TRACK_TIMEOUT_S
     track_memory: int = 0
     progress: str = "bar"
+    token_batches: bool | None = None
 
     def __post_init__(self) -> None:
         def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
-from featstore.specs import FeatureRequest
+from featstore.specs import FeatureRequest, VqTokensSpec
 from featstore.store.backends import backend_at
 from featstore.store.creating import create_store
 from featstore.store.garbage import collect_garbage
@@ -42,6 +42,7 @@ class ExtractReport:
     """What an extraction did in this run, and where the store stands."""
 
     store: str
+    keys: list[str] = field(default_factory=list)
     shards: int = 0
     tracks: int = 0
     audio_s: float = 0.0
@@ -62,8 +63,14 @@ class ExtractReport:
         self.worker_s += part.seconds
         self.statuses.update(part.statuses)
 
+    @property
+    def seconds_per_minute(self) -> float | None:
+        """Seconds of one worker for a minute of music; None where nothing was computed."""
+        return 60 * self.worker_s / self.audio_s if self.audio_s else None
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
+        spent = self.seconds_per_minute
         return {
             "store": self.store,
             "shards_done": self.shards,
@@ -72,6 +79,7 @@ class ExtractReport:
             "written_bytes": self.written_bytes,
             "seconds": round(self.seconds, 3),
             "worker_seconds": round(self.worker_s, 3),
+            "seconds_per_minute": None if spent is None else round(spent, 3),
             "lost_workers": self.lost_workers,
             "shards_given_up": self.given_up,
             **self.status,
@@ -143,7 +151,7 @@ def compute_missing(
     todo = _own_part(missing, options.shard_range)
     _refuse_if_taken(store, todo)
     _check_versions(store, keys, options.strict)
-    report = ExtractReport(str(store.location))
+    report = ExtractReport(str(store.location), sorted({key for _, lacking in todo for key in lacking}))
     run = secrets.token_hex(4)
     tasks = make_tasks(store, tracks, todo, options, run)
     policy = FailurePolicy(store.location, run)
@@ -287,6 +295,8 @@ def make_tasks(
                 generations=tuple(_generation(store, key, shard) for key in keys),
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler not in ("sync", "threads"),
+                batches=options.token_batches,
+                device=any(isinstance(store.arrays[key][0].spec, VqTokensSpec) for key in keys),
             )
         )
     return tasks

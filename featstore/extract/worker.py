@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from featstore.audio import at_hand, decoder_versions
 from featstore.dsp import keep_freed_memory
-from featstore.errors import DecodeError, FeatstoreError, StoreError
+from featstore.errors import DecodeError, StoreError
 from featstore.extract.codec_weights import codec_versions, find_weights
 from featstore.extract.execute import TrackReport, run_track
 from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
 from featstore.extract.plan import Graph, graph_for
+from featstore.extract.token_batches import COMPUTE_ERRORS, BatchedWriter, failure_of, wants_batches
 from featstore.extract.trial import Verdict, try_track
 from featstore.extract.work_notes import WorkNote
+from featstore.features import make_stream
 from featstore.store.location import Location, open_location
 from featstore.store.records import CommitRecord, read_record
 from featstore.store.store import TRACKS, Store, open_store
@@ -61,6 +63,10 @@ class ShardTask:
     limits : TrackLimits
     own_process : bool
         Whether the process may be ended when a track does not stop.
+    batches : bool or None
+        Whether windows of several tracks go through a codec together; None leaves it to the device.
+    device : bool
+        Whether the shard has work for a GPU.
     """
 
     store: str
@@ -75,6 +81,8 @@ class ShardTask:
     suspects: tuple[tuple[int, int], ...] = ()
     limits: TrackLimits = NO_LIMITS
     own_process: bool = False
+    batches: bool | None = None
+    device: bool = False
 
 
 @dataclass(slots=True)
@@ -140,21 +148,27 @@ def run_shard(task: ShardTask) -> ShardReport:
     note = WorkNote(store.location, task.run, task.shard, task.attempt)
     with (
         Guard(note, task.limits, may_end_process=task.own_process) as guard,
-        store.shard_writer(task.shard, task.keys, task.run) as writer,
+        store.shard_writer(task.shard, task.keys, task.run) as shard_writer,
     ):
+        batched = BatchedWriter(shard_writer, paths) if wants_batches(graph, task.batches) else None
+        writer = batched or shard_writer
+        became: dict[int, tuple[str, float]] = {}
         for slot, path in enumerate(paths):
             if task.limit is not None and rows.start + slot >= task.limit:
                 writer.fail(slot, "pending", "", "left for a later run by --limit")
                 continue
             if slot in verdicts:
-                status, audio_s = verdicts[slot].status, 0.0
-                writer.fail(slot, status, "decode", f"{path}: {verdicts[slot].what}", path)
+                became[slot] = verdicts[slot].status, 0.0
+                writer.fail(slot, verdicts[slot].status, "decode", f"{path}: {verdicts[slot].what}", path)
             else:
-                status, audio_s = _run_slot(writer, slot, path, graph, task, guard)
-            report.tracks += 1
-            report.statuses[status] += 1
-            report.audio_s += audio_s
-        records = writer.commit(versions_of(store, task.keys))
+                became[slot] = _run_slot(writer, slot, path, graph, task, guard)
+        if batched is not None:
+            batched.flush()
+            became |= dict.fromkeys(batched.lost, ("failed", 0.0))
+        records = shard_writer.commit(versions_of(store, task.keys))
+    report.tracks = len(became)
+    report.statuses.update(status for status, _ in became.values())
+    report.audio_s = sum(audio_s for _, audio_s in became.values())
     report.written_bytes = sum(size for record in records for size, _ in record.files.values())
     report.seconds = time.perf_counter() - started
     return report
@@ -199,34 +213,35 @@ def _try_suspects(store: Store, task: ShardTask, paths: Sequence[str]) -> dict[i
 
 
 def _run_slot(
-    writer: ShardWriter, slot: int, path: str, graph: Graph, task: ShardTask, guard: Guard
+    writer: ShardWriter | BatchedWriter, slot: int, path: str, graph: Graph, task: ShardTask, guard: Guard
 ) -> tuple[str, float]:
     """Compute one track; (status, seconds of audio)."""
+    make = writer.make_stream if isinstance(writer, BatchedWriter) else make_stream
     writer.begin(slot)
     guard.begin(slot, path)
     try:
         with at_hand(path):
-            result = run_track(path, graph, guard.checked(writer.append))
+            result = run_track(path, graph, guard.checked(writer.append), make)
             source = fingerprint(path)
-    except DecodeError as error:
-        status = getattr(error, "reason", "failed")
-        writer.fail(slot, status, "decode", str(error), path)
-        logger.debug("track %s: %s", path, error)
+    except (DecodeError, *COMPUTE_ERRORS) as error:
+        status, stage, what = failure_of(error)
+        writer.fail(slot, status, stage, what, path)
+        logger.debug("track %s: %s", path, what, exc_info=stage == "compute")
         return status, 0.0
-    except FeatstoreError:
-        raise
-    except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-        # one broken file must not end a run: whatever a library throws at it becomes a row of the ledger
-        writer.fail(slot, "failed", "compute", f"{type(error).__name__}: {error}", path)
-        logger.debug("track %s", path, exc_info=True)
-        return "failed", 0.0
     finally:
         guard.end()
     status, what = judge(result, task.short_decode)
     if status == "short" and task.short_decode == "fail":
         writer.fail(slot, status, "decode", what, path)
         return status, 0.0
-    writer.end(status, source=source, error=what, path=path if what else "", source_rate=result.sample_rate)
+    writer.end(
+        status,
+        source=source,
+        error=what,
+        path=path if what else "",
+        source_rate=result.sample_rate,
+        near_ties=result.near_ties,
+    )
     return status, result.duration_s
 
 

@@ -20,9 +20,6 @@ __all__ = ["PlannedRun", "RunOutcome", "carry_out", "grid_of_runs", "plan_runs",
 
 logger = logging.getLogger(__name__)
 
-GPU = "GPU"
-"""Resource that workers with a device announce: ``dask worker … --resources GPU=1``."""
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
@@ -230,11 +227,11 @@ def _side_by_side(
     if jobs == 1 and scheduler is None:
         yield from _one_by_one(runs, bar)
         return
-    from featstore.cluster import dask_client
+    from featstore.cluster import GPU, dask_client, gpu_count
 
     with dask_client(jobs, scheduler) as client:
         settings: dict[str, Any] = {"pure": False}
-        if _has_gpus(client):
+        if gpu_count(client):
             settings["resources"] = {GPU: 1}
         futures: dict[Any, PlannedRun] = {client.submit(_train_quietly, run, **settings): run for run in runs}
         seen = dict.fromkeys(futures, 0)
@@ -247,15 +244,6 @@ def _side_by_side(
                 if future.done():
                     del futures[future]
                     yield run, future.exception()
-
-
-def _has_gpus(client: Any) -> bool:
-    """Whether some worker announces a device."""
-    try:
-        known = client.scheduler_info(n_workers=-1)
-    except TypeError:  # older versions tell of all workers unasked
-        known = client.scheduler_info()
-    return any(worker.get("resources", {}).get(GPU) for worker in known["workers"].values())
 
 
 def _one_by_one(runs: Sequence[PlannedRun], bar: Any) -> Iterator[tuple[PlannedRun, BaseException | None]]:

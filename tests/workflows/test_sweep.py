@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from featstore.cluster import gpu_count
 from featstore.errors import ConfigError, PlanError
 from featstore.workflows import sweep as module
 from featstore.workflows.sweep import carry_out, grid_of_runs, run_sweep
@@ -103,7 +104,7 @@ def test_workers_with_a_device_are_asked_for_it(music: Collection, tmp_path: Pat
         ) as cluster,
         Client(cluster) as client,
     ):
-        assert module._has_gpus(client)
+        assert gpu_count(client) == 1
         outcomes = carry_out(grid(music, tmp_path, SPEC, ABSENT), scheduler=cluster.scheduler_address)
         asked = client.run_on_scheduler(
             lambda dask_scheduler: [dict(task.resource_restrictions or {}) for task in dask_scheduler.tasks.values()]

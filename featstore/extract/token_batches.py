@@ -1,0 +1,203 @@
+"""Tokens of several tracks computed together, for codecs on a GPU: tracks wait in front of the shard writer.
+
+The graph of a track ends at the windows of its token features. They wait here, with whatever else the track gave, until
+there are enough of them; then windows of equal length go through the codec together, and the tracks are written one
+after the other, as if each had been computed by itself. What is written, and in which order, is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from featstore.arrays import FloatArray
+from featstore.errors import DecodeError, FeatstoreError
+from featstore.extract.plan import Graph
+from featstore.features import Node, TrackContext, make_stream
+from featstore.features.clipwise import is_clipwise
+from featstore.features.vq_tokens import TokenWindows, window_step
+from featstore.store.writer import ShardWriter
+
+if TYPE_CHECKING:
+    from featstore.models.token_windows import WindowTokens
+
+__all__ = ["COMPUTE_ERRORS", "HELD_BYTES", "BatchedWriter", "failure_of", "wants_batches"]
+
+logger = logging.getLogger(__name__)
+
+HELD_BYTES = 128 << 20  # of samples, and of other arrays' frames: some twenty clips of 30 s
+
+# one broken file must not end a run: whatever a library throws at it becomes a row of the ledger
+COMPUTE_ERRORS = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+
+
+def failure_of(error: Exception) -> tuple[str, str, str]:
+    """Status, stage and sentence of a track that failed.
+
+    Raises
+    ------
+    FeatstoreError
+        When the failure is not the track's own.
+    """
+    if isinstance(error, DecodeError):
+        return getattr(error, "reason", "failed"), "decode", str(error)
+    if isinstance(error, FeatstoreError):
+        raise error
+    return "failed", "compute", f"{type(error).__name__}: {error}"
+
+
+def wants_batches(graph: Graph, asked: bool | None) -> bool:
+    """Whether tracks should wait for each other: where tokens are computed, on a GPU unless told otherwise."""
+    if asked is False or not any(node.op == "vq_tokens" for node in graph.children):
+        return False
+    if asked is None:
+        from featstore.models.tokenizers import best_device
+
+        return best_device().type != "cpu"
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """What is known of a track and not written yet."""
+
+    slot: int
+    blocks: list[tuple[str, Any]] = field(default_factory=list)
+    near_ties: Counter[str] = field(default_factory=Counter)
+    is_begun: bool = False  # at the writer
+    is_lost: bool = False
+    error: Exception | None = None  # of windows that seemed well
+    close: Callable[[], object] | None = None  # None as long as the track is in the making
+
+
+class BatchedWriter:
+    """Stands for a shard writer whose tracks come one after the other; call :meth:`flush` after the last one.
+
+    Parameters
+    ----------
+    writer : ShardWriter
+    paths : sequence of str
+        Files of the shard's slots, for the ledger.
+    held_bytes : int
+        What may wait, but for the block that comes in last.
+
+    Attributes
+    ----------
+    lost : list of int
+        Slots of tracks that were closed as well until their windows failed.
+    most_held : int
+        Bytes that waited at a time.
+    """
+
+    def __init__(self, writer: ShardWriter, paths: Sequence[str], *, held_bytes: int = HELD_BYTES) -> None:
+        self._writer, self._paths, self._limit = writer, paths, held_bytes
+        self._tracks: list[_Track] = []
+        self._held = self.most_held = 0
+        self.lost: list[int] = []
+
+    def make_stream(self, node: Node, context: TrackContext) -> Any:
+        """Put a step to work on a track: token features give windows, but for short excerpts of a track."""
+        batched = node.op == "vq_tokens" and not is_clipwise(node)
+        return window_step(node, context) if batched else make_stream(node, context)
+
+    def begin(self, slot: int) -> None:
+        """Start a track."""
+        self._tracks.append(_Track(slot))
+
+    def append(self, key: str, block: FloatArray | TokenWindows) -> None:
+        """Take frames of the current track, or windows whose tokens stand for them.
+
+        Raises
+        ------
+        Exception
+            Where windows of this track failed, whatever their computation raised.
+        """
+        track = self._tracks[-1]
+        track.blocks.append((key, block))
+        self._held += block.nbytes
+        self.most_held = max(self.most_held, self._held)
+        if self._held >= self._limit:
+            self.flush()
+        if track.error is not None:
+            raise track.error
+
+    def end(self, status: str = "ok", *, near_ties: Mapping[str, int] | None = None, **told: Any) -> None:
+        """Close the current track; see :meth:`ShardWriter.end`."""
+        track = self._tracks[-1]
+        track.near_ties.update(near_ties or {})
+        track.close = lambda: self._writer.end(status, near_ties=track.near_ties, **told)
+
+    def fail(self, slot: int, status: str, stage: str, error: str, path: str = "") -> None:
+        """Leave a track without data; its windows that still wait are not computed."""
+        if not self._tracks or self._tracks[-1].slot != slot:
+            self._tracks.append(_Track(slot))
+        track = self._tracks[-1]
+        self._held -= sum(block.nbytes for _, block in track.blocks)
+        track.blocks, track.error, track.is_lost = [], None, True
+        track.close = lambda: self._writer.fail(slot, status, stage, error, path)
+
+    def flush(self) -> None:
+        """Compute the windows that wait and write everything that is known."""
+        found = self._compute()
+        while self._tracks:
+            track = self._tracks[0]
+            self._write(track, found)
+            if track.close is None:
+                break
+            if track.error is not None:
+                status, stage, what = failure_of(track.error)
+                self._writer.fail(track.slot, status, stage, what, self._paths[track.slot])
+                self.lost.append(track.slot)
+                logger.debug("track %s: %s", self._paths[track.slot], what)
+            else:
+                track.close()
+            del self._tracks[0]
+        self._held = 0
+
+    def _write(self, track: _Track, found: Mapping[int, list[WindowTokens] | Exception]) -> None:
+        if not track.is_begun and not track.is_lost:
+            self._writer.begin(track.slot)
+            track.is_begun = True
+        for key, block in track.blocks:
+            if not isinstance(block, TokenWindows):
+                self._writer.append(key, block)
+                continue
+            tokens = found[id(block)]
+            if isinstance(tokens, Exception):
+                track.error = track.error or tokens
+                break
+            for one in tokens:
+                self._writer.append(key, one.tokens)
+                if one.near_ties is not None:
+                    track.near_ties[key] += one.near_ties
+        track.blocks = []
+
+    def _compute(self) -> dict[int, list[WindowTokens] | Exception]:
+        """Tokens of all windows that wait, by the identity of the block that they came in, or what went wrong."""
+        waiting: dict[int, dict[int, TokenWindows]] = {}  # one block may be for several arrays
+        for track in self._tracks:
+            for _, block in track.blocks:
+                if isinstance(block, TokenWindows):
+                    waiting.setdefault(id(block.tokenizer), {})[id(block)] = block
+        found: dict[int, list[WindowTokens] | Exception] = {}
+        for blocks in waiting.values():
+            found |= _encode(list(blocks.values()))
+        return found
+
+
+def _encode(blocks: Sequence[TokenWindows]) -> dict[int, list[WindowTokens] | Exception]:
+    """Tokens of blocks of one tokenizer, together; where that fails, each block by itself."""
+    from featstore.models.token_windows import encode_in_batches
+
+    tokenizer = blocks[0].tokenizer
+    try:
+        tokens = iter(encode_in_batches(tokenizer, [window for block in blocks for window in block.windows]))
+        return {id(block): [next(tokens) for _ in block.windows] for block in blocks}
+    except (DecodeError, *COMPUTE_ERRORS) as error:
+        if len(blocks) == 1:
+            return {id(blocks[0]): error}
+        logger.debug("a batch of %d blocks failed, each is tried by itself: %s", len(blocks), error)
+        return {name: one for block in blocks for name, one in _encode([block]).items()}
