@@ -51,7 +51,7 @@ def test_the_tour_runs(folder: Path) -> None:
     assert ran >= 6
     for made in ("mel.zarr/manifest.json", "report.html", "smoke/report/pareto.png", "smoke/report/pareto.svg"):
         assert (folder / made).stat().st_size > 1000 or made.endswith("json")
-    assert (folder / "smoke-quickstart" / "report" / "index.html").is_file()
+    assert (folder / "smoke" / "report" / "index.html").is_file()
 
 
 def test_pages_named_in_the_readme_exist() -> None:
