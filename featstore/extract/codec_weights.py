@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from featstore.store.layout import ArrayHeader
 from featstore.store.location import Location
 from featstore.store.store import Store
 
-__all__ = ["codec_versions", "find_weights", "keep_codecs"]
+__all__ = ["codec_versions", "find_weights", "keep_codecs", "restore_codebooks"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +44,45 @@ def keep_codecs(store: Store, headers: Iterable[ArrayHeader]) -> None:
         find_weights(store.location, [spec])
         if weights_place(spec.weights) is None and _has_codebook(store, spec):
             continue  # nothing may be left to compute; a worker that does need them says so
-        tokenizer = tokenizer_of(spec)
-        info = tokenizer.info
-        vectors = np.stack([tokenizer.codebook_vectors(book) for book in range(spec.n_codebooks)])
-        provenance = dict(info.provenance)
-        provenance["file"] = Path(str(provenance.get("file", ""))).name
-        about = {"codec": spec.codec, "level": spec.level, "weights": spec.weights, "hop": spec.hop}
-        store.put_codebook(spec, vectors, about | {"sample_rate": spec.sample_rate, "provenance": provenance})
-        place = weights_place(spec.weights)
-        if place is not None:
-            store.location.write(f"{_HINTS}/{spec.weights}.json", canonical_json({"path": os.path.abspath(place)}))
+        _keep_codec(store, spec)
+
+
+def _keep_codec(store: Store, spec: VqTokensSpec) -> None:
+    tokenizer = tokenizer_of(spec)
+    vectors = np.stack([tokenizer.codebook_vectors(book) for book in range(spec.n_codebooks)])
+    provenance = dict(tokenizer.info.provenance)
+    provenance["file"] = Path(str(provenance.get("file", ""))).name
+    about = {"codec": spec.codec, "level": spec.level, "weights": spec.weights, "hop": spec.hop}
+    store.put_codebook(spec, vectors, about | {"sample_rate": spec.sample_rate, "provenance": provenance})
+    place = weights_place(spec.weights)
+    if place is not None:
+        store.location.write(f"{_HINTS}/{spec.weights}.json", canonical_json({"path": os.path.abspath(place)}))
+
+
+def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> list[str]:
+    """Write codebooks again, each from its weights, where these are known; what to do about the others.
+
+    Parameters
+    ----------
+    store : Store
+    damaged : set of str
+        Names of codebooks; others stay as they are.
+
+    Returns
+    -------
+    list of str
+        A sentence for each codebook that is left.
+    """
+    left = []
+    named = (header.spec for header, _ in store.arrays.values())
+    specs = {spec.codebook_name: spec for spec in named if isinstance(spec, VqTokensSpec)}
+    for name in sorted(damaged & specs.keys()):
+        find_weights(store.location, [specs[name]])
+        try:
+            _keep_codec(store, specs[name])
+        except FeatstoreError as error:
+            left.append(f"the codebook {name} cannot be written again: {error}")
+    return left
 
 
 def find_weights(location: Location, specs: Iterable[Any]) -> None:

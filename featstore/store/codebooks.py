@@ -17,20 +17,32 @@ from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature
 from featstore.store.chunks import checked, crc32c
 from featstore.store.location import Location
+from featstore.store.records import committed_shards
 
 if TYPE_CHECKING:
     from featstore.store.backends import Backend
+    from featstore.store.store import Store
 
-__all__ = ["FOLDER", "codebook_names", "read_codebook", "write_codebook"]
+__all__ = ["FOLDER", "codebook_names", "needed_codebooks", "read_codebook", "write_codebook"]
 
 FOLDER = "codebooks"
 _DIMS = ["codebook", "code", "dimension"]
-_FIX = "Extract the tokens again with weights=PATH: that restores it, and computes nothing that is there"
+_FIX = "featstore store repair writes it again where the weights are known: name their file in FEATSTORE_WEIGHTS"
 
 
 def codebook_names(location: Location) -> list[str]:
     """Names of the codebooks in a store."""
     return sorted(name.removesuffix(".h5") for name in location.list(FOLDER) if name != "zarr.json")
+
+
+def needed_codebooks(store: Store) -> dict[str, list[str]]:
+    """Codebooks that committed tokens stand for, whether they are there or not: name to the keys of their arrays."""
+    needed: dict[str, list[str]] = {}
+    for key, (header, _) in store.arrays.items():
+        name = getattr(header.spec, "codebook_name", None)
+        if name is not None and next(committed_shards(store.location, key), None) is not None:
+            needed.setdefault(name, []).append(key)
+    return needed
 
 
 def write_codebook(backend: Backend, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> None:

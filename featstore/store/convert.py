@@ -13,7 +13,7 @@ from featstore.log import progress_bar
 from featstore.store.backends import ROOTS, Backend, make_backend
 from featstore.store.chunks import PACKED_BITS
 from featstore.store.codebooks import FOLDER as CODEBOOKS
-from featstore.store.codebooks import codebook_names, read_codebook, write_codebook
+from featstore.store.codebooks import codebook_names, needed_codebooks, read_codebook, write_codebook
 from featstore.store.creating import backend_or_room
 from featstore.store.digests import digest_of
 from featstore.store.hdf5_store import MASTER
@@ -68,7 +68,7 @@ def convert(
         for key, shard in todo:
             _copy_shard(old, new, key, shard)
             bar.update(1)
-    for name in codebook_names(old.location):
+    for name in sorted({*codebook_names(old.location), *needed_codebooks(old)}):
         write_codebook(new.backend, name, *read_codebook(old.backend, name))
     for name, content in companions(old):
         if not new.location.exists(name):

@@ -12,6 +12,7 @@ from featstore.arrays import AnyArray
 from featstore.errors import StoreError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
+from featstore.store.codebooks import codebook_names, needed_codebooks, read_codebook
 from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Outcome
 from featstore.store.store import Store
@@ -79,7 +80,7 @@ def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:
     CorruptFeature
         When stored bytes of either differ from what was committed.
     """
-    found = [*_compare_settings(a, b), *_compare_tracks(a, b)]
+    found = [*_compare_settings(a, b), *_compare_tracks(a, b), *_compare_codebooks(a, b)]
     keys = sorted({*a.arrays, *b.arrays})
     for key in keys:
         if key in a.arrays and key in b.arrays:
@@ -106,6 +107,26 @@ def _compare_settings(a: Store, b: Store) -> Iterator[Difference]:
         for name in sorted(only):
             if name not in {header.name for store in (a, b) for header, _ in store.arrays.values()}:
                 yield Difference(f"the view was asked for in the {side} store only", name, provenance=True)
+
+
+def _compare_codebooks(a: Store, b: Store) -> Iterator[Difference]:
+    """Code vectors are content: tokens stand for them. Where the weights came from is provenance."""
+    ours, theirs = ({*codebook_names(store.location), *needed_codebooks(store)} for store in (a, b))
+    for name in sorted(ours ^ theirs):
+        yield Difference(f"only the {'first' if name in ours else 'second'} store has the codebook {name}")
+    for name in sorted(ours & theirs):
+        try:
+            (one, about), (two, also) = (read_codebook(store.backend, name) for store in (a, b))
+        except StoreError as error:
+            raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
+        if one.shape != two.shape:
+            yield Difference(f"the codebook {name} has the shape {one.shape} and {two.shape}")
+        elif not np.array_equal(_bits(one), _bits(two)):
+            count = int((_bits(one) != _bits(two)).any(axis=-1).sum())
+            yield Difference(f"{count} code vectors of the codebook {name} differ")
+        if about != also:
+            other = ", ".join(key for key in sorted({*about, *also}) if about.get(key) != also.get(key))
+            yield Difference(f"the codebook {name} tells of another {other}", provenance=True)
 
 
 def _named(what: str, tracks: list[str], feature: str = "", *, provenance: bool = False) -> Difference:

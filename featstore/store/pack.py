@@ -13,7 +13,7 @@ import numpy as np
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.codebooks import codebook_names, read_codebook, write_codebook
+from featstore.store.codebooks import FOLDER, codebook_names, needed_codebooks, read_codebook, write_codebook
 from featstore.store.convert import companions
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.hdf5_store import create_chunked, describe_array, encode_hdf5_chunk
@@ -89,8 +89,10 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
     backend = PackedBackend(PackedLocation(target))
     files = {TRACKS: store.location.read(TRACKS)} | dict(companions(store))
     kept = _Collected(files)
-    for name in codebook_names(store.location):
-        write_codebook(cast(Any, kept), name, *read_codebook(store.backend, name))
+    names = sorted({*codebook_names(store.location), *needed_codebooks(store)})
+    books = {name: read_codebook(store.backend, name) for name in names}
+    for name, (vectors, about) in books.items():
+        write_codebook(cast(Any, kept), name, vectors, about)
     attributes = store.attributes | {"backend": backend.name, "format": FORMAT}
     files |= backend.root_files(attributes)
     with h5py.File(part, "w", libver=_LIBVER) as file:
@@ -99,6 +101,10 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
             for key in sorted(store.arrays):
                 files |= _write_array(store, key, backend, file, compression, bar)
         _write_ids(store, file)
+        for name, (vectors, _) in books.items():  # for plain readers, as the arrays are
+            file.create_dataset(
+                f"{FOLDER}/{name}", data=vectors, chunks=vectors.shape, fletcher32=True, track_times=False
+            )
         covered = {name: content for name, content in files.items() if not name.startswith("log/")}
         files[MANIFEST] = manifest_bytes(attributes, covered)
         group = file.create_group("store")

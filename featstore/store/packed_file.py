@@ -127,6 +127,14 @@ class PackedLocation(Location):
             except (KeyError, OSError, RuntimeError, ValueError) as error:
                 raise CorruptFeature("lengths or ids cannot be read", str(self), "Pack the store again") from error
 
+    def plain_codebook(self, name: str) -> AnyArray | None:
+        """A codebook as plain readers see it; None where the file was packed without."""
+        with self._open() as file:
+            try:
+                return file[f"codebooks/{name}"][...] if f"codebooks/{name}" in file else None
+            except (KeyError, OSError, RuntimeError, ValueError) as error:
+                raise CorruptFeature("a codebook cannot be read", str(self), "Pack the store again") from error
+
     def _spans(self, name: str) -> Index:
         """Offset and length of the chunks behind ``features/<key>/<shard>.<slab>.chunks``, in order."""
         _, key, base = name.split("/")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,15 +14,20 @@ import numpy as np
 from featstore.errors import CorruptFeature, NewerFormat, StoreError
 from featstore.log import progress_bar
 from featstore.store.backends import ROOTS
+from featstore.store.codebooks import FOLDER as CODEBOOKS
+from featstore.store.codebooks import needed_codebooks, read_codebook
 from featstore.store.digests import digest_fits
 from featstore.store.hdf5_store import MASTER
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
+from featstore.store.mixed_versions import describe_mix, mixed_versions
 from featstore.store.packed_file import PackedLocation, packed_location
 from featstore.store.records import CommitRecord, Found, scan_records
 from featstore.store.store import TRACKS, Store, open_store
 
 __all__ = ["Problem", "verify"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,9 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         problems += _check_metadata(store, key)
         if isinstance(store.location, PackedLocation):
             problems += _check_packed(store, store.location, key, names)
+    problems += _check_codebooks(store)
     problems += _check_counts(store)
+    _warn_of_mixes(store)
     unique = {(p.file, p.shard, p.what): p for p in problems}
     return sorted(unique.values(), key=lambda p: (p.file, p.shard, p.what))
 
@@ -177,6 +186,20 @@ def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], qu
         yield Problem(f"{len(lost)} tracks are neither stored nor explained", name, key, feature, shard)
 
 
+def _check_codebooks(store: Store) -> Iterator[Problem]:
+    """Stored tokens need the code vectors that they stand for."""
+    for name, keys in needed_codebooks(store).items():
+        place = (f"{CODEBOOKS}/{name}", keys[0], store.arrays[keys[0]][0].spec.short())
+        try:
+            vectors, _ = read_codebook(store.backend, name)
+            plain = store.location.plain_codebook(name) if isinstance(store.location, PackedLocation) else None
+        except StoreError as error:
+            yield Problem(error.what, *place)
+            continue
+        if plain is not None and not np.array_equal(plain, vectors):
+            yield Problem("the codebook for plain readers differs from the store's own", *place)
+
+
 def _check_counts(store: Store) -> Iterator[Problem]:
     """Tracks of the table = rows of the ledger = stored or explained; of a finished store nothing is pending."""
     rows = store.track_rows["row"]
@@ -198,6 +221,15 @@ def _check_counts(store: Store) -> Iterator[Problem]:
                 yield Problem(what, f"commits/{key}", key, header.spec.short())
     except StoreError:
         return  # told already, with the record's name
+
+
+def _warn_of_mixes(store: Store) -> None:
+    """Say which arrays have shards of different library versions: nothing is wrong with them, but they may differ."""
+    for key, (header, _) in store.arrays.items():
+        with suppress(StoreError):  # damaged records are told already
+            mixed = mixed_versions(store.records(key).values())
+            if mixed:
+                logger.warning("%s: %s mixes %s", store.location, header.spec.short(), describe_mix(mixed))
 
 
 def _check_file(

@@ -10,11 +10,14 @@ from typing import Any
 from featstore.datasets import TrackTable
 from featstore.errors import StoreError
 from featstore.extract import ExtractOptions
+from featstore.extract.codec_weights import restore_codebooks
 from featstore.extract.plan import header_of
 from featstore.extract.run import compute_missing
 from featstore.extract.sources import SourceAudit, audit_sources
 from featstore.specs import parse_feature
 from featstore.store.backends import ROOTS
+from featstore.store.codebooks import FOLDER as CODEBOOKS
+from featstore.store.codebooks import codebook_names, needed_codebooks
 from featstore.store.layout import Layout
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, open_manifest, restore_root
@@ -97,6 +100,7 @@ def repair(
         _mend_root(location, report.found, tracks)
         _mend_packs(location, report.found)
         _mend_array_metadata(location, report.found)
+        _mend_codebooks(location, report.found)
     store = open_store(location)
     damaged = _damaged_pairs(store, report.found)
     lost = {pair for pair in damaged if _audio_is_gone(store, *pair, tracks)}
@@ -170,6 +174,19 @@ def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
             request = parse_feature(record.name)
             assert request.encoding is not None
             store.restore_array(header_of(request.spec, request.encoding), Layout(**record.layout))
+
+
+def _mend_codebooks(location: Location, found: list[Problem]) -> None:
+    """Write damaged codebooks again from the weights, where they are known."""
+    files = {problem.file for problem in found if problem.file.startswith(f"{CODEBOOKS}/")}
+    if not files:
+        return
+    store = open_store(location)
+    names = {file.split("/")[1].removesuffix(".h5") for file in files}
+    if "zarr.json" in names:  # the folder's own file comes with any of them
+        names |= {*codebook_names(location), *needed_codebooks(store)}
+    for told in restore_codebooks(store, names):
+        logger.error("%s", told)
 
 
 def _any_record(location: Location, key: str) -> CommitRecord | None:
