@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def expand_grid(grid: Mapping[str, Any], where: str = "grid") -> list[FeatureReq
     """
     grid = dict(grid)
     kind = grid.pop("kind", "mel")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise SpecError(f"unknown feature kind {kind!r}", where, did_you_mean(str(kind), KINDS))
     encodings = grid.pop("encoding", None)
     choices = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
@@ -155,12 +155,27 @@ def _from_yaml(path: Path) -> list[FeatureRequest]:
         if isinstance(entry, str):
             requests += expand_features([entry])
         elif isinstance(entry, Mapping):
-            requests += expand_grid(entry, str(path))
+            for grid in _grids(entry, str(path)):
+                requests += expand_grid(grid, str(path))
         else:
             raise SpecError(
                 f"{entry!r} is no feature", str(path), "Write a spec, a preset name, or a mapping of fields"
             )
     return requests
+
+
+def _grids(entry: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    """Grids of one kind each, of ``{kind: mel, n_mels: …}`` as well as of ``{mel: {n_mels: …}, stft: {…}}``."""
+    if entry and set(entry) <= set(KINDS):
+        for kind, fields in entry.items():
+            for grid in fields if isinstance(fields, list) else [fields or {}]:
+                if not isinstance(grid, Mapping):
+                    raise SpecError(f"{grid!r} under {kind} is no mapping", where, "Write fields, as n_mels: [96, 48]")
+                yield {**grid, "kind": kind}
+        return
+    kinds = entry.get("kind", "mel")
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        yield {**entry, "kind": kind}
 
 
 def expand_features(

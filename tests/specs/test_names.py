@@ -165,6 +165,31 @@ def test_grids_from_yaml(tmp_path) -> None:
         expand_features(["feraro2020"])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- {kind: mel, n_mels: [32, 16]}\n- {kind: stft, n_fft: [512, 1024]}",
+        "mel: {n_mels: [32, 16]}\nstft:\n  n_fft: [512, 1024]",
+        "features:\n  mel: [{n_mels: 32}, {n_mels: 16}]\n  stft: [{}, {n_fft: 1024}]",
+        "[{mel: {n_mels: [32, 16]}}, stft, stft(n_fft=1024)]",
+    ],
+)
+def test_ways_to_write_a_grid(tmp_path, text: str) -> None:
+    (tmp_path / "g.yaml").write_text(text)
+    wanted = ["mel(n_mels=32)", "mel(n_mels=16)", "stft()", "stft(n_fft=1024)"]
+    assert expand_features([str(tmp_path / "g.yaml")]) == expand_features(wanted)
+
+
+def test_kinds_are_alternatives_too(tmp_path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text("{kind: [mel, stft], hop_length: [256, 512]}")
+    assert [request.spec.kind for request in expand_features([str(path)])] == ["mel", "mel", "stft", "stft"]
+    for text, message in (("{mel: 3}", "3 under mel is no mapping"), ("{kind: {a: 1}}", "unknown feature kind")):
+        path.write_text(text)
+        with pytest.raises(SpecError, match=message):
+            expand_features([str(path)])
+
+
 def test_infinity_is_a_mask_power_only() -> None:
     spec = parse_spec("hpss(mask_power=inf)")
     assert parse_spec(str(spec)) == spec and "mask_power=inf" in spec.short()
