@@ -92,7 +92,7 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @feature_option
 @store_option
 @click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
-@click.option("--backend", help="Of a new store: zarr (the default) or hdf5.")
+@click.option("--backend", help="Of a new store: zarr or hdf5; by default as its name ends (.h5), else zarr.")
 @click.option("--compression", default="none", show_default=True, help="Of new arrays: none, lz4 or zstd.")
 @click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
 @click.option(

@@ -25,6 +25,7 @@ def info(path: str, as_json: bool) -> None:
     Example:  featstore store info mel.zarr
     """
     from featstore.store import open_store
+    from featstore.store.mixed_versions import describe_mix
 
     opened = open_store(path)
     rows = opened.info()
@@ -35,7 +36,12 @@ def info(path: str, as_json: bool) -> None:
         total = sum(row["bytes_added"] for row in rows)
         size = f"{opened.n_shards} shards of {opened.shard_tracks}, {human_bytes(total)} stored"
         table = render_table([_info_row(row) for row in rows], header)
-        return f"{opened.location}: {len(opened.tracks)} tracks, {size}\n{table}"
+        mixes = [
+            f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
+            for row in rows
+            if row["stored"] is True and row["mixed_versions"]
+        ]
+        return f"{opened.location}: {len(opened.tracks)} tracks, {size}\n{table}{''.join(mixes)}"
 
     payload = {
         "store": str(opened.location),
@@ -177,7 +183,9 @@ def diff(first: str, second: str, quick: bool, strict: bool, as_json: bool) -> N
 @store.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--backend", type=click.Choice(["zarr", "hdf5"]), help="Of DST; the other one than SRC's by default.")
+@click.option(
+    "--backend", type=click.Choice(["zarr", "hdf5"]), help="Of DST; by default as its name ends, else the other one."
+)
 @click.option("--compression", help="none, lz4 or zstd; each array's own by default.")
 @json_option
 def convert(source: str, target: str, backend: str | None, compression: str | None, as_json: bool) -> None:

@@ -30,7 +30,8 @@ class ExtractOptions:
     compression : str
         Of new arrays: ``none``, ``lz4`` or ``zstd``.
     backend : str or None
-        Of a new store: ``zarr`` (the default) or ``hdf5``; an existing store keeps its own.
+        Of a new store: ``zarr`` or ``hdf5``; by default what its name ends in (``.h5`` is HDF5), else ``zarr``. An
+        existing store keeps its own.
     shard_tracks : int or None
         Tracks a shard, for a new store.
     shard_range : tuple of int, optional

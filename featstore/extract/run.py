@@ -23,7 +23,7 @@ from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
 from featstore.specs import FeatureRequest, VqTokensSpec
-from featstore.store.backends import backend_at
+from featstore.store.backends import backend_at, backend_meant
 from featstore.store.creating import create_store
 from featstore.store.garbage import collect_garbage
 from featstore.store.leases import live_leases
@@ -200,7 +200,7 @@ def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], 
     if frame.empty:
         raise PlanError("the track table is empty", "", "Index a folder that holds audio: featstore datasets index")
     there = backend_at(open_location(store_path))
-    backend = options.backend or (there.name if there else "zarr")
+    backend = options.backend or (there.name if there else backend_meant(store_path) or "zarr")
     store = create_store(store_path, frame, plan.headers, shard_tracks=options.shard_tracks, backend=backend)
     if options.shard_tracks is not None and options.shard_tracks != store.shard_tracks:
         logger.warning(

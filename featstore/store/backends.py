@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from featstore.store.location import Location
 from featstore.store.s3_location import S3Location
 from featstore.store.spool import Slab, SlabWriter
 
-__all__ = ["ROOTS", "STORES", "Backend", "backend_at", "make_backend"]
+__all__ = ["ROOTS", "STORES", "Backend", "backend_at", "backend_meant", "make_backend"]
 
 STORES = Registry(
     "store backend",
@@ -86,6 +87,12 @@ def make_backend(name: str, location: Location) -> Backend:
         )
     backend: Backend = STORES.load(name)(location)
     return backend
+
+
+def backend_meant(path: str | os.PathLike[str] | Location) -> str | None:
+    """Backend that the ending of a new store's name speaks of: .h5 and .hdf5, .zarr; None for any other."""
+    ending = os.path.splitext(str(path).rstrip("/"))[1].lower()
+    return {".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}.get(ending)
 
 
 def backend_at(location: Location) -> Backend | None:

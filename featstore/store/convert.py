@@ -10,7 +10,7 @@ from pathlib import Path
 
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.backends import ROOTS, Backend, make_backend
+from featstore.store.backends import ROOTS, Backend, backend_meant, make_backend
 from featstore.store.chunks import PACKED_BITS
 from featstore.store.codebooks import FOLDER as CODEBOOKS
 from featstore.store.codebooks import codebook_names, needed_codebooks, read_codebook, write_codebook
@@ -45,7 +45,8 @@ def convert(
     ----------
     source, target : path or URL
     backend : str, optional
-        ``zarr`` or ``hdf5``; the other one than the source's by default.
+        ``zarr`` or ``hdf5``; by default what the target's name ends in (``.zarr``, ``.h5``), else the other one than
+        the source's.
     compression : str, optional
         ``none``, ``lz4`` or ``zstd``; each array's own by default.
 
@@ -59,7 +60,8 @@ def convert(
     if compression is not None and compression not in COMPRESSIONS:
         raise ConfigError(f"compression={compression!r} is unknown", "", did_you_mean(compression, COMPRESSIONS))
     old = open_store(source)
-    new = _open_target(old, target, backend or ("zarr" if old.backend.name != "zarr" else "hdf5"))
+    other = "zarr" if old.backend.name != "zarr" else "hdf5"
+    new = _open_target(old, target, backend or backend_meant(target) or other)
     layouts = {key: _layout(layout, compression) for key, (_, layout) in old.arrays.items()}
     _add_arrays(old, new, layouts)
     todo = [(key, shard) for key in old.arrays for shard in old.records(key) if not _is_done(old, new, key, shard)]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import librosa
@@ -102,6 +103,17 @@ def test_features_added_later_touch_nothing_else(music, reference, tmp_path) -> 
     after = snapshot(path)
     assert all(after[name] == content for name, content in before.items())
     assert len(open_store(path).arrays) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "backend"),
+    [("s.h5", None, "hdf5"), ("s.zarr", None, "zarr"), ("s", None, "zarr"), ("s.hdf5", "zarr", "zarr")],
+)
+def test_a_new_store_is_what_its_name_says(music, tmp_path, name: str, asked: str | None, backend: str) -> None:
+    for _ in range(2):  # the second time it is there
+        run(music, tmp_path / name, FEATURES[:1], replace(SYNC, backend=asked))
+        assert open_store(tmp_path / name).backend.name == backend
+        asked = None
 
 
 def test_limit_then_the_rest(music, reference, tmp_path) -> None:
