@@ -78,7 +78,8 @@ def test_another_compression_keeps_the_values(tmp_path: Path) -> None:
     source = make(tmp_path / "a", "zarr")
     packed = convert(tmp_path / "a", tmp_path / "b.zarr", compression="zstd")
     assert packed.backend.name == "zarr", "the ending of its name says so"
-    assert {layout.compression for _, layout in packed.arrays.values()} == {"zstd"} and verify(tmp_path / "b.zarr") == []
+    assert {layout.compression for _, layout in packed.arrays.values()} == {"zstd"}
+    assert verify(tmp_path / "b.zarr") == []
     assert all(difference.provenance for difference in compare(source, packed))
     assert packed[WAVE].base.nbytes < source[WAVE].base.nbytes
 
