@@ -15,30 +15,9 @@ __all__ = ["compute_hpss", "compute_mel", "compute_stft"]
 _PAD_MODES = {"zeros": "constant", "reflect": "reflect"}
 
 
-def compute_stft(
-    signal: FloatArray,
-    *,
-    n_fft: int,
-    win_length: int,
-    hop_length: int,
-    window: str,
-    window_symmetric: bool,
-    pad_mode: str,
-    framing: str,
-) -> FloatArray:
+def compute_stft(signal: FloatArray, **framing: Any) -> FloatArray:
     """Power spectrum ``abs(librosa.stft) ** 2``: float32 (1 + n_fft // 2, frames)."""
-    return np.square(
-        _magnitude(
-            signal,
-            n_fft=n_fft,
-            win_length=win_length,
-            hop_length=hop_length,
-            window=window,
-            window_symmetric=window_symmetric,
-            pad_mode=pad_mode,
-            framing=framing,
-        )
-    )
+    return np.square(_magnitude(signal, **framing))
 
 
 def _magnitude(

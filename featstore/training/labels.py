@@ -26,9 +26,9 @@ __all__ = [
     "LabelledTracks",
     "SplitTracks",
     "assign_splits",
-    "groups_of",
     "label_tracks",
     "read_labels",
+    "splits_of",
     "stored_part",
     "write_labels",
 ]
@@ -130,13 +130,7 @@ def label_tracks(
         frame, labels = _only_labelled(frame, labels, config.classes, where)
     targets = _targets(labels, list(frame["track_id"]), task, classes, where)
     assigned = assign_splits(frame, config, labels, where)
-    groups = groups_of(frame)
-    splits = {}
-    for split in SPLITS:
-        rows = np.flatnonzero(assigned == split)
-        if len(rows):
-            ids = [str(frame["track_id"].iloc[row]) for row in rows]
-            splits[split] = SplitTracks(ids, targets[rows], [groups[row] for row in rows])
+    splits = splits_of(frame, assigned, targets)
     one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
     _check_splits(splits, one_sided, task, classes, where)
     return LabelledTracks(dataset, task, classes, splits, one_sided)
@@ -248,7 +242,19 @@ def _targets(
         raise DatasetError(error.what, f"{where}, {error.where}", fix) from error
 
 
-def groups_of(frame: pd.DataFrame) -> list[str]:
+def splits_of(frame: pd.DataFrame, assigned: NDArray[Any], targets: NDArray[Any]) -> dict[str, SplitTracks]:
+    """Tracks, targets and groups by split, from the split of each row."""
+    groups = _groups_of(frame)
+    splits = {}
+    for split in SPLITS:
+        rows = np.flatnonzero(assigned == split)
+        if len(rows):
+            ids = [str(frame["track_id"].iloc[row]) for row in rows]
+            splits[split] = SplitTracks(ids, targets[rows], [groups[row] for row in rows])
+    return splits
+
+
+def _groups_of(frame: pd.DataFrame) -> list[str]:
     """Group of each row; a track without one is alone."""
     if "group" not in frame.columns:
         return [f"track {track}" for track in frame["track_id"]]
@@ -259,7 +265,7 @@ def groups_of(frame: pd.DataFrame) -> list[str]:
 def assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
     """Split of each row, None for tracks that take no part."""
     if config.split != "given":
-        groups = groups_of(frame)
+        groups = _groups_of(frame)
         if config.split == "folds":
             shares = [1 / config.folds] * config.folds
             part = _deal_groups(groups, labels, shares, config.split_seed)

@@ -9,7 +9,7 @@ import numpy as np
 
 from featstore.errors import DatasetError
 from featstore.training.config import DataConfig
-from featstore.training.labels import SPLITS, LabelledTracks, SplitTracks, assign_splits, groups_of, stored_part
+from featstore.training.labels import LabelledTracks, assign_splits, splits_of, stored_part
 
 __all__ = ["unlabelled_tracks"]
 
@@ -44,13 +44,7 @@ def unlabelled_tracks(
     frame = stored_part(frame, stored, config, where or f"data set {dataset}")
     none: list[list[str]] = [[]] * len(frame)
     assigned = assign_splits(frame, config, none, where)
-    groups = groups_of(frame)
-    splits = {}
-    for split in SPLITS:
-        rows = np.flatnonzero(assigned == split)
-        if len(rows):
-            ids = [str(frame["track_id"].iloc[row]) for row in rows]
-            splits[split] = SplitTracks(ids, np.zeros(len(rows), dtype=np.int64), [groups[row] for row in rows])
+    splits = splits_of(frame, assigned, np.zeros(len(frame), dtype=np.int64))
     for split in ("train", "valid"):
         if split not in splits:
             raise DatasetError(

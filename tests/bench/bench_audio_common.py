@@ -115,10 +115,10 @@ def machine() -> dict[str, object]:
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that take part."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of the packages that take part, as far as they are installed."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
-import platform
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ import torch
 
 from featstore.loaders import BatchLoader
 from featstore.process_memory import peak_resident_bytes
+from tests.bench.bench_audio_common import machine, versions
 from tests.bench.bench_loaders_corpus import BANDS, SPEC, Corpus
 from tests.bench.bench_loaders_peers import PEERS
 
@@ -274,31 +272,9 @@ def waiting(corpus: Corpus, *, steps: int, batch_size: int = 16, width: float = 
 
 def surroundings() -> dict[str, object]:
     """Memory, machine and versions of this process."""
-    peak = peak_resident_bytes()
-    return {"peak_rss_bytes": peak, "machine": machine(), "versions": versions()}
-
-
-def machine() -> dict[str, object]:
-    """What the figures were taken on."""
-    model = platform.processor() or platform.machine()
-    try:
-        rows = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(row.split(":", 1)[1].strip() for row in rows if row.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": model, "cores": os.cpu_count(), "gpu": gpu, "python": platform.python_version()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that take part."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    about = {"machine": machine() | {"gpu": gpu}, "versions": versions(PACKAGES)}
+    return {"peak_rss_bytes": peak_resident_bytes()} | about
 
 
 def main() -> None:

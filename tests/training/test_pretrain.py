@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import killed_after
 from small_store import SPEC, Collection, make_collection
 
 from featstore.errors import CheckpointError, ConfigError, DatasetError
@@ -19,7 +20,6 @@ from featstore.models import create
 from featstore.results import read_results
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
-from featstore.training.loop import Loop
 from featstore.training.masking import HIDE, SWAP, apply_spans, draw_spans, frames_of, interpolated
 from featstore.training.starting import layer_scales
 from featstore.training.tagger import InputNorm, Reconstructor
@@ -219,18 +219,9 @@ def test_killed_at_any_batch_it_goes_on_bit_for_bit(
 ) -> None:
     config = masked("loop.checkpoint_batches=1", *extra)
     whole = pretrain(waves, tmp_path / "whole", config)
-    show = Loop._show
     for last in (1, 4):
-
-        def dying(self: Loop, last: int = last) -> None:
-            show(self)
-            if self.progress.step == last:
-                raise RuntimeError("killed")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Loop, "_show", dying)
-            with pytest.raises(RuntimeError, match="killed"):
-                pretrain(waves, tmp_path / str(last), config)
+        with killed_after(last, monkeypatch):
+            pretrain(waves, tmp_path / str(last), config)
         assert pretrain(waves, tmp_path / str(last), config)["scores"] == whole["scores"]
         one, two = (load_checkpoint(tmp_path / run / "checkpoints/last.safetensors")[0] for run in ("whole", str(last)))
         assert all(torch.equal(one[name], two[name]) for name in one)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import killed_after
 from small_store import SPEC, Collection
 
 from featstore.errors import CheckpointError, ConfigError
@@ -123,22 +124,11 @@ def test_nothing_is_nothing_and_a_gain_needs_a_scale() -> None:
 def test_an_augmented_run_repeats_itself_after_a_stop(
     styles: Collection, tmp_path: Path, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featstore.training.loop import Loop
-
     chosen = ["gain_db=3", "noise=0.5", "band_masks=1", "band_width=3", "time_masks=2", "mixup=0.3"]
     settings = config("loop.checkpoint_batches=1", *(f"augment.{one}" for one in chosen))
     train(styles.store, SPEC, "vgg-cnn", tmp_path / "whole", config=settings)
-    show = Loop._show
-
-    def dying(self: Loop) -> None:
-        show(self)
-        if self.progress.step == 6:
-            raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_show", dying)
-        with pytest.raises(RuntimeError, match="killed"):
-            train(styles.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
+    with killed_after(6, monkeypatch):
+        train(styles.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
     train(styles.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
     one, two = (load_checkpoint(tmp_path / run / "checkpoints/last.safetensors")[0] for run in ("whole", "killed"))
     assert all(torch.equal(one[name], two[name]) for name in one)

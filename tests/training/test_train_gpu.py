@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from killing import killed_after
 from small_store import SPEC, Collection
 
 from featstore.training import NonFiniteLoss, TrainConfig, evaluate, train
@@ -45,17 +46,8 @@ def test_stopped_and_resumed_bit_for_bit(
 ) -> None:
     settings = config(*ON, f"device.precision={precision}", "loop.checkpoint_batches=1", "augment.mixup=0.3")
     train(music.store, SPEC, "vgg-cnn", tmp_path / "whole", config=settings)
-    show = Loop._show
-
-    def dying(self: Loop) -> None:
-        show(self)
-        if self.progress.step == 6:
-            raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_show", dying)
-        with pytest.raises(RuntimeError, match="killed"):
-            train(music.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
+    with killed_after(6, monkeypatch):
+        train(music.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
     train(music.store, SPEC, "vgg-cnn", tmp_path / "killed", config=settings)
     one, two = (load_checkpoint(tmp_path / run / "checkpoints/last.safetensors")[0] for run in ("whole", "killed"))
     assert all(torch.equal(one[name], two[name]) for name in one if name.startswith(("model.", "optimizer.")))
