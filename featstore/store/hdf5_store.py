@@ -101,8 +101,10 @@ class Hdf5Backend:
                 group, attributes = master.create_group(f"features/{key}"), self.read_array(key)
                 self._virtual(group, header, layout, n_rows, int(attributes["n_frames"]))
                 describe_array(group, header, layout, attributes.get("cost", {}))
-            for name in codebook_names(self.location):
-                master[f"{CODEBOOKS}/{name}"] = h5py.ExternalLink(f"{CODEBOOKS}/{name}.h5", "/codebook")
+            books = codebook_names(self.location)
+            folder = master.create_group(CODEBOOKS) if books else {}  # one that came about by itself would have a time
+            for name in books:
+                folder[name] = h5py.ExternalLink(f"{CODEBOOKS}/{name}.h5", "/codebook")
         return {MASTER: buffer.getvalue()}
 
     def _virtual(self, group: Any, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> None:
