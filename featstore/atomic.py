@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,8 +67,10 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         part = target.parent / f".{target.name[:80]}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
             part.touch(exist_ok=False)
+            mode = part.stat().st_mode
             yield part
             with open(part, "rb+") as file:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))  # safetensors leaves files that only their owner can read
                 os.fsync(file.fileno())
             os.replace(part, target)
         except BaseException:

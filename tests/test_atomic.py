@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all, and may be read by whom the user lets read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from featstore.atomic import atomic_path, write_bytes
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_the_users_mask_decides_who_may_read(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_bytes(tmp_path / "plain", b"x")
+        with atomic_path(tmp_path / "weights.safetensors") as part:
+            save_file({"w": np.zeros(3, np.float32)}, part)  # makes a file of its own, for its owner alone
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    write_bytes(target, b"old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_path(target) as part:
+        part.write_bytes(b"ne")
+        raise RuntimeError("half way")
+    assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
