@@ -259,8 +259,8 @@ class Lease:
 
 
 @contextmanager
-def hold_store(location: Location, wait_s: float = 90.0) -> Iterator[None]:
-    """Lease on a store's own metadata, waited for a while: it is held for moments only.
+def hold_store(location: Location, wait_s: float = PACKING_S) -> Iterator[None]:
+    """Lease on a store's own metadata, waited for a while: it is held for moments, or while records are packed.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def hold_store(location: Location, wait_s: float = 90.0) -> Iterator[None]:
 
 
 @contextmanager
-def hold_packing(location: Location, wait_s: float = 90.0) -> Iterator[Lease]:
+def hold_packing(location: Location, wait_s: float = PACKING_S) -> Iterator[Lease]:
     """Lease on the files of packed commit records.
 
     A writer first takes its lease and then looks for this one; who packs first takes this one and then looks for

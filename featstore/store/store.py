@@ -22,6 +22,7 @@ from featstore.store.layout import ArrayHeader, Layout, choose_layout
 from featstore.store.leases import hold_store
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, open_manifest, read_root, write_manifest
+from featstore.store.mixed_versions import mixed_versions
 from featstore.store.pack_records import pack_records
 from featstore.store.packed_file import PackedBackend, packed_location
 from featstore.store.reader import BaseArray, FeatureReader
@@ -376,8 +377,9 @@ class Store:
         return ledger_rules.summary(self)
 
     def info(self) -> list[dict[str, Any]]:
-        """One row a feature: its name, how it is kept, what it weighs, and what its encoding cost."""
-        return sizes.describe(self)
+        """One row a feature: its name, how it is kept, what it weighs, what its encoding cost, mixed versions."""
+        mixed = {key: mixed_versions(self.records(key).values()) for key in self.arrays}
+        return [row | {"mixed_versions": mixed[row["key"]]} for row in sizes.describe(self)]
 
 
 def open_store(path: str | os.PathLike[str] | Location) -> Store:

@@ -93,7 +93,7 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         return [Problem(error.what, _root_name(location))]
     problems = list(_check_manifest(store.location))
     try:
-        arrays, names = store.arrays, _track_names(store)
+        arrays, names, n_shards = store.arrays, _track_names(store), store.n_shards
     except StoreError as error:
         return [*problems, Problem(error.what, error.where.removeprefix(f"{store.location}/"))]
     for key in store.location.list("commits"):
@@ -101,11 +101,11 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
             problems.append(
                 Problem("an array with committed shards has lost its metadata", f"features/{key}/zarr.json", key)
             )
-    pairs = [(key, found) for key in arrays for found in scan_records(store.location, key)]
-    with progress_bar(total=len(pairs), desc="verify", unit="shard") as bar:
-        for key, found in pairs:
-            problems += _check_shard(store, key, found, names, quick)
-            bar.update(1)
+    with progress_bar(total=len(arrays) * n_shards, desc="verify", unit="shard") as bar:
+        for key in arrays:
+            for found in scan_records(store.location, key):
+                problems += _check_shard(store, key, found, names, quick)
+                bar.update(1)
     for key in arrays:
         problems += _check_metadata(store, key)
         if isinstance(store.location, PackedLocation):

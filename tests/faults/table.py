@@ -32,6 +32,7 @@ What the rows mean:
   process as `kill -9` does; in *disk full* and *I/O error* the step refuses instead (the latter at every third).
 - *A random moment*: an extraction in a process of its own is killed and started again until it is through.
 - *Kinds of file*: root, groups, array metadata, data, frame counts, track table, records, requests and manifest.
+- *Packing records* and *packed records*: those of a finished array in one file ([format](format.md)).
 - A bit flipped in a run's log (`log/`) goes unnoticed: logs are for people and outside all hashes.
 - A damaged shard whose audio files are gone is told, and kept as it is: what can be read of it is not given up.
 """

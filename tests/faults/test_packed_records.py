@@ -1,4 +1,4 @@
-"""Packed commit records under kill -9, refused writes and damage: every committed pair is told once, and none is lost."""
+"""Packed commit records under kill -9, refused writes and damage: every committed pair is told once, none is lost."""
 
 import errno
 import os
@@ -63,7 +63,7 @@ def test_killed_at_every_step_of_packing(backend: str, quick_disk: Path, tally, 
     build(quick_disk / "whole", backend, arrays=1)
     expected, path, killed = snapshot(quick_disk / "whole"), quick_disk / "s", 0
     assert f"commits/{HEADERS[0].key}/{record_pack.PACK}" in expected
-    for at in range(1000):
+    for at in range(0, 1000, 1 if backend == "zarr" else 2):
         shutil.copytree(quick_disk / "loose", path)
         code = forked(_build_and_die, path, backend, at)
         if code == 0:
@@ -175,8 +175,8 @@ def test_damage_to_packed_records_is_noticed_named_and_mended(sound, tmp_path: P
     assert report.found and report.left == []
     assert snapshot(path) == snapshot(healthy)
     assert report.shards == (1 if how == "flip" else 0)  # what is gone altogether is not counted as damaged
-    word = {"flip": "one bit flipped", "cut": "cut in half", "empty": "emptied", "delete": "deleted"}.get(how, how)
-    tally(f"packed records: {word}, {backend}", faults=1, told=1, same_bytes_afterwards=1)
+    row = f"packed records cut, emptied, deleted or one bit flipped, {backend}"
+    tally(row, faults=1, told=1, same_bytes_afterwards=1)
 
 
 def test_a_retry_of_a_packed_store_does_only_what_failed(sound, tmp_path: Path) -> None:

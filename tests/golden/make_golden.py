@@ -1,6 +1,6 @@
 """Make the golden stores of the present format; run once per format version, never over an existing one.
 
-    python -m tests.golden.make_golden FOLDER BACKEND && tar -C FOLDER -czf tests/golden/NAME.tar.gz .
+    python -m tests.golden.make_golden FOLDER BACKEND [pack] && tar -C FOLDER -czf tests/golden/NAME.tar.gz .
 
 Values follow from ``values_of``, so that the tests need no file beside the stores. Uses only what every version has.
 """
@@ -42,7 +42,11 @@ def values_of(track: str, header: ArrayHeader) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def main(path: str, backend: str) -> None:
+def main(path: str, backend: str, records: str = "") -> None:
+    if records == "pack":  # however few there are
+        from featstore.store import record_pack
+
+        record_pack.PACK_FROM = 1
     frame = pd.DataFrame(
         {"track_id": list(LENGTHS), "path": [f"music/{t}.wav" for t in LENGTHS], "labels": [["x", "y"]] * 5}
     )

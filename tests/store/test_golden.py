@@ -93,7 +93,9 @@ def test_formats_of_the_future_are_refused(name: str, tmp_path: Path) -> None:
         with pytest.raises(NewerFormat, match=r"format 99, this version reads up to \d+.*Upgrade featstore"):
             opens(path)
     path = unpack(name, tmp_path / "again")
-    record = next((path / "commits").glob("*/0.json"))
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 7}))
+    record = next((path / "commits").glob("*/0.json"), None) or next((path / "commits").glob("*/records.jsonl"))
+    first, end, rest = record.read_text().partition("\n" if record.suffix == ".jsonl" else "\0")
+    newer = json.dumps(json.loads(first) | {"format": 7}, separators=(",", ":"), sort_keys=True)
+    record.write_text(newer + end + rest)
     with pytest.raises(NewerFormat, match=r"commit record of format 7.*Upgrade featstore"):
         open_store(path).status()

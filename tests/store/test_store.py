@@ -347,7 +347,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path, small) -> None:
     content = json.loads(root.read_text())
     content.get("attributes", content)["featstore"]["format"] = 99
     root.write_text(json.dumps(content))
-    with pytest.raises(StoreError, match="the store has format 99, this version reads up to 1"):
+    with pytest.raises(StoreError, match="the store has format 99, this version reads up to 2"):
         open_store(store.location)
     root.write_text("{")
     with pytest.raises(StoreError, match="its root is damaged"):
