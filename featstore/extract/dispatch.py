@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 LOCKED_S = 120.0  # for the lease of a lost worker on another machine to grow old
+LOOK_S = 5.0  # between two counts of the workers
 GPU_PATIENCE_S = 60.0  # for the last worker with a GPU to come back
 _LOCK_PAUSE_S = 2.0
 
@@ -204,7 +205,7 @@ class _Crew:
     def look(self) -> None:
         """Count anew, every few seconds."""
         now = time.monotonic()
-        if self.threads and now - self._asked < 5:
+        if self.threads and now - self._asked < LOOK_S:
             return
         self._asked = now
         with contextlib.suppress(OSError, TimeoutError):  # a scheduler that is gone shows in its futures

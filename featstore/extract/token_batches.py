@@ -81,8 +81,8 @@ class BatchedWriter:
     writer : ShardWriter
     paths : sequence of str
         Files of the shard's slots, for the ledger.
-    held_bytes : int
-        What may wait, but for the block that comes in last.
+    held_bytes : int, optional
+        What may wait, but for the block that comes in last; :data:`HELD_BYTES` unless given.
 
     Attributes
     ----------
@@ -92,8 +92,9 @@ class BatchedWriter:
         Bytes that waited at a time.
     """
 
-    def __init__(self, writer: ShardWriter, paths: Sequence[str], *, held_bytes: int = HELD_BYTES) -> None:
-        self._writer, self._paths, self._limit = writer, paths, held_bytes
+    def __init__(self, writer: ShardWriter, paths: Sequence[str], *, held_bytes: int | None = None) -> None:
+        self._writer, self._paths = writer, paths
+        self._limit = HELD_BYTES if held_bytes is None else held_bytes
         self._tracks: list[_Track] = []
         self._held = self.most_held = 0
         self.lost: list[int] = []

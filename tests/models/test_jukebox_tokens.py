@@ -11,6 +11,7 @@ from featstore.errors import CheckpointError, ConfigError, DecodeError
 from featstore.models.jukebox_checkpoint import LoadedLevel
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer, needed_samples, window_tokens
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes, published_config
+from featstore.models.token_windows import NEAR_TIE
 from tests.models.jukebox_files import random_level, small_config
 
 MARGIN = 1e-3  # where the nearest code wins by less, rounding may decide
@@ -143,11 +144,11 @@ def test_a_stream_gives_the_same_tokens_whatever_its_blocks(level, size, monkeyp
 def test_a_stream_holds_a_window_and_no_more(monkeypatch):
     config = small_config(1)
     monkeypatch.setattr(module, "_WINDOW_SAMPLES", (1 << 13, 1 << 13))
-    stream = tokenizer(config).stream()
+    cutter = tokenizer(config).cutter()
     most = 0
     for _ in range(60):
-        stream.push(noise(1 << 12))
-        most = max(most, sum(map(len, stream._held)))
+        cutter.push(noise(1 << 12))
+        most = max(most, sum(map(len, cutter._held)))
     assert most <= (1 << 13) + config.field.length + 2 * (1 << 12)
 
 
@@ -193,9 +194,42 @@ def test_nearest_code_against_plain_arithmetic_and_ties_go_to_the_lowest():
     assert np.array_equal(found.numpy(), distance.argmin(1)) and 17 not in found and 4 in found
     two = np.sort(distance, axis=1)[:, :2]
     assert gaps is not None and np.allclose(gaps.numpy(), (two[:, 1] - two[:, 0]) / two[:, 1])
+    lone, gaps = nearest_codes(torch.ones(3, 2), torch.ones(1, 2), margins=True)
+    assert lone.tolist() == [0] * 3 and gaps is not None and gaps.tolist() == [1.0] * 3
     equal = torch.zeros(3, 2)
     assert nearest_codes(torch.ones(4, 2), equal)[0].tolist() == [0] * 4
     assert module.nearest_codes(torch.ones(0, 2), equal)[0].shape == (0,)
+
+
+def test_a_stream_counts_near_ties(monkeypatch):
+    monkeypatch.setattr(module, "_WINDOW_SAMPLES", (1 << 12, 1 << 12))
+    model = tokenizer(small_config(2))
+    model.model.codebook[30] = model.model.codebook[7]  # equal codes tie wherever they win
+    signal = noise(60_000)
+    ((tokens, gaps),) = model.encode_with_margins([signal])
+    expected = int((gaps < NEAR_TIE).sum())
+    assert expected >= int((tokens == 7).sum()) > 0 and 30 not in tokens
+    stream = model.stream()
+    assert stream.near_ties is None
+    for at in range(0, len(signal), 7000):
+        stream.push(signal[at : at + 7000])
+    stream.finish()
+    assert stream.near_ties == expected
+
+
+def test_passes_of_a_fixed_size_change_nothing(monkeypatch):
+    """On a GPU every pass has the same number of windows, empty ones among them; here it is done on the CPU."""
+    monkeypatch.setattr(module, "_WINDOW_SAMPLES", (1 << 13, 1 << 13))
+    model = tokenizer(small_config(2))
+    signals = [noise(n, seed=n) for n in (30_000, 30_000, 500, 41_333)]
+    alone = [model.encode(signal) for signal in signals]
+    passes, latents = [], model.model.latents
+    monkeypatch.setattr(model.model, "latents", lambda x: (passes.append(len(x)), latents(x))[1])
+    model.fixed_batch, model.batch = True, 3
+    together = model.encode_many(signals, batch=8)
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert set(passes) == {3}
+    assert len(model.tokens_of(np.stack([signals[0]] * 4))) == 4
 
 
 # -- decoding ------------------------------------------------------------

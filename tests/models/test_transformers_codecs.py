@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from featstore.errors import CheckpointError, ConfigError
+from featstore.models import transformers_codecs as module
 from featstore.models.tokenizers import describe_weights, load_tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -61,6 +62,26 @@ def dac(folder: Path) -> Path:
     return save(transformers.DacModel(config), folder)
 
 
+def mimi(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = transformers.MimiConfig(
+        hidden_size=32,
+        num_filters=4,
+        codebook_size=32,
+        codebook_dim=16,
+        num_quantizers=3,
+        vector_quantization_hidden_dimension=16,
+        upsample_groups=32,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=8,
+        sliding_window=25,
+    )
+    return save(transformers.MimiModel(config), folder)
+
+
 def noise(n: int) -> np.ndarray:
     return np.random.default_rng(n).uniform(-0.8, 0.8, n).astype(np.float32)
 
@@ -96,6 +117,7 @@ def test_encodec_48k_in_chunks(tmp_path):
                      use_causal_conv=False, norm_type="time_group_norm")  # fmt: skip
     codec = load_tokenizer("encodec", folder, device="cpu")
     assert (codec.info.sample_rate, codec.info.hop, codec.info.channels) == (48000, 320, 2)
+    assert (codec.chunking.kind, codec.chunking.right) == ("chunks", 48000)
     for n, chunks in ((48000, 1), (48001, 2), (95520, 2), (95521, 3), (10_000, 1)):
         signal = noise(n)
         tokens = codec.encode(signal)
@@ -107,6 +129,10 @@ def test_encodec_48k_in_chunks(tmp_path):
     assert all(np.array_equal(found[:, 150 * k : 150 * k + 150], plain[k, 0]) for k in range(3))
     assert np.array_equal(codec.encode(noise(95521)[:48000]), codec.encode(noise(95521))[:, :150])
     assert codec.decode(tokens).shape == (2, 48000)
+    stream = codec.stream()
+    parts = [stream.push(noise(95521)[at : at + 30_000]) for at in range(0, 95521, 30_000)]
+    assert [part.shape[1] for part in parts] == [0, 150, 0, 150], "each second is ready as soon as it is there"
+    assert np.array_equal(np.concatenate([*parts, stream.finish()], axis=1), found)
     assert codec.decode(codec.encode(noise(95521))).shape == (2, 48000 + 2 * 47520)
 
 
@@ -122,6 +148,77 @@ def test_dac(tmp_path):
     assert np.array_equal(two.encode(signal), tokens[:2])
     assert codec.decode(tokens).shape[0] == 1 and abs(codec.decode(tokens).shape[1] - 3520) < 320
     assert codec.codebook_vectors(0).shape == (64, 6)
+
+
+def strong_dac(folder: Path):
+    """A DAC whose residual branches are strong: weak ones would hide an overlap that is too short."""
+    codec = load_tokenizer("dac", dac(folder / "d"), device="cpu")
+    for name, parameter in codec.model.encoder.named_parameters():
+        if "res_unit" in name and name.endswith("weight"):
+            parameter.mul_(4.0)
+    return codec
+
+
+def test_dac_in_windows_gives_the_tokens_of_one_pass(tmp_path, monkeypatch):
+    codec = strong_dac(tmp_path)
+    left, right = codec.chunking.left, codec.chunking.right
+    assert codec.chunking.kind == "exact" and left > 320 and right > 320
+    monkeypatch.setattr(module, "_WINDOW_SAMPLES", 6 * 320)
+    for n in (320, 321, left + right, 320 * 61, 320 * 61 + 7):
+        signal = noise(n)
+        padded = torch.from_numpy(np.pad(signal, (0, -n % 320)))[None, None]
+        wanted = codec.model.encode(padded, n_quantizers=3).audio_codes[0].numpy()
+        found = codec.encode(signal)
+        assert found.shape == wanted.shape == (3, codec.n_tokens(n))
+        assert (found != wanted).mean() <= 0.005, "but for near ties, the tokens are those of one pass"
+        stream = codec.stream()
+        parts = [stream.push(signal[at : at + 1000]) for at in range(0, n, 1000)]
+        assert np.array_equal(np.concatenate([*parts, stream.finish()], axis=1), found)
+    assert stream.near_ties is None, "not counted is not zero"
+    assert len(np.unique(found)) > 20
+    signals = [noise(n) for n in (320 * 61, 320 * 61, 4000, 320)]
+    for fixed in (False, True):
+        codec.fixed_batch, codec.batch = fixed, 4
+        together = codec.encode_many([*signals, signals[0]])
+        assert all(np.array_equal(a, codec.encode(b)) for a, b in zip(together, signals, strict=False))
+
+
+def test_an_overlap_that_is_too_short_shows(tmp_path, monkeypatch):
+    codec = strong_dac(tmp_path)
+    monkeypatch.setattr(module, "_WINDOW_SAMPLES", 6 * 320)
+    signal = noise(320 * 61)
+    wanted = codec.encode(signal)
+    hop, left, right = codec._field
+    for short in ((hop, left // 2, right), (hop, left, right // 2)):
+        codec._field = short
+        assert (codec.encode(signal) != wanted).mean() > 0.02
+
+
+def test_mimi(tmp_path):
+    codec = load_tokenizer("mimi", mimi(tmp_path / "m"), device="cpu")
+    info = codec.info
+    assert (info.sample_rate, info.hop, info.n_codebooks, info.vocabulary, info.code_width) == (24000, 1920, 3, 32, 16)
+    assert codec.chunking.kind == "whole_clip" and info.tokens_per_second == 12.5
+    for n in (1920, 1921, 24000, 24007):
+        tokens = codec.encode(noise(n))
+        assert tokens.shape == (3, codec.n_tokens(n)) == (3, -(-n // 1920))
+    assert codec.encode(noise(1919)).shape == (3, 0)
+    assert len(np.unique(codec.encode(noise(96000)))) > 3
+    two = load_tokenizer("mimi", tmp_path / "m", n_quantizers=2, device="cpu")
+    assert np.array_equal(two.encode(noise(24007)), tokens[:2]) and two.info.digest == info.digest
+    assert codec.decode(tokens).shape == (1, 13 * 1920)
+    assert codec.codebook_vectors(2).shape == (32, 16)
+
+
+def test_mimi_takes_signals_one_by_one_and_its_own_batch_agrees(tmp_path):
+    codec = load_tokenizer("mimi", mimi(tmp_path / "m"), device="cpu")
+    signals = [np.roll(noise(24000), shift) for shift in (0, 5000, 11000)]
+    alone = [codec.encode(signal) for signal in signals]
+    assert codec.batch == 1
+    assert all(np.array_equal(a, b) for a, b in zip(codec.encode_many(signals), alone, strict=True))
+    with torch.no_grad():
+        together = codec.model.encode(torch.from_numpy(np.stack(signals))[:, None], num_quantizers=3).audio_codes
+    assert (together.numpy() == np.stack(alone)).mean() > 0.99  # but for near ties, which rounding decides
 
 
 def test_folders_that_are_no_checkpoint(tmp_path):
