@@ -1,0 +1,85 @@
+"""Shards with tokens go to workers that announce a GPU, where there are any; GPUs are made up here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+
+import pytest
+from dask.distributed import Client, Scheduler, SpecCluster, Worker
+
+import featstore.extract.dispatch as module
+from featstore.cluster import gpu_count
+from featstore.extract import ExtractOptions
+from featstore.extract.dispatch import Dispatch
+from featstore.extract.failures import FailurePolicy
+from featstore.extract.worker import ShardReport, ShardTask
+from featstore.store.location import open_location
+
+
+def named(task: ShardTask) -> ShardReport:
+    """Stands for the work on a shard; tells where it was done."""
+    from distributed import get_worker
+
+    time.sleep(0.02)
+    return ShardReport(task.shard, statuses=Counter([str(get_worker().name)]))
+
+
+@pytest.fixture
+def cluster():
+    def start(*names: str) -> SpecCluster:
+        workers = {
+            name: {"cls": Worker, "options": {"nthreads": 1, "resources": {"GPU": 1} if "gpu" in name else {}}}
+            for name in names
+        }
+        made = SpecCluster(workers, {"cls": Scheduler, "options": {"dashboard_address": None, "port": 0}})
+        started.append(made)
+        return made
+
+    started: list[SpecCluster] = []
+    yield start
+    for made in started:
+        made.close()
+
+
+def dispatch(cluster, tmp_path, tasks) -> Dispatch:
+    policy = FailurePolicy(open_location(tmp_path), "run")
+    return Dispatch(tasks, ExtractOptions(scheduler=cluster.scheduler_address), policy, run_shard=named)
+
+
+def tasks(tmp_path, count: int) -> list[ShardTask]:
+    """Every other shard has work for a GPU."""
+    return [ShardTask(str(tmp_path), shard, ("key",), device=shard % 2 == 0) for shard in range(count)]
+
+
+def test_only_workers_with_a_gpu_get_shards_with_tokens(cluster, tmp_path):
+    made = cluster("plain", "gpu-0", "gpu-1")
+    with Client(made) as client:
+        assert gpu_count(client) == 2
+    reports = list(dispatch(made, tmp_path, tasks(tmp_path, 24)).reports())
+    assert sorted(report.shard for report in reports) == list(range(24))
+    where = {report.shard: next(iter(report.statuses)) for report in reports}
+    assert {where[shard] for shard in range(0, 24, 2)} == {"gpu-0", "gpu-1"}
+    assert "plain" in {where[shard] for shard in range(1, 24, 2)}
+
+
+def test_where_no_worker_has_one_any_worker_does(cluster, tmp_path):
+    made = cluster("plain-0", "plain-1")
+    reports = list(dispatch(made, tmp_path, tasks(tmp_path, 10)).reports())
+    assert {name for report in reports for name in report.statuses} == {"plain-0", "plain-1"}
+    assert len(reports) == 10
+
+
+def test_when_the_last_gpu_goes_the_others_go_on(cluster, tmp_path, monkeypatch, caplog):
+    for name, value in (("LOOK_S", 0.1), ("TICK_S", 0.1), ("GPU_PATIENCE_S", 0.2)):
+        monkeypatch.setattr(module, name, value)
+    made = cluster("plain", "gpu-0")
+    seen: list[ShardReport] = []
+    with caplog.at_level(logging.WARNING):
+        for report in dispatch(made, tmp_path, tasks(tmp_path, 30)).reports():
+            seen.append(report)
+            if len(seen) == 1:
+                made.sync(made.workers["gpu-0"].close)
+    assert sorted(report.shard for report in seen) == list(range(30))
+    assert "no worker announces a GPU any more" in caplog.text
