@@ -101,7 +101,7 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
             for key in sorted(store.arrays):
                 files |= _write_array(store, key, backend, file, compression, bar)
         _write_ids(store, file)
-        folder = file.create_group(FOLDER) if books else {}
+        folder: Any = file.create_group(FOLDER) if books else None
         for name, (vectors, _) in books.items():  # for plain readers, as the arrays are
             folder.create_dataset(name, data=vectors, chunks=vectors.shape, fletcher32=True, track_times=False)
         covered = {name: content for name, content in files.items() if not name.startswith("log/")}

@@ -318,7 +318,7 @@ def test_a_damaged_codebook_is_noticed_and_restored(weights, music, tmp_path):
         open_store(tmp_path / "s")[name_of(weights, kind="vq_codes")]
     assert verify(open_store(tmp_path / "s").location)
     chunk.unlink()
-    with pytest.raises(CorruptFeature, match=r"codebook of stored tokens is missing.*Extract the tokens again"):
+    with pytest.raises(CorruptFeature, match=r"codebook of stored tokens is missing.*featstore store repair"):
         open_store(tmp_path / "s").codebook(spec)
     stored(music, tmp_path / "s", name_of(weights))
     assert open_store(tmp_path / "s").codebook(spec)[0].shape == (1, 40, 5)
