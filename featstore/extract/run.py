@@ -161,7 +161,7 @@ def compute_missing(
         _run(tasks, options, policy, report, RunProgress(store.location, run, _count(store, tasks), options.progress))
     _finish(store)
     report.seconds = time.perf_counter() - started
-    report.status = store.status()
+    report.status = store.status(keys)  # others may add features of theirs meanwhile
     return report
 
 

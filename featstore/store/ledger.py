@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,13 @@ __all__ = ["outcomes", "summary", "with_ledger"]
 _COLUMNS = ["track_id", "row", "feature", "status", "stage", "error", "path", "stored"]
 
 
-def _states(store: Store, rows: Any) -> tuple[list[str], list[str], list[str]]:
-    """Status, stage and error of each row: the worst over all arrays (pending, then failed, then flagged)."""
+def _states(store: Store, rows: Any, keys: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+    """Status, stage and error of each row: the worst over the arrays (pending, then failed, then flagged)."""
     size = int(rows.max()) + 1 if len(rows) else 0
     rank = np.zeros(size, dtype=np.int8)  # 0 ok, 1 flagged but stored, 2 without data, 3 pending
     status = np.full(size, "ok", dtype=object)
     stage, error = np.full(size, "", dtype=object), np.full(size, "", dtype=object)
-    for key in store.arrays:
+    for key in keys:
         committed = np.zeros(size, dtype=bool)
         for record in store.records(key).values():
             committed[record.first_row : record.first_row + len(record.n_frames)] = True
@@ -41,14 +42,14 @@ def _states(store: Store, rows: Any) -> tuple[list[str], list[str], list[str]]:
         open_rows = ~committed & (rank < 3)
         rank[open_rows] = 3
         status[open_rows], stage[open_rows], error[open_rows] = "pending", "", ""
-    if not store.arrays:
+    if not keys:
         status[:] = "pending"
     return [status[row] for row in rows], [stage[row] for row in rows], [error[row] for row in rows]
 
 
 def with_ledger(tracks: pd.DataFrame, store: Store) -> pd.DataFrame:
     """Return the track table with ``status``, ``stage`` and ``error`` columns."""
-    status, stage, error = _states(store, tracks["row"].to_numpy())
+    status, stage, error = _states(store, tracks["row"].to_numpy(), store.arrays)
     return tracks.assign(status=status, stage=stage, error=error).sort_values("row")
 
 
@@ -66,12 +67,17 @@ def outcomes(store: Store) -> pd.DataFrame:
     return pd.DataFrame(found, columns=_COLUMNS).sort_values(["row", "feature"], ignore_index=True)
 
 
-def summary(store: Store) -> dict[str, Any]:
-    """Counts over tracks: ``ok + failed + pending == tracks``; ``by_reason`` has every status but ok and pending."""
-    frame = store.tracks
-    states = Counter(frame["status"])
+def summary(store: Store, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """Counts over tracks: ``ok + failed + pending == tracks``; ``by_reason`` has every status but ok and pending.
+
+    Of some arrays where keys are given, else of all: a track is ok that is so in each of them.
+    """
+    rows = store.track_rows["row"].to_numpy()
+    keys = store.arrays if keys is None else keys
+    status = _states(store, rows, keys)[0]
+    states = Counter(status)
     failed_rows: set[int] = set()
-    for key in store.arrays:
+    for key in keys:
         for record in store.records(key).values():
             failed_rows.update(
                 o.row
@@ -79,12 +85,12 @@ def summary(store: Store) -> dict[str, Any]:
                 if o.status != "pending" and record.n_frames[o.row - record.first_row] < 0
             )
     pending = states.get("pending", 0)
-    open_rows = set(frame["row"][frame["status"] == "pending"])
+    open_rows = {row for row, told in zip(rows.tolist(), status, strict=True) if told == "pending"}
     failed = len(failed_rows - open_rows)
     reasons = {reason: count for reason, count in sorted(states.items()) if reason not in ("ok", "pending")}
     return {
-        "tracks": len(frame),
-        "ok": len(frame) - failed - pending,
+        "tracks": len(rows),
+        "ok": len(rows) - failed - pending,
         "failed": failed,
         "pending": pending,
         "by_reason": reasons,

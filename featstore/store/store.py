@@ -372,9 +372,9 @@ class Store:
                 continue  # logs are for people: a damaged one costs nothing but this number
         return sum(shares) if shares else None
 
-    def status(self) -> dict[str, Any]:
-        """Counts over tracks: ``tracks, ok, failed, pending, by_reason``; they add up."""
-        return ledger_rules.summary(self)
+    def status(self, keys: Collection[str] | None = None) -> dict[str, Any]:
+        """Counts over tracks: ``tracks, ok, failed, pending, by_reason``; they add up. Of some arrays, or of all."""
+        return ledger_rules.summary(self, keys)
 
     def info(self) -> list[dict[str, Any]]:
         """One row a feature: its name, how it is kept, what it weighs, what its encoding cost, mixed versions."""

@@ -116,6 +116,14 @@ def test_a_new_store_is_what_its_name_says(music, tmp_path, name: str, asked: st
         asked = None
 
 
+def test_a_run_counts_its_own_features(music, tmp_path) -> None:
+    path = tmp_path / "s.zarr"
+    run(music, path, FEATURES[:1], replace(SYNC, limit=4))
+    again = run(music, path, FEATURES[2:])
+    assert (again.status["ok"], again.status["pending"]) == (11, 0)
+    assert open_store(path).status()["pending"] == 7
+
+
 def test_limit_then_the_rest(music, reference, tmp_path) -> None:
     path = tmp_path / "s.zarr"
     report = run(music, path, options=ExtractOptions(scheduler="sync", shard_tracks=3, limit=4))
