@@ -11,18 +11,17 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from featstore.arrays import FloatArray
+from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import DecodeError, FeatstoreError
 from featstore.extract.plan import Graph
 from featstore.features import Node, TrackContext, make_stream
 from featstore.features.clipwise import is_clipwise
-from featstore.features.vq_tokens import TokenWindows, window_step
+from featstore.features.vq_tokens import TokenWindows, encode_blocks, is_on_device, window_step
 from featstore.store.writer import ShardWriter
 
-if TYPE_CHECKING:
-    from featstore.models.token_windows import WindowTokens
+Encoded = tuple[AnyArray, int | None]  # tokens of a block of windows, and its near ties where the codec counts them
 
 __all__ = ["COMPUTE_ERRORS", "HELD_BYTES", "BatchedWriter", "failure_of", "wants_batches"]
 
@@ -53,11 +52,7 @@ def wants_batches(graph: Graph, asked: bool | None) -> bool:
     """Whether tracks should wait for each other: where tokens are computed, on a GPU unless told otherwise."""
     if asked is False or not any(node.op == "vq_tokens" for node in graph.children):
         return False
-    if asked is None:
-        from featstore.models.tokenizers import best_device
-
-        return best_device().type != "cpu"
-    return True
+    return is_on_device() if asked is None else True
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +153,7 @@ class BatchedWriter:
             del self._tracks[0]
         self._held = 0
 
-    def _write(self, track: _Track, found: Mapping[int, list[WindowTokens] | Exception]) -> None:
+    def _write(self, track: _Track, found: Mapping[int, Encoded | Exception]) -> None:
         if not track.is_begun and not track.is_lost:
             self._writer.begin(track.slot)
             track.is_begun = True
@@ -166,37 +161,33 @@ class BatchedWriter:
             if not isinstance(block, TokenWindows):
                 self._writer.append(key, block)
                 continue
-            tokens = found[id(block)]
-            if isinstance(tokens, Exception):
-                track.error = track.error or tokens
+            encoded = found[id(block)]
+            if isinstance(encoded, Exception):
+                track.error = encoded
                 break
-            for one in tokens:
-                self._writer.append(key, one.tokens)
-                if one.near_ties is not None:
-                    track.near_ties[key] += one.near_ties
+            tokens, near_ties = encoded
+            self._writer.append(key, tokens)
+            if near_ties is not None:
+                track.near_ties[key] += near_ties
         track.blocks = []
 
-    def _compute(self) -> dict[int, list[WindowTokens] | Exception]:
+    def _compute(self) -> dict[int, Encoded | Exception]:
         """Tokens of all windows that wait, by the identity of the block that they came in, or what went wrong."""
         waiting: dict[int, dict[int, TokenWindows]] = {}  # one block may be for several arrays
         for track in self._tracks:
             for _, block in track.blocks:
                 if isinstance(block, TokenWindows):
                     waiting.setdefault(id(block.tokenizer), {})[id(block)] = block
-        found: dict[int, list[WindowTokens] | Exception] = {}
+        found: dict[int, Encoded | Exception] = {}
         for blocks in waiting.values():
             found |= _encode(list(blocks.values()))
         return found
 
 
-def _encode(blocks: Sequence[TokenWindows]) -> dict[int, list[WindowTokens] | Exception]:
+def _encode(blocks: Sequence[TokenWindows]) -> dict[int, Encoded | Exception]:
     """Tokens of blocks of one tokenizer, together; where that fails, each block by itself."""
-    from featstore.models.token_windows import encode_in_batches
-
-    tokenizer = blocks[0].tokenizer
     try:
-        tokens = iter(encode_in_batches(tokenizer, [window for block in blocks for window in block.windows]))
-        return {id(block): [next(tokens) for _ in block.windows] for block in blocks}
+        return dict(zip(map(id, blocks), encode_blocks(blocks), strict=True))
     except (DecodeError, *COMPUTE_ERRORS) as error:
         if len(blocks) == 1:
             return {id(blocks[0]): error}

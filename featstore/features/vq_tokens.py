@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.arrays import FloatArray
+from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import CheckpointError, DecodeError, SpecError
 from featstore.features.graph import Node, TrackContext
 from featstore.features.source_signal import check_clip, cut_length, signal_node
@@ -25,6 +26,8 @@ __all__ = [
     "TokenWindows",
     "VqTokensFeature",
     "WindowStep",
+    "encode_blocks",
+    "is_on_device",
     "tokenizer_of",
     "vq_tokens_stream",
     "window_step",
@@ -236,6 +239,30 @@ def window_step(node: Node, context: TrackContext) -> WindowStep:
     """Stream of a ``vq_tokens`` node that leaves the tokens to somebody else."""
     tokenizer = tokenizer_of(node)
     return WindowStep(tokenizer, _cutter_of(tokenizer, node, context))
+
+
+def encode_blocks(blocks: Sequence[TokenWindows]) -> list[tuple[AnyArray, int | None]]:
+    """Tokens int32 (n_codebooks, m) of each block, and its near ties where the codec counts them.
+
+    Windows of equal length go through the codec together; all blocks are of one tokenizer.
+    """
+    from featstore.models.token_windows import encode_in_batches, join_tokens
+
+    tokenizer = blocks[0].tokenizer
+    found = iter(encode_in_batches(tokenizer, [window for block in blocks for window in block.windows]))
+    results: list[tuple[AnyArray, int | None]] = []
+    for block in blocks:
+        parts = [next(found) for _ in block.windows]
+        counted = [part.near_ties for part in parts if part.near_ties is not None]
+        results.append((join_tokens(parts, tokenizer.info.n_codebooks), sum(counted) if counted else None))
+    return results
+
+
+def is_on_device() -> bool:
+    """Whether tokens are computed on something else than a CPU."""
+    from featstore.models.tokenizers import best_device
+
+    return best_device().type != "cpu"
 
 
 def _cutter_of(tokenizer: Tokenizer, node: Node, context: TrackContext) -> TrackCutter:

@@ -102,7 +102,8 @@ class Hdf5Backend:
                 self._virtual(group, header, layout, n_rows, int(attributes["n_frames"]))
                 describe_array(group, header, layout, attributes.get("cost", {}))
             books = codebook_names(self.location)
-            folder: Any = master.create_group(CODEBOOKS) if books else None  # one that came about by itself would have a time
+            # a group that comes about by itself has the time of day in it
+            folder: Any = master.create_group(CODEBOOKS) if books else None
             for name in books:
                 folder[name] = h5py.ExternalLink(f"{CODEBOOKS}/{name}.h5", "/codebook")
         return {MASTER: buffer.getvalue()}
