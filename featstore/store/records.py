@@ -286,7 +286,7 @@ def scan_records(location: Location, key: str) -> list[Found]:
             continue
         found[shard] = _judge(shard, name, data, location)
     if PACK in names or len(found) < len(shards):  # read last: it holds what vanished meanwhile
-        for packed in _in_pack(location, key, lambda view, where: _scan_pack(view, key, location), []):
+        for packed in _packed_records(location, key):
             loose = found.get(packed.shard)
             if loose is None:
                 found[packed.shard] = packed
@@ -300,6 +300,11 @@ def _judge(shard: int, name: str, data: bytes, location: Location) -> Found:
         return Found(shard, name, data, _parse(data, f"{location}/{name}"))
     except StoreError as error:
         return Found(shard, name, data, None, error)
+
+
+def _packed_records(location: Location, key: str) -> list[Found]:
+    nothing: list[Found] = []
+    return _in_pack(location, key, lambda view, where: _scan_pack(view, key, location), nothing)
 
 
 def _scan_pack(view: FileBytes, key: str, location: Location) -> list[Found]:
