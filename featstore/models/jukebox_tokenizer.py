@@ -28,6 +28,7 @@ from featstore.models.token_windows import (
     cut_whole,
     encode_in_batches,
     field_span,
+    full_passes,
     join_tokens,
 )
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
@@ -71,10 +72,10 @@ class JukeboxTokenizer:
     Attributes
     ----------
     batch : int
-        Windows that go through the model at once, at most.
-    fixed_batch : bool
-        Whether every pass has just so many, empty ones among them: on a GPU, where the library that convolves may add
-        up in another order for another batch. So tokens do not depend on the company of a window.
+        Windows that may be given at once.
+    pass_size : int
+        Windows of every pass through the model, silent ones among them: all on a GPU, and one on a CPU, where more at
+        once gain nothing. See :func:`featstore.models.token_windows.full_passes`.
     """
 
     def __init__(self, loaded: LoadedLevel, device: torch.device | str = "cpu") -> None:
@@ -83,7 +84,7 @@ class JukeboxTokenizer:
         self.config = config = self.model.config
         self.chunking = Chunking("exact", config.field.left, config.field.right)
         self.batch = max(1, _PASS_SAMPLES // (window_tokens(config) * config.hop + config.field.length))
-        self.fixed_batch = self.device.type != "cpu"
+        self.pass_size = 1 if self.device.type == "cpu" else self.batch
         self.info = TokenizerInfo(
             codec="jukebox",
             digest=loaded.digest,
@@ -151,21 +152,13 @@ class JukeboxTokenizer:
         return results
 
     def tokens_of(self, block: FloatArray, margins: bool = False) -> list[tuple[AnyArray, FloatArray]]:
-        """Tokens int32 (T,) of each signal of a batch (batch, n) in one pass; margins where asked for, else empty."""
+        """Tokens int32 (T,) of each signal of a batch (batch, n), uncut; margins where asked for, else empty."""
         check_finite(block, "jukebox")
-        if self.fixed_batch and len(block) > self.batch:
-            parts = [block[at : at + self.batch] for at in range(0, len(block), self.batch)]
-            return [one for part in parts for one in self.tokens_of(part, margins)]
-        rows = block
-        if self.fixed_batch:
-            rows = np.zeros((self.batch, block.shape[1]), np.float32)
-            rows[: len(block)] = block
+        found = []
         with torch.inference_mode(), exact_arithmetic():
-            latents = self.model.latents(torch.from_numpy(np.ascontiguousarray(rows, np.float32)).to(self.device))
-            found = [
-                nearest_codes(item.T.contiguous(), self.model.codebook, margins=margins)
-                for item in latents[: len(block)]
-            ]
+            for rows, count in full_passes(block, self.pass_size):
+                latents = self.model.latents(torch.from_numpy(rows).to(self.device))[:count]
+                found += [nearest_codes(item.T.contiguous(), self.model.codebook, margins=margins) for item in latents]
         empty = np.zeros(0, np.float32)
         return [
             (tokens.to(torch.int32).cpu().numpy(), empty if gaps is None else gaps.cpu().numpy())

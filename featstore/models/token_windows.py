@@ -6,7 +6,7 @@ length alone. Whatever becomes of the windows afterwards, in which order and in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +30,7 @@ __all__ = [
     "cut_whole",
     "encode_in_batches",
     "field_span",
+    "full_passes",
     "join_tokens",
 ]
 
@@ -279,6 +280,22 @@ def cut_whole(tokenizer: Tokenizer, signal: FloatArray) -> list[Window]:
     """All windows of a signal (n,) that is there as a whole."""
     cutter = tokenizer.cutter()
     return [*cutter.push(signal), *cutter.finish()]
+
+
+def full_passes(block: FloatArray, size: int) -> Iterator[tuple[FloatArray, int]]:
+    """Rows (size, n) of a batch (batch, n), filled up with silence, and how many of them are of the batch.
+
+    The libraries that convolve may add up in another order for another number of rows; with one number for all passes,
+    the result of a row does not depend on what goes with it.
+    """
+    for at in range(0, len(block), size):
+        part = block[at : at + size]
+        if len(part) < size:
+            rows = np.zeros((size, block.shape[1]), np.float32)
+            rows[: len(part)] = part
+            yield rows, len(part)
+        else:
+            yield np.ascontiguousarray(part, np.float32), size
 
 
 def encode_in_batches(

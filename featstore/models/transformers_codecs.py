@@ -31,6 +31,7 @@ from featstore.models.token_windows import (
     cut_whole,
     encode_in_batches,
     field_span,
+    full_passes,
     join_tokens,
 )
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
@@ -71,7 +72,7 @@ class TransformersTokenizer:
         else:
             self.chunking = Chunking("chunks", 0, self._chunk) if self._chunk else Chunking("whole_clip")
         self.batch = max(1, _PASS_SAMPLES // (_WINDOW_SAMPLES + sum(self._field))) if self._field else 1
-        self.fixed_batch = self.device.type != "cpu"
+        self.pass_size = 1 if self.device.type == "cpu" else self.batch  # see JukeboxTokenizer
         self.info = TokenizerInfo(
             codec=codec,
             digest=digest_of_tensors(_deciding(model)),
@@ -162,13 +163,11 @@ class TransformersTokenizer:
 
     def _dac_codes(self, block: FloatArray) -> list[AnyArray]:
         """Convolutions of a batch (batch, n) together, codes of each item by itself: sums then have one order."""
-        rows = block
-        if self.fixed_batch:  # see JukeboxTokenizer
-            rows = np.zeros((self.batch, block.shape[1]), np.float32)
-            rows[: len(block)] = block
+        found = []
         with torch.inference_mode(), exact_arithmetic():
-            latents = self.model.encoder(torch.from_numpy(rows).to(self.device)[:, None])
-            found = [self.model.quantizer(item[None], self.info.n_codebooks)[1][0] for item in latents[: len(block)]]
+            for rows, count in full_passes(block, self.pass_size):
+                latents = self.model.encoder(torch.from_numpy(rows).to(self.device)[:, None])[:count]
+                found += [self.model.quantizer(item[None], self.info.n_codebooks)[1][0] for item in latents]
         return [codes.to(torch.int32).cpu().numpy() for codes in found]
 
     def _codes(self, samples: torch.Tensor) -> AnyArray:

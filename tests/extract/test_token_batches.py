@@ -17,7 +17,7 @@ from featstore.features.vq_tokens import TokenWindows, tokenizer_of
 from featstore.models import jukebox_tokenizer
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer
 from featstore.models.token_windows import NEAR_TIE
-from featstore.specs import expand_features, parse_spec
+from featstore.specs import expand_features, parse_feature, parse_spec
 from featstore.store.store import Store, open_store
 from featstore.store.verify import verify
 from featstore.workflows.indexing import index_tracks
@@ -78,6 +78,15 @@ def content(path: Path) -> dict[str, bytes]:
     """Everything but times and hosts."""
     files = {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
     return {name: data for name, data in files.items() if not name.startswith(("log/", "logs/"))}
+
+
+def test_passes_as_on_a_gpu_give_the_same_bytes_too(weights, music, tmp_path, monkeypatch):
+    names = features(weights)[1:4]
+    for name in names:
+        monkeypatch.setattr(tokenizer_of(parse_feature(name).spec), "pass_size", 4)
+    run(music, tmp_path / "one", names, batches=False)
+    run(music, tmp_path / "many", names, batches=True)
+    assert content(tmp_path / "many") == content(tmp_path / "one")
 
 
 @pytest.mark.parametrize("backend", ["zarr", pytest.param("hdf5", marks=pytest.mark.slow)])

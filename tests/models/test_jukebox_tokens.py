@@ -217,18 +217,24 @@ def test_a_stream_counts_near_ties(monkeypatch):
     assert stream.near_ties == expected
 
 
-def test_passes_of_a_fixed_size_change_nothing(monkeypatch):
-    """On a GPU every pass has the same number of windows, empty ones among them; here it is done on the CPU."""
+@pytest.mark.parametrize("sizes", ["small", pytest.param("published", marks=pytest.mark.slow)])
+def test_the_company_of_a_window_changes_nothing(sizes, monkeypatch):
+    """On a GPU every pass has the same number of windows, silent ones among them; here it is done on the CPU."""
     monkeypatch.setattr(module, "_WINDOW_SAMPLES", (1 << 13, 1 << 13))
-    model = tokenizer(small_config(2))
-    signals = [noise(n, seed=n) for n in (30_000, 30_000, 500, 41_333)]
-    alone = [model.encode(signal) for signal in signals]
+    model = tokenizer(small_config(2) if sizes == "small" else published_config(2), strength=2.0)
+    signals = [noise(n, seed=n) for n in ((30_000, 30_000, 500, 41_333) if sizes == "small" else (20_000, 20_000))]
     passes, latents = [], model.model.latents
     monkeypatch.setattr(model.model, "latents", lambda x: (passes.append(len(x)), latents(x))[1])
-    model.fixed_batch, model.batch = True, 3
-    together = model.encode_many(signals, batch=8)
-    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert set(passes) == {3}
+    for size in (1, 3):
+        passes.clear()
+        model.pass_size = size
+        alone = [model.encode_with_margins([signal])[0] for signal in signals]
+        for batch in (2, 3, 8):
+            together = model.encode_with_margins(signals, batch=batch)
+            assert all(
+                np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(alone, together, strict=True)
+            )
+        assert set(passes) == {size}
     assert len(model.tokens_of(np.stack([signals[0]] * 4))) == 4
 
 

@@ -177,8 +177,8 @@ def test_dac_in_windows_gives_the_tokens_of_one_pass(tmp_path, monkeypatch):
     assert stream.near_ties is None, "not counted is not zero"
     assert len(np.unique(found)) > 20
     signals = [noise(n) for n in (320 * 61, 320 * 61, 4000, 320)]
-    for fixed in (False, True):
-        codec.fixed_batch, codec.batch = fixed, 4
+    for size in (1, 4):
+        codec.pass_size, codec.batch = size, 4
         together = codec.encode_many([*signals, signals[0]])
         assert all(np.array_equal(a, codec.encode(b)) for a, b in zip(together, signals, strict=False))
 
