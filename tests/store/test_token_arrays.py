@@ -21,6 +21,8 @@ from featstore.store import ArrayHeader, create_store, open_store
 from featstore.store.chunks import compress, decompress, zarr_codecs
 from featstore.store.layout import choose_layout
 from featstore.store.packing import MISSING, pack_bits, pack_chunk, packed_bytes, unpack_bits, unpack_chunk
+from featstore.store.records import CommitRecord
+from featstore.store.sizes import measured
 from tests.store.test_store import track_frame
 
 FRAMES = 10335  # of a 30 s clip at the lowest level of the codec
@@ -259,3 +261,16 @@ def test_codec_metadata_is_checked() -> None:
         )
         array[:3] = np.arange(90).reshape(3, 30)
         assert np.array_equal(array[:3], np.arange(90).reshape(3, 30)) and (array[4] == MISSING).all()
+
+
+def test_near_ties_are_summed_only_where_every_shard_tells() -> None:
+    def record(shard: int, **quality: float) -> CommitRecord:
+        found = {"values": 10, "saturated": 0, "max_error": 0.0, "sum_error": 0.0} | quality
+        return CommitRecord(
+            key="k", name="n", shard=shard, generation=1, first_row=0, n_frames=[], sources=[], quality=found
+        )
+
+    told, silent, empty = record(0, near_ties=3), record(1), record(2, values=0)
+    assert measured([told, record(1, near_ties=0), empty])["near_ties"] == 3
+    assert "near_ties" not in measured([told, silent]), "a sum that leaves a shard out would be too small"
+    assert "near_ties" not in measured([silent]) and measured([silent])["measured_values"] == 10
