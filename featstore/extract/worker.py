@@ -133,9 +133,19 @@ def run_shard(task: ShardTask) -> ShardReport:
     StoreError
         When the disk refuses. A track that fails is recorded, never raised.
     """
+    while True:
+        with suppress(_Overtaken):
+            return _run_shard(task)
+
+
+class _Overtaken(Exception):
+    """Another run committed part of the shard while this one was on its way to the lease."""
+
+
+def _run_shard(task: ShardTask) -> ShardReport:
     started = time.perf_counter()
     location = open_location(task.store)
-    done = _done_before(location, task)
+    asked, done = task, _done_before(location, task)
     if len(done) == len(task.keys):
         return _report_of(task, done)
     task = replace(task, keys=tuple(key for key in task.keys if key not in done))
@@ -150,6 +160,8 @@ def run_shard(task: ShardTask) -> ShardReport:
         Guard(note, task.limits, may_end_process=task.own_process) as guard,
         store.shard_writer(task.shard, task.keys, task.run) as shard_writer,
     ):
+        if len(_done_before(location, asked)) > len(done):
+            raise _Overtaken
         batched = BatchedWriter(shard_writer, paths) if wants_batches(graph, task.batches) else None
         writer = batched or shard_writer
         became: dict[int, tuple[str, float]] = {}
