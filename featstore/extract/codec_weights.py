@@ -59,7 +59,7 @@ def _keep_codec(store: Store, spec: VqTokensSpec) -> None:
         store.location.write(f"{_HINTS}/{spec.weights}.json", canonical_json({"path": os.path.abspath(place)}))
 
 
-def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> list[str]:
+def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> dict[str, str]:
     """Write codebooks again, each from its weights, where these are known; what to do about the others.
 
     Parameters
@@ -70,10 +70,10 @@ def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> list[str]:
 
     Returns
     -------
-    list of str
-        A sentence for each codebook that is left.
+    dict of str to str
+        Names of the codebooks that are left, each with what it lacks.
     """
-    left = []
+    left = {}
     named = (header.spec for header, _ in store.arrays.values())
     specs = {spec.codebook_name: spec for spec in named if isinstance(spec, VqTokensSpec)}
     for name in sorted(damaged & specs.keys()):
@@ -81,7 +81,7 @@ def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> list[str]:
         try:
             _keep_codec(store, specs[name])
         except FeatstoreError as error:
-            left.append(f"the codebook {name} cannot be written again: {error}")
+            left[name] = str(error)
     return left
 
 

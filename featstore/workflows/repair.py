@@ -100,7 +100,10 @@ def repair(
         _mend_root(location, report.found, tracks)
         _mend_packs(location, report.found)
         _mend_array_metadata(location, report.found)
-        _mend_codebooks(location, report.found)
+    stuck = _mend_codebooks(location, report.found)
+    if stuck and all(map(_is_of_codebook, report.found)) and not audio:
+        report.left = verify(location)  # a new manifest would take the damaged ones for right
+        return report
     store = open_store(location)
     damaged = _damaged_pairs(store, report.found)
     lost = {pair for pair in damaged if _audio_is_gone(store, *pair, tracks)}
@@ -117,6 +120,7 @@ def repair(
         compute_missing(store, list(store.arrays), options or ExtractOptions(), tracks, again)
     report.shards = len((damaged | again) - lost)
     report.left = verify(location)
+    report.left += [problem for problem in stuck if problem.file not in {left.file for left in report.left}]
     if lost:
         logger.error("%d damaged shards are kept: audio files that they were made from are gone", len(lost))
     return report
@@ -176,17 +180,25 @@ def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
             store.restore_array(header_of(request.spec, request.encoding), Layout(**record.layout))
 
 
-def _mend_codebooks(location: Location, found: list[Problem]) -> None:
-    """Write damaged codebooks again from the weights, where they are known."""
-    files = {problem.file for problem in found if problem.file.startswith(f"{CODEBOOKS}/")}
-    if not files:
-        return
+def _mend_codebooks(location: Location, found: list[Problem]) -> list[Problem]:
+    """Write damaged codebooks again from the weights, where they are known; the problems that are left."""
+    problems = {
+        problem: problem.file.split("/")[1].removesuffix(".h5") for problem in found if _is_of_codebook(problem)
+    }
+    if not problems:
+        return []
     store = open_store(location)
-    names = {file.split("/")[1].removesuffix(".h5") for file in files}
+    names = set(problems.values())
     if "zarr.json" in names:  # the folder's own file comes with any of them
         names |= {*codebook_names(location), *needed_codebooks(store)}
-    for told in restore_codebooks(store, names):
-        logger.error("%s", told)
+    left = restore_codebooks(store, names)
+    for name, lacking in left.items():
+        logger.error("the codebook %s cannot be written again: %s", name, lacking)
+    return [problem for problem, name in problems.items() if name in left]
+
+
+def _is_of_codebook(problem: Problem) -> bool:
+    return problem.file.startswith(f"{CODEBOOKS}/")
 
 
 def _any_record(location: Location, key: str) -> CommitRecord | None:

@@ -203,3 +203,27 @@ def test_without_weights_it_is_said_what_to_do(stores, weights, tmp_path, nobody
     shutil.copy(weights, moved)
     monkeypatch.setenv(PLACES_VARIABLE, str(moved))
     assert repair(tmp_path / "s", options=SYNC).left == [] and verify(tmp_path / "s") == []
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_another_codebook_in_its_place_is_not_taken_for_right(
+    more, stores, weights, tmp_path, nobody_knows, monkeypatch
+):
+    """Its checksums fit, the manifest's do not: a repair that cannot mend it may not write a new manifest over that."""
+    store = stores("s")
+    spec = parse_spec(name_of(weights))
+    vectors, about = store.codebook(spec)
+    store.put_codebook(spec, vectors + 1, about)
+    shutil.rmtree(tmp_path / "s" / "log")
+    places._places.clear()
+    monkeypatch.delenv(PLACES_VARIABLE, raising=False)
+    if more:  # something else beside it is mended
+        next((tmp_path / "s" / "requests").iterdir()).write_bytes(b"{}")
+    for _ in range(1 if more else 2):
+        report = repair(tmp_path / "s", options=SYNC)
+        assert [problem.file for problem in report.left] == [f"codebooks/{spec.codebook_name}/c/0/0/0"]
+    if more:
+        return
+    monkeypatch.setenv(PLACES_VARIABLE, str(weights))
+    assert repair(tmp_path / "s", options=SYNC).left == []
+    assert np.array_equal(open_store(tmp_path / "s").codebook(spec)[0], vectors)
