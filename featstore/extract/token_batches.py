@@ -81,8 +81,8 @@ class BatchedWriter:
 
     Attributes
     ----------
-    lost : list of int
-        Slots of tracks that were closed as well until their windows failed.
+    lost : dict of int to str
+        Slots of tracks that were closed as well before their windows failed, and what they are now.
     most_held : int
         Bytes that waited at a time.
     """
@@ -92,7 +92,7 @@ class BatchedWriter:
         self._limit = HELD_BYTES if held_bytes is None else held_bytes
         self._tracks: list[_Track] = []
         self._held = self.most_held = 0
-        self.lost: list[int] = []
+        self.lost: dict[int, str] = {}
 
     def make_stream(self, node: Node, context: TrackContext) -> Any:
         """Put a step to work on a track: token features give windows, but for short excerpts of a track."""
@@ -146,7 +146,7 @@ class BatchedWriter:
             if track.error is not None:
                 status, stage, what = failure_of(track.error)
                 self._writer.fail(track.slot, status, stage, what, self._paths[track.slot])
-                self.lost.append(track.slot)
+                self.lost[track.slot] = status
                 logger.debug("track %s: %s", self._paths[track.slot], what)
             else:
                 track.close()

@@ -176,7 +176,7 @@ def _run_shard(task: ShardTask) -> ShardReport:
                 became[slot] = _run_slot(writer, slot, path, graph, task, guard)
         if batched is not None:
             batched.flush()
-            became |= dict.fromkeys(batched.lost, ("failed", 0.0))
+            became |= {slot: (status, 0.0) for slot, status in batched.lost.items()}
         records = shard_writer.commit(versions_of(store, task.keys))
     report.tracks = len(became)
     report.statuses.update(status for status, _ in became.values())

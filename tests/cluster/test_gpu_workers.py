@@ -6,7 +6,9 @@ import logging
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 from dask.distributed import Client, Scheduler, SpecCluster, Worker
 
 import featstore.extract.dispatch as module
@@ -14,8 +16,13 @@ from featstore.cluster import gpu_count
 from featstore.extract import ExtractOptions
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
+from featstore.extract.plan import make_plan
+from featstore.extract.run import make_tasks, prepare
 from featstore.extract.worker import ShardReport, ShardTask
+from featstore.specs import expand_features
 from featstore.store.location import open_location
+from featstore.workflows.indexing import index_tracks
+from tests.models.jukebox_files import random_level, small_config, write_container
 
 
 def named(task: ShardTask) -> ShardReport:
@@ -51,6 +58,22 @@ def dispatch(cluster, tmp_path, tasks) -> Dispatch:
 def tasks(tmp_path, count: int) -> list[ShardTask]:
     """Every other shard has work for a GPU."""
     return [ShardTask(str(tmp_path), shard, ("key",), device=shard % 2 == 0) for shard in range(count)]
+
+
+def test_shards_that_lack_tokens_are_for_a_gpu(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, 20_000), 44100, subtype="FLOAT")
+    levels = [random_level(small_config(level), level) for level in range(3)]
+    weights = write_container("original", levels, tmp_path / "weights")
+    table = index_tracks("folder", tmp_path)
+    plan = make_plan(expand_features(["mel(n_mels=20)", f"vq_tokens(codec=jukebox,level=2,weights={weights})"]))
+    options = ExtractOptions(shard_tracks=1, token_batches=True)
+    store = prepare(table, plan, tmp_path / "s", options)
+    mel, tokens = sorted(plan.keys)
+    todo = [(0, [mel]), (1, [mel, tokens]), (2, [tokens])]
+    made = make_tasks(store, table, todo, options, "run")
+    assert [task.device for task in made] == [False, True, True] and all(task.batches is True for task in made)
 
 
 def test_only_workers_with_a_gpu_get_shards_with_tokens(cluster, tmp_path):
