@@ -22,6 +22,7 @@ from featstore.store.pack_records import forget_pairs, pack_records
 from featstore.store.record_pack import pack_name
 from featstore.store.records import committed_shards, last_generation, read_record, read_records, scan_records
 from featstore.store.verify import verify
+from featstore.testing.s3_gate import Request, s3_gate
 from featstore.testing.s3_server import S3Server
 
 KEY = header_of().key
@@ -161,7 +162,7 @@ def test_a_shard_is_replaced_and_packed_again(place: Place) -> None:
     assert commits(place) == [f"commits/{KEY}/1.json", PACKED] and place.files()[PACKED] == first
     found = read_records(open_store(place.url).location, KEY)
     assert [found[shard].generation for shard in range(3)] == [1, 2, 1]
-    is_whole(place)
+    assert verify(place.url, quick=True) == []
     store.consolidate()
     assert commits(place) == [PACKED]
     assert [r.generation for r in open_store(place.url).records(KEY).values()] == [1, 2, 1]
@@ -305,6 +306,38 @@ def test_a_pack_that_is_replaced_while_it_is_read_is_read_again(folder: Place, m
     monkeypatch.setattr(location, "open", lambda name: (_ for _ in ()).throw(ObjectStorageError("no answer")))
     with pytest.raises(ObjectStorageError, match="no answer"):
         read_record(location, KEY, 0)
+
+
+@pytest.mark.slow
+def test_an_outage_at_any_request_of_packing_loses_nothing(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The n-th lasting request and all after it are refused, but for those on leases; the next run goes on."""
+    place = Place(f"s3://{s3.new_bucket()}/x.zarr", s3)
+    store = unpacked(place, monkeypatch)
+    with s3_gate(s3.endpoint) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", gate.endpoint)
+        outages = 0
+        for allowed in range(20):
+            lasting: list[str] = []
+
+            def outage(request: Request, lasting: list[str] = lasting, allowed: int = allowed) -> str | None:
+                if request.method in ("GET", "HEAD") or "/leases/" in request.path:
+                    return None
+                lasting.append(request.path)
+                return "AccessDenied" if len(lasting) > allowed else None
+
+            gate.rule = outage
+            try:
+                store.consolidate()
+            except ObjectStorageError:
+                outages += 1
+            gate.rule = lambda request: None
+            location = open_location(place.url)
+            assert sorted(read_records(location, KEY)) == list(committed_shards(location, KEY)) == [0, 1, 2]
+            assert [record.generation for record in read_records(location, KEY).values()] == [1, 1, 1]
+            assert all(read_record(location, KEY, shard) for shard in range(3))
+            if len(lasting) <= allowed:
+                break
+    assert outages >= 3 and commits(place) == [PACKED] and verify(place.url) == []
 
 
 # -- other formats ----------------------------------------------------------------------------------------------------
