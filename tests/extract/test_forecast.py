@@ -13,6 +13,7 @@ from featstore.extract import ExtractOptions, extract, make_plan
 from featstore.extract.forecast import forecast
 from featstore.extract.plan import check_clips
 from featstore.specs import expand_features
+from featstore.store import record_pack
 from featstore.testing.audio import make_collection
 from featstore.workflows.indexing import index_tracks
 
@@ -45,6 +46,17 @@ def test_bytes_files_and_seconds(tracks, tmp_path, backend, compression) -> None
     assert result.n_files == n_files
     assert result.n_bytes == pytest.approx(n_bytes, rel=0.02 if compression == "none" else 0.2)
     assert result.core_s == pytest.approx(seconds, rel=2.0) and result.seconds > result.core_s
+
+
+@pytest.mark.parametrize("backend", ["zarr", "hdf5"])
+def test_packed_records_are_counted_as_one_file(tracks, tmp_path, backend, monkeypatch) -> None:
+    requests = expand_features(["mel(n_mels=8)", "mel(n_mels=8,scale=db)@uint8"])
+    unpacked = forecast(tracks, requests, sample=0, backend=backend).n_files
+    monkeypatch.setattr(record_pack, "PACK_FROM", 3)
+    result = forecast(tracks, requests, sample=0, backend=backend)
+    assert (result.n_shards, unpacked - result.n_files) == (3, 2 * (3 - 1))
+    extract(tracks, requests, tmp_path / "s", ExtractOptions(scheduler="sync", backend=backend))
+    assert weigh(tmp_path / "s")[1] == result.n_files
 
 
 def test_long_tracks_have_more_files(tracks, tmp_path) -> None:
