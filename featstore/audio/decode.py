@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,8 +66,9 @@ class AudioStatistics:
             With the position of the first NaN or infinite sample.
         """
         if block.shape[1]:
-            peak = max(float(block.max()), -float(block.min()))  # NaN and infinity survive both
-            if not np.isfinite(peak) or not np.isfinite(block.min()):
+            high, low = float(block.max()), float(block.min())  # NaN and infinity survive both
+            peak = max(high, -low)
+            if not np.isfinite(high) or not np.isfinite(low):
                 bad = int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])
                 value = block[:, bad][~np.isfinite(block[:, bad])][0]
                 raise NonFiniteAudio(
@@ -178,7 +180,8 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
         return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
 
 
-def _soundfile_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
+@functools.cache
+def _sequential() -> Any:
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
@@ -191,12 +194,18 @@ def _soundfile_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[Fl
         def seekable(self) -> bool:
             return False
 
+    return Sequential
+
+
+def _soundfile_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
+    import soundfile
+
     done = 0
     try:
         endless = info.format == "MP3" and info.n_samples < 0
         with contextlib.ExitStack() as stack:
             place = stack.enter_context(OpenEndedFile(path)) if endless else path
-            file = stack.enter_context(Sequential(place))
+            file = stack.enter_context(_sequential()(place))
             while len(block := file.read(n_samples, dtype="float32", always_2d=True)):
                 done += len(block)
                 yield block.T

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from featstore.arrays import FloatArray
+from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import StoreError
 from featstore.store.backends import Backend
 from featstore.store.digests import digest_of
@@ -109,21 +109,34 @@ class ArrayWriter:
             writer.roll_back()
 
     def _emit(self, values: FloatArray, valid: int) -> None:
-        track, layout, encoding = self._track, self.layout, self.header.encoding
-        values = self.header.stretch(values, 0, valid)
-        codes, saturated = encoding.encode(values)
-        if encoding.name != "float32":
-            error = np.abs(encoding.decode(codes) - values)
-            track.quality = track.quality.merged(
-                _Quality(codes.size, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64)))
-            )
-        if valid < layout.chunk_frames:
-            padded = np.full(self.header.shape_of(layout.chunk_frames), encoding.fill_value, dtype=encoding.dtype)
-            self.header.stretch(padded, 0, valid)[...] = codes
-            codes = padded
-        slab, chunk = divmod(track.frames // layout.chunk_frames, layout.slab_chunks)
+        """Write a chunk; with fewer than its frames it is a track's last one, and lies in the buffer."""
+        track, layout = self._track, self.layout
+        stretch, size = self.header.stretch, layout.chunk_frames
+        if self.header.encoding.name != "float32":
+            codes = self._encode(stretch(values, 0, valid))
+        elif valid < size:  # nothing to compute, so nothing to copy
+            codes = self._buffer
+            stretch(codes, valid, size)[...] = self.header.encoding.fill_value
+        else:
+            codes = np.ascontiguousarray(values, np.float32)
+        slab, chunk = divmod(track.frames // size, layout.slab_chunks)
         self._slab(slab).append(track.slot, chunk, codes)
         track.frames += valid
+
+    def _encode(self, values: FloatArray) -> AnyArray:
+        """Codes of a whole chunk, filled up at its end; what that costs in exactness is counted."""
+        encoding = self.header.encoding
+        codes, saturated = encoding.encode(values)
+        error = np.abs(encoding.decode(codes) - values)
+        self._track.quality = self._track.quality.merged(
+            _Quality(codes.size, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64)))
+        )
+        if codes.shape == self._buffer.shape:
+            return codes
+        padded = np.full(self._buffer.shape, encoding.fill_value, dtype=encoding.dtype)
+        count = len(codes) if self.header.has_clips else codes.shape[-1]
+        self.header.stretch(padded, 0, count)[...] = codes
+        return padded
 
     def _slab(self, slab: int) -> SlabWriter:
         if slab not in self._slabs:
