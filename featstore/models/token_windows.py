@@ -186,7 +186,7 @@ class ChunkCutter:
     def __init__(self, *, chunk: int, stride: int, frames: int, shortest: int) -> None:
         self._chunk, self._stride, self._frames, self._shortest = chunk, stride, frames, shortest
         self._held = np.zeros(0, np.float32)
-        self._seen = self._next = 0  # samples seen, start of the next chunk
+        self._seen = 0
 
     def push(self, block: FloatArray) -> list[Window]:
         """Take samples; return the chunks that are complete."""
@@ -196,12 +196,14 @@ class ChunkCutter:
         while len(self._held) - at >= self._chunk:
             windows.append(Window(self._held[at : at + self._chunk], 0, self._frames))
             at += self._stride
-        self._held, self._next = self._held[at:], self._next + at
+        self._held = self._held[at:]
         return windows
 
     def finish(self) -> list[Window]:
         """Return the last chunk, where samples are left that no other one had."""
-        is_new = len(self._held) > self._chunk - self._stride if self._next else self._seen >= self._shortest
+        overlap = self._chunk - self._stride
+        is_first = self._seen == len(self._held)
+        is_new = self._seen >= self._shortest if is_first else len(self._held) > overlap
         if not is_new:
             return []
         filled = np.zeros(self._chunk, np.float32)

@@ -29,17 +29,6 @@ KEY = header_of().key
 PACKED = pack_name(KEY)
 
 
-@pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    if request.param == "folder":
-        return Place(str(tmp_path / "x.zarr"))
-    server: S3Server = request.getfixturevalue("s3")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    return Place(f"s3://{server.new_bucket()}/x.zarr", server)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Place:
     return Place(str(tmp_path / "x.zarr"))
