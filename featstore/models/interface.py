@@ -1,4 +1,4 @@
-"""What training, tagging and reports expect of a model: declared here once, with defaults, instead of looked up by name.
+"""What training, tagging and reports expect of a model, declared in one place with defaults.
 
 Every architecture subclasses :class:`Model`; one that can be pretrained by masked prediction subclasses
 :class:`SequenceModel`. What differs from the default is stated as a class variable next to the architecture.
