@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from featstore.datasets import TrackTable, check_table, index
 from featstore.datasets.demo import NOTICE, STYLES, TAGS, build, build_demo
 from featstore.datasets.demo.adapter import default_root
 from featstore.datasets.demo.arrange import Clip
+from featstore.datasets.demo.build import ClipRecord
 from featstore.datasets.demo.render import Loudness
+from featstore.datasets.demo.sizes import ClipChoice
 from featstore.errors import ConfigError, DatasetError
 from featstore_cli.datasets import datasets
 
@@ -73,6 +76,23 @@ def test_nothing_is_made_twice_and_what_is_lost_is_made_again(made: Path, monkey
     assert hashes(made) == before
     build_demo(made, **ONE)
     assert len(calls) == 2
+
+
+def test_two_builds_in_two_orders_have_equal_bytes(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_work = build._make_work
+    order: list[str] = []
+
+    def last_first(missing: list[ClipChoice], settings: build.Settings, root: Path, jobs: int) -> Iterator[ClipRecord]:
+        tasks = sorted(missing, key=lambda each: (each.entry.notes, each.name))  # _make takes the longest first
+        order.extend(each.name for each in tasks)
+        for each in tasks:
+            records = make_work([each], settings, root)
+            build._append_records(root / settings.folder, records)
+            yield from records
+
+    monkeypatch.setattr(build, "_make", last_first)
+    build_demo(tmp_path, **ONE)
+    assert len(order) == 12 and hashes(tmp_path) == hashes(made)
 
 
 def test_silent_clips_make_room_for_the_next(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

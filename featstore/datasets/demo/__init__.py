@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featstore.datasets.demo.arrange import TAGS as TAGS
     from featstore.datasets.demo.build import build_demo as build_demo
-    from featstore.datasets.demo.catalogue import STYLES as STYLES
     from featstore.datasets.demo.sizes import SIZES as SIZES
+    from featstore.datasets.demo.works import STYLES as STYLES
 
 __all__ = ["NOTICE", "SIZES", "STYLES", "TAGS", "build_demo"]
 
@@ -22,7 +22,7 @@ pretty_midi) is under the GPL, version 2. Do not pass the audio on without looki
 
 _LAZY = {
     "TAGS": "featstore.datasets.demo.arrange",
-    "STYLES": "featstore.datasets.demo.catalogue",
+    "STYLES": "featstore.datasets.demo.works",
     "SIZES": "featstore.datasets.demo.sizes",
     "build_demo": "featstore.datasets.demo.build",
 }

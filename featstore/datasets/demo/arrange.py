@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from featstore.datasets.demo import harmony
-from featstore.datasets.demo.catalogue import STYLES
 from featstore.datasets.demo.instruments import DRUMS, INSTRUMENTS, folded, octave_shift
+from featstore.datasets.demo.works import STYLES
 
 __all__ = ["CLIP_MS", "TAGS", "Arrangement", "Clip", "Event", "arrange", "tempo_of", "window"]
 

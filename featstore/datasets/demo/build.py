@@ -19,12 +19,13 @@ from pathlib import Path
 from featstore.atomic import disk_errors, write_text
 from featstore.datasets.demo import NOTICE
 from featstore.datasets.demo.arrange import arrange, window
-from featstore.datasets.demo.catalogue import STYLES, catalogue, tune_field, work_named
+from featstore.datasets.demo.catalogue import catalogue
 from featstore.datasets.demo.harmony import plain_metre
 from featstore.datasets.demo.packages import require_packages
-from featstore.datasets.demo.readers import cached_notes, tune_text
+from featstore.datasets.demo.readers import cached_notes
 from featstore.datasets.demo.render import SAMPLE_RATES, render, write_audio
 from featstore.datasets.demo.sizes import ClipChoice, clips_a_style, ordered_clips, quotas
+from featstore.datasets.demo.works import STYLES, tune_field, tune_text, work_named
 from featstore.errors import ConfigError, DatasetError
 from featstore.log import progress_bar
 

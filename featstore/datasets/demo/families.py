@@ -12,23 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from featstore.datasets.demo.catalogue import (
-    FEWEST_NOTES,
-    STYLES,
-    Entry,
-    Work,
-    catalogue,
-    mass_of,
-    scan_corpus,
-    tune_field,
-    work_named,
-    write_table,
-)
-from featstore.datasets.demo.readers import cached_notes, tune_text
+from featstore.datasets.demo.catalogue import Entry, catalogue, write_table
+from featstore.datasets.demo.readers import cached_notes
+from featstore.datasets.demo.works import STYLES, Work, mass_of, scan_corpus, tune_field, tune_text, work_named
 from featstore.errors import DatasetError
 from featstore.log import progress
 
-__all__ = ["facts_of", "families_of", "incipit", "make_entries", "splits_of", "title_key"]
+__all__ = ["FEWEST_NOTES", "facts_of", "families_of", "incipit", "make_entries", "splits_of", "title_key"]
+
+FEWEST_NOTES = 16
+"""Works with fewer notes are left out."""
 
 _STEPS = 16
 _CHORALE_STEPS = 12  # chorale lines are short, and their melodies few
@@ -147,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make or check the shipped table; what is left out or differs goes to the standard output."""
     import sys
 
-    parser = argparse.ArgumentParser(prog="python -m featstore.datasets.demo.catalogue")
+    parser = argparse.ArgumentParser(prog="python -m featstore.datasets.demo.families")
     parser.add_argument("--write", action="store_true", help="make the table again")
     parser.add_argument("--check", type=int, metavar="N", help="recompute the facts of about N works and compare")
     parser.add_argument("--cache", type=Path, help="folder for parsed note lists")
@@ -166,3 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines += differences(max(1, len(catalogue()) // chosen.check)) or ["no difference"]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -7,30 +7,24 @@ import re
 import subprocess
 import tempfile
 import warnings
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featstore.atomic import atomic_path
 from featstore.datasets.demo.packages import package_folder
+from featstore.datasets.demo.works import Work, tune_text
 from featstore.errors import DatasetError
-
-if TYPE_CHECKING:
-    from featstore.datasets.demo.catalogue import Work
 
 __all__ = [
     "READER_VERSION",
     "TICKS",
     "cached_notes",
     "clean_tune",
-    "file_text",
     "read_notes",
     "read_score",
     "read_tune",
-    "split_tunes",
-    "tune_text",
 ]
 
 logger = logging.getLogger(__name__)
@@ -90,27 +84,6 @@ def _sorted_notes(notes: list[tuple[int, int, int, int]]) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------------------- tunes
-
-
-def file_text(path: Path) -> str:
-    """A text file, UTF-8 or else Latin-1, with plain line ends."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-@cache
-def split_tunes(path: Path) -> tuple[str, ...]:
-    """The tunes of an ABC book, each from its ``X:`` on."""
-    return tuple(each.strip() + "\n" for each in re.split(r"(?m)^(?=X:)", file_text(path)) if each.startswith("X:"))
-
-
-def tune_text(path: Path, position: int) -> str:
-    """One tune of an ABC book."""
-    return split_tunes(path)[position]
 
 
 def clean_tune(text: str) -> str:

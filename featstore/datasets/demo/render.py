@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +93,10 @@ def _play(events: list[Event], sound: str, sample_rate: int) -> FloatArray:
     """One sound alone, mono.
 
     A tick of the score is half a sample, and notes start on odd ticks: so the synthesizer's conversion to seconds and
-    back, however it rounds, lands on the sample that is meant.
+    back, however it rounds, lands on the sample that is meant. Every rendering has a synthesizer of its own (a few
+    milliseconds): one that has played a program plays others that share its samples differently.
     """
-    from symusic import Note, Score, Tempo, Track
+    from symusic import Note, Score, Synthesizer, Tempo, Track
 
     drums = sound in KITS
     score: Any = Score(2 * sample_rate)
@@ -107,14 +107,8 @@ def _play(events: list[Event], sound: str, sample_rate: int) -> FloatArray:
         end = max(start + 1, (each.onset_ms + each.duration_ms) * sample_rate // 1000)
         track.notes.append(Note(2 * start + 1, 2 * (end - start), each.key, 100))
     score.tracks.append(track)
-    return np.ascontiguousarray(_synthesizer(sample_rate).render(score, False)[0])
-
-
-@lru_cache(maxsize=2)
-def _synthesizer(sample_rate: int) -> Any:
-    from symusic import Synthesizer
-
-    return Synthesizer(str(font_path()), sample_rate, 0)
+    synthesizer = Synthesizer(str(font_path()), sample_rate, 0)
+    return np.ascontiguousarray(synthesizer.render(score, False)[0])
 
 
 def _placed(sound: str, channels: int) -> np.ndarray:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from featstore.datasets.demo.arrange import CLIP_MS, tempo_of
-from featstore.datasets.demo.catalogue import STYLES, Entry
+from featstore.datasets.demo.catalogue import Entry
+from featstore.datasets.demo.works import STYLES
 from featstore.errors import ConfigError
 
 __all__ = ["SIZES", "ClipChoice", "clips_a_style", "ordered_clips", "quotas"]
