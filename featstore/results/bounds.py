@@ -1,0 +1,312 @@
+"""How much worse than the best a configuration can be: simultaneous bounds on its loss, instead of a verdict.
+
+A test that fails to find a difference is no evidence of equality: with three seeds, most truly worse configurations are
+"not told apart" from the best. These bounds turn the question round. For each configuration they give the largest loss
+against the best that the data allow, and the smallest loss that they prove. All bounds hold at once with the stated
+confidence, so a choice among the configurations may use them.
+
+Two kinds of noise enter and stay separate, because different things reduce them: training noise (the variance over
+seeds, moderated by what the other configurations show) and test noise (the covariance of the scores over resampled test
+tracks, common to all configurations).
+
+References
+----------
+.. [1] D. G. Edwards and J. C. Hsu, "Multiple comparisons with the best treatment", J. Am. Stat. Assoc. 78 (1983).
+.. [2] G. K. Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray
+   experiments", Stat. Appl. Genet. Mol. Biol. 3 (2004): moderated variances, moments of log s².
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from featstore.errors import ConfigError
+
+__all__ = ["LossBounds", "Needed", "Study", "loss_bounds", "moderated_variances", "needed_for"]
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+PRIOR_LIMIT = (
+    4.0  # degrees of freedom that the other configurations may lend: without a limit the bounds miss too often
+)
+DRAWS = 4000
+_TINY = 1e-16  # of a score in [0, 1], squared: differences below 1e-8 are ties
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is known of some configurations, greater scores being better.
+
+    Attributes
+    ----------
+    means : float64 (configurations,)
+        Mean score over seeds.
+    variances : float64 (configurations,)
+        Variance of the score over seeds, n − 1 in the divisor; ignored where there is one seed.
+    seeds : int64 (configurations,)
+        Runs behind each mean.
+    covariance : float64 (configurations, configurations), or None
+        Of the means over resampled test tracks; None where no predictions were kept.
+    tracks : int
+        Test tracks (or groups of them) behind ``covariance``.
+    """
+
+    means: FloatArray
+    variances: FloatArray
+    seeds: npt.NDArray[np.int64]
+    covariance: FloatArray | None = None
+    tracks: int = 0
+
+    def __post_init__(self) -> None:
+        n = len(self.means)
+        shapes = {self.variances.shape, self.seeds.shape, (n,)}
+        if n == 0 or len(shapes) > 1 or (self.covariance is not None and self.covariance.shape != (n, n)):
+            raise ConfigError("means, variances, seeds and covariance do not fit together", "loss bounds")
+        if not np.isfinite(self.means).all():
+            raise ConfigError("a mean score is not a number", "loss bounds", "Leave out runs without a score")
+        if n > 1 and (self.seeds < 2).all():
+            raise ConfigError(
+                "every configuration has a single seed: the noise of training is unknown",
+                "loss bounds",
+                "Train at least one configuration with two or more seeds",
+            )
+
+    @property
+    def test_covariance(self) -> FloatArray:
+        """The covariance over test tracks, zero where it is unknown."""
+        n = len(self.means)
+        return np.zeros((n, n)) if self.covariance is None else self.covariance
+
+    def scaled(self, *, seeds: int | None = None, tracks: int | None = None) -> Study:
+        """Return the same configurations as they would be known from other numbers of seeds or test tracks."""
+        study = self
+        if seeds is not None:
+            study = replace(study, seeds=np.maximum(study.seeds, seeds))
+        if tracks is not None and study.covariance is not None:
+            study = replace(study, covariance=study.covariance * (study.tracks / tracks), tracks=tracks)
+        return study
+
+
+@dataclass(frozen=True)
+class LossBounds:
+    """Simultaneous bounds on each configuration's loss against the best.
+
+    Attributes
+    ----------
+    most, least : float64 (configurations,)
+        With the stated confidence, for all configurations at once: ``least <= loss <= most``.
+    may_be_best : bool (configurations,)
+        Those that the data do not rule out as the best; their ``least`` is 0.
+    confidence : float
+    pooled : bool
+        Whether one variance was assumed for all configurations and no test noise: predictions are missing.
+    prior_df : float
+        Degrees of freedom that the configurations lent each other; 0 when pooled.
+    """
+
+    most: FloatArray
+    least: FloatArray
+    may_be_best: npt.NDArray[np.bool_]
+    confidence: float
+    pooled: bool
+    prior_df: float
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What would bring one configuration's bound below a margin, everything else staying as it was measured.
+
+    Attributes
+    ----------
+    seeds : int or None
+        Seeds per configuration in all; None where more seeds alone do not suffice.
+    tracks : int or None
+        Test tracks in all; None where more tracks alone do not suffice, or the test noise is unknown.
+    """
+
+    seeds: int | None
+    tracks: int | None
+
+
+def moderated_variances(
+    variances: FloatArray, df: npt.NDArray[np.float64], *, limit: float = PRIOR_LIMIT
+) -> tuple[FloatArray, FloatArray, float]:
+    """Shrink variances of a few values each towards their common level, as far as they agree with each other.
+
+    Parameters
+    ----------
+    variances : float64 (n,)
+        Sample variances.
+    df : float64 (n,)
+        Their degrees of freedom; where 0, the variance is ignored and the common level takes its place.
+    limit : float
+        Largest number of degrees of freedom of the common level.
+
+    Returns
+    -------
+    moderated : float64 (n,)
+    total_df : float64 (n,)
+        Degrees of freedom of each: its own and those of the common level, at most those of all variances together.
+    prior_df : float
+        Degrees of freedom of the common level.
+
+    References
+    ----------
+    Smyth (2004), section 6.2; the limit is ours, calibrated by simulation (docs/benchmarks/bounds.jsonl).
+    """
+    from scipy.special import digamma, polygamma
+
+    known = df > 0
+    d, s2 = df[known], variances[known]
+    if not (s2 > _TINY).any():
+        return np.zeros_like(variances), np.where(known, df, d.sum()), limit
+    # one run that repeats to the last digit says nothing about the others: it must not drag the level to zero
+    logs = np.log(np.maximum(s2, max(_TINY, 1e-5 * float(np.median(s2[s2 > _TINY])))))
+    shifted = logs - digamma(d / 2) + np.log(d / 2)
+    excess = float(shifted.var(ddof=1) - polygamma(1, d / 2).mean()) if len(d) > 1 else 0.0
+    prior_df = min(2 * _inverse_trigamma(excess), limit) if excess > 0 else limit
+    level = math.exp(float(shifted.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2))
+    own = np.where(known, df, 0.0)
+    moderated = (prior_df * level + own * np.where(known, variances, 0.0)) / (prior_df + own)
+    return moderated, np.minimum(own + prior_df, d.sum()), prior_df
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Solve trigamma(y) = value for y > 0 by Newton's method on the reciprocal, which converges from below."""
+    from scipy.special import polygamma
+
+    y = 0.5 + 1 / value
+    for _ in range(50):
+        at = float(polygamma(1, y))
+        step = at * (1 - at / value) / float(polygamma(2, y))
+        y = max(1e-3, y + step)
+        if abs(step) < 1e-9 * y:
+            break
+    return y
+
+
+def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, seed: int = 0) -> LossBounds:
+    """Bound the loss of every configuration against the best one.
+
+    Parameters
+    ----------
+    study : Study
+    confidence : float in (0, 1)
+        That all bounds hold at once.
+    draws : int > 0
+        Simulated studies from which the critical values are read.
+    seed : int
+
+    Returns
+    -------
+    LossBounds
+        Without predictions (``study.covariance`` is None) from one pooled variance, without test noise.
+
+    Examples
+    --------
+    >>> study = Study(np.array([0.90, 0.88]), np.array([1e-6, 1e-6]), np.array([5, 5]))
+    >>> bounds = loss_bounds(study)
+    >>> bool(bounds.most[0] == 0), bool(0.01 < bounds.least[1] < 0.02 < bounds.most[1] < 0.03)
+    (True, True)
+    """
+    n = len(study.means)
+    pooled = study.covariance is None
+    df = (study.seeds - 1).astype(float)
+    if n == 1:
+        return LossBounds(np.zeros(1), np.zeros(1), np.ones(1, dtype=bool), confidence, pooled, 0.0)
+    if pooled:
+        common = float((df * np.where(df > 0, study.variances, 0.0)).sum() / df.sum())
+        variances, total_df, prior_df = np.full(n, common), np.full(n, df.sum()), 0.0
+    else:
+        variances, total_df, prior_df = moderated_variances(study.variances, df)
+    noise = variances / study.seeds
+    between = _spread(study.test_covariance)
+    errors = np.sqrt(np.maximum(between + noise[:, None] + noise, _TINY))
+    critical = _critical_values(study, noise, total_df, pooled=pooled, confidence=confidence, draws=draws, seed=seed)
+    ahead = study.means[:, None] - study.means  # [j, i]: j's score less i's
+    allowed = critical[:, None] * errors  # j as the control
+    others = ~np.eye(n, dtype=bool)
+    may_be_best: npt.NDArray[np.bool_] = np.asarray(((ahead + allowed >= 0) | ~others).all(axis=1))
+    may_be_best[int(study.means.argmax())] = True
+    rivals = may_be_best[:, None] & others
+    most = np.maximum(0.0, np.where(rivals, ahead + allowed, -np.inf).max(axis=0))
+    least = np.maximum(0.0, np.where(rivals, ahead - allowed, np.inf).min(axis=0))
+    return LossBounds(most, np.where(may_be_best, 0.0, least), may_be_best, confidence, pooled, prior_df)
+
+
+def _spread(covariance: FloatArray) -> FloatArray:
+    """Variance of every difference of two entries."""
+    own = covariance.diagonal()
+    return np.maximum(own[:, None] + own - 2 * covariance, 0.0)
+
+
+def _critical_values(
+    study: Study, noise: FloatArray, df: FloatArray, *, pooled: bool, confidence: float, draws: int, seed: int
+) -> FloatArray:
+    """Factor on the standard error for each configuration as the control, by simulation: the quantile of max |t|.
+
+    The variances that a study would see are drawn as well, for each configuration separately (once for all when
+    pooled: then these are Dunnett's values).
+    """
+    rng = np.random.default_rng(seed)
+    n = len(noise)
+    values, vectors = np.linalg.eigh(study.test_covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    z = root @ rng.standard_normal((n, draws)) + np.sqrt(noise)[:, None] * rng.standard_normal((n, draws))
+    shape = (1, draws) if pooled else (n, draws)
+    seen = noise[:, None] * rng.chisquare(df[:1, None] if pooled else df[:, None], shape) / df[:, None]
+    between = _spread(study.test_covariance)
+    critical = np.empty(n)
+    for j in range(n):
+        errors = np.sqrt(np.maximum(between[j][:, None] + seen + seen[j], _TINY))
+        t = np.abs(z - z[j]) / errors
+        critical[j] = np.quantile(t.max(axis=0), confidence)
+    return critical
+
+
+def needed_for(study: Study, which: int, margin: float, *, most_seeds: int = 100, factor: int = 1000) -> Needed:
+    """Seeds or test tracks at which the bound of one configuration would fall to a margin, at its measured scores.
+
+    Parameters
+    ----------
+    study : Study
+    which : int
+        Row of the configuration.
+    margin : float
+        Loss that would be accepted, on the score's scale.
+    most_seeds, factor : int
+        How far to look: seeds per configuration, and multiples of the present test tracks.
+    """
+
+    def meets(scaled: Study) -> bool:
+        return bool(loss_bounds(scaled, draws=1000).most[which] <= margin)
+
+    seeds = _smallest(lambda n: meets(study.scaled(seeds=n)), int(study.seeds.min()), most_seeds)
+    tracks = None
+    if study.covariance is not None and study.tracks:
+        tracks = _smallest(lambda n: meets(study.scaled(tracks=n)), study.tracks, study.tracks * factor)
+    return Needed(seeds, tracks)
+
+
+def _smallest(meets: Callable[[int], bool], low: int, high: int) -> int | None:
+    """Smallest whole number in [low, high] for which a condition holds that stays true above it; None without one."""
+    if meets(low):
+        return low
+    reach = low
+    while reach < high:
+        reach = min(2 * reach, high)
+        if meets(reach):
+            break
+        low = reach
+    else:
+        return None
+    while reach - low > max(1, reach // 50):  # two per cent are finer than the estimate is
+        middle = (low + reach) // 2
+        low, reach = (low, middle) if meets(middle) else (middle, reach)
+    return reach
