@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from featstore.audio.absence import absent
 from featstore.audio.remote import ranged_file
 from featstore.errors import DecodeError
 from featstore.object_storage import is_object_url
@@ -143,7 +144,7 @@ def regular_file_size(place: str) -> int:
             raise DecodeError(
                 f"the link points to {target!r}, which does not exist", place, "Restore the target"
             ) from None
-        raise DecodeError("no such file", place, "Check the path in the track table") from None
+        raise absent(place) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DecodeError(f"cannot be looked at: {reason}", place, "Check the path and its permissions") from error

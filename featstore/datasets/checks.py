@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featstore.datasets.spelling import near_equal
 from featstore.datasets.table import SPLITS
 from featstore.object_storage import is_object_url, object_size, read_object
 
@@ -30,8 +31,8 @@ class Finding:
     ----------
     kind : str
         ``duplicate_id``, ``group_overlap``, ``missing_file``, ``unreadable``, ``duplicate_audio``,
-        ``duplicate_audio_across_splits``, ``class_without_example``, ``unknown_split``, ``no_split`` or
-        ``unexpected_count``.
+        ``duplicate_audio_across_splits``, ``class_without_example``, ``similar_classes``, ``similar_groups``,
+        ``unknown_split``, ``no_split`` or ``unexpected_count``.
     severity : "error" or "warning"
         An error makes scores wrong or tracks fail; a warning is for you to judge.
     message : str
@@ -106,6 +107,12 @@ def _splits(frame: pd.DataFrame) -> list[Finding]:
     for track_id, group, split in zip(frame["track_id"], frame["group"], frame["split"], strict=True):
         if group is not None and split is not None:
             sides[group][split].append(track_id)
+    for names in near_equal(sides, typos=False):
+        if len({split for name in names for split in sides[name]}) < 2:
+            continue
+        ids = tuple(track_id for name in names for ids in sides[name].values() for track_id in ids)
+        where = ", ".join(f"{name!r} in {'/'.join(sorted(sides[name]))}" for name in names)
+        findings.append(Finding("similar_groups", "warning", f"groups that may be one are on two sides: {where}", ids))
     for group, found in sides.items():
         if len(found) > 1:
             where = ", ".join(f"{split} ({len(found[split])})" for split in sorted(found))
@@ -136,6 +143,9 @@ def _classes(table: TrackTable) -> list[Finding]:
     in_use = [
         split for split in (*SPLITS, None) if any(frame["split"].isna() if split is None else frame["split"] == split)
     ]
+    for names in near_equal(table.info.classes):
+        shown = ", ".join(f"{name!r} ({sum(counts[split, name] for split in (*SPLITS, None))})" for name in names)
+        findings.append(Finding("similar_classes", "warning", f"classes that may be one: {shown}"))
     for split in in_use:
         absent = [name for name in table.info.classes if not counts[split, name]]
         if absent and (split is not None or len(in_use) == 1):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
 import os
 import re
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.datasets.folder import SPLIT_NAMES
+from featstore.datasets.spelling import clean_name, clean_names, printable
+from featstore.datasets.table import PROBE_COLUMNS
 from featstore.errors import DatasetError, did_you_mean
 from featstore.object_storage import is_object_url
 
@@ -17,10 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["index_csv"]
 
+logger = logging.getLogger(__name__)
+
 # Codes such as 0042 are text: as numbers they would lose their zeros.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
-_OWN = ("track_id", "path", "labels", "split", "group")
+# Columns that are read for what they say, and names under which featstore adds columns of its own.
+_READ = ("track_id", "path", "split", "group")
+_RESERVED = frozenset({"labels", *PROBE_COLUMNS, "row", "status", "stage", "error"})
+_DELIMITERS = ",;\t|"
+_LONGEST_CELL = 1 << 27  # characters; the reader's own limit is less than a page of lyrics
+_BLANK_QUOTE = re.compile(r"(?:^|[,;\t|]) +\"", re.MULTILINE)
 
 
 def index_csv(
@@ -35,7 +48,9 @@ def index_csv(
     """A CSV list: columns path, and if wanted track_id, labels, split, group; further columns are kept.
 
     Paths are relative to the list; ids default to the path as written. A split may be called by its usual variants
-    (``training``, ``val``, ``dev``, ``eval`` …).
+    (``training``, ``val``, ``dev``, ``eval`` …). Names that print alike are one: labels, splits and groups are
+    brought to composed Unicode without blanks at their ends. A further column whose name featstore uses itself, such
+    as ``duration_s``, is kept as ``listed_duration_s``.
 
     Parameters
     ----------
@@ -46,8 +61,8 @@ def index_csv(
     separator : str
         What stands between two labels of a track; empty means that the cell is one label.
     delimiter : str, optional
-        What stands between two cells; by default a tab for ``.tsv``, ``;`` when the header has more
-        of these than commas.
+        What stands between two cells; by default a tab for ``.tsv``, else the one of comma, semicolon, tab and bar
+        that the header has most of.
     task : "multi_label", "single_label" or "none", optional
         By default single_label when no track has two labels.
     name : str
@@ -57,7 +72,8 @@ def index_csv(
     ------
     DatasetError
         When the list cannot be read, lacks a column (the message names those there are), is empty, or has a row with
-        the wrong number of cells, without a path, or with an unknown split (the message names the line).
+        the wrong number of cells, without a path, with an unknown split, with two labels of a single-label set or
+        with an id that an earlier row has (the message names the line).
     """
     import pandas as pd
 
@@ -65,75 +81,159 @@ def index_csv(
 
     source = Path(os.path.abspath(os.path.expanduser(root)))
     header, rows = _read_rows(source, delimiter)
-    if "path" not in header:
-        raise _no_column("path", header, source)
     column = _label_column(label_column, header, source)
-    labels = [_labels(row[column], separator) if column else [] for _, row in rows]
-    split_column = [_split(row.get("split", ""), line, source) for line, row in rows]
+    labels, note = clean_names([_labels(row[column], separator) if column else [] for _, row in rows])
     frame = pd.DataFrame(
         {
-            "track_id": [row.get("track_id") or row["path"] for _, row in rows],
-            "path": [_absolute(source.parent, row["path"]) for _, row in rows],
+            "track_id": [clean_name(row.get("track_id", "")) or row["path"] for _, row in rows],
+            "path": [printable(_found(source.parent, row["path"])) for _, row in rows],
             "labels": labels,
-            "split": split_column,
-            "group": [row.get("group") or None for _, row in rows],
+            "split": [_split(row.get("split", ""), line, source) for line, row in rows],
+            "group": [clean_name(row.get("group", "")) or None for _, row in rows],
         }
     )
+    _check_rows(rows, list(frame["track_id"]), labels, task, source)
+    notes = [note] if note else []
     for extra in header:
-        if extra not in _OWN:
-            frame[extra] = _typed([row[extra] for _, row in rows])
+        if extra not in _READ and not (extra == "labels" and column == "labels"):
+            kept = _free_name(extra, header)
+            if kept != extra:
+                notes.append(f"the column {extra!r} is kept as {kept!r}: featstore fills a column of that name itself")
+            frame[kept] = _typed([_plain(row[extra]) for _, row in rows])
+    for each in notes:
+        logger.warning("%s: %s", source, each)
     if task is None:
         task = "none" if not any(labels) else "single_label" if all(len(each) < 2 for each in labels) else "multi_label"
-    classes = tuple(sorted({label for each in labels for label in each}))
-    return TrackTable(frame, TableInfo(name=name or source.stem, task=task, classes=classes, root=str(source.parent)))
+    info = TableInfo(
+        name=name or printable(source.stem),
+        task=task,
+        classes=tuple(sorted({label for each in labels for label in each})),
+        root=printable(str(source.parent)),
+        notes="; ".join(notes),
+    )
+    return TrackTable(frame, info)
+
+
+def _plain(cell: str) -> str:
+    """A further cell: a name is spelled like any other name, a text of several lines stays as it is."""
+    return cell.strip() if "\n" in cell.strip() else clean_name(cell)
+
+
+def _free_name(name: str, header: list[str]) -> str:
+    """The name of a further column: its own, unless featstore adds a column of that name."""
+    if name not in _RESERVED:
+        return name
+    kept = f"listed_{name}"
+    while kept in header:
+        kept += "_"
+    return kept
+
+
+def _check_rows(
+    rows: list[tuple[int, dict[str, str]]], ids: list[str], labels: list[list[str]], task: Task | None, source: Path
+) -> None:
+    lines: dict[str, int] = {}
+    for (line, _), track_id, names in zip(rows, ids, labels, strict=True):
+        if track_id in lines:
+            raise DatasetError(
+                f"two tracks have the id {track_id!r}: lines {lines[track_id]} and {line}",
+                str(source),
+                "Give each track its own id, or list each file once with all its labels",
+            )
+        lines[track_id] = line
+        if task == "single_label" and len(names) > 1:
+            raise DatasetError(
+                f"{len(names)} labels on one track of a single-label set in line {line}: {', '.join(names)}",
+                str(source),
+                "Keep one label, or leave the task out",
+            )
 
 
 def _read_rows(source: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Header, and (line number, cells by column) of every row that is not blank."""
     if not source.is_file():
         raise DatasetError("no such file" if not source.exists() else "not a file", str(source), "Name a CSV file")
-    rows = []
     try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter or _delimiter(source, first), strict=True)
-            header = [each.strip() for each in next(reader, [])]
-            _check_header(header, source)
-            for cells in reader:
-                if not any(cells):
-                    continue
-                if len(cells) != len(header):
-                    raise DatasetError(
-                        f"line {reader.line_num} has {len(cells)} cells, the header has {len(header)}",
-                        str(source),
-                        "Quote cells that hold the delimiter",
-                    )
-                row = dict(zip(header, cells, strict=True))
-                if not row.get("path", "-"):
-                    raise DatasetError(f"line {reader.line_num} has no path", str(source), "Give every track a path")
-                rows.append((reader.line_num, row))
+        text = source.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetError(f"not UTF-8 text ({error.reason})", str(source), "Save the list as UTF-8") from error
-    except (csv.Error, OSError, TypeError) as error:
-        raise DatasetError(f"not readable as CSV: {error}", str(source), "Check quotes and the delimiter") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        what = f"not UTF-8 text ({error.reason} in line {line})"
+        raise DatasetError(what, str(source), "Save the list as UTF-8") from error
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror}", str(source), "Check the permissions") from error
+    header: list[str] = []
+    rows: list[tuple[int, dict[str, str]]] = []
+    for line, cells in _cells(text, source, delimiter):
+        if not header:
+            header = _header(cells, line, source)
+        elif any(cell.strip() for cell in cells):
+            rows.append((line, _row(cells, header, line, source)))
+    if not header:
+        raise DatasetError("the list is empty", str(source), "The first line names the columns, such as path,labels")
     if not rows:
         raise DatasetError("the list has no tracks", str(source), "Write one line a track below the header")
-    return header, rows
+    unnamed = [name for name in header if name.startswith("column ") and not any(row[name].strip() for _, row in rows)]
+    return [name for name in header if name not in unnamed], rows
+
+
+def _cells(text: str, source: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
+    """(Number of its first line, cells) of every record that is not blank."""
+    lines = text.splitlines(keepends=True) if "\n" not in text else text.split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    # a blank before a quote belongs to neither: the quote would be read as a letter
+    blanks = _BLANK_QUOTE.search(text) is not None
+    before = 0
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=delimiter or _delimiter(source, first),
+            skipinitialspace=blanks,
+            strict=True,
+        )
+        for cells in reader:
+            if "\0" in "".join(cells):
+                raise csv.Error("a NUL byte")
+            if cells:
+                yield before + 1, cells
+            before = reader.line_num
+    except (csv.Error, TypeError) as error:
+        raise DatasetError(
+            f"not readable as CSV: {error}, in the record that begins in line {before + 1}",
+            str(source),
+            'Check the delimiter, and write a quote within quotes twice: "12"" mix.wav"',
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _header(cells: list[str], line: int, source: Path) -> list[str]:
+    header = [clean_name(cell) or f"column {place}" for place, cell in enumerate(cells, 1)]
+    for name in header:
+        if header.count(name) > 1:
+            raise DatasetError(f"two columns are called {name!r} in line {line}", str(source), "Rename one")
+    if "path" not in header:
+        raise _no_column("path", header, source)
+    return header
+
+
+def _row(cells: list[str], header: list[str], line: int, source: Path) -> dict[str, str]:
+    if len(cells) != len(header):
+        raise DatasetError(
+            f"line {line} has {len(cells)} cells, the header has {len(header)}",
+            str(source),
+            "Quote cells that hold the delimiter",
+        )
+    row = dict(zip(header, cells, strict=True))
+    if not row["path"].strip():
+        raise DatasetError(f"line {line} has no path", str(source), "Give every track a path")
+    return row
 
 
 def _delimiter(source: Path, header: str) -> str:
     if source.suffix.lower() in (".tsv", ".tab"):
         return "\t"
-    return ";" if header.count(";") > header.count(",") else ","
-
-
-def _check_header(header: list[str], source: Path) -> None:
-    if not header:
-        raise DatasetError("the list is empty", str(source), "The first line names the columns, such as path,labels")
-    for name in header:
-        if header.count(name) > 1:
-            raise DatasetError(f"two columns are called {name!r}", str(source), "Rename one")
+    return max(_DELIMITERS, key=header.count)
 
 
 def _no_column(name: str, header: list[str], source: Path) -> DatasetError:
@@ -147,13 +247,13 @@ def _label_column(asked: str | None, header: list[str], source: Path) -> str | N
 
 
 def _labels(cell: str, separator: str) -> list[str]:
-    """Labels of one cell, each once, in the order written."""
+    """Labels of one cell, in the order written."""
     pieces = cell.split(separator) if separator else [cell]
-    return list(dict.fromkeys(each.strip() for each in pieces if each.strip()))
+    return [each.strip(" \t") for each in pieces if each.strip(" \t")]
 
 
 def _split(cell: str, line: int, source: Path) -> str | None:
-    text = cell.strip().lower()
+    text = clean_name(cell).lower()
     if not text:
         return None
     if text not in SPLIT_NAMES:
@@ -173,6 +273,20 @@ def _typed(cells: list[str]) -> Any:
     return [each or None for each in cells]
 
 
-def _absolute(folder: Path, path: str) -> str:
-    """An absolute path, or the URL of an object as it is."""
-    return path if is_object_url(path) else os.path.join(folder, os.path.expanduser(path))
+def _found(folder: Path, path: str) -> str:
+    """An absolute path as it is on the disk, or the URL of an object.
+
+    A path is taken as written when there is such a file. If not, it may be written with blanks around it, or in
+    another Unicode form than the disk has it (a list from macOS, files on Linux).
+    """
+    if is_object_url(path.strip()):
+        return path.strip()
+    absolute = os.path.join(folder, os.path.expanduser(path))
+    if path.isascii() and path.strip() == path:
+        return absolute
+    plain = path.strip()
+    for each in (path, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)):
+        place = os.path.join(folder, os.path.expanduser(each))
+        if os.path.exists(place):
+            return place
+    return os.path.join(folder, os.path.expanduser(plain))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featstore.datasets.spelling import clean_names, printable
 from featstore.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -80,14 +81,18 @@ def index_folder(
     with_splits = _top_folders_are_splits(found)
     rows = [_row(base, parts, label_from, group_from, with_splits) for parts in found]
     _separate_ids(rows)
+    cleaned, note = clean_names([row["labels"] for row in rows])
+    for row, names in zip(rows, cleaned, strict=True):
+        row["labels"] = names
+    problems += [note] if note else []
     labels = sorted({label for row in rows for label in row["labels"]}, key=natural_key)
     for problem in problems:
         logger.warning("%s", problem)
     info = TableInfo(
-        name=name or _shown(base.name) or "folder",
+        name=name or printable(base.name) or "folder",
         task="single_label" if labels else "none",
         classes=tuple(labels),
-        root=_shown(str(base)),
+        root=printable(str(base)),
         notes="; ".join(problems),
     )
     logger.info("%d audio files under %s, %d other files", len(rows), base, others)
@@ -138,12 +143,12 @@ def _audio_files(base: Path) -> tuple[list[tuple[str, ...]], list[str], int]:
             folder = base.joinpath(*parts)
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in visited:
-                logger.info("not entered again: %s", _shown(str(folder)))
+                logger.info("not entered again: %s", printable(str(folder)))
                 continue
             visited.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name), reverse=True)
         except OSError as error:
-            problems.append(f"folder not read: {_shown('/'.join(parts))} ({error.strerror})")
+            problems.append(f"folder not read: {printable('/'.join(parts))} ({error.strerror})")
             continue
         for entry, is_folder in _kinds(entries):
             place = (*parts, entry.name)
@@ -176,11 +181,11 @@ def _row(base: Path, parts: tuple[str, ...], label_from: str, group_from: str, w
     label = "" if label_from == "none" or not folders else folders[0] if label_from == "top" else folders[-1]
     relative = "/".join(parts)
     return {
-        "track_id": _shown(relative),
-        "path": _shown(str(base / relative)),
-        "labels": [_shown(label)] if label else [],
+        "track_id": printable(relative),
+        "path": printable(str(base / relative)),
+        "labels": [printable(label)] if label else [],
         "split": SPLIT_NAMES[parts[0].lower()] if with_splits else None,
-        "group": _shown("/".join(folders)) if group_from == "parent" and folders else None,
+        "group": printable("/".join(folders)) if group_from == "parent" and folders else None,
         "probe_error": None if _is_utf8(str(base / relative)) else _NOT_UTF8,
     }
 
@@ -191,11 +196,6 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(text: str) -> str:
-    r"""``text`` with bytes that are not UTF-8 written as ``\xff``, so that it can be stored and printed."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _separate_ids(rows: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.atomic import atomic_path, disk_errors
+from featstore.datasets.spelling import clean_names
 from featstore.errors import DatasetError, did_you_mean
 from featstore.object_storage import ObjectPlace, is_object_url, read_object
 
@@ -126,7 +127,8 @@ class TrackTable:
         if not remote and not os.path.isfile(source):
             raise absent
         try:
-            with pa.BufferReader(read_object(source)) if remote else pa.OSFile(source, "rb") as file:
+            # opened by Python: Arrow takes no path that is not valid UTF-8
+            with pa.BufferReader(read_object(source)) if remote else open(source, "rb") as file:
                 table = pq.read_table(file)
         except FileNotFoundError:
             raise absent from None
@@ -163,7 +165,7 @@ class TrackTable:
             folder, _, name = target.rpartition("/")
             ObjectPlace(folder).put(name, buffer.getvalue().to_pybytes())
             return
-        with atomic_path(target) as part, disk_errors(target), pa.OSFile(str(part), "wb") as file:
+        with atomic_path(target) as part, disk_errors(target), open(part, "wb") as file:
             pq.write_table(table, file, compression="zstd")
 
     def with_labels(self, column: str, *, task: Task | None = None) -> TrackTable:
@@ -176,7 +178,7 @@ class TrackTable:
         """
         if column not in self.frame.columns:
             raise _missing_column(column, self.frame.columns, f"data set {self.info.name}")
-        labels = [_label_list(value) for value in self.frame[column]]
+        labels, _ = clean_names([_label_list(value) for value in self.frame[column]])
         found = task or ("single_label" if all(len(each) <= 1 for each in labels) else "multi_label")
         classes = tuple(sorted({name for each in labels for name in each}))
         frame = self.frame.copy()
@@ -227,11 +229,8 @@ def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFram
     columns["labels"] = _objects([_label_list(value) for value in given])
     for name in ("split", "group"):
         columns[name] = _text_column(frame, name)
-    durations: Any = frame["duration_s"] if "duration_s" in frame else [None] * count
-    columns["duration_s"] = [math.nan if _is_missing(value) else float(value) for value in durations]
-    for name in _INTEGERS:
-        integers: Any = frame[name] if name in frame else [pd.NA] * count
-        columns[name] = pd.array(integers, dtype="Int64")
+    for name in ("duration_s", *_INTEGERS):
+        columns[name] = _numbers(frame, name, place)
     columns["probe_error"] = _text_column(frame, "probe_error")
     for name in frame.columns:
         if name not in columns:
@@ -290,7 +289,7 @@ def _missing_column(name: str, columns: Iterable[object], place: str) -> Dataset
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or value != value or str(value) == "<NA>"
+    return value is None or str(value) == "<NA>" or value != value
 
 
 def _text(value: object) -> str:
@@ -301,6 +300,34 @@ def _text_column(frame: pd.DataFrame, name: str) -> Any:
     """A column of str or None, as objects: pandas' own text type would turn None into NaN."""
     values = frame[name] if name in frame.columns else [None] * len(frame)
     return _objects([None if _is_missing(value) or value == "" else str(value) for value in values])
+
+
+def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
+    """A column of float (seconds) or of whole numbers; a value that is no such number is named."""
+    import pandas as pd
+
+    whole = name in _INTEGERS
+    given = list(frame[name]) if name in frame.columns else [None] * len(frame)
+    values = [None if _is_missing(value) else value for value in given]
+    try:
+        return pd.array(values, dtype="Int64") if whole else [math.nan if v is None else float(v) for v in values]
+    except (TypeError, ValueError, OverflowError):
+        row = next((row for row, value in enumerate(values) if not _is_number(value, whole)), 0)
+    raise DatasetError(
+        f"{name} of row {row} is {values[row]!r}, not a {'whole ' if whole else ''}number",
+        place,
+        "featstore fills this column itself: give yours another name",
+    )
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    if value is None:
+        return True
+    try:
+        number = float(value)
+        return not whole or number.is_integer()
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _label_list(value: object) -> list[str]:

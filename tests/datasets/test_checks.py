@@ -58,3 +58,27 @@ def test_equal_files_in_one_split_are_a_warning(tmp_path: Path, tone: Callable[.
     paths = [str(tone(tmp_path / f"{i}.wav")) for i in range(2)]
     table = TrackTable(pd.DataFrame({"track_id": ["a", "b"], "path": paths, "split": "train"}), TableInfo(name="t"))
     assert [(each.kind, each.severity) for each in check_table(table)] == [("duplicate_audio", "warning")]
+
+
+def test_classes_and_groups_that_may_be_one() -> None:
+    rows = [("Rock", "train", "The Band"), ("rock", "test", "the band"), ("electonic", "train", "a"),
+            ("electronic", "test", "A."), ("1980s", "train", "v1.2"), ("1990s", "test", "v12"), ("jazz", "train", "Q"),
+            ("jazz", "train", "q")]  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "track_id": [str(number) for number in range(len(rows))],
+            "path": "x",
+            "labels": [[row[0]] for row in rows],
+            "split": [row[1] for row in rows],
+            "group": [row[2] for row in rows],
+        }
+    )
+    classes = tuple(sorted({row[0] for row in rows}))
+    table = TrackTable(frame, TableInfo(name="t", task="single_label", classes=classes))
+    messages = [each.message for each in check_table(table) if each.kind.startswith("similar")]
+    assert messages == [
+        "classes that may be one: 'Rock' (1), 'rock' (1)",
+        "classes that may be one: 'electonic' (1), 'electronic' (1)",
+        "groups that may be one are on two sides: 'The Band' in train, 'the band' in test",
+        "groups that may be one are on two sides: 'A.' in test, 'a' in train",
+    ]

@@ -147,3 +147,26 @@ def test_list_command() -> None:
 def test_help_has_an_example(name: str) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0 and f"featstore datasets {name}" in out
+
+
+def test_names_of_other_bytes_are_explained(tmp_path: Path, tone: Callable[..., Path]) -> None:
+    tone(tmp_path / "a.wav")
+    os.rename(tmp_path / "a.wav", os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    tone(tmp_path / "e\u0301.wav")
+    (tmp_path / "l.csv").write_text("path\ncaf\u00e9.wav\n\u00e9.wav\nnai\u0308f.wav\n", encoding="utf-8")
+    errors = index_tracks("csv", tmp_path / "l.csv").frame["probe_error"].tolist()
+    assert errors == ["the file's name is not valid UTF-8", None, "no such file"]
+    with pytest.raises(DecodeError, match=r"name is not valid UTF-8 .*Rename it, then index again"):
+        probe_audio(tmp_path / "caf\\xe9.wav")  # as an index of the folder shows it
+    with pytest.raises(DecodeError, match="another Unicode form"):
+        probe_audio(tmp_path / "\u00e9.wav")
+
+
+def test_tables_and_lists_below_a_name_that_is_not_utf8(tmp_path: Path, tone: Callable[..., Path]) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9"))
+    folder.mkdir()
+    tone(tmp_path / "a.wav").rename(folder / "a.wav")
+    (folder / "l.csv").write_text("path\na.wav\n")
+    table = index_tracks("csv", folder / "l.csv")
+    table.write(folder / "t.parquet")
+    assert TrackTable.read(folder / "t.parquet").frame["track_id"].tolist() == ["a.wav"]
