@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -48,19 +47,9 @@ def store_option(function: Decorated) -> Decorated:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON to stdout; NaN becomes null."""
-    click.echo(json.dumps(_plain(value), indent=1, ensure_ascii=False))
+    from featstore.plain import plain
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item") and not isinstance(value, str):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))
 
 
 def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:

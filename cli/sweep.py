@@ -96,8 +96,10 @@ def _as_text(outcomes: Sequence[RunOutcome]) -> str:
 
 def _main_score(scores: dict[str, dict[str, Any]]) -> list[Any]:
     """Name and value of the score that people look at first."""
+    from featstore.metrics import METRICS
+
     for split in ("test", "valid"):
-        for name in ("roc_auc", "accuracy", "loss"):
+        for name in (*METRICS, "loss"):
             value = scores.get(split, {}).get(name)
             if value is not None:
                 return [f"{split} {name}", f"{value:.4f}"]

@@ -1,7 +1,8 @@
-"""How far a score could move if other tracks had been drawn: percentile intervals of the bootstrap."""
+"""How far a score could move if other tracks had been drawn: scores of resampled tracks, and their intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
-from featstore.metrics.base import Metric, check_scores
+from featstore.metrics.base import FloatArray, Metric, check_scores
 
-__all__ = ["Interval", "bootstrap_interval"]
+__all__ = ["Interval", "bootstrap_interval", "bootstrap_values"]
+
+_BLOCK = 50  # resamples at a time: bounds memory, and stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,49 @@ class Interval:
     n_resamples: int
 
 
+def bootstrap_values(
+    metric: Metric,
+    targets: NDArray[Any],
+    scores: NDArray[Any],
+    *,
+    n_resamples: int,
+    seed: int = 0,
+    groups: NDArray[Any] | None = None,
+) -> FloatArray:
+    """Scores of tracks drawn with replacement.
+
+    Every resample averages over the same classes: one whose value a resample does not determine, because it drew none
+    of its tracks, counts with its value on all tracks. Without that rule a class that is hard and rare would raise the
+    score whenever it is not drawn.
+
+    Parameters
+    ----------
+    metric : Metric
+    targets, scores : array
+        As the metric takes them.
+    n_resamples : int > 0
+    seed : int
+        The same seed and number of groups draw the same resamples, for every metric and model.
+    groups : array (n,), optional
+        Tracks of one group (artist, work) are drawn together: they are not independent.
+
+    Returns
+    -------
+    float64 (n_resamples,)
+        NaN where the whole has no value.
+    """
+    targets, scores = np.asarray(targets), np.asarray(scores)
+    check_scores(targets, scores)
+    if not len(targets):
+        return np.full(n_resamples, np.nan)
+    whole = metric.per_class(targets, scores, np.ones((1, len(targets))))
+    values = []
+    for weights in _weights(len(targets), n_resamples, seed, groups):
+        drawn = metric.per_class(targets, scores, weights)
+        values.append(metric.overall(targets, scores, weights, np.where(np.isnan(drawn), whole, drawn)))
+    return np.concatenate(values)
+
+
 def bootstrap_interval(
     metric: Metric,
     targets: NDArray[Any],
@@ -34,43 +80,44 @@ def bootstrap_interval(
     seed: int = 0,
     groups: NDArray[Any] | None = None,
 ) -> Interval:
-    """Percentile interval of a metric over tracks drawn with replacement.
+    """Percentile interval of a metric over tracks drawn with replacement, extended to the value itself where needed.
+
+    On few tracks a score that is not a mean over tracks (F1, the areas) is biased in resamples, and all percentiles
+    may lie on one side of it.
 
     Parameters
     ----------
-    metric : Metric
-    targets, scores : array
-        As the metric takes them.
-    n_resamples : int > 0
     level : float in (0, 1)
-    seed : int
-        Same seed, same interval.
-    groups : array (n,), optional
-        Tracks of one group (artist, work) are drawn together: they are not independent.
+    metric, targets, scores, n_resamples, seed, groups
+        As ``bootstrap_values`` takes them.
 
     Returns
     -------
     Interval
-        NaN bounds when no resample had a value. Classes that a resample cannot score are left out of that resample.
+        NaN bounds when the metric has no value.
+
+    See Also
+    --------
+    featstore.results.paired_bootstrap : The difference of two models on the same resamples.
+
+    References
+    ----------
+    B. Efron, R. J. Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    targets, scores = np.asarray(targets), np.asarray(scores)
-    check_scores(targets, scores)
     if not 0 < level < 1 or n_resamples < 1:
         raise ConfigError(
             f"level={level}, n_resamples={n_resamples} give no interval", "bootstrap", "0 < level < 1 <= n"
         )
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        groups = np.arange(len(targets))
-    _, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
-    values = []
-    for _ in range(n_resamples):
-        drawn = rng.integers(0, len(members), size=len(members))
-        rows = np.concatenate([members[i] for i in drawn])
-        values.append(metric.function(targets[rows], scores[rows]).value)
-    known = np.array([value for value in values if not np.isnan(value)])
-    if not len(known):
-        return Interval(float("nan"), float("nan"), level, n_resamples)
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level, n_resamples)
+    values = bootstrap_values(metric, targets, scores, n_resamples=n_resamples, seed=seed, groups=groups)
+    once = metric(targets, scores).value
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.minimum(low, once)), float(np.maximum(high, once)), level, n_resamples)
+
+
+def _weights(n: int, n_resamples: int, seed: int, groups: NDArray[Any] | None) -> Iterator[FloatArray]:
+    """How often each track is drawn, ``(resamples, n)`` a block."""
+    group_of = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count, rng = int(group_of.max(initial=-1)) + 1, np.random.default_rng(seed)
+    for start in range(0, n_resamples, _BLOCK):
+        size = min(_BLOCK, n_resamples - start)
+        yield rng.multinomial(count, np.full(count, 1 / count), size=size)[:, group_of].astype(float)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.metrics.base import Metric, MetricValue, is_single_label, one_hot
+from featstore.metrics.base import FloatArray, Metric, is_single_label, one_hot, ratio
 
-__all__ = ["ACCURACY", "MACRO_F1", "MICRO_F1", "accuracy", "confusion_matrix", "decide", "macro_f1", "micro_f1"]
+__all__ = ["ACCURACY", "MACRO_F1", "MICRO_F1", "Accuracy", "MacroF1", "MicroF1", "confusion_matrix", "decide"]
 
 IntArray = NDArray[np.int64]
 
@@ -21,42 +21,79 @@ def decide(targets: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.bool_]:
     return scores >= 0.5
 
 
-def _counts(targets: NDArray[Any], scores: NDArray[Any]) -> tuple[IntArray, IntArray, IntArray]:
-    """Per class: rightly found, found, and true."""
+def _counts(targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray) -> tuple[FloatArray, ...]:
+    """Per resample and class: correct positives, decided positives, and true positives of the targets."""
     positive, found = one_hot(targets, scores.shape[1]), decide(targets, scores)
-    return (positive & found).sum(axis=0), found.sum(axis=0), positive.sum(axis=0)
+    hits, decided, true = (weights @ each.astype(float) for each in (positive & found, found, positive))
+    return hits, decided, true
 
 
-def accuracy(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
+class Accuracy(Metric):
     """Share of right decisions: of tracks for single-label targets, of (track, tag) cells for multi-label ones.
 
     Per class it is the share of the class's own tracks that were found (single-label; NaN for a class without tracks)
     or of the tracks on which the tag was decided rightly (multi-label).
+
+    See Also
+    --------
+    sklearn.metrics.accuracy_score, sklearn.metrics.hamming_loss
     """
-    positive, found = one_hot(targets, scores.shape[1]), decide(targets, scores)
-    if not len(positive):
-        return MetricValue.mean_of(np.full(scores.shape[1], np.nan))
-    if not is_single_label(targets):
-        return MetricValue.mean_of((positive == found).mean(axis=0))
-    right, _, true = _counts(targets, scores)
-    per_class = np.divide(right, true, out=np.full(len(true), np.nan), where=true > 0)
-    return MetricValue(
-        float((positive & found).any(axis=1).mean()), per_class, tuple(np.flatnonzero(true == 0).tolist())
-    )
+
+    name, title, higher_is_better = "accuracy", "accuracy", True
+
+    def per_class(self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray) -> FloatArray:
+        """Recall of each class, or accuracy of each tag."""
+        if is_single_label(targets):
+            hits, _, true = _counts(targets, scores, weights)
+            return ratio(hits, true, true > 0)
+        right = weights @ (one_hot(targets, scores.shape[1]) == decide(targets, scores)).astype(float)
+        total = np.broadcast_to(weights.sum(axis=1)[:, None], right.shape)
+        return ratio(right, total, total > 0)
+
+    def overall(
+        self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray, per_class: FloatArray
+    ) -> FloatArray:
+        """Share of tracks, or the mean over tags."""
+        if not is_single_label(targets):
+            return super().overall(targets, scores, weights, per_class)
+        total = weights.sum(axis=1)
+        return ratio(weights @ (scores.argmax(axis=1) == targets).astype(float), total, total > 0)
 
 
-def macro_f1(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
-    """F1 of each class, and their unweighted mean over the classes that the targets have at all."""
-    right, found, true = _counts(targets, scores)
-    per_class = np.divide(2 * right, found + true, out=np.full(len(true), np.nan), where=true > 0)
-    return MetricValue.mean_of(per_class)
+class MacroF1(Metric):
+    """F1 of each class, and their unweighted mean over the classes that occur in the targets.
+
+    See Also
+    --------
+    sklearn.metrics.f1_score : The same with ``average="macro"`` and these classes as ``labels``.
+    """
+
+    name, title, higher_is_better = "macro_f1", "macro F1", True
+    class_name, class_title = "f1", "F1"
+
+    def per_class(self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray) -> FloatArray:
+        """F1 of each class; NaN for a class without a positive track."""
+        hits, decided, true = _counts(targets, scores, weights)
+        return ratio(2 * hits, decided + true, true > 0)
 
 
-def micro_f1(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
-    """F1 of all decisions pooled; for single-label targets it equals accuracy."""
-    right, found, true = (counts.sum() for counts in _counts(targets, scores))
-    value = float(2 * right / (found + true)) if found + true else float("nan")
-    return MetricValue(value, macro_f1(targets, scores).per_class)
+class MicroF1(MacroF1):
+    """F1 of all decisions pooled; for single-label targets it equals accuracy.
+
+    See Also
+    --------
+    sklearn.metrics.f1_score : The same with ``average="micro"``.
+    """
+
+    name, title, higher_is_better = "micro_f1", "micro F1", True
+    class_name, class_title = "", "F1"
+
+    def overall(
+        self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray, per_class: FloatArray
+    ) -> FloatArray:
+        """F1 from the sums of all counts."""
+        hits, decided, true = (counts.sum(axis=1) for counts in _counts(targets, scores, weights))
+        return ratio(2 * hits, decided + true, decided + true > 0)
 
 
 def confusion_matrix(targets: NDArray[Any], scores: NDArray[Any]) -> IntArray:
@@ -72,6 +109,4 @@ def confusion_matrix(targets: NDArray[Any], scores: NDArray[Any]) -> IntArray:
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
 
 
-ACCURACY = Metric("accuracy", True, accuracy, "share of right decisions")
-MACRO_F1 = Metric("macro_f1", True, macro_f1, "F1, mean over classes")
-MICRO_F1 = Metric("micro_f1", True, micro_f1, "F1 of all decisions pooled")
+ACCURACY, MACRO_F1, MICRO_F1 = Accuracy(), MacroF1(), MicroF1()

@@ -2,102 +2,118 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.metrics.base import FloatArray, Metric, MetricValue, one_hot
+from featstore.metrics.base import FloatArray, Metric, one_hot, ratio
 
-__all__ = ["PR_AUC", "ROC_AUC", "average_precisions", "pr_auc", "roc_auc", "roc_aucs"]
-
-
-def _ranked(positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
-    """Each class's items from the highest score down, with the counts above and down to their group of equal scores.
-
-    Returns
-    -------
-    positive : bool (n, classes)
-        In the order of the scores.
-    above, upto : int (n, classes)
-        Places of the last item before the group, and of the group's last item, counted from 1 (0: none).
-    """
-    order = np.argsort(-scores, axis=0, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=0)
-    places = np.arange(1, len(ranked) + 1)[:, None]
-    edge = np.ones(ranked.shape, dtype=bool)  # True at the last item of each group
-    edge[:-1] = ranked[1:] != ranked[:-1]
-    upto = np.minimum.accumulate(np.where(edge, places, len(ranked))[::-1], axis=0)[::-1]
-    above = np.zeros_like(upto)
-    above[1:] = np.maximum.accumulate(np.where(edge, places, 0), axis=0)[:-1]
-    return np.take_along_axis(positive, order, axis=0), above, upto
+__all__ = ["PR_AUC", "ROC_AUC", "PrAuc", "RocAuc"]
 
 
-def _true_at(positive: NDArray[np.bool_], place: NDArray[Any]) -> FloatArray:
-    """Positives among the first ``place`` items."""
-    counts = np.zeros((len(positive) + 1, positive.shape[1]))
-    np.cumsum(positive, axis=0, out=counts[1:])
-    return np.take_along_axis(counts, place, axis=0)
+class _Counts(NamedTuple):
+    """Counts at the positive tracks of one class, each ``(positives, resamples)``: both areas follow from them."""
+
+    drawn: FloatArray  # how often the track counts
+    all_above: FloatArray  # tracks with a higher score
+    all_to: FloatArray  # tracks with at least its score
+    own_above: FloatArray  # the same among the positive tracks
+    own_to: FloatArray
 
 
-def roc_aucs(positive: NDArray[np.bool_], scores: NDArray[Any]) -> FloatArray:
-    """Probability that a positive scores above a negative, ties counting one half; NaN with only one kind.
+class _Area(Metric):
+    """What both areas share: a loop over classes, and which classes have a value."""
 
-    Parameters
-    ----------
-    positive : bool (n, classes)
-    scores : float (n, classes)
+    def per_class(self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray) -> FloatArray:
+        """Area of each class; NaN with only one kind of track."""
+        positive = one_hot(targets, scores.shape[1])
+        # float32 adds whole numbers below 2**24 exactly, and faster
+        whole = bool((weights == np.rint(weights)).all()) and weights.sum(axis=1).max(initial=0) < 2**24
+        by_track = np.ascontiguousarray(weights.T, dtype=np.float32 if whole else np.float64)
+        total = weights.sum(axis=1)
+        result = np.empty((len(weights), scores.shape[1]))
+        for k in range(scores.shape[1]):
+            counts = _counts_at_positives(positive[:, k], scores[:, k], by_track)
+            n_true = counts.drawn.sum(axis=0)
+            result[:, k] = ratio(*self._parts(counts, n_true, total - n_true), (n_true > 0) & (n_true < total))
+        return result
 
-    Returns
-    -------
-    float64 (classes,)
+    @abstractmethod
+    def _parts(self, counts: _Counts, n_true: FloatArray, n_false: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Numerator and denominator of the area, each ``(resamples,)``."""
+
+
+class RocAuc(_Area):
+    """Probability that a positive track scores above a negative one, ties counting one half; mean over classes.
+
+    Any monotone score will do: logits and probabilities of a multi-label tagger rank alike.
+
+    See Also
+    --------
+    sklearn.metrics.roc_auc_score
 
     Examples
     --------
-    >>> roc_aucs(np.array([[False], [True], [True]]), np.array([[0.1], [0.1], [0.9]]))
-    array([0.75])
+    >>> ROC_AUC(np.array([[0], [1], [1]]), np.array([[0.1], [0.1], [0.9]])).value
+    0.75
     """
-    ranked, above, upto = _ranked(positive, scores)
-    beaten = (_true_at(ranked, above) + _true_at(ranked, upto)) / 2  # positives above each item, ties counting half
-    n_true = positive.sum(axis=0)
-    pairs = n_true * (len(positive) - n_true)
-    wins = np.sum(beaten, axis=0, where=~ranked)
-    return np.asarray(np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
+
+    name, title, average, higher_is_better = "roc_auc", "ROC AUC", "macro", True
+
+    def _parts(self, counts: _Counts, n_true: FloatArray, n_false: FloatArray) -> tuple[FloatArray, FloatArray]:
+        above = counts.all_above - counts.own_above  # negative tracks
+        tied = (counts.all_to - counts.all_above) - (counts.own_to - counts.own_above)
+        return (counts.drawn * (n_false - above - tied / 2)).sum(axis=0), n_true * n_false
 
 
-def average_precisions(positive: NDArray[np.bool_], scores: NDArray[Any]) -> FloatArray:
-    """Area under the precision-recall curve as steps (average precision, no interpolation); NaN with only one kind.
+class PrAuc(_Area):
+    """Area under the precision-recall curve as steps (average precision, no interpolation); mean over classes.
 
-    Arguments and result as ``roc_aucs``.
+    See Also
+    --------
+    sklearn.metrics.average_precision_score
 
     Examples
     --------
-    >>> average_precisions(np.array([[True], [False], [True]]), np.array([[0.9], [0.5], [0.1]]))
-    array([0.83333333])
+    >>> round(PR_AUC(np.array([[1], [0], [1]]), np.array([[0.9], [0.5], [0.1]])).value, 4)
+    0.8333
     """
-    ranked, _, upto = _ranked(positive, scores)
-    n_true = positive.sum(axis=0)
-    total = np.sum(_true_at(ranked, upto) / upto, axis=0, where=ranked)
-    both = (n_true > 0) & (n_true < len(positive))
-    return np.asarray(np.divide(total, n_true, out=np.full(len(n_true), np.nan), where=both))
+
+    name, title, average, higher_is_better = "pr_auc", "PR AUC", "macro", True
+
+    def _parts(self, counts: _Counts, n_true: FloatArray, n_false: FloatArray) -> tuple[FloatArray, FloatArray]:
+        precision = np.divide(counts.own_to, counts.all_to, out=np.zeros_like(counts.own_to), where=counts.all_to > 0)
+        return (counts.drawn * precision).sum(axis=0), n_true
 
 
-def roc_auc(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
-    """ROC AUC of each class against the rest, and their unweighted mean.
+def _counts_at_positives(positive: NDArray[np.bool_], values: NDArray[Any], by_track: NDArray[Any]) -> _Counts:
+    """Counts of one class in all resamples; few tracks are positive, so all but one running sum is over those few.
 
     Parameters
     ----------
-    targets : 0/1 (n, classes) or int (n,)
-    scores : float (n, classes)
-        Any monotone score: logits and probabilities of a multi-label tagger rank alike.
+    positive : bool (n,)
+    values : float (n,)
+    by_track : float (n, resamples)
     """
-    return MetricValue.mean_of(roc_aucs(one_hot(targets, scores.shape[1]), scores))
+    order = np.argsort(-values, kind="stable")
+    ordered = -values[order]
+    places = np.flatnonzero(positive[order])
+    starts = np.searchsorted(ordered, ordered[places], side="left")
+    ends = np.searchsorted(ordered, ordered[places], side="right")
+    drawn = by_track[order[places]]
+    everything, own = _running_sum(by_track[order]), _running_sum(drawn)
+    before, to = np.searchsorted(places, starts), np.searchsorted(places, ends)
+    found = (drawn, everything[starts], everything[ends], own[before], own[to])
+    return _Counts(*(part.astype(np.float64) for part in found))
 
 
-def pr_auc(targets: NDArray[Any], scores: NDArray[Any]) -> MetricValue:
-    """Average precision of each class against the rest, and their unweighted mean; arguments as ``roc_auc``."""
-    return MetricValue.mean_of(average_precisions(one_hot(targets, scores.shape[1]), scores))
+def _running_sum(counts: NDArray[Any]) -> NDArray[Any]:
+    """Sums of the first 0, 1, 2, … rows."""
+    sums = np.zeros((len(counts) + 1, counts.shape[1]), dtype=counts.dtype)
+    np.cumsum(counts, axis=0, out=sums[1:])
+    return sums
 
 
-ROC_AUC = Metric("roc_auc", True, roc_auc, "area under the ROC curve, mean over classes")
-PR_AUC = Metric("pr_auc", True, pr_auc, "average precision, mean over classes")
+ROC_AUC, PR_AUC = RocAuc(), PrAuc()

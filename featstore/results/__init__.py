@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from featstore.results.fronts import pareto as pareto
     from featstore.results.page import write_html as write_html
     from featstore.results.records import RunRecord as RunRecord
-    from featstore.results.records import RunSet as RunSet
     from featstore.results.records import SkippedRun as SkippedRun
-    from featstore.results.records import read_results as read_results
     from featstore.results.reference import join_published as join_published
     from featstore.results.reference import read_reference as read_reference
+    from featstore.results.run_set import RunSet as RunSet
+    from featstore.results.run_set import read_results as read_results
     from featstore.results.schema import write_result as write_result
     from featstore.results.significance import Comparison as Comparison
     from featstore.results.significance import compare as compare
@@ -45,7 +45,7 @@ _HOMES = {
     "PairedBootstrap": "bootstrap",
     "ParetoFront": "fronts",
     "RunRecord": "records",
-    "RunSet": "records",
+    "RunSet": "run_set",
     "SkippedRun": "records",
     "compare": "significance",
     "compare_stats": "significance",
@@ -62,7 +62,7 @@ _HOMES = {
     "read_curves": "details",
     "read_predictions": "details",
     "read_reference": "reference",
-    "read_results": "records",
+    "read_results": "run_set",
     "runs_frame": "frames",
     "summarise": "summary",
     "where": "conditions",

@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from featstore.errors import ConfigError
+from featstore.metrics import METRICS, bootstrap_values
 from featstore.results.details import Predictions, read_predictions
-from featstore.results.ranking import macro_score
-from featstore.results.records import RunRecord, RunSet
+from featstore.results.records import RunRecord
+from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
     from featstore.results.fronts import ParetoFront
 
 __all__ = ["PairedBootstrap", "bootstrap_against_best", "paired_bootstrap", "paired_bootstrap_of_runs"]
-
-_BLOCK = 50  # resamples at a time: bounds memory, and stays near the processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def paired_bootstrap(
     a, b : sequence of Predictions
         The runs of each side.
     metric : str
-        ``roc_auc``, ``pr_auc``, ``accuracy`` or ``macro_f1``.
+        A name of ``featstore.metrics.METRICS``.
 
     Raises
     ------
@@ -139,7 +139,7 @@ class _Resampled:
     """One side: its score on the tracks as they are, and on each resample, averaged over its runs."""
 
     once: float
-    drawn: Any
+    drawn: npt.NDArray[np.float64]
     runs: int
 
     @classmethod
@@ -147,20 +147,18 @@ class _Resampled:
         cls, side: Sequence[Predictions], track_ids: Sequence[str], metric: str, resamples: int, seed: int
     ) -> _Resampled:
         """Resample ``track_ids``: the same seed draws the same tracks for every side."""
-        rows = [_rows_of(predictions, track_ids) for predictions in side]
-        rng, n = np.random.default_rng(seed), len(track_ids)
-        drawn = []
-        for start in range(0, resamples, _BLOCK):
-            count = min(_BLOCK, resamples - start)
-            weights = rng.multinomial(n, np.full(n, 1 / n), size=count).astype(float)
-            drawn.append(_mean_score(rows, metric, weights))
-        return cls(float(_mean_score(rows, metric, np.ones((1, n)))[0]), np.concatenate(drawn), len(side))
+        measure, rows = METRICS.load(metric), [_rows_of(predictions, track_ids) for predictions in side]
+        drawn = [bootstrap_values(measure, *each, n_resamples=resamples, seed=seed) for each in rows]
+        once = [measure(*each).value for each in rows]
+        return cls(float(np.mean(once)), np.mean(drawn, axis=0), len(side))
 
 
 def _conclude(a: _Resampled, b: _Resampled, metric: str, tracks: int, confidence: float) -> PairedBootstrap:
     """Interval and p from the differences over the resamples in which both sides have a score."""
     differences = a.drawn - b.drawn
     differences = differences[np.isfinite(differences)]
+    if not len(differences):
+        raise ConfigError(f"{metric} has no value on these tracks", "bootstrap", "Choose another metric")
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     beyond = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p = min(1.0, 2 * (float(beyond) + 1) / (len(differences) + 1))
@@ -193,8 +191,3 @@ def _rows_of(predictions: Predictions, track_ids: Sequence[str]) -> tuple[Any, A
     place = {track: row for row, track in enumerate(predictions.track_ids)}
     rows = [place[track] for track in track_ids]
     return predictions.target[rows], predictions.score[rows]
-
-
-def _mean_score(side: Sequence[tuple[Any, Any]], metric: str, weights: Any) -> Any:
-    """Score of each resample, averaged over the runs of a side."""
-    return np.mean([macro_score(target, score, metric, weights) for target, score in side], axis=0)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.results.fronts import AXES, lower_is_better
+from featstore.metrics import bounds_of, lower_is_better
+from featstore.results.fronts import AXES
 from featstore.results.significance import Comparison, TestName, compare
 from featstore.results.units import format_bytes, format_seconds
 
@@ -194,7 +195,7 @@ def predicted_bytes(summary: pd.DataFrame, tracks: int, *, track_seconds: float 
 def _choice(ordered: pd.DataFrame, best: pd.Series, metric: str, test: TestName, considered: int, cost: str) -> Choice:
     """Put the answer in words, and compare it with the best."""
     answer = ordered.iloc[0]
-    loss = compare(answer[f"{metric}_values"], best[f"{metric}_values"], test=test)
+    loss = compare(answer[f"{metric}_values"], best[f"{metric}_values"], test=test, bounds=bounds_of(metric))
     std = answer[f"{metric}_std"]
     score = f"{answer[f'{metric}_mean']:.4f}" + (f" ± {std:.4f}" if std == std else "")
     words = f"{answer['label']}: {cost}, {metric} {score} (n={int(answer[f'{metric}_n'])})"

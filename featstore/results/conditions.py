@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.results.frames import as_frame, config_columns
-from featstore.results.labels import is_missing
-from featstore.results.records import RunSet
+from featstore.plain import is_missing
+from featstore.results.run_set import RunSet, as_frame, config_columns
 from featstore.results.units import parse_bytes
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featstore.errors import ConfigError, CorruptFeature
+from featstore.errors import CorruptFeature
+from featstore.metrics import class_metrics, one_hot
 from featstore.results.frames import flatten
 from featstore.results.records import RunRecord
 
-__all__ = ["Predictions", "read_curves", "read_predictions"]
+__all__ = ["Predictions", "prediction_file", "read_curves", "read_predictions"]
 
 _SPLITS = ("train", "valid", "test")
 _TARGETS = ("target", "targets", "truth", "label", "labels")
@@ -29,16 +30,31 @@ class Predictions:
     Attributes
     ----------
     track_ids : tuple of str
-    target : float array (tracks, classes)
-        1 where the track has the class.
-    score : float array (tracks, classes)
+    target : int (tracks,) or 0/1 (tracks, classes)
+        Class numbers of a single-label task; which classes a track has in a multi-label one.
+    score : float (tracks, classes)
     classes : tuple of str
     """
 
     track_ids: tuple[str, ...]
-    target: npt.NDArray[np.float64]
-    score: npt.NDArray[np.float64]
+    target: npt.NDArray[Any]
+    score: npt.NDArray[Any]
     classes: tuple[str, ...]
+
+    @property
+    def positives(self) -> npt.NDArray[np.int64]:
+        """Tracks of each class."""
+        return np.asarray(one_hot(self.target, self.score.shape[1]).sum(axis=0))
+
+    def class_scores(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Every score of single classes by name; NaN where the targets do not determine it.
+
+        Raises
+        ------
+        ConfigError
+            When the predictions hold NaN or a target that is no class.
+        """
+        return {name: metric(self.target, self.score).per_class for name, metric in class_metrics().items()}
 
 
 def read_curves(record: RunRecord) -> dict[str, list[float | None]]:
@@ -67,76 +83,89 @@ def read_curves(record: RunRecord) -> dict[str, list[float | None]]:
 def read_predictions(record: RunRecord, split: str = "test") -> Predictions | None:
     """Predictions of a run for one split; None when it has none.
 
-    The file is ``predictions.parquet``: ``track_id``, ``split``, ``target`` (a list of 0 and 1, or the number of the
-    class) and ``score`` (a list, a number a class).
-
     Raises
     ------
     CorruptFeature
         When the file is there and cannot be read.
     """
-    path = record.path / "predictions.parquet"
+    path, task = record.path / "predictions.parquet", str(record.result.get("task") or "")
     if not path.is_file():
         return None
+    names = record.result.get("classes")
+    return prediction_file(path, classes=names if isinstance(names, list) else (), task=task)[0].get(split)
+
+
+def prediction_file(
+    path: str | Path, *, classes: Sequence[str] = (), task: str = ""
+) -> tuple[dict[str, Predictions], list[str], str]:
+    """Predictions by split, the classes, and the task of a ``predictions.parquet``.
+
+    Its columns are ``track_id``, ``split`` (all are ``test`` without it), ``target`` (a list of 0 and 1 or of names of
+    classes, or the number or name of one class) and ``scores`` (a list, a number a class). Files of this library name
+    classes and task in their metadata; for others the arguments do, and lists of targets mean a multi-label task.
+
+    Raises
+    ------
+    CorruptFeature
+        When the file is missing or cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-        names = table.column_names
-        target, score = _first(names, _TARGETS, path), _first(names, _SCORES, path)
-        if "split" in names:
-            table = table.filter(pa.compute.equal(table["split"], split))
-        if not len(table):
-            return None
-        scores = _matrix(table[score])
-        classes = _class_names(record, scores.shape[1])
-        targets = _targets(table[target], scores.shape[1], classes)
-    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        with pa.OSFile(str(path), "rb") as file:
+            table = pq.read_table(file)
+        columns = [table[_first(table.column_names, wanted)] for wanted in (_TARGETS, _SCORES)]
+        header = json.loads((table.schema.metadata or {}).get(b"featstore", b"{}"))
+        names = [str(name) for name in header.get("classes") or classes]
+        score = _matrix(columns[1], len(names))
+        if len(names) != score.shape[1]:
+            names = [f"class {number}" for number in range(score.shape[1])]
+        target = _targets(columns[0], names)
+        if target.ndim == 2 and (header.get("task") or task) == "single_label":
+            target = target.argmax(axis=1)
+        ids = np.array([str(track) for track in table["track_id"].to_pylist()], dtype=object)
+        splits = table["split"].to_pylist() if "split" in table.column_names else ["test"] * len(ids)
+    except (OSError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CorruptFeature(f"the predictions of a run cannot be read: {error}", str(path), "Evaluate it again") from (
             error
         )
-    return Predictions(tuple(map(str, table["track_id"].to_pylist())), targets, scores, classes)
+    found = {}
+    for split in dict.fromkeys(splits):
+        rows = np.flatnonzero(np.array([each == split for each in splits]))
+        found[str(split)] = Predictions(tuple(ids[rows]), target[rows], score[rows], tuple(names))
+    return found, names, header.get("task") or task or ("single_label" if target.ndim == 1 else "multi_label")
 
 
-def _first(names: Sequence[str], wanted: Sequence[str], path: Path) -> str:
+def _first(names: Sequence[str], wanted: Sequence[str]) -> str:
     found = next((name for name in wanted if name in names), None)
     if found is None:
-        raise ConfigError(f"no column {wanted[0]!r}", str(path), f"It has {', '.join(names)}")
+        raise LookupError(f"no column {wanted[0]!r} among {', '.join(names)}")
     return found
 
 
-def _matrix(column: Any) -> npt.NDArray[np.float64]:
-    """A column of equally long lists as an array."""
+def _matrix(column: Any, width: int) -> npt.NDArray[Any]:
+    """A column of equally long lists as an array; ``width`` is that of a column without rows."""
     values = column.combine_chunks()
-    flat = values.flatten().to_numpy(zero_copy_only=False).astype(float)
-    return np.asarray(flat.reshape(len(values), -1))
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(values), -1) if len(values) else flat.reshape(0, width))
 
 
-def _targets(column: Any, n_classes: int, classes: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Targets as 0 and 1, from lists of them, numbers of classes, or names of classes."""
+def _targets(column: Any, classes: Sequence[str]) -> npt.NDArray[Any]:
+    """Class numbers ``(tracks,)`` from numbers or names; 0 and 1 ``(tracks, classes)`` from lists."""
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
-        if not pa.types.is_string(kind.value_type):
-            return _matrix(column)
-        place = {name: position for position, name in enumerate(classes)}
-        result = np.zeros((len(column), n_classes))
-        for row, labels in enumerate(column.to_pylist()):
-            result[row, [place[label] for label in labels if label in place]] = 1
-        return result
+    place, kind = {name: position for position, name in enumerate(classes)}, column.type
     if pa.types.is_string(kind):
-        place = {name: position for position, name in enumerate(classes)}
-        return np.asarray(np.eye(n_classes)[[place[name] for name in column.to_pylist()]])
-    return np.asarray(np.eye(n_classes)[column.to_numpy().astype(int)])
-
-
-def _class_names(record: RunRecord, count: int) -> tuple[str, ...]:
-    names = record.result.get("classes")
-    if isinstance(names, list) and len(names) == count:
-        return tuple(map(str, names))
-    return tuple(f"class {number}" for number in range(count))
+        return np.array([place[name] for name in column.to_pylist()], dtype=np.int64)
+    if not hasattr(kind, "value_type") or pa.types.is_dictionary(kind):
+        return np.asarray(column.to_numpy()).astype(np.int64)
+    if not pa.types.is_string(kind.value_type):
+        return _matrix(column, len(classes))
+    result = np.zeros((len(column), len(classes)))
+    for row, labels in enumerate(column.to_pylist()):
+        result[row, [place[label] for label in labels if label in place]] = 1
+    return result
 
 
 def _curve_name(name: str) -> str:

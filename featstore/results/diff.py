@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from featstore.errors import ConfigError, FeatstoreError
+from featstore.metrics import METRICS, bounds_of
+from featstore.plain import is_missing
 from featstore.results.bootstrap import PairedBootstrap, paired_bootstrap_of_runs
 from featstore.results.frames import COSTS, feature_fields, flatten, metrics_in
-from featstore.results.labels import is_missing
-from featstore.results.records import RunRecord, RunSet
+from featstore.results.records import RunRecord
+from featstore.results.run_set import RunSet
 from featstore.results.significance import Comparison, TestName, compare, holm
 
 __all__ = ["RunsDiff", "diff_runs"]
@@ -92,7 +94,10 @@ def diff_runs(
     p_holm: dict[str, float] = {}
     for split in ("test", "valid", "train"):
         metrics = [m for m in metrics_in(a.frame, split) if m in metrics_in(b.frame, split)]
-        found = {f"{split}.{m}": compare(_values(b, m, split), _values(a, m, split), test=test) for m in metrics}
+        found = {
+            f"{split}.{m}": compare(_values(b, m, split), _values(a, m, split), test=test, bounds=bounds_of(m))
+            for m in metrics
+        }
         scores |= found
         p_holm |= dict(zip(found, holm([c.p for c in found.values()]), strict=True))
     resampled, warnings = _bootstrap(a, b, scores, resamples) if bootstrap else ({}, [])
@@ -152,7 +157,7 @@ def _bootstrap(
 ) -> tuple[dict[str, PairedBootstrap], list[str]]:
     """Resample the test tracks, for every metric that predictions give; the reasons where that is not possible."""
     found: dict[str, PairedBootstrap] = {}
-    for metric in ("roc_auc", "pr_auc", "accuracy", "macro_f1"):
+    for metric in METRICS:
         if f"test.{metric}" not in scores:
             continue
         try:

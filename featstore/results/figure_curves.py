@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError
+from featstore.metrics import METRICS, title_of
 from featstore.results.details import read_curves, read_predictions
-from featstore.results.figure_pareto import METRIC_TITLES
 from featstore.results.figure_style import (
     GREY,
     MARKERS,
@@ -22,8 +22,7 @@ from featstore.results.figure_style import (
 )
 from featstore.results.fronts import AXES
 from featstore.results.labels import field_text
-from featstore.results.ranking import class_scores
-from featstore.results.records import RunSet
+from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +69,7 @@ def plot_cost(
         if (known[x] > 0).all():
             size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
         axes.set_xlabel(AXES.get(x, x))
-        axes.set_ylabel(METRIC_TITLES.get(y, y))
+        axes.set_ylabel(title_of(y, split="test"))
         figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
         note = "whiskers: standard deviation over seeds or folds; hop multiples beside the marks"
         figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
@@ -113,7 +112,7 @@ def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, 
     """
     curves = {name: mean_curves(runs, ids) for name, ids in list(groups.items())[: len(PALETTE)]}
     known = [name for one in curves.values() for name in one]
-    metrics = [m for m in ("roc_auc", "accuracy", "pr_auc", "macro_f1") if f"valid.{m}" in known]
+    metrics = [m for m in METRICS if f"valid.{m}" in known]
     panels = [q for q in ("loss", *metrics[:1]) if any(name.endswith(f".{q}") for name in known)]
     if not panels:
         raise ConfigError("no run has learning curves", "report plot curves", "Runs keep them in metrics.jsonl")
@@ -124,7 +123,7 @@ def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, 
                 for split, dash in (("valid", "-"), ("train", "--")):
                     _draw_curve(panel, one.get(f"{split}.{quantity}"), number, dash)
             panel.set_xlabel("epoch")
-            panel.set_ylabel({"loss": "loss"}.get(quantity, METRIC_TITLES[quantity].split(" (")[0]))
+            panel.set_ylabel(title_of(quantity))
             panel.xaxis.get_major_locator().set_params(integer=True)
         _curve_legend(figure, list(curves), title, any(name.startswith("train.") for name in known))
         return save_figure(figure, path)
@@ -212,9 +211,8 @@ def plot_classes(
             )
         axes.set_yticks(np.arange(len(classes)), classes)
         axes.set_ylim(-0.7, len(classes) - 0.3)
-        title_of = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1"}.get(metric, metric)
         note = f"; {undefined} without a score left out" if undefined else ""
-        axes.set_xlabel(f"{title_of} of the class (test{note})")
+        axes.set_xlabel(f"{METRICS.load(metric).class_title} of the class (test{note})")
         figure.legend(loc="outside upper left", ncols=2, title=title or None, alignment="left")
         return save_figure(figure, path)
 
@@ -227,7 +225,7 @@ def mean_class_scores(runs: RunSet, run_ids: Sequence[str], metric: str) -> dict
     for record in runs:
         predictions = read_predictions(record) if record.run_id in wanted else None
         if predictions is not None:
-            tables.append(class_scores(predictions.target, predictions.score, metric))
+            tables.append(METRICS.load(metric)(predictions.target, predictions.score).per_class)
             classes = predictions.classes
     if not tables:
         return {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featstore.errors import ConfigError
-from featstore.results.figure_pareto import METRIC_TITLES
+from featstore.metrics import title_of
 from featstore.results.figure_style import GREY, INK, MARKERS, PALETTE, figure_style, new_figure, save_figure
 from featstore.results.labels import field_text
 
@@ -57,7 +57,7 @@ def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    title = METRIC_TITLES.get(metric, metric).replace(" (macro, test)", "")
+    title = title_of(metric)
     axes.set_xlabel(f"{title} minus that of float32, percentage points")
     figure.legend(loc="outside upper left", ncols=2)
     found = int((pairs["p_holm"] < 0.05).sum())

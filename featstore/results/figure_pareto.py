@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featstore.metrics import title_of
 from featstore.results.figure_style import GREY, INK, PALETTE, figure_style, new_figure, save_figure, size_axis
 from featstore.results.fronts import AXES, ParetoFront
 
@@ -15,16 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["METRIC_TITLES", "draw_pareto", "plot_pareto"]
+__all__ = ["draw_pareto", "plot_pareto"]
 
-METRIC_TITLES = {
-    "roc_auc": "ROC AUC (macro, test)",
-    "pr_auc": "PR AUC (macro, test)",
-    "accuracy": "accuracy (test)",
-    "macro_f1": "macro F1 (test)",
-    "micro_f1": "micro F1 (test)",
-    "loss": "loss (test)",
-}
 _MANY = 40  # beyond this many points, whiskers only for those that matter
 
 
@@ -63,7 +56,7 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
         size_axis(axes.xaxis, x, (positive.min(), positive.max()))
         axes.set_xlim(positive.min() / 1.35, positive.max() * 1.35)
     axes.set_xlabel(AXES[x])
-    axes.set_ylabel(METRIC_TITLES.get(y, f"{y} (test)"))
+    axes.set_ylabel(title_of(y, split="test"))
     if title:
         axes.set_title(title, loc="left")
     handles, names = axes.get_legend_handles_labels()

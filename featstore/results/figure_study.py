@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError
-from featstore.results.figure_pareto import METRIC_TITLES
+from featstore.metrics import title_of
 from featstore.results.figure_style import (
     GREY,
     MARKERS,
@@ -143,7 +143,7 @@ def _draw_scores(
             elinewidth=1,
             label=name,
         )
-    axes.set_ylabel(METRIC_TITLES.get(metric, metric).replace(", test)", ")").replace(" (test)", ""))
+    axes.set_ylabel(title_of(metric, split="test").replace(", test)", ")").replace(" (test)", ""))
 
 
 def _draw_gmacs(axes: Any, rows: pd.DataFrame, places: dict[tuple[int, int], float]) -> None:

@@ -12,7 +12,7 @@ from featstore.results.figure_gallery import plot_gallery
 from featstore.results.figure_pareto import plot_pareto
 from featstore.results.figure_study import plot_study
 from featstore.results.fronts import pareto
-from featstore.results.records import RunSet
+from featstore.results.run_set import RunSet
 from featstore.results.summary import summarise
 
 __all__ = ["KINDS", "draw"]
@@ -78,9 +78,8 @@ def _curves(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -
 
 
 def _classes(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    metric = {"accuracy": "f1", "macro_f1": "f1"}.get(options["metric"], options["metric"])
     groups = _telling(runs, options["metric"], 4)
-    return plot_classes(runs, groups, paths, metric=metric, title=options["title"])
+    return plot_classes(runs, groups, paths, metric=options["metric"], title=options["title"])
 
 
 def _gallery(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, FeatstoreError, did_you_mean
-from featstore.results.records import RunRecord, RunSet
+from featstore.metrics import METRICS
+from featstore.results.records import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "COSTS",
     "FIELDS",
-    "as_frame",
-    "config_columns",
     "feature_fields",
     "flatten",
     "metrics_in",
@@ -240,34 +239,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def as_frame(runs: RunSet | pd.DataFrame) -> pd.DataFrame:
-    """The table behind ``runs``, which may be one already."""
-    return runs.frame if isinstance(runs, RunSet) else runs
-
-
-def config_columns(runs: RunSet, names: Sequence[str]) -> pd.DataFrame:
-    """The table of ``runs`` with a column ``config.<key>`` for each such name that is asked for."""
-    frame = runs.frame
-    wanted = [name for name in names if name.startswith("config.") and name not in frame]
-    if not wanted:
-        return frame
-    flat = [flatten(record.config) for record in runs]
-    known = {f"config.{key}" for settings in flat for key in settings}
-    for name in wanted:
-        if name not in known:
-            raise ConfigError(f"no run has a setting {name!r}", "report", did_you_mean(name, known))
-    values = {name: [settings.get(name.removeprefix("config.")) for settings in flat] for name in wanted}
-    plain: dict[str, Any] = {
-        name: [str(v) if isinstance(v, list | dict) else v for v in column] for name, column in values.items()
-    }
-    return frame.assign(**plain)
-
-
 def metrics_in(frame: pd.DataFrame, split: str = "test") -> list[str]:
     """Metrics of which at least one run has a value on ``split``, the usual ones first."""
-    usual = ["roc_auc", "pr_auc", "accuracy", "macro_f1"]
+    usual = list(METRICS)
     names = [str(n).split(".", 1)[1] for n in frame if str(n).startswith(f"{split}.") and frame[n].notna().any()]
-    return sorted(names, key=lambda name: (name == "loss", usual.index(name) if name in usual else 99, name))
+    return sorted(names, key=lambda name: (name == "loss", usual.index(name) if name in usual else len(usual), name))
 
 
 def score_column(frame: pd.DataFrame, metric: str, split: str = "test") -> str:

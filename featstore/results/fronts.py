@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.metrics import bounds_of, lower_is_better
 from featstore.results.significance import TestName, compare, holm
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AXES", "ParetoFront", "front_of", "lower_is_better", "pareto"]
+__all__ = ["AXES", "ParetoFront", "front_of", "pareto"]
 
 # costs that can be an axis, with the words for it
 AXES = {
@@ -30,11 +31,6 @@ AXES = {
     "seconds_inference": "inference time (s)",
     "seconds_extract": "extraction time (s)",
 }
-
-
-def lower_is_better(name: str) -> bool:
-    """Whether less of a column is better: true for every cost and every loss."""
-    return name in AXES or name == "loss" or name.endswith("_loss")
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,9 @@ def pareto(
     costs = np.column_stack([frame[axis].to_numpy(dtype=float) for axis in axes])
     scores = sign * frame[f"{y}_mean"].to_numpy(dtype=float)
     best = int(np.argmin(scores))  # of equals the cheapest
-    results = [compare(values, frame[f"{y}_values"][best], test=test) for values in frame[f"{y}_values"]]
+    results = [
+        compare(values, frame[f"{y}_values"][best], test=test, bounds=bounds_of(y)) for values in frame[f"{y}_values"]
+    ]
     p = [float("nan") if row == best else result.p for row, result in enumerate(results)]
     p_holm = holm(p)
     told_apart = [False if row == best else None if np.isnan(v) else v < alpha for row, v in enumerate(p_holm)]

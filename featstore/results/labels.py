@@ -6,18 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from featstore.plain import is_missing
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["field_text", "is_missing", "labels_of"]
+__all__ = ["field_text", "labels_of"]
 
 # the order in which the parts of a label are read
 _PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
-
-
-def is_missing(value: Any) -> bool:
-    """Whether ``value`` stands for nothing: None, NaN or pandas' NA."""
-    return value is None or str(value) in ("nan", "<NA>", "NaT")
 
 
 def field_text(name: str, value: Any) -> str:

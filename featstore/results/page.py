@@ -13,7 +13,7 @@ from typing import Any
 
 from featstore.atomic import write_text
 from featstore.results.page_data import page_data
-from featstore.results.records import RunSet
+from featstore.results.run_set import RunSet
 
 __all__ = ["render_page", "write_html"]
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.log import progress
+from featstore.metrics import class_metrics, lower_is_better, title_of
+from featstore.metrics.decisions import confusion_matrix
+from featstore.plain import is_missing
 from featstore.results.details import read_curves, read_predictions
-from featstore.results.figure_pareto import METRIC_TITLES
 from featstore.results.frames import COSTS, flatten, metrics_in
-from featstore.results.fronts import AXES, lower_is_better, pareto
-from featstore.results.labels import field_text, is_missing, labels_of
-from featstore.results.ranking import class_scores, confusion
-from featstore.results.records import RunRecord, RunSet
+from featstore.results.fronts import AXES, pareto
+from featstore.results.labels import field_text, labels_of
+from featstore.results.records import RunRecord
 from featstore.results.reference import PAPERS, read_reference, reference_notes
+from featstore.results.run_set import RunSet
 from featstore.results.summary import CONFIGURATION, summarise
 from featstore.version import __version__
 
@@ -60,7 +62,8 @@ def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
         "title": title,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "version": __version__,
-        "metrics": [{"name": m, "title": _title(m), "lower": lower_is_better(m)} for m in metrics],
+        "metrics": [{"name": m, "title": title_of(m), "lower": lower_is_better(m)} for m in metrics],
+        "classTitles": {name: metric.class_title for name, metric in class_metrics().items()},
         "costs": [{"name": name, "title": AXES[name]} for name in COSTS if summary[name].notna().any()],
         "filters": _filters(summary),
         "configurations": _configurations(summary, metrics),
@@ -72,10 +75,6 @@ def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
         "skipped": [str(skip) for skip in runs.skipped[:200]],
         "skipped_count": len(runs.skipped),
     }
-
-
-def _title(metric: str) -> str:
-    return METRIC_TITLES.get(metric, metric).replace(" (macro, test)", "").replace(" (test)", "")
 
 
 def _labels(frame: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
@@ -168,14 +167,11 @@ def _details(records: Sequence[RunRecord], chosen: Sequence[str]) -> dict[str, A
             predictions = None
         if predictions is not None:
             entry["classes"] = classes.setdefault(predictions.classes, len(classes))
-            single = record.result.get("task") == "single_label"
-            entry["class_scores"] = {
-                metric: [_number(v, 4) for v in class_scores(predictions.target, predictions.score, metric)]
-                for metric in (("f1", "roc_auc") if single else ("roc_auc", "pr_auc"))
-            }
-            entry["positives"] = [int(value) for value in predictions.target.sum(axis=0)]
-            if single and len(predictions.classes) <= _MATRIX_CLASSES:
-                entry["confusion"] = confusion(predictions.target, predictions.score).tolist()
+            scores = predictions.class_scores()
+            entry["class_scores"] = {name: [_number(v, 4) for v in values] for name, values in scores.items()}
+            entry["positives"] = predictions.positives.tolist()
+            if predictions.target.ndim == 1 and len(predictions.classes) <= _MATRIX_CLASSES:
+                entry["confusion"] = confusion_matrix(predictions.target, predictions.score).tolist()
         if entry:
             found[str(row)] = entry
     return {"runs": found, "classes": [list(names) for names in classes]}

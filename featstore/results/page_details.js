@@ -138,7 +138,7 @@ function classes(runs) {
     const { n, mean, variance } = moments(with_.map((entry) => entry.class_scores[metric][k]));
     return { name, n, mean: n ? mean : null, std: n > 1 ? Math.sqrt(variance) : null, positives: with_[0].positives[k] };
   }).sort((a, b) => (b.mean ?? -1) - (a.mean ?? -1));
-  const label = { roc_auc: 'ROC AUC', pr_auc: 'PR AUC', f1: 'F1' }[metric];
+  const label = data.classTitles[metric];
   const bar = (value) => draw('svg', { viewBox: '0 0 144 12', 'aria-hidden': 'true' },
     draw('rect', { class: 'band', width: 144, height: 12 }), draw('rect', { class: 'same', width: 144 * (value ?? 0), height: 12 }));
   const table = make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Scores of classes' }, make('table', {}, make('caption', {}, `${label} of each class on the test tracks, best first`),

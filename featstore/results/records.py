@@ -10,20 +10,16 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
 from featstore.errors import ConfigError
 from featstore.results.schema import RESULT_NAME, problems_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["RunRecord", "RunSet", "SkippedRun", "read_results"]
+__all__ = ["RunRecord", "SkippedRun", "find_records"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,60 +98,8 @@ class SkippedRun:
         return f"{self.path}: {self.reason}"
 
 
-@dataclass(frozen=True)
-class RunSet(Sequence[RunRecord]):
-    """Runs in the order of their paths, and the folders that were skipped.
-
-    It is a sequence of ``RunRecord``; ``frame`` is the same as a table, a row a run.
-    """
-
-    records: tuple[RunRecord, ...] = ()
-    skipped: tuple[SkippedRun, ...] = field(default=())
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    @overload
-    def __getitem__(self, index: int) -> RunRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> RunSet: ...
-    def __getitem__(self, index: int | slice) -> RunRecord | RunSet:
-        if isinstance(index, slice):
-            return RunSet(self.records[index], self.skipped)
-        return self.records[index]
-
-    def __iter__(self) -> Iterator[RunRecord]:
-        return iter(self.records)
-
-    def select(self, keep: Callable[[RunRecord], bool]) -> RunSet:
-        """The runs for which ``keep`` is true; what was skipped stays listed."""
-        return RunSet(tuple(record for record in self.records if keep(record)), self.skipped)
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row a run; see ``featstore.results.runs_frame`` for the columns."""
-        from featstore.results.frames import runs_frame
-
-        return runs_frame(self.records)
-
-
-def read_results(*roots: str | Path) -> RunSet:
-    """Read every run below ``roots``, at any depth.
-
-    Corrupt, half-written and foreign folders never stop the others: they are listed in ``RunSet.skipped``.
-
-    Parameters
-    ----------
-    *roots : path
-        Folders that hold runs, or runs themselves, or single ``result.json`` files. A run found twice counts once.
-
-    Raises
-    ------
-    ConfigError
-        When a root does not exist, or none is given.
-    """
-    if not roots:
-        raise ConfigError("no folder of runs was given", "", "Name one or more folders that hold runs")
+def find_records(roots: Sequence[str | Path]) -> tuple[list[RunRecord], list[SkippedRun]]:
+    """Every run below ``roots``, and every folder that looks like one and cannot be used; by path."""
     found: dict[str, bool] = {}
     for root in roots:
         found.update(_run_folders(root))
@@ -174,9 +118,7 @@ def read_results(*roots: str | Path) -> RunSet:
         for (folder, result), run_id in zip(pairs, _unique_ids(pairs), strict=True)
     ]
     logger.info("%d runs read, %d folders skipped", len(records), len(skipped))
-    return RunSet(
-        tuple(sorted(records, key=lambda record: record.path)), tuple(sorted(skipped, key=lambda skip: skip.path))
-    )
+    return sorted(records, key=lambda record: record.path), sorted(skipped, key=lambda skip: skip.path)
 
 
 def _run_folders(root: str | Path) -> dict[str, bool]:

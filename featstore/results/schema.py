@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import numbers
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from featstore.atomic import write_json
 from featstore.errors import ConfigError
+from featstore.plain import plain
 
 __all__ = ["RESULT_FORMAT", "RESULT_NAME", "problems_of", "write_result"]
 
@@ -67,13 +67,13 @@ def write_result(run_dir: str | Path, result: Mapping[str, Any]) -> Path:
         "run_id": run_dir.resolve().name,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    plain = _plain({**defaults, **result})
-    problems = problems_of(plain)
+    checked = plain({**defaults, **result}, strict=True)
+    problems = problems_of(checked)
     if problems:
         raise ConfigError(
             f"the result of a run is not complete: {'; '.join(problems)}", str(run_dir), "Nothing was written"
         )
-    write_json(run_dir / RESULT_NAME, plain)
+    write_json(run_dir / RESULT_NAME, checked)
     return run_dir / RESULT_NAME
 
 
@@ -127,20 +127,3 @@ def _is_numbers(value: Any) -> bool:
 def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _plain(value: Any) -> Any:
-    """Turn NumPy values, tuples and paths into what JSON knows; what is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(inner) for inner in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    if isinstance(value, Path | datetime.datetime | datetime.date):
-        return str(value)
-    raise ConfigError(f"a {type(value).__name__} cannot be written to {RESULT_NAME}", "", "Give plain values")

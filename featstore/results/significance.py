@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -100,7 +100,12 @@ def interval(mean: float, std: float, n: int, *, confidence: float = 0.95) -> tu
 
 
 def compare(
-    a: Sequence[float], b: Sequence[float], *, test: TestName = "welch", confidence: float = 0.95
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    test: TestName = "welch",
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Comparison:
     """Test whether the values of ``a`` and ``b`` come from the same mean, two-sided.
 
@@ -110,11 +115,21 @@ def compare(
         Scores of independent repetitions (seeds, folds).
     test : str
         ``welch`` allows each side its own variance; ``independent`` pools them, as the resolution study did.
+    bounds : tuple of float
+        What a score can be: the interval of the difference is clipped accordingly.
+
+    See Also
+    --------
+    scipy.stats.ttest_ind : The same tests.
     """
     clean = [[float(v) for v in side if math.isfinite(v)] for side in (a, b)]
     (mean_a, std_a), (mean_b, std_b) = (mean_and_std(side) for side in clean)
-    return compare_stats(
+    found = compare_stats(
         (mean_a, std_a, len(clean[0])), (mean_b, std_b, len(clean[1])), test=test, confidence=confidence
+    )
+    widest = bounds[1] - bounds[0]
+    return replace(
+        found, low=float(np.clip(found.low, -widest, widest)), high=float(np.clip(found.high, -widest, widest))
     )
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, FeatstoreError, MissingDependency, did_you_mean
+from featstore.plain import is_missing, plain
 from featstore.results.details import read_curves, read_predictions
-from featstore.results.frames import config_columns, flatten, metrics_in
-from featstore.results.ranking import class_scores
-from featstore.results.records import RunSet
+from featstore.results.frames import flatten, metrics_in
 from featstore.results.reference import read_reference
+from featstore.results.run_set import RunSet, config_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -177,15 +177,12 @@ def _class_scores(runs: RunSet) -> pd.DataFrame:
     for record in runs:
         try:
             predictions = read_predictions(record)
+            scores = {} if predictions is None else predictions.class_scores()
         except FeatstoreError as error:
             logger.warning("%s", error)
             continue
-        if predictions is None:
-            continue
-        counts = predictions.target.sum(axis=0)
-        single = record.result.get("task") == "single_label"
-        for metric in ("roc_auc", "pr_auc", *(["f1"] if single else [])):
-            values = class_scores(predictions.target, predictions.score, metric)
+        for metric, values in scores.items():
+            counts = predictions.positives
             rows += [
                 (record.run_id, name, metric, float(value), int(count))
                 for name, value, count in zip(predictions.classes, values, counts, strict=True)
@@ -287,15 +284,17 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     for name in frame:
         column = frame[name]
         if column.dtype == object:
-            kinds = {type(value) for value in column if not (value is None or value is pd.NA or value != value)}
+            values = [None if is_missing(value) else plain(value) for value in column]
+            kinds = {type(value) for value in values if value is not None}
             if kinds <= {bool}:
-                column = column.astype("boolean")
+                column = pd.array(values, dtype="boolean")
             elif kinds <= {int}:
-                column = column.astype("Int64")
+                column = pd.array(values, dtype="Int64")
             elif kinds <= {int, float}:
-                column = pd.to_numeric(column).astype("float64")
-            elif not (len(kinds) == 1 and kinds <= {list}):
-                column = column.map(lambda value: None if value is None or value is pd.NA else str(value))
-                column = column.astype("string")
+                column = pd.to_numeric(pd.Series(values)).astype("float64")
+            elif kinds == {list}:
+                column = pd.Series(values, dtype=object)
+            else:
+                column = pd.array([None if value is None else str(value) for value in values], dtype="string")
         result[str(name)] = column
     return pd.DataFrame(result)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError
+from featstore.plain import is_missing
 from featstore.results.fronts import pareto
-from featstore.results.labels import field_text, is_missing
+from featstore.results.labels import field_text
 from featstore.results.reference import read_reference
 from featstore.results.significance import TestName, compare, holm
 from featstore.results.tables import cost_text

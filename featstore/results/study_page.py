@@ -27,7 +27,7 @@ from featstore.results.tables import format_table, plain_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featstore.results.records import RunSet
+    from featstore.results.run_set import RunSet
 
 __all__ = ["write_study"]
 

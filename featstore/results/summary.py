@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from featstore.arrays import IntArray
 from featstore.errors import ConfigError, did_you_mean
-from featstore.results.frames import COSTS, FIELDS, as_frame, config_columns, metrics_in, score_column
-from featstore.results.labels import is_missing, labels_of
-from featstore.results.records import RunSet
+from featstore.metrics import bounds_of, lower_is_better
+from featstore.plain import is_missing
+from featstore.results.frames import COSTS, FIELDS, metrics_in, score_column
+from featstore.results.labels import labels_of
+from featstore.results.run_set import RunSet, as_frame, config_columns
 from featstore.results.significance import interval, mean_and_std
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def summarise(
         where a group has several seeds and, besides, several folds or configurations, and ``run`` otherwise.
         A run that was repeated with the same configuration, seed and fold counts once, the last one.
     confidence : float in (0, 1)
-        Level of the intervals (Student's t with n − 1 degrees of freedom).
+        Level of the intervals (Student's t with n − 1 degrees of freedom, clipped to what the metric can be).
 
     Returns
     -------
@@ -119,7 +121,7 @@ class _Groups:
         for metric, column in columns.items():
             values = self._values(index, self.numbers[column], unit)
             mean, std = mean_and_std(values)
-            low, high = interval(mean, std, len(values), confidence=confidence)
+            low, high = np.clip(interval(mean, std, len(values), confidence=confidence), *bounds_of(metric)).tolist()
             parts = {"mean": mean, "std": std, "low": low, "high": high, "n": len(values), "values": values}
             row |= {f"{metric}_{name}": value for name, value in parts.items()}
         row["n"] = max((row[f"{metric}_n"] for metric in columns), default=len(index))
@@ -171,11 +173,12 @@ def _ordered(rows: list[dict[str, Any]], by: list[str], metrics: list[str]) -> p
     frame = frame[[*first, *scores, *COSTS, "run_ids"]]
     if not metrics:
         return frame.sort_values("bytes_alone", kind="stable", ignore_index=True)
-    worst = math.inf if metrics[0] == "loss" else -math.inf
+    lower = lower_is_better(metrics[0])
+    worst = math.inf if lower else -math.inf
     order = pd.DataFrame(
         {"score": frame[f"{metrics[0]}_mean"].fillna(worst), "bytes": frame["bytes_alone"].fillna(math.inf)}
     )
     order["dataset"] = frame["dataset"].astype(str) if "dataset" in frame else ""  # scores of two sets do not compare
-    ascending = [True, metrics[0] == "loss", True]
+    ascending = [True, lower, True]
     index = order.sort_values(["dataset", "score", "bytes"], ascending=ascending, kind="stable").index
     return frame.loc[index].reset_index(drop=True)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.metrics import title_of
+from featstore.plain import is_missing, plain
 from featstore.results.frames import COSTS
-from featstore.results.labels import field_text, is_missing
+from featstore.results.labels import field_text
 from featstore.results.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
@@ -30,11 +32,6 @@ _HEADS = {
     "n_mels": "mels",
     "hop_multiple": "hop",
     "hop_length": "hop",
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
     "bytes_alone": "alone",
     "bytes_added": "added",
     "bytes_per_hour": "per hour",
@@ -147,8 +144,7 @@ def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[s
     metrics = _metrics_of(summary)
     shown = metrics if wide else [m for m in metrics if m != "loss"] or metrics
     return [
-        (_HEADS.get(metric, metric), _score_cells(summary, metric, wide or not position))
-        for position, metric in enumerate(shown)
+        (title_of(metric), _score_cells(summary, metric, wide or not position)) for position, metric in enumerate(shown)
     ]
 
 
@@ -175,7 +171,7 @@ def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Tabl
         return _latex(heads, rows, note)
     if style == "csv":
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([heads, *rows])
+        csv.writer(out, lineterminator="\n").writerows([[_inert(cell) for cell in row] for row in (heads, *rows)])
         return out.getvalue().rstrip("\n")
     left = _left(rows, len(heads))
     widths = [max([_width(head), *(_width(row[i]) for row in rows)]) for i, head in enumerate(heads)]
@@ -186,17 +182,7 @@ def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Tabl
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values for JSON and CSV: no NumPy types, None for what is missing."""
-    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return None if not isinstance(value, str | bool | int) and is_missing(value) else value
+    return [plain(row) for row in frame.to_dict("records")]
 
 
 def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -262,11 +248,23 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     out = io.StringIO()
     names = list(rows[0]) if rows else []
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(map(_inert, names))
     for row in rows:
         cells = [row[name] for name in names]
-        writer.writerow([" ".join(map(str, c)) if isinstance(c, list) else "" if c is None else c for c in cells])
+        texts = [" ".join(map(str, c)) if isinstance(c, list) else "" if c is None else c for c in cells]
+        writer.writerow([_inert(text) if isinstance(text, str) else text for text in texts])
     return out.getvalue().rstrip("\n")
+
+
+def _inert(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: a quote before what begins like one and is no number."""
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _width(text: str) -> int:

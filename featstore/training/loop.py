@@ -15,7 +15,7 @@ import torch
 
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
-from featstore.metrics import METRICS
+from featstore.metrics import is_better
 from featstore.training.checkpoints import (
     generator_state,
     load_module,
@@ -31,7 +31,7 @@ from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.feeding import inputs_of
 from featstore.training.folders import RunFolder
-from featstore.training.objectives import Forward, Objective, Scored, lower_is_better
+from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
 from featstore.training.progress import LossWatch, Progress, shown_bar
 from featstore.training.stopping import StopRequest
@@ -329,7 +329,7 @@ class Loop:
                 str(self.folder.path),
                 "Choose loop.monitor=loss, or a larger validation split",
             )
-        better = progress.best_value is None or _is_better(monitor, value, progress.best_value)
+        better = progress.best_value is None or is_better(monitor, value, progress.best_value)
         if better:
             progress.best_value, progress.best_epoch = value, progress.epoch
             progress.bad_validations = progress.plateau_validations = 0
@@ -350,10 +350,6 @@ class Loop:
             f"{score}{progress.samples_per_s:.0f} samples/s, waiting {100 * progress.waiting_share:.0f} %",
             refresh=False,
         )
-
-
-def _is_better(monitor: str, new: float, old: float) -> bool:
-    return new < old if lower_is_better(monitor) else bool(METRICS.load(monitor).is_better(new, old))
 
 
 def _told(line: Mapping[str, Any]) -> str:

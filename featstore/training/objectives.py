@@ -18,7 +18,7 @@ from featstore.training.augment import Augmentation
 from featstore.training.losses import Loss
 from featstore.training.tagger import Inputs, Tagger
 
-__all__ = ["OBJECTIVES", "Forward", "Objective", "Scored", "Supervised", "lower_is_better"]
+__all__ = ["OBJECTIVES", "Forward", "Objective", "Scored", "Supervised"]
 
 Forward = Callable[[Inputs], torch.Tensor]
 Batch = Mapping[str, torch.Tensor]
@@ -55,13 +55,6 @@ class Objective(Protocol):
 
     def opening(self) -> str:
         """What people should know before the first batch; may be empty."""
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether less of it is better: losses, and whatever no metric of ours is called."""
-    from featstore.metrics import METRICS
-
-    return metric not in METRICS
 
 
 @dataclass(frozen=True, slots=True)

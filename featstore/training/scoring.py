@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
-from featstore.errors import CheckpointError
-from featstore.metrics import METRICS, bootstrap_interval, one_hot
+from featstore.errors import CheckpointError, CorruptFeature
+from featstore.metrics import METRICS, bootstrap_interval, class_metrics, one_hot
 from featstore.metrics.decisions import confusion_matrix
-from featstore.training.columns import array_of, column_of
+from featstore.results.details import prediction_file
+from featstore.training.columns import column_of
 from featstore.training.engines import Engine
 from featstore.training.feeding import inputs_of
 from featstore.training.labels import SplitTracks
@@ -138,8 +139,7 @@ def per_class_of(predictions: Predictions, classes: Sequence[str]) -> dict[str, 
     """Metrics of each class by its name, with the number of its tracks; None where the targets cannot tell."""
     targets, scores = predictions.tracks.targets, predictions.scores
     columns: dict[str, NDArray[Any]] = {"n": one_hot(targets, len(classes)).sum(axis=0)}
-    for name, label in (("roc_auc", "roc_auc"), ("pr_auc", "pr_auc"), ("macro_f1", "f1"), ("accuracy", "accuracy")):
-        columns[label] = METRICS.load(name)(targets, scores).per_class
+    columns |= {name: metric(targets, scores).per_class for name, metric in class_metrics().items()}
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
     return {
         name: {label: None if value != value else value for label, value in zip(columns, row, strict=True)}
@@ -197,22 +197,13 @@ def read_predictions(path: str | Path) -> tuple[dict[str, Predictions], list[str
     CheckpointError
         When the file is missing or is none of ours.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        with pa.OSFile(str(path), "rb") as file:
-            table = pq.read_table(file)
-        header = json.loads(table.schema.metadata[b"featstore"])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        parts, classes, task = prediction_file(path)
+    except CorruptFeature as error:
         raise CheckpointError("no predictions can be read here", str(path), "Run: featstore evaluate RUN") from error
-    width = len(header["classes"])
-    targets, scores = array_of(table["target"], width), array_of(table["scores"], width)
-    names = np.array(table["split"].to_pylist(), dtype=object)
-    ids = table["track_id"].to_pylist()
     found = {}
-    for split in dict.fromkeys(names):
-        rows = np.flatnonzero(names == split)
-        here = [ids[row] for row in rows]
-        found[split] = Predictions(split, SplitTracks(here, targets[rows], here), scores[rows], float("nan"), 0, 0.0)
-    return found, header["classes"], header["task"]
+    for split, part in parts.items():
+        ids = list(part.track_ids)
+        tracks = SplitTracks(ids, part.target, ids)
+        found[split] = Predictions(split, tracks, part.score, float("nan"), 0, 0.0)
+    return found, classes, task

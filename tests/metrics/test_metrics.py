@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from featstore.errors import ConfigError
-from featstore.metrics import METRICS, bootstrap_interval
+from featstore.metrics import METRICS, bootstrap_interval, bootstrap_values, is_better, lower_is_better
 from featstore.metrics.decisions import confusion_matrix
 
 TOLERANCE = 1e-12  # the same sums of float64 in another order
@@ -106,11 +106,11 @@ def test_merged_state_equals_whole(name: str, single: bool) -> None:
 def test_every_metric_has_a_direction_and_is_best_for_perfect_scores(name: str) -> None:
     metric = METRICS.load(name)
     assert metric.name == name
-    assert metric.higher_is_better
-    assert metric.is_better(0.6, 0.5)
-    assert not metric.is_better(0.5, 0.5)
-    assert metric.is_better(0.1, float("nan"))
-    assert not metric.is_better(float("nan"), 0.1)
+    assert metric.higher_is_better and not lower_is_better(name)
+    assert is_better(name, 0.6, 0.5)
+    assert not is_better(name, 0.5, 0.5)
+    assert is_better(name, 0.1, float("nan"))
+    assert not is_better(name, float("nan"), 0.1)
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
     assert metric(targets, targets.astype(float)).value == 1.0
 
@@ -143,6 +143,51 @@ def test_states_of_different_metrics_do_not_merge() -> None:
         METRICS.load("roc_auc").start().merge(METRICS.load("pr_auc").start())
     with pytest.raises(ConfigError, match="accuracy has seen no tracks"):
         METRICS.load("accuracy").start().compute()
+
+
+@settings(max_examples=60, deadline=None)
+@given(**sizes)
+def test_resamples_of_weight_one_are_the_score(seed: int, n: int, classes: int, levels: int, single: bool) -> None:
+    targets, scores = data(seed, n, classes, levels, single=single)
+    once = np.ones((1, n))
+    for name in METRICS:
+        metric, whole = METRICS.load(name), compute(name, targets, scores)
+        per_class = metric.per_class(targets, scores, np.repeat(once, 2, axis=0))
+        np.testing.assert_allclose(per_class, [whole.per_class] * 2, rtol=0, atol=TOLERANCE)
+        value = metric.overall(targets, scores, once, per_class[:1])
+        np.testing.assert_allclose(value, [whole.value], rtol=0, atol=TOLERANCE)
+        interval = bootstrap_interval(metric, targets, scores, n_resamples=20, seed=seed)
+        low, high = metric.bounds
+        if not np.isnan(whole.value):
+            assert low - TOLERANCE <= interval.low <= whole.value <= interval.high <= high + TOLERANCE
+        # all tracks in one group: every resample is the whole
+        values = bootstrap_values(metric, targets, scores, n_resamples=3, groups=np.zeros(n))
+        np.testing.assert_allclose(values, [whole.value] * 3, rtol=0, atol=TOLERANCE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), single=st.booleans())
+def test_weights_are_the_same_as_repeated_tracks(seed: int, single: bool) -> None:
+    targets, scores = data(seed, 20, 3, 5, single=single)
+    drawn = np.random.default_rng(seed).integers(0, 20, 20)
+    weights = np.bincount(drawn, minlength=20).astype(float)[None]
+    for name in METRICS:
+        metric, repeated = METRICS.load(name), compute(name, targets[drawn], scores[drawn])
+        for factor in (1.0, 0.5):  # halves take the way without whole numbers
+            per_class = metric.per_class(targets, scores, factor * weights)
+            np.testing.assert_allclose(per_class[0], repeated.per_class, rtol=0, atol=1e-9)
+            value = metric.overall(targets, scores, factor * weights, per_class)[0]
+            np.testing.assert_allclose(value, repeated.value, rtol=0, atol=1e-9)
+
+
+def test_a_class_that_a_resample_does_not_draw_keeps_its_value() -> None:
+    targets = np.array([0] * 18 + [1, 2])  # two rare classes, one never found: without it resamples would score higher
+    scores = np.eye(3)[[0] * 18 + [1, 0]]
+    metric = METRICS.load("macro_f1")
+    assert metric(targets, scores).left_out == ()
+    values = bootstrap_values(metric, targets, scores, n_resamples=200)
+    assert values.max() <= 2 / 3 + TOLERANCE  # the class that is never found counts as 0 in every resample
+    assert np.isnan(bootstrap_values(metric, targets[:0], scores[:0], n_resamples=2)).all()
 
 
 def test_bootstrap_interval_holds_the_value_and_narrows_with_data() -> None:

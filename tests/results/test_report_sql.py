@@ -25,7 +25,7 @@ def test_averages_equal_those_of_the_summary(plain: RunSet) -> None:
 
 def test_the_views_hold_what_they_say(grid: RunSet) -> None:
     count = query(grid, "SELECT count(*) AS n, count(DISTINCT metric) AS m FROM scores").iloc[0]
-    assert (count["n"], count["m"]) == (36 * 2 * 3, 3)
+    assert (count["n"], count["m"]) == (36 * (3 + 6), 6)  # three on valid, all of them on test
     curve = query(grid, "SELECT max(epoch) AS last FROM epochs WHERE quantity = 'valid.roc_auc'")
     assert curve["last"][0] == 7
     classes = query(grid, "SELECT class, count(*) AS n FROM class_scores WHERE metric = 'roc_auc' GROUP BY class")

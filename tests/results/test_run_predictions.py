@@ -10,66 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from featstore.errors import ConfigError, CorruptFeature
+from featstore.metrics import METRICS
 from featstore.results import RunSet, paired_bootstrap, pareto, read_curves, read_predictions, summarise
 from featstore.results.bootstrap import bootstrap_against_best
 from featstore.results.details import Predictions
-from featstore.results.ranking import class_scores, confusion, macro_score
 from featstore.results.records import RunRecord
 
 metrics = pytest.importorskip("sklearn.metrics")
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
-def test_scores_of_classes_equal_scikit_learn(seed: int, tracks: int, classes: int) -> None:
-    rng = np.random.default_rng(seed)
-    target = (rng.random((tracks, classes)) < 0.4).astype(float)
-    score = np.round(rng.random((tracks, classes)), 1)  # many ties
-    roc, pr = class_scores(target, score, "roc_auc"), class_scores(target, score, "pr_auc")
-    for k in range(classes):
-        positives = target[:, k].sum()
-        if 0 < positives < tracks:
-            assert roc[k] == pytest.approx(metrics.roc_auc_score(target[:, k], score[:, k]))
-        else:
-            assert np.isnan(roc[k])
-        if positives:
-            assert pr[k] == pytest.approx(metrics.average_precision_score(target[:, k], score[:, k]))
-        else:
-            assert np.isnan(pr[k])
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
-def test_weights_are_the_same_as_repeated_tracks(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    target, score = np.eye(3)[rng.integers(0, 3, 20)], np.round(rng.random((20, 3)), 1)
-    drawn = rng.integers(0, 20, 20)
-    weights = np.bincount(drawn, minlength=20).astype(float)[None]
-    for metric in ("roc_auc", "pr_auc", "macro_f1", "accuracy"):
-        weighted = macro_score(target, score, metric, weights)[0]
-        repeated = macro_score(target[drawn], score[drawn], metric)[0]
-        assert weighted == pytest.approx(repeated, nan_ok=True)
-
-
-def test_single_label_scores_equal_scikit_learn() -> None:
-    rng = np.random.default_rng(1)
-    labels, score = rng.integers(0, 4, 50), rng.random((50, 5))  # the fifth class is never true
-    target, answer = np.eye(5)[labels], score.argmax(axis=1)
-    assert macro_score(target, score, "accuracy")[0] == metrics.accuracy_score(labels, answer)
-    expected = metrics.f1_score(labels, answer, average="macro", labels=range(5), zero_division=0)
-    assert macro_score(target, score, "macro_f1")[0] == pytest.approx(expected)
-    assert confusion(target, score).tolist() == metrics.confusion_matrix(labels, answer, labels=range(5)).tolist()
-
-
-def test_shapes_and_names_are_checked() -> None:
-    with pytest.raises(ConfigError, match=r"do not match"):
-        class_scores(np.zeros((3, 2)), np.zeros((3, 3)), "roc_auc")
-    with pytest.raises(ConfigError, match=r"unknown metric 'auc'"):
-        class_scores(np.zeros((3, 2)), np.zeros((3, 2)), "auc")
 
 
 def _side(seed: int, distance: float, tracks: int = 60) -> Predictions:
@@ -125,7 +74,8 @@ def test_predictions_are_those_the_scores_come_from(grid: RunSet) -> None:
     record = grid[0]
     predictions = read_predictions(record)
     assert predictions is not None and len(predictions.track_ids) == 150 and predictions.classes[0] == "reel"
-    assert macro_score(predictions.target, predictions.score, "roc_auc")[0] == pytest.approx(record.score("roc_auc"))
+    for name in METRICS:
+        assert METRICS.load(name)(predictions.target, predictions.score).value == record.score(name)
     assert read_predictions(record, "valid") is None
 
 
@@ -145,7 +95,10 @@ def test_targets_in_every_form(tmp_path: Path, result: dict[str, Any], kind: str
     record = RunRecord(tmp_path, result | {"classes": classes}, "run")
     predictions = read_predictions(record)
     assert predictions is not None
-    assert predictions.target.tolist() == [[1, 0, 0], [0, 0, 1]] and predictions.score[1, 2] == 0.6
+    assert predictions.score[1, 2] == 0.6 and predictions.positives.tolist() == [1, 0, 1]
+    assert predictions.target.tolist() == ([[1, 0, 0], [0, 0, 1]] if "lists" in kind else [0, 2])
+    told = read_predictions(RunRecord(tmp_path, result | {"classes": classes, "task": "single_label"}, "run"))
+    assert told is not None and told.target.tolist() == [0, 2]
 
 
 def test_broken_predictions_are_named(tmp_path: Path, result: dict[str, Any]) -> None:

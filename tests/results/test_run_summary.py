@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 
 from featstore.errors import ConfigError
+from featstore.plain import is_missing
 from featstore.results import RunSet, read_results, summarise, write_result
 from featstore.results.frames import flatten, metrics_in, short_scale
-from featstore.results.labels import field_text, is_missing
+from featstore.results.labels import field_text
 
 Write = Callable[..., RunSet]
 

@@ -1,0 +1,97 @@
+"""Sets of runs: a sequence of records, and the same as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.results.frames import flatten, runs_frame
+from featstore.results.records import RunRecord, SkippedRun, find_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RunSet", "as_frame", "config_columns", "read_results"]
+
+
+@dataclass(frozen=True)
+class RunSet(Sequence[RunRecord]):
+    """Runs in the order of their paths, and the folders that were skipped.
+
+    It is a sequence of ``RunRecord``; ``frame`` is the same as a table, a row a run.
+    """
+
+    records: tuple[RunRecord, ...] = ()
+    skipped: tuple[SkippedRun, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> RunSet: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | RunSet:
+        if isinstance(index, slice):
+            return RunSet(self.records[index], self.skipped)
+        return self.records[index]
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        return iter(self.records)
+
+    def select(self, keep: Callable[[RunRecord], bool]) -> RunSet:
+        """The runs for which ``keep`` is true; what was skipped stays listed."""
+        return RunSet(tuple(record for record in self.records if keep(record)), self.skipped)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run; see ``featstore.results.runs_frame`` for the columns."""
+        return runs_frame(self.records)
+
+
+def read_results(*roots: str | Path) -> RunSet:
+    """Read every run below ``roots``, at any depth.
+
+    Corrupt, half-written and foreign folders never stop the others: they are listed in ``RunSet.skipped``.
+
+    Parameters
+    ----------
+    *roots : path
+        Folders that hold runs, or runs themselves, or single ``result.json`` files. A run found twice counts once.
+
+    Raises
+    ------
+    ConfigError
+        When a root does not exist, or none is given.
+    """
+    if not roots:
+        raise ConfigError("no folder of runs was given", "", "Name one or more folders that hold runs")
+    records, skipped = find_records(roots)
+    return RunSet(tuple(records), tuple(skipped))
+
+
+def as_frame(runs: RunSet | pd.DataFrame) -> pd.DataFrame:
+    """The table behind ``runs``, which may be one already."""
+    return runs.frame if isinstance(runs, RunSet) else runs
+
+
+def config_columns(runs: RunSet, names: Sequence[str]) -> pd.DataFrame:
+    """The table of ``runs`` with a column ``config.<key>`` for each such name that is asked for."""
+    frame = runs.frame
+    wanted = [name for name in names if name.startswith("config.") and name not in frame]
+    if not wanted:
+        return frame
+    flat = [flatten(record.config) for record in runs]
+    known = {f"config.{key}" for settings in flat for key in settings}
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f"no run has a setting {name!r}", "report", did_you_mean(name, known))
+    values = {name: [settings.get(name.removeprefix("config.")) for settings in flat] for name in wanted}
+    plain: dict[str, Any] = {
+        name: [str(v) if isinstance(v, list | dict) else v for v in column] for name, column in values.items()
+    }
+    return frame.assign(**plain)
