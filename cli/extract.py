@@ -150,7 +150,7 @@ def extract(
         return
     report = run(table, requests, store, options)
     emit(report.as_json(), as_json, lambda: _told(report))
-    if report.status["failed"] or report.given_up:
+    if report.asked["failed"] or report.given_up:
         raise click.exceptions.Exit(2)
 
 
@@ -163,7 +163,8 @@ def _told(report: Any) -> str:
         if report.shards
         else "nothing to do: everything asked for is stored"
     )
-    reasons = ", ".join(f"{count} {reason}" for reason, count in state["by_reason"].items())
+    pending = {"pending": state["pending"]} if state["pending"] else {}
+    reasons = ", ".join(f"{count} {reason}" for reason, count in (pending | state["by_reason"]).items())
     spent = report.seconds_per_minute
     if spent is not None and any("vq_tokens" in key for key in report.keys):
         done += f", {spent:.2f} s of a worker for a minute of music"
@@ -171,6 +172,11 @@ def _told(report: Any) -> str:
         done,
         f"{report.store}: {state['ok']} of {state['tracks']} tracks ok" + (f" ({reasons})" if reasons else ""),
     ]
+    if state["pending"] > report.asked["pending"]:
+        lines.append(
+            f"{report.asked['ok']} of {report.asked['tracks']} tracks ok in the features asked for; "
+            "extract the store's other features, too, where tracks are pending"
+        )
     if report.lost_workers:
         lines.append(f"{report.lost_workers} workers were lost on the way; their shards were done again")
     if report.given_up:

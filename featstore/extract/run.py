@@ -52,7 +52,8 @@ class ExtractReport:
     lost_workers: int = 0
     given_up: list[int] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
-    status: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)  # of the whole store, as ``featstore status`` counts
+    asked: dict[str, Any] = field(default_factory=dict)  # of the arrays that this run was asked for
 
     def add(self, part: ShardReport) -> None:
         """Count a finished shard."""
@@ -83,6 +84,7 @@ class ExtractReport:
             "lost_workers": self.lost_workers,
             "shards_given_up": self.given_up,
             **self.status,
+            "asked": self.asked,
         }
 
 
@@ -161,7 +163,7 @@ def compute_missing(
         _run(tasks, options, policy, report, RunProgress(store.location, run, _count(store, tasks), options.progress))
     _finish(store)
     report.seconds = time.perf_counter() - started
-    report.status = store.status(keys)  # others may add features of theirs meanwhile
+    report.status, report.asked = store.status(), store.status(keys)
     return report
 
 

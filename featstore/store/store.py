@@ -289,9 +289,11 @@ class Store:
         with hold_store(self.location):
             first = self.n_shards * self.shard_tracks
             known = self.track_rows.reset_index()
-            merged = pd.concat([known, ordered(new, self.attributes["seed"], first)])
+            # before anything is written: tables that do not fit together are refused
+            joined = pd.concat([known, ordered(new, self.attributes["seed"], first)])
+            merged = carry_over(joined, known, new, where=str(self.location))
             open_manifest(self.backend)  # the last one promises the old table; the end of a run writes it again
-            self.location.write(TRACKS, parquet_bytes(carry_over(merged, known, new)))
+            self.location.write(TRACKS, parquet_bytes(merged))
             self.refresh()
         self.consolidate(finished=False)
         return len(new)

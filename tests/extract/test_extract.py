@@ -116,12 +116,12 @@ def test_a_new_store_is_what_its_name_says(music, tmp_path, name: str, asked: st
         asked = None
 
 
-def test_a_run_counts_its_own_features(music, tmp_path) -> None:
+def test_a_run_counts_as_status_does_and_its_own_features_apart(music, tmp_path) -> None:
     path = tmp_path / "s.zarr"
     run(music, path, FEATURES[:1], replace(SYNC, limit=4))
     again = run(music, path, FEATURES[2:])
-    assert (again.status["ok"], again.status["pending"]) == (11, 0)
-    assert open_store(path).status()["pending"] == 7
+    assert (again.asked["ok"], again.asked["pending"]) == (11, 0)
+    assert again.status == open_store(path).status() and again.status["pending"] == 7
 
 
 def test_limit_then_the_rest(music, reference, tmp_path) -> None:
