@@ -71,7 +71,7 @@ def plan(
 def _asked(tracks: str, features: tuple[str, ...], encoding: str | None) -> tuple[Any, Any]:
     """Track table and features; what cannot be computed is refused before a file is opened."""
     from featstore.extract import make_plan
-    from featstore.specs import expand_features
+    from featstore.features import expand_features
 
     requests = expand_features(features, encoding)
     make_plan(requests)

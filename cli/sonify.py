@@ -43,7 +43,7 @@ def sonify(
     Example:  featstore sonify mel.zarr a/song.mp3 -f 'mel(n_mels=48,scale=db)' -o heard.wav
     """
     from featstore.errors import ConfigError
-    from featstore.specs import expand_features
+    from featstore.features import expand_features
     from featstore.workflows.sonify import SonifyOptions
     from featstore.workflows.sonify import sonify as make_sound
 

@@ -256,7 +256,7 @@ def derive(path: str, features: tuple[str, ...], compression: str, as_json: bool
 
     Example:  featstore store derive mel.zarr -f 'mel(n_mels=48,scale=db,hop_length=1024)'
     """
-    from featstore.specs import expand_features
+    from featstore.features import expand_features
     from featstore.workflows.derive import derive as write_out
 
     written = write_out(path, expand_features(features), compression=compression)

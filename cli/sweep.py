@@ -54,7 +54,7 @@ def sweep(
       featstore sweep -s store.zarr -f grid.yaml -m vgg-cnn -m musicnn -o runs --scheduler tcp://head:8786
     """
     from featstore.errors import ConfigError
-    from featstore.specs import expand_features
+    from featstore.features import expand_features
     from featstore.training import TrainConfig
     from featstore.training.settings import merge, parse_assignments, read_yaml
     from featstore.workflows.sweep import carry_out, grid_of_runs

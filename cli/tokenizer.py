@@ -102,7 +102,7 @@ def encode(
 
     Example:  featstore tokenizer encode song.mp3 --weights own.safetensors -o song.npz
     """
-    from featstore.specs import VqTokensSpec
+    from featstore.features.vq_tokens import VqTokensSpec
     from featstore.workflows.tokenizer import encode_file
 
     given = {"bandwidth": bandwidth, "n_quantizers": n_quantizers}

@@ -75,7 +75,7 @@ def pretrain(**options: Any) -> None:
 
 def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     from featstore.datasets import TrackTable
-    from featstore.specs import expand_features
+    from featstore.features import expand_features
     from featstore.store import open_store
     from featstore.training import TrainConfig
     from featstore.training import train as train_run

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from featstore.errors import ConfigError, did_you_mean
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "load_attribute"]
 
 
-class Registry(Mapping[str, str]):
-    """Names of one kind of thing, each with its ``"module:attribute"``.
+class Registry(MutableMapping[str, str]):
+    """Names of one kind of thing, each with its ``"module:attribute"``; a line is added by assignment.
 
     Examples
     --------
@@ -28,6 +28,12 @@ class Registry(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._entries[name]
 
+    def __setitem__(self, name: str, place: str) -> None:
+        self._entries[name] = place
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
@@ -42,8 +48,12 @@ class Registry(Mapping[str, str]):
         ConfigError
             When no entry has that name; the message lists near misses.
         """
-        try:
-            module, _, attribute = self._entries[name].partition(":")
-        except KeyError:
-            raise ConfigError(f"unknown {self.kind} {name!r}", "", did_you_mean(name, self)) from None
-        return getattr(importlib.import_module(module), attribute)
+        if name not in self._entries:
+            raise ConfigError(f"unknown {self.kind} {name!r}", "", did_you_mean(name, self))
+        return load_attribute(self._entries[name])
+
+
+def load_attribute(place: str) -> Any:
+    """Import and return what a ``"module:attribute"`` names."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from featstore.datasets import TrackTable
 from featstore.errors import PlanError
-from featstore.features import check, dims_of, frames_of, graph_of, item_shape
-from featstore.features.graph import Node, children_of, share_transforms
+from featstore.features import Node, check, children_of, dims_of, frames_of, graph_of, resolve, share_transforms
 from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
 from featstore.specs.views import base_of
 from featstore.store.layout import ArrayHeader
@@ -95,6 +94,7 @@ def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
     """
     if not requests:
         raise PlanError("nothing to extract", "", "Ask for at least one feature")
+    requests = [resolve(request) for request in requests]
     for request in requests:
         check(request.spec)
     bases: dict[str, ArrayHeader] = {}
@@ -148,11 +148,11 @@ def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
     check(spec)
     length = round(spec.clip.length_s * spec.sample_rate)
     if spec.clip.policy == "every":
-        return ArrayHeader(spec, encoding, item_shape(spec), dims_of(spec), None, frames_of(spec, length))
+        return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), None, frames_of(spec, length))
     fixed = None
     if spec.clip.is_fixed:
         fixed = frames_of(spec, round(spec.clip.offset_s * spec.sample_rate) + length)
-    return ArrayHeader(spec, encoding, item_shape(spec), dims_of(spec), fixed)
+    return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), fixed)
 
 
 def _groups(requests: Iterable[FeatureRequest]) -> list[list[tuple[FeatureSpec, Encoding]]]:
@@ -179,8 +179,7 @@ def _plain(encoding: Encoding, spec: FeatureSpec) -> Encoding | None:
 def _choose_bases(group: list[tuple[FeatureSpec, Encoding]]) -> list[tuple[FeatureSpec, Encoding]]:
     by_hop: dict[int, list[tuple[FeatureSpec, Encoding]]] = {}
     for spec, encoding in sorted(group, key=lambda item: item[0].frame_step):
-        aligned = getattr(spec, "framing", "") == "token" or spec.kind == "hpss"  # no view at another hop
-        base_hop = next((hop for hop in by_hop if spec.frame_step % hop == 0 and not aligned), spec.frame_step)
+        base_hop = next((hop for hop in by_hop if spec.frame_step % hop == 0), spec.frame_step)
         by_hop.setdefault(base_hop, []).append((spec, encoding))
     chosen = []
     for hop, members in by_hop.items():

@@ -14,15 +14,15 @@ from typing import Any
 from featstore.atomic import canonical_json
 from featstore.datasets import TrackTable
 from featstore.errors import PlanError, StoreLocked
-from featstore.extract.codec_weights import keep_codecs
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.guard import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
+from featstore.extract.weights import keep_codebooks
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
-from featstore.specs import FeatureRequest, VqTokensSpec
+from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at, backend_meant
 from featstore.store.creating import create_store
 from featstore.store.garbage import collect_garbage
@@ -212,7 +212,7 @@ def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], 
     if added:
         logger.info("%d new tracks appended", added)
     store.add_arrays(plan.headers, options.compression)
-    keep_codecs(store, plan.headers)
+    keep_codebooks(store, [header.spec for header in plan.headers])
     store.note_request(plan.names)
     return store
 
@@ -298,7 +298,7 @@ def make_tasks(
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler not in ("sync", "threads"),
                 batches=options.token_batches,
-                device=any(isinstance(store.arrays[key][0].spec, VqTokensSpec) for key in keys),
+                device=any(store.arrays[key][0].spec.wants_device for key in keys),
             )
         )
     return tasks

@@ -130,9 +130,9 @@ def _limit_memory(memory_bytes: int) -> None:
 def main() -> None:
     """Read the request, compute, say what happened by the exit code."""
     from featstore.errors import FeatstoreError
-    from featstore.extract.codec_weights import find_weights
     from featstore.extract.execute import run_track
     from featstore.extract.plan import graph_for, header_of
+    from featstore.extract.weights import find_weights
     from featstore.specs import parse_feature
     from featstore.store.location import open_location
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from featstore.audio import at_hand, decoder_versions
 from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, StoreError
-from featstore.extract.codec_weights import codec_versions, find_weights
 from featstore.extract.execute import TrackReport, run_track
 from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
 from featstore.extract.plan import Graph, graph_for
-from featstore.extract.token_batches import COMPUTE_ERRORS, BatchedWriter, failure_of, wants_batches
 from featstore.extract.trial import Verdict, try_track
+from featstore.extract.weights import find_weights, library_versions
+from featstore.extract.window_batches import COMPUTE_ERRORS, BatchedWriter, failure_of, wants_batches
 from featstore.extract.work_notes import WorkNote
 from featstore.features import make_stream
 from featstore.store.location import Location, open_location
@@ -108,8 +108,9 @@ def versions() -> dict[str, str]:
 
 def versions_of(store: Store, keys: Sequence[str]) -> dict[str, str]:
     """Versions of everything that can change the numbers of some arrays, their decoders and codecs included."""
-    made = versions() | codec_versions(store, keys)
-    for decoder in sorted({store.arrays[key][0].spec.decoder for key in keys} - {"soundfile"}):
+    specs = [store.arrays[key][0].spec for key in keys]
+    made = versions() | library_versions(specs)
+    for decoder in sorted({spec.decoder for spec in specs} - {"soundfile"}):
         made |= decoder_versions(decoder=decoder)
     return made
 

@@ -1,4 +1,4 @@
-"""Features as graphs of pure steps: what each spec computes, how many frames it has, and the streams that compute it.
+"""Features as graphs of pure steps: one file a kind, with its spec, its steps, their streams, its shape and its views.
 
 ``graph_of(spec)`` gives the last node of a feature's chain of steps, which ends in what is stored; ``make_stream(node,
 context)`` gives a node at work on one track. The steps up to the cut signal (decode, mono, resample, cut) are nodes
@@ -7,18 +7,18 @@ here and streams in the audio room; a worker joins the two.
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Iterable
+from typing import TypeVar
 
-from featstore.errors import SpecError
+from featstore.errors import ConfigError, SpecError
 from featstore.features.clipwise import ClipwiseStream, is_clipwise
-from featstore.features.graph import Node, Stream, TrackContext, chain_of, children_of, describe, share_transforms
-from featstore.features.source_signal import clip_count
-from featstore.registry import Registry
-from featstore.specs import FeatureSpec
+from featstore.features.graph import Node, Stream, TrackContext, chain_of, children_of, describe
+from featstore.features.spectrum import share_transforms
+from featstore.specs import FeatureRequest, FeatureSpec
+from featstore.specs import expand_features as expand_names
 
 __all__ = [
-    "FEATURES",
-    "STREAMS",
     "Node",
     "Stream",
     "TrackContext",
@@ -27,49 +27,49 @@ __all__ = [
     "children_of",
     "describe",
     "dims_of",
+    "expand_features",
     "frames_of",
     "graph_of",
-    "item_shape",
     "make_stream",
+    "resolve",
     "share_transforms",
     "steps_of",
 ]
 
-FEATURES = Registry(
-    "feature kind",
-    {
-        "waveform": "featstore.features.waveform:WaveformFeature",
-        "stft": "featstore.features.stft:StftFeature",
-        "mel": "featstore.features.mel:MelFeature",
-        "hpss": "featstore.features.hpss:HpssFeature",
-        "vq_tokens": "featstore.features.vq_tokens:VqTokensFeature",
-        "vq_codes": "featstore.features.vq_tokens:VqTokensFeature",
-    },
-)
-
-STREAMS = Registry(
-    "step",
-    {
-        "power_spectrum": "featstore.features.spectrum:power_spectrum_stream",
-        "stride": "featstore.features.spectrum:stride_stream",
-        "exponent": "featstore.features.spectrum:exponent_stream",
-        "scale": "featstore.features.spectrum:scale_stream",
-        "mel_bank": "featstore.features.mel:mel_bank_stream",
-        "hpss_medians": "featstore.features.hpss:medians_stream",
-        "hpss_part": "featstore.features.hpss:part_stream",
-        "magnitude_to": "featstore.features.hpss:magnitude_to_stream",
-        "vq_tokens": "featstore.features.vq_tokens:vq_tokens_stream",
-        "librosa_stft": "featstore.features.engines:engine_stream",
-        "librosa_mel": "featstore.features.engines:engine_stream",
-        "librosa_hpss": "featstore.features.engines:engine_stream",
-        "essentia_stft": "featstore.features.engines:engine_stream",
-        "essentia_mel": "featstore.features.engines:engine_stream",
-    },
-)
+Named = TypeVar("Named", FeatureSpec, FeatureRequest)
 
 
-def _feature(spec: FeatureSpec) -> Any:
-    return FEATURES.load(spec.kind)
+def resolve(feature: Named) -> Named:
+    """Return a spec, or a request, with every field filled in: what follows from weights is read from their file.
+
+    A spec that is resolved already comes back as it is, and no file is opened.
+
+    Raises
+    ------
+    SpecError
+        When the weights are not available, or a field that was given contradicts them.
+    CheckpointError
+        When the file is no such checkpoint.
+    """
+    if isinstance(feature, FeatureSpec):
+        return feature.resolve()
+    return feature if feature.spec.is_resolved else feature.complete(feature.spec.resolve())
+
+
+def expand_features(
+    items: Iterable[str | FeatureSpec | FeatureRequest], encoding: str | None = None
+) -> list[FeatureRequest]:
+    """Do as :func:`featstore.specs.expand_features`, and resolve the specs that name a file of weights.
+
+    One that names a digest stays as it is: a store may know the rest of it, see
+    :func:`featstore.specs.match_stored`; :func:`resolve` looks for the file.
+    """
+
+    def names_file(spec: FeatureSpec) -> bool:
+        weights = str(getattr(spec, "weights", ""))
+        return not spec.is_resolved and os.path.exists(os.path.expanduser(weights))
+
+    return [resolve(each) if names_file(each.spec) else each for each in expand_names(items, encoding)]
 
 
 def graph_of(spec: FeatureSpec) -> Node:
@@ -81,7 +81,7 @@ def graph_of(spec: FeatureSpec) -> Node:
         As :func:`check`.
     """
     check(spec)
-    node: Node = _feature(spec).graph(spec)
+    node: Node = spec.graph()
     return node
 
 
@@ -94,8 +94,14 @@ def check(spec: FeatureSpec) -> None:
         With the offending value and what is allowed.
     """
     try:
-        _feature(spec).check(spec)
-        _check_frames(spec)
+        spec.check()
+        length = spec.clip.excerpt_samples(spec.sample_rate)
+        if spec.clip.policy != "whole" and _clip_frames(spec) == 0:
+            raise SpecError(
+                f"not one frame fits into the clip of {length} samples ({spec.clip})",
+                f"sample_rate={spec.sample_rate}",
+                "Lengthen the clip, shorten n_fft, or use a centred framing",
+            )
     except SpecError as error:
         where = (
             error.where if error.where.startswith(spec.kind) else f"{spec.kind} spec, {error.where}".removesuffix(", ")
@@ -103,16 +109,9 @@ def check(spec: FeatureSpec) -> None:
         raise SpecError(error.what, where, error.fix) from None
 
 
-def _check_frames(spec: FeatureSpec) -> None:
-    """Refuse an excerpt in which not one frame fits."""
-    length = round(spec.clip.length_s * spec.sample_rate)
-    begin = round(spec.clip.offset_s * spec.sample_rate)
-    if spec.clip.policy != "whole" and frames_of(spec, begin + length) == 0:
-        raise SpecError(
-            f"not one frame fits into the clip of {length} samples ({spec.clip})",
-            f"sample_rate={spec.sample_rate}",
-            "Lengthen the clip, shorten n_fft, or use a centred framing",
-        )
+def _clip_frames(spec: FeatureSpec) -> int:
+    rate = spec.sample_rate
+    return spec.frames(round(spec.clip.offset_s * rate) + spec.clip.excerpt_samples(rate))
 
 
 def frames_of(spec: FeatureSpec, n_samples: int) -> int:
@@ -128,8 +127,7 @@ def frames_of(spec: FeatureSpec, n_samples: int) -> int:
     int >= 0
         0 for a track that is shorter than the clip (and is not filled up). With ``every``, frames of each excerpt.
     """
-    count: int = _feature(spec).frames(spec, n_samples)
-    return count
+    return spec.frames(n_samples)
 
 
 def steps_of(spec: FeatureSpec, n_samples: int) -> int:
@@ -141,20 +139,13 @@ def steps_of(spec: FeatureSpec, n_samples: int) -> int:
         Length of the whole track at the feature's sample rate.
     """
     if spec.clip.policy == "every":
-        return clip_count(spec.clip, spec.sample_rate, n_samples)
-    return frames_of(spec, n_samples)
-
-
-def item_shape(spec: FeatureSpec) -> tuple[int, ...]:
-    """Axes before time: ``(n_mels,)``, ``(1 + n_fft // 2,)``, or ``()`` for a waveform."""
-    shape: tuple[int, ...] = _feature(spec).item_shape(spec)
-    return shape
+        return spec.clip.n_excerpts(spec.sample_rate, n_samples)
+    return spec.frames(n_samples)
 
 
 def dims_of(spec: FeatureSpec) -> tuple[str, ...]:
     """Names of the axes of one track, time last: ``("band", "frame")`` or ``("clip", "sample")``."""
-    dims: tuple[str, ...] = _feature(spec).dims(spec)
-    return ("clip", *dims) if spec.clip.policy == "every" else dims
+    return ("clip", *spec.dims) if spec.clip.policy == "every" else spec.dims
 
 
 def make_stream(node: Node, context: TrackContext) -> Stream:
@@ -165,6 +156,7 @@ def make_stream(node: Node, context: TrackContext) -> Stream:
     ConfigError
         For a step of the audio room (``mono``, ``resample``, ``cut``): those streams are made there.
     """
-    factory = STREAMS.load(node.op)
-    stream: Stream = ClipwiseStream(lambda: factory(node, context)) if is_clipwise(node) else factory(node, context)
-    return stream
+    factory = node.stream
+    if factory is None:
+        raise ConfigError(f"step {node.op!r} has no stream in this room", "", "Take it from AUDIO_STREAMS")
+    return ClipwiseStream(lambda: factory(node, context)) if is_clipwise(node) else factory(node, context)

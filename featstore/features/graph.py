@@ -5,13 +5,13 @@ Equal nodes are the same computation, so that features which share steps share n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from featstore.arrays import FloatArray
 
-__all__ = ["Node", "Stream", "TrackContext", "chain_of", "children_of", "describe", "share_transforms"]
+__all__ = ["Node", "Stream", "StreamFactory", "TrackContext", "chain_of", "children_of", "describe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,15 @@ class Node:
         Sorted by name; plain, hashable values.
     input : Node or None
         What the step works on; None for ``decode``, which reads the file.
+    stream : callable or None
+        Takes the node and a :class:`TrackContext`, returns the step at work on that track: a function of a module, so
+        that it can be pickled. None for steps of the audio room.
     """
 
     op: str
     params: tuple[tuple[str, Any], ...]
     input: Node | None = None
+    stream: StreamFactory | None = field(default=None, compare=False, repr=False)
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -41,12 +45,12 @@ class Node:
         return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Node, (self.op, self.params, self.input)  # hashes of text differ between processes
+        return Node, (self.op, self.params, self.input, self.stream)  # hashes of text differ between processes
 
     @classmethod
-    def make(cls, op: str, source: Node | None = None, **params: Any) -> Node:
+    def make(cls, op: str, source: Node | None = None, stream: StreamFactory | None = None, **params: Any) -> Node:
         """Make a node from keyword parameters."""
-        return cls(op, tuple(sorted(params.items())), source)
+        return cls(op, tuple(sorted(params.items())), source, stream)
 
     def __getitem__(self, name: str) -> Any:
         return dict(self.params)[name]
@@ -91,6 +95,9 @@ class Stream(Protocol):
         ...
 
 
+StreamFactory = Callable[[Node, TrackContext], Stream]
+
+
 def chain_of(node: Node) -> list[Node]:
     """Return the nodes from the decoder up to ``node``.
 
@@ -132,44 +139,3 @@ def describe(nodes: Iterable[Node]) -> str:
     for root in children[None]:
         draw(root, 0)
     return "\n".join(lines)
-
-
-def share_transforms(nodes: Iterable[Node]) -> list[Node]:
-    """Rewrite nodes so that transforms which differ in hop alone share the one with the shortest.
-
-    A hop that is a multiple of another one's becomes every k-th frame of it (``stride``), which gives the same numbers,
-    bit for bit. Frames aligned to tokens shift with the hop and are left alone.
-
-    Returns
-    -------
-    list of Node
-        In the order of ``nodes``.
-    """
-    nodes = list(nodes)
-    transforms = {step for node in nodes for step in chain_of(node) if step.op == "power_spectrum"}
-    replaced: dict[Node, Node] = {}
-    for transform in transforms:
-        if transform["framing"] == "token":
-            continue
-        hop = transform["hop_length"]
-        alike = [
-            other["hop_length"]
-            for other in transforms
-            if _without_hop(other) == _without_hop(transform) and hop % other["hop_length"] == 0
-        ]
-        if min(alike) < hop:
-            base = Node.make("power_spectrum", transform.input, **(dict(transform.params) | {"hop_length": min(alike)}))
-            replaced[transform] = Node.make("stride", base, step=hop // min(alike))
-    return [_rebuild(node, replaced) for node in nodes]
-
-
-def _without_hop(transform: Node) -> tuple[Any, ...]:
-    return transform.input, tuple(item for item in transform.params if item[0] != "hop_length")
-
-
-def _rebuild(node: Node, replaced: dict[Node, Node]) -> Node:
-    if node in replaced:
-        return replaced[node]
-    if node.input is None:
-        return node
-    return Node(node.op, node.params, _rebuild(node.input, replaced))

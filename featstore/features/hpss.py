@@ -2,59 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.dsp import extract_component, frequency_median, mirror, time_median
-from featstore.features.engines import check_engine, engine_node
+from featstore.features.engines import engine_node
 from featstore.features.graph import Node, TrackContext
-from featstore.features.mel import bank_node, bank_of
-from featstore.features.source_signal import check_clip
-from featstore.features.spectrum import ElementwiseStream, scaled, spectral_frames, spectrum_node
-from featstore.specs import HpssSpec
+from featstore.features.mel import bank_node, bank_of, check_band_edges
+from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled, spectrum_node, to_exponent
+from featstore.specs import Scale
+from featstore.specs.base import choice, integer, optional, real, scale
 
-__all__ = ["HpssFeature", "MedianStream"]
+__all__ = ["HpssSpec", "MedianStream"]
+
+# These follow as steps of ours whatever the engine: the separation is what is compared.
+_AFTER_ENGINE = ("power", "n_mels", "fmin", "fmax", "mel_scale", "norm")
 
 
-class HpssFeature:
-    """What the plan asks of the kind ``hpss``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HpssSpec(SpectralSpec):
+    """One component of harmonic-percussive separation (Fitzgerald 2010; margins of Driedger et al. 2014).
 
-    @staticmethod
-    def check(spec: HpssSpec) -> None:
+    The component is a power spectrum; with ``n_mels`` above 0 it goes through a mel bank as in
+    :class:`~featstore.features.mel.MelSpec`.
+
+    Attributes
+    ----------
+    component : str
+        ``harmonic``, ``percussive`` or ``residual`` (what neither takes; all zero at ``margin=1``).
+    kernel : int
+        Odd length of both median filters, in frames and in bins.
+    mask_power, margin : float
+        Exponent of the soft mask (``inf``: the binary masks of Driedger et al.), and how much stronger a component must
+        be than the other.
+    n_mels : int
+        0 keeps the linear bins.
+    """
+
+    kind: ClassVar[str] = "hpss"
+    component: str = choice("harmonic", "harmonic", "percussive", "residual")
+    kernel: int = integer(31, low=1, high=1001)
+    mask_power: float = real(2.0, low=0.0, exclusive=True, infinite=True)
+    margin: float = real(1.0, low=1.0)
+    n_mels: int = integer(0, low=0, high=4096)
+    fmin: float = real(0.0, low=0.0)
+    fmax: float = optional(real(8000.0, low=0.0, exclusive=True))
+    mel_scale: str = choice("slaney", "slaney", "htk")
+    norm: str = choice("slaney", "slaney", "none")
+    power: float = real(2.0, low=0.0, exclusive=True)
+    scale: Scale = scale("power")
+
+    def _resolve(self) -> None:
+        SpectralSpec._resolve(self)
+        check_band_edges(self)
+        if self.kernel % 2 == 0:
+            raise self._refuse(f"kernel={self.kernel} is even: a median needs a centre", f"Use {self.kernel + 1}")
+        if self.n_mels == 0:  # a bank's fields mean nothing without a bank: one name for one thing
+            plain = {"fmin": 0.0, "fmax": self.sample_rate / 2, "mel_scale": "slaney", "norm": "slaney"}
+            for name, value in plain.items():
+                object.__setattr__(self, name, value)
+
+    def check(self) -> None:
         """Refuse what cannot be computed."""
-        check_clip(spec)
-        if spec.n_mels:
-            bank_of(spec)
-        check_engine(spec)
+        if self.engine == "essentia":
+            raise self._refuse("engine=essentia has no median-filter separation", "Use engine=native or librosa")
+        SpectralSpec.check(self)
+        if self.n_mels:
+            bank_of(self)
 
-    @staticmethod
-    def graph(spec: HpssSpec) -> Node:
+    def graph(self) -> Node:
         """Node of the stored values. The medians of all three components are one node."""
-        if spec.engine == "native":
-            magnitude = Node.make("exponent", spectrum_node(spec), power=1.0)
-            medians = Node.make("hpss_medians", magnitude, kernel=spec.kernel)
-            part = Node.make(
-                "hpss_part", medians, component=spec.component, mask_power=spec.mask_power, margin=spec.margin
-            )
+        if self.engine == "native":
+            magnitude = to_exponent(spectrum_node(self), 1.0)
+            medians = Node.make("hpss_medians", magnitude, medians_stream, kernel=self.kernel)
+            settings = {name: getattr(self, name) for name in ("component", "mask_power", "margin")}
+            part = Node.make("hpss_part", medians, part_stream, **settings)
         else:
-            part = engine_node(spec)
-        raised = part if spec.power == 1.0 else Node.make("magnitude_to", part, power=spec.power)
-        return scaled(bank_node(raised, spec) if spec.n_mels else raised, spec.scale)
+            part = engine_node(self, without=_AFTER_ENGINE)
+        raised = part if self.power == 1.0 else Node.make("magnitude_to", part, magnitude_to_stream, power=self.power)
+        return scaled(bank_node(raised, self) if self.n_mels else raised, self.scale)
 
-    @staticmethod
-    def frames(spec: HpssSpec, n_samples: int) -> int:
-        """Frames of a track of ``n_samples`` at the analysis rate."""
-        return spectral_frames(spec, n_samples)
-
-    @staticmethod
-    def item_shape(spec: HpssSpec) -> tuple[int, ...]:
-        """One value a band, or a bin without a bank."""
-        return (spec.n_mels or 1 + spec.n_fft // 2,)
-
-    @staticmethod
-    def dims(spec: HpssSpec) -> tuple[str, ...]:
-        """Names of the axes of one track."""
-        return ("band" if spec.n_mels else "bin", "frame")
+    @property
+    def view_base(self) -> HpssSpec:
+        """Scales only: medians at another hop see other frames."""
+        return self.replace(scale="power")
 
 
 class MedianStream:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
 from featstore.arrays import FloatArray
 from featstore.dsp import MelBank, apply_bank, make_mel_bank
-from featstore.features.engines import check_engine, engine_node
+from featstore.features.engines import engine_node
 from featstore.features.graph import Node, TrackContext
-from featstore.features.source_signal import check_clip
-from featstore.features.spectrum import (
-    ElementwiseStream,
-    scaled,
-    spectral_frames,
-    spectrum_node,
-    to_exponent,
-)
-from featstore.specs import HpssSpec, MelSpec
+from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled, spectrum_node, to_exponent
+from featstore.specs import Scale
+from featstore.specs.base import choice, integer, optional, real, scale
 
-__all__ = ["MelFeature", "bank_node", "bank_of", "mel_bank_stream"]
+if TYPE_CHECKING:
+    from featstore.features.hpss import HpssSpec
+
+__all__ = ["MelSpec", "bank_node", "bank_of", "check_band_edges"]
 
 _BANK_FIELDS = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
 
 
 def bank_node(source: Node, spec: MelSpec | HpssSpec) -> Node:
     """Node of a spectrum seen through a spec's mel bank."""
-    return Node.make("mel_bank", source, **{name: getattr(spec, name) for name in _BANK_FIELDS})
+    return Node.make("mel_bank", source, mel_bank_stream, **{name: getattr(spec, name) for name in _BANK_FIELDS})
 
 
 def bank_of(spec: MelSpec | HpssSpec) -> MelBank:
@@ -31,37 +31,63 @@ def bank_of(spec: MelSpec | HpssSpec) -> MelBank:
     return make_mel_bank(**{name: getattr(spec, name) for name in _BANK_FIELDS})
 
 
-class MelFeature:
-    """What the plan asks of the kind ``mel``."""
+def check_band_edges(spec: MelSpec | HpssSpec) -> None:
+    """Fill in ``fmax``, and refuse edges that no bank can have."""
+    if spec.fmax is None:
+        object.__setattr__(spec, "fmax", spec.sample_rate / 2)
+    if spec.fmax > spec.sample_rate / 2:
+        raise spec._refuse(
+            f"fmax={spec.fmax} Hz lies above the Nyquist frequency {spec.sample_rate / 2} Hz",
+            "Lower fmax or raise sample_rate",
+            "sample_rate",
+        )
+    if spec.fmin >= spec.fmax:
+        raise spec._refuse(f"fmin={spec.fmin} Hz is not below fmax={spec.fmax} Hz", "Lower fmin or raise fmax")
+    if spec.power != 2.0 and spec.scale.name == "magnitude":
+        raise spec._refuse(
+            f"scale=magnitude takes the root of a power, but power={spec.power}",
+            "Use scale=power: the values are linear as they are",
+        )
 
-    @staticmethod
-    def check(spec: MelSpec) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MelSpec(SpectralSpec):
+    """Triangular mel bands (..., n_mels, frames) of the spectrum raised to ``power``, on a scale.
+
+    Attributes
+    ----------
+    n_mels : int
+    fmin, fmax : float
+        Hz at the outer edges; ``fmax=None`` means ``sample_rate / 2``.
+    mel_scale, norm : str
+        ``slaney`` or ``htk`` frequencies; ``slaney`` (area) or ``none`` normalisation.
+    power : float
+        Exponent of the magnitude that enters the bank; ``scale=power`` keeps the bank's output as it is.
+    """
+
+    kind: ClassVar[str] = "mel"
+    n_mels: int = integer(96, low=1, high=4096)
+    fmin: float = real(0.0, low=0.0)
+    fmax: float = optional(real(8000.0, low=0.0, exclusive=True))
+    mel_scale: str = choice("slaney", "slaney", "htk")
+    norm: str = choice("slaney", "slaney", "none")
+    power: float = real(2.0, low=0.0, exclusive=True)
+    scale: Scale = scale("power")
+
+    def _resolve(self) -> None:
+        SpectralSpec._resolve(self)
+        check_band_edges(self)
+
+    def check(self) -> None:
         """Refuse what cannot be computed: empty bands, a hop longer than the clip."""
-        check_clip(spec)
-        bank_of(spec)
-        check_engine(spec)
+        SpectralSpec.check(self)
+        bank_of(self)
 
-    @staticmethod
-    def graph(spec: MelSpec) -> Node:
+    def graph(self) -> Node:
         """Node of the stored values."""
-        if spec.engine != "native":
-            return scaled(engine_node(spec), spec.scale)
-        return scaled(bank_node(to_exponent(spectrum_node(spec), spec.power), spec), spec.scale)
-
-    @staticmethod
-    def frames(spec: MelSpec, n_samples: int) -> int:
-        """Frames of a track of ``n_samples`` at the analysis rate."""
-        return spectral_frames(spec, n_samples)
-
-    @staticmethod
-    def item_shape(spec: MelSpec) -> tuple[int, ...]:
-        """One value a band."""
-        return (spec.n_mels,)
-
-    @staticmethod
-    def dims(spec: MelSpec) -> tuple[str, ...]:
-        """Names of the axes of one track."""
-        return ("band", "frame")
+        if self.engine != "native":
+            return scaled(engine_node(self), self.scale)
+        return scaled(bank_node(to_exponent(spectrum_node(self), self.power), self), self.scale)
 
 
 def mel_bank_stream(node: Node, context: TrackContext) -> ElementwiseStream:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,48 +18,183 @@ from featstore.dsp import (
     raise_spectrum,
     reflect_positions,
 )
-from featstore.features.graph import Node, TrackContext
-from featstore.features.source_signal import cut_length, signal_node
-from featstore.specs import Scale, SpectralSpec
+from featstore.features.graph import Node, TrackContext, chain_of
+from featstore.features.source_signal import signal_node
+from featstore.specs import FeatureSpec, Scale
+from featstore.specs.base import choice, integer, optional, switch
 
 __all__ = [
     "ElementwiseStream",
     "PowerSpectrumStream",
+    "SpectralSpec",
     "StrideStream",
-    "exponent_stream",
-    "power_spectrum_stream",
-    "scale_stream",
     "scaled",
-    "spectral_frames",
+    "share_transforms",
     "spectrum_node",
-    "stride_stream",
     "to_exponent",
 ]
 
 _FRAMING_FIELDS = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
 
 
+WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar")
+
+# What an engine can do of a field; fields that are missing here, and engines, can do everything.
+_ENGINE_NEEDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "librosa": {"framing": ("librosa", "valid", "token")},
+    "essentia": {
+        "framing": ("essentia", "token"),
+        "window_symmetric": (True,),
+        "pad_mode": ("zeros",),
+        "window": ("hann", "boxcar"),  # its hamming has other weights than everybody's
+        "power": (1.0, 2.0),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpectralSpec(FeatureSpec):
+    """What every feature has that starts with a short-time Fourier transform.
+
+    Attributes
+    ----------
+    n_fft, win_length, hop_length : int
+        Samples; a window shorter than the transform is centred in it. ``win_length=None`` means ``n_fft``.
+    window : str
+        Name as in ``scipy.signal.get_window``; ``window_symmetric`` chooses the symmetric form over the periodic one.
+    pad_mode : str
+        What lies outside the signal for centred frames: ``zeros`` or ``reflect`` (numpy's names of modes).
+    framing : str
+        Frame positions and count for n samples: ``librosa`` (centred, 1 + n // hop), ``essentia`` (centred,
+        ceil((n + n_fft // 2) / hop)), ``valid`` (only frames inside the signal), ``token`` (aligned to codec tokens of
+        ``hop_length`` samples, n // hop).
+    """
+
+    sonifier: ClassVar[str] = "featstore.workflows.sonify:spectral_blocks"
+    n_fft: int = integer(512, low=2, high=1 << 20)
+    win_length: int = optional(integer(512, low=1))
+    hop_length: int = integer(256)
+    window: str = choice("hann", *WINDOWS)
+    window_symmetric: bool = switch(False)
+    pad_mode: str = choice("zeros", "zeros", "reflect")
+    framing: str = choice("librosa", "librosa", "essentia", "valid", "token")
+
+    def _resolve(self) -> None:
+        if self.win_length is None:
+            object.__setattr__(self, "win_length", self.n_fft)
+        if self.win_length > self.n_fft:
+            raise self._refuse(
+                f"win_length={self.win_length} is longer than the transform", "Lower win_length or raise n_fft", "n_fft"
+            )
+
+    def check(self) -> None:
+        """Refuse a hop longer than the clip, and settings that the engine does not have."""
+        FeatureSpec.check(self)
+        for name, allowed in _ENGINE_NEEDS.get(self.engine, {}).items():
+            value = getattr(self, name, allowed[0])
+            if value not in allowed:
+                shown = {True: "yes", False: "no"}
+                raise self._refuse(
+                    f"engine={self.engine} cannot do {name}={shown.get(value, value)}",
+                    f"It has {name}={' or '.join(str(shown.get(one, one)) for one in allowed)}; or use engine=native",
+                )
+
+    def frames(self, n_samples: int) -> int:
+        """Frames of a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
+        length = self.clip.samples_left(self.sample_rate, n_samples)
+        return length and n_frames(length, n_fft=self.n_fft, hop_length=self.hop_length, framing=self.framing)
+
+    @property
+    def frame_step(self) -> int:
+        """Samples between neighbouring frames."""
+        return self.hop_length
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """One value a band, or a bin where there is no bank."""
+        return (getattr(self, "n_mels", 0) or 1 + self.n_fft // 2,)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of one track."""
+        return ("band" if getattr(self, "n_mels", 0) else "bin", "frame")
+
+    @property
+    def view_base(self) -> SpectralSpec:
+        """Scales are functions of each other, and every k-th frame is the frame at k times the hop.
+
+        Frames aligned to tokens move with the hop: these share an array at equal hops only.
+        """
+        return self.replace(scale="power") if self.framing == "token" else self.replace(scale="power", hop_length=1)
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Range of the logarithms for music; a bin may hold more than a band of normalised area."""
+        scale: Scale = self.scale  # type: ignore[attr-defined]
+        params, banked = dict(scale.params), getattr(self, "n_mels", 0) > 0
+        if scale.name == "db":
+            step = params["factor"] / 10
+            return -100.0 * step, (40.0 if banked else 70.0) * step
+        if scale.name == "log10_1p":
+            return 0.0, float(np.log10(1 + params["gain"])) + (4.0 if banked else 7.0)
+        if scale.name == "ln":
+            return float(np.log(params["eps"])), (10.0 if banked else 17.0)
+        return None
+
+
 def spectrum_node(spec: SpectralSpec) -> Node:
     """Node of the power spectrum |X|^2 that a spectral feature starts from."""
-    return Node.make("power_spectrum", signal_node(spec), **{name: getattr(spec, name) for name in _FRAMING_FIELDS})
+    settings = {name: getattr(spec, name) for name in _FRAMING_FIELDS}
+    return Node.make("power_spectrum", signal_node(spec), power_spectrum_stream, **settings)
 
 
 def to_exponent(node: Node, power: float) -> Node:
     """Take a power spectrum to ``magnitude ** power``."""
-    return node if power == 2.0 else Node.make("exponent", node, power=power)
+    return node if power == 2.0 else Node.make("exponent", node, exponent_stream, power=power)
 
 
 def scaled(node: Node, scale: Scale) -> Node:
     """Apply a scale; ``power`` leaves the values as they are."""
-    return node if scale.name == "power" else Node.make("scale", node, scale=scale)
+    return node if scale.name == "power" else Node.make("scale", node, scale_stream, scale=scale)
 
 
-def spectral_frames(spec: SpectralSpec, n_samples: int) -> int:
-    """Frames that a spectral feature has of a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
-    length = cut_length(spec.clip, spec.sample_rate, n_samples)
-    if length == 0:
-        return 0
-    return n_frames(length, n_fft=spec.n_fft, hop_length=spec.hop_length, framing=spec.framing)
+def share_transforms(nodes: Iterable[Node]) -> list[Node]:
+    """Rewrite nodes so that transforms which differ in hop alone share the one with the shortest.
+
+    A hop that is a multiple of another one's becomes every k-th frame of it (``stride``), which gives the same numbers,
+    bit for bit. Frames aligned to tokens shift with the hop and are left alone.
+
+    Returns
+    -------
+    list of Node
+        In the order of ``nodes``.
+    """
+    nodes = list(nodes)
+    transforms = {step for node in nodes for step in chain_of(node) if step.op == "power_spectrum"}
+    replaced: dict[Node, Node] = {}
+    for transform in transforms:
+        if transform["framing"] == "token":
+            continue
+        hop = transform["hop_length"]
+        alike = [
+            other
+            for other in transforms
+            if _without_hop(other) == _without_hop(transform) and hop % other["hop_length"] == 0
+        ]
+        base = min(alike, key=lambda other: int(other["hop_length"]))
+        if base is not transform:
+            replaced[transform] = Node.make("stride", base, stride_stream, step=hop // base["hop_length"])
+    return [_rebuild(node, replaced) for node in nodes]
+
+
+def _without_hop(transform: Node) -> tuple[Any, ...]:
+    return transform.input, tuple(item for item in transform.params if item[0] != "hop_length")
+
+
+def _rebuild(node: Node, replaced: dict[Node, Node]) -> Node:
+    if node in replaced or node.input is None:
+        return replaced.get(node, node)
+    return replace(node, input=_rebuild(node.input, replaced))
 
 
 class PowerSpectrumStream:

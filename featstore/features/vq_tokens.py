@@ -1,85 +1,311 @@
-"""Tokens of a neural codec, from the signal that its name describes. Code vectors are a look-up on them."""
+"""Tokens of a neural codec, and the code vectors that they stand for, which are a look-up on them.
+
+A name holds a digest of the weights, never a path. A spec that names a file is not resolved;
+:meth:`VqTokensSpec.resolve` opens the checkpoint and writes everything that it fixes (hop, codebooks, vocabulary) into
+the spec, so that the name alone says the shape of its array.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from featstore.arrays import AnyArray, FloatArray
-from featstore.errors import CheckpointError, DecodeError, SpecError
+from featstore.errors import CheckpointError, SpecError
 from featstore.features.graph import Node, TrackContext
-from featstore.features.source_signal import check_clip, cut_length, signal_node
-from featstore.specs.tokens import VqCodesSpec, VqTokensSpec, remember_weights, weights_place
+from featstore.features.source_signal import signal_node
+from featstore.features.weights import (
+    PLACES_VARIABLE,
+    SHORTEST_PREFIX,
+    find_weights_file,
+    is_digest,
+    remember_weights,
+    weights_place,
+)
+from featstore.features.windows import TrackCutter, WindowStep
+from featstore.specs import FeatureSpec
+from featstore.specs.base import choice, integer, optional, text
+from featstore.specs.grammar import format_number, parse_float
 
 if TYPE_CHECKING:
-    from featstore.models.token_windows import Cutter, Window, WindowStream
-    from featstore.models.tokenizers import Tokenizer
+    from featstore.models.tokenizers import Tokenizer, TokenizerInfo
 
-__all__ = [
-    "PLACES_VARIABLE",
-    "ShorterThanToken",
-    "TokenWindows",
-    "VqTokensFeature",
-    "WindowStep",
-    "encode_blocks",
-    "is_on_device",
-    "tokenizer_of",
-    "vq_tokens_stream",
-    "window_step",
-]
+__all__ = ["VqCodesSpec", "VqTokensSpec", "tokenizer_of"]
 
-PLACES_VARIABLE = "FEATSTORE_WEIGHTS"  # checkpoints, separated like a PATH, among which digests are looked for
+CODEC_NAMES = ("jukebox", "encodec", "dac", "mimi")
 _SETTINGS = ("codec", "level", "weights", "n_codebooks", "hop", "normalize")
+_FACTS = ("sample_rate", "hop", "n_codes", "code_width", "n_codebooks")  # follow from the weights
+_NOT_MIXED = ("weights", "normalize", "decoder", "resampler", "sample_rate")
+_BANDWIDTH = " kbit/s"
 
 
-class ShorterThanToken(DecodeError):
-    """A track, or what its clip leaves of it, is too short for a single token."""
+def _codebooks() -> Any:
+    """Field of the number of codebooks; a bandwidth stands for it until the weights say how many that are."""
+    field = optional(integer(1))
+    read = field.metadata["read"]
 
-    reason = "short"
+    def read_either(value: object, name: str) -> int | str | None:
+        if str(value).endswith(_BANDWIDTH):
+            return format_number(parse_float(str(value).removesuffix(_BANDWIDTH), "bandwidth")) + _BANDWIDTH
+        number: int | None = read(value, name)
+        return number
+
+    return dataclasses.field(default=None, metadata=dict(field.metadata) | {"read": read_either})
 
 
-class VqTokensFeature:
-    """What the plan asks of the kinds ``vq_tokens`` and ``vq_codes``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VqTokensSpec(FeatureSpec):
+    """Tokens (n_codebooks, frames) of a codec: whole numbers from 0 to ``n_codes - 1``.
 
-    @staticmethod
-    def check(spec: VqTokensSpec) -> None:
-        """Refuse a clip that is shorter than a token."""
-        check_clip(spec)
+    Attributes
+    ----------
+    sample_rate : int
+        Hz that the codec was trained at; another one is refused.
+    codec : str
+        ``jukebox``, ``encodec``, ``dac`` or ``mimi``.
+    level : int
+        Of Jukebox: 0 (hop 8 in the published model), 1 (hop 32) or 2 (hop 128); 0 for codecs without levels.
+    weights : str
+        Digest of the tensors that decide the tokens; before :meth:`resolve`, a path or the start of a digest.
+    normalize : str
+        ``none`` leaves the signal as it is, ``peak`` divides it by its largest absolute value.
+    n_codebooks : int
+        Codebooks that are kept, from the first on; ``bandwidth=`` (kbit/s) or ``n_quantizers=`` may be given instead.
+    hop, n_codes, code_width : int
+        Samples a token, codes of a codebook, values of a code vector: as the checkpoint has them.
+    """
 
-    @staticmethod
-    def graph(spec: VqTokensSpec) -> Node:
-        """Node of the stored tokens."""
-        if isinstance(spec, VqCodesSpec):
-            raise SpecError(
-                "code vectors are never stored: they are looked up on tokens, which take a hundredth of the room",
-                spec.short(),
-                f"Store {spec.stored_as.short()} and read the vectors from there",
+    kind: ClassVar[str] = "vq_tokens"
+    sonifier: ClassVar[str] = "featstore.workflows.sonify_tokens:token_blocks"
+    wants_device: ClassVar[bool] = True
+    sample_rate: int = optional(integer(44100, low=100, high=768000))
+    codec: str = choice("jukebox", *CODEC_NAMES)
+    level: int = integer(2, low=0, high=9)
+    weights: str = text("")
+    normalize: str = choice("none", "none", "peak")
+    n_codebooks: int = _codebooks()
+    hop: int = optional(integer(128))
+    n_codes: int = optional(integer(2048))
+    code_width: int = optional(integer(64))
+
+    @classmethod
+    def from_text(cls, fields: dict[str, str]) -> Self:
+        """Make a spec from field texts; ``bandwidth`` and ``n_quantizers`` say the number of codebooks."""
+        fields = dict(fields)
+        if "bandwidth" in fields:
+            fields["n_codebooks"] = f"{fields.pop('bandwidth')}{_BANDWIDTH}"
+        if "n_quantizers" in fields:
+            fields["n_codebooks"] = fields.pop("n_quantizers")
+        return super(VqTokensSpec, cls).from_text(fields)
+
+    def _resolve(self) -> None:
+        if self.codec != "jukebox":
+            object.__setattr__(self, "level", 0)
+        if self.engine != "native":
+            raise self._refuse(f"engine={self.engine} has no codec", "Leave engine out")
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the weights are a digest, and everything that follows from them is known."""
+        return is_digest(self.weights) and all(isinstance(getattr(self, name), int) for name in _FACTS)
+
+    def resolve(self) -> Self:
+        """Return the spec with the digest of its weights, and with what follows from them.
+
+        Raises
+        ------
+        SpecError
+            When no weights are named, none are found, or a field that was given contradicts them.
+        CheckpointError
+            When the file is no checkpoint of the codec.
+        """
+        if self.is_resolved:
+            return self
+        if not self.weights:
+            raise self._refuse("no weights are given", f"Write weights=PATH of a {self.codec} checkpoint", "codec")
+        place = find_weights_file(self.weights, lambda path: self._describe(path).digest)
+        if place is None:
+            if is_digest(self.weights):
+                lacking = [name for name in _FACTS if not isinstance(getattr(self, name), int)]
+                raise self._refuse(
+                    f"the weights {self.weights} are not available here, and {', '.join(lacking)} follow from them",
+                    f"Give weights=PATH, name the file in {PLACES_VARIABLE}, or give the full name as featstore store "
+                    "info prints it",
+                    "codec",
+                )
+            raise self._refuse(
+                f"weights={self.weights} is neither a file nor a known digest",
+                f"Check the path; a digest, or its first {SHORTEST_PREFIX} digits and more, needs the file in "
+                f"{PLACES_VARIABLE}",
             )
-        return Node.make("vq_tokens", signal_node(spec), **{name: getattr(spec, name) for name in _SETTINGS})
+        info = self._describe(place)
+        remember_weights(info.digest, place)
+        facts = {"sample_rate": info.sample_rate, "hop": info.hop, "n_codes": info.vocabulary}
+        facts |= {"code_width": info.code_width, "n_codebooks": info.n_codebooks}
+        for name, value in facts.items():
+            if isinstance(getattr(self, name), int) and getattr(self, name) != value:
+                raise self._refuse(
+                    f"{name}={getattr(self, name)} does not fit the checkpoint, which has {value}",
+                    f"Leave {name} out: it follows from the weights",
+                    "codec",
+                )
+        return self.replace(weights=info.digest, **facts)
 
-    @staticmethod
-    def frames(spec: VqTokensSpec, n_samples: int) -> int:
+    def _describe(self, path: str) -> TokenizerInfo:
+        from featstore.models.tokenizers import describe_weights
+
+        settings: dict[str, Any] = {"level": self.level}
+        if self.codec != "jukebox":
+            books: Any = self.n_codebooks
+            if isinstance(books, str):
+                settings = {"bandwidth": float(books.removesuffix(_BANDWIDTH))}
+            else:
+                settings = {"n_quantizers": books}
+        elif isinstance(self.n_codebooks, str):
+            raise self._refuse("jukebox has one codebook and no bandwidth", "Leave bandwidth out", "codec")
+        return describe_weights(self.codec, path, **settings)
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest of the tensors that decide the tokens."""
+        return self.weights
+
+    @property
+    def codebook_name(self) -> str:
+        """Name of the codebook in a store: the same for all arrays of these tokens."""
+        return f"{self.codec}-{self.weights[:16]}-{self.n_codebooks}"
+
+    def codebook(self) -> tuple[Any, dict[str, Any]]:
+        """Code vectors float32 (n_codebooks, n_codes, code_width), and what is known of the codec."""
+        tokenizer = tokenizer_of(self)
+        vectors = np.stack([tokenizer.codebook_vectors(book) for book in range(self.n_codebooks)])
+        provenance = dict(tokenizer.info.provenance)
+        provenance["file"] = Path(str(provenance.get("file", ""))).name
+        about = {name: getattr(self, name) for name in ("codec", "level", "weights", "hop", "sample_rate")}
+        return vectors, about | {"provenance": provenance}
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What computes the codec."""
+        return ("torch",) if self.codec == "jukebox" else ("torch", "transformers")
+
+    def mixes_with(self, other: FeatureSpec) -> tuple[str, ...]:
+        """Settings in which tokens of the same codec and level differ."""
+        if not isinstance(other, VqTokensSpec) or (other.codec, other.level) != (self.codec, self.level):
+            return ()
+        return tuple(name for name in _NOT_MIXED if getattr(other, name) != getattr(self, name))
+
+    # -- computation -------------------------------------------------------------------------------------------------
+
+    def graph(self) -> Node:
+        """Node of the stored tokens."""
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return Node.make("vq_tokens", signal_node(self), TOKENS, **settings)
+
+    def frames(self, n_samples: int) -> int:
         """Tokens of a track of ``n_samples`` at the codec's rate; of unknown codecs only roughly."""
-        length = cut_length(spec.clip, spec.sample_rate, n_samples)
-        if spec.codec == "jukebox":
-            return length // spec.hop
-        place = weights_place(spec.weights)
-        return tokenizer_of(spec).n_tokens(length) if place else -(-length // spec.hop)
+        length = self.clip.samples_left(self.sample_rate, n_samples)
+        if self.codec == "jukebox":
+            return length // self.hop
+        return tokenizer_of(self).n_tokens(length) if weights_place(self.weights) else -(-length // self.hop)
 
-    @staticmethod
-    def item_shape(spec: VqTokensSpec) -> tuple[int, ...]:
-        """One token a codebook, or the values of a code vector."""
-        return (spec.width,) if isinstance(spec, VqCodesSpec) else (spec.n_codebooks,)
+    @property
+    def vocabulary(self) -> int | None:
+        """Codes of a codebook."""
+        return self.n_codes
 
-    @staticmethod
-    def dims(spec: VqTokensSpec) -> tuple[str, ...]:
+    @property
+    def frame_step(self) -> int:
+        """Samples a token."""
+        return self.hop
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """One token a codebook."""
+        return (self.n_codebooks,)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
         """Names of the axes of one track."""
-        return ("dimension" if isinstance(spec, VqCodesSpec) else "codebook", "frame")
+        return ("codebook", "frame")
+
+    def short(self) -> str:
+        """Name with what differs from the defaults; a store that has the feature can complete it."""
+        plain: dict[str, Any] = {"decoder": "soundfile", "resampler": "soxr_hq", "normalize": "none", "combine": "sum"}
+        shown = [f"codec={self.codec}"]
+        shown += [f"level={self.level}"] if self.codec == "jukebox" else [f"n_codebooks={self.n_codebooks}"]
+        shown.append(f"weights={self.weights[:12] if is_digest(self.weights) else self.weights}")
+        shown += [
+            f"{name}={getattr(self, name)}" for name, usual in plain.items() if getattr(self, name, usual) != usual
+        ]
+        shown += [f"clip={self.clip}"] if self.clip.policy != "whole" else []
+        return f"{self.kind}({','.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VqCodesSpec(VqTokensSpec):
+    """Code vectors (values, frames) of the same tokens: a look-up in the codebook, never stored.
+
+    Attributes
+    ----------
+    combine : str
+        What several codebooks make of a frame: ``sum`` of their vectors (the latent, in residual codecs) or ``concat``.
+    """
+
+    kind: ClassVar[str] = "vq_codes"
+    combine: str = optional(choice("sum", "sum", "concat"))
+
+    def _resolve(self) -> None:
+        VqTokensSpec._resolve(self)
+        if not isinstance(self.n_codebooks, int):
+            return  # not resolved yet
+        summable = self.codec != "dac"  # DAC's vectors are factors: each codebook has a projection of its own
+        if self.combine is None:
+            object.__setattr__(self, "combine", "sum" if summable else "concat")
+        elif self.combine == "sum" and not summable and self.n_codebooks > 1:
+            raise self._refuse("the code vectors of dac do not add up", "Use combine=concat")
+        if self.n_codebooks == 1:
+            object.__setattr__(self, "combine", "sum")  # one name for one thing
+
+    def graph(self) -> Node:
+        """Refuse: the tokens are what is computed."""
+        raise SpecError(
+            "code vectors are never stored: they are looked up on tokens, which take a hundredth of the room",
+            self.short(),
+            f"Store {self.stored_as.short()} and read the vectors from there",
+        )
+
+    @property
+    def vocabulary(self) -> int | None:
+        """None: the values are numbers."""
+        return None
+
+    @property
+    def stored_as(self) -> VqTokensSpec:
+        """The tokens that the vectors are looked up for."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(VqTokensSpec)}
+        return VqTokensSpec(**fields)
+
+    @property
+    def width(self) -> int:
+        """Values of a frame."""
+        return self.code_width * (self.n_codebooks if self.combine == "concat" else 1)
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Values of a code vector."""
+        return (self.width,)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of one track."""
+        return ("dimension", "frame")
 
 
 def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> Tokenizer:
@@ -88,29 +314,32 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
     Raises
     ------
     CheckpointError
-        When nobody said where the weights are, or the file there holds others by now.
+        When the weights are not found, or the file there holds others by now.
     """
     get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
     codec, level, digest, books = get("codec"), get("level"), get("weights"), get("n_codebooks")
-    place = weights_place(digest) or _search(codec, level, digest, books)
+    settings = {"level": level} if codec == "jukebox" else {"n_quantizers": books}
+
+    def digest_at(path: str) -> str:
+        from featstore.models.tokenizers import describe_weights
+
+        return describe_weights(codec, path, **settings).digest
+
+    place = find_weights_file(digest, digest_at)
     if place is None:
         raise CheckpointError(
-            f"nobody said where the {codec} weights {digest} are",
+            f"the {codec} weights {digest} are not available here",
             "vq_tokens",
             f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}",
         )
-    return _opened(codec, place, level, books, digest, with_decoder)
-
-
-def _settings(codec: str, level: int, books: int) -> dict[str, Any]:
-    return {"level": level} if codec == "jukebox" else {"n_quantizers": books}
+    return _opened(codec, place, digest, with_decoder, **settings)
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(codec: str, place: str, level: int, books: int, digest: str, with_decoder: bool) -> Tokenizer:
+def _opened(codec: str, place: str, digest: str, with_decoder: bool, **settings: int) -> Tokenizer:
     from featstore.models.tokenizers import load_tokenizer
 
-    opened = load_tokenizer(codec, place, with_decoder=with_decoder, **_settings(codec, level, books))
+    opened = load_tokenizer(codec, place, with_decoder=with_decoder, **settings)
     if opened.info.digest != digest:
         raise CheckpointError(
             f"the file holds the weights {opened.info.digest} now, not {digest}",
@@ -120,150 +349,9 @@ def _opened(codec: str, place: str, level: int, books: int, digest: str, with_de
     return opened
 
 
-def _search(codec: str, level: int, digest: str, books: int) -> str | None:
-    """Look for a digest among the checkpoints that the environment names."""
-    from featstore.models.tokenizers import describe_weights
-
-    for place in filter(None, os.environ.get(PLACES_VARIABLE, "").split(os.pathsep)):
-        try:
-            found = describe_weights(codec, place, **_settings(codec, level, books)).digest
-        except (CheckpointError, SpecError):
-            continue  # it is of another codec or level
-        remember_weights(found, place)
-        if found == digest:
-            return place
-    return None
+def _cut(tokenizer: Tokenizer, node: Node, context: TrackContext) -> TrackCutter:
+    least = f"one token of {node['hop']}"
+    return TrackCutter(tokenizer.cutter(), context=context, least=least, peak=node["normalize"] == "peak")
 
 
-class TrackCutter:
-    """Windows of one track, after what is done to its whole signal; a track without a token is an error.
-
-    Parameters
-    ----------
-    cutter : Cutter
-    context : TrackContext
-    hop : int
-    peak : bool
-        Divide the signal by its largest absolute value: nothing is ready before the end.
-    """
-
-    def __init__(self, cutter: Cutter, *, context: TrackContext, hop: int, peak: bool) -> None:
-        self._cutter, self._where, self._hop, self._peak = cutter, context.where, hop, peak
-        self._held: list[FloatArray] = []
-        self._seen = 0
-        self._is_empty = True
-
-    def push(self, block: FloatArray) -> list[Window]:
-        """Take samples (n,); return the windows that are ready."""
-        self._seen += block.shape[-1]
-        if self._peak:
-            self._held.append(block)
-            return []
-        return self._count(self._cutter.push(block))
-
-    def finish(self) -> list[Window]:
-        """Return the rest.
-
-        Raises
-        ------
-        ShorterThanToken
-            When the whole signal gave no token.
-        """
-        ready = []
-        if self._peak and self._held:
-            whole = np.concatenate(self._held)
-            peak = float(np.abs(whole).max(initial=0.0))
-            ready = self._count(self._cutter.push(whole / np.float32(peak) if peak > 0 else whole))
-        ready += self._count(self._cutter.finish())
-        if self._is_empty:
-            raise ShorterThanToken(
-                f"{self._seen} samples are too few for one token of {self._hop}",
-                self._where,
-                "Leave the track out",
-            )
-        return ready
-
-    def _count(self, windows: list[Window]) -> list[Window]:
-        self._is_empty &= not windows
-        return windows
-
-
-@dataclass(slots=True, eq=False)
-class TokenWindows:
-    """Windows of a track whose tokens are still to be computed, in the place of a block of them.
-
-    Attributes
-    ----------
-    tokenizer : Tokenizer
-    windows : list of Window
-    """
-
-    tokenizer: Tokenizer
-    windows: list[Window]
-
-    @property
-    def size(self) -> int:
-        """Number of windows."""
-        return len(self.windows)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of their samples."""
-        return sum(window.samples.nbytes for window in self.windows)
-
-
-class WindowStep:
-    """Stands for a ``vq_tokens`` step: samples (n,) in, windows out, for somebody who computes them later."""
-
-    def __init__(self, tokenizer: Tokenizer, cutter: TrackCutter) -> None:
-        self._tokenizer, self._cutter = tokenizer, cutter
-
-    def push(self, block: FloatArray) -> TokenWindows:
-        """Take samples; return the windows that are ready."""
-        return TokenWindows(self._tokenizer, self._cutter.push(block))
-
-    def finish(self) -> TokenWindows:
-        """Return the rest."""
-        return TokenWindows(self._tokenizer, self._cutter.finish())
-
-
-def vq_tokens_stream(node: Node, context: TrackContext) -> WindowStream:
-    """Stream of a ``vq_tokens`` node: samples (n,) in, int32 (n_codebooks, m) out."""
-    from featstore.models.token_windows import WindowStream
-
-    tokenizer = tokenizer_of(node)
-    return WindowStream(tokenizer, _cutter_of(tokenizer, node, context))
-
-
-def window_step(node: Node, context: TrackContext) -> WindowStep:
-    """Stream of a ``vq_tokens`` node that leaves the tokens to somebody else."""
-    tokenizer = tokenizer_of(node)
-    return WindowStep(tokenizer, _cutter_of(tokenizer, node, context))
-
-
-def encode_blocks(blocks: Sequence[TokenWindows]) -> list[tuple[AnyArray, int | None]]:
-    """Tokens int32 (n_codebooks, m) of each block, and its near ties where the codec counts them.
-
-    Windows of equal length go through the codec together; all blocks are of one tokenizer.
-    """
-    from featstore.models.token_windows import encode_in_batches, join_tokens
-
-    tokenizer = blocks[0].tokenizer
-    found = iter(encode_in_batches(tokenizer, [window for block in blocks for window in block.windows]))
-    results: list[tuple[AnyArray, int | None]] = []
-    for block in blocks:
-        parts = [next(found) for _ in block.windows]
-        counted = [part.near_ties for part in parts if part.near_ties is not None]
-        results.append((join_tokens(parts, tokenizer.info.n_codebooks), sum(counted) if counted else None))
-    return results
-
-
-def is_on_device() -> bool:
-    """Whether tokens are computed on something else than a CPU."""
-    from featstore.models.tokenizers import best_device
-
-    return best_device().type != "cpu"
-
-
-def _cutter_of(tokenizer: Tokenizer, node: Node, context: TrackContext) -> TrackCutter:
-    return TrackCutter(tokenizer.cutter(), context=context, hop=node["hop"], peak=node["normalize"] == "peak")
+TOKENS = WindowStep(tokenizer_of, _cut)

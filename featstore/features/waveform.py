@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from featstore.errors import SpecError
+from dataclasses import dataclass
+from typing import ClassVar
+
 from featstore.features.graph import Node
-from featstore.features.source_signal import check_clip, cut_length, signal_node
-from featstore.specs import WaveformSpec
+from featstore.features.source_signal import signal_node
+from featstore.specs import FeatureSpec
+from featstore.specs.base import choice
 
-__all__ = ["WaveformFeature"]
+__all__ = ["WaveformSpec"]
 
 
-class WaveformFeature:
-    """What the plan asks of the kind ``waveform``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveformSpec(FeatureSpec):
+    """The decoded, resampled and cut signal itself, in [-1, 1]."""
 
-    @staticmethod
-    def check(spec: WaveformSpec) -> None:
-        """Refuse what cannot be computed."""
-        if spec.engine != "native":
-            raise SpecError(
-                f"engine={spec.engine} has no waveform of its own",
-                "waveform spec",
-                "Leave engine out: no analysis is done",
+    kind: ClassVar[str] = "waveform"
+    sonifier: ClassVar[str] = "featstore.workflows.sonify:waveform_blocks"
+    channels: str = choice("mono", "mono")
+
+    def check(self) -> None:
+        """Refuse engines, which only analyse, and clips without a sample."""
+        if self.engine != "native":
+            raise self._refuse(
+                f"engine={self.engine} has no waveform of its own", "Leave engine out: no analysis is done"
             )
-        check_clip(spec)
+        FeatureSpec.check(self)
 
-    @staticmethod
-    def graph(spec: WaveformSpec) -> Node:
+    def graph(self) -> Node:
         """Node of the stored samples."""
-        return signal_node(spec)
+        return signal_node(self)
 
-    @staticmethod
-    def frames(spec: WaveformSpec, n_samples: int) -> int:
-        """Samples stored of a track of ``n_samples`` at the analysis rate."""
-        return cut_length(spec.clip, spec.sample_rate, n_samples)
-
-    @staticmethod
-    def item_shape(spec: WaveformSpec) -> tuple[int, ...]:
-        """No axis besides time."""
-        return ()
-
-    @staticmethod
-    def dims(spec: WaveformSpec) -> tuple[str, ...]:
+    @property
+    def dims(self) -> tuple[str, ...]:
         """Name of the time axis."""
         return ("sample",)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Full scale."""
+        return -1.0, 1.0

@@ -24,12 +24,12 @@ from featstore.models.token_windows import (
     Span,
     Window,
     WindowStream,
-    WindowTokens,
+    WindowValues,
     cut_whole,
     encode_in_batches,
     field_span,
     full_passes,
-    join_tokens,
+    join_windows,
 )
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
 
@@ -97,6 +97,11 @@ class JukeboxTokenizer:
             provenance=loaded.provenance,
         )
 
+    @property
+    def no_values(self) -> AnyArray:
+        """Tokens of no window."""
+        return np.zeros((1, 0), np.int32)
+
     def n_tokens(self, n_samples: int) -> int:
         """Tokens of so many samples."""
         return self.config.n_tokens(n_samples)
@@ -139,16 +144,16 @@ class JukeboxTokenizer:
         for windows in cut:
             parts = [next(found) for _ in windows]
             gaps = [part.margins for part in parts if part.margins is not None]
-            results.append((join_tokens(parts, 1), np.concatenate([np.zeros(0, np.float32), *gaps])))
+            results.append((join_windows(parts, self.no_values), np.concatenate([np.zeros(0, np.float32), *gaps])))
         return results
 
-    def encode_windows(self, windows: Sequence[Window]) -> list[WindowTokens]:
+    def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Tokens of windows of one length, computed together."""
         found = self.tokens_of(np.stack([window.samples for window in windows]), margins=True)
         results = []
         for window, (tokens, gaps) in zip(windows, found, strict=True):
             own = slice(window.drop, window.drop + window.keep)
-            results.append(WindowTokens(tokens[None, own], gaps[own]))
+            results.append(WindowValues(tokens[None, own], gaps[own]))
         return results
 
     def tokens_of(self, block: FloatArray, margins: bool = False) -> list[tuple[AnyArray, FloatArray]]:

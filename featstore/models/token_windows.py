@@ -1,21 +1,19 @@
-"""Windows: stretches of a signal whose tokens can be computed apart, one by one or many of them together.
+"""Windows: stretches of a signal whose values can be computed apart, one by one or many of them together.
 
-A cutter turns a signal that arrives in blocks into windows; where it cuts follows from the codec and from the signal's
-length alone. Whatever becomes of the windows afterwards, in which order and in what company, their tokens are the same.
+What computes them is a :class:`WindowCoder`: a tokenizer, or a frozen encoder. A cutter turns a signal that arrives in
+blocks into windows; where it cuts follows from the model and from the signal's length alone. The values of a window do
+not depend on the order of the windows, or on what else is in the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-
-if TYPE_CHECKING:
-    from featstore.models.tokenizers import Tokenizer
 
 __all__ = [
     "NEAR_TIE",
@@ -25,13 +23,14 @@ __all__ = [
     "Span",
     "WholeCutter",
     "Window",
+    "WindowCoder",
     "WindowStream",
-    "WindowTokens",
+    "WindowValues",
     "cut_whole",
     "encode_in_batches",
     "field_span",
     "full_passes",
-    "join_tokens",
+    "join_windows",
 ]
 
 NEAR_TIE = 1e-3  # relative margin of the nearest code below which the rounding of floats may decide
@@ -63,24 +62,44 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WindowTokens:
+class WindowValues:
     """What a window gave.
 
     Attributes
     ----------
-    tokens : int32 (n_codebooks, keep)
+    values : array (..., keep)
+        Tokens int32 (n_codebooks, keep), or an encoder's vectors.
     margins : float32 (keep,) or None
-        How clearly the nearest code won, (d2 - d1) / d2 with the two smallest distances; None where the codec does not
-        tell.
+        Of tokens: how clearly the nearest code won, (d2 - d1) / d2 with the two smallest distances; None where the
+        codec does not say.
     """
 
-    tokens: AnyArray
+    values: AnyArray
     margins: FloatArray | None = None
 
     @property
     def near_ties(self) -> int | None:
-        """Tokens that won by less than :data:`NEAR_TIE`; None where the codec does not tell."""
+        """Tokens that won by less than :data:`NEAR_TIE`; None without margins."""
         return None if self.margins is None else int((self.margins < NEAR_TIE).sum())
+
+
+class WindowCoder(Protocol):
+    """A model that computes windows, ``batch`` of them in one pass at most."""
+
+    batch: int
+
+    @property
+    def no_values(self) -> AnyArray:
+        """Values (..., 0) of no window: their type, and their axes before time."""
+        ...
+
+    def cutter(self) -> Cutter:
+        """Start to cut a signal into windows, whose values follow each other."""
+        ...
+
+    def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
+        """Values of windows of equal length, ``batch`` of them at most, together; the same as of each alone."""
+        ...
 
 
 class Cutter(Protocol):
@@ -238,26 +257,26 @@ class WholeCutter:
 
 
 class WindowStream:
-    """Tokens of one signal that arrives in blocks: each window is computed as soon as it is there.
+    """Values of one signal that arrives in blocks: each window is computed as soon as it is there.
 
     Parameters
     ----------
-    tokenizer : Tokenizer
+    coder : WindowCoder
     cutter : Cutter, optional
-        The tokenizer's own by default.
+        The coder's own by default.
 
     Attributes
     ----------
     near_ties : int or None
-        Tokens so far that rounding may have decided; None where the codec does not tell.
+        Tokens so far that rounding may have decided; None where the coder does not tell.
     """
 
-    def __init__(self, tokenizer: Tokenizer, cutter: Cutter | None = None) -> None:
-        self._tokenizer, self._cutter = tokenizer, cutter or tokenizer.cutter()
+    def __init__(self, coder: WindowCoder, cutter: Cutter | None = None) -> None:
+        self._coder, self._cutter = coder, cutter or coder.cutter()
         self.near_ties: int | None = None
 
     def push(self, block: FloatArray) -> AnyArray:
-        """Take samples (n,); return the tokens (n_codebooks, m) that no later sample can change."""
+        """Take samples (n,); return the values (..., m) that no later sample can change."""
         return self._encode(self._cutter.push(block))
 
     def finish(self) -> AnyArray:
@@ -265,22 +284,21 @@ class WindowStream:
         return self._encode(self._cutter.finish())
 
     def _encode(self, windows: list[Window]) -> AnyArray:
-        found = [self._tokenizer.encode_windows([window])[0] for window in windows]
+        found = [self._coder.encode_windows([window])[0] for window in windows]
         for one in found:
             if one.near_ties is not None:
                 self.near_ties = (self.near_ties or 0) + one.near_ties
-        return join_tokens(found, self._tokenizer.info.n_codebooks)
+        return join_windows(found, self._coder.no_values)
 
 
-def join_tokens(parts: Sequence[WindowTokens], n_codebooks: int) -> AnyArray:
-    """Tokens int32 (n_codebooks, T) of windows that follow each other."""
-    empty: AnyArray = np.zeros((n_codebooks, 0), np.int32)
-    return np.concatenate([empty, *(part.tokens for part in parts)], axis=1) if parts else empty
+def join_windows(parts: Sequence[WindowValues], no_values: AnyArray) -> AnyArray:
+    """Values (..., T) of windows that follow each other; ``no_values`` (..., 0) where there are none."""
+    return np.concatenate([no_values, *(part.values for part in parts)], axis=-1) if parts else no_values
 
 
-def cut_whole(tokenizer: Tokenizer, signal: FloatArray) -> list[Window]:
+def cut_whole(coder: WindowCoder, signal: FloatArray) -> list[Window]:
     """All windows of a signal (n,) that is there as a whole."""
-    cutter = tokenizer.cutter()
+    cutter = coder.cutter()
     return [*cutter.push(signal), *cutter.finish()]
 
 
@@ -300,25 +318,23 @@ def full_passes(block: FloatArray, size: int) -> Iterator[tuple[FloatArray, int]
             yield np.ascontiguousarray(part, np.float32), size
 
 
-def encode_in_batches(
-    tokenizer: Tokenizer, windows: Sequence[Window], *, batch: int | None = None
-) -> list[WindowTokens]:
-    """Tokens of windows of any signals, in the order given; those of equal length go through the model together.
+def encode_in_batches(coder: WindowCoder, windows: Sequence[Window], *, batch: int | None = None) -> list[WindowValues]:
+    """Values of windows of any signals, in the order given; those of equal length go through the model together.
 
     Parameters
     ----------
-    tokenizer : Tokenizer
+    coder : WindowCoder
     windows : sequence of Window
     batch : int, optional
-        Windows of one pass at most; by default, and never more than, what the tokenizer takes at once.
+        Windows of one pass at most; by default, and never more than, what the coder takes at once.
     """
-    most = min(batch or tokenizer.batch, tokenizer.batch)
+    most = min(batch or coder.batch, coder.batch)
     alike: dict[int, list[int]] = {}
     for number, window in enumerate(windows):
         alike.setdefault(len(window.samples), []).append(number)
-    found: dict[int, WindowTokens] = {}
+    found: dict[int, WindowValues] = {}
     for numbers in alike.values():
         for at in range(0, len(numbers), most):
             part = numbers[at : at + most]
-            found |= zip(part, tokenizer.encode_windows([windows[number] for number in part]), strict=True)
+            found |= zip(part, coder.encode_windows([windows[number] for number in part]), strict=True)
     return [found[number] for number in range(len(windows))]

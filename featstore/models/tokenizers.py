@@ -16,12 +16,11 @@ import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import CheckpointError, DecodeError
+from featstore.models.token_windows import WindowCoder
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
     import torch
-
-    from featstore.models.token_windows import Cutter, Window, WindowTokens
 
 __all__ = [
     "CODECS",
@@ -127,12 +126,14 @@ class TokenStream(Protocol):
         ...
 
 
-class Tokenizer(Protocol):
-    """A codec with its weights. Signals are float32 mono in [-1, 1] at ``info.sample_rate``."""
+class Tokenizer(WindowCoder, Protocol):
+    """A codec with its weights: its windows' values are tokens.
+
+    Signals are float32 mono in [-1, 1] at ``info.sample_rate``.
+    """
 
     info: TokenizerInfo
     chunking: Chunking
-    batch: int
 
     def n_tokens(self, n_samples: int) -> int:
         """Tokens of a signal of so many samples; 0 where it is too short for one."""
@@ -140,14 +141,6 @@ class Tokenizer(Protocol):
 
     def stream(self) -> TokenStream:
         """Start on a signal that arrives in blocks, in bounded memory where the codec allows it."""
-        ...
-
-    def cutter(self) -> Cutter:
-        """Start to cut a signal into windows, whose tokens follow each other."""
-        ...
-
-    def encode_windows(self, windows: Sequence[Window]) -> list[WindowTokens]:
-        """Tokens of windows of equal length, ``batch`` of them at most, together; the same as of each alone."""
         ...
 
     def encode(self, signal: FloatArray) -> AnyArray:

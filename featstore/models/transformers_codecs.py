@@ -27,12 +27,12 @@ from featstore.models.token_windows import (
     WholeCutter,
     Window,
     WindowStream,
-    WindowTokens,
+    WindowValues,
     cut_whole,
     encode_in_batches,
     field_span,
     full_passes,
-    join_tokens,
+    join_windows,
 )
 from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
 
@@ -96,6 +96,11 @@ class TransformersTokenizer:
         stages = [quantizer.semantic_residual_vector_quantizer, quantizer.acoustic_residual_vector_quantizer]
         return [layer.codebook.embed for stage in stages for layer in stage.layers]
 
+    @property
+    def no_values(self) -> AnyArray:
+        """Tokens of no window."""
+        return np.zeros((self.info.n_codebooks, 0), np.int32)
+
     def n_tokens(self, n_samples: int) -> int:
         """Tokens of a signal; a signal shorter than a hop has none."""
         if n_samples < self.info.hop:
@@ -142,13 +147,13 @@ class TransformersTokenizer:
         """Tokens of several signals; only DAC's windows go together."""
         cut = [cut_whole(self, signal) for signal in signals]
         found = iter(encode_in_batches(self, [window for windows in cut for window in windows], batch=batch))
-        return [join_tokens([next(found) for _ in windows], self.info.n_codebooks) for windows in cut]
+        return [join_windows([next(found) for _ in windows], self.no_values) for windows in cut]
 
     def encode(self, signal: FloatArray) -> AnyArray:
         """Tokens int32 (n_codebooks, T) of a signal (n,)."""
         return self.encode_many([signal])[0]
 
-    def encode_windows(self, windows: Sequence[Window]) -> list[WindowTokens]:
+    def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Tokens of windows of one length; a recurrent or attending model takes them one after the other."""
         block = np.stack([window.samples for window in windows])
         check_finite(block, self._codec)
@@ -157,7 +162,7 @@ class TransformersTokenizer:
         else:
             codes = [self._codes(torch.from_numpy(samples).to(self.device)) for samples in block]
         return [
-            WindowTokens(found[: self.info.n_codebooks, window.drop : window.drop + window.keep])
+            WindowValues(found[: self.info.n_codebooks, window.drop : window.drop + window.keep])
             for window, found in zip(windows, codes, strict=True)
         ]
 

@@ -152,7 +152,19 @@ class FeatureSpec:
         return cls(**fields)  # type: ignore[arg-type]
 
     def canonical(self) -> str:
-        """Return the name with every field written out: equal specs have equal names and no others do."""
+        """Return the name with every field written out: equal specs have equal names and no others do.
+
+        Raises
+        ------
+        SpecError
+            When the spec is not resolved.
+        """
+        if not self.is_resolved:
+            raise SpecError(
+                f"{self.short()} has no name yet: some of its fields follow from its weights",
+                f"{self.kind} spec",
+                "Resolve it with featstore.features.resolve, or give every field",
+            )
         inner = ",".join(f"{field.name}={_write(getattr(self, field.name))}" for field in dataclasses.fields(self))
         return f"{self.kind}.r{self.revision}({inner})"
 
@@ -179,6 +191,11 @@ class FeatureSpec:
         ]
         return f"{self.kind}({','.join(shown)})"
 
+    # -- What a kind declares. Subclasses override what differs; `graph` has no default. ------------------------------
+
+    sonifier: ClassVar[str] = ""  # "module:attribute" of a function (Passage) that yields sound; empty: none
+    wants_device: ClassVar[bool] = False  # whether its computation is faster on a GPU
+
     @property
     def vocabulary(self) -> int | None:
         """Number of codes where values are tokens, 0 to that many less one; None where they are numbers."""
@@ -193,3 +210,100 @@ class FeatureSpec:
     def frame_step(self) -> int:
         """Samples between neighbouring values of the last axis."""
         return 1
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Axes before time."""
+        return ()
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of ``item_shape``'s axes and of time, which is last."""
+        return ("frame",)
+
+    @property
+    def view_base(self) -> FeatureSpec:
+        """The spec with everything fixed that a view can change: specs with equal ones may share a stored array."""
+        return self
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Default range of integer encodings; None where values have no bound worth fixing."""
+        return None
+
+    def frames(self, n_samples: int) -> int:
+        """Length of the last axis for a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
+        return self.clip.samples_left(self.sample_rate, n_samples) // self.frame_step
+
+    def check(self) -> None:
+        """Refuse what no audio could satisfy: here a clip without a sample, or shorter than a step of frames.
+
+        Raises
+        ------
+        SpecError
+        """
+        if self.clip.policy == "whole":
+            return
+        length = self.clip.excerpt_samples(self.sample_rate)
+        if length < 1:
+            raise self._refuse(f"the clip {self.clip} holds no sample at {self.sample_rate} Hz", "Make it longer")
+        if self.frame_step > length:
+            raise self._refuse(
+                f"hop_length={self.frame_step} is longer than the clip of {length} samples ({self.clip})",
+                "Shorten the hop or lengthen the clip",
+                "sample_rate",
+            )
+        if self.clip.policy == "every" and round(self.clip.step_s * self.sample_rate) < 1:
+            raise self._refuse(
+                f"the step of {self.clip} is shorter than a sample at {self.sample_rate} Hz", "Lengthen the step"
+            )
+
+    def graph(self) -> Any:
+        """Last node of the computation: its values are what is stored, in float32 (``featstore.features.Node``)."""
+        raise NotImplementedError(f"{type(self).__name__}.graph")
+
+    # -- Kinds that need weights. A spec may name a file until it is resolved to the digest of what the file holds. ----
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether every field is known. Where it is not, the spec has no name and no key."""
+        return True
+
+    def resolve(self) -> Self:
+        """Return the spec with every field filled in, reading its weights where that is needed."""
+        return self
+
+    def completed_by(self, stored: FeatureSpec) -> Self | None:
+        """Return this spec with what it leaves open taken from a stored one; None where the two contradict."""
+        if not isinstance(self, type(stored)):
+            return None
+        theirs = {field.name: getattr(stored, field.name) for field in dataclasses.fields(stored)}
+        for name, value in theirs.items():
+            own = getattr(self, name)
+            if own in (None, "", value) or (name == "weights" and len(own) >= 6 and value.startswith(own)):
+                continue
+            return None
+        return self.replace(**theirs)
+
+    @property
+    def weights_digest(self) -> str | None:
+        """Digest of the weights that compute the feature; None for kinds without weights."""
+        return None
+
+    @property
+    def codebook_name(self) -> str | None:
+        """Name of the table in a store that its values are looked up in; None where there is none."""
+        return None
+
+    def codebook(self) -> tuple[Any, dict[str, Any]]:
+        """Table of :attr:`codebook_name`, float32, and what is known of its weights; opens them."""
+        raise NotImplementedError(f"{type(self).__name__}.codebook")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions, besides those of every feature, whose versions may change the numbers."""
+        return ()
+
+    def mixes_with(self, other: FeatureSpec) -> tuple[str, ...]:
+        """Fields whose difference makes the values of two features of a store look comparable when they are not."""
+        return ()

@@ -67,6 +67,38 @@ class Clip:
         """Whether every track yields the same number of samples."""
         return self.policy in ("centre", "start", "offset")
 
+    def excerpt_samples(self, sample_rate: int) -> int:
+        """Samples of one excerpt: ``round(length * rate)``; 0 for whole tracks."""
+        return round(self.length_s * sample_rate)
+
+    def samples_left(self, sample_rate: int, n_samples: int) -> int:
+        """Samples that the policy leaves of a track of ``n_samples`` (of each excerpt, for ``every``).
+
+        Returns
+        -------
+        int >= 0
+            0 where the track is too short and the policy does not fill it up.
+        """
+        if self.policy == "whole":
+            return n_samples
+        length = self.excerpt_samples(sample_rate)
+        begin = round(self.offset_s * sample_rate)
+        fits = n_samples - begin >= length or (self.pad != "none" and n_samples > begin)
+        return length if fits else 0
+
+    def n_excerpts(self, sample_rate: int, n_samples: int) -> int:
+        """Excerpts that ``every(length, step)`` takes: as many as fit, one where a short track is filled up.
+
+        Examples
+        --------
+        >>> Clip.parse("every(3 s, 0.5 s)").n_excerpts(16000, 480000)
+        55
+        """
+        length, step = self.excerpt_samples(sample_rate), round(self.step_s * sample_rate)
+        if n_samples < length:
+            return int(self.pad != "none" and n_samples > 0)
+        return (n_samples - length) // step + 1
+
     def __str__(self) -> str:
         parts = [f"{format_number(getattr(self, name))} s" for name in _POLICIES[self.policy]]
         if self.pad != "none":

@@ -23,25 +23,6 @@ ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "packed11")
 _TOKENS = {"uint8": 255, "uint16": 65535, "packed11": 2048}  # codes that each holds beside its fill value
 
 
-def _default_range(spec: FeatureSpec) -> tuple[float, float] | None:
-    """Range of an integer encoding for this feature, or None where values have no bound worth fixing."""
-    if spec.kind == "waveform":
-        return -1.0, 1.0
-    scale = getattr(spec, "scale", None)
-    if scale is None:
-        return None
-    params = dict(scale.params)
-    banked = getattr(spec, "n_mels", 0) > 0
-    if scale.name == "db":
-        step = params["factor"] / 10
-        return -100.0 * step, (40.0 if banked else 70.0) * step
-    if scale.name == "log10_1p":
-        return 0.0, float(np.log10(1 + params["gain"])) + (4.0 if banked else 7.0)
-    if scale.name == "ln":
-        return float(np.log(params["eps"])), (10.0 if banked else 17.0)
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A stored number format with its affine range; the fill value is never a valid value.
@@ -84,6 +65,10 @@ class Encoding:
         call = parse_call(str(text))
         if call.name not in ENCODINGS:
             raise SpecError(f"unknown encoding {call.name!r}", "", did_you_mean(call.name, ENCODINGS))
+        given = dict(zip(("low", "high"), call.args, strict=False)) | call.kwargs
+        if not spec.is_resolved:  # what the type must hold is not known yet: FeatureRequest.complete checks it
+            low, high = (parse_float(given.get(name, 0.0), name) for name in ("low", "high"))
+            return cls(call.name, low, high)
         if spec.vocabulary is not None:
             return cls._of_tokens(call, spec, spec.vocabulary)
         if call.name == "packed11":
@@ -92,10 +77,9 @@ class Encoding:
             if call.args or call.kwargs:
                 raise SpecError(f"{call.name} takes no range", "", f"Write {call.name}")
             return cls(call.name)
-        if call.name == "int16" and spec.kind != "waveform":
+        default = spec.value_range
+        if call.name == "int16" and (default is None or default[0] != -default[1]):
             raise SpecError("int16 is for waveforms", spec.kind, "Use uint16 or uint8")
-        default = _default_range(spec)
-        given = dict(zip(("low", "high"), call.args, strict=False)) | call.kwargs
         if set(given) - {"low", "high"} or (default is None and set(given) != {"low", "high"}):
             raise SpecError(
                 f"{call.name} needs a bounded scale, or low= and high=",

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError
 from featstore.specs.base import FeatureSpec
 from featstore.specs.encoding import Encoding
 from featstore.specs.grammar import parse_call
-from featstore.specs.kinds import HpssSpec, MelSpec, StftSpec, WaveformSpec
-from featstore.specs.tokens import VqCodesSpec, VqTokensSpec
+from featstore.specs.kinds import spec_class
 
-__all__ = ["KINDS", "FeatureRequest", "parse_feature", "parse_spec"]
-
-KINDS: dict[str, type[FeatureSpec]] = {
-    cls.kind: cls for cls in (WaveformSpec, StftSpec, MelSpec, HpssSpec, VqTokensSpec, VqCodesSpec)
-}
+__all__ = ["FeatureRequest", "match_stored", "parse_feature", "parse_spec"]
 
 _KIND = re.compile(r"([A-Za-z_]\w*?)(?:\.r(\d+))?")
 
@@ -30,6 +26,13 @@ class FeatureRequest:
 
     def __str__(self) -> str:
         return str(self.spec) if self.encoding is None else f"{self.spec}@{self.encoding}"
+
+    def complete(self, spec: FeatureSpec) -> FeatureRequest:
+        """Return the request for the resolved form of its spec: now the encoding can be checked, too."""
+        if self.encoding is None:
+            return FeatureRequest(spec)
+        name, low, high = self.encoding.name, self.encoding.low, self.encoding.high
+        return FeatureRequest(spec, Encoding.parse(f"{name}({low},{high})" if low < high else name, spec))
 
 
 def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
@@ -53,9 +56,7 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
     call = parse_call(text)
     match = _KIND.fullmatch(call.name)
     kind, revision = (match[1], match[2]) if match else (call.name, None)
-    if kind not in KINDS:
-        raise SpecError(f"unknown feature kind {kind!r}", "", did_you_mean(kind, KINDS))
-    cls = KINDS[kind]
+    cls = spec_class(kind)
     if call.args:
         raise SpecError(f"{call.args[0]!r} names no field", f"{kind} spec", "Write key=value")
     if revision is not None and int(revision) != cls.revision:
@@ -84,3 +85,29 @@ def parse_feature(text: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
         return FeatureRequest(parse_spec(text))
     spec = parse_spec(name)
     return FeatureRequest(spec, Encoding.parse(encoding, spec))
+
+
+def match_stored(feature: str | FeatureSpec | FeatureRequest, stored: Iterable[FeatureSpec]) -> FeatureRequest:
+    """Read a feature; one that is not resolved takes what it leaves open from the one stored spec that it fits.
+
+    Fields that are given must be equal, ``weights`` may be the start of a digest; the rest takes its defaults or, where
+    it follows from the weights, what is stored.
+
+    Raises
+    ------
+    SpecError
+        When an unresolved spec fits none of the stored ones, or several.
+    """
+    request = parse_feature(feature)
+    if request.spec.is_resolved:
+        return request
+    named = [spec for spec in dict.fromkeys(stored) if isinstance(request.spec, type(spec))]
+    found = [spec for each in named if (spec := request.spec.completed_by(each)) is not None]
+    if len(found) != 1:
+        listed = ", ".join(sorted(spec.short() for spec in found or named)) or "none of that kind"
+        raise SpecError(
+            f"{request.spec.short()} fits {len(found) or 'none'} of the stored features",
+            "store",
+            f"Name one of them: {listed}. A spec that names a file of weights has to be resolved first",
+        )
+    return request.complete(found[0])

@@ -9,7 +9,9 @@ from typing import Any
 
 from featstore.errors import SpecError, did_you_mean
 from featstore.specs.base import FeatureSpec
-from featstore.specs.names import KINDS, FeatureRequest, parse_feature
+from featstore.specs.encoding import Encoding
+from featstore.specs.kinds import KINDS, spec_class
+from featstore.specs.names import FeatureRequest, parse_feature
 
 __all__ = ["MAX_FEATURES", "PRESETS", "expand_features", "expand_grid"]
 
@@ -116,8 +118,7 @@ def expand_grid(grid: Mapping[str, Any], where: str = "grid") -> list[FeatureReq
     """
     grid = dict(grid)
     kind = grid.pop("kind", "mel")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise SpecError(f"unknown feature kind {kind!r}", where, did_you_mean(str(kind), KINDS))
+    cls = spec_class(str(kind), where)
     encodings = grid.pop("encoding", None)
     choices = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
     total = 1
@@ -135,9 +136,13 @@ def expand_grid(grid: Mapping[str, Any], where: str = "grid") -> list[FeatureReq
         )
     requests = []
     for combination in itertools.product(*choices.values()):
-        spec: FeatureSpec = KINDS[kind].from_text(dict(zip(choices, combination, strict=True)))
-        requests += [parse_feature(spec if encoding is None else f"{spec}@{encoding}") for encoding in wanted]
+        spec = cls.from_text(dict(zip(choices, combination, strict=True)))
+        requests += [_in_encoding(spec, encoding) for encoding in wanted]
     return requests
+
+
+def _in_encoding(spec: FeatureSpec, encoding: str | None) -> FeatureRequest:
+    return FeatureRequest(spec, None if encoding is None else Encoding.parse(encoding, spec))
 
 
 def _from_yaml(path: Path) -> list[FeatureRequest]:
@@ -195,12 +200,10 @@ def expand_features(
     SpecError
         When an item is none of the three, or the whole exceeds :data:`MAX_FEATURES`.
     """
-    requests: dict[str, FeatureRequest] = {}
+    requests: dict[FeatureRequest, None] = {}
     for item in items:
         for request in _expand_one(item):
-            if encoding is not None and request.encoding is None:
-                request = parse_feature(f"{request.spec}@{encoding}")
-            requests[str(request)] = request
+            requests[request if request.encoding else _in_encoding(request.spec, encoding)] = None
     if len(requests) > MAX_FEATURES:
         raise SpecError(
             f"{len(requests):,} features asked for; at most {MAX_FEATURES} are allowed", "", "Shorten the list"
@@ -209,7 +212,7 @@ def expand_features(
         raise SpecError(
             "no feature asked for", "", "Give at least one -f SPEC, for example -f 'mel(n_mels=96,scale=db)'"
         )
-    return list(requests.values())
+    return list(requests)
 
 
 def _expand_one(item: str | FeatureSpec | FeatureRequest) -> list[FeatureRequest]:

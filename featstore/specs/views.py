@@ -17,7 +17,7 @@ from featstore.specs.code_table import CodeTable
 from featstore.specs.encoding import Encoding
 from featstore.specs.scale import Scale
 
-__all__ = ["View", "base_of", "same_but_view", "view_of"]
+__all__ = ["View", "base_of", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +72,10 @@ class View:
         return -(-base_frames // self.stride)
 
 
-def same_but_view(a: FeatureSpec, b: FeatureSpec) -> bool:
-    """Whether two specs differ in hop and scale alone."""
-    return a.kind == b.kind and hasattr(a, "hop_length") and base_of(a) == base_of(b)
-
-
 @functools.lru_cache(maxsize=4096)
 def base_of(spec: FeatureSpec) -> FeatureSpec:
-    """Return the spec with hop and scale set to fixed values: equal for all specs that may share a base."""
-    return spec.replace(hop_length=1, scale="power") if hasattr(spec, "hop_length") else spec
+    """Return :attr:`FeatureSpec.view_base`: equal for all specs that may share a stored array."""
+    return spec.view_base
 
 
 def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = None) -> View | None:
@@ -94,14 +89,11 @@ def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = No
     """
     encoding = encoding or Encoding.default(base)
     if want == base:
-        return View(bound=_storage_error(getattr(base, "scale", Scale("power")), encoding))
+        return View(bound=_storage_error(_scale_of(base), encoding))
     if want.stored_as is not want:
         return View(codes=getattr(want, "combine", "")) if want.stored_as == base else None
-    if not same_but_view(want, base):
-        return None
     ratio, rest = divmod(want.frame_step, base.frame_step)
-    shifts = getattr(want, "framing", "") == "token"  # such frames move with the hop
-    if rest or (ratio > 1 and (shifts or want.kind == "hpss")):  # medians at another hop see other frames
+    if rest or base_of(want) != base_of(base):
         return None
     before, after = _scale_of(base), _scale_of(want)
     if before == after:
@@ -111,7 +103,7 @@ def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = No
 
 
 def _scale_of(spec: FeatureSpec) -> Scale:
-    scale: Scale = spec.scale  # type: ignore[attr-defined]
+    scale: Scale = getattr(spec, "scale", Scale("power"))
     return scale
 
 

@@ -15,7 +15,7 @@ import featstore.store.sizes as sizes
 from featstore.arrays import FloatArray
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, StoreError, did_you_mean
-from featstore.specs import FeatureRequest, FeatureSpec, View, parse_feature, view_of
+from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, view_of
 from featstore.store.backends import Backend, backend_at
 from featstore.store.codebooks import read_codebook, write_codebook
 from featstore.store.layout import ArrayHeader, Layout, choose_layout
@@ -197,7 +197,7 @@ class Store:
         return min(best, key=lambda way: (-shards[way[1]], not way[0].is_identity, way[0].stride, way[1]))
 
     def __getitem__(self, feature: str | FeatureSpec | FeatureRequest) -> FeatureReader:
-        request = parse_feature(feature)
+        request = self._request(feature)
         way = self.find(request)
         if way is None:
             raise self._missing(request)
@@ -223,7 +223,10 @@ class Store:
         write_codebook(self.backend, spec.codebook_name, vectors, attributes)
 
     def __contains__(self, feature: str | FeatureSpec | FeatureRequest) -> bool:
-        return self.find(parse_feature(feature)) is not None
+        return self.find(self._request(feature)) is not None
+
+    def _request(self, feature: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
+        return match_stored(feature, [header.spec for header, _ in self.arrays.values()])
 
     def _missing(self, request: FeatureRequest) -> MissingFeature:
         short = request.spec.short()

@@ -13,7 +13,8 @@ from featstore.atomic import write_text
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract import ExtractOptions, ExtractReport, extract
-from featstore.specs import FeatureRequest, expand_features
+from featstore.features import expand_features
+from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
 from featstore.store import open_store
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only

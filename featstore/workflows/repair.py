@@ -10,10 +10,10 @@ from typing import Any
 from featstore.datasets import TrackTable
 from featstore.errors import StoreError
 from featstore.extract import ExtractOptions
-from featstore.extract.codec_weights import restore_codebooks
 from featstore.extract.plan import header_of
 from featstore.extract.run import compute_missing
 from featstore.extract.sources import SourceAudit, audit_sources
+from featstore.extract.weights import restore_codebooks
 from featstore.specs import parse_feature
 from featstore.store.backends import ROOTS
 from featstore.store.codebooks import FOLDER as CODEBOOKS

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract.plan import make_plan
-from featstore.specs import FeatureRequest
+from featstore.specs import FeatureRequest, FeatureSpec
 from featstore.specs.encoding import Encoding
 from featstore.specs.scale import Scale
-from featstore.specs.views import base_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,15 +117,15 @@ def configurations(requests: Sequence[FeatureRequest]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    finest: dict[str, int] = {}
+    finest: dict[FeatureSpec, int] = {}
     for request in requests:
-        key = str(base_of(request.spec))
+        key = _but_hop(request.spec)
         finest[key] = min(finest.get(key, request.spec.frame_step), request.spec.frame_step)
     rows = []
     for request in requests:
         spec = request.spec
         row = {each.name: _plain(getattr(spec, each.name)) for each in fields(spec)}
-        ratio, rest = divmod(spec.frame_step, finest[str(base_of(spec))])
+        ratio, rest = divmod(spec.frame_step, finest[_but_hop(spec)])
         row |= {
             "feature": str(request),
             "representation": spec.kind,
@@ -135,6 +134,11 @@ def configurations(requests: Sequence[FeatureRequest]) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _but_hop(spec: FeatureSpec) -> FeatureSpec:
+    """The spec with hop and scale set to fixed values."""
+    return spec.replace(hop_length=1, scale="power") if hasattr(spec, "hop_length") else spec
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Hearing what a representation keeps: a stored feature of one track back to sound.
 
 A spectrum has lost its phases, a mel bank has also blurred its bins, a long hop has left time out: what comes back is
-what a model gets to see. Each kind of feature has a sonifier, looked up in :data:`SONIFIERS`.
+what a model gets to see. Each kind of feature has a sonifier, named by
+its spec class.
 """
 
 from __future__ import annotations
@@ -19,27 +20,16 @@ from featstore.audio.writing import write_audio
 from featstore.dsp import first_sample, make_mel_bank, make_window
 from featstore.dsp.inverse import griffin_lim, noise_phases, overlap_add, unmap_bank
 from featstore.errors import ConfigError, MissingFeature, did_you_mean
-from featstore.features import frames_of
+from featstore.features import expand_features, frames_of
+from featstore.features.spectrum import SpectralSpec
 from featstore.log import progress_bar
-from featstore.registry import Registry
-from featstore.specs import FeatureRequest, HpssSpec, MelSpec, SpectralSpec, parse_feature
+from featstore.registry import load_attribute
+from featstore.specs import FeatureRequest
 from featstore.store import open_store
 from featstore.store.reader import FeatureReader
 
-__all__ = ["METHODS", "SONIFIERS", "Passage", "SonifyOptions", "SonifyReport", "sonify"]
+__all__ = ["METHODS", "Passage", "SonifyOptions", "SonifyReport", "sonify"]
 
-# kind -> function (Passage) that yields blocks of samples (n,) at the spec's sample rate
-SONIFIERS = Registry(
-    "sonifier of features",
-    {
-        "waveform": "featstore.workflows.sonify:waveform_blocks",
-        "stft": "featstore.workflows.sonify:spectral_blocks",
-        "mel": "featstore.workflows.sonify:spectral_blocks",
-        "hpss": "featstore.workflows.sonify:spectral_blocks",
-        "vq_tokens": "featstore.workflows.sonify_tokens:token_blocks",
-        "vq_codes": "featstore.workflows.sonify_tokens:token_blocks",
-    },
-)
 METHODS = ("noise", "griffin-lim")
 _FRAMES_AT_ONCE = 4096
 
@@ -154,14 +144,12 @@ def sonify(
     """
     options = options or SonifyOptions()
     store = open_store(store_path)
-    reader = store[parse_feature(feature)]
-    if reader.spec.kind not in SONIFIERS:
-        raise ConfigError(
-            f"no sound can be made of {reader.spec.kind} features", reader.name, did_you_mean("", SONIFIERS)
-        )
+    reader = store[expand_features([feature])[0]]
+    if not reader.spec.sonifier:
+        raise ConfigError(f"no sound can be made of {reader.spec.kind} features", reader.name, "Choose another feature")
     passage = _passage(reader, track_id, options, dict(store.track_rows.get("duration_s", {})).get(track_id))
     rate = reader.spec.sample_rate
-    blocks = _exactly(SONIFIERS.load(reader.spec.kind)(passage), passage.n_samples)
+    blocks = _exactly(load_attribute(reader.spec.sonifier)(passage), passage.n_samples)
     with progress_bar(total=passage.n_samples, desc="sonify", unit="sample", unit_scale=True) as bar:
         count, peak = write_audio(path, _watched(blocks, bar), sample_rate=rate)
     ways = {"waveform": "stored samples", "vq_tokens": "the codec's decoder", "vq_codes": "the codec's decoder"}
@@ -276,7 +264,7 @@ def _magnitudes(passage: Passage, spec: SpectralSpec, centres: Any) -> FloatArra
     low, high = int(nearest[0]), int(nearest[-1]) + 1
     scale: Any = spec.scale  # type: ignore[attr-defined]
     linear = scale.invert(passage.values(low, high))
-    if isinstance(spec, (MelSpec, HpssSpec)) and spec.n_mels:
+    if getattr(spec, "n_mels", 0):
         names = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
         linear = unmap_bank(make_mel_bank(**{name: getattr(spec, name) for name in names}), linear)
     exponent = np.float32(1 / getattr(spec, "power", 2.0))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.extract.codec_weights import find_weights
-from featstore.features.vq_tokens import tokenizer_of
-from featstore.specs import VqTokensSpec
+from featstore.extract.weights import find_weights
+from featstore.features.vq_tokens import VqTokensSpec, tokenizer_of
 
 if TYPE_CHECKING:
     from featstore.workflows.sonify import Passage

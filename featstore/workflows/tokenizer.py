@@ -22,10 +22,11 @@ from featstore.datasets import TrackTable
 from featstore.errors import CheckpointError, ConfigError, DatasetError, DecodeError
 from featstore.extract.execute import run_track
 from featstore.extract.plan import graph_for, header_of
-from featstore.features.vq_tokens import tokenizer_of
+from featstore.features import resolve
+from featstore.features.vq_tokens import VqTokensSpec, tokenizer_of
+from featstore.features.weights import remember_weights
 from featstore.log import progress_bar
-from featstore.specs import Encoding, VqTokensSpec, parse_spec
-from featstore.specs.tokens import remember_weights
+from featstore.specs import Encoding, parse_spec
 
 __all__ = ["Encoded", "TrainedTokenizer", "decode_file", "encode_file", "read_tokens", "train_tokenizer"]
 
@@ -255,7 +256,7 @@ def encode_file(audio: str | os.PathLike[str], spec: VqTokensSpec | str, target:
     DecodeError
         When the file cannot be decoded, or is shorter than a token.
     """
-    feature = parse_spec(spec)
+    feature = resolve(parse_spec(spec))
     if not isinstance(feature, VqTokensSpec) or feature.vocabulary is None:
         raise ConfigError(f"{feature.short()} is no token feature", "tokenizer", "Give vq_tokens(codec=…, weights=…)")
     suffix = Path(target).suffix
@@ -333,7 +334,7 @@ def decode_file(
             str(weights),
             "Give the file that the tokens were made with",
         )
-    remember_weights(found, os.path.abspath(weights))
+    remember_weights(found, weights)
     signal = tokenizer_of(feature, with_decoder=True).decode(codes)
     beyond = int((np.abs(signal) > 1).sum())
     if beyond:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from featstore.specs import FeatureRequest, MelSpec, expand_features
+from featstore.features.mel import MelSpec
+from featstore.specs import FeatureRequest, expand_features
 from tests.bench.bench_audio_common import FORMS, Contender, lines, make_clips, one_thread, parser, take_turns, write
 
 SECONDS = 29.1

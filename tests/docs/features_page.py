@@ -7,8 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from featstore.features import dims_of, frames_of, item_shape, steps_of
-from featstore.specs import KINDS, PRESETS, FeatureSpec, SpectralSpec, StftSpec, expand_features
+from featstore.features import dims_of, frames_of, steps_of
+from featstore.features.hpss import HpssSpec
+from featstore.features.mel import MelSpec
+from featstore.features.spectrum import SpectralSpec
+from featstore.features.stft import StftSpec
+from featstore.features.waveform import WaveformSpec
+from featstore.specs import PRESETS, FeatureSpec, expand_features
 from featstore.specs.base import FeatureSpec as Base
 from featstore.specs.scale import SCALES, Scale
 
@@ -53,11 +58,11 @@ def fields() -> str:
     """All fields of the kinds that are computed from audio, each where it first appears."""
     groups: list[tuple[str, type[Any], type[Any] | None]] = [
         ("all kinds", Base, None),
-        ("waveform", KINDS["waveform"], Base),
+        ("waveform", WaveformSpec, Base),
         ("stft, mel, hpss", SpectralSpec, Base),
         ("stft, mel, hpss", StftSpec, SpectralSpec),
-        ("mel, hpss", KINDS["mel"], StftSpec),
-        ("hpss", KINDS["hpss"], KINDS["mel"]),
+        ("mel, hpss", MelSpec, StftSpec),
+        ("hpss", HpssSpec, MelSpec),
     ]
     rows = []
     for kinds, cls, above in groups:
@@ -102,7 +107,7 @@ def presets() -> str:
 
 def _shape(spec: FeatureSpec) -> str:
     n_samples = 30 * spec.sample_rate
-    shape = [*item_shape(spec), frames_of(spec, n_samples)]
+    shape = [*spec.item_shape, frames_of(spec, n_samples)]
     if dims_of(spec)[0] == "clip":
         shape = [steps_of(spec, n_samples), *shape]
     return " × ".join(map(str, shape))

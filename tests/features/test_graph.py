@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import SpecError
-from featstore.features import check, children_of, describe, frames_of, graph_of, item_shape, share_transforms
+from featstore.features import check, children_of, describe, frames_of, graph_of, share_transforms
 from featstore.specs import expand_features, parse_spec
 from tests.features.runner import run_blocks, run_signal
 
@@ -94,7 +94,7 @@ def test_frame_counts_of_the_clips_of_fma(preset, shape):
     """1,321,967 samples: what a 30 s clip of that data set decodes to at 44.1 kHz."""
     (request,) = expand_features([preset])
     check(request.spec)
-    assert (*item_shape(request.spec), frames_of(request.spec, 1321967)) == shape
+    assert (*request.spec.item_shape, frames_of(request.spec, 1321967)) == shape
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_frame_counts_of_the_clips_of_fma(preset, shape):
 )
 def test_pictures_of_the_papers(preset, n_samples, shape):
     (request,) = expand_features([preset])
-    assert (*item_shape(request.spec), frames_of(request.spec, n_samples)) == shape
+    assert (*request.spec.item_shape, frames_of(request.spec, n_samples)) == shape
 
 
 def test_frames_and_tokens_mean_the_same_time():

@@ -9,7 +9,7 @@ from featstore.models.token_windows import (
     ChunkCutter,
     FieldCutter,
     WholeCutter,
-    WindowTokens,
+    WindowValues,
     encode_in_batches,
     field_span,
 )
@@ -85,7 +85,7 @@ class Toy:
 
     def encode_windows(self, windows):
         self.passes.append([len(window.samples) for window in windows])
-        return [WindowTokens(window.samples[:1].astype(np.int32)[None]) for window in windows]
+        return [WindowValues(window.samples[:1].astype(np.int32)[None]) for window in windows]
 
 
 def test_equal_lengths_go_together_and_come_back_in_order():
@@ -93,7 +93,7 @@ def test_equal_lengths_go_together_and_come_back_in_order():
     windows = [w for k, n in enumerate(lengths) for w in cut("whole", np.arange(n, dtype=np.float32) + k, 99)]
     toy = Toy()
     found = encode_in_batches(toy, windows, batch=8)
-    assert [int(one.tokens[0, 0]) for one in found] == list(range(6))
+    assert [int(one.values[0, 0]) for one in found] == list(range(6))
     assert all(len(set(sizes)) == 1 and len(sizes) <= 3 for sizes in toy.passes) and len(toy.passes) == 4
     toy = Toy()
     encode_in_batches(toy, windows, batch=2)
@@ -103,4 +103,4 @@ def test_equal_lengths_go_together_and_come_back_in_order():
 
 def test_near_ties_are_counted_below_a_thousandth():
     margins = np.array([0.0, 0.00099, 0.001, 0.5], np.float32)
-    assert WindowTokens(np.zeros((1, 4), np.int32), margins).near_ties == 2
+    assert WindowValues(np.zeros((1, 4), np.int32), margins).near_ties == 2

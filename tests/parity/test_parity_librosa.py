@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from featstore.errors import SpecError
 from featstore.features import check
-from featstore.specs import HpssSpec, MelSpec, StftSpec, expand_features
+from featstore.features.hpss import HpssSpec
+from featstore.features.mel import MelSpec
+from featstore.features.stft import StftSpec
+from featstore.specs import expand_features
 from featstore.testing.audio import tone
 from tests.features.runner import run_signal
 

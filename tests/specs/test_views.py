@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featstore.specs import Encoding, MelSpec, parse_spec, view_of
+from featstore.features.mel import MelSpec
+from featstore.specs import Encoding, parse_spec, view_of
 
 SCALES = ["power", "magnitude", "db", "log10_1p", "ln"]
 

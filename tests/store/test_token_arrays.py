@@ -46,7 +46,7 @@ class ToySpec(FeatureSpec):
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch) -> None:
-    monkeypatch.setitem(KINDS, "toy_tokens", ToySpec)
+    monkeypatch.setitem(KINDS, "toy_tokens", f"{__name__}:ToySpec")
 
 
 def header_of(encoding: str, *, codes: int = 2048, books: int = 1, fixed: int | None = None) -> ArrayHeader:

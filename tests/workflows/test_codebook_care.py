@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 
-import featstore.specs.tokens as places
+import featstore.features.weights as places
 from featstore.errors import CorruptFeature
 from featstore.extract import ExtractOptions, extract
-from featstore.features.vq_tokens import PLACES_VARIABLE
-from featstore.specs import expand_features, parse_spec
+from featstore.features import expand_features, resolve
+from featstore.features.weights import PLACES_VARIABLE
+from featstore.specs import parse_spec
 from featstore.store.codebooks import needed_codebooks
 from featstore.store.convert import convert
 from featstore.store.diff import compare
@@ -62,7 +63,7 @@ def stores(weights, music, tmp_path):
 
 
 def book_file(store: Store, weights: Path) -> Path:
-    name = parse_spec(name_of(weights)).codebook_name
+    name = resolve(parse_spec(name_of(weights))).codebook_name
     inner = f"{name}/c/0/0/0" if store.backend.name == "zarr" else f"{name}.h5"
     return Path(str(store.location)) / "codebooks" / inner
 
@@ -93,7 +94,7 @@ def test_equal_codebooks_are_no_difference_whatever_the_backend(stores, tmp_path
 
 def test_codebooks_that_differ_are_told(stores, weights):
     a, b = stores("a"), stores("b")
-    spec = parse_spec(name_of(weights))
+    spec = resolve(parse_spec(name_of(weights)))
     vectors, about = b.codebook(spec)
     vectors[0, 3:5, 1] += 1e-6
     b.put_codebook(spec, vectors, about | {"provenance": {"file": "another.safetensors"}})
@@ -124,10 +125,10 @@ def test_what_is_damaged_is_neither_compared_nor_copied(stores, weights, tmp_pat
 
 def test_a_packed_file_shows_its_codebook_to_plain_readers(stores, weights, tmp_path):
     store = stores("a")
-    spec = parse_spec(name_of(weights))
+    spec = resolve(parse_spec(name_of(weights)))
     packed = pack(tmp_path / "a", tmp_path / "p.h5")
     assert verify(tmp_path / "p.h5") == []
-    codes = name_of(weights, "vq_codes")
+    codes = resolve(parse_spec(name_of(weights, "vq_codes")))
     assert np.array_equal(packed[codes]["a.wav"], store[codes]["a.wav"])
     with h5py.File(tmp_path / "p.h5", "r+") as file:
         book = file[f"codebooks/{spec.codebook_name}"]
@@ -194,7 +195,7 @@ def test_without_weights_it_is_said_what_to_do(stores, weights, tmp_path, nobody
     with caplog.at_level(logging.ERROR):
         report = repair(tmp_path / "s", options=SYNC)
     assert report.left and all(problem.file.startswith("codebooks/") for problem in report.left)
-    assert "cannot be written again: nobody said where the jukebox weights" in caplog.text
+    assert "cannot be written again: the jukebox weights" in caplog.text
     assert PLACES_VARIABLE in caplog.text
     with pytest.raises(SystemExit) as ended:
         main(["store", "repair", str(tmp_path / "s"), "-j", "1"])
@@ -211,7 +212,7 @@ def test_another_codebook_in_its_place_is_not_taken_for_right(
 ):
     """Its checksums fit, the manifest's do not: a repair that cannot mend it may not write a new manifest over that."""
     store = stores("s")
-    spec = parse_spec(name_of(weights))
+    spec = resolve(parse_spec(name_of(weights)))
     vectors, about = store.codebook(spec)
     store.put_codebook(spec, vectors + 1, about)
     shutil.rmtree(tmp_path / "s" / "log")

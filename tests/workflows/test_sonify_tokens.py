@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
-import featstore.specs.tokens as places
+import featstore.features.weights as places
 import featstore.workflows.sonify_tokens as module
 from featstore.errors import CheckpointError
 from featstore.extract import ExtractOptions, extract
-from featstore.features.vq_tokens import PLACES_VARIABLE, tokenizer_of
-from featstore.specs import expand_features, parse_spec
+from featstore.features import expand_features, resolve
+from featstore.features.vq_tokens import tokenizer_of
+from featstore.features.weights import PLACES_VARIABLE
+from featstore.specs import parse_spec
 from featstore.store.store import open_store
 from featstore.workflows.indexing import index_tracks
 from featstore.workflows.sonify import SonifyOptions, sonify
@@ -36,7 +38,7 @@ def made(tmp_path):
 def test_sound_of_tokens_is_what_the_decoder_makes(kind, made, monkeypatch):
     folder, _, name = made
     monkeypatch.setattr(module, "_SAMPLES_AT_ONCE", 4000)
-    spec = parse_spec(name)
+    spec = resolve(parse_spec(name))
     tokens = open_store(folder / "s.zarr")[spec]["a.wav"]
     whole = tokenizer_of(spec, with_decoder=True).decode(tokens)[0]
     asked = name.replace("vq_tokens", kind)
@@ -52,9 +54,9 @@ def test_sound_of_tokens_is_what_the_decoder_makes(kind, made, monkeypatch):
 
 def test_without_its_weights_a_store_is_silent(made, monkeypatch):
     folder, path, name = made
-    spec = parse_spec(name)
+    spec = resolve(parse_spec(name))
     path.unlink()
     monkeypatch.setattr(places, "_places", {})
     monkeypatch.delenv(PLACES_VARIABLE, raising=False)
-    with pytest.raises(CheckpointError, match=r"nobody said where the jukebox weights .* are"):
+    with pytest.raises(CheckpointError, match=r"the jukebox weights .* are not available here"):
         sonify(folder / "s.zarr", "a.wav", str(spec), folder / "a.wav")

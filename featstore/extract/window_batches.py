@@ -1,8 +1,9 @@
-"""Tokens of several tracks computed together, for codecs on a GPU: tracks wait in front of the shard writer.
+"""Windows of several tracks computed together, for models on a GPU: tracks wait in front of the shard writer.
 
-The graph of a track ends at the windows of its token features. They wait here, with whatever else the track gave, until
-there are enough of them; then windows of equal length go through the codec together, and the tracks are written one
-after the other, as if each had been computed by itself. What is written, and in which order, is the same.
+The graph of a track ends at the windows of its window-wise steps (tokens, vectors of an encoder). They wait here, with
+whatever else the track gave, until there are enough of them; then windows of equal length go through the model
+together, and the tracks are written one after the other, as if each had been computed by itself. What is written, and
+in which order, is the same.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from featstore.errors import DecodeError, FeatstoreError
 from featstore.extract.plan import Graph
 from featstore.features import Node, TrackContext, make_stream
 from featstore.features.clipwise import is_clipwise
-from featstore.features.vq_tokens import TokenWindows, encode_blocks, is_on_device, window_step
+from featstore.features.windows import PendingWindows, WindowStep, encode_blocks, is_on_device
 from featstore.store.writer import ShardWriter
 
-Encoded = tuple[AnyArray, int | None]  # tokens of a block of windows, and its near ties where the codec counts them
+Encoded = tuple[AnyArray, int | None]  # values of a block of windows, and its near ties where the model counts them
 
 __all__ = ["COMPUTE_ERRORS", "HELD_BYTES", "BatchedWriter", "failure_of", "wants_batches"]
 
@@ -49,8 +50,8 @@ def failure_of(error: Exception) -> tuple[str, str, str]:
 
 
 def wants_batches(graph: Graph, asked: bool | None) -> bool:
-    """Whether tracks should wait for each other: where tokens are computed, on a GPU unless told otherwise."""
-    if asked is False or not any(node.op == "vq_tokens" for node in graph.children):
+    """Whether tracks should wait for each other: where steps are window-wise, and on a GPU unless asked for."""
+    if asked is False or not any(isinstance(node.stream, WindowStep) for node in graph.children):
         return False
     return is_on_device() if asked is None else True
 
@@ -95,16 +96,16 @@ class BatchedWriter:
         self.lost: dict[int, str] = {}
 
     def make_stream(self, node: Node, context: TrackContext) -> Any:
-        """Put a step to work on a track: token features give windows, but for short excerpts of a track."""
-        batched = node.op == "vq_tokens" and not is_clipwise(node)
-        return window_step(node, context) if batched else make_stream(node, context)
+        """Put a step to work on a track: window-wise steps give windows, except for short excerpts of a track."""
+        batched = isinstance(node.stream, WindowStep) and not is_clipwise(node)
+        return node.stream.pending(node, context) if batched else make_stream(node, context)
 
     def begin(self, slot: int) -> None:
         """Start a track."""
         self._tracks.append(_Track(slot))
 
-    def append(self, key: str, block: FloatArray | TokenWindows) -> None:
-        """Take frames of the current track, or windows whose tokens stand for them.
+    def append(self, key: str, block: FloatArray | PendingWindows) -> None:
+        """Take frames of the current track, or windows whose values stand for them.
 
         Raises
         ------
@@ -158,34 +159,34 @@ class BatchedWriter:
             self._writer.begin(track.slot)
             track.is_begun = True
         for key, block in track.blocks:
-            if not isinstance(block, TokenWindows):
+            if not isinstance(block, PendingWindows):
                 self._writer.append(key, block)
                 continue
             encoded = found[id(block)]
             if isinstance(encoded, Exception):
                 track.error = encoded
                 break
-            tokens, near_ties = encoded
-            self._writer.append(key, tokens)
+            values, near_ties = encoded
+            self._writer.append(key, values)
             if near_ties is not None:
                 track.near_ties[key] += near_ties
         track.blocks = []
 
     def _compute(self) -> dict[int, Encoded | Exception]:
-        """Tokens of all windows that wait, by the identity of the block that they came in, or what went wrong."""
-        waiting: dict[int, dict[int, TokenWindows]] = {}  # one block may be for several arrays
+        """Values of all windows that wait, by the identity of the block that they came in, or what went wrong."""
+        waiting: dict[int, dict[int, PendingWindows]] = {}  # one block may be for several arrays
         for track in self._tracks:
             for _, block in track.blocks:
-                if isinstance(block, TokenWindows):
-                    waiting.setdefault(id(block.tokenizer), {})[id(block)] = block
+                if isinstance(block, PendingWindows):
+                    waiting.setdefault(id(block.coder), {})[id(block)] = block
         found: dict[int, Encoded | Exception] = {}
         for blocks in waiting.values():
             found |= _encode(list(blocks.values()))
         return found
 
 
-def _encode(blocks: Sequence[TokenWindows]) -> dict[int, Encoded | Exception]:
-    """Tokens of blocks of one tokenizer, together; where that fails, each block by itself."""
+def _encode(blocks: Sequence[PendingWindows]) -> dict[int, Encoded | Exception]:
+    """Values of blocks of one model, together; where that fails, each block by itself."""
     try:
         return dict(zip(map(id, blocks), encode_blocks(blocks), strict=True))
     except (DecodeError, *COMPUTE_ERRORS) as error:

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import soundfile
 
-import featstore.extract.token_batches as module
+import featstore.extract.window_batches as module
 from featstore.errors import DecodeError, StoreError
 from featstore.extract import ExtractOptions, extract
-from featstore.extract.token_batches import BatchedWriter, failure_of, wants_batches
-from featstore.features.vq_tokens import TokenWindows, tokenizer_of
+from featstore.extract.window_batches import BatchedWriter, failure_of, wants_batches
+from featstore.features import expand_features, resolve
+from featstore.features.vq_tokens import tokenizer_of
+from featstore.features.windows import PendingWindows
 from featstore.models import jukebox_tokenizer
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer
 from featstore.models.token_windows import NEAR_TIE
-from featstore.specs import expand_features, parse_feature, parse_spec
+from featstore.specs import parse_spec
 from featstore.store.store import Store, open_store
 from featstore.store.verify import verify
 from featstore.workflows.indexing import index_tracks
@@ -83,7 +85,7 @@ def content(path: Path) -> dict[str, bytes]:
 def test_passes_as_on_a_gpu_give_the_same_bytes_too(weights, music, tmp_path, monkeypatch):
     names = features(weights)[1:4]
     for name in names:
-        monkeypatch.setattr(tokenizer_of(parse_feature(name).spec), "pass_size", 4)
+        monkeypatch.setattr(tokenizer_of(expand_features([name])[0].spec), "pass_size", 4)
     run(music, tmp_path / "one", names, batches=False)
     run(music, tmp_path / "many", names, batches=True)
     assert content(tmp_path / "many") == content(tmp_path / "one")
@@ -182,9 +184,9 @@ def test_near_ties_are_in_the_record_the_attributes_and_the_sizes(weights, music
     for batches in (False, True):
         target = tmp_path / f"z{batches}"
         store = run(music, target, [name, MEL], batches=batches, shard_tracks=3)
-        reader = store[name]
+        reader = store[expand_features([name])[0]]
         key = reader.base.header.key
-        tokenizer = tokenizer_of(parse_spec(name))
+        tokenizer = tokenizer_of(resolve(parse_spec(name)))
         expected = {}
         for track in ("0.wav", "1.wav", "2.wav", "3.wav", "4.wav", "6.wav"):
             samples, _ = soundfile.read(music / track, dtype="float32")
@@ -230,4 +232,4 @@ def test_failures_that_are_nobodys_own_go_on():
     with pytest.raises(StoreError, match="no space"):
         failure_of(StoreError("no space"))
     assert failure_of(ValueError("x")) == ("failed", "compute", "ValueError: x")
-    assert TokenWindows(None, []).size == TokenWindows(None, []).nbytes == 0
+    assert PendingWindows(None, []).size == PendingWindows(None, []).nbytes == 0

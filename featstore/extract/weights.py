@@ -1,0 +1,113 @@
+"""What features with weights need besides their arrays: codebooks in the store, and files that workers can find."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from featstore.atomic import canonical_json
+from featstore.errors import CorruptFeature, FeatstoreError
+from featstore.features.weights import PLACES_VARIABLE, remember_weights, weights_place
+from featstore.specs import FeatureSpec
+from featstore.store.location import Location
+from featstore.store.store import Store
+
+__all__ = ["find_weights", "keep_codebooks", "library_versions", "restore_codebooks"]
+
+logger = logging.getLogger(__name__)
+
+_HINTS = "log/weights"  # digest to path, on the machine that extracts: outside hashes, like all of log/
+
+
+def keep_codebooks(store: Store, specs: Iterable[FeatureSpec]) -> None:
+    """Put the codebooks of features into a store, note where their weights are, and warn of mixed settings.
+
+    Raises
+    ------
+    CheckpointError
+        When the weights of an array are not found, or are others by now.
+    """
+    for spec in dict.fromkeys(spec for spec in specs if spec.weights_digest):
+        _warn_if_mixed(store, spec)
+        find_weights(store.location, [spec])
+        if weights_place(str(spec.weights_digest)) is None and _has_codebook(store, spec):
+            continue  # perhaps nothing is left to compute; a worker that needs the weights says so
+        _keep(store, spec)
+
+
+def _keep(store: Store, spec: FeatureSpec) -> None:
+    if spec.codebook_name:
+        store.put_codebook(spec, *spec.codebook())
+    digest = str(spec.weights_digest)
+    place = weights_place(digest)
+    if place is not None:
+        store.location.write(f"{_HINTS}/{digest}.json", canonical_json({"path": place}))
+
+
+def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> dict[str, str]:
+    """Write codebooks again, each from its weights, where these are found; what to do about the others.
+
+    Parameters
+    ----------
+    store : Store
+    damaged : set of str
+        Names of codebooks; others stay as they are.
+
+    Returns
+    -------
+    dict of str to str
+        Names of the codebooks that are left, each with what it lacks.
+    """
+    left = {}
+    specs = {header.spec.codebook_name: header.spec for header, _ in store.arrays.values()}
+    for name in sorted(damaged & specs.keys()):
+        find_weights(store.location, [specs[name]])
+        try:
+            _keep(store, specs[name])
+        except FeatstoreError as error:
+            left[name] = str(error)
+    return left
+
+
+def find_weights(location: Location, specs: Iterable[FeatureSpec]) -> None:
+    """Note for this process, and those that it starts, where the weights of features are, as the store has it."""
+    for digest in {spec.weights_digest for spec in specs} - {None}:
+        if weights_place(str(digest)) is not None:
+            continue
+        try:
+            place = str(json.loads(location.read(f"{_HINTS}/{digest}.json"))["path"])
+        except (OSError, ValueError, KeyError, TypeError, FeatstoreError):
+            continue  # never noted, or damaged: opening the weights says what is missing
+        if os.path.exists(place):
+            remember_weights(str(digest), place)
+            known = os.environ.get(PLACES_VARIABLE, "")
+            if place not in known.split(os.pathsep):
+                os.environ[PLACES_VARIABLE] = os.pathsep.join(filter(None, [known, place]))
+
+
+def library_versions(specs: Iterable[FeatureSpec]) -> dict[str, str]:
+    """Versions of the libraries that compute features besides those of every extraction."""
+    return {name: importlib.metadata.version(name) for spec in specs for name in spec.libraries}
+
+
+def _has_codebook(store: Store, spec: FeatureSpec) -> bool:
+    try:
+        return spec.codebook_name is None or store.codebook(spec) is not None
+    except CorruptFeature:
+        return False
+
+
+def _warn_if_mixed(store: Store, spec: FeatureSpec) -> None:
+    for other in {header.spec for header, _ in store.arrays.values()} - {spec}:
+        differing = spec.mixes_with(other)
+        if differing:
+            pairs = ", ".join(f"{name}={getattr(other, name)} and {getattr(spec, name)}" for name in differing)
+            logger.warning(
+                "the store mixes %s of different settings: %s; their numbers do not compare",
+                "tokens" if spec.vocabulary else spec.kind,
+                pairs,
+            )
