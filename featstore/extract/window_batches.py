@@ -97,8 +97,9 @@ class BatchedWriter:
 
     def make_stream(self, node: Node, context: TrackContext) -> Any:
         """Put a step to work on a track: window-wise steps give windows, except for short excerpts of a track."""
-        batched = isinstance(node.stream, WindowStep) and not is_clipwise(node)
-        return node.stream.pending(node, context) if batched else make_stream(node, context)
+        if isinstance(node.stream, WindowStep) and not is_clipwise(node):
+            return node.stream.pending(node, context)
+        return make_stream(node, context)
 
     def begin(self, slot: int) -> None:
         """Start a track."""

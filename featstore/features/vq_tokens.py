@@ -336,7 +336,7 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(codec: str, place: str, digest: str, with_decoder: bool, **settings: int) -> Tokenizer:
+def _opened(codec: str, place: str, digest: str, with_decoder: bool, **settings: Any) -> Tokenizer:
     from featstore.models.tokenizers import load_tokenizer
 
     opened = load_tokenizer(codec, place, with_decoder=with_decoder, **settings)
