@@ -55,7 +55,7 @@ def list_command(as_json: bool) -> None:
 @click.argument("root", required=False)
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the track table (parquet).")
 @click.option("--label-column", metavar="NAME", help="csv: the column of the labels.")
-@click.option("--size", metavar="SIZE", help="demo: quick, standard, full, or a number of clips per style.")
+@click.option("--size", metavar="SIZE", help="demo: quick, standard, study, full, or a number of clips per style.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option of the kind; repeats.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")

@@ -181,9 +181,23 @@ def test_a_smaller_size_is_part_of_a_bigger_one() -> None:
     }
 
 
+def test_the_size_for_studies_has_400_test_clips_of_families_of_their_own() -> None:
+    number = sizes.clips_a_style("study")
+    assert number is not None
+    chosen = {split: [] for split in ("train", "valid", "test")}  # type: dict[str, list[sizes.ClipChoice]]
+    for style in works.STYLES:
+        for split, quota in sizes.quotas(number, style).items():
+            entries = [each for each in books.catalogue() if (each.style, each.split) == (style, split)]
+            chosen[split] += sizes.ordered_clips(entries, seed=0)[:quota]
+    assert {split: len(clips) for split, clips in chosen.items()} == {"train": 1410, "valid": 208, "test": 404}
+    families = {split: {each.entry.family for each in clips} for split, clips in chosen.items()}
+    assert not families["train"] & families["test"] and not families["train"] & families["valid"]
+    assert not families["valid"] & families["test"] and len(families["test"]) > 250
+
+
 @pytest.mark.parametrize("size", ["huge", "0", -1, "1.5"])
 def test_sizes_that_do_not_exist(size: str | int) -> None:
-    with pytest.raises(ConfigError, match=r"size .* does not exist.*quick, standard, full, or a number"):
+    with pytest.raises(ConfigError, match=r"size .* does not exist.*quick, standard, study, full, or a number"):
         sizes.clips_a_style(size)
     assert (sizes.clips_a_style("quick"), sizes.clips_a_style("7"), sizes.clips_a_style("full")) == (20, 7, None)
 

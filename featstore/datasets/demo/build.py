@@ -118,8 +118,8 @@ def build_demo(
     ----------
     out : path
         Folder of the set; clips go to a sub-folder named after their settings, parsed scores to ``notes/``.
-    size : "quick", "standard", "full" or int
-        20, 100, all or so many clips for each of the 12 styles. A smaller size is a part of a bigger one.
+    size : "quick", "standard", "study", "full" or int
+        20, 100, 175, all or this number of clips for each of the 12 styles. A smaller size is part of a bigger one.
     sample_rate, channels, format, seed
         See ``Settings``.
     jobs : int > 0, optional
