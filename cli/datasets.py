@@ -32,22 +32,32 @@ def datasets() -> None:
 @datasets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def list_command(as_json: bool) -> None:
-    r"""List the kinds of data sets and their options.
+    r"""List the kinds of data sets: options, citation, licence, and checksums where they are published.
 
     \b
     Example:
       featstore datasets list
     """
-    from featstore.datasets import DATASETS, describe
+    from featstore.datasets import DATASETS, about, describe
 
-    rows = [{"kind": kind, "summary": describe(kind)[0], "options": list(describe(kind)[1])} for kind in DATASETS]
+    rows = []
+    for kind in DATASETS:
+        summary, options = describe(kind)
+        facts = about(kind)
+        counts = {name: dict(splits) for name, splits in facts.counts.items()}
+        row = {"kind": kind, "summary": summary, "options": list(options), "citation": facts.citation}
+        rows.append(row | {"licence": facts.licence, "checksums": dict(facts.checksums), "counts": counts})
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     width = max(len(row["kind"]) for row in rows)
     for row in rows:
+        sums = ", ".join(f"{name} {digest}" for name, digest in row["checksums"].items())
+        details = {"options": ", ".join(row["options"]), "cite": row["citation"], "licence": row["licence"], "": sums}
         click.echo(f"{row['kind']:<{width}}  {row['summary']}")
-        click.echo(f"{'':<{width}}  options: {', '.join(row['options'])}")
+        for label, text in details.items():
+            if text:
+                click.echo(f"{'':<{width}}  {label or 'checksums'}: {text}")
 
 
 @datasets.command("index")

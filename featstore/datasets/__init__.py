@@ -1,7 +1,7 @@
 """Data sets: adapters that turn a folder, a list or the built-in music into one track table.
 
 An adapter is a function of a root and options that returns a ``TrackTable``; ``DATASETS`` names them all and
-``index`` calls one by name. Nothing here decodes audio: durations and rates are added by whoever may open files.
+``index`` calls one by name. Nothing here decodes audio: ``featstore.workflows.indexing`` adds durations and rates.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from featstore.errors import ConfigError, DatasetError, did_you_mean
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
+    from featstore.datasets.card import Card as Card
     from featstore.datasets.checks import Finding as Finding
     from featstore.datasets.checks import check_table as check_table
     from featstore.datasets.splits import assign_splits as assign_splits
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DATASETS",
     "SPLITS",
+    "Card",
     "Finding",
     "TableInfo",
     "TrackTable",
+    "about",
     "assign_splits",
     "check_table",
     "describe",
@@ -42,10 +45,12 @@ DATASETS = Registry(
         "demo": "featstore.datasets.demo.adapter:index_demo",
         "mtat": "featstore.datasets.mtat:index_mtat",
         "msd": "featstore.datasets.msd:index_msd",
+        "gtzan": "featstore.datasets.gtzan:index_gtzan",
     },
 )
 
 _LAZY = {
+    "Card": "featstore.datasets.card",
     "SPLITS": "featstore.datasets.table",
     "TableInfo": "featstore.datasets.table",
     "TrackTable": "featstore.datasets.table",
@@ -94,6 +99,13 @@ def describe(kind: str) -> tuple[str, tuple[str, ...]]:
     adapter = DATASETS.load(kind)
     summary = (inspect.getdoc(adapter) or "").partition("\n")[0]
     return summary, tuple(name for name in inspect.signature(adapter).parameters if name != "root")
+
+
+def about(kind: str) -> Card:
+    """Citation, licence, checksums and published counts of a kind of data set."""
+    from featstore.datasets.card import card_of
+
+    return card_of(DATASETS.load(kind))
 
 
 def __getattr__(name: str) -> Any:

@@ -158,15 +158,10 @@ def _classes(table: TrackTable) -> list[Finding]:
 
 def _published_counts(name: str) -> dict[str, int]:
     """Tracks of each split that a published data set has in the literature; empty for any other."""
-    from featstore.datasets import msd, mtat
+    from featstore.datasets import DATASETS, about
 
-    known = {
-        "mtat": mtat.COUNTS["full"],
-        "mtat-cleaned": mtat.COUNTS["cleaned"],
-        "msd": msd.COUNTS["lee"],
-        "msd-choi": msd.COUNTS["choi"],
-    }
-    return known.get(name, {})
+    tables = (about(kind).counts for kind in DATASETS)
+    return dict(next((counts[name] for counts in tables if name in counts), {}))
 
 
 def _counts(table: TrackTable) -> list[Finding]:

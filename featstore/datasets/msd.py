@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featstore.datasets.card import described
 from featstore.datasets.msd_splits import LAYOUTS, TAGS, Entry, find_layout, read_split
 from featstore.errors import ConfigError, DatasetError, did_you_mean
 
@@ -47,6 +48,11 @@ _SUFFIXES = (".mp3", ".clip.mp3", ".wav", ".flac", ".ogg")
 _PROBED = 300  # tracks looked at to learn how the previews are laid out
 
 
+@described(
+    citation="T. Bertin-Mahieux, D. P. W. Ellis, B. Whitman, P. Lamere, The Million Song Dataset, ISMIR 2011",
+    licence="metadata for research; previews and tags keep the terms of 7digital and Last.fm",
+    counts={"msd": COUNTS["lee"], "msd-choi": COUNTS["choi"]},
+)
 def index_msd(
     root: str | os.PathLike[str], *, split: str = "auto", splits: str = "", audio: str = "", n_train: int = 201_680
 ) -> TrackTable:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featstore.datasets.card import described
 from featstore.errors import ConfigError, DatasetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ class _Row:
     labels: list[str]
 
 
+@described(
+    citation=(
+        "E. Law, K. West, M. Mandel, M. Bay, J. S. Downie, Evaluation of algorithms using games: the case of music "
+        "tagging, ISMIR 2009"
+    ),
+    licence="research use; audio of Magnatune, CC BY-NC-SA 1.0",
+    counts={"mtat": COUNTS["full"], "mtat-cleaned": COUNTS["cleaned"]},
+)
 def index_mtat(
     root: str | os.PathLike[str],
     *,

@@ -13,7 +13,7 @@ from featstore.errors import ConfigError, DatasetError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["assign_groups", "assign_splits"]
+__all__ = ["assign_groups", "assign_parts", "assign_splits"]
 
 
 def assign_splits(
@@ -73,14 +73,21 @@ def assign_splits(
 def assign_groups(
     members: dict[Hashable, Counter[str]], *, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
 ) -> dict[Hashable, str]:
-    """Choose a split for every group, given how many tracks of each class it holds.
+    """Choose a split for every group, as ``assign_parts`` does for shares of train, valid and test."""
+    parts = assign_parts(members, shares=_checked_fractions(fractions), seed=seed)
+    return {key: SPLITS[part] for key, part in parts.items()}
+
+
+def assign_parts(
+    members: dict[Hashable, Counter[str]], *, shares: Sequence[float], seed: int = 0
+) -> dict[Hashable, int]:
+    """Choose one of the parts with the given shares for every group, given how many tracks of each class it holds.
 
     Classes are taken from the one with the fewest groups to the one with the most; within a class the big groups come
-    first and equals in an order drawn from the seed. Each group goes to the split that is furthest below its share of
-    the group's classes. The last groups of a class go to splits that have none of it yet, so that a class with at
-    least three groups is found in all three.
+    first and equals in an order drawn from the seed. Each group goes to the part that is furthest below its share of
+    the group's classes. The last groups of a class go to parts that have none of it yet, so that a class with at
+    least as many groups as there are parts is found in all of them.
     """
-    shares = _checked_fractions(fractions)
     used = [position for position, share in enumerate(shares) if share > 0]
     totals: Counter[str] = Counter()
     n_groups: Counter[str] = Counter()
@@ -90,8 +97,8 @@ def assign_groups(
         n_groups.update(counts.keys())
         for name in counts:
             by_class.setdefault(name, []).append(key)
-    filled: dict[str, list[int]] = {name: [0] * len(SPLITS) for name in totals}
-    chosen: dict[Hashable, str] = {}
+    filled: dict[str, list[int]] = {name: [0] * len(shares) for name in totals}
+    chosen: dict[Hashable, int] = {}
 
     def place(key: Hashable, choices: Iterable[int]) -> None:
         counts = members[key]
@@ -103,7 +110,7 @@ def assign_groups(
             )
 
         best = max(choices, key=lambda position: (lack(position), shares[position], -position))
-        chosen[key] = SPLITS[best]
+        chosen[key] = best
         for name, number in counts.items():
             filled[name][best] += number
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featstore.datasets.card import described
+
 if TYPE_CHECKING:
     from featstore.datasets.table import TrackTable
 
@@ -18,6 +20,10 @@ def default_root() -> Path:
     return Path(base) / "featstore" / "demo"
 
 
+@described(
+    citation="rendered by featstore from the scores of music21: M. S. Cuthbert, C. Ariza, music21, ISMIR 2010",
+    licence="for your own use: see the notice on the terms of the scores and of the sound font",
+)
 def index_demo(
     root: str | os.PathLike[str] | None = None,
     *,

@@ -15,7 +15,7 @@ from featstore.errors import ConfigError
 __all__ = ["SIZES", "ClipChoice", "clips_a_style", "ordered_clips", "quotas"]
 
 SIZES = {"quick": 20, "standard": 100, "study": 175, "full": None}
-"""Clips per style; None is all there are. ``study`` has 404 test clips: 48, as in ``quick``, tell nothing under 4 points."""
+"""Clips per style; None is all there are. ``study`` has 404 test clips; the 48 of ``quick`` resolve about 4 points."""
 
 _SPLITS = ("train", "valid", "test")
 # Which split each further clip of a style is taken from: 14 train, 2 valid, 4 test of 20, and any start of it has
