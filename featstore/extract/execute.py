@@ -16,6 +16,14 @@ __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 CLIP_SAMPLES = 1 << 21  # of excerpts at once: a block of audio may hold many that overlap
 BLOCK_SECONDS = 10.0  # of decoded audio at once: large enough to vectorise, small enough to stay in the cache
 
+CANCELLED = 1e-4  # a mix this far below its channels (-80 dB) holds what rounding left of them
+# audio step -> what the ledger calls the signal that it gives out
+_SIGNALS = {
+    "resample": "resampled signal",
+    "cut": "excerpt",
+    "clips": "excerpts",
+}
+
 Deliver = Callable[[str, FloatArray], None]
 MakeStream = Callable[[Node, TrackContext], Any]
 
@@ -31,8 +39,8 @@ class TrackReport:
     sample_rate : int
         The file's own rate in Hz.
     channels : int
-    peak : float
-        Largest absolute sample; full scale is 1.
+    silent : dict
+        Array key to a sentence, for arrays whose signal holds nothing but zeros.
     n_clipped : int
         Samples, over all channels, at or beyond full scale.
     damage : str
@@ -45,9 +53,9 @@ class TrackReport:
     decoded: int
     sample_rate: int
     channels: int
-    peak: float
     n_clipped: int
     damage: str = ""
+    silent: dict[str, str] = field(default_factory=dict)
     near_ties: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -82,7 +90,11 @@ def run_track(path: str, graph: Graph, deliver: Deliver, make: MakeStream = make
         reports = [_run_root(path, root, graph, deliver, make) for root in graph.roots]
     if len(reports) == 1:
         return reports[0]
-    return replace(reports[0], near_ties={key: n for report in reports for key, n in report.near_ties.items()})
+    return replace(
+        reports[0],
+        silent={key: what for report in reports for key, what in report.silent.items()},
+        near_ties={key: n for report in reports for key, n in report.near_ties.items()},
+    )
 
 
 def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeStream) -> TrackReport:
@@ -98,9 +110,9 @@ def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeS
         seen.n_samples,
         info.sample_rate,
         info.channels,
-        seen.peak,
         seen.n_clipped,
         info.damage,
+        tree.silent(seen.peak),
         tree.near_ties,
     )
 
@@ -111,11 +123,14 @@ class _Tree:
     def __init__(self, graph: Graph, root: Node, context: TrackContext, deliver: Deliver, make: MakeStream) -> None:
         self._graph, self._root, self._deliver = graph, root, deliver
         self._streams: dict[Node, Stream] = {}
+        self._peaks: dict[Node, float] = {root: 0.0}  # of the steps that give out samples
         waiting = [root]
         while waiting:
             for child in graph.children[waiting.pop()]:
                 audio = child.op in AUDIO_STREAMS
                 self._streams[child] = (AUDIO_STREAMS.load(child.op) if audio else make)(child, context)
+                if audio:
+                    self._peaks[child] = 0.0
                 waiting.append(child)
 
     @property
@@ -128,6 +143,27 @@ class _Tree:
                 found |= dict.fromkeys(self._graph.sinks.get(node, ()), count)
         return found
 
+    def silent(self, peak: float) -> dict[str, str]:
+        """Array key to a sentence, for arrays whose signal is silent; ``peak`` is that of all channels of the file.
+
+        What counts is the signal that a feature is computed from: channels may cancel in the mix, and an excerpt may
+        be silent in a loud track.
+        """
+        found: dict[str, str] = {}
+        waiting = [(self._root, "every sample is zero" if peak == 0 else "")]
+        while waiting:
+            node, what = waiting.pop()
+            if not what and node.op == "mono" and self._peaks[node] <= CANCELLED * peak:
+                what = f"the channels cancel in the mix: its peak is {self._peaks[node]:.1g}, theirs {peak:.2g}"
+            elif not what and node != self._root and self._peaks.get(node) == 0:
+                what = (
+                    f"every sample of the {_SIGNALS.get(node.op, node.op)} is zero; the peak of the file is {peak:.2g}"
+                )
+            if what:
+                found |= dict.fromkeys(self._graph.sinks.get(node, ()), what)
+            waiting += [(child, what) for child in self._graph.children[node]]
+        return found
+
     def push(self, block: FloatArray) -> None:
         self._pass_on(self._root, block)
 
@@ -137,6 +173,8 @@ class _Tree:
     def _pass_on(self, node: Node, block: FloatArray) -> None:
         if block.size == 0:
             return
+        if node in self._peaks:
+            self._peaks[node] = max(self._peaks[node], float(block.max()), -float(block.min()))
         if node.op == "clips" and len(block) > (most := max(1, CLIP_SAMPLES // block.shape[-1])):
             for start in range(0, len(block), most):
                 self._pass_on(node, block[start : start + most])

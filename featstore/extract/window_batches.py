@@ -66,7 +66,7 @@ class _Track:
     is_begun: bool = False  # at the writer
     is_lost: bool = False
     error: Exception | None = None  # of windows that seemed well
-    close: Callable[[], object] | None = None  # None as long as the track is in the making
+    close: Callable[[], dict[str, int] | None] | None = None  # None as long as the track is in the making
 
 
 class BatchedWriter:
@@ -150,8 +150,8 @@ class BatchedWriter:
                 self._writer.fail(track.slot, status, stage, what, self._paths[track.slot])
                 self.lost[track.slot] = status
                 logger.debug("track %s: %s", self._paths[track.slot], what)
-            else:
-                track.close()
+            elif (frames := track.close()) is not None and not all(frames.values()):
+                self.lost[track.slot] = "short"
             del self._tracks[0]
         self._held = 0
 

@@ -247,14 +247,19 @@ def _run_slot(
     if status == "short" and task.short_decode == "fail":
         writer.fail(slot, status, "decode", what, path)
         return status, 0.0
-    writer.end(
+    frames = writer.end(
         status,
         source=source,
         error=what,
-        path=path if what else "",
+        path=path,
+        silent=result.silent if status == "ok" else {},
         source_rate=result.sample_rate,
         near_ties=result.near_ties,
     )
+    if frames is not None and not all(frames.values()):
+        status = "short"
+    elif result.silent and status == "ok":
+        status = "silent"
     return status, result.duration_s
 
 
@@ -270,8 +275,6 @@ def judge(report: TrackReport, short_decode: str) -> tuple[str, str]:
         return "short", (
             f"decoded {report.duration_s:.2f} s, and {report.damage}. Replace it, or accept it with --short-decode flag"
         )
-    if report.peak == 0.0:
-        return "silent", "every sample is zero"
     values = report.decoded * report.channels
     if report.n_clipped > CLIPPED_SHARE * values:
         return "clipped", f"{report.n_clipped} of {values} samples are at full scale"

@@ -89,8 +89,10 @@ class ArrayWriter:
             start += take
 
     def end(self, near_ties: int | None = None) -> int:
-        """Close the track and return its number of frames."""
+        """Close the track and return its number of frames; nothing is stored of a track without a frame."""
         track, wanted = self._track, self.header.fixed_frames
+        if not track.buffered and not track.frames and not wanted:
+            return 0
         if track.buffered:
             self._emit(self._buffer, track.buffered)
         n_frames = track.frames
@@ -174,6 +176,9 @@ class ArrayWriter:
         return told if q.near_ties is None else told | {"near_ties": q.near_ties}
 
 
+_NO_FRAME = "the signal is shorter than one frame. Leave the track out, or ask for framing=librosa"
+
+
 class ShardWriter:
     """Write one shard of several arrays under a lease; nothing is visible before :meth:`commit`.
 
@@ -207,8 +212,7 @@ class ShardWriter:
         self._arrays = list(arrays)
         self._writers: dict[str, ArrayWriter] = {}
         self._sources = [""] * n_rows
-        self._outcomes: list[Outcome] = []
-        self._resampled: dict[str, list[Outcome]] = {}
+        self._outcomes: dict[str, list[Outcome]] = {header.key: [] for header, _ in arrays}
         self._slot = -1
         self._folder: Path | None = None
 
@@ -257,26 +261,34 @@ class ShardWriter:
         source: str | None = None,
         error: str = "",
         path: str = "",
+        silent: Mapping[str, str] | None = None,
         source_rate: int | None = None,
         near_ties: Mapping[str, int] | None = None,
     ) -> dict[str, int]:
         """Close the current track; frames per array. A status other than ``ok`` is kept with its reason.
 
-        A codec takes one rate: tokens of a track whose file has another (``source_rate``, Hz) are ``ok`` with a note.
-        ``near_ties`` tells for token arrays how many of the track's tokens rounding may have decided.
+        An array that the track gives no frame is without data (``short``), whatever the others have. ``silent`` has a
+        sentence for each array whose signal is silent. A codec takes one rate: tokens of a track whose file has another
+        (``source_rate``, Hz) are ``ok`` with a note. ``near_ties`` counts for token arrays the tokens of the track that
+        rounding may have decided.
         """
         if source is not None:
             self._sources[self._slot] = source
-        counted = near_ties or {}
-        frames = {key: writer.end(counted.get(key)) for key, writer in self._writers.items()}
+        row, counted, silent = self.first_row + self._slot, near_ties or {}, silent or {}
+        frames = {}
         for key, writer in self._writers.items():
-            rate = writer.header.spec.sample_rate
+            frames[key] = writer.end(counted.get(key))
+            rate, found = writer.header.spec.sample_rate, self._outcomes[key]
+            if frames[key] == 0:
+                found.append(Outcome(row, "short", "compute", f"{path or 'the track'}: {_NO_FRAME}", path))
+                continue
             if writer.header.encoding.is_tokens and source_rate not in (None, rate):
-                told = f"resampled from {source_rate} Hz to {rate} Hz, the rate of the codec"
-                note = Outcome(self.first_row + self._slot, "ok", "resample", told, path)
-                self._resampled.setdefault(key, []).append(note)
-        if status != "ok":
-            self._outcomes.append(Outcome(self.first_row + self._slot, status, "", error, path))
+                note = f"resampled from {source_rate} Hz to {rate} Hz, the rate of the codec"
+                found.append(Outcome(row, "ok", "resample", note, path if status != "ok" else ""))
+            if key in silent:
+                found.append(Outcome(row, "silent", "", silent[key], path))
+            elif status != "ok":
+                found.append(Outcome(row, status, "", error, path))
         return frames
 
     def fail(self, slot: int, status: str, stage: str, error: str, path: str = "") -> None:
@@ -285,7 +297,8 @@ class ShardWriter:
             for writer in self._writers.values():
                 writer.roll_back()
         self._slot = -1
-        self._outcomes.append(Outcome(self.first_row + slot, status, stage, error, path))
+        for found in self._outcomes.values():
+            found.append(Outcome(self.first_row + slot, status, stage, error, path))
 
     def commit(self, versions: dict[str, str]) -> list[CommitRecord]:
         """Move the files into place, then write the records; from here on the shard exists.
@@ -297,7 +310,6 @@ class ShardWriter:
         """
         records = []
         for key, writer in self._writers.items():
-            outcomes = sorted([*self._resampled.get(key, []), *self._outcomes], key=lambda outcome: outcome.row)
             self._lease.check()
             old = last_generation(self.location, key, self.shard)
             if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
@@ -319,7 +331,7 @@ class ShardWriter:
                 first_row=self.first_row,
                 n_frames=[int(n) for n in writer.lengths],
                 sources=self._sources,
-                outcomes=outcomes,
+                outcomes=sorted(self._outcomes[key], key=lambda outcome: outcome.row),
                 files=files,
                 layout=writer.layout.as_json(),
                 quality=writer.quality,
