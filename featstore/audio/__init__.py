@@ -10,7 +10,7 @@ from featstore.audio.clip import clip_bounds, cut_signal, every_starts
 from featstore.audio.decode import AudioSource, AudioStatistics, decode_audio, decoder_versions, open_audio
 from featstore.audio.faults import NonFiniteAudio, TrackTimeout, TrackTooLarge, TrackTooShort
 from featstore.audio.probe import AudioInfo, probe_audio
-from featstore.audio.remote import at_hand
+from featstore.audio.remote import local_copy
 from featstore.audio.resample import ResampleStream, resample_signal, resampled_length
 from featstore.registry import Registry
 
@@ -24,12 +24,12 @@ __all__ = [
     "TrackTimeout",
     "TrackTooLarge",
     "TrackTooShort",
-    "at_hand",
     "clip_bounds",
     "cut_signal",
     "decode_audio",
     "decoder_versions",
     "every_starts",
+    "local_copy",
     "open_audio",
     "probe_audio",
     "resample_signal",

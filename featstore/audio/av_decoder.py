@@ -6,6 +6,7 @@ its sample rate or its channels on the way, ends the track with an error.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.audio.probe import RATES, AudioInfo
+from featstore.audio.structure import Structure
 from featstore.errors import DecodeError, MissingDependency
 
 __all__ = ["av_blocks", "av_versions", "probe_av", "require_av"]
@@ -26,6 +28,12 @@ _SCALES = {
     "dbl": (0.0, 1.0),
 }
 
+# FFmpeg's name of a coding -> libsndfile's, where samples take whole bytes
+_SUBTYPES = {f"PCM_S{bits}{order}": f"PCM_{bits}" for bits in (16, 24, 32) for order in ("LE", "BE")} | {
+    "PCM_U8": "PCM_U8", "PCM_S8": "PCM_S8", "PCM_ALAW": "ALAW", "PCM_MULAW": "ULAW",
+    "PCM_F32LE": "FLOAT", "PCM_F32BE": "FLOAT", "PCM_F64LE": "DOUBLE", "PCM_F64BE": "DOUBLE",
+}  # fmt: skip
+_NOTHING_KNOWN = Structure()
 _GAP = 1000  # samples between frames that show that one is lost; containers round times to a thousandth of a second
 
 
@@ -51,8 +59,38 @@ def av_versions() -> dict[str, str]:
     return {"av": str(av.__version__)} | {name: libraries[name] for name in ("libavcodec", "libavformat")}
 
 
-def probe_av(path: str) -> AudioInfo:
-    """Read what the header of a regular file declares, by FFmpeg.
+# Containers that store their length. Of others FFmpeg gives an estimate from the bit rate, which declares nothing.
+_DECLARING = frozenset((
+    "mov", "matroska", "ogg", "wav", "w64", "rf64", "flac", "aiff", "au", "caf", "asf", "ape", "wv", "tta", "avi",
+    "voc", "nistsphere", "tak", "mpc8", "mp3",
+))  # fmt: skip
+
+
+def _open(path: str) -> Any:
+    """Open a file for reading; text in its tags that is not UTF-8 is replaced.
+
+    Old releases of PyAV fail on such text without the argument, which new ones do not have.
+    """
+    av = require_av()
+    if _takes_metadata_errors(av):
+        return av.open(path, metadata_errors="replace")
+    return av.open(path)
+
+
+@functools.cache
+def _takes_metadata_errors(av: Any) -> bool:
+    """Whether this release's ``open`` has the argument; a call with a path that cannot be opened tells."""
+    try:
+        av.open("", metadata_errors="replace")
+    except TypeError as error:
+        return "metadata_errors" not in str(error)
+    except (av.FFmpegError, OSError, ValueError):
+        pass
+    return True
+
+
+def probe_av(path: str, structure: Structure = _NOTHING_KNOWN) -> AudioInfo:
+    """Read what the header of a regular file declares, by FFmpeg; ``structure`` has what its bytes can hold.
 
     Raises
     ------
@@ -63,7 +101,7 @@ def probe_av(path: str) -> AudioInfo:
     """
     av = require_av()
     try:
-        with av.open(path, metadata_errors="replace") as container:
+        with _open(path) as container:
             if not container.streams.audio:
                 raise DecodeError("the file holds no audio stream", path, "Check the file")
             stream = container.streams.audio[0]
@@ -75,23 +113,26 @@ def probe_av(path: str) -> AudioInfo:
             codec = str(stream.codec_context.name).upper()
     except DecodeError:
         raise
-    except (av.FFmpegError, OSError, ValueError, IndexError, TypeError) as error:
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise _unreadable(error, path) from error
     if not RATES[0] <= rate <= RATES[1] or channels <= 0:
         raise DecodeError(f"the header declares {channels} channels at {rate} Hz", path, "Check the file")
-    n_samples = -1 if length is None else round(float(length) * rate)
+    n_samples = -1 if length is None or kind.lower() not in _DECLARING else round(float(length) * rate)
+    if kind == "MP3":  # frames are counted: FFmpeg estimates the length of a file without a table
+        n_samples = structure.n_samples if structure.n_samples >= 0 or structure.view is not None else n_samples
+    n_samples, damage = structure.promised(n_samples, _SUBTYPES.get(codec, ""), channels)
     seconds = n_samples / rate if n_samples >= 0 else float("nan")
-    return AudioInfo(rate, channels, n_samples, seconds, os.path.getsize(path), kind, codec)
+    return AudioInfo(rate, channels, n_samples, seconds, os.path.getsize(path), kind, codec, damage)
 
 
-def av_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
+def av_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) -> Iterator[FloatArray]:
     """Blocks (channels, n) of the first audio stream of a file."""
     av = require_av()
     held: list[FloatArray] = []
     count = done = 0
     first: int | None = None
     try:
-        with av.open(path, metadata_errors="replace") as container:
+        with _open(path) as container:
             stream = container.streams.audio[0]
             stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
             for frame in container.decode(stream):
@@ -124,7 +165,7 @@ def av_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray
             yield np.concatenate(held, axis=1)
     except DecodeError:
         raise
-    except (av.FFmpegError, OSError, ValueError, IndexError, TypeError) as error:
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DecodeError(
             f"decoding stopped after {done / info.sample_rate:.1f} s: {reason}",

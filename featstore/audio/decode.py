@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.audio.av_decoder import av_blocks, av_versions, probe_av, require_av
-from featstore.audio.damage import find_damage
 from featstore.audio.faults import NonFiniteAudio
-from featstore.audio.mp3 import OpenEndedFile, length_is_known
-from featstore.audio.probe import AudioInfo, probe_audio, regular_file_size
-from featstore.audio.remote import at_hand
+from featstore.audio.probe import AudioInfo, examine_file, read_header, regular_file_size
+from featstore.audio.remote import local_copy
+from featstore.audio.structure import Structure
+from featstore.audio.views import FileView
 from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
 
 __all__ = [
@@ -83,7 +83,7 @@ class AudioStatistics:
 
 
 class _Decoder(Protocol):
-    def __call__(self, path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]: ...
+    def __call__(self, path: str, info: AudioInfo, structure: Structure, n_samples: int) -> Iterator[FloatArray]: ...
 
 
 class AudioSource:
@@ -93,14 +93,13 @@ class AudioSource:
     ----------
     path : str
     info : AudioInfo
-        What the header declares; the length of an mp3 file of varying bit rate without a table of it is
-        unknown (-1).
+        What the header declares, corrected by what the file's bytes hold.
     statistics : AudioStatistics
         Of the latest walk through :meth:`blocks`; its ``n_samples`` is the true length once that has ended.
     """
 
-    def __init__(self, path: str, info: AudioInfo, decoder: str) -> None:
-        self.path, self.info, self.decoder = path, info, decoder
+    def __init__(self, path: str, info: AudioInfo, decoder: str, structure: Structure) -> None:
+        self.path, self.info, self.decoder, self._structure = path, info, decoder, structure
         self.statistics = AudioStatistics()
 
     def blocks(self, n_samples: int = 1 << 18) -> Iterator[FloatArray]:
@@ -123,8 +122,8 @@ class AudioSource:
         NonFiniteAudio
         """
         self.statistics = statistics = AudioStatistics()
-        with at_hand(self.path) as local:
-            for block in DECODERS[self.decoder](local, self.info, n_samples):
+        with local_copy(self.path) as local:
+            for block in DECODERS[self.decoder](local, self.info, self._structure, n_samples):
                 statistics.add(block, self.path)
                 yield block
         if statistics.n_samples == 0:
@@ -156,15 +155,11 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
     place = os.fspath(path)
     if decoder == "av":
         require_av()
-        with at_hand(place) as local:
-            regular_file_size(local)
-            return AudioSource(place, probe_av(local), decoder)
-    with at_hand(place) as local:
-        info = probe_audio(local)
-        if info.format == "MP3" and not length_is_known(local):  # what the probe found is a guess, and a bad one
-            info = dataclasses.replace(info, n_samples=-1, duration_s=float("nan"))
-        info = dataclasses.replace(info, damage=find_damage(local, info.format))
-    return AudioSource(place, info, decoder)
+    with local_copy(place) as local:
+        size = regular_file_size(local)
+        structure = examine_file(local, thoroughly=True)
+        info = probe_av(local, structure) if decoder == "av" else read_header(local, local, size, structure)
+    return AudioSource(place, info, decoder, structure)
 
 
 def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> tuple[FloatArray, int]:
@@ -175,7 +170,7 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
     DecodeError, ConfigError, MissingDependency
         As :func:`open_audio` and :meth:`AudioSource.blocks`.
     """
-    with at_hand(os.fspath(path)):
+    with local_copy(os.fspath(path)):
         source = open_audio(path, decoder=decoder)
         return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
 
@@ -197,30 +192,44 @@ def _sequential() -> Any:
     return Sequential
 
 
-def _soundfile_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
+def _soundfile_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) -> Iterator[FloatArray]:
     import soundfile
 
     done = 0
+    # Behind the last sample libsndfile finds tags, or nothing where it looks for more, and fails. Mp3 is read to its
+    # end: frames that no header declares are music as well.
+    left = info.n_samples if info.n_samples >= 0 and info.format != "MP3" else sys.maxsize
+    block = np.zeros((0, info.channels), np.float32)
     try:
-        endless = info.format == "MP3" and info.n_samples < 0
         with contextlib.ExitStack() as stack:
-            place = stack.enter_context(OpenEndedFile(path)) if endless else path
+            view = structure.view
+            place = path if view is None else stack.enter_context(cast(BinaryIO, FileView(path, view)))
             file = stack.enter_context(_sequential()(place))
-            while len(block := file.read(n_samples, dtype="float32", always_2d=True)):
-                done += len(block)
-                yield block.T
-    except DecodeError:
-        raise
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            while left > 0:
+                # what a failing call has decoded before it fails is told apart from what it has not
+                block = np.full((min(n_samples, left), info.channels), np.nan, np.float32)
+                count = len(file.read(out=block))
+                if count == 0:
+                    break
+                done, left = done + count, left - count
+                yield block[:count].T
+                block = block[:0]
+    except (soundfile.SoundFileError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        whole = np.flatnonzero(np.isfinite(block).all(axis=1) & block.any(axis=1))
+        count = int(whole[-1]) + 1 if len(whole) else 0
+        done += count
+        if info.damage and done:  # known already: what could be decoded is for the caller to keep or to refuse
+            yield block[:count].T
+            return
         reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
         raise DecodeError(
-            f"decoding stopped after {done / info.sample_rate:.1f} s: {str(reason).strip().rstrip('.')}",
+            f"decoding stopped after {done / info.sample_rate:.2f} s: {str(reason).strip().rstrip('.')}",
             path,
             "The file is damaged there: fetch it again, or convert what can be played",
         ) from error
 
 
-def _essentia_blocks(path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
+def _essentia_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) -> Iterator[FloatArray]:
     loader = _essentia().AudioLoader
     try:
         audio, _, channels, *_ = loader(filename=path)()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from featstore.audio.absence import absent
+from featstore.audio.content import RangedContent, mapped
 from featstore.audio.remote import ranged_file
+from featstore.audio.structure import Structure, examine
+from featstore.audio.views import FileView
 from featstore.errors import DecodeError
 from featstore.object_storage import is_object_url
 
-__all__ = ["RATES", "AudioInfo", "probe_audio", "regular_file_size"]
+__all__ = ["AV_SUFFIXES", "RATES", "AudioInfo", "examine_file", "probe_audio", "read_header", "regular_file_size"]
 
 # libsndfile reports a length near the largest integer when the header leaves it open (streamed FLAC, piped WAV).
 _UNKNOWN_LENGTH = 2**62
-# Writers to pipes put 2**31 - 1, 2**32 - 1 or something near for a size that they cannot know.
-_OPEN_RIFF_SIZE = 2**31 - 2**16
+# Endings of formats that FFmpeg reads and libsndfile does not, or not always.
+AV_SUFFIXES = (".m4a", ".m4b", ".mp4", ".aac", ".wma", ".ac3", ".amr", ".ape", ".wv", ".opus", ".webm", ".mka", ".mkv")
 
 RATES = (1000, 1_000_000)  # Hz; a header outside says nothing that can be believed
 
@@ -35,15 +37,15 @@ class AudioInfo:
         Hz.
     channels : int > 0
     n_samples : int
-        Declared length in samples of one channel; -1 when the header leaves it open.
+        Length in samples of one channel, as far as the header and the file's bytes tell; -1 where they leave it open.
     duration_s : float
-        Declared length in seconds; NaN when the header leaves it open.
+        The same in seconds; NaN where it is open.
     size_bytes : int > 0
         Size of the file.
     format, subtype : str
         libsndfile's names of container and coding, such as ``"WAV"`` and ``"PCM_16"``.
     damage : str
-        What the file's structure shows to be missing or passed over; known when it is opened for decoding.
+        What the file's structure shows to be missing or passed over; complete when it is opened for decoding.
     """
 
     sample_rate: int
@@ -59,6 +61,8 @@ class AudioInfo:
 def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
     """Read an audio file's header; never waits on a pipe and never reads past what the header needs.
 
+    Where the header and the size of a local file disagree, its frames are counted.
+
     Raises
     ------
     DecodeError
@@ -68,11 +72,29 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
     place = os.fspath(path)
     if is_object_url(place):
         with ranged_file(place) as file:
-            return read_header(file, place, file.seek(0, os.SEEK_END))
-    return read_header(place, place, regular_file_size(place))
+            size = file.seek(0, os.SEEK_END)
+            return read_header(file, place, size, examine(RangedContent(file, size), thoroughly=False))
+    size = regular_file_size(place)
+    return read_header(place, place, size, examine_file(place, thoroughly=False))
 
 
-def read_header(source: str | BinaryIO, place: str, size_bytes: int) -> AudioInfo:
+def examine_file(path: str, *, thoroughly: bool) -> Structure:
+    """Structure of a local file that is not empty; see :func:`featstore.audio.structure.examine`.
+
+    Raises
+    ------
+    DecodeError
+        When it cannot be read.
+    """
+    try:
+        with mapped(path) as content:
+            return examine(content, thoroughly=thoroughly)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DecodeError(f"cannot be read: {reason}", path, "Fetch it again, or leave the track out") from error
+
+
+def read_header(source: str | BinaryIO, place: str, size_bytes: int, structure: Structure) -> AudioInfo:
     """Read the header of a local file, or of an open one; ``place`` is its name in errors.
 
     Raises
@@ -83,52 +105,34 @@ def read_header(source: str | BinaryIO, place: str, size_bytes: int) -> AudioInf
     import soundfile
 
     try:
-        if not isinstance(source, str):
-            source.seek(0)
-        header = soundfile.info(source)
+        with ExitStack() as stack:
+            if not isinstance(source, str):
+                source.seek(0)
+            elif structure.view is not None:
+                source = stack.enter_context(cast(BinaryIO, FileView(source, structure.view)))
+            header = soundfile.info(source)
         sample_rate, channels, n_samples = int(header.samplerate), int(header.channels), int(header.frames)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
-        reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
-        if "does not exist" in str(reason):  # libsndfile's words for an mp3 without a single frame; the file is there
-            reason = "no audio found in the file"
-        raise DecodeError(
-            f"not readable as audio: {str(reason).strip().rstrip('.')}",
-            place,
-            "Check the file, or convert it to FLAC, WAV or MP3",
-        ) from error
+        raise _unreadable(error, place) from error
     if not RATES[0] <= sample_rate <= RATES[1] or channels <= 0:
         raise DecodeError(
             f"the header declares {channels} channels at {sample_rate} Hz", place, "Check the file, or convert it again"
         )
-    if not 0 <= n_samples < _UNKNOWN_LENGTH:
-        n_samples = -1
-    elif header.format.startswith("WAV"):
-        with open(source, "rb") if isinstance(source, str) else nullcontext(source) as file:
-            n_samples = max(n_samples, _riff_samples(file))
+    if not 0 <= n_samples < _UNKNOWN_LENGTH or (structure.view is not None and structure.view.is_open_ended):
+        n_samples = structure.n_samples
+    n_samples, damage = structure.promised(n_samples, header.subtype, channels)
     duration_s = n_samples / sample_rate if n_samples >= 0 else float("nan")
-    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, header.format, header.subtype)
+    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, header.format, header.subtype, damage)
 
 
-def _riff_samples(file: BinaryIO) -> int:
-    """Samples that a WAV file's own header promises, 0 where it leaves that open or is of another kind.
-
-    libsndfile corrects the length of a file that was cut to what is there; the promise is what shows the cut.
-    """
-    file.seek(0)
-    if file.read(12)[:4] != b"RIFF":
-        return 0
-    block_align = 0
-    while len(head := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", head)
-        if name == b"fmt " and size >= 14:
-            block_align = struct.unpack("<H", file.read(size)[12:14])[0]
-        elif name == b"data":
-            return size // block_align if block_align and size < _OPEN_RIFF_SIZE else 0
-        else:
-            file.seek(size, os.SEEK_CUR)
-        if size % 2 and name != b"fmt ":
-            file.seek(1, os.SEEK_CUR)
-    return 0
+def _unreadable(error: Exception, place: str) -> DecodeError:
+    reason = str(getattr(error, "error_string", None) or str(error) or type(error).__name__)
+    if "does not exist" in reason:  # libsndfile's words for an mp3 without a single frame; the file is there
+        reason = "no audio found in the file"
+    fix = "Check the file, convert it to FLAC, WAV or MP3, or let FFmpeg read it (decoder=av)"
+    if place.lower().endswith(AV_SUFFIXES):
+        fix = f"libsndfile does not read {os.path.splitext(place)[1]} files: ask for decoder=av, as in mel(decoder=av)"
+    return DecodeError(f"not readable as audio: {reason.strip().rstrip('.')}", place, fix)
 
 
 def regular_file_size(place: str) -> int:

@@ -21,7 +21,7 @@ import psutil
 from featstore.errors import DecodeError, ObjectStorageError
 from featstore.object_storage import ObjectPlace, is_object_url
 
-__all__ = ["RangedFile", "at_hand", "ranged_file"]
+__all__ = ["RangedFile", "local_copy", "ranged_file"]
 
 _HEADER_BYTES = 128 << 10  # fetched at once while a header is read
 
@@ -30,7 +30,7 @@ _swept: set[int] = set()  # processes that looked for leftovers
 
 
 @contextmanager
-def at_hand(path: str) -> Iterator[str]:
+def local_copy(path: str) -> Iterator[str]:
     """Path of a local file with the audio: ``path`` itself, or a copy of the object of that URL.
 
     The copy lasts as long as the block; blocks inside it share it. Errors of the block name the URL.
@@ -38,7 +38,7 @@ def at_hand(path: str) -> Iterator[str]:
     Raises
     ------
     DecodeError
-        When the object cannot be had, or there is no room for it.
+        When the object cannot be fetched, or there is no room for it.
     """
     if not is_object_url(path):
         yield path
@@ -61,7 +61,7 @@ def at_hand(path: str) -> Iterator[str]:
 
 
 def _copy(url: str) -> str:
-    with _told(url):
+    with _as_decode_errors(url):
         place, name = _place_of(url)
         found = place.head(name)
         if found is None:
@@ -95,7 +95,7 @@ def ranged_file(url: str) -> Iterator[BinaryIO]:
     DecodeError
         When there is no such object, or it is empty.
     """
-    with _told(url):
+    with _as_decode_errors(url):
         place, name = _place_of(url)
         raw = RangedFile(place, name)
     if raw.size == 0:
@@ -150,8 +150,8 @@ def _place_of(url: str) -> tuple[ObjectPlace, str]:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turn what an object store says into what is said of an audio file."""
+def _as_decode_errors(url: str) -> Iterator[None]:
+    """Turn errors of an object store into errors of an audio file."""
     try:
         yield
     except FileNotFoundError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featstore.arrays import FloatArray
-from featstore.audio import AUDIO_STREAMS, at_hand, open_audio
+from featstore.audio import AUDIO_STREAMS, local_copy, open_audio
 from featstore.extract.plan import Graph
 from featstore.features import Node, Stream, TrackContext, make_stream
 
@@ -86,7 +86,7 @@ def run_track(path: str, graph: Graph, deliver: Deliver, make: MakeStream = make
     DecodeError
         When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for its clip.
     """
-    with at_hand(path):  # several decoders share one copy of a remote file
+    with local_copy(path):  # several decoders share one copy of a remote file
         reports = [_run_root(path, root, graph, deliver, make) for root in graph.roots]
     if len(reports) == 1:
         return reports[0]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from featstore.audio import at_hand, decoder_versions
+from featstore.audio import decoder_versions, local_copy
 from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, StoreError
 from featstore.extract.execute import TrackReport, run_track
@@ -233,7 +233,7 @@ def _run_slot(
     writer.begin(slot)
     guard.begin(slot, path)
     try:
-        with at_hand(path):
+        with local_copy(path):
             result = run_track(path, graph, guard.checked(writer.append), make)
             source = fingerprint(path)
     except (DecodeError, *COMPUTE_ERRORS) as error:
@@ -285,7 +285,7 @@ def fingerprint(path: str) -> str:
     """Bytes of a file and the start of its sha256: enough to notice that it changed."""
     digest = hashlib.sha256()
     size = 0
-    with at_hand(path) as local, open(local, "rb") as file:
+    with local_copy(path) as local, open(local, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
             size += len(block)

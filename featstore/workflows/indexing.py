@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.audio.av_decoder import probe_av
-from featstore.audio.probe import AudioInfo, probe_audio
+from featstore.audio.probe import AV_SUFFIXES, AudioInfo, probe_audio
 from featstore.datasets import describe, index
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress_bar
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 # Probing waits for the disk, not for the processor; more threads than this no longer help on a network file system.
 _MOST_THREADS = 16
 _CACHED_FROM = 2000  # files: fewer are asked again in seconds
-_AV_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".opus", ".webm", ".mka")
 
 
 def index_tracks(
@@ -115,7 +114,7 @@ def _probe(path: str) -> AudioInfo | str:
     try:
         return probe_audio(path)
     except DecodeError as error:
-        if path.lower().endswith(_AV_SUFFIXES) and os.path.isfile(path):
+        if path.lower().endswith(AV_SUFFIXES) and os.path.isfile(path):
             with suppress(DecodeError, MissingDependency):
                 return probe_av(path)  # decoder=av reads what libsndfile does not
         return error.what

@@ -140,7 +140,7 @@ class TestBadFiles:
         assert 7.5 * 44100 < source.statistics.n_samples <= 8 * 44100
 
     def test_much_garbage_in_an_mp3(self, tmp_path):
-        with pytest.raises(DecodeError, match=r"^decoding stopped after [34]\.\d s: .*a\.mp3"):
+        with pytest.raises(DecodeError, match=r"^decoding stopped after [34]\.\d\d s: .*a\.mp3"):
             list(open_audio(self.damaged(tmp_path, 3000)).blocks(2000))
 
     def test_a_header_that_promises_hours(self, tmp_path):
@@ -159,7 +159,7 @@ class TestBadFiles:
             raise ValueError("array is too big")
 
         monkeypatch.setattr(soundfile.SoundFile, "read", broken)
-        with pytest.raises(DecodeError, match=r"^decoding stopped after 0.0 s: array is too big .*a\.wav"):
+        with pytest.raises(DecodeError, match=r"^decoding stopped after 0.00 s: array is too big .*a\.wav"):
             list(source.blocks())
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -171,7 +171,7 @@ class TestBadFiles:
 
 @pytest.mark.parametrize("tag", [b"", b"TAG" + bytes(125)])
 def test_an_mp3_without_a_table_is_read_to_its_end(tmp_path, tag):
-    """Its length is a guess from the first frame's bit rate, at which libsndfile would stop."""
+    """libsndfile guesses its length from the first frame's bit rate, and stops there."""
     wave = tone(6.0, 44100)
     path = write(tmp_path / "a.mp3", wave, 44100, format="MP3", bitrate_mode="VARIABLE")
     content = path.read_bytes()
@@ -180,7 +180,7 @@ def test_an_mp3_without_a_table_is_read_to_its_end(tmp_path, tag):
     path.write_bytes(content[:at] + b"\0\0\0\0" + content[at + 4 :] + tag)
     assert soundfile.info(path).frames < 0.8 * len(wave), "the guess that this is about"
     source = open_audio(path)
-    assert source.info.n_samples == -1
+    assert len(wave) <= source.info.n_samples <= len(wave) + 5000, "its frames are counted"
     samples = np.concatenate(list(source.blocks(5000)), axis=1)[0]
     assert len(wave) <= samples.size <= len(wave) + 5000
     # the same music, later by what the encoder put in front

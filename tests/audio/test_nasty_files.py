@@ -75,7 +75,7 @@ def test_other_codings_give_the_same_array(stored, each) -> None:
     [
         ("half.ogg", 3.5, "the stream has no end: the file is cut"),
         ("chained.ogg", 4.0, "several streams were joined, and only the first is decoded"),
-        ("two_rates.mp3", 4.0, "more music follows behind the length that the header declares"),
+        ("two_rates.mp3", 4.0, "more music of another format follows, and is not decoded"),
         ("half.mp3", 3.9, "of the 8.00 s that the header declares"),
         ("half.wav", 2.0, "of the 4.00 s that the header declares"),
     ],

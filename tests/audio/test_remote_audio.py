@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featstore.audio import at_hand, decode_audio, open_audio, probe_audio
+from featstore.audio import decode_audio, local_copy, open_audio, probe_audio
 from featstore.errors import DecodeError
 from featstore.testing.audio import make_collection, make_faulty
 from featstore.testing.s3_gate import s3_gate
@@ -97,21 +97,21 @@ def test_what_is_not_there_or_not_to_be_had(s3: S3Server, scratch: Path, monkeyp
 
 def test_one_copy_serves_all_that_is_done_with_a_track(s3: S3Server, tmp_path: Path, scratch: Path) -> None:
     url = uploaded(s3, make_collection(tmp_path / "music", n_tracks=1)) + "/a/0000.wav"
-    with at_hand(url) as local:
+    with local_copy(url) as local:
         assert copies(scratch) == [Path(local)]
         open_audio(url)
-        with at_hand(url) as again:
+        with local_copy(url) as again:
             assert again == local
         assert Path(local).exists()
     assert copies(scratch) == []
-    with at_hand("/on/disk.wav") as local:
+    with local_copy("/on/disk.wav") as local:
         assert local == "/on/disk.wav"
 
 
 KILLED = """
 import os, sys, tempfile
-from featstore.audio import at_hand
-with at_hand(sys.argv[1]):
+from featstore.audio import local_copy
+with local_copy(sys.argv[1]):
     os.kill(os.getpid(), 9)
 """
 
@@ -125,5 +125,5 @@ def test_a_killed_process_leaves_a_copy_for_the_next_one_to_delete(
     subprocess.run([sys.executable, "-c", KILLED, url], env=os.environ | {"TMPDIR": str(scratch)}, check=False)
     assert len(copies(scratch)) == 1
     monkeypatch.setattr(remote, "_swept", set())
-    with at_hand(url) as local:
+    with local_copy(url) as local:
         assert copies(scratch) == [Path(local)]
