@@ -1,22 +1,22 @@
 """Models: one architecture a file, as its paper has it, each a torch module that returns logits.
 
 A model never meets a feature or a store: it is built from sizes (``n_mels``, ``n_frames``, ``n_classes``) and its own
-settings, takes float32 ``(batch, 1, n_mels, n_frames)`` and returns ``(batch, n_classes)``. Its last layer is called
-``output``: fine-tuning replaces it where the classes differ. A model that can be pretrained has ``encode``, which
-returns one vector of length ``width`` for every ``frames_per_position`` frames. Weights come in as a
-state dict.
+settings. What it offers to training, tagging and reports is declared in :mod:`featstore.models.interface`; what it may
+take, in :mod:`featstore.models.input_kinds`. Weights come in as a state dict.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.models.input_kinds import INPUT_KINDS, SEVERAL
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
-    import torch
+    from featstore.models.interface import Model
 
 __all__ = ["MODELS", "create", "setting_names"]
 
@@ -37,8 +37,6 @@ MODELS = Registry(
     },
 )
 
-_SIZES = ("n_mels", "n_frames", "n_samples", "n_classes", "in_channels")
-
 
 def setting_names(name: str) -> list[str]:
     """Names of the settings of one model besides its sizes, in order.
@@ -48,19 +46,16 @@ def setting_names(name: str) -> list[str]:
     >>> setting_names("vgg-cnn")
     ['width', 'pools', 'norm_momentum']
     """
-    return [field.name for field in dataclasses.fields(MODELS.load(name).Config) if field.name not in _SIZES]
+    model = MODELS.load(name)
+    return [field.name for field in dataclasses.fields(model.Config) if field.name not in _sizes_of(model)]
 
 
-def create(
-    name: str,
-    *,
-    n_classes: int,
-    n_mels: int | None = None,
-    n_frames: int | None = None,
-    n_samples: int | None = None,
-    in_channels: int = 1,
-    **settings: Any,
-) -> torch.nn.Module:
+def _sizes_of(model: type[Model]) -> tuple[str, ...]:
+    """Names of the sizes in a model's ``Config``."""
+    return ("n_classes", *(("inputs",) if model.takes == SEVERAL else INPUT_KINDS[model.takes].sizes))
+
+
+def create(name: str, *, n_classes: int, in_channels: int = 1, **settings: Any) -> Model:
     """Build a model with fresh weights (drawn from torch's global generator).
 
     Parameters
@@ -69,50 +64,57 @@ def create(
         An entry of ``MODELS``.
     n_classes : int > 0
         Length of the output.
-    n_mels, n_frames : int > 0
-        Bands and frames of one input, for models of spectra.
-    n_samples : int > 0
-        Length of one input, for models of waveforms.
     in_channels : int > 0
         Spectra (or signals) of one input, stacked; more than one for models whose ``Config`` has that size.
     **settings
-        The model's own settings: the fields of its ``Config``.
+        Sizes of one input, by the names that :data:`~featstore.models.input_kinds.INPUT_KINDS` has for the kind that
+        the model takes: ``n_mels`` and ``n_frames`` for spectra, ``n_samples`` for waveforms, ``n_codebooks``,
+        ``n_frames`` and ``n_codes`` for tokens, and so on. And the model's own settings, fields of its ``Config``.
 
     Returns
     -------
-    torch.nn.Module
-        Takes float32 ``(batch, in_channels, n_mels, n_frames)``, or ``(batch, in_channels, n_samples)``; returns logits
+    Model
+        Takes float32 ``(batch, in_channels, n_mels, n_frames)`` or what its kind of input says; returns logits
         ``(batch, n_classes)``; ``.config`` rebuilds it.
 
     Raises
     ------
     ConfigError
         Unknown model or setting, or sizes that the architecture cannot take.
+
+    Examples
+    --------
+    >>> create("vgg-cnn", n_mels=96, n_frames=683, n_classes=50, width=0.125).config.channels
+    (16, 48, 96, 256)
+
+    See Also
+    --------
+    featstore.models.interface.Model : What every model offers.
     """
     model = MODELS.load(name)
-    known = setting_names(name)
+    fields = {field.name: field.default for field in dataclasses.fields(model.Config)}
+    sizes, own = _sizes_of(model), setting_names(name)
+    _check_sizes(name, model, settings)
     for setting in settings:
-        if setting not in known:
-            raise ConfigError(f"unknown setting {setting!r}", f"model {name}", did_you_mean(setting, known))
-    given = {"n_classes": n_classes, "n_mels": n_mels, "n_frames": n_frames, "n_samples": n_samples}
-    config = model.Config(**_sizes(name, given, in_channels), **settings)
-    built: torch.nn.Module = model(config)
-    return built
-
-
-def _sizes(name: str, given: dict[str, int | None], in_channels: int) -> dict[str, int]:
-    """Sizes that a model's ``Config`` has; ``ConfigError`` where those given are of another kind of input."""
-    taken = {field.name for field in dataclasses.fields(MODELS.load(name).Config)} & set(_SIZES)
-    sizes = {size: value for size, value in given.items() if value is not None}
-    wanted = "waveforms" if "n_samples" in taken else "spectra"
-    lacking = sorted(taken - set(sizes) - {"in_channels"})
-    if lacking or set(sizes) - taken:
-        found = "a waveform" if "n_samples" in sizes else "a spectrum"
-        lacks = f": {', '.join(lacking)} not given" if lacking else ""
-        raise ConfigError(f"{found} for a model that takes {wanted}{lacks}", f"model {name}", "Choose another feature")
-    if "in_channels" in taken:
-        sizes["in_channels"] = in_channels
+        if setting not in sizes and setting not in own:
+            raise ConfigError(f"unknown setting {setting!r}", f"model {name}", did_you_mean(setting, own))
+    if "in_channels" in fields:
+        settings["in_channels"] = in_channels
     elif in_channels != 1:
         fix = "Give it one feature, or choose a model that stacks several, such as vgg-cnn"
         raise ConfigError(f"{in_channels} inputs for a model that takes one", f"model {name}", fix)
-    return sizes
+    built: Model = model(model.Config(n_classes=n_classes, **settings))
+    return built
+
+
+def _check_sizes(name: str, model: type[Model], given: Mapping[str, Any]) -> None:
+    """Refuse sizes of another kind of input than the model takes."""
+    needed = {size for size in _sizes_of(model) if size not in ("n_classes", "in_channels")}
+    known = {size for kind in INPUT_KINDS.values() for size in kind.sizes} - set(setting_names(name))
+    lacking, foreign = sorted(needed - set(given)), set(given) & (known - needed)
+    if not lacking and not foreign:
+        return
+    wanted = "several inputs by name" if model.takes == SEVERAL else INPUT_KINDS[model.takes].title
+    found = next((kind.article for kind in INPUT_KINDS.values() if set(kind.example) <= set(given)), "an input")
+    lacks = f": {', '.join(lacking)} not given" if lacking else ""
+    raise ConfigError(f"{found} for a model that takes {wanted}{lacks}", f"model {name}", "Choose another feature")

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.models import MODELS, create, setting_names
+from featstore.models.input_kinds import INPUT_KINDS, InputSize
 
 __all__ = ["ModelCard", "catalogue", "markdown_table", "model_card"]
 
 N_CLASSES = 50
-_INPUT = {"n_mels": 96, "n_frames": 187}  # three seconds at 16 kHz and hop 256, where a model names no input of its own
-_SAMPLES = 48_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +59,12 @@ def model_card(name: str) -> ModelCard:
     from featstore.models.cost import count_macs, count_parameters
 
     model = MODELS.load(name)
-    fields = {field.name: field for field in dataclasses.fields(model.Config)}
-    sizes = {"n_samples": _SAMPLES} if "n_samples" in fields else dict(_INPUT)
-    own = getattr(model, "paper_input", None)
-    if own is not None:
-        sizes = dict(zip(sizes, own if isinstance(own, tuple) else (own,), strict=True))
+    kind = INPUT_KINDS[model.takes]
+    sizes = dict(model.paper_input or kind.example)
+    codes = {"n_codes": kind.vocabulary} if kind.vocabulary else {}
     with torch.device("meta"):
-        built = create(name, n_classes=N_CLASSES, **sizes)
+        built = create(name, n_classes=N_CLASSES, **(codes | sizes))
+    fields = {field.name: field for field in dataclasses.fields(model.Config)}
     return ModelCard(
         name=name,
         summary=(inspect.getdoc(model) or "").partition("\n")[0],
@@ -74,7 +72,7 @@ def model_card(name: str) -> ModelCard:
         input=sizes,
         n_classes=N_CLASSES,
         parameters=count_parameters(built)[0],
-        macs=count_macs(built, (1, 1, *sizes.values())),
+        macs=count_macs(built, InputSize.of(model.takes, sizes).batch()),
         settings={setting: _default(fields[setting]) for setting in setting_names(name)},
     )
 

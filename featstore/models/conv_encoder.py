@@ -8,13 +8,14 @@ where they were. The classes are read from the mean over time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
+from featstore.models.interface import SequenceModel
 
 __all__ = ["ConvEncoder", "ConvEncoderConfig"]
 
@@ -75,7 +76,7 @@ class _Block(nn.Module):
         return found
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(SequenceModel):
     """A vector a frame from residual blocks of dilated convolutions over time; mean over time, one linear layer.
 
     Attributes
@@ -88,8 +89,8 @@ class ConvEncoder(nn.Module):
     """
 
     Config: ClassVar[type[ConvEncoderConfig]] = ConvEncoderConfig
-    input_norm: ClassVar[str] = "band"
-    frames_per_position: ClassVar[int] = 1
+    any_length: ClassVar[bool] = True
+    frames_per_position = 1
 
     def __init__(self, config: ConvEncoderConfig) -> None:
         super().__init__()
@@ -106,10 +107,10 @@ class ConvEncoder(nn.Module):
             x = block(x)
         return x
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)``."""
-        pooled = self.encode(x).mean(dim=2)
-        return cast("torch.Tensor", self.output(self.dropout(pooled)))
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Mean over time ``(batch, width)``, behind the dropout."""
+        pooled: torch.Tensor = self.dropout(self.encode(x).mean(dim=2))
+        return pooled
 
     def extra_repr(self) -> str:
         """Settings, for people."""

@@ -18,16 +18,11 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(n for n, _ in sizes), sum(n for n, trains in sizes if trains)
 
 
-Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
+Example = tuple[int, ...] | torch.Tensor | dict[str, torch.Tensor]
+"""An input of a model: its shape (float32), or a tensor on the device ``meta``, or several of them by name."""
 
 
-def _empty(shape: Shape) -> Any:
-    if isinstance(shape, dict):
-        return {name: torch.empty(each, device="meta") for name, each in shape.items()}
-    return torch.empty(shape, device="meta")
-
-
-def _forward_on_meta(model: nn.Module, input_shape: Shape) -> None:
+def _forward_on_meta(model: nn.Module, example: Example) -> None:
     """One forward pass in eval mode on the meta device: shapes only, no arithmetic, the model itself untouched."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     meta = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
@@ -35,13 +30,14 @@ def _forward_on_meta(model: nn.Module, input_shape: Shape) -> None:
     model.eval()
     try:
         with torch.no_grad():
-            functional_call(model, meta, (_empty(input_shape),))
+            x = torch.empty(example, device="meta") if isinstance(example, tuple) else example
+            functional_call(model, meta, (x,))
     finally:
         for module, training in modes:
             module.training = training
 
 
-def count_macs(model: nn.Module, input_shape: Shape) -> int:
+def count_macs(model: nn.Module, example: Example) -> int:
     """Multiply-accumulates of one forward pass, by torch's FLOP counter over 2.
 
     Convolutions and matrix products count; biases, norms, activations and pools do not.
@@ -49,15 +45,15 @@ def count_macs(model: nn.Module, input_shape: Shape) -> int:
     Parameters
     ----------
     model : torch.nn.Module
-    input_shape : tuple of int, or dict of them by input
-        Shape of the input; for the cost of one example its batch axis is 1.
+    example : tuple of int, tensor, or dict of tensors by input
+        Shape of the input, or an input on the device ``meta``; for the cost of one example its batch axis is 1.
     """
     with FlopCounterMode(display=False) as counter:
-        _forward_on_meta(model, input_shape)
+        _forward_on_meta(model, example)
     return int(counter.get_total_flops()) // 2
 
 
-def layer_macs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+def layer_macs(model: nn.Module, example: Example) -> dict[str, int]:
     """The same by arithmetic, per convolution and linear layer: outputs x kernel size x input channels of a group."""
     macs: dict[str, int] = {}
     handles = []
@@ -73,7 +69,7 @@ def layer_macs(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             handles.append(module.register_forward_hook(note(name)))
     try:
-        _forward_on_meta(model, input_shape)
+        _forward_on_meta(model, example)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,6 +1,6 @@
 """What training, tagging and reports expect of a model, declared in one place with defaults.
 
-Every architecture subclasses :class:`Model`; one that can be pretrained by masked prediction subclasses
+Every architecture subclasses :class:`Model`; one that can be pretrained on its own input subclasses
 :class:`SequenceModel`. What differs from the default is stated as a class variable next to the architecture.
 """
 
@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import nn
 
-__all__ = ["Model", "SequenceModel"]
+__all__ = ["InputNormalisation", "Model", "SequenceModel"]
+
+InputNormalisation = Literal["band", "global", "none"]
 
 
 class Model(nn.Module, abc.ABC):
@@ -22,26 +24,35 @@ class Model(nn.Module, abc.ABC):
     Attributes
     ----------
     config : dataclass
-        Rebuilds the module; ``Config`` is its type. It holds the sizes that the architecture takes (``n_mels`` and
-        ``n_frames``, or ``n_samples``; ``n_classes``; ``in_channels`` where inputs may be stacked) and its settings.
+        Rebuilds the module; ``Config`` is its type. It holds ``n_classes``, the sizes of what the model takes and its
+        own settings.
+    takes : str
+        Kind of input, an entry of :data:`~featstore.models.input_kinds.INPUT_KINDS`: its names of sizes, and the shape
+        of a batch. ``"several"`` takes inputs of any kinds as a dict by name.
+    takes_lengths : bool
+        ``forward``, ``forward_features`` and ``encode`` have a second argument ``lengths``, int64 ``(batch,)``: frames
+        of each example that are real, where inputs are padded; None where none is.
     input_norm : {"band", "global", "none"}
         How inputs are normalised before they reach the model: by the training split's mean and deviation of each band,
-        by those of all bands together, or not at all (models that bring a norm of their own).
+        by those of all bands together, or not at all (models that bring a norm of their own, and models of tokens).
     paper_input : dict of str to int, or None
-        Sizes of the paper's own input, at which its cost is counted.
+        Sizes of the paper's own input, by their names, at which its cost is counted.
     any_length : bool
         The same weights take any number of frames.
-    takes_dict : bool
-        Takes several inputs of different shapes as a dict by name; otherwise they are stacked as channels.
     head : str
         Name of the submodule that gives the logits; everything else is the trunk.
+
+    See Also
+    --------
+    featstore.models.create : Builds a model by its name.
     """
 
     Config: ClassVar[type[Any]]
-    input_norm: ClassVar[Literal["band", "global", "none"]] = "band"
+    takes: ClassVar[str] = "spectrum"
+    takes_lengths: ClassVar[bool] = False
+    input_norm: ClassVar[InputNormalisation] = "band"
     paper_input: ClassVar[dict[str, int] | None] = None
     any_length: ClassVar[bool] = False
-    takes_dict: ClassVar[bool] = False
     head: ClassVar[str] = "output"
 
     config: Any
@@ -50,12 +61,13 @@ class Model(nn.Module, abc.ABC):
     def forward_features(self, x: Any) -> torch.Tensor:
         """Pooled features ``(batch, n_features)`` of an input: what the head reads."""
 
-    def forward(self, x: Any) -> torch.Tensor:
+    def forward(self, x: Any, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Logits ``(batch, n_classes)``."""
-        return cast("torch.Tensor", self.get_submodule(self.head)(self.forward_features(x)))
+        given = () if lengths is None else (lengths,)
+        return cast("torch.Tensor", self.get_submodule(self.head)(self.forward_features(x, *given)))
 
     def reset_head(self, n_classes: int) -> None:
-        """Replace the last layer by a fresh one with ``n_classes`` outputs (a linear layer of the same input width)."""
+        """Replace the head by a fresh linear layer with ``n_classes`` outputs that reads the same features."""
         old = cast("nn.Linear", self.get_submodule(self.head))
         fresh = nn.Linear(old.in_features, n_classes, bias=old.bias is not None)
         self.set_submodule(self.head, fresh.to(old.weight.device, old.weight.dtype))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
+from featstore.models.interface import InputNormalisation, Model
 from featstore.models.layers import SameConv1d, check_positive, check_share, init_fan_in, norm_1d, norm_2d
 
 __all__ = [
@@ -132,7 +133,7 @@ class _Convolution(nn.Module):
         return found
 
 
-class Musicnn(nn.Module):
+class Musicnn(Model):
     """Timbral and temporal filters side by side, three convolutions with two residual links, two dense layers.
 
     Input float32 ``(batch, 1, n_mels, frames)``, output logits ``(batch, n_classes)``. At 96 bands and 50 classes it
@@ -140,9 +141,9 @@ class Musicnn(nn.Module):
     """
 
     Config: ClassVar[type[MusicnnConfig]] = MusicnnConfig
-    input_norm: ClassVar[str] = "none"  # the study feeds features as they are
+    input_norm: ClassVar[InputNormalisation] = "none"  # the study feeds features as they are
     any_length: ClassVar[bool] = True
-    paper_input: ClassVar[tuple[int, int]] = (96, 187)
+    paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: MusicnnConfig) -> None:
         super().__init__()
@@ -169,17 +170,20 @@ class Musicnn(nn.Module):
         self.output = nn.Linear(dense, config.n_classes)
         init_fan_in(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, frames)``."""
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Hidden layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""
         envelope = x.mean(dim=2)
         x = torch.cat([*(branch(x) for branch in self.timbral), *(branch(envelope) for branch in self.temporal)], dim=1)
         x = self.first(x)
         x = functional.max_pool1d(self.second(x) + x, 2)
         x = self.third(x) + x
         pooled = torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1)
+        return self._dense(pooled)
+
+    def _dense(self, pooled: torch.Tensor) -> torch.Tensor:
         hidden = self.hidden_norm(functional.relu(self.hidden(self.dropout(pooled))))
-        logits: torch.Tensor = self.output(self.dropout(hidden))
-        return logits
+        dropped: torch.Tensor = self.dropout(hidden)
+        return dropped
 
 
 class SixteenMusicnn(Musicnn):

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
+from featstore.models.interface import InputNormalisation, Model
 from featstore.models.layers import check_positive, check_share, init_glorot, norm_1d, norm_2d, pad_time
 
 __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", "PackagedMusicnnConfig"]
@@ -94,7 +95,7 @@ class _Mid(nn.Module):
         return found
 
 
-class PackagedMusicnn(nn.Module):
+class PackagedMusicnn(Model):
     """Two timbral and three temporal front ends, three convolutions over time, all of them pooled over time.
 
     Input float32 ``(batch, 1, n_mels, frames)`` on the scale ``log10_1p``, output logits ``(batch, n_classes)``. At 96
@@ -102,9 +103,9 @@ class PackagedMusicnn(nn.Module):
     """
 
     Config: ClassVar[type[PackagedMusicnnConfig]] = PackagedMusicnnConfig
-    input_norm: ClassVar[str] = "none"  # it brings its own
+    input_norm: ClassVar[InputNormalisation] = "none"  # it brings its own
     any_length: ClassVar[bool] = True
-    paper_input: ClassVar[tuple[int, int]] = (96, 187)
+    paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: PackagedMusicnnConfig) -> None:
         super().__init__()
@@ -138,8 +139,7 @@ class PackagedMusicnn(nn.Module):
         -------
         dict of float32
             ``timbral`` (batch, 408, frames), ``temporal`` (batch, 153, frames), ``cnn1``, ``cnn2``, ``cnn3`` (batch,
-            channels, frames), ``max_pool`` and ``mean_pool`` (batch, 561 + 3 channels), ``penultimate`` (batch, dense),
-            ``logits`` (batch, n_classes).
+            channels, frames), ``max_pool`` and ``mean_pool`` (batch, 561 + 3 channels), ``penultimate`` (batch, dense).
         """
         x = self.norm(x)
         timbral = torch.cat([branch(x) for branch in self.timbral], dim=1)
@@ -162,12 +162,12 @@ class PackagedMusicnn(nn.Module):
             "max_pool": maxima,
             "mean_pool": means,
             "penultimate": penultimate,
-            "logits": self.output(self.dropout(penultimate)),
         }
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, frames)``."""
-        return self.activations(x)["logits"]
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Penultimate layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""
+        dropped: torch.Tensor = self.dropout(self.activations(x)["penultimate"])
+        return dropped
 
 
 class BigPackagedMusicnn(PackagedMusicnn):

@@ -62,7 +62,7 @@ class ReleasedMusicnn(Musicnn):
 
     Config = ReleasedMusicnnConfig
     any_length: ClassVar[bool] = False
-    paper_input: ClassVar[tuple[int, int]] = (96, 128)
+    paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 128}
 
     def __init__(self, config: ReleasedMusicnnConfig) -> None:
         super().__init__(config)
@@ -72,8 +72,8 @@ class ReleasedMusicnn(Musicnn):
         self.hidden = nn.Linear(2 * ((config.n_mels - 6) // 2), config.scaled(config.dense))
         init_fan_in(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, n_frames)``."""
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Hidden layer ``(batch, dense)`` of ``(batch, 1, n_mels, n_frames)``, behind the dropout."""
         n_mels = x.shape[2]
         x = x.transpose(2, 3)  # what the layers take for bands are frames now
         envelope = x[:, :, :n_mels].mean(dim=2)
@@ -81,7 +81,4 @@ class ReleasedMusicnn(Musicnn):
         x = self.first(x)
         x = functional.max_pool1d(self.second(x) + x, 2)
         x = self.third(x) + x
-        pooled = torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1)
-        hidden = self.hidden_norm(functional.relu(self.hidden(self.dropout(pooled))))
-        logits: torch.Tensor = self.output(self.dropout(hidden))
-        return logits
+        return self._dense(torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from featstore.errors import ConfigError
+from featstore.models.interface import InputNormalisation, Model
 from featstore.models.layers import check_positive, check_share, init_glorot, norm_2d
 
 __all__ = ["PackagedVgg", "PackagedVggConfig"]
@@ -58,7 +59,7 @@ class PackagedVggConfig:
         return bands // 8, frames // 8
 
 
-class PackagedVgg(nn.Module):
+class PackagedVgg(Model):
     """Batch norm, five blocks [convolution 3 x 3, ReLU, batch norm, max pool], one linear layer.
 
     Input float32 ``(batch, 1, n_mels, n_frames)`` on the scale ``log10_1p``, output logits ``(batch, n_classes)``. At
@@ -66,8 +67,8 @@ class PackagedVgg(nn.Module):
     """
 
     Config: ClassVar[type[PackagedVggConfig]] = PackagedVggConfig
-    input_norm: ClassVar[str] = "none"  # it brings its own
-    paper_input: ClassVar[tuple[int, int]] = (96, 187)
+    input_norm: ClassVar[InputNormalisation] = "none"  # it brings its own
+    paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: PackagedVggConfig) -> None:
         super().__init__()
@@ -89,11 +90,10 @@ class PackagedVgg(nn.Module):
         self.output = nn.Linear((bands // last[0]) * (frames // last[1]) * config.filters, config.n_classes)
         init_glorot(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, 1, n_mels, n_frames)``."""
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Last map, flat, of ``(batch, 1, n_mels, n_frames)``."""
         x = self.norm(x)
         for block in self.blocks:
             x = block(x)
         # the published weights count frames first, then bands, then filters
-        logits: torch.Tensor = self.output(x.permute(0, 3, 2, 1).flatten(1))
-        return logits
+        return x.permute(0, 3, 2, 1).flatten(1)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from featstore.errors import ConfigError
+from featstore.models.interface import InputNormalisation, Model
 
 __all__ = ["CHANNELS", "FREQUENCY_POOLS", "TIME_POOLS", "VggCnn", "VggCnnConfig", "choose_pools", "map_sizes"]
 
@@ -199,7 +200,7 @@ def _least(table: Mapping[int, tuple[int, ...]]) -> int:
     return min(math.prod(pools[:-1]) for pools in table.values())
 
 
-class VggCnn(nn.Module):
+class VggCnn(Model):
     """Batch norm over the one input channel, four blocks [convolution, batch norm, max pool, ELU], one linear layer.
 
     Input float32 ``(batch, 1, n_mels, n_frames)``, output logits ``(batch, n_classes)``; no sigmoid inside. At width 1
@@ -207,8 +208,8 @@ class VggCnn(nn.Module):
     """
 
     Config: ClassVar[type[VggCnnConfig]] = VggCnnConfig
-    input_norm: ClassVar[str] = "none"  # it brings its own
-    paper_input: ClassVar[tuple[int, int]] = (96, 1366)
+    input_norm: ClassVar[InputNormalisation] = "none"  # it brings its own
+    paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 1366}
 
     def __init__(self, config: VggCnnConfig) -> None:
         super().__init__()
@@ -233,13 +234,12 @@ class VggCnn(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(cast("torch.Tensor", module.bias))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Last map, flat, of ``(batch, in_channels, n_mels, n_frames)``."""
         x = self.norm(x)
         for block in self.blocks:
             x = block(x)
-        logits: torch.Tensor = self.output(x.flatten(1))
-        return logits
+        return x.flatten(1)
 
 
 def _batch_norm(channels: int, momentum: float) -> nn.BatchNorm2d:

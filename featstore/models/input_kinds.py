@@ -1,0 +1,163 @@
+"""What models take: one entry for each kind of input, from the names of a feature's axes to the sizes of a model.
+
+A reader's header names the axes of a track (``("band", "frame")``); the entry of that kind says what a model calls
+their lengths (``n_mels``, ``n_frames``) and how examples are put together to a batch. A further kind of input is one
+more entry of :data:`INPUT_KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from featstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["INPUT_KINDS", "SEVERAL", "InputKind", "InputSize", "kind_of", "plain_inputs"]
+
+SEVERAL = "several"
+"""What a model takes that gets its inputs as a dict by name; its ``Config`` has ``inputs``, each one's `InputSize`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputKind:
+    """One kind of input.
+
+    Attributes
+    ----------
+    article, title : str
+        For messages: "a spectrum", "spectra".
+    dims : tuple of tuple of str
+        Names of the axes of a track, time last, as headers of stored features have them; each alternative.
+    example : mapping of str to int
+        What a model's ``Config`` calls the length of each axis, in the order of the axes; with a length at which costs
+        are counted for models whose paper names none.
+    stacked : bool
+        A batch has an axis of channels, along which several inputs of one size are stacked: ``(batch, in_channels,
+        *axes)``. Otherwise it is ``(batch, *axes)`` and a model takes one input.
+    vocabulary : int
+        For whole numbers: codes of a codebook in the example. ``Config`` has ``n_codes`` then, and batches are int64.
+        0 for real values, which are float32.
+    """
+
+    article: str
+    title: str
+    dims: tuple[tuple[str, ...], ...]
+    example: Mapping[str, int]
+    stacked: bool = False
+    vocabulary: int = 0
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Names of all sizes but ``n_classes``: of the axes in order, then the others."""
+        others = ("in_channels",) * self.stacked + ("n_codes",) * bool(self.vocabulary)
+        return (*self.example, *others)
+
+
+INPUT_KINDS: Mapping[str, InputKind] = {
+    "spectrum": InputKind(
+        article="a spectrum",
+        title="spectra",
+        dims=(("band", "frame"), ("bin", "frame")),
+        example={"n_mels": 96, "n_frames": 187},  # three seconds at 16 kHz and hop 256
+        stacked=True,
+    ),
+    "waveform": InputKind(
+        article="a waveform", title="waveforms", dims=(("sample",),), example={"n_samples": 48_000}, stacked=True
+    ),
+    "tokens": InputKind(
+        article="a sequence of tokens",
+        title="tokens",
+        dims=(("codebook", "frame"),),
+        example={"n_codebooks": 1, "n_frames": 1034},  # three seconds of Jukebox's lowest level
+        vocabulary=2048,
+    ),
+    "vectors": InputKind(
+        article="a sequence of code vectors",
+        title="code vectors",
+        dims=(("dimension", "frame"),),
+        example={"n_dims": 64, "n_frames": 1034},
+    ),
+    "embedding": InputKind(
+        article="an embedding",
+        title="embeddings",
+        dims=(("layer", "dimension", "window"),),
+        example={"n_layers": 13, "n_dims": 768, "n_windows": 1},
+    ),
+}
+
+
+def kind_of(dims: Sequence[str], where: str = "") -> str:
+    """Kind of input that a feature with these axes is.
+
+    Raises
+    ------
+    ConfigError
+        No entry has these axes.
+
+    Examples
+    --------
+    >>> kind_of(("band", "frame")), kind_of(("sample",))
+    ('spectrum', 'waveform')
+    """
+    for name, kind in INPUT_KINDS.items():
+        if tuple(dims) in kind.dims:
+            return name
+    listed = ", ".join(kind.title for kind in INPUT_KINDS.values())
+    raise ConfigError(f"no model takes a feature with axes ({', '.join(dims)})", where, f"There are models of {listed}")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSize:
+    """Kind and size of one input.
+
+    Attributes
+    ----------
+    kind : str
+        An entry of :data:`INPUT_KINDS`.
+    axes : tuple of int
+        Length of each axis of one example, time last.
+    n_codes : int or None
+        Codes of a codebook, for tokens.
+    """
+
+    kind: str
+    axes: tuple[int, ...]
+    n_codes: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", tuple(self.axes))  # a list where it was read from JSON
+
+    def __str__(self) -> str:
+        return " x ".join(map(str, self.axes))
+
+    @classmethod
+    def of(cls, kind: str, sizes: Mapping[str, int]) -> InputSize:
+        """Size from a model's own names for it."""
+        return cls(kind, tuple(sizes[name] for name in INPUT_KINDS[kind].example), sizes.get("n_codes"))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The same by a model's names."""
+        named = dict(zip(INPUT_KINDS[self.kind].example, self.axes, strict=True))
+        return named if self.n_codes is None else named | {"n_codes": self.n_codes}
+
+    def batch(self, n: int = 1, *, channels: int = 1, device: str = "meta") -> torch.Tensor:
+        """Batch of zeros of this size: without memory on the device ``meta``, to count what a model costs."""
+        import torch
+
+        kind = INPUT_KINDS[self.kind]
+        lead = (n, channels) if kind.stacked else (n,)
+        dtype = torch.int64 if kind.vocabulary else torch.float32
+        return torch.zeros((*lead, *self.axes), dtype=dtype, device=device)
+
+
+def plain_inputs(inputs: Mapping[str, InputSize]) -> dict[str, Any]:
+    """Inputs by name as JSON can hold them; ``InputSize(**value)`` reads each back."""
+    return {
+        name: {"kind": one.kind, "axes": list(one.axes), **({} if one.n_codes is None else {"n_codes": one.n_codes})}
+        for name, one in inputs.items()
+    }
