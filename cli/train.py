@@ -159,9 +159,9 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
 
 
 def _size_of(shape: Mapping[str, Any]) -> str:
-    if shape.get("shapes"):
-        return " and ".join(f"{bands} x {frames}" for bands, frames in shape["shapes"].values())
-    return f"{shape['n_mels']} x {shape['n_frames']}"
+    from featstore.training.input_shape import InputShape
+
+    return " and ".join(map(str, InputShape.from_mapping(shape).inputs.values()))
 
 
 def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]) -> str:

@@ -179,6 +179,12 @@ class FeatureReader:
         return (self.spec.width,) if self.view.codes else self.base.item_shape  # type: ignore[attr-defined]
 
     @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of one track or excerpt, time last."""
+        own = (dim for dim in self.base.header.dims if dim != "clip")
+        return tuple("dimension" if dim == "codebook" and self.view.codes else dim for dim in own)
+
+    @property
     def value_dtype(self) -> np.dtype[Any]:
         """Type of what is read: float32, for tokens int32."""
         return np.dtype(np.float32) if self.view.codes else self.encoding.value_dtype
@@ -285,8 +291,7 @@ class FeatureReader:
         ids = self.track_ids if track_ids is None else list(track_ids)
         values = self.read(ids)
         seconds = np.arange(values.shape[-1]) * self.spec.frame_step / self.spec.sample_rate
-        own = self.base.header.dims
-        dims = ("track", *(("dimension" if dim == "codebook" and self.view.codes else dim) for dim in own))
+        dims = ("track", *(("clip",) if self.clip_frames is not None else ()), *self.dims)
         coords = {"track": ids, dims[-1]: seconds}
         if self.clip_frames is not None:
             coords["clip"] = np.arange(values.shape[1]) * self.spec.clip.step_s

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from featstore.registry import Registry
+
 if TYPE_CHECKING:
     from featstore.training.config import TrainConfig as TrainConfig
     from featstore.training.progress import NonFiniteLoss as NonFiniteLoss
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from featstore.training.scoring import confusion_of as confusion_of
     from featstore.training.scoring import per_class_of as per_class_of
     from featstore.training.scoring import read_predictions as read_predictions
+
+# objective -> class with its settings, what it trains, its loss and its scores
+OBJECTIVES = Registry(
+    "objective",
+    {
+        "supervised": "featstore.training.objectives:Supervised",
+        "masked": "featstore.training.reconstruction:Masked",
+    },
+)
 
 _LAZY = {
     "NonFiniteLoss": "progress",
@@ -28,7 +39,7 @@ _LAZY = {
     "train": "run",
 }
 
-__all__ = sorted(_LAZY)
+__all__ = sorted([*_LAZY, "OBJECTIVES"])
 
 
 def __getattr__(name: str) -> Any:

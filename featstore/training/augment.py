@@ -17,7 +17,7 @@ import torch
 from featstore.errors import ConfigError
 from featstore.specs.scale import Scale
 from featstore.training.config import AugmentConfig
-from featstore.training.tagger import Inputs
+from featstore.training.normed_model import Inputs
 
 __all__ = ["Augmentation", "gain", "make_augmentation", "mask", "mixup", "noise"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from featstore.errors import did_you_mean
 from featstore.metrics import METRICS
+from featstore.training import OBJECTIVES
 from featstore.training.settings import require
 
 __all__ = ["DeviceConfig", "LoopConfig", "ObjectiveConfig", "OptimizerConfig", "ScheduleConfig", "StartConfig"]
@@ -14,39 +16,24 @@ __all__ = ["DeviceConfig", "LoopConfig", "ObjectiveConfig", "OptimizerConfig", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveConfig:
-    """What is minimised.
+    """What is minimised; each objective has settings of its own beside its name.
 
     Parameters
     ----------
-    name : {"supervised", "masked"}
-        The labels of the track table; or values of the input that were hidden, which needs no labels.
-    share : float in (0, 1)
-        Masked: share of the frames that is chosen.
-    span_ms : float
-        Masked: length of one chosen span. Neighbouring frames overlap, so single frames would be too easy.
-    hidden, swapped : float
-        Masked: shares of the chosen spans that are replaced by the mean, and by another stretch of the same crop; the
-        rest stays as it is (80, 10 and 10 %, as in BERT).
-    distance : {"l1", "l2"}
-        Masked: absolute or squared error of normalised values.
-    positions : {"masked", "all"}
-        Masked: frames that enter the loss; scores always look at chosen ones alone.
+    name : str
+        An entry of ``featstore.training.OBJECTIVES``: ``supervised`` learns the labels of the track table, ``masked``
+        values of the input that were hidden, which needs no labels.
     """
 
-    name: Literal["supervised", "masked"] = "supervised"
-    share: float = 0.3
-    span_ms: float = 100.0
-    hidden: float = 0.8
-    swapped: float = 0.1
-    distance: Literal["l1", "l2"] = "l1"
-    positions: Literal["masked", "all"] = "masked"
+    name: str = "supervised"
 
-    def __post_init__(self) -> None:
-        require(0 < self.share < 1, f"share={self.share} is not in (0, 1)", "objective")
-        require(self.span_ms > 0, f"span_ms={self.span_ms} is not positive", "objective")
-        right = self.hidden >= 0 and self.swapped >= 0 and self.hidden + self.swapped <= 1
-        require(right, f"hidden={self.hidden} and swapped={self.swapped} are not shares of a whole", "objective")
-        require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")
+    @staticmethod
+    def kind_for(settings: Mapping[str, Any]) -> type[ObjectiveConfig]:
+        """Type of the settings of the objective that they name."""
+        name = str(settings.get("name", "supervised"))
+        require(name in OBJECTIVES, f"objective.name={name!r}", "training settings", did_you_mean(name, OBJECTIVES))
+        found: type[ObjectiveConfig] = ObjectiveConfig if name == "supervised" else OBJECTIVES.load(name).Config
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,13 +29,12 @@ from featstore.training.checkpoints import (
 )
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
-from featstore.training.feeding import inputs_of
 from featstore.training.folders import RunFolder
+from featstore.training.normed_model import ModelBatch, NormedModel, WeightAverage
 from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
 from featstore.training.progress import LossWatch, Progress, shown_bar
 from featstore.training.stopping import StopRequest
-from featstore.training.tagger import Tagger, WeightAverage
 from featstore.training.trackers import Tracker
 
 __all__ = ["Loop", "LoopParts"]
@@ -45,7 +44,7 @@ logger = logging.getLogger(__name__)
 _ASK_EVERY = 20  # batches between the agreements of several processes whether to stop
 _SPARE_S = 3.0  # epochs shorter than this do not each write their state
 
-Validate = Callable[[Tagger], Scored]
+Validate = Callable[[NormedModel], Scored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class LoopParts:
 
     Attributes
     ----------
-    tagger : Tagger
+    normed : NormedModel
         The module whose state is kept.
     wrapped : torch.nn.Module
         The same behind what exchanges gradients and sets the precision.
@@ -66,12 +65,14 @@ class LoopParts:
     objective : Objective
         What is minimised.
     validate : callable
-        Scores of the validation split by a tagger.
+        Scores of the validation split by a model.
     monitor : str
         The score that chooses the best weights.
+    opening : str
+        What people should know before the first batch.
     """
 
-    tagger: Tagger
+    normed: NormedModel
     wrapped: torch.nn.Module
     forward: Forward
     optimizer: torch.optim.Optimizer
@@ -79,6 +80,7 @@ class LoopParts:
     objective: Objective
     validate: Validate
     monitor: str
+    opening: str = ""
 
 
 class Loop:
@@ -113,7 +115,7 @@ class Loop:
         self.parts, self.config, self.engine, self.folder = parts, config, engine, folder
         self.header, self.title, self.trackers = dict(header), title, tuple(trackers)
         self.progress = Progress()
-        self.average = WeightAverage(parts.tagger, config.loop.ema) if config.loop.ema else None
+        self.average = WeightAverage(parts.normed, config.loop.ema) if config.loop.ema else None
         self.watch = LossWatch(engine.device, str(folder.path))
         self._bar: Any = None
         self._last_saved = time.monotonic()
@@ -124,9 +126,9 @@ class Loop:
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was taken."""
         where = str(self.folder.last)
-        load_module(self.parts.tagger, tensors, "model.", where)
+        load_module(self.parts.normed, tensors, "model.", where)
         if self.average is not None:
-            load_module(self.average.tagger, tensors, "average.", where)
+            load_module(self.average.normed, tensors, "average.", where)
         restore_optimizer(self.parts.optimizer, tensors, state["optimizer"], "optimizer.")
         restore_generators(tensors, state["generators"], "generator.")
         same_world = state.get("world_size", 1) == self.engine.world_size
@@ -148,9 +150,9 @@ class Loop:
         if self.engine.rank:
             return
         sums = {"loss_sum": sum(each[0] for each in gathered), "n_items": sum(each[1] for each in gathered)}
-        tensors = {f"model.{name}": tensor for name, tensor in self.parts.tagger.state_dict().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in self.parts.normed.state_dict().items()}
         if self.average is not None:
-            tensors |= {f"average.{name}": tensor for name, tensor in self.average.tagger.state_dict().items()}
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.normed.state_dict().items()}
         moments, optimizer = optimizer_state(self.parts.optimizer, "optimizer.")
         generators, streams = generator_state("generator.")
         state = {
@@ -169,15 +171,15 @@ class Loop:
 
     def _keep_best(self) -> None:
         if self.engine.rank == 0:
-            tensors = {f"model.{name}": tensor for name, tensor in self.scored_tagger.state_dict().items()}
+            tensors = {f"model.{name}": tensor for name, tensor in self.scored_model.state_dict().items()}
             save_checkpoint(
                 self.folder.best, tensors, {**self.header, "epoch": self.progress.epoch, "scores": self._scores}
             )
 
     @property
-    def scored_tagger(self) -> Tagger:
+    def scored_model(self) -> NormedModel:
         """The weights that are validated and kept: the average where there is one."""
-        return self.parts.tagger if self.average is None else self.average.tagger
+        return self.parts.normed if self.average is None else self.average.normed
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -195,8 +197,8 @@ class Loop:
         done = self.progress.epoch * n_batches + self.progress.batch
         settings = {"total": epochs * n_batches, "initial": done, "desc": self.title, "unit": "batch"}
         with StopRequest() as stop, shown_bar(self.engine.rank, **settings) as self._bar:
-            if self.parts.objective.opening():
-                self._bar.write(self.parts.objective.opening(), file=sys.stderr)
+            if self.parts.opening:
+                self._bar.write(self.parts.opening, file=sys.stderr)
             while self.progress.epoch < epochs and not self.progress.finished:
                 self._train_epoch(stop)
                 self._finish_epoch(stop)
@@ -205,7 +207,7 @@ class Loop:
     def _train_epoch(self, stop: StopRequest) -> None:
         progress, loader = self.progress, self.parts.loader
         loader.set_epoch(progress.epoch)
-        self.parts.tagger.train()
+        self.parts.normed.train()
         n_batches = len(loader)
         with closing(iter(loader)) as batches:  # type: ignore[type-var]  # a generator, with threads to be stopped
             while progress.batch < n_batches:
@@ -225,12 +227,12 @@ class Loop:
         progress, loop, parts = self.progress, self.config.loop, self.parts
         first_of_step = progress.batch % loop.accumulate == 0
         last_of_step = (progress.batch + 1) % loop.accumulate == 0 or progress.batch + 1 == n_batches
-        x = inputs_of(batch, self.engine.device)
+        taken = ModelBatch.of(batch, parts.normed.names, self.engine.device)
         if first_of_step:
             parts.optimizer.zero_grad(set_to_none=True)
-        loss = parts.objective.loss(parts.forward, x, batch, epoch=progress.epoch)
-        ids = [parts.loader.track_ids[i] for i in batch["index"].tolist()]
-        progress.loss_sum += self.watch.add(loss, epoch=progress.epoch, batch=progress.batch, track_ids=ids, x=x)
+        loss = parts.objective.loss(parts.forward, taken, epoch=progress.epoch)
+        ids = [parts.loader.track_ids[i] for i in taken.index.tolist()]
+        progress.loss_sum += self.watch.add(loss, epoch=progress.epoch, batch=progress.batch, track_ids=ids, x=taken.x)
         started = progress.batch - progress.batch % loop.accumulate
         self.engine.backward(loss / min(loop.accumulate, n_batches - started))
         if last_of_step:
@@ -242,7 +244,7 @@ class Loop:
             parts.optimizer.step()
             progress.step += 1
             if self.average is not None:
-                self.average.update(parts.tagger)
+                self.average.update(parts.normed)
         progress.batch += 1
         progress.n_items += len(ids)
         progress.n_seen += len(ids) * self.engine.world_size
@@ -318,8 +320,8 @@ class Loop:
         """Score the validation split, keep the best weights, decide whether to stop."""
         progress, loop = self.progress, self.config.loop
         started = time.perf_counter()
-        self.engine.share_buffers(self.scored_tagger)
-        self._scores = self.parts.validate(self.scored_tagger).values
+        self.engine.share_buffers(self.scored_model)
+        self._scores = self.parts.validate(self.scored_model).values
         progress.seconds_validate += time.perf_counter() - started
         monitor = self.parts.monitor
         value = self._scores[monitor]

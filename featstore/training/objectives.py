@@ -1,35 +1,35 @@
 """What a stage of training minimises, and how it is judged; the loop and the models know nothing of it.
 
-An objective turns a batch into a loss (:class:`Objective`), and a split into scores (:class:`Scored`). ``supervised``
-learns labels; ``masked`` learns to fill in what was hidden of the input, and needs none. A further objective is a class
-with these methods and a line in :data:`OBJECTIVES`.
+An objective says what is trained (the model, with whatever it needs besides), turns a batch into a loss, and a split
+into scores. A further one is a subclass of :class:`Objective` in a file of its own and a line in
+:data:`featstore.training.OBJECTIVES`; settings of its own are fields of its ``Config``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import abc
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Protocol, Self
 
 import torch
 
-from featstore.registry import Registry
-from featstore.training.augment import Augmentation
-from featstore.training.losses import Loss
-from featstore.training.tagger import Inputs, Tagger
+from featstore.errors import ConfigError
+from featstore.models.interface import Model
+from featstore.training.augment import make_augmentation
+from featstore.training.config import ObjectiveConfig, TrainConfig
+from featstore.training.engines import Engine
+from featstore.training.input_shape import InputShape
+from featstore.training.job import Job
+from featstore.training.losses import balanced_weights, make_loss
+from featstore.training.normed_model import ModelBatch, NormedModel
+from featstore.training.scoring import predict
 
-__all__ = ["OBJECTIVES", "Forward", "Objective", "Scored", "Supervised"]
+__all__ = ["Batches", "Forward", "Objective", "Scored", "Supervised"]
 
-Forward = Callable[[Inputs], torch.Tensor]
-Batch = Mapping[str, torch.Tensor]
+Forward = Callable[..., torch.Tensor]
+"""The module that is trained, maybe wrapped or compiled: takes inputs and their lengths (or None)."""
 
-OBJECTIVES = Registry(
-    "objective",
-    {
-        "supervised": "featstore.training.objectives:Supervised",
-        "masked": "featstore.training.reconstruction:Masked",
-    },
-)
+Batches = Iterable[dict[str, torch.Tensor]]
 
 
 class Scored(Protocol):
@@ -40,53 +40,121 @@ class Scored(Protocol):
         """Name of the split."""
 
     @property
+    def n_windows(self) -> int:
+        """Windows that were scored."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, loading included."""
+
+    @property
+    def n_tracks(self) -> int:
+        """Tracks that were scored."""
+
+    @property
     def values(self) -> dict[str, float]:
         """Scores by name, ``loss`` among them."""
 
 
-class Objective(Protocol):
-    """What the loop asks of an objective."""
-
-    def loss(self, forward: Forward, x: Inputs, batch: Batch, *, epoch: int) -> torch.Tensor:
-        """Loss of a training batch, mean over its items; ``forward`` is the model with its norm."""
-
-    def score(self, tagger: Tagger, loader: Iterable[dict[str, torch.Tensor]], split: str) -> Scored:
-        """Scores of a split."""
-
-    def opening(self) -> str:
-        """What people should know before the first batch; may be empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Supervised:
-    """Labels of the track table.
+class Objective(abc.ABC):
+    """What the loop asks of an objective, bound to a run's data and device.
 
     Attributes
     ----------
-    criterion : Loss
-        Of training.
-    scorer : callable
-        Predictions of a split by (tagger, loader, split).
-    augment : Augmentation or None
-        Varies each batch.
+    Config : type
+        Its settings, with ``name``.
+    needs_labels : bool
+        Whether tracks have targets; otherwise every track of a split takes part.
+    monitor : str
+        The score that chooses the best weights where the settings leave it open.
     """
 
-    criterion: Loss
-    scorer: Callable[[Tagger, Iterable[dict[str, torch.Tensor]], str], Scored]
-    augment: Augmentation | None = None
+    Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
+    needs_labels: ClassVar[bool] = False
+    monitor: ClassVar[str] = "loss"
 
-    def loss(self, forward: Forward, x: Inputs, batch: Batch, *, epoch: int) -> torch.Tensor:
+    @classmethod
+    def check(cls, model: str, config: TrainConfig) -> None:
+        """Refuse a model that cannot be trained like this, or settings that have no meaning, before any work.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not cls.needs_labels and config.loop.monitor not in ("auto", "loss"):
+            found = f"this run has no score {config.loop.monitor!r}"
+            raise ConfigError(found, "loop.monitor", "It has loss: no labels are learnt")
+
+    @classmethod
+    def wrap(
+        cls,
+        model: Model,
+        norm: torch.nn.Module | None,
+        shape: InputShape,
+        settings: ObjectiveConfig,
+        *,
+        channels_last: bool,
+    ) -> NormedModel:
+        """Put the model behind its norm, with the layers that only this objective needs."""
+        return NormedModel(model, norm, names=tuple(shape.inputs), channels_last=channels_last)
+
+    @classmethod
+    @abc.abstractmethod
+    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
+        """Objective of a run."""
+
+    @abc.abstractmethod
+    def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
+        """Loss of a training batch, mean over its items; ``forward`` is what ``wrap`` returned."""
+
+    @abc.abstractmethod
+    def score(self, normed: NormedModel, loader: Batches, split: str) -> Scored:
+        """Scores of a split."""
+
+    def opening(self, loader: Batches) -> str:
+        """What people should know before the first batch, from the validation split; may be empty."""
+        return ""
+
+
+class Supervised(Objective):
+    """Labels of the track table."""
+
+    needs_labels = True
+    monitor = "roc_auc"
+
+    def __init__(self, job: Job, engine: Engine) -> None:
+        config, labelled = job.config, job.labelled
+        weights = None
+        if config.loop.class_weights == "balanced":
+            found = balanced_weights(labelled.splits["train"].targets, len(labelled.classes))
+            weights = torch.from_numpy(found).to(engine.device)
+        specs = {name: reader.spec for name, reader in job.readers.items()}
+        self.labelled, self.engine, self.pool = labelled, engine, config.evaluate.pool
+        self.criterion = make_loss(labelled.task, weights=weights, label_smoothing=config.loop.label_smoothing)
+        self.augment = make_augmentation(config.augment, specs, len(labelled.classes))
+
+    @classmethod
+    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
+        """Objective of a run."""
+        return cls(job, engine)
+
+    def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Loss of a training batch."""
-        first: Any = next(iter(x.values())) if isinstance(x, dict) else x
-        target = batch["target"].to(first.device, non_blocking=True)
+        x, target = batch.x, batch.target
         if self.augment is not None:
             x, target = self.augment(x, target)
-        return self.criterion(forward(x), target)
+        return self.criterion(forward(x, batch.lengths), target)
 
-    def score(self, tagger: Tagger, loader: Iterable[dict[str, torch.Tensor]], split: str) -> Scored:
+    def score(self, normed: NormedModel, loader: Batches, split: str) -> Scored:
         """Predictions of a split."""
-        return self.scorer(tagger, loader, split)
-
-    def opening(self) -> str:
-        """Nothing to say."""
-        return ""
+        return predict(
+            normed,
+            loader,
+            self.labelled.splits[split],
+            split=split,
+            task=self.labelled.task,
+            n_classes=len(self.labelled.classes),
+            pool=self.pool,
+            loss=make_loss(self.labelled.task),
+            engine=self.engine,
+        )

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from featstore.errors import ConfigError
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
 from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import TrainConfig
-from featstore.training.feeding import InputShape
+from featstore.training.input_shape import InputShape
+from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
 from featstore.training.scoring import confusion_of, intervals_of, per_class_of
 from featstore.training.starting import checkpoint_of, file_digest
-from featstore.training.work import Job, Outcome
 from featstore.version import __version__
 
 __all__ = ["describe_run", "result_of"]
@@ -50,11 +51,12 @@ def describe_run(
     repeatable = copy.deepcopy(settings)
     del repeatable["seed"], repeatable["data"]["fold"]
     tracks = labelled.digest()
-    takes_dict = bool(getattr(MODELS.load(model), "takes_dict", False))
-    sizes = {"n_classes": max(1, len(labelled.classes)), **shape.sizes(takes_dict=takes_dict)}
+    kind = MODELS.load(model)
+    sizes = {"n_classes": max(1, len(labelled.classes)), **shape.sizes(kind)}
     with torch.device("meta"):  # sizes alone: no memory, and no numbers drawn
         built = create(model, **sizes, **config.model)
     parameters, trainable = count_parameters(built)
+    _check_batch(built, shape, labelled, config)
     return {
         "run_id": TrainConfig.digest(identity, tracks),
         "config_hash": TrainConfig.digest(identity | {"settings": repeatable}),
@@ -66,21 +68,37 @@ def describe_run(
         "task": labelled.task,
         "classes": list(labelled.classes),
         "tracks": tracks,
-        "input": _plain_shape(shape),
+        "objective": config.as_mapping()["objective"],
+        "input": shape.as_mapping(),
         "parameters": parameters,
         "parameters_trainable": trainable,
-        "macs": count_macs(built, shape.example(takes_dict=takes_dict)),
+        "macs": count_macs(built, shape.example(kind)),
         "seed": config.seed,
         "fold": config.data.fold if config.data.split == "folds" else None,
         "store": {"path": _absolute(str(store.location)), "fingerprint": store.fingerprint},
     }
 
 
-def _plain_shape(shape: InputShape) -> dict[str, Any]:
-    """Fields as JSON gives them back."""
-    plain = dataclasses.asdict(shape)
-    plain["shapes"] = None if shape.shapes is None else {name: list(each) for name, each in shape.shapes.items()}
-    return plain
+def _check_batch(model: Any, shape: InputShape, labelled: LabelledTracks, config: TrainConfig) -> None:
+    """Refuse batches of one example where a batch norm of the model has one value for each channel of it.
+
+    Raises
+    ------
+    ConfigError
+    """
+    crops = len(labelled.splits["train"]) * config.data.crops_per_track
+    if min(config.data.batch_size, crops) // config.device.devices != 1:
+        return
+    try:
+        model.train()(shape.example(type(model)))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            "a batch of one example leaves the model's batch norm nothing to average over",
+            f"data.batch_size={config.data.batch_size}, {crops} crops in an epoch",
+            "Set data.batch_size to 2 or more for each device, or data.crops_per_track higher",
+        ) from error
 
 
 def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
@@ -88,7 +106,6 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
     readers, labelled, config, run = list(job.readers.values()), job.labelled, job.config, job.run
     reader = readers[0]
     parts, progress, last = outcome.parts, outcome.progress, outcome.parts[-1]
-    n_scored = len(last.tracks) if job.is_supervised else last.n_tracks
     stored = store.tracks[store.tracks.index.isin(set(reader.track_ids))]
     return {
         "run_id": run["run_id"],
@@ -102,7 +119,7 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         "n_classes": len(labelled.classes),
         "objective": config.objective.name,
         "scores": {part.split: part.values for part in parts},
-        **(_details(parts, labelled, config) if job.is_supervised else {"intervals": {}, "per_class": {}}),
+        **(_details(parts, labelled, config) if job.objective.needs_labels else {"intervals": {}, "per_class": {}}),
         "classes_without_both": labelled.one_sided,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -127,7 +144,7 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
             "train_samples_per_s": progress.samples_per_s,
             "waiting_share": progress.waiting_share,
             "train_seconds_per_epoch": progress.seconds_train / max(1, progress.epoch),
-            "inference_tracks_per_s": n_scored / max(1e-9, last.seconds),
+            "inference_tracks_per_s": last.n_tracks / max(1e-9, last.seconds),
             "inference_windows_per_s": last.n_windows / max(1e-9, last.seconds),
         },
         "peak_memory_bytes": _peak_memory(outcome.device),

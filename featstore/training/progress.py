@@ -13,7 +13,7 @@ import torch
 
 from featstore.errors import FeatstoreError
 from featstore.log import progress_bar
-from featstore.training.tagger import Inputs, is_finite
+from featstore.training.normed_model import Inputs, is_finite
 
 __all__ = ["LossWatch", "NonFiniteLoss", "Progress", "shown_bar"]
 

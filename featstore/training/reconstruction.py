@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models import MODELS
+from featstore.models.interface import Model, SequenceModel
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
+from featstore.training.input_shape import InputShape
+from featstore.training.job import Job
 from featstore.training.masking import apply_spans, draw_spans, frames_of, interpolated
-from featstore.training.objectives import Forward
-from featstore.training.tagger import InputNorm, Inputs, Reconstructor, Tagger
+from featstore.training.normed_model import InputNorm, Inputs, ModelBatch, NormedModel
+from featstore.training.objectives import Forward, Objective
+from featstore.training.settings import require
 
-__all__ = ["Masked", "Reconstruction", "check_masked"]
+__all__ = ["Masked", "MaskedConfig", "Reconstruction", "Reconstructor"]
 
 _PURPOSES = {"train": 0, "valid": 1, "test": 2}
 
@@ -46,58 +51,139 @@ class Reconstruction:
     seconds: float
 
 
-def check_masked(name: str, config: TrainConfig) -> None:
-    """Refuse a model that cannot be pretrained by masking, and settings that are about labels.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedConfig(ObjectiveConfig):
+    """Settings of masked prediction.
 
-    Raises
-    ------
-    ConfigError
-        With the models that can.
+    Parameters
+    ----------
+    share : float in (0, 1)
+        Share of the frames that is chosen.
+    span_ms : float
+        Length of one chosen span. Neighbouring frames overlap, so single frames would be too easy.
+    hidden, swapped : float
+        Shares of the chosen spans that are replaced by the mean, and by another stretch of the same crop; the rest
+        stays as it is (80, 10 and 10 %, as in BERT).
+    distance : {"l1", "l2"}
+        Absolute or squared error of normalised values.
+    positions : {"masked", "all"}
+        Frames that enter the loss; scores always look at chosen ones alone.
     """
-    if config.loop.monitor not in ("auto", "loss"):
-        found = f"this run has no score {config.loop.monitor!r}"
-        raise ConfigError(found, "loop.monitor", "It has loss: no labels are learnt")
-    if not hasattr(MODELS.load(name), "encode"):
-        able = [other for other in MODELS if hasattr(MODELS.load(other), "encode")]
-        raise ConfigError(
-            "the model gives no vector for each stretch of time, which filling in needs",
-            f"model {name}",
-            f"Choose {', '.join(able)}, or pretrain on labels: --set objective.name=supervised --tracks T.parquet",
-        )
+
+    name: str = "masked"
+    share: float = 0.3
+    span_ms: float = 100.0
+    hidden: float = 0.8
+    swapped: float = 0.1
+    distance: Literal["l1", "l2"] = "l1"
+    positions: Literal["masked", "all"] = "masked"
+
+    def __post_init__(self) -> None:
+        require(0 < self.share < 1, f"share={self.share} is not in (0, 1)", "objective")
+        require(self.span_ms > 0, f"span_ms={self.span_ms} is not positive", "objective")
+        right = self.hidden >= 0 and self.swapped >= 0 and self.hidden + self.swapped <= 1
+        require(right, f"hidden={self.hidden} and swapped={self.swapped} are not shares of a whole", "objective")
+        require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")
 
 
-@dataclass(slots=True)
-class Masked:
+class Reconstructor(NormedModel):
+    """A model's encoder with a linear decoder: predicts the frames of its own input, in normalised units.
+
+    Parameters
+    ----------
+    model : SequenceModel
+    norm, names, channels_last : as for NormedModel
+    n_values : int
+        Values of one frame, all inputs together.
+    """
+
+    def __init__(self, model: Model, norm: nn.Module | None = None, *, n_values: int, **settings: Any) -> None:
+        super().__init__(model, norm, **settings)
+        sequence = cast("SequenceModel", model)
+        model.get_submodule(model.head).requires_grad_(False)  # no gradient ever reaches the classes
+        self._group = int(sequence.frames_per_position)
+        self.decoder = nn.Linear(int(sequence.width), n_values * self._group)
+
+    def target(self, x: Inputs) -> torch.Tensor:
+        """What is to be predicted: normalised values ``(batch, values, frames)``."""
+        x = self.normalised(x)
+        joined = torch.stack(list(x.values()), dim=1) if isinstance(x, dict) else x
+        flat: torch.Tensor = joined.flatten(1, -2)
+        return flat
+
+    def forward(self, x: Inputs, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Prediction ``(batch, values, frames)``; the last frames are absent where they fill no position."""
+        encode = cast("SequenceModel", self.model).encode
+        code = encode(self.arranged(self.normalised(x)), *self.lengths_for(lengths))
+        values: torch.Tensor = self.decoder(code.transpose(1, 2))  # (batch, positions, frames of one x values)
+        spread = values.reshape(len(values), values.shape[1] * self._group, -1)
+        return spread.transpose(1, 2).float()
+
+
+class Masked(Objective):
     """Error at chosen frames of a crop, of which most are hidden from the model.
 
-    Attributes
+    Parameters
     ----------
-    config : ObjectiveConfig
+    config : MaskedConfig
     hop_ms : float
         Milliseconds between frames.
     seed : int
     engine : Engine
-    tagger : Reconstructor
+    normed : Reconstructor
         Whose norm defines values and means.
     """
 
-    config: ObjectiveConfig
-    hop_ms: float
-    seed: int
-    engine: Engine
-    tagger: Reconstructor
-    baselines: dict[str, float] = field(default_factory=dict)
+    Config: ClassVar[type[ObjectiveConfig]] = MaskedConfig
 
-    def _spans(
-        self, x: Inputs, batch: Mapping[str, torch.Tensor], *, epoch: int, split: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        first = next(iter(x.values())) if isinstance(x, dict) else x
-        n_frames = first.shape[-1]
-        masks = [values for name, values in batch.items() if name.endswith("_mask")]
-        real = masks[0].sum(dim=1).cpu().numpy() if masks else np.full(len(first), n_frames)
+    def __init__(
+        self, config: MaskedConfig, *, hop_ms: float, seed: int, engine: Engine, normed: Reconstructor
+    ) -> None:
+        self.config, self.hop_ms, self.seed, self.engine, self.normed = config, hop_ms, seed, engine, normed
+
+    @classmethod
+    def check(cls, model: str, config: TrainConfig) -> None:
+        """Refuse a model that cannot be pretrained by masking, and settings that are about labels."""
+        super().check(model, config)
+
+        def able(name: str) -> bool:
+            kind = MODELS.load(name)
+            return issubclass(kind, SequenceModel) and kind.takes == "spectrum"
+
+        if not able(model):
+            raise ConfigError(
+                "the model gives no vector for each stretch of time of a spectrum, which filling in needs",
+                f"model {model}",
+                f"Choose {', '.join(filter(able, MODELS))}, or pretrain on labels: --set objective.name=supervised "
+                "--tracks T.parquet",
+            )
+
+    @classmethod
+    def wrap(
+        cls, model: Model, norm: nn.Module | None, shape: InputShape, settings: ObjectiveConfig, *, channels_last: bool
+    ) -> Reconstructor:
+        """Encoder of the model with a linear decoder."""
+        n_values = sum(size.axes[0] for size in shape.inputs.values())
+        return Reconstructor(model, norm, n_values=n_values, names=tuple(shape.inputs), channels_last=channels_last)
+
+    @classmethod
+    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
+        """Objective of a run."""
+        spec = next(iter(job.readers.values())).spec
+        return cls(
+            cast("MaskedConfig", job.config.objective),
+            hop_ms=1000 * int(spec.frame_step) / int(spec.sample_rate),
+            seed=job.config.seed,
+            engine=engine,
+            normed=cast("Reconstructor", normed),
+        )
+
+    def _spans(self, batch: ModelBatch, *, epoch: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        n_frames, device = batch.first.shape[-1], batch.first.device
+        real = np.full(len(batch), n_frames) if batch.lengths is None else batch.lengths.cpu().numpy()
         spans = draw_spans(
-            batch["index"].numpy(),
-            batch["start"].numpy() * self.hop_ms,
+            batch.index.numpy(),
+            batch.start.numpy() * self.hop_ms,
             real * self.hop_ms,
             share=self.config.share,
             span_ms=self.config.span_ms,
@@ -108,13 +194,12 @@ class Masked:
             purpose=_PURPOSES[split],
         )
         chosen, source = frames_of(spans, hop_ms=self.hop_ms, n_frames=n_frames)
-        if masks:
-            chosen &= masks[0].cpu()
-        return chosen.to(first.device, non_blocking=True), source.to(first.device, non_blocking=True)
+        chosen &= torch.arange(n_frames) < torch.from_numpy(real)[:, None]
+        return chosen.to(device, non_blocking=True), source.to(device, non_blocking=True)
 
     def _shown(self, x: Inputs, source: torch.Tensor) -> Inputs:
         """Input as the model sees it; the mean of a band becomes zero behind the norm."""
-        norm: Any = self.tagger.norm
+        norm: Any = self.normed.norm
         if isinstance(x, dict):
             return {name: apply_spans(each, source, _mean_of(norm and norm[name])) for name, each in x.items()}
         return apply_spans(x, source, _mean_of(norm))
@@ -124,32 +209,33 @@ class Masked:
         distance = (prediction - target).abs()
         return (distance if self.config.distance == "l1" else distance**2).mean(dim=1)
 
-    def loss(self, forward: Forward, x: Inputs, batch: Mapping[str, torch.Tensor], *, epoch: int) -> torch.Tensor:
+    def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Mean error over the chosen frames of a batch (or all that are real)."""
-        chosen, source = self._spans(x, batch, epoch=epoch, split="train")
-        prediction, target = forward(self._shown(x, source)), self.tagger.target(x)
+        chosen, source = self._spans(batch, epoch=epoch, split="train")
+        prediction, target = forward(self._shown(batch.x, source), batch.lengths), self.normed.target(batch.x)
         frames = min(prediction.shape[-1], target.shape[-1])
         weights = chosen[:, :frames].to(target.dtype)
         if self.config.positions == "all":
-            masks = [values for name, values in batch.items() if name.endswith("_mask")]
-            weights = masks[0][:, :frames].to(target) if masks else torch.ones_like(weights)
+            weights = torch.ones_like(weights)
+            if batch.lengths is not None:
+                weights *= torch.arange(frames, device=weights.device) < batch.lengths[:, None]
         errors = self._errors(prediction[..., :frames], target[..., :frames])
         return (errors * weights).sum() / weights.sum().clamp(min=1)
 
     @torch.no_grad()
-    def score(self, tagger: Tagger | None, loader: Iterable[dict[str, torch.Tensor]], split: str) -> Reconstruction:
+    def score(
+        self, normed: NormedModel | None, loader: Iterable[dict[str, torch.Tensor]], split: str
+    ) -> Reconstruction:
         """Errors of a split, hidden in the same places every time; without a model the baselines alone."""
-        from featstore.training.feeding import inputs_of
-
         began = time.perf_counter()
         sums, windows, tracks = np.zeros(5), 0, set()
         for batch in loader:
-            x = inputs_of(batch, self.engine.device)
-            if not len(batch["index"]):
+            taken = ModelBatch.of(batch, self.normed.names, self.engine.device)
+            if not len(taken):
                 continue
-            chosen, source = self._spans(x, batch, epoch=0, split=split)
-            target = self.tagger.target(x)
-            prediction = target if tagger is None else cast("Any", tagger)(self._shown(x, source))
+            chosen, source = self._spans(taken, epoch=0, split=split)
+            target = self.normed.target(taken.x)
+            prediction = target if normed is None else normed(self._shown(taken.x, source), taken.lengths)
             frames = min(prediction.shape[-1], target.shape[-1])
             line = interpolated(target, chosen)
             weights = chosen[:, :frames].double()
@@ -158,7 +244,7 @@ class Masked:
             sums[:3] += [float((part.double() * weights).sum()) for part in parts]
             sums[3:] += float(weights.sum()), weights.numel()
             windows += len(chosen)
-            tracks |= set(batch["index"].tolist())
+            tracks |= set(taken.index.tolist())
         found = self.engine.gather((sums, windows, len(tracks)))
         total = sum(each[0] for each in found)
         loss, mean, line_error = (float(value) for value in total[:3] / max(1.0, total[3]))
@@ -172,13 +258,13 @@ class Masked:
         n_windows, n_tracks = sum(each[1] for each in found), sum(each[2] for each in found)
         return Reconstruction(split, values, n_tracks, n_windows, time.perf_counter() - began)
 
-    def opening(self) -> str:
+    @torch.no_grad()
+    def opening(self, loader: Iterable[dict[str, torch.Tensor]]) -> str:
         """Say what has to be beaten."""
-        if not self.baselines:
-            return ""
+        baselines = self.score(None, loader, "valid").values
         return (
-            f"to beat on the validation split: {self.baselines['line_baseline']:.4f} (a line across each hidden span), "
-            f"{self.baselines['mean_baseline']:.4f} (the mean of each band)"
+            f"to beat on the validation split: {baselines['line_baseline']:.4f} (a line across each hidden span), "
+            f"{baselines['mean_baseline']:.4f} (the mean of each band)"
         )
 
 

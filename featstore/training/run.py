@@ -11,17 +11,18 @@ from typing import Any
 from featstore.errors import CheckpointError, ConfigError, did_you_mean
 from featstore.models import setting_names
 from featstore.results import write_result
+from featstore.training import OBJECTIVES
 from featstore.training.config import TrainConfig
 from featstore.training.engines import launch, make_engine, make_fabric, process_settings
-from featstore.training.feeding import InputShape, input_names, input_shape
 from featstore.training.folders import RunFolder
+from featstore.training.input_shape import InputShape, input_names, input_shape
+from featstore.training.job import Job
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
-from featstore.training.reconstruction import check_masked
 from featstore.training.scoring import write_predictions
 from featstore.training.settings import merge, read_yaml
 from featstore.training.unlabelled import unlabelled_tracks
-from featstore.training.work import Job, score_splits, tagger_of_checkpoint, work
+from featstore.training.work import model_of_checkpoint, score_splits, work
 
 __all__ = ["evaluate", "train"]
 
@@ -74,8 +75,8 @@ def train(
         The folder's checkpoint is damaged or foreign.
     """
     config = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
-    if config.objective.name == "masked":
-        check_masked(model, config)
+    objective = OBJECTIVES.load(config.objective.name)
+    objective.check(model, config)
     _check_model_settings(model, config.model)
     store = _opened(store)
     readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
@@ -99,7 +100,7 @@ def train(
         job = Job(readers, labelled, shape, config, folder, run)
         fabric = make_fabric(config.device)
         outcome = launch(fabric, work, job, processes=config.device.devices)
-        if job.is_supervised:
+        if objective.needs_labels:
             write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
         write_result(folder.path, result_of(store, job, outcome))
     return folder.read_result() or {}
@@ -159,12 +160,12 @@ def evaluate(
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
     if store.fingerprint != run["store"]["fingerprint"]:
         logger.info("the store has changed since %s was trained", folder.path)
-    job = Job(readers, labelled, InputShape(**run["input"]), config, folder, run)
+    job = Job(readers, labelled, InputShape.from_mapping(run["input"]), config, folder, run)
     with process_settings(config.device, macs_per_batch=job.macs_per_batch):
         engine = make_engine(make_fabric(config.device))
-        tagger = tagger_of_checkpoint(run, job.kept).to(engine.device)
-        parts = score_splits(tagger, job, names, engine)
-    if job.is_supervised:
+        normed = model_of_checkpoint(run, job.kept).to(engine.device)
+        parts = score_splits(normed, job, names, engine)
+    if job.objective.needs_labels:
         write_predictions(folder.predictions, parts, classes=labelled.classes, task=labelled.task)
     return {part.split: part.values for part in parts}
 
@@ -202,7 +203,7 @@ def _labels(store: Any, readers: Mapping[str, Any], tracks: Any, config: TrainCo
     there: set[str] = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
     stored = [track for track in next(iter(readers.values())).track_ids if track in there]
     table = store.tracks if tracks is None else tracks
-    if config.objective.name == "masked":
+    if not OBJECTIVES.load(config.objective.name).needs_labels:
         return unlabelled_tracks(table, stored, config.data, name=name, where=place)
     return label_tracks(table, stored, config.data, info=info, name=name, where=place)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from featstore.metrics.decisions import confusion_matrix
 from featstore.results.details import prediction_file
 from featstore.training.columns import column_of
 from featstore.training.engines import Engine
-from featstore.training.feeding import inputs_of
 from featstore.training.labels import SplitTracks
 from featstore.training.losses import Loss, probabilities
-from featstore.training.tagger import Inputs
+from featstore.training.normed_model import ModelBatch, NormedModel
 
 __all__ = [
     "Predictions",
@@ -62,6 +61,11 @@ class Predictions:
     seconds: float
 
     @property
+    def n_tracks(self) -> int:
+        """Tracks that were scored."""
+        return len(self.tracks)
+
+    @property
     def values(self) -> dict[str, float]:
         """Every registered metric and the loss, by name."""
         return scores_of(self)
@@ -81,7 +85,7 @@ def _contribution(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(
-    forward: Callable[[Inputs], torch.Tensor],
+    normed: NormedModel,
     loader: Iterable[dict[str, torch.Tensor]],
     tracks: SplitTracks,
     *,
@@ -91,7 +95,6 @@ def predict(
     pool: str,
     loss: Loss,
     engine: Engine,
-    on_batch: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Score all windows of a split and pool them by track.
 
@@ -102,13 +105,12 @@ def predict(
     counts = np.zeros(len(tracks))
     losses = 0.0
     for batch in loader:
-        x = inputs_of(batch, engine.device)
-        on_batch()
-        if not len(batch["index"]):
+        taken = ModelBatch.of(batch, normed.names, engine.device)
+        if not len(taken):
             continue
-        logits = forward(x).float()
-        losses += float(loss(logits, batch["target"].to(engine.device))) * len(logits)
-        index = batch["index"].numpy()
+        logits = normed(taken.x, taken.lengths)
+        losses += float(loss(logits, taken.target)) * len(logits)
+        index = taken.index.numpy()
         np.add.at(sums, index, _contribution(logits, task, pool).cpu().numpy())
         np.add.at(counts, index, 1)
     parts = engine.gather((sums, counts, losses))

@@ -120,7 +120,8 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
     """Convert a plain value to the annotated type, or raise ``ConfigError``."""
     if dataclasses.is_dataclass(hint):
         require(isinstance(value, Mapping), f"{place} is a section, not {value!r}", "training settings")
-        return from_mapping(typing.cast(type, hint), value, place)
+        kind = hint.kind_for(value) if hasattr(hint, "kind_for") else hint  # settings that depend on one of them
+        return from_mapping(typing.cast(type, kind), value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         if value is None and types.NoneType in arguments:

@@ -6,16 +6,16 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from featstore.errors import CheckpointError
+from featstore.models.interface import Model
 from featstore.training.checkpoints import load_checkpoint
 from featstore.training.folders import RunFolder
 
-__all__ = ["checkpoint_of", "file_digest", "head_of", "layer_scales", "load_start", "start_tensors"]
+__all__ = ["checkpoint_of", "file_digest", "layer_scales", "load_start", "start_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,18 +40,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def head_of(module: Any) -> str:
-    """How the names of the parameters begin that belong to the classes; the rest is the trunk."""
-    return f"{getattr(module, 'head', 'output')}."
-
-
-def load_start(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, strict: bool, where: str) -> set[str]:
+def load_start(module: Model, tensors: Mapping[str, torch.Tensor], *, strict: bool, where: str) -> set[str]:
     """Take over the tensors of a checkpoint that the module has under the same name and shape.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        The model itself.
+    module : Model
     tensors : mapping
         Of the checkpoint.
     strict : bool
@@ -70,7 +64,7 @@ def load_start(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, strict
         What must fit does not.
     """
     found = {name.removeprefix("model.model."): tensor for name, tensor in tensors.items()}
-    wanted, head = module.state_dict(), head_of(module)
+    wanted, head = module.state_dict(), f"{module.head}."
     fitting = {name: found[name] for name in wanted if name in found and found[name].shape == wanted[name].shape}
     parameters = dict(module.named_parameters())
     trunk = {name for name in fitting if name in parameters}
@@ -83,9 +77,10 @@ def load_start(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, strict
             where,
             "Start from a run of the same model and settings, or take over what fits: start.strict=false",
         )
-    if 2 * len(trunk) < len(parameters):  # a bias or two fit anything
+    own = {name for name in parameters if not name.startswith(head)}
+    if 2 * len(trunk & own) < len(own):  # a bias or two fit anything
         raise CheckpointError(
-            f"{len(trunk)} of {len(parameters)} parameters fit this model",
+            f"{len(trunk & own)} of {len(own)} parameters of the trunk fit this model",
             where,
             "Start from a run of the same model and settings",
         )
@@ -113,15 +108,14 @@ def start_tensors(place: str, features: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def layer_scales(module: nn.Module, decay: float) -> dict[str, float]:
+def layer_scales(module: Model, decay: float) -> dict[str, float]:
     """Multiple of the rate of each parameter of the trunk: ``decay`` for the block next to the head, and so on down.
 
     Blocks are the model's direct parts in their order; lists and sequences count by their members.
     """
-    head = head_of(module)
     blocks: list[str] = []
     for name, part in module.named_children():
-        if f"{name}." == head:
+        if name == module.head:
             continue
         members = [f"{name}.{k}" for k in range(len(part))] if isinstance(part, nn.ModuleList | nn.Sequential) else []
         blocks += [place for place in members or [name] if any(True for _ in module.get_submodule(place).parameters())]

@@ -302,7 +302,7 @@ def _needed(tagger: Tagger, place: int) -> int:
 def _logits(tagger: Tagger, features: Sequence[FloatArray], plan: CropPlan, device: Any) -> NDArray[np.float64]:
     import torch
 
-    from featstore.training.feeding import input_names
+    from featstore.training.input_shape import input_names
 
     names = input_names([request.spec.kind for request in tagger.requests])
     starts = [plan.starts_of(place, plan.first) for place in range(len(features))]

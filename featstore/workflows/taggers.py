@@ -13,7 +13,7 @@ from featstore.errors import CheckpointError, ConfigError, did_you_mean
 from featstore.specs import Encoding, FeatureRequest, parse_feature
 
 if TYPE_CHECKING:
-    import torch
+    from featstore.training.normed_model import NormedModel
 
 __all__ = ["Tagger", "convert_published", "open_tagger"]
 
@@ -28,7 +28,7 @@ class Tagger:
     ----------
     name : str
         As reports show it: the run's folder, or the published name.
-    module : torch.nn.Module
+    module : NormedModel
         Takes features ``(batch, *axes, frames)``, returns logits ``(batch, classes)``; in eval mode.
     requests : tuple of FeatureRequest
         The features it was trained on, and their encodings: mostly one.
@@ -45,7 +45,7 @@ class Tagger:
     """
 
     name: str
-    module: torch.nn.Module
+    module: NormedModel
     requests: tuple[FeatureRequest, ...]
     n_frames: int
     stride: int
@@ -147,28 +147,30 @@ def _of_file(path: Path) -> Tagger:
 def _make(
     name: str, run: Mapping[str, Any], path: Path, *, pool: str = "mean_probability", tail: str = "align"
 ) -> Tagger:
-    from featstore.training.work import tagger_of_checkpoint
+    from featstore.training.work import model_of_checkpoint
 
     missing = [key for key in ("model", "feature", "input", "classes", "task") if key not in run]
     if missing:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(missing)}", str(path), "Name a run's folder")
-    module = tagger_of_checkpoint(run, path).eval()
+    module = model_of_checkpoint(run, path).eval()
     return _tagger(name, module, run, pool=pool, tail=tail)
 
 
-def _tagger(name: str, module: torch.nn.Module, run: Mapping[str, Any], *, pool: str, tail: str) -> Tagger:
-    shape = run["input"]
+def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], *, pool: str, tail: str) -> Tagger:
+    from featstore.training.input_shape import InputShape
+
+    shape = InputShape.from_mapping(run["input"])
     return Tagger(
         name=name,
         module=module,
         requests=_requests(run, name),
-        n_frames=int(shape["n_frames"]),
-        stride=int(shape["stride"]),
+        n_frames=shape.n_frames,
+        stride=shape.stride,
         classes=tuple(run["classes"]),
         task=run["task"],
         pool=pool,
         tail=tail,
-        any_length=bool(getattr(module.model, "any_length", False)),
+        any_length=module.model.any_length,
     )
 
 
@@ -199,10 +201,10 @@ def _description(name: str) -> dict[str, Any]:
 
 def _published(name: str, weights: str | os.PathLike[str] | None) -> Tagger:
     from featstore.models.musicnn_weights import load_published
-    from featstore.training.work import build_tagger
+    from featstore.training.work import build_model
 
     run = _description(name)
-    module = build_tagger(run, None)
+    module = build_model(run, None)
     module.model.load_state_dict(load_published(name, weights))
     return _tagger(name, module.eval(), run, pool="mean_probability", tail="drop")
 

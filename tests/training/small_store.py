@@ -31,6 +31,13 @@ def write_store(
     """Store with one stored feature; ``failed`` tracks have none."""
     parsed = parse_spec(spec)
     header = ArrayHeader(parsed, Encoding.parse("float32", parsed), (parsed.n_mels,), ("band", "frame"))
+    return fill_store(path, frame, values, header, failed)
+
+
+def fill_store(
+    path: Path, frame: pd.DataFrame, values: dict[str, np.ndarray], header: ArrayHeader, failed: tuple[str, ...] = ()
+) -> Store:
+    """Store with one array."""
     store = create_store(path, frame, [header], shard_tracks=8)
     store.add_arrays([header])
     ids = {row: track for track, row in store.tracks["row"].items()}

@@ -21,8 +21,9 @@ from featstore.results import read_results
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
 from featstore.training.masking import HIDE, SWAP, apply_spans, draw_spans, frames_of, interpolated
+from featstore.training.normed_model import InputNorm
+from featstore.training.reconstruction import Reconstructor
 from featstore.training.starting import layer_scales
-from featstore.training.tagger import InputNorm, Reconstructor
 
 Make = Callable[..., TrainConfig]
 HOW = {"share": 0.3, "span_ms": 100.0, "hidden": 0.8, "swapped": 0.1}
@@ -120,7 +121,7 @@ def test_a_hidden_frame_cannot_be_read_from_the_input_and_gives_all_the_gradient
     torch.manual_seed(0)
     model = create("conv-encoder", n_mels=4, n_frames=60, n_classes=1, width=8)
     norm = InputNorm(np.full(4, -50.0), np.full(4, 5.0))
-    predictor = Reconstructor(model, norm, n_values=4, head="output.").eval()
+    predictor = Reconstructor(model, norm, n_values=4).eval()
     assert not model.output.weight.requires_grad
     x = torch.randn(3, 4, 60) * 5 - 50
     chosen, source = frames_of(spans_of(3, 600.0, hidden=1.0, swapped=0.0), hop_ms=10, n_frames=60)

@@ -16,6 +16,7 @@ from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models import MODELS
+from featstore.models.interface import InputNormalisation, Model
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
 from featstore.training import TrainConfig, evaluate, train
@@ -78,7 +79,8 @@ def test_two_spectra_are_stacked_each_under_its_own_norm(store: Store, tmp_path:
     )
     result = train(store, [SPEC, SECOND], "conv-encoder", tmp_path / "run", config=small)
     assert result["feature"] == f"{store[SPEC].name} + {store[SECOND].name}"
-    assert result["input"]["shapes"] == {"input_mel_1": [16, 24], "input_mel_2": [16, 24]}
+    spectrum = {"kind": "spectrum", "axes": [16, 24]}
+    assert result["input"]["inputs"] == {"input_mel_1": spectrum, "input_mel_2": spectrum}
     assert result["bytes"]["alone"] == store[SPEC].bytes_alone + store[SECOND].bytes_alone
     tensors, _ = load_checkpoint(tmp_path / "run/checkpoints/best.safetensors")
     assert tensors["model.model.stem.weight"].shape == (8, 32, 1)
@@ -115,11 +117,12 @@ class WaveConfig:
     width: int = 4
 
 
-class WaveModel(nn.Module):
+class WaveModel(Model):
     """Takes ``(batch, 1, n_samples)``."""
 
     Config: ClassVar = WaveConfig
-    input_norm: ClassVar[str] = "none"
+    takes: ClassVar[str] = "waveform"
+    input_norm: ClassVar[InputNormalisation] = "none"
 
     def __init__(self, config: WaveConfig) -> None:
         super().__init__()
@@ -127,34 +130,34 @@ class WaveModel(nn.Module):
         self.filters = nn.Conv1d(config.in_channels, config.width, 65)
         self.output = nn.Linear(config.width, config.n_classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         assert x.shape[1:] == (1, self.config.n_samples)
-        return self.output(self.filters(x).abs().mean(dim=2))
+        return self.filters(x).abs().mean(dim=2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairConfig:
-    shapes: dict
+    inputs: dict
     n_classes: int
 
 
-class PairModel(nn.Module):
+class PairModel(Model):
     """Takes inputs of different kinds and lengths by name."""
 
     Config: ClassVar = PairConfig
-    takes_dict: ClassVar[bool] = True
+    takes: ClassVar[str] = "several"
 
     def __init__(self, config: PairConfig) -> None:
         super().__init__()
         self.config = config
-        bands = sum(shape[0] for shape in config.shapes.values())
+        bands = sum(size.axes[0] if size.kind == "spectrum" else 1 for size in config.inputs.values())
         self.output = nn.Linear(bands, config.n_classes)
 
-    def forward(self, x: dict[str, torch.Tensor]) -> torch.Tensor:
-        assert {name: tuple(each.shape[-2:]) for name, each in x.items() if each.ndim == 4} == {
-            name: tuple(shape) for name, shape in self.config.shapes.items() if name != "input_waveform"
+    def forward_features(self, x: dict[str, torch.Tensor]) -> torch.Tensor:
+        assert {name: (1, *size.axes) for name, size in self.config.inputs.items()} == {
+            name: tuple(each.shape[1:]) for name, each in x.items()
         }
-        return self.output(torch.cat([each.mean(dim=-1).flatten(1) for each in x.values()], dim=1))
+        return torch.cat([each.mean(dim=-1).flatten(1) for each in x.values()], dim=1)
 
 
 @pytest.fixture
@@ -173,7 +176,7 @@ def test_a_model_of_waveforms_with_the_papers_augmentations(store: Store, tmp_pa
         ]
     )
     result = train(store, WAVE, "wave", tmp_path / "run", config=small)
-    assert result["input"]["kind"] == "waveform" and result["input"]["n_frames"] == 8000
+    assert result["input"]["inputs"] == {"input": {"kind": "waveform", "axes": [8000]}}
     assert (result["input"]["stride"], result["input"]["grid"]) == (4000, 4000)
     assert result["scores"]["test"]["accuracy"] > 0.9
     assert evaluate(tmp_path / "run") == result["scores"]
@@ -183,7 +186,8 @@ def test_inputs_by_name(store: Store, tmp_path: Path, models: None) -> None:
     small = TrainConfig.resolve(assignments=["data.crop_frames=24", "loop.epochs=8", "optimizer.learning_rate=0.05"])
     result = train(store, [SPEC, COARSE, WAVE], "pair", tmp_path / "run", config=small)
     names = ["input_mel_1", "input_mel_2", "input_waveform"]
-    assert result["input"]["shapes"] == dict(zip(names, ([16, 24], [16, 12], [1, 6144]), strict=True))
+    sizes = {name: size["axes"] for name, size in result["input"]["inputs"].items()}
+    assert sizes == dict(zip(names, ([16, 24], [16, 12], [6144]), strict=True))
     assert result["gmacs"] == pytest.approx(33 * 2 / 1e9)
     assert result["scores"]["test"]["accuracy"] > 0.9
     assert evaluate(tmp_path / "run") == result["scores"]
