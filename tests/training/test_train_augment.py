@@ -163,7 +163,7 @@ def test_a_start_that_cannot_be(music: Collection, tmp_path: Path, config: Make)
     wide = (f"start.run={tmp_path / 'first'}", "model.width=0.1")
     with pytest.raises(CheckpointError, match=r"the trunk does not fit: blocks.0.0.weight is .*start.strict=false"):
         train(music.store, SPEC, "vgg-cnn", tmp_path / "wide", config=config(*wide))
-    with pytest.raises(CheckpointError, match=r"3 of 20 parameters of the trunk fit this model"):
+    with pytest.raises(CheckpointError, match=r"[0-9]+ of [0-9]+ parameters of the trunk fit this model"):
         train(music.store, SPEC, "vgg-cnn", tmp_path / "wider", config=config(*wide, "start.strict=false"))
     with pytest.raises(CheckpointError, match=r"no checkpoint to start from.*Check start.run"):
         train(music.store, SPEC, "vgg-cnn", tmp_path / "none", config=config("start.run=nowhere"))

@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_names_batch_and_tracks(
         if (self.progress.epoch, self.progress.batch) == (2, 1):
             seen.extend(self.parts.loader.track_ids[i] for i in batch["index"].tolist())
             with torch.no_grad():
-                self.parts.tagger.model.output.weight[0, 0] = float("inf")
+                self.parts.normed.model.output.weight[0, 0] = float("inf")
         step(self, batch, n_batches)
 
     with monkeypatch.context() as patch:
