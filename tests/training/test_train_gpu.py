@@ -62,7 +62,7 @@ def test_a_loss_that_is_not_finite_is_noticed_a_step_later_and_named(
     def poisoned(self: Loop, batch: dict, n_batches: int) -> None:
         if (self.progress.epoch, self.progress.batch) == (1, 1):
             with torch.no_grad():
-                self.parts.tagger.model.output.weight[0, 0] = float("inf")
+                self.parts.normed.model.output.weight[0, 0] = float("inf")
         step(self, batch, n_batches)
 
     monkeypatch.setattr(Loop, "_step", poisoned)
