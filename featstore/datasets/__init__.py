@@ -45,6 +45,7 @@ DATASETS = Registry(
         "demo": "featstore.datasets.demo.adapter:index_demo",
         "mtat": "featstore.datasets.mtat:index_mtat",
         "msd": "featstore.datasets.msd:index_msd",
+        "fma": "featstore.datasets.fma:index_fma",
         "gtzan": "featstore.datasets.gtzan:index_gtzan",
     },
 )

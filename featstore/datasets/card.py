@@ -25,12 +25,15 @@ class Card:
         Published digests of the archives, ``sha1:…`` or ``sha256:…``, by file name; empty where none were published.
     counts : mapping of str to (mapping of str to int)
         Tracks of each split, by the name of the table that the adapter makes of the whole set.
+    clip_s : float
+        Seconds that a whole clip has at least; 0 where tracks have lengths of their own.
     """
 
     citation: str = ""
     licence: str = "yours"
     checksums: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    clip_s: float = 0.0
 
 
 def described(**facts: Any) -> Callable[[Adapter], Adapter]:

@@ -32,7 +32,7 @@ class Finding:
     kind : str
         ``duplicate_id``, ``group_overlap``, ``missing_file``, ``unreadable``, ``duplicate_audio``,
         ``duplicate_audio_across_splits``, ``class_without_example``, ``similar_classes``, ``similar_groups``,
-        ``unknown_split``, ``no_split`` or ``unexpected_count``.
+        ``short_clip``, ``unknown_split``, ``no_split`` or ``unexpected_count``.
     severity : "error" or "warning"
         An error makes scores wrong or tracks fail; a warning is for you to judge.
     message : str
@@ -63,6 +63,7 @@ def check_table(
     frame = table.frame
     sizes = _sizes(frame["path"], on_file)
     findings = [*_duplicate_ids(frame), *_splits(frame), *_files(frame, sizes), *_classes(table), *_counts(table)]
+    findings += _short_clips(table)
     if compare_audio:
         findings += _equal_files(frame, sizes)
     return sorted(findings, key=lambda each: (each.severity, each.kind, each.tracks))
@@ -176,6 +177,20 @@ def _counts(table: TrackTable) -> list[Finding]:
         for split, published in _published_counts(table.info.name).items()
         if counts[split] != published
     ]
+
+
+def _short_clips(table: TrackTable) -> list[Finding]:
+    """Clips of a published data set that are shorter than it says, by their headers."""
+    from featstore.datasets import DATASETS, about
+
+    whole_s = {kind: about(kind).clip_s for kind in DATASETS}.get(table.info.name.partition("-")[0], 0.0)
+    seconds = table.frame["duration_s"]
+    ids = tuple(table.frame["track_id"][seconds < whole_s])
+    shown = ", ".join(
+        f"{track} {length:.2f} s" for track, length in list(zip(ids, seconds[seconds < whole_s], strict=True))[:5]
+    )
+    what = f"{len(ids)} clips are shorter than {whole_s:g} s: {shown}" + (" …" if len(ids) > 5 else "")
+    return [Finding("short_clip", "warning", what, ids)] if ids else []
 
 
 def _equal_files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import re
@@ -12,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featstore.datasets.csv_cells import decoded, rows_of
 from featstore.datasets.folder import SPLIT_NAMES
 from featstore.datasets.spelling import clean_name, clean_names, printable
 from featstore.datasets.table import PROBE_COLUMNS
@@ -32,7 +31,6 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII
 _READ = ("track_id", "path", "split", "group")
 _RESERVED = frozenset({"labels", *PROBE_COLUMNS, "row", "status", "stage", "error"})
 _DELIMITERS = ",;\t|"
-_LONGEST_CELL = 1 << 27  # characters; the reader's own limit is less than a page of lyrics
 _BLANK_QUOTE = re.compile(r"(?:^|[,;\t|]) +\"", re.MULTILINE)
 
 
@@ -154,11 +152,7 @@ def _read_rows(source: Path, delimiter: str | None) -> tuple[list[str], list[tup
     if not source.is_file():
         raise DatasetError("no such file" if not source.exists() else "not a file", str(source), "Name a CSV file")
     try:
-        text = source.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        what = f"not UTF-8 text ({error.reason} in line {line})"
-        raise DatasetError(what, str(source), "Save the list as UTF-8") from error
+        text = decoded(source.read_bytes(), str(source))
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", str(source), "Check the permissions") from error
     header: list[str] = []
@@ -182,29 +176,13 @@ def _cells(text: str, source: Path, delimiter: str | None) -> Iterator[tuple[int
     first = next((line for line in lines if line.strip()), "")
     # a blank before a quote belongs to neither: the quote would be read as a letter
     blanks = _BLANK_QUOTE.search(text) is not None
-    before = 0
-    limit = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        reader = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter=delimiter or _delimiter(source, first),
-            skipinitialspace=blanks,
-            strict=True,
-        )
-        for cells in reader:
-            if "\0" in "".join(cells):
-                raise csv.Error("a NUL byte")
-            if cells:
-                yield before + 1, cells
-            before = reader.line_num
-    except (csv.Error, TypeError) as error:
-        raise DatasetError(
-            f"not readable as CSV: {error}, in the record that begins in line {before + 1}",
-            str(source),
-            'Check the delimiter, and write a quote within quotes twice: "12"" mix.wav"',
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
+    if len(delimiter or ",") != 1:
+        raise DatasetError(f"delimiter {delimiter!r} is not one character", str(source), "Write: --set delimiter=;")
+    rows = rows_of(text, str(source), delimiter=delimiter or _delimiter(source, first), skip_blanks=blanks)
+    for line, cells in rows:
+        if "\0" in "".join(cells):
+            raise DatasetError(f"a NUL byte in line {line}", str(source), "Save the list as UTF-8 again")
+        yield line, cells
 
 
 def _header(cells: list[str], line: int, source: Path) -> list[str]:

@@ -70,6 +70,7 @@ FAULT_FILTERED: Mapping[str, tuple[str, str, str]] = {
     citation="G. Tzanetakis, P. Cook, Musical genre classification of audio signals, IEEE TSAP 10 (5), 2002",
     licence="not stated; excerpts of commercial recordings, for research",
     counts={"gtzan-fault-filtered": COUNTS},
+    clip_s=29.9,
 )
 def index_gtzan(
     root: str | os.PathLike[str],

@@ -62,7 +62,7 @@ def test_other_columns_separators_and_delimiters(tmp_path: Path) -> None:
         ("path\na.wav\nb.wav\na.wav\n", "two tracks have the id 'a.wav': lines 2 and 4"),
         ('path\nb.wav\n"a.wav\n', "not readable as CSV.* in the record that begins in line 3"),
         ('path,label\n\n"Heroes".wav,rock\n', "not readable as CSV: ',' expected.* in line 3.*a quote within quotes"),
-        ("path,label\na.wav,ro\0ck\n", "a NUL byte, in the record that begins in line 2"),
+        ("path,label\na.wav,ro\0ck\n", "a NUL byte in line 2"),
         ("# made by x\npath,label\na.wav,rock\n", "no column 'path'.*Known: # made by x"),
     ],
 )
