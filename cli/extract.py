@@ -197,11 +197,12 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     """
     from featstore.extract.run_progress import runs_under_way
     from featstore.store import open_store
+    from featstore.store.ledger import read_ledger, read_status
 
     opened = open_store(store)
-    counts = opened.status()
+    counts = read_status(opened)
     runs = runs_under_way(opened.location)
-    ledger = opened.ledger().drop_duplicates(["track_id", "status", "error"]) if failures else None
+    ledger = read_ledger(opened).drop_duplicates(["track_id", "status", "error"]) if failures else None
     if as_json:
         counts["runs"] = runs
         if ledger is not None:

@@ -6,11 +6,13 @@ import importlib
 import logging
 import os
 import sys
+from typing import Any
 
 import click
 
 from featstore.errors import FeatstoreError
 from featstore.version import __version__
+from featstore_cli.terminal import printable_streams
 
 __all__ = ["cli", "main"]
 
@@ -90,6 +92,14 @@ def cli(verbose: int) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; every error of ours is one sentence on stderr and exit code 1."""
+    with printable_streams():
+        code = _run(args)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(args: list[str] | None) -> Any:
+    """Exit code of a command."""
+    code: Any
     try:
         code = cli.main(args=args, prog_name="featstore", standalone_mode=False)
     except click.exceptions.Abort:
@@ -107,7 +117,7 @@ def main(args: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         click.echo("interrupted: what is committed stays; run again to go on", err=True)
         code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+    return code
 
 
 if __name__ == "__main__":

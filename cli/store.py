@@ -26,9 +26,10 @@ def info(path: str, as_json: bool) -> None:
     """
     from featstore.store import open_store
     from featstore.store.mixed_versions import describe_mix
+    from featstore.store.sizes import describe_features
 
     opened = open_store(path)
-    rows = opened.info()
+    rows = describe_features(opened)
 
     def text() -> str:
         header = ["feature", "encoding", "kept", "shape", "tracks"]
@@ -41,12 +42,12 @@ def info(path: str, as_json: bool) -> None:
             for row in rows
             if row["stored"] is True and row["mixed_versions"]
         ]
-        return f"{opened.location}: {len(opened.tracks)} tracks, {size}\n{table}{''.join(mixes)}"
+        return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes)}"
 
     payload = {
         "store": str(opened.location),
         "backend": opened.backend.name,
-        "tracks": len(opened.tracks),
+        "tracks": len(opened.table),
         "shard_tracks": opened.shard_tracks,
         "fingerprint": opened.fingerprint,
         "features": rows,
@@ -196,9 +197,10 @@ def convert(source: str, target: str, backend: str | None, compression: str | No
     Example:  featstore store convert mel.zarr mel-hdf5 --compression zstd
     """
     from featstore.store.convert import convert as write_again
+    from featstore.store.sizes import describe_features
 
     made = write_again(source, target, backend=backend, compression=compression)
-    size = sum(row["bytes_added"] for row in made.info())
+    size = sum(row["bytes_added"] for row in describe_features(made))
     shards = sum(len(made.records(key)) for key in made.arrays)
     payload = {"source": source, "store": target, "backend": made.backend.name, "shards": shards, "bytes": size}
     emit(payload, as_json, lambda: f"{target}: {shards} shards as {made.backend.name}, {human_bytes(size)}")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from featstore.errors import StoreError
+from featstore.owner import this_machine
 
 __all__ = [
     "atomic_path",
     "canonical_json",
     "disk_errors",
     "fsync_directory",
+    "is_abandoned",
+    "remove_abandoned",
     "write_bytes",
     "write_json",
     "write_text",
@@ -64,7 +70,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.parent / f".{target.name[:80]}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        part = target.parent / f".{target.name[:80]}.{_system()}-{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
             part.touch(exist_ok=False)
             mode = part.stat().st_mode
@@ -79,16 +85,37 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         fsync_directory(target.parent)
 
 
-def _host() -> str:
-    """Short, path-safe name of this machine."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+def _system() -> str:
+    """Short, path-safe name of the running system whose process numbers this process sees."""
+    return hashlib.sha256(f"{socket.gethostname()} {this_machine()}".encode()).hexdigest()[:8]
 
 
 def writer_of(name: str) -> int | None:
-    """Process that makes a temporary file of :func:`atomic_path`, None where another machine's process does."""
-    host, _, rest = name.removesuffix(".part").rpartition(".")[2].partition("-")
+    """Process that makes a temporary file of :func:`atomic_path`, None where another system's process does."""
+    system, _, rest = name.removesuffix(".part").rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
-    return int(pid) if host == _host() and pid.isdecimal() else None
+    return int(pid) if system == _system() and re.fullmatch("[0-9]{1,9}", pid) else None
+
+
+def is_abandoned(part: Path) -> bool:
+    """Whether the process that makes a temporary file is gone; of another system's: whether the file is a day old."""
+    import psutil
+
+    pid = writer_of(part.name)
+    if pid is not None:
+        return not psutil.pid_exists(pid)
+    try:
+        return time.time() - part.stat().st_mtime > 86400
+    except OSError:
+        return False
+
+
+def remove_abandoned(target: str | os.PathLike[str]) -> None:
+    """Remove the temporary files beside ``target`` that killed writers of it left."""
+    target = Path(target)
+    for part in target.parent.glob(f".{glob.escape(target.name[:80])}.*.part"):
+        if is_abandoned(part):
+            part.unlink(missing_ok=True)
 
 
 def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:

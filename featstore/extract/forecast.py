@@ -16,9 +16,10 @@ from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.timing import Cost, time_sample
 from featstore.features import describe, steps_of
 from featstore.specs import FeatureRequest, parse_feature
+from featstore.store.backends import STORES, Backend
 from featstore.store.layout import COMPRESSIONS, Layout, choose_layout, choose_shard_tracks
 from featstore.store.pack_records import packs
-from featstore.store.track_order import ordered
+from featstore.store.stored_tracks import ordered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,7 +205,7 @@ def _check_numbers(
 
 def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: float) -> float:
     """Fill in bytes and files, given the seconds of the track in each row; the bytes of all data files."""
-    hdf5 = backend == "hdf5"
+    files: type[Backend] = STORES.load(backend)
     views = [key for key, view in plan.views.values() if not view.is_identity]
     result.n_files = 6  # root and its group or master file, tracks, manifest, request, log
     total_data = 0.0
@@ -215,24 +216,24 @@ def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: 
         lengths = each[track_of]
         layout = choose_layout(header, result.shard_tracks)
         data = layout.data_bytes(header, lengths) * ratio
-        counts = 4 * result.shard_tracks + (1400 if hdf5 else 4)  # with HDF5 they are in the shard's own file
+        counts = 4 * result.shard_tracks + files.lengths_bytes
         size = round(data) + result.n_shards * (counts + 300) + result.n_tracks * RECORD_BYTES
         result.arrays.append({"key": header.key, "name": header.name, "bytes": size, "views": views.count(header.key)})
         result.n_bytes += size
-        result.n_files += _files(layout, lengths, hdf5) + int(header.has_clips and not hdf5)
+        result.n_files += _files(layout, lengths) + files.metadata_count(header, result.n_shards)
         total_data += data
     return total_data
 
 
-def _files(layout: Layout, lengths: np.ndarray, hdf5: bool) -> int:
-    """Files of an array: metadata, for each shard its data and, but for HDF5, its frame counts, and the records."""
+def _files(layout: Layout, lengths: np.ndarray) -> int:
+    """Shard files and records of an array, whatever the backend."""
     n_shards = layout.n_shards(len(lengths))
     padded = np.zeros(n_shards * layout.shard_tracks, dtype=np.int64)
     padded[: len(lengths)] = lengths
     longest = padded.reshape(n_shards, -1).max(axis=1, initial=0)
     slabs = int(np.maximum(1, -(-longest // layout.slab_frames)).sum())
     records = 1 if packs(n_shards) else n_shards
-    return slabs + records + (1 if hdf5 else 3 + n_shards)
+    return slabs + records
 
 
 def _rows(frame: pd.DataFrame, total: int) -> np.ndarray:

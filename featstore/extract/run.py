@@ -23,12 +23,16 @@ from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.weights import keep_codebooks
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
 from featstore.specs import FeatureRequest
-from featstore.store.backends import backend_at, backend_meant
-from featstore.store.creating import create_store
+from featstore.store.backends import backend_at, backend_named_by
+from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
 from featstore.store.leases import live_leases
+from featstore.store.ledger import read_status
 from featstore.store.location import open_location
+from featstore.store.missing import find_missing
+from featstore.store.opening import create_store
 from featstore.store.store import Store
+from featstore.store.writing import add_arrays, add_tracks, note_request
 
 __all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "make_tasks", "prepare"]
 
@@ -149,7 +153,7 @@ def compute_missing(
         from featstore.extract.sources import audit_sources
 
         again = {*again, *audit_sources(store, tracks, keys).pairs}
-    missing = store.missing(keys, retry=options.retry, again=again, limit=options.limit)
+    missing = find_missing(store, keys, retry=options.retry, again=again, limit=options.limit)
     todo = _own_part(missing, options.shard_range)
     _refuse_if_taken(store, todo)
     _check_versions(store, keys, options.strict)
@@ -163,7 +167,7 @@ def compute_missing(
         _run(tasks, options, policy, report, RunProgress(store.location, run, _count(store, tasks), options.progress))
     _finish(store)
     report.seconds = time.perf_counter() - started
-    report.status, report.asked = store.status(), store.status(keys)
+    report.status, report.asked = read_status(store), read_status(store, keys)
     return report
 
 
@@ -202,18 +206,18 @@ def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], 
     if frame.empty:
         raise PlanError("the track table is empty", "", "Index a folder that holds audio: featstore datasets index")
     there = backend_at(open_location(store_path))
-    backend = options.backend or (there.name if there else backend_meant(store_path) or "zarr")
+    backend = options.backend or (there.name if there else backend_named_by(store_path) or "zarr")
     store = create_store(store_path, frame, plan.headers, shard_tracks=options.shard_tracks, backend=backend)
     if options.shard_tracks is not None and options.shard_tracks != store.shard_tracks:
         logger.warning(
             "the store has %d tracks a shard since its creation; --shard-tracks is ignored", store.shard_tracks
         )
-    added = store.add_tracks(frame)
+    added = add_tracks(store, frame)
     if added:
         logger.info("%d new tracks appended", added)
-    store.add_arrays(plan.headers, options.compression)
+    add_arrays(store, plan.headers, options.compression)
     keep_codebooks(store, [header.spec for header in plan.headers])
-    store.note_request(plan.names)
+    note_request(store, plan.names)
     return store
 
 
@@ -253,12 +257,12 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
                 if strict:
                     raise PlanError(
                         f"shard {record.shard} was made with {told}",
-                        store.arrays[key][0].spec.short(),
+                        store.arrays[key].spec.short(),
                         "Use those, or drop --strict",
                     )
                 logger.warning(
                     "%s mixes versions: shard %d was made with %s",
-                    store.arrays[key][0].spec.short(),
+                    store.arrays[key].spec.short(),
                     record.shard,
                     told,
                 )
@@ -277,13 +281,13 @@ def make_tasks(
         if tracks is None
         else dict(zip(tracks.frame["track_id"].tolist(), tracks.frame["path"].tolist(), strict=True))
     )
-    known = store.tracks_of(range(store.n_rows))
+    known = store.table.pairs(range(store.n_rows))
     moved = {track: here[track] for track, path in known if here.get(track, path) != path}
     tasks = []
     for shard, keys in todo:
         paths: tuple[str, ...] = ()
         if moved:
-            inside = store.tracks_of(store.shard_rows(shard))
+            inside = store.table.pairs(store.shard_rows(shard))
             paths = tuple(moved.get(track, path) for track, path in inside)
         tasks.append(
             ShardTask(
@@ -298,7 +302,7 @@ def make_tasks(
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler not in ("sync", "threads"),
                 batches=options.token_batches,
-                device=any(store.arrays[key][0].spec.wants_device for key in keys),
+                device=any(store.arrays[key].spec.wants_device for key in keys),
             )
         )
     return tasks
@@ -313,7 +317,7 @@ def _finish(store: Store) -> None:
     """Clear up after dead writers and bring metadata in line; the manifest is for a store with nothing missing."""
     collect_garbage(store.location)
     store.refresh()
-    store.consolidate()
+    consolidate(store)
 
 
 def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
@@ -336,7 +340,7 @@ def dry_run(
 ) -> dict[str, Any]:
     """Say what :func:`extract` would do, writing nothing: arrays to make, shards and tracks to compute."""
     from featstore.errors import StoreError
-    from featstore.store.store import open_store
+    from featstore.store.opening import open_store
 
     plan = make_plan(requests)
     check_clips(plan, tracks)
@@ -351,7 +355,7 @@ def dry_run(
             "steps": plan.graph.n_nodes,
         }
     new = int((~tracks.frame["track_id"].isin(store.tracks.index)).sum())
-    todo = _own_part(store.missing(plan.keys, retry=options.retry, limit=options.limit), options.shard_range)
+    todo = _own_part(find_missing(store, plan.keys, retry=options.retry, limit=options.limit), options.shard_range)
     return {
         "store": str(store_path),
         "exists": True,

@@ -14,7 +14,7 @@ from featstore.errors import StoreError
 from featstore.extract.work_notes import notes_of
 from featstore.extract.worker import ShardReport
 from featstore.log import progress_bar, write_event
-from featstore.store.leases import STALE_S, Owner
+from featstore.owner import STALE_S, Owner
 from featstore.store.location import Location
 
 __all__ = ["RunProgress", "runs_under_way"]

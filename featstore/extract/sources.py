@@ -58,11 +58,11 @@ def audit_sources(store: Store, tracks: TrackTable | None = None, keys: Iterable
         Arrays to look at; all by default.
     """
     known = _fingerprints(store, list(store.arrays) if keys is None else list(keys))
-    paths = dict(zip(store.track_rows.index, store.track_rows["path"], strict=True))
+    paths = dict(zip(store.table.frame.index, store.table.frame["path"], strict=True))
     if tracks is not None:
         here = dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
         paths |= {track: path for track, path in here.items() if track in paths}
-    names = {int(row): str(track) for track, row in store.track_rows["row"].items()}
+    names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
     audit = SourceAudit(checked=len(known))
     rows = sorted(known)
     with (

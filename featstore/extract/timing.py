@@ -22,6 +22,7 @@ from featstore.extract.execute import run_track
 from featstore.extract.plan import Plan
 from featstore.extract.worker import fingerprint, versions
 from featstore.store import Store, create_store
+from featstore.store.writing import add_arrays, write_shard
 
 __all__ = ["Cost", "time_sample"]
 
@@ -123,7 +124,7 @@ def time_sample(
         rows = [f"{shard}-{slot}" for shard in (0, 1) for slot in range(width)]
         frame = pd.DataFrame({"track_id": rows, "path": ""})
         store = create_store(Path(folder) / "s", frame, plan.headers, shard_tracks=width, backend=backend)
-        store.add_arrays(plan.headers, compression)
+        add_arrays(store, plan.headers, compression)
         first, second = (_run(store, plan, number, files) for number, files in enumerate(shards))
     if second.audio_s == 0:
         return None
@@ -163,7 +164,7 @@ def _bytes_per_second(plan: Plan) -> float:
 def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:
     """Do as a worker does with a shard, by the clock."""
     seen = _Shard()
-    with store.shard_writer(number, plan.keys) as writer:
+    with write_shard(store, number, plan.keys) as writer:
         for slot in range(len(store.shard_rows(number))):
             if slot >= len(paths) or seen.compute_s > ENOUGH_S:
                 writer.fail(slot, "pending", "", "not timed")
@@ -181,7 +182,7 @@ def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:
             seen.audio_s += report.duration_s
             seen.tracks += 1
             for header in plan.headers:
-                seen.plain_bytes += store.arrays[header.key][1].data_bytes(header, [frames[header.key]])
+                seen.plain_bytes += store.arrays[header.key].layout.data_bytes(header, [frames[header.key]])
         started = time.perf_counter()
         records = writer.commit(versions())
         seen.commit_s = time.perf_counter() - started

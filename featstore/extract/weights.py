@@ -41,7 +41,7 @@ def keep_codebooks(store: Store, specs: Iterable[FeatureSpec]) -> None:
 
 def _keep(store: Store, spec: FeatureSpec) -> None:
     if spec.codebook_name:
-        store.put_codebook(spec, *spec.codebook())
+        store.backend.write_codebook(spec.codebook_name, *spec.codebook())
     digest = str(spec.weights_digest)
     place = weights_place(digest)
     if place is not None:
@@ -63,7 +63,7 @@ def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> dict[str, str]
         Names of the codebooks that are left, each with what it lacks.
     """
     left = {}
-    specs = {header.spec.codebook_name: header.spec for header, _ in store.arrays.values()}
+    specs = {array.spec.codebook_name: array.spec for array in store.arrays.values()}
     for name in sorted(damaged & specs.keys()):
         find_weights(store.location, [specs[name]])
         try:
@@ -102,7 +102,7 @@ def _has_codebook(store: Store, spec: FeatureSpec) -> bool:
 
 
 def _warn_if_mixed(store: Store, spec: FeatureSpec) -> None:
-    for other in {header.spec for header, _ in store.arrays.values()} - {spec}:
+    for other in {array.spec for array in store.arrays.values()} - {spec}:
         differing = spec.mixes_with(other)
         if differing:
             pairs = ", ".join(f"{name}={getattr(other, name)} and {getattr(spec, name)}" for name in differing)

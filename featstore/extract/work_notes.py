@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featstore.atomic import disk_errors
-from featstore.store.leases import Owner
+from featstore.owner import Owner
 from featstore.store.location import FolderLocation, Location
 
 __all__ = ["DeadNote", "WorkNote", "clear_note", "dead_notes", "notes_folder", "notes_of"]

@@ -23,9 +23,12 @@ from featstore.extract.window_batches import COMPUTE_ERRORS, BatchedWriter, fail
 from featstore.extract.work_notes import WorkNote
 from featstore.features import make_stream
 from featstore.store.location import Location, open_location
+from featstore.store.opening import open_store
 from featstore.store.records import CommitRecord, read_record
-from featstore.store.store import TRACKS, Store, open_store
+from featstore.store.store import Store
+from featstore.store.stored_tracks import TRACKS
 from featstore.store.writer import ShardWriter
+from featstore.store.writing import write_shard
 from featstore.version import __version__
 
 __all__ = ["ShardReport", "ShardTask", "run_shard", "versions", "versions_of"]
@@ -108,7 +111,7 @@ def versions() -> dict[str, str]:
 
 def versions_of(store: Store, keys: Sequence[str]) -> dict[str, str]:
     """Versions of everything that can change the numbers of some arrays, their decoders and codecs included."""
-    specs = [store.arrays[key][0].spec for key in keys]
+    specs = [store.arrays[key].spec for key in keys]
     made = versions() | library_versions(specs)
     for decoder in sorted({spec.decoder for spec in specs} - {"soundfile"}):
         made |= decoder_versions(decoder=decoder)
@@ -120,8 +123,8 @@ def _opened(path: str, keys: tuple[str, ...], stamp: str) -> tuple[Store, Graph]
     """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
     keep_freed_memory()  # once a process: blocks of one size come and go, and fresh pages cost a third of the time
     store = open_store(path)
-    find_weights(store.location, [store.arrays[key][0].spec for key in keys])
-    return store, graph_for([store.arrays[key][0] for key in keys])
+    find_weights(store.location, [store.arrays[key].spec for key in keys])
+    return store, graph_for([store.arrays[key].header for key in keys])
 
 
 def run_shard(task: ShardTask) -> ShardReport:
@@ -153,13 +156,13 @@ def _run_shard(task: ShardTask) -> ShardReport:
     stamp = location.stamp(TRACKS)
     store, graph = _opened(task.store, task.keys, stamp)
     rows = store.shard_rows(task.shard)
-    paths = task.paths or store.paths_of(rows)
+    paths = task.paths or tuple(path for _, path in store.table.pairs(rows))
     report = ShardReport(task.shard)
     verdicts = _try_suspects(store, task, paths)
     note = WorkNote(store.location, task.run, task.shard, task.attempt)
     with (
         Guard(note, task.limits, may_end_process=task.own_process) as guard,
-        store.shard_writer(task.shard, task.keys, task.run) as shard_writer,
+        write_shard(store, task.shard, task.keys, task.run) as shard_writer,
     ):
         if len(_done_before(location, asked)) > len(done):
             raise _Overtaken
@@ -215,7 +218,7 @@ def _try_suspects(store: Store, task: ShardTask, paths: Sequence[str]) -> dict[i
     everyone = named.pop(-1, None)
     if everyone is not None:
         named = dict.fromkeys(range(len(paths)), 0) | named
-    headers = [store.arrays[key][0] for key in task.keys]
+    headers = [store.arrays[key].header for key in task.keys]
     verdicts = {}
     for slot, strikes in sorted(named.items()):
         if slot < len(paths):

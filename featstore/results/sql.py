@@ -14,6 +14,8 @@ from featstore.results.details import read_curves, read_predictions
 from featstore.results.frames import flatten, metrics_in
 from featstore.results.reference import read_reference
 from featstore.results.run_set import RunSet, config_columns
+from featstore.store.ledger import read_status
+from featstore.store.sizes import describe_features
 
 if TYPE_CHECKING:
     import duckdb
@@ -195,7 +197,7 @@ def _stores(runs: RunSet) -> pd.DataFrame:
     rows = [
         (
             *(path, store.fingerprint, len(store.tracks), len(store.arrays), store.shard_tracks),
-            *(store.status().get(name) for name in ("ok", "failed", "pending")),
+            *(read_status(store).get(name) for name in ("ok", "failed", "pending")),
         )
         for path, store in _open_stores(runs)
     ]
@@ -212,7 +214,7 @@ def _features(runs: RunSet) -> pd.DataFrame:
             *(row["stored"] is True, bool(row["exact"]), row["bound"]),
         )
         for path, store in _open_stores(runs)
-        for row in store.info()
+        for row in describe_features(store)
     ]
     sizes = {"n_tracks": int, "bytes": int, "bytes_added": int, "bytes_per_track": float}
     return _table(rows, store=str, feature=str, encoding=str, **sizes, stored=bool, exact=bool, bound=float)

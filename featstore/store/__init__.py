@@ -1,6 +1,8 @@
 """The store room: arrays on disk that lose nothing. Layout, writing by shards, commit records, leases, reading.
 
-``open_store(path)`` gives a :class:`Store`; index it with a feature's name to read.
+``open_store(path)`` gives a :class:`Store`; index it with a feature's name to read. Everything else is a function on a
+store: see ``ledger`` (counts, failures), ``sizes``, ``missing``, ``writing`` (arrays, tracks, shards), ``consolidate``,
+``verify``, ``convert``, ``pack``, ``diff``, ``garbage``.
 """
 
 from __future__ import annotations
@@ -9,15 +11,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featstore.store.creating import create_store as create_store
     from featstore.store.layout import ArrayHeader as ArrayHeader
+    from featstore.store.layout import StoredArray as StoredArray
+    from featstore.store.opening import create_store as create_store
+    from featstore.store.opening import open_store as open_store
     from featstore.store.reader import BaseArray as BaseArray
     from featstore.store.reader import FeatureReader as FeatureReader
     from featstore.store.store import Store as Store
-    from featstore.store.store import open_store as open_store
     from featstore.store.writer import ShardWriter as ShardWriter
 
-__all__ = ["ArrayHeader", "BaseArray", "FeatureReader", "ShardWriter", "Store", "create_store", "open_store"]
+__all__ = [
+    "ArrayHeader",
+    "BaseArray",
+    "FeatureReader",
+    "ShardWriter",
+    "Store",
+    "StoredArray",
+    "create_store",
+    "open_store",
+]
 
 _HOMES = {
     "ArrayHeader": "layout",
@@ -25,8 +37,9 @@ _HOMES = {
     "FeatureReader": "reader",
     "ShardWriter": "writer",
     "Store": "store",
-    "create_store": "creating",
-    "open_store": "store",
+    "StoredArray": "layout",
+    "create_store": "opening",
+    "open_store": "opening",
 }
 
 

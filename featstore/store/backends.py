@@ -1,74 +1,161 @@
-"""Which backend a store has: by its root file when it is there, by name when it is made."""
+"""File formats of stores: what a backend must offer, which there are, and which one a place has."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
-from featstore.arrays import IntArray
-from featstore.errors import StoreError
+import numpy as np
+
+from featstore.arrays import FloatArray, IntArray
+from featstore.errors import CorruptFeature
 from featstore.registry import Registry
-from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import Location
-from featstore.store.s3_location import S3Location
 from featstore.store.spool import Slab, SlabWriter
 
-__all__ = ["ROOTS", "STORES", "Backend", "backend_at", "backend_meant", "make_backend"]
+__all__ = ["CODEBOOKS", "CODEBOOK_DIMS", "STORES", "Backend", "backend_at", "backend_named_by", "make_backend"]
 
 STORES = Registry(
     "store backend",
     {"zarr": "featstore.store.zarr_store:ZarrBackend", "hdf5": "featstore.store.hdf5_store:Hdf5Backend"},
 )
-ROOTS = {"zarr.json": "zarr", "store.json": "hdf5"}
+CODEBOOKS = "codebooks"  # folder of the code vectors that tokens stand for
+CODEBOOK_DIMS = ("codebook", "code", "dimension")
+_FIX = "featstore store repair writes it again where the weights are known: name their file in FEATSTORE_WEIGHTS"
 
 
-class Backend(Protocol):
-    """What the rest of the room asks of a file format."""
+class Backend(ABC):
+    """A file format of stores at a location.
 
-    name: str
-    root: str
-    location: Location
+    Everything that depends on the format is here: names and metadata of files, shard files, codebooks, file counts.
 
-    def root_files(self, attributes: dict[str, Any]) -> dict[str, bytes]:
+    Attributes
+    ----------
+    name : str
+        As in :data:`STORES`.
+    root : str
+        File that makes a place a store of this backend.
+    endings : tuple of str
+        Endings of a path, each with its dot, that ask for this backend.
+    other_files : tuple of str
+        Files at the top of a store, besides the root, that follow from all the rest; by them a store is recognised
+        that has lost its root.
+    lengths_bytes : int
+        About what the frame counts of one shard add to its files, besides four bytes per track.
+    """
+
+    name: ClassVar[str]
+    root: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]] = ()
+    other_files: ClassVar[tuple[str, ...]] = ()
+    lengths_bytes: ClassVar[int] = 4
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    # -- metadata -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def root_files(cls, attributes: dict[str, Any]) -> dict[str, bytes]:
         """Files that make the location a store, the root file last."""
 
+    @abstractmethod
     def read_root(self, content: bytes) -> Any:
         """Return the store's own metadata from the root file."""
 
+    @abstractmethod
     def array_files(
-        self,
-        header: ArrayHeader,
-        layout: Layout,
-        n_rows: int,
-        n_frames: int,
-        cost: Mapping[str, float | int] | None = None,
+        self, array: StoredArray, n_rows: int, n_frames: int, cost: Mapping[str, float | int] | None = None
     ) -> dict[str, bytes]:
-        """Metadata files of one array, the last one makes it exist; ``cost`` holds measured errors of the encoding."""
+        """Metadata files of an array, the last one makes it exist; ``cost`` holds measured errors of the encoding."""
 
+    @abstractmethod
+    def metadata_name(self, key: str) -> str:
+        """Name of the file without which an array does not exist."""
+
+    @abstractmethod
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array, enough to make its header and layout again."""
 
     def array_keys(self) -> list[str]:
         """Keys of the arrays that have metadata."""
+        keys = self.location.list("features")
+        self.location.prefetch(self.metadata_name(key) for key in keys)
+        return [key for key in keys if self.location.exists(self.metadata_name(key))]
 
-    def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
+    def derived_files(self, arrays: Mapping[str, StoredArray], n_rows: int) -> dict[str, bytes]:
         """Files that follow from all the rest, for plain readers."""
+        return {}
 
-    def slab_name(self, header: ArrayHeader, shard: int, slab: int) -> str:
+    # -- files of one shard ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def slab_name(self, array: StoredArray, shard: int, slab: int) -> str:
         """Name of the file that holds one shard's stretch of time."""
 
-    def lengths_file(
-        self, header: ArrayHeader, layout: Layout, shard: int, lengths: IntArray
-    ) -> tuple[str, bytes] | None:
-        """Name and content of the file with one shard's frame counts, where they have one of their own."""
+    def lengths_file(self, array: StoredArray, shard: int, lengths: IntArray) -> tuple[str, bytes] | None:
+        """Name and content of the file with one shard's frame counts; None where they are in the shard's file."""
+        return None
 
-    def slab_writer(self, path: Path, header: ArrayHeader, layout: Layout) -> SlabWriter:
+    @abstractmethod
+    def slab_writer(self, path: Path, array: StoredArray) -> SlabWriter:
         """Open a new shard file for writing, aside from its place."""
 
-    def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> Slab:
-        """Open a shard file for reading."""
+    @abstractmethod
+    def open_slab(self, name: str, array: StoredArray) -> Slab:
+        """Open a shard file for reading; ``FileNotFoundError`` when it is absent."""
+
+    @classmethod
+    @abstractmethod
+    def metadata_count(cls, header: ArrayHeader, n_shards: int) -> int:
+        """Files of an array besides its shard files and records: metadata, and frame counts of that many shards."""
+
+    # -- codebooks ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def codebook_files(self, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> dict[str, bytes]:
+        """Files of a codebook: vectors float32 (codebooks, codes, width), and what is known of the codec."""
+
+    @abstractmethod
+    def codebook_name(self, entry: str) -> str | None:
+        """Name of the codebook that an entry of the folder of codebooks belongs to; None for the folder's own file."""
+
+    @abstractmethod
+    def load_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
+        """Vectors and attributes as :meth:`codebook_files` wrote them; any error of reading is passed on."""
+
+    def codebook_names(self) -> list[str]:
+        """Names of the codebooks that the store holds, sorted."""
+        names = map(self.codebook_name, self.location.list(CODEBOOKS))
+        return sorted({name for name in names if name is not None})
+
+    def write_codebook(self, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> None:
+        """Write code vectors float32 (codebooks, codes, width) and what is known of the codec; again, a no-op."""
+        vectors = np.ascontiguousarray(vectors, dtype="<f4")
+        for path, content in self.codebook_files(name, vectors, attributes).items():
+            if not self.location.exists(path) or self.location.read(path) != content:
+                self.location.write(path, content)
+
+    def read_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
+        """Code vectors (codebooks, codes, width) and attributes.
+
+        Raises
+        ------
+        CorruptFeature
+            When the codebook is missing, or its bytes differ from what was written.
+        """
+        where = f"{self.location}/{CODEBOOKS}/{name}"
+        try:
+            return self.load_codebook(name)
+        except FileNotFoundError:
+            raise CorruptFeature("the codebook of stored tokens is missing", where, _FIX) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptFeature(f"the codebook of stored tokens cannot be read: {error}", where, _FIX) from error
 
 
 def make_backend(name: str, location: Location) -> Backend:
@@ -79,25 +166,21 @@ def make_backend(name: str, location: Location) -> Backend:
     ConfigError
         For an unknown name.
     StoreError
-        For HDF5 in a bucket: its virtual datasets cannot reach shard files there, so no other program could read it.
+        When the backend cannot live at that kind of location.
     """
-    if name == "hdf5" and isinstance(location, S3Location):
-        raise StoreError(
-            "HDF5 stores live on a file system", str(location), "Use the zarr backend there, or store convert to it"
-        )
     backend: Backend = STORES.load(name)(location)
     return backend
 
 
-def backend_meant(path: str | os.PathLike[str] | Location) -> str | None:
-    """Backend that the ending of a new store's name speaks of: .h5 and .hdf5, .zarr; None for any other."""
+def backend_named_by(path: str | os.PathLike[str] | Location) -> str | None:
+    """Backend that the ending of a new store's path asks for; None where it asks for none."""
     ending = os.path.splitext(str(path).rstrip("/"))[1].lower()
-    return {".h5": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}.get(ending)
+    return next((name for name in STORES if ending in STORES.load(name).endings), None)
 
 
 def backend_at(location: Location) -> Backend | None:
     """Backend of the store at a location, None where there is none."""
-    for root, name in ROOTS.items():
-        if location.exists(root):
+    for name in STORES:
+        if location.exists(STORES.load(name).root):
             return make_backend(name, location)
     return None

@@ -10,24 +10,24 @@ from pathlib import Path
 
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.backends import ROOTS, Backend, backend_meant, make_backend
+from featstore.store.backends import CODEBOOKS, STORES, Backend, backend_named_by, make_backend
 from featstore.store.chunks import PACKED_BITS
-from featstore.store.codebooks import FOLDER as CODEBOOKS
-from featstore.store.codebooks import codebook_names, needed_codebooks, read_codebook, write_codebook
-from featstore.store.creating import backend_or_room
+from featstore.store.codebooks import all_codebooks
+from featstore.store.consolidate import consolidate
 from featstore.store.digests import digest_of
-from featstore.store.hdf5_store import MASTER
-from featstore.store.layout import COMPRESSIONS, ArrayHeader, Layout
+from featstore.store.layout import COMPRESSIONS, Layout, StoredArray
 from featstore.store.leases import Lease
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
+from featstore.store.missing import find_missing
+from featstore.store.opening import existing_backend, open_store
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
-from featstore.store.store import FORMAT, TRACKS, Store, open_store
+from featstore.store.store import FORMAT, Store
+from featstore.store.stored_tracks import TRACKS
+from featstore.store.writing import restore_array
 
 __all__ = ["companions", "convert"]
-
-_OWN = frozenset({*ROOTS, "features", "commits", "leases", "staging", CODEBOOKS, MANIFEST, MASTER, TRACKS})
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +60,9 @@ def convert(
     if compression is not None and compression not in COMPRESSIONS:
         raise ConfigError(f"compression={compression!r} is unknown", "", did_you_mean(compression, COMPRESSIONS))
     old = open_store(source)
-    other = "zarr" if old.backend.name != "zarr" else "hdf5"
-    new = _open_target(old, target, backend or backend_meant(target) or other)
-    layouts = {key: _layout(layout, compression) for key, (_, layout) in old.arrays.items()}
+    other = next(name for name in STORES if name != old.backend.name)
+    new = _open_target(old, target, backend or backend_named_by(target) or other)
+    layouts = {key: _layout(array.layout, compression) for key, array in old.arrays.items()}
     _add_arrays(old, new, layouts)
     todo = [(key, shard) for key in old.arrays for shard in old.records(key) if not _is_done(old, new, key, shard)]
     logger.info("%d of %d shards to convert", len(todo), sum(len(old.records(key)) for key in old.arrays))
@@ -70,20 +70,23 @@ def convert(
         for key, shard in todo:
             _copy_shard(old, new, key, shard)
             bar.update(1)
-    for name in sorted({*codebook_names(old.location), *needed_codebooks(old)}):
-        write_codebook(new.backend, name, *read_codebook(old.backend, name))
+    for name in all_codebooks(old):
+        new.backend.write_codebook(name, *old.backend.read_codebook(name))
     for name, content in companions(old):
         if not new.location.exists(name):
             new.location.write(name, content)
     new.refresh()
-    new.consolidate(finished=bool(read_manifest(old.location)) and not new.missing(list(new.arrays)))
+    consolidate(new, finished=bool(read_manifest(old.location)) and not find_missing(new))
     return new
 
 
 def companions(store: Store) -> Iterator[tuple[str, bytes]]:
     """Files that no backend changes: what was asked for, logs, and whatever else lies in folders of its own."""
+    own = {"features", "commits", "leases", "staging", CODEBOOKS, MANIFEST, TRACKS}
+    for backend in map(STORES.load, STORES):
+        own |= {backend.root, *backend.other_files}
     for folder in store.location.list(""):
-        if folder in _OWN:
+        if folder in own:
             continue
         for name, _ in store.location.walk(folder):
             if not name.rpartition("/")[2].startswith("."):  # half an atomic write
@@ -102,7 +105,7 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
     made = make_backend(backend, location)
     if str(location) == str(old.location):
         raise StoreError("source and target are the same", str(location), "Choose a new folder")
-    there = backend_or_room(location)
+    there = existing_backend(location)
     content = old.location.read(TRACKS)
     attributes = old.attributes | {"backend": made.name, "format": FORMAT}
     if there is not None:
@@ -124,16 +127,16 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
 
 def _add_arrays(old: Store, new: Store, layouts: dict[str, Layout]) -> None:
     """Create the arrays that are not there yet; those that are must be laid out as asked now."""
-    for key, (header, layout) in new.arrays.items():
-        if layout != layouts[key]:
+    for key, array in new.arrays.items():
+        if array.layout != layouts[key]:
             raise StoreError(
-                f"the target already holds {header.spec.short()} with compression {layout.compression}",
+                f"the target already holds {array.spec.short()} with compression {array.layout.compression}",
                 str(new.location),
-                f"Go on with --compression {layout.compression}, or choose a new folder",
+                f"Go on with --compression {array.layout.compression}, or choose a new folder",
             )
     for key, layout in layouts.items():
         if key not in new.arrays:
-            new.restore_array(old.arrays[key][0], layout)
+            restore_array(new, StoredArray(old.arrays[key].header, layout))
 
 
 def _is_done(old: Store, new: Store, key: str, shard: int) -> bool:
@@ -157,8 +160,7 @@ def _essence(record: CommitRecord) -> CommitRecord:
 def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
     """Take one shard over, chunk by chunk, and commit it under the same generation."""
     record = old.records(key)[shard]
-    header, layout = old.arrays[key]
-    target = new.arrays[key][1]
+    layout, target = old.arrays[key].layout, new.arrays[key]
     location, backend = new.location, new.backend
     with Lease(location, [key], shard) as lease:
         folder = location.staging(f"{lease.owner.label}-{secrets.token_hex(4)}")
@@ -166,15 +168,15 @@ def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
             files: dict[str, list[object]] = {}
             for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
                 staged = folder / f"{key}.{shard}.{slab}"
-                size, digest = _write_slab(backend, staged, header, target, record, old, slab)
-                name = backend.slab_name(header, shard, slab)
+                size, digest = _write_slab(backend, staged, target, record, old, slab)
+                name = backend.slab_name(target, shard, slab)
                 location.adopt(staged, name)
                 files[name] = [size, digest]
-            counts = backend.lengths_file(header, target, shard, record.lengths)
+            counts = backend.lengths_file(target, shard, record.lengths)
             if counts is not None:
                 location.write(*counts)
                 files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
-            copied = replace(record, files=files, layout=target.as_json())
+            copied = replace(record, files=files, layout=target.layout.as_json())
             location.write(record_name(key, shard), copied.to_bytes())
         finally:
             for leftover in folder.iterdir():
@@ -183,14 +185,14 @@ def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
 
 
 def _write_slab(
-    backend: Backend, path: Path, header: ArrayHeader, target: Layout, record: CommitRecord, old: Store, slab: int
+    backend: Backend, path: Path, target: StoredArray, record: CommitRecord, old: Store, slab: int
 ) -> tuple[int, str]:
     """Write one shard file aside; its bytes and digest."""
-    layout = old.arrays[record.key][1]
-    source = open_shard_file(old.backend, header, layout, record.shard, slab)
-    writer = backend.slab_writer(path, header, target)
+    array = old.arrays[record.key]
+    source = open_shard_file(old.backend, array, record.shard, slab)
+    writer = backend.slab_writer(path, target)
     try:
-        for slot, chunk in record.chunks(layout, slab):
+        for slot, chunk in record.chunks(array.layout, slab):
             writer.append(slot, chunk, source.read_chunk(slot, chunk))
         return writer.close(record.lengths)
     except BaseException:

@@ -12,7 +12,7 @@ from featstore.arrays import AnyArray
 from featstore.errors import StoreError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
-from featstore.store.codebooks import codebook_names, needed_codebooks, read_codebook
+from featstore.store.codebooks import all_codebooks
 from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Outcome
 from featstore.store.store import Store
@@ -86,7 +86,7 @@ def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:
         if key in a.arrays and key in b.arrays:
             continue
         there, side = (a, "first") if key in a.arrays else (b, "second")
-        found.append(Difference(f"only the {side} store has it", there.arrays[key][0].name))
+        found.append(Difference(f"only the {side} store has it", there.arrays[key].header.name))
     both = [key for key in keys if key in a.arrays and key in b.arrays]
     total = sum(len(a.records(key)) for key in both)
     with progress_bar(total=total, desc="diff", unit="shard") as bar:
@@ -105,18 +105,18 @@ def _compare_settings(a: Store, b: Store) -> Iterator[Difference]:
     asked, also = set(a.requests), set(b.requests)
     for side, only in (("first", asked - also), ("second", also - asked)):
         for name in sorted(only):
-            if name not in {header.name for store in (a, b) for header, _ in store.arrays.values()}:
+            if name not in {array.header.name for store in (a, b) for array in store.arrays.values()}:
                 yield Difference(f"the view was asked for in the {side} store only", name, provenance=True)
 
 
 def _compare_codebooks(a: Store, b: Store) -> Iterator[Difference]:
     """Code vectors are content: tokens stand for them. Where the weights came from is provenance."""
-    ours, theirs = ({*codebook_names(store.location), *needed_codebooks(store)} for store in (a, b))
+    ours, theirs = (set(all_codebooks(store)) for store in (a, b))
     for name in sorted(ours ^ theirs):
         yield Difference(f"only the {'first' if name in ours else 'second'} store has the codebook {name}")
     for name in sorted(ours & theirs):
         try:
-            (one, about), (two, also) = (read_codebook(store.backend, name) for store in (a, b))
+            (one, about), (two, also) = (store.backend.read_codebook(name) for store in (a, b))
         except StoreError as error:
             raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
         if one.shape != two.shape:
@@ -134,7 +134,7 @@ def _named(what: str, tracks: list[str], feature: str = "", *, provenance: bool 
 
 
 def _compare_tracks(a: Store, b: Store) -> Iterator[Difference]:
-    ours, theirs = a.track_rows, b.track_rows
+    ours, theirs = a.table.frame, b.table.frame
     for side, only in (("first", ours.index.difference(theirs.index)), ("second", theirs.index.difference(ours.index))):
         if len(only):
             yield _named(f"{len(only)} tracks are in the {side} store only", [str(track) for track in only])
@@ -163,9 +163,9 @@ class _Side:
     """One array of one store, by row."""
 
     def __init__(self, store: Store, key: str) -> None:
-        self.header, self.layout = store.arrays[key]
-        self.records = store.records(key)
-        self.base = BaseArray(store.backend, self.header, self.layout, self.records, store.n_rows)
+        array, self.records = store.arrays[key], store.records(key)
+        self.header, self.layout = array.header, array.layout
+        self.base = BaseArray(store.backend, array, self.records, store.n_rows)
         self.outcomes: dict[int, Outcome] = {o.row: o for r in self.records.values() for o in r.outcomes}
         self.shard_of: dict[int, CommitRecord] = {row: r for r in self.records.values() for row in r.rows}
 
@@ -189,14 +189,12 @@ def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Itera
     other: dict[str, list[str]] = {"status": [], "error": [], "length": [], "values": [], "source": []}
     details: list[str] = []
     versions: set[str] = set()
-    rows_b = dict(zip(b.track_rows.index, b.track_rows["row"], strict=True))
     known: dict[int, bool] = {}
     seen: set[int] = set()
-    for track, row in a.track_rows["row"].sort_values().items():
-        there = rows_b.get(track)
+    for track, row in a.table.row_of.items():
+        there = b.table.row_of.get(track)
         if there is None:
             continue
-        row, there = int(row), int(there)
         record, peer = one.shard_of.get(row), two.shard_of.get(there)
         if record is not None and record.shard not in seen:
             seen.add(record.shard)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
-from featstore.atomic import writer_of
-from featstore.store.leases import Owner, dead_leases, live_leases
+from featstore.atomic import is_abandoned
+from featstore.owner import Owner
+from featstore.store.leases import dead_leases, live_leases
 from featstore.store.location import FolderLocation, Location
 from featstore.store.s3_location import S3Location, staging_folder
 
@@ -28,19 +27,20 @@ class _Leftover(NamedTuple):
 def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     """Remove what dead writers left behind; names of what was (or would be) removed.
 
-    Covers stale leases, staged shard files, and temporary files of atomic writes whose process is gone (of another
-    machine's processes: those that are older than a day). On object stores: stale leases, uploads in parts that nobody
-    finishes, and files in the making among this machine's temporary files.
+    Covers stale leases, staged shard files, and temporary files of atomic writes whose process is gone. Of another
+    machine's processes: staged files of those that hold no lease, and temporary files older than a day. On object
+    stores: stale leases, unfinished uploads in parts, and files in the making among this machine's temporary files.
     """
+    alive = {owner.label for _, _, owner in live_leases(location)}
     found = [
         _Leftover(name, lambda name=name, version=version: location.take_away(name, version))  # type: ignore[misc]
         for name, version in dead_leases(location)
     ]
     if isinstance(location, S3Location):
         found += _open_uploads(location)
-        found += _staged_files(staging_folder(location))
+        found += _staged_files(staging_folder(location), alive)
     elif isinstance(location, FolderLocation):
-        found += _staged_files(location.path("staging"), "staging/")
+        found += _staged_files(location.path("staging"), alive, "staging/")
         found += _half_writes(location)
     if not dry_run:
         for leftover in found:
@@ -48,13 +48,17 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     return [leftover.name for leftover in found]
 
 
-def _staged_files(staging: Path, prefix: str = "") -> Iterator[_Leftover]:
-    """Staging folders of owners that are gone, with what is in them."""
+def _staged_files(staging: Path, alive: set[str], prefix: str = "") -> Iterator[_Leftover]:
+    """Staging folders of owners that are gone, with what is in them.
+
+    An owner on another machine shows that it lives by its lease, which it has from before the folder until after it.
+    """
     for folder in sorted(staging.iterdir()) if staging.is_dir() and not staging.is_symlink() else ():
         if folder.is_symlink() or not folder.is_dir():
             continue  # nothing of ours: what lies behind a link is somebody else's
-        owner = _owner_of(folder.name)
-        if owner is None or not owner.is_gone(_age_s(folder)):
+        label = folder.name.rpartition("-")[0]  # a token follows
+        owner = Owner.from_label(label)
+        if owner is None or label in alive or not owner.is_gone(_age_s(folder)):
             continue
         name = f"{prefix}{folder.name}" if prefix else str(folder)
         for path in sorted(folder.iterdir()):
@@ -67,9 +71,8 @@ def _half_writes(location: FolderLocation) -> Iterator[_Leftover]:
     for name, _ in location.walk(""):
         base = name.rpartition("/")[2]
         if base.startswith(".") and base.endswith(".part"):
-            path, pid = location.path(name), writer_of(base)
-            dead = not psutil.pid_exists(pid) if pid is not None else _age_s(path) > 86400
-            if dead:
+            path = location.path(name)
+            if is_abandoned(path):
                 yield _Leftover(name, lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
 
 
@@ -88,14 +91,6 @@ def _open_uploads(location: S3Location) -> Iterator[_Leftover]:
                 f"{name} (unfinished upload)",
                 lambda name=name, upload=upload: location.place.abort_upload(name, upload),  # type: ignore[misc]
             )
-
-
-def _owner_of(folder: str) -> Owner | None:
-    """Owner of a staging folder, from its name: host-pid-start-token."""
-    parts = folder.rsplit("-", 3)
-    if len(parts) != 4 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        return None
-    return Owner(parts[0], int(parts[1]), int(parts[2]) / 100)
 
 
 def _age_s(path: Path) -> float:

@@ -11,19 +11,18 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from featstore.arrays import AnyArray, IntArray
+from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
-from featstore.errors import CorruptFeature
+from featstore.errors import CorruptFeature, StoreError
+from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
 from featstore.store.chunks import GZIP_LEVEL, PACKED_BITS, compress, decompress, packed_axis
-from featstore.store.codebooks import FOLDER as CODEBOOKS
-from featstore.store.codebooks import codebook_names
 from featstore.store.digests import digest_text, new_digest
-from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import Location
 from featstore.store.spool import ABSENT, IndexedSlab, Spool
 
@@ -31,10 +30,12 @@ __all__ = [
     "MASTER",
     "Hdf5Backend",
     "Hdf5SlabWriter",
+    "chunk_places",
     "create_chunked",
     "decode_hdf5_chunk",
     "describe_array",
     "encode_hdf5_chunk",
+    "open_hdf5",
 ]
 
 MASTER = "master.h5"
@@ -50,67 +51,75 @@ def _fletcher32() -> Any:
     return Fletcher32()
 
 
-class Hdf5Backend:
-    """Names, metadata and files of arrays kept as HDF5 at a location."""
+class Hdf5Backend(Backend):
+    """Names, metadata and files of arrays kept as HDF5 at a location.
 
-    name = "hdf5"
-    root = "store.json"
+    Raises
+    ------
+    StoreError
+        In a bucket: virtual datasets cannot reach shard files there, so no other program could read the store.
+    """
+
+    name, root = "hdf5", "store.json"
+    endings: ClassVar[tuple[str, ...]] = (".h5", ".hdf5")
+    other_files: ClassVar[tuple[str, ...]] = (MASTER,)
+    lengths_bytes = 1400
 
     def __init__(self, location: Location) -> None:
-        self.location = location
+        if location.is_remote:
+            advice = "Use the zarr backend there, or store convert to it"
+            raise StoreError("HDF5 stores live on a file system", str(location), advice)
+        super().__init__(location)
 
     # -- metadata ------------------------------------------------------------------------------------------------
 
-    def root_files(self, attributes: dict[str, Any]) -> dict[str, bytes]:
+    @classmethod
+    def root_files(cls, attributes: dict[str, Any]) -> dict[str, bytes]:
         """Return the file that makes the location a store."""
-        return {self.root: canonical_json({"featstore": attributes})}
+        return {cls.root: canonical_json({"featstore": attributes})}
 
     def read_root(self, content: bytes) -> Any:
         """Return the store's own metadata from the root file."""
         return json.loads(content)["featstore"]
 
     def array_files(
-        self,
-        header: ArrayHeader,
-        layout: Layout,
-        n_rows: int,
-        n_frames: int,
-        cost: Mapping[str, float | int] | None = None,
+        self, array: StoredArray, n_rows: int, n_frames: int, cost: Mapping[str, float | int] | None = None
     ) -> dict[str, bytes]:
         """Metadata file of one logical array; the master file shows the same to plain readers."""
-        attributes = header.as_attributes(layout) | {"n_rows": n_rows, "n_frames": n_frames}
+        attributes = array.as_attributes() | {"n_rows": n_rows, "n_frames": n_frames}
         attributes |= {"cost": dict(cost)} if cost else {}
-        return {f"features/{header.key}/array.json": canonical_json(attributes)}
+        return {self.metadata_name(array.key): canonical_json(attributes)}
+
+    def metadata_name(self, key: str) -> str:
+        """Name of the array's metadata."""
+        return f"features/{key}/array.json"
 
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array, as :meth:`array_files` wrote them."""
-        attributes: dict[str, Any] = json.loads(self.location.read(f"features/{key}/array.json"))
+        attributes: dict[str, Any] = json.loads(self.location.read(self.metadata_name(key)))
         return attributes
 
-    def array_keys(self) -> list[str]:
-        """Keys of the arrays that have metadata."""
-        return [key for key in self.location.list("features") if self.location.exists(f"features/{key}/array.json")]
-
-    def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
+    def derived_files(self, arrays: Mapping[str, StoredArray], n_rows: int) -> dict[str, bytes]:
         """Return the master file: every array as one virtual dataset over its shard files."""
         import h5py
 
         buffer = io.BytesIO()
         with h5py.File(buffer, "w", libver=_LIBVER) as master:
-            for key, (header, layout) in sorted(arrays.items()):
+            for key, array in sorted(arrays.items()):
                 group, attributes = master.create_group(f"features/{key}"), self.read_array(key)
-                self._virtual(group, header, layout, n_rows, int(attributes["n_frames"]))
-                describe_array(group, header, layout, attributes.get("cost", {}))
-            books = codebook_names(self.location)
+                self._virtual(group, array, n_rows, int(attributes["n_frames"]))
+                describe_array(group, array, attributes.get("cost", {}))
+            books = self.codebook_names()
             # a group that comes about by itself has the time of day in it
             folder: Any = master.create_group(CODEBOOKS) if books else None
             for name in books:
                 folder[name] = h5py.ExternalLink(f"{CODEBOOKS}/{name}.h5", "/codebook")
         return {MASTER: buffer.getvalue()}
 
-    def _virtual(self, group: Any, header: ArrayHeader, layout: Layout, n_rows: int, n_frames: int) -> None:
+    def _virtual(self, group: Any, array: StoredArray, n_rows: int, n_frames: int) -> None:
         import h5py
 
+        header, layout = array.header, array.layout
         dtype, cut = header.encoding.dtype, self._cut
         data = h5py.VirtualLayout(shape=header.shape_of(n_frames, n_rows), dtype=dtype)
         frames = h5py.VirtualLayout(shape=(n_rows,), dtype="<i4")
@@ -144,23 +153,50 @@ class Hdf5Backend:
 
     # -- files of one shard ---------------------------------------------------------------------------------------
 
-    def slab_name(self, header: ArrayHeader, shard: int, slab: int) -> str:
+    def slab_name(self, array: StoredArray, shard: int, slab: int) -> str:
         """Name of the file that holds one shard's stretch of time."""
-        return f"features/{header.key}/{shard}.h5" if slab == 0 else f"features/{header.key}/{shard}.{slab}.h5"
+        return f"features/{array.key}/{shard}.h5" if slab == 0 else f"features/{array.key}/{shard}.{slab}.h5"
 
-    def lengths_file(
-        self, header: ArrayHeader, layout: Layout, shard: int, lengths: IntArray
-    ) -> tuple[str, bytes] | None:
-        """Return nothing: frame counts are in the shard's file."""
-        return None
-
-    def slab_writer(self, path: Path, header: ArrayHeader, layout: Layout) -> Hdf5SlabWriter:
+    def slab_writer(self, path: Path, array: StoredArray) -> Hdf5SlabWriter:
         """Open a new shard file for writing, aside from its place."""
-        return Hdf5SlabWriter(path, header, layout)
+        return Hdf5SlabWriter(path, array)
 
-    def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> Hdf5Slab:
+    def open_slab(self, name: str, array: StoredArray) -> Hdf5Slab:
         """Open a shard file for reading."""
-        return Hdf5Slab(self.location, name, header, layout)
+        return Hdf5Slab(self.location.map(name), f"{self.location}/{name}", array)
+
+    @classmethod
+    def metadata_count(cls, header: ArrayHeader, n_shards: int) -> int:
+        """One file: frame counts are in the shards' files."""
+        return 1
+
+    # -- codebooks ------------------------------------------------------------------------------------------------
+
+    def codebook_files(self, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> dict[str, bytes]:
+        """Return the file with the dataset ``codebook``, which the master file links to."""
+        import h5py
+
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w", libver=_LIBVER) as file:
+            dataset = file.create_dataset(
+                "codebook", data=vectors, chunks=vectors.shape, fletcher32=True, fillvalue=np.nan, track_times=False
+            )
+            dataset.attrs["dimensions"] = CODEBOOK_DIMS
+            dataset.attrs["attributes"] = canonical_json(attributes).decode()
+        return {f"{CODEBOOKS}/{name}.h5": buffer.getvalue()}
+
+    def codebook_name(self, entry: str) -> str | None:
+        """Name of the file without its ending."""
+        return entry.removesuffix(".h5")
+
+    def load_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
+        """Vectors and attributes of a codebook."""
+        import h5py
+
+        with h5py.File(io.BytesIO(self.location.read(f"{CODEBOOKS}/{name}.h5")), "r") as file:
+            dataset = file["codebook"]
+            vectors: FloatArray = dataset[()]
+            return vectors, json.loads(dataset.attrs["attributes"])
 
 
 class Hdf5SlabWriter(Spool):
@@ -177,19 +213,20 @@ class Hdf5SlabWriter(Spool):
         target = self.path.with_name(self.path.name + ".h5")
         with disk_errors(self.path):
             with h5py.File(target, "w", libver=_LIBVER) as file:
-                shape = self.header.shape_of(self.layout.slab_frames, self.layout.shard_tracks)
-                dataset = create_chunked(file, "data", shape, self.header, self.layout)
+                header = self.array.header
+                shape = header.shape_of(self.layout.slab_frames, self.layout.shard_tracks)
+                dataset = create_chunked(file, "data", shape, self.array)
                 steps = self.layout.slab_chunks
                 for entry in np.flatnonzero(self.index[:, 0] != ABSENT):
                     offset, length = (int(value) for value in self.index[entry])
                     self.file.seek(offset)
                     slot, chunk = divmod(int(entry), steps)
-                    place = self.header.chunk_place(slot, chunk * self.layout.chunk_frames)
+                    place = header.chunk_place(slot, chunk * self.layout.chunk_frames)
                     dataset.id.write_direct_chunk(place, self.file.read(length))
                 padded = np.full(self.layout.shard_tracks, -1, dtype="<i4")
                 padded[: len(lengths)] = lengths
                 file.create_dataset(
-                    self.header.lengths_name, data=padded, chunks=padded.shape, fletcher32=True, fillvalue=-1
+                    header.lengths_name, data=padded, chunks=padded.shape, fletcher32=True, fillvalue=-1
                 )
             self.file.close()
             target.replace(self.path)
@@ -209,32 +246,17 @@ class Hdf5SlabWriter(Spool):
 class Hdf5Slab(IndexedSlab):
     """A shard file open for reading: HDF5 tells once where the chunks lie, then they are read from the memory map."""
 
-    def __init__(self, location: Location, name: str, header: ArrayHeader, layout: Layout) -> None:
-        self._where, self._layout = f"{location}/{name}", layout
-        self._dtype = header.encoding.dtype
-        self._shape = header.shape_of(layout.chunk_frames)
-        self._grows = 1 if header.has_clips else -1
-        self._data = location.map(name)
-        self._index = self._find_chunks(location.path(name))
-
-    def _find_chunks(self, path: Path) -> npt.NDArray[np.uint64]:
-        import h5py
-
-        index = np.full((self._layout.index_entries, 2), ABSENT, dtype=np.uint64)
+    def __init__(self, data: memoryview, where: str, array: StoredArray) -> None:
+        self._data, self._where, self._layout = data, where, array.layout
+        self._dtype = array.header.encoding.dtype
+        self._shape = array.header.shape_of(array.layout.chunk_frames)
         try:
-            with h5py.File(path, "r", locking=False) as file:
-                steps, size = self._layout.slab_chunks, self._layout.chunk_frames
-
-                def note(chunk: Any) -> None:
-                    place = chunk.chunk_offset
-                    index[place[0] * steps + place[self._grows] // size] = (chunk.byte_offset, chunk.size)
-
-                file["data"].id.chunk_iter(note)
-        except FileNotFoundError:
-            raise
+            with open_hdf5(data) as file:
+                if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):
+                    raise ValueError("another shape")
+                self._index = chunk_places(file["data"], array).reshape(-1, 2)
         except (OSError, KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise CorruptFeature("a shard file is no valid HDF5", self._where, "Run featstore store repair") from error
-        return index
+            raise CorruptFeature("a shard file is no valid HDF5", where, "Run featstore store repair") from error
 
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:
         """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
@@ -246,6 +268,58 @@ class Hdf5Slab(IndexedSlab):
         """
         block, where = self.chunk_bytes(slot, chunk)
         return decode_hdf5_chunk(block, self._dtype, self._shape, self._layout.compression, where)
+
+
+class _MappedFile(io.RawIOBase):
+    """Mapped bytes as a file for h5py.
+
+    HDF5 refuses a path that the same process has open with other settings, as a user's plain h5py may. Through this it
+    sees a file of its own.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        super().__init__()
+        self._data, self._at = data, 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, len(self._data))[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+def open_hdf5(data: memoryview) -> Any:
+    """Open an HDF5 file of mapped bytes for reading, as a context manager.
+
+    Raises
+    ------
+    OSError
+        When it is no HDF5 file.
+    """
+    import h5py
+
+    return h5py.File(_MappedFile(data), "r")
+
+
+def chunk_places(dataset: Any, array: StoredArray) -> npt.NDArray[np.uint64]:
+    """Offset and length of every chunk of a dataset, (tracks, chunks of a track, 2)."""
+    axis, size = 1 if array.header.has_clips else -1, array.layout.chunk_frames
+    width = -(-dataset.shape[axis] // size)
+    places: npt.NDArray[np.uint64] = np.full((dataset.shape[0], width, 2), ABSENT, dtype=np.uint64)
+
+    def note(chunk: Any) -> None:
+        place = chunk.chunk_offset
+        places[place[0], place[axis] // size] = (chunk.byte_offset, chunk.size)
+
+    dataset.id.chunk_iter(note)
+    return places
 
 
 def encode_hdf5_chunk(values: AnyArray, compression: str) -> bytes:
@@ -272,9 +346,10 @@ def decode_hdf5_chunk(
     return decompress(memoryview(body), dtype, shape, compression, where)
 
 
-def describe_array(group: Any, header: ArrayHeader, layout: Layout, cost: Mapping[str, float | int]) -> None:
+def describe_array(group: Any, array: StoredArray, cost: Mapping[str, float | int]) -> None:
     """Tell plain readers what a group's ``data`` are: our attributes, the CF ones, and netCDF's named dimensions."""
-    for name, value in header.as_attributes(layout).items():
+    header = array.header
+    for name, value in array.as_attributes().items():
         if not isinstance(value, (dict, list)) and value is not None:
             group.attrs[name] = value
     data = group["data"]
@@ -288,10 +363,11 @@ def describe_array(group: Any, header: ArrayHeader, layout: Layout, cost: Mappin
     group[header.lengths_name].dims[0].attach_scale(group["track"])
 
 
-def create_chunked(group: Any, name: str, shape: tuple[int, ...], header: ArrayHeader, layout: Layout) -> Any:
+def create_chunked(group: Any, name: str, shape: tuple[int, ...], array: StoredArray) -> Any:
     """Create a dataset of encoded values whose chunks are then written directly."""
     import h5py
 
+    header, layout = array.header, array.layout
     chunks = header.shape_of(layout.chunk_frames, 1)
     itemsize = header.encoding.dtype.itemsize
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

@@ -12,7 +12,7 @@ import numpy as np
 from featstore.arrays import AnyArray, IntArray
 from featstore.specs import Encoding, FeatureSpec, parse_spec
 
-__all__ = ["COMPRESSIONS", "ArrayHeader", "Layout", "choose_layout", "choose_shard_tracks"]
+__all__ = ["COMPRESSIONS", "ArrayHeader", "Layout", "StoredArray", "choose_layout", "choose_shard_tracks"]
 
 COMPRESSIONS = ("none", "lz4", "zstd")
 CHUNK_BYTES = 256 << 10  # a crop of a few seconds touches one or two chunks; a checksum over it costs ~20 us
@@ -100,31 +100,6 @@ class ArrayHeader:
             return 1 / self.spec.clip.step_s
         return self.spec.sample_rate / self.spec.frame_step
 
-    def as_attributes(self, layout: Layout) -> dict[str, Any]:
-        """What an array's group says of itself in any backend: enough to make the header and the layout again."""
-        clips = {"clip_frames": self.clip_frames, "clip_step_s": self.spec.clip.step_s} if self.has_clips else {}
-        return clips | {
-            "spec": str(self.spec),
-            "encoding": str(self.encoding),
-            "scale_factor": self.encoding.scale_factor,
-            "add_offset": self.encoding.add_offset,
-            "sample_rate": self.spec.sample_rate,
-            "frame_step": self.spec.frame_step,
-            "layout": layout.as_json(),
-            "item_shape": list(self.item_shape),
-            "dims": list(self.dims),
-            "fixed_frames": self.fixed_frames,
-        }
-
-    @classmethod
-    def from_attributes(cls, attributes: dict[str, Any]) -> tuple[ArrayHeader, Layout]:
-        """Read what :meth:`as_attributes` wrote."""
-        spec = parse_spec(attributes["spec"])
-        encoding = Encoding.parse(attributes["encoding"], spec)
-        item, dims = tuple(attributes["item_shape"]), tuple(attributes["dims"])
-        header = cls(spec, encoding, item, dims, attributes["fixed_frames"], attributes.get("clip_frames"))
-        return header, Layout(**attributes["layout"])
-
     def cf_attributes(self) -> dict[str, Any]:
         """Attributes of the data itself by which plain readers decode it (CF conventions), but for the fill value."""
         attributes: dict[str, Any] = {
@@ -192,6 +167,56 @@ class Layout:
             "chunk_frames": self.chunk_frames,
             "compression": self.compression,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """One array of a store: what it holds, and how it is cut into files.
+
+    Attributes
+    ----------
+    header : ArrayHeader
+    layout : Layout
+    """
+
+    header: ArrayHeader
+    layout: Layout
+
+    @property
+    def key(self) -> str:
+        """Name of the array's folder."""
+        return self.header.key
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Feature that the array holds."""
+        return self.header.spec
+
+    def as_attributes(self) -> dict[str, Any]:
+        """What an array's group says of itself in any backend: enough to read the array again."""
+        header, spec, encoding = self.header, self.header.spec, self.header.encoding
+        clips = {"clip_frames": header.clip_frames, "clip_step_s": spec.clip.step_s} if header.has_clips else {}
+        return clips | {
+            "spec": str(spec),
+            "encoding": str(encoding),
+            "scale_factor": encoding.scale_factor,
+            "add_offset": encoding.add_offset,
+            "sample_rate": spec.sample_rate,
+            "frame_step": spec.frame_step,
+            "layout": self.layout.as_json(),
+            "item_shape": list(header.item_shape),
+            "dims": list(header.dims),
+            "fixed_frames": header.fixed_frames,
+        }
+
+    @classmethod
+    def from_attributes(cls, attributes: dict[str, Any]) -> StoredArray:
+        """Read what :meth:`as_attributes` wrote."""
+        spec = parse_spec(attributes["spec"])
+        encoding = Encoding.parse(attributes["encoding"], spec)
+        item, dims = tuple(attributes["item_shape"]), tuple(attributes["dims"])
+        header = ArrayHeader(spec, encoding, item, dims, attributes["fixed_frames"], attributes.get("clip_frames"))
+        return cls(header, Layout(**attributes["layout"]))
 
 
 def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "none") -> Layout:

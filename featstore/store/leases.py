@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,17 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from types import TracebackType
 
-import psutil
-
 from featstore.errors import ObjectStorageError, StoreLocked
+from featstore.owner import STALE_S, Owner
 from featstore.store.location import Location
 
 __all__ = [
     "HEARTBEAT_S",
     "PACKING",
-    "STALE_S",
     "Lease",
-    "Owner",
     "dead_leases",
     "hold_packing",
     "hold_store",
@@ -36,52 +30,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
-STALE_S = 60.0  # a silent owner on another host counts as gone after this long
 PACKING_S = 900.0  # at most until commit records are packed: some minutes in a bucket, for a million tracks
 STORE, PACKING = "store", "records"  # names of the leases that are not on a shard
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A process that writes: enough to say who it is and to see whether it lives."""
-
-    host: str
-    pid: int
-    started: float
-    run: str = ""
-    machine: str = ""
-
-    @classmethod
-    def this_process(cls, run: str = "") -> Owner:
-        """Owner record of the calling process."""
-        process = psutil.Process()
-        return cls(socket.gethostname(), process.pid, round(process.create_time(), 2), run, _machine())
-
-    @property
-    def label(self) -> str:
-        """Folder-safe name of the owner."""
-        return f"{self.host}-{self.pid}-{int(self.started * 100)}"
-
-    def is_gone(self, silent_s: float) -> bool:
-        """Whether the owner cannot be writing any more: dead on this host, or silent for long on another."""
-        if self.host == socket.gethostname() and self.machine in ("", _machine()):
-            try:
-                process = psutil.Process(self.pid)
-                zombie = process.status() == psutil.STATUS_ZOMBIE
-                return bool(zombie) or abs(process.create_time() - self.started) > 1
-            except psutil.NoSuchProcess:
-                return True
-        return silent_s > STALE_S
-
-
-@functools.cache
-def _machine() -> str:
-    """Which running system this is: two of one name, as containers may be, do not see each other's processes."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()[:8]}-{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:  # no such thing outside Linux: the name must do
-        return ""
 
 
 def _lease_name(key: str, shard: int) -> str:

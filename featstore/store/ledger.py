@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from featstore.store.records import CommitRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featstore.store.store import Store
+    from featstore.store.layout import StoredArray
+    from featstore.store.stored_tracks import StoredTracks
 
-__all__ = ["outcomes", "summary", "with_ledger"]
+__all__ = ["read_ledger", "read_status", "with_ledger"]
 
 _COLUMNS = ["track_id", "row", "feature", "status", "stage", "error", "path", "stored"]
 
 
-def _states(store: Store, rows: Any, keys: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+class _Store(Protocol):
+    """What the ledger reads of a store."""
+
+    @property
+    def table(self) -> StoredTracks: ...
+
+    @property
+    def arrays(self) -> Mapping[str, StoredArray]: ...
+
+    def records(self, key: str) -> Mapping[int, CommitRecord]: ...
+
+
+def _states(store: _Store, rows: Any, keys: Collection[str]) -> tuple[list[str], list[str], list[str]]:
     """Status, stage and error of each row: the worst over the arrays (pending, then failed, then flagged)."""
     size = int(rows.max()) + 1 if len(rows) else 0
     rank = np.zeros(size, dtype=np.int8)  # 0 ok, 1 flagged but stored, 2 without data, 3 pending
@@ -47,35 +62,38 @@ def _states(store: Store, rows: Any, keys: Collection[str]) -> tuple[list[str], 
     return [status[row] for row in rows], [stage[row] for row in rows], [error[row] for row in rows]
 
 
-def with_ledger(tracks: pd.DataFrame, store: Store) -> pd.DataFrame:
-    """Return the track table with ``status``, ``stage`` and ``error`` columns."""
+def with_ledger(store: _Store) -> pd.DataFrame:
+    """Return the track table with ``status``, ``stage`` and ``error`` columns, in the store's order."""
+    tracks = store.table.frame
     status, stage, error = _states(store, tracks["row"].to_numpy(), store.arrays)
     return tracks.assign(status=status, stage=stage, error=error).sort_values("row")
 
 
-def outcomes(store: Store) -> pd.DataFrame:
-    """One row for each (track, feature) that is not plainly ok, in store order."""
+def read_ledger(store: _Store) -> pd.DataFrame:
+    """Every (track, feature) that is not plainly ok, in store order: ``status``, ``stage``, ``error``, ``path``."""
     import pandas as pd
 
-    names = {row: track for track, row in store.track_rows["row"].items()}
+    names = {row: track for track, row in store.table.frame["row"].items()}
     found = []
-    for key, (header, _) in store.arrays.items():
+    for key, array in store.arrays.items():
         for record in store.records(key).values():
             for o in record.outcomes:
                 stored = record.n_frames[o.row - record.first_row] >= 0
-                found.append((names.get(o.row, ""), o.row, header.name, o.status, o.stage, o.error, o.path, stored))
+                name = array.header.name
+                found.append((names.get(o.row, ""), o.row, name, o.status, o.stage, o.error, o.path, stored))
     return pd.DataFrame(found, columns=_COLUMNS).sort_values(["row", "feature"], ignore_index=True)
 
 
-def summary(store: Store, keys: Collection[str] | None = None) -> dict[str, Any]:
-    """Counts over tracks: ``ok + failed + pending == tracks``; ``by_reason`` has every status but ok and pending.
+def read_status(store: _Store, keys: Collection[str] | None = None) -> dict[str, Any]:
+    """Counts over tracks: ``tracks, ok, failed, pending, by_reason``, where ``ok + failed + pending == tracks``.
 
-    Of some arrays where keys are given, else of all: a track is ok that is so in each of them.
+    ``by_reason`` has every status but ok and pending. With ``keys`` only these arrays count, else all: a track is ok
+    when it is so in each of them.
     """
-    rows = store.track_rows["row"].to_numpy()
+    rows = store.table.rows
     keys = store.arrays if keys is None else keys
-    status = _states(store, rows, keys)[0]
-    states = Counter(status)
+    states = _states(store, rows, keys)[0]
+    counts = Counter(states)
     failed_rows: set[int] = set()
     for key in keys:
         for record in store.records(key).values():
@@ -84,10 +102,10 @@ def summary(store: Store, keys: Collection[str] | None = None) -> dict[str, Any]
                 for o in record.outcomes
                 if o.status != "pending" and record.n_frames[o.row - record.first_row] < 0
             )
-    pending = states.get("pending", 0)
-    open_rows = {row for row, told in zip(rows.tolist(), status, strict=True) if told == "pending"}
+    pending = counts.get("pending", 0)
+    open_rows = {row for row, state in zip(rows.tolist(), states, strict=True) if state == "pending"}
     failed = len(failed_rows - open_rows)
-    reasons = {reason: count for reason, count in sorted(states.items()) if reason not in ("ok", "pending")}
+    reasons = {reason: count for reason, count in sorted(counts.items()) if reason not in ("ok", "pending")}
     return {
         "tracks": len(rows),
         "ok": len(rows) - failed - pending,

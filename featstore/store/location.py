@@ -17,8 +17,17 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from featstore import atomic
 from featstore.errors import StoreError
+from featstore.registry import Registry
 
-__all__ = ["FileBytes", "FolderLocation", "Location", "Seen", "open_location"]
+__all__ = ["LOCATIONS", "FileBytes", "FolderLocation", "Location", "Seen", "open_location"]
+
+LOCATIONS = Registry(
+    "kind of location",
+    {
+        "file": "featstore.store.location:FolderLocation",
+        "s3": "featstore.store.s3_location:S3Location",
+    },
+)
 
 
 class FileBytes(Protocol):
@@ -52,6 +61,7 @@ class Location(ABC):
     """A place for files. Names are relative, with ``/`` between parts."""
 
     heartbeat_s: ClassVar[float]
+    is_remote: ClassVar[bool] = False  # no file system: other programs cannot follow paths there
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -333,11 +343,9 @@ def open_location(url: str | os.PathLike[str] | Location) -> Location:
     if isinstance(url, Location):
         return url
     text = os.fspath(url)
-    if text.startswith("s3://"):
-        from featstore.store.s3_location import S3Location
-
-        return S3Location(text)
-    if "://" in text and not text.startswith("file://"):
-        scheme = text.split("://", 1)[0]
+    scheme, found, _ = text.partition("://")
+    scheme = scheme if found else "file"
+    if scheme not in LOCATIONS:
         raise StoreError(f"stores on {scheme}:// are not supported", text, "Use a path on a file system, or s3://")
-    return FolderLocation(text.removeprefix("file://"))
+    location: Location = LOCATIONS.load(scheme)(text.removeprefix("file://"))
+    return location

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, StoreError
-from featstore.store.backends import Backend, make_backend
-from featstore.store.codebooks import FOLDER as CODEBOOKS
-
-if TYPE_CHECKING:
-    from featstore.store.location import Location
-    from featstore.store.store import Store
+from featstore.store.backends import CODEBOOKS, Backend, make_backend
+from featstore.store.location import Location
+from featstore.store.store import Store
+from featstore.store.stored_tracks import TRACKS
 
 __all__ = ["MANIFEST", "manifest_bytes", "open_manifest", "read_manifest", "read_root", "write_manifest"]
 
@@ -30,14 +28,14 @@ def _covered(store: Store) -> list[str]:
     """Names of every small file that says what the store holds; data files are covered by the records."""
     backend = store.backend
     names = [
-        "tracks.parquet",
+        TRACKS,
         *backend.root_files(store.attributes),
         *backend.derived_files(store.arrays, store.n_rows),
     ]
     for folder in ("commits", "requests", CODEBOOKS):
         names += [name for name, _ in store.location.walk(folder) if not name.rpartition("/")[2].startswith(".")]
     for key in store.arrays:
-        names += backend.array_files(*store.arrays[key], store.n_rows, 1)
+        names += backend.array_files(store.arrays[key], store.n_rows, 1)
     return sorted(names)
 
 
@@ -87,7 +85,7 @@ def restore_root(location: Location) -> None:
         raise StoreError(
             "the root is damaged and there is no manifest to restore it from",
             str(location),
-            "Restore zarr.json from a copy",
+            "Restore the root file from a copy",
         ) from error
     for name, content in make_backend(attributes["backend"], location).root_files(attributes).items():
         location.write(name, content)

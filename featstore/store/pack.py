@@ -6,25 +6,28 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.codebooks import FOLDER, codebook_names, needed_codebooks, read_codebook, write_codebook
+from featstore.store.backends import CODEBOOKS
+from featstore.store.codebooks import all_codebooks
 from featstore.store.convert import companions
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.hdf5_store import create_chunked, describe_array, encode_hdf5_chunk
-from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.layout import StoredArray
 from featstore.store.location import Location
 from featstore.store.manifest import MANIFEST, manifest_bytes
+from featstore.store.opening import open_store
 from featstore.store.packed_file import PackedBackend, PackedLocation
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.sizes import measured
-from featstore.store.store import FORMAT, TRACKS, Store, open_store
+from featstore.store.store import FORMAT, Store
+from featstore.store.stored_tracks import TRACKS
 
 __all__ = ["COMPRESSIONS", "pack"]
 
@@ -65,34 +68,14 @@ def pack(
     return open_store(target)
 
 
-class _Collected:
-    """As much of an HDF5 backend as writing a codebook takes; files go into a dict."""
-
-    name = "hdf5"
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.location, self._files = self, files
-
-    def exists(self, name: str) -> bool:
-        return name in self._files
-
-    def read(self, name: str) -> bytes:
-        return self._files[name]
-
-    def write(self, name: str, data: bytes) -> None:
-        self._files[name] = data
-
-
 def _write(store: Store, part: Path, target: Path, compression: str) -> None:
     import h5py
 
     backend = PackedBackend(PackedLocation(target))
     files = {TRACKS: store.location.read(TRACKS)} | dict(companions(store))
-    kept = _Collected(files)
-    names = sorted({*codebook_names(store.location), *needed_codebooks(store)})
-    books = {name: read_codebook(store.backend, name) for name in names}
+    books = {name: store.backend.read_codebook(name) for name in all_codebooks(store)}
     for name, (vectors, about) in books.items():
-        write_codebook(cast(Any, kept), name, vectors, about)
+        files |= backend.codebook_files(name, np.ascontiguousarray(vectors, dtype="<f4"), about)
     attributes = store.attributes | {"backend": backend.name, "format": FORMAT}
     files |= backend.root_files(attributes)
     with h5py.File(part, "w", libver=_LIBVER) as file:
@@ -101,7 +84,7 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
             for key in sorted(store.arrays):
                 files |= _write_array(store, key, backend, file, compression, bar)
         _write_ids(store, file)
-        folder: Any = file.create_group(FOLDER) if books else None
+        folder: Any = file.create_group(CODEBOOKS) if books else None
         for name, (vectors, _) in books.items():  # for plain readers, as the arrays are
             folder.create_dataset(name, data=vectors, chunks=vectors.shape, fletcher32=True, track_times=False)
         covered = {name: content for name, content in files.items() if not name.startswith("log/")}
@@ -115,20 +98,21 @@ def _write_array(
     store: Store, key: str, backend: PackedBackend, file: Any, compression: str, bar: Any
 ) -> dict[str, bytes]:
     """Write the data of one array; its metadata file and its records."""
-    header, layout = store.arrays[key]
-    target, records = replace(layout, compression=compression), store.records(key)
+    array, records = store.arrays[key], store.records(key)
+    header, target = array.header, replace(array.layout, compression=compression)
+    packed_array = StoredArray(header, target)
     longest = header.fixed_frames
     if longest is None:
         longest = max((int(record.lengths.max(initial=0)) for record in records.values()), default=0)
     cost = measured(records.values())
-    files = backend.array_files(header, target, store.n_rows, longest, cost)
+    files = backend.array_files(packed_array, store.n_rows, longest, cost)
     group = file.create_group(f"features/{key}")
     shape = header.shape_of(longest, store.n_rows)
-    data = create_chunked(group, "data", shape, header, target)
+    data = create_chunked(group, "data", shape, packed_array)
     lengths = np.full(store.n_rows, -1, dtype="<i4")
     for shard in sorted(records):
         record = records[shard]
-        stretches = dict(_write_shard(store, header, layout, target, record, data, backend))
+        stretches = dict(_write_shard(store, array, compression, record, data, backend))
         lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
         packed = replace(record, files=stretches, layout=target.as_json())
         files[record_name(key, shard)] = packed.to_bytes()
@@ -137,30 +121,25 @@ def _write_array(
     group.create_dataset(header.lengths_name, data=lengths, chunks=chunks, fletcher32=True, track_times=False)
     if header.has_clips:  # the same for all: said by the fill value
         group.create_dataset("n_frames", shape=lengths.shape, dtype="<i4", fillvalue=header.clip_frames)
-    describe_array(group, header, target, cost)
+    describe_array(group, packed_array, cost)
     return files
 
 
 def _write_shard(
-    store: Store,
-    header: ArrayHeader,
-    layout: Layout,
-    target: Layout,
-    record: CommitRecord,
-    data: Any,
-    backend: PackedBackend,
+    store: Store, array: StoredArray, compression: str, record: CommitRecord, data: Any, backend: PackedBackend
 ) -> Iterator[tuple[str, list[Any]]]:
     """Write the chunks of one shard; name, bytes and digest of each stretch of time."""
+    header, layout = array.header, array.layout
     for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
-        source = open_shard_file(store.backend, header, layout, record.shard, slab)
+        source = open_shard_file(store.backend, array, record.shard, slab)
         digest, size = new_digest(), 0
         for slot, chunk in record.chunks(layout, slab):
-            block = encode_hdf5_chunk(source.read_chunk(slot, chunk), target.compression)
+            block = encode_hdf5_chunk(source.read_chunk(slot, chunk), compression)
             first = slab * layout.slab_frames + chunk * layout.chunk_frames
             data.id.write_direct_chunk(header.chunk_place(record.first_row + slot, first), block)
             digest.update(block)
             size += len(block)
-        yield backend.slab_name(header, record.shard, slab), [size, digest_text(digest)]
+        yield backend.slab_name(array, record.shard, slab), [size, digest_text(digest)]
 
 
 def _write_ids(store: Store, file: Any) -> None:
@@ -168,8 +147,8 @@ def _write_ids(store: Store, file: Any) -> None:
     import h5py
 
     names = [b""] * store.n_rows
-    for track, row in store.track_rows["row"].items():
-        names[int(row)] = str(track).encode()
+    for track, row in store.table.row_of.items():
+        names[row] = str(track).encode()
     text = h5py.string_dtype("utf-8", max(1, max(map(len, names), default=1)))
     file.create_dataset(
         "track_id", data=np.array(names, dtype=text), chunks=(max(1, min(len(names), 4096)),), fletcher32=True

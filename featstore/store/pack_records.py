@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import featstore.store.record_pack as record_pack
 from featstore.store.backends import Backend
@@ -20,9 +20,7 @@ from featstore.store.location import Location
 from featstore.store.manifest import MANIFEST, manifest_bytes, read_root
 from featstore.store.record_pack import PACK, PACK_FORMAT, pack_bytes, pack_name, whole_lines
 from featstore.store.records import record_name, scan_records
-
-if TYPE_CHECKING:
-    from featstore.store.store import Store
+from featstore.store.store import Store
 
 __all__ = ["forget_pairs", "mend_pack", "pack_records", "packs"]
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from featstore.arrays import AnyArray, IntArray
 from featstore.errors import CorruptFeature, StoreError
-from featstore.store.hdf5_store import Hdf5Backend, decode_hdf5_chunk
-from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.hdf5_store import Hdf5Backend, chunk_places, decode_hdf5_chunk, open_hdf5
+from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import FolderLocation, Location, Seen, map_file, open_location
 from featstore.store.spool import ABSENT
 
@@ -59,10 +59,8 @@ class PackedLocation(Location):
     # -- what is in the file ----------------------------------------------------------------------------------------
 
     def _open(self) -> Any:
-        import h5py
-
         try:
-            return h5py.File(self.root, "r", locking=False)
+            return open_hdf5(self.bytes_view)
         except OSError as error:
             raise CorruptFeature(
                 "the file is no HDF5, or damaged", str(self.root), "Pack the store again, or restore a copy"
@@ -90,26 +88,16 @@ class PackedLocation(Location):
             self._files = found
         return self._files
 
-    def chunk_index(self, header: ArrayHeader, layout: Layout) -> Index:
+    def chunk_index(self, array: StoredArray) -> Index:
         """Offset and length of every chunk of an array, (rows, chunks of a row, 2)."""
-        if header.key in self._indices:
-            return self._indices[header.key]
-        with self._open() as file:
-            try:
-                data = file[f"features/{header.key}/data"]
-                axis = 1 if header.has_clips else -1
-                width = -(-data.shape[axis] // layout.chunk_frames)
-                index: Index = np.full((data.shape[0], width, 2), ABSENT, dtype=np.uint64)
-
-                def note(chunk: Any) -> None:
-                    place = chunk.chunk_offset
-                    index[place[0], place[axis] // layout.chunk_frames] = (chunk.byte_offset, chunk.size)
-
-                data.id.chunk_iter(note)
-            except (KeyError, IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
-                raise CorruptFeature("an array is damaged", f"{self}/{header.key}", "Pack the store again") from error
-        self._indices[header.key] = index
-        return index
+        if array.key not in self._indices:
+            with self._open() as file:
+                try:
+                    self._indices[array.key] = chunk_places(file[f"features/{array.key}/data"], array)
+                except (KeyError, IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
+                    where = f"{self}/{array.key}"
+                    raise CorruptFeature("an array is damaged", where, "Pack the store again") from error
+        return self._indices[array.key]
 
     @property
     def bytes_view(self) -> memoryview:
@@ -139,8 +127,8 @@ class PackedLocation(Location):
         """Offset and length of the chunks behind ``features/<key>/<shard>.<slab>.chunks``, in order."""
         _, key, base = name.split("/")
         shard, slab = (int(part) for part in base.removesuffix(".chunks").split("."))
-        header, layout = ArrayHeader.from_attributes(json.loads(self.files[f"features/{key}/array.json"]))
-        index = self.chunk_index(header, layout)
+        array = StoredArray.from_attributes(json.loads(self.files[f"features/{key}/array.json"]))
+        index, layout = self.chunk_index(array), array.layout
         rows = slice(shard * layout.shard_tracks, (shard + 1) * layout.shard_tracks)
         here: Index = index[rows, slab * layout.slab_chunks : (slab + 1) * layout.slab_chunks].reshape(-1, 2)
         there: Index = here[here[:, 0] != ABSENT]
@@ -251,29 +239,29 @@ def _read_only(location: PackedLocation) -> StoreError:
 class PackedBackend(Hdf5Backend):
     """Reads the arrays of a packed store."""
 
-    name = "packed"
+    name, endings, other_files = "packed", (), ()
 
-    def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
+    def derived_files(self, arrays: Mapping[str, StoredArray], n_rows: int) -> dict[str, bytes]:
         """Files that follow from all the rest: none, plain readers see the arrays themselves."""
         return {}
 
-    def slab_name(self, header: ArrayHeader, shard: int, slab: int) -> str:
+    def slab_name(self, array: StoredArray, shard: int, slab: int) -> str:
         """Name under which one shard's stretch of time is known."""
-        return f"features/{header.key}/{shard}.{slab}.chunks"
+        return f"features/{array.key}/{shard}.{slab}.chunks"
 
-    def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> Any:
+    def open_slab(self, name: str, array: StoredArray) -> Any:
         """Open one shard's stretch of time."""
         shard, slab = (int(part) for part in name.rpartition("/")[2].removesuffix(".chunks").split("."))
-        return PackedSlab(cast(PackedLocation, self.location), header, layout, shard, slab)
+        return PackedSlab(cast(PackedLocation, self.location), array, shard, slab)
 
 
 class PackedSlab:
     """One shard's tracks over one stretch of time, inside the packed file."""
 
-    def __init__(self, location: PackedLocation, header: ArrayHeader, layout: Layout, shard: int, slab: int) -> None:
-        self._header, self._layout, self._location = header, layout, location
-        self._index = location.chunk_index(header, layout)
-        self._first = (shard * layout.shard_tracks, slab * layout.slab_chunks)
+    def __init__(self, location: PackedLocation, array: StoredArray, shard: int, slab: int) -> None:
+        self._header, self._layout, self._location = array.header, array.layout, location
+        self._index = location.chunk_index(array)
+        self._first = (shard * self._layout.shard_tracks, slab * self._layout.slab_chunks)
 
     def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
         """Offset and length of a chunk's bytes in the file, or None where none were written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
 from featstore.specs import Encoding, FeatureSpec, View
 from featstore.store.backends import Backend, make_backend
-from featstore.store.layout import ArrayHeader, Layout, choose_layout
+from featstore.store.layout import ArrayHeader, StoredArray, choose_layout
 from featstore.store.records import CommitRecord
 from featstore.store.spool import Slab
+from featstore.store.stored_tracks import StoredTracks
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray
 
 __all__ = ["BaseArray", "FeatureReader", "open_shard_file"]
@@ -31,11 +31,9 @@ class BaseArray:
     Picklable; files are mapped when first read, in each process by itself.
     """
 
-    def __init__(
-        self, backend: Backend, header: ArrayHeader, layout: Layout, records: dict[int, CommitRecord], n_rows: int
-    ) -> None:
+    def __init__(self, backend: Backend, array: StoredArray, records: Mapping[int, CommitRecord], n_rows: int) -> None:
         self.backend, self.location = backend, backend.location
-        self.header, self.layout, self.n_rows = header, layout, n_rows
+        self.array, self.header, self.layout, self.n_rows = array, array.header, array.layout, n_rows
         self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
         for record in records.values():
             self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
@@ -112,14 +110,14 @@ class BaseArray:
     def _slab(self, shard: int, slab: int) -> Slab:
         opened = self._slabs.get((shard, slab))
         if opened is None:
-            opened = open_shard_file(self.backend, self.header, self.layout, shard, slab)
+            opened = open_shard_file(self.backend, self.array, shard, slab)
             self._slabs[shard, slab] = opened
             while len(self._slabs) > MAX_OPEN_SLABS:
                 self._slabs.popitem(last=False)
         return opened
 
 
-def open_shard_file(backend: Backend, header: ArrayHeader, layout: Layout, shard: int, slab: int) -> Slab:
+def open_shard_file(backend: Backend, array: StoredArray, shard: int, slab: int) -> Slab:
     """Open a shard file that a commit record promises.
 
     Raises
@@ -127,9 +125,9 @@ def open_shard_file(backend: Backend, header: ArrayHeader, layout: Layout, shard
     CorruptFeature
         When it is not there, or is no file of its backend.
     """
-    name = backend.slab_name(header, shard, slab)
+    name = backend.slab_name(array, shard, slab)
     try:
-        return backend.open_slab(name, header, layout)
+        return backend.open_slab(name, array)
     except FileNotFoundError:
         raise CorruptFeature(
             "a committed shard file is missing", f"{backend.location}/{name}", "Run featstore store repair"
@@ -153,7 +151,7 @@ class FeatureReader:
         Frames of each excerpt, where there is an axis of excerpts.
     """
 
-    def __init__(self, spec: FeatureSpec, view: View, base: BaseArray, tracks: pd.DataFrame, source: str) -> None:
+    def __init__(self, spec: FeatureSpec, view: View, base: BaseArray, tracks: StoredTracks, source: str) -> None:
         self.spec, self.view, self.base = spec, view, base
         self.encoding: Encoding = base.header.encoding
         clips = base.header.clip_frames
@@ -161,7 +159,7 @@ class FeatureReader:
         self.lengths: IntArray = np.where(base.lengths < 0, -1, view.n_frames(base.lengths))
         if clips is not None:  # the stride of a view is inside each excerpt
             self.lengths = base.lengths.copy()
-        self._rows: dict[str, int] = dict(zip(tracks.index, tracks["row"], strict=True))
+        self._rows = tracks.row_of
         self._source = source
 
     def __repr__(self) -> str:
@@ -325,10 +323,10 @@ class FeatureReader:
         fixed = fixed if spec == self.spec else old.fixed_frames
         clips = self.clip_frames if spec == self.spec else old.clip_frames
         header = ArrayHeader(spec, old.encoding, old.item_shape, old.dims, fixed, clips)
-        layout = choose_layout(header, self.base.layout.shard_tracks)
+        array = StoredArray(header, choose_layout(header, self.base.layout.shard_tracks))
         used = [length for rows in self.shard_rows for length in lengths[rows.start : rows.stop]]
         backend = self.base.backend
         longest = fixed if fixed is not None else int(max(used, default=0))
-        metadata = sum(map(len, backend.array_files(header, layout, self.base.n_rows, longest).values()))
-        frame_counts = len(self.shard_rows) * (4 * layout.shard_tracks + 4)
-        return layout.data_bytes(header, used) + metadata + frame_counts
+        metadata = sum(map(len, backend.array_files(array, self.base.n_rows, longest).values()))
+        frame_counts = len(self.shard_rows) * (4 * array.layout.shard_tracks + 4)
+        return array.layout.data_bytes(header, used) + metadata + frame_counts

@@ -23,7 +23,9 @@ from typing import Any
 
 from featstore import atomic
 from featstore.errors import ObjectStorageError, StoreError
+from featstore.object_client import client
 from featstore.object_storage import Listed, ObjectPlace
+from featstore.owner import Owner
 from featstore.store.location import FileBytes, Location, Seen, map_descriptor, map_file
 
 __all__ = ["RemoteBytes", "S3Location", "staging_folder"]
@@ -41,6 +43,7 @@ _conditional: set[tuple[int, str, str]] = set()  # (process, server, bucket) tha
 class S3Location(Location):
     """Objects below ``s3://bucket/prefix``. Picklable; each process makes its own connection."""
 
+    is_remote = True
     heartbeat_s = 15.0  # a beat is a request, and requests are paid for
 
     def __init__(self, url: str) -> None:
@@ -156,7 +159,7 @@ class S3Location(Location):
             )
             return self
         other = S3Location(str(self))
-        other._copies = self.staging(f"{_this_owner()}-{secrets.token_hex(4)}")
+        other._copies = self.staging(f"{Owner.this_process().label}-{secrets.token_hex(4)}")
         weakref.finalize(other, _remove_own, other._copies, os.getpid())
         return other
 
@@ -213,8 +216,6 @@ class S3Location(Location):
 
     def _demand_conditions(self, name: str) -> None:
         """Create an object that exists already, once a process: the server must refuse."""
-        from featstore.object_client import client
-
         here = (os.getpid(), str(client().meta.endpoint_url), self.place.bucket)
         if here in _conditional:
             return
@@ -302,12 +303,6 @@ def staging_root() -> Path:
 def staging_folder(location: S3Location) -> Path:
     """Folder for what this machine's processes make for a store."""
     return staging_root() / hashlib.sha256(str(location).encode()).hexdigest()[:16]
-
-
-def _this_owner() -> str:
-    from featstore.store.leases import Owner
-
-    return Owner.this_process().label
 
 
 def _remove_own(folder: Path, pid: int) -> None:

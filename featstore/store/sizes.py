@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from featstore.arrays import IntArray
+from featstore.store.mixed_versions import mixed_versions
+from featstore.store.reader import FeatureReader
 from featstore.store.records import CommitRecord
+from featstore.store.store import Store
 
-if TYPE_CHECKING:
-    from featstore.store.reader import FeatureReader
-    from featstore.store.store import Store
-
-__all__ = ["describe", "measured"]
+__all__ = ["describe_features", "measured"]
 
 
 def measured(records: Iterable[CommitRecord]) -> dict[str, float | int]:
@@ -44,9 +43,11 @@ def measured(records: Iterable[CommitRecord]) -> dict[str, float | int]:
     return found
 
 
-def describe(store: Store) -> list[dict[str, Any]]:
-    """One row a feature, stored ones first: its name, how it is kept, what it weighs, what its encoding cost."""
-    return [_row(store, store[name]) for name in store.features]
+def describe_features(store: Store) -> list[dict[str, Any]]:
+    """One row per feature, stored ones first: name, format, size, measured error of the encoding, mixed versions."""
+    mixed = {key: mixed_versions(store.records(key).values()) for key in store.arrays}
+    rows = [_row(store, store[name]) for name in store.features]
+    return [row | {"mixed_versions": mixed[row["key"]]} for row in rows]
 
 
 def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import disk_errors
 from featstore.errors import CorruptFeature
 from featstore.store.digests import new_digest
-from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.layout import Layout, StoredArray
 from featstore.store.location import FileBytes
 
 __all__ = ["ABSENT", "IndexedSlab", "Slab", "SlabWriter", "Spool"]
@@ -83,13 +83,12 @@ class Spool:
     Parameters
     ----------
     path : Path
-    header : ArrayHeader
-    layout : Layout
+    array : StoredArray
     """
 
-    def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
-        self.path, self.header, self.layout = path, header, layout
-        self.index: npt.NDArray[np.uint64] = np.full((layout.index_entries, 2), ABSENT, dtype="<u8")
+    def __init__(self, path: Path, array: StoredArray) -> None:
+        self.path, self.array, self.layout = path, array, array.layout
+        self.index: npt.NDArray[np.uint64] = np.full((self.layout.index_entries, 2), ABSENT, dtype="<u8")
         with disk_errors(path):
             self.file: BinaryIO = open(path, "wb+")  # noqa: SIM115 (closed by close or abandon)
         self.offset = 0

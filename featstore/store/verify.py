@@ -13,17 +13,20 @@ import numpy as np
 
 from featstore.errors import CorruptFeature, NewerFormat, StoreError
 from featstore.log import progress_bar
-from featstore.store.backends import ROOTS
-from featstore.store.codebooks import FOLDER as CODEBOOKS
-from featstore.store.codebooks import needed_codebooks, read_codebook
+from featstore.store.backends import CODEBOOKS, STORES
+from featstore.store.codebooks import needed_codebooks
+from featstore.store.consolidate import array_files
 from featstore.store.digests import digest_fits
-from featstore.store.hdf5_store import MASTER
+from featstore.store.ledger import read_status
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.mixed_versions import describe_mix, mixed_versions
+from featstore.store.opening import open_store
 from featstore.store.packed_file import PackedLocation, packed_location
+from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Found, scan_records
-from featstore.store.store import TRACKS, Store, open_store
+from featstore.store.store import Store
+from featstore.store.stored_tracks import TRACKS
 
 __all__ = ["Problem", "verify"]
 
@@ -98,9 +101,8 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         return [*problems, Problem(error.what, error.where.removeprefix(f"{store.location}/"))]
     for key in store.location.list("commits"):
         if key not in arrays:
-            problems.append(
-                Problem("an array with committed shards has lost its metadata", f"features/{key}/zarr.json", key)
-            )
+            lost = store.backend.metadata_name(key)
+            problems.append(Problem("an array with committed shards has lost its metadata", lost, key))
     with progress_bar(total=len(arrays) * n_shards, desc="verify", unit="shard") as bar:
         for key in arrays:
             for found in scan_records(store.location, key):
@@ -118,13 +120,15 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
 
 
 def _root_name(location: Location) -> str:
-    """Name of a damaged or lost root file, by what the rest of the store looks like."""
-    there = [root for root in ROOTS if location.exists(root)]
-    return there[0] if there else "store.json" if location.exists(MASTER) else "zarr.json"
+    """Name of a damaged or lost root file: the one that is there, or that belongs to the other files."""
+    backends = [STORES.load(name) for name in STORES]
+    there = [backend.root for backend in backends if location.exists(backend.root)]
+    there += [backend.root for backend in backends if any(map(location.exists, backend.other_files))]
+    return str((there or [backends[0].root])[0])
 
 
 def _track_names(store: Store) -> dict[int, str]:
-    return {int(row): str(track) for track, row in store.track_rows["row"].items()}
+    return {row: str(track) for track, row in store.table.row_of.items()}
 
 
 def _check_manifest(location: Location) -> Iterator[Problem]:
@@ -159,7 +163,7 @@ def _place(name: str) -> tuple[str, str, int]:
 
 def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], quick: bool) -> Iterator[Problem]:
     name, shard, record = found.name, found.shard, found.record
-    feature = store.arrays[key][0].spec.short()
+    feature = store.arrays[key].spec.short()
     if found.error is not None:
         yield Problem(found.error.what, name, key, feature, shard)
     if record is None:
@@ -189,9 +193,9 @@ def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], qu
 def _check_codebooks(store: Store) -> Iterator[Problem]:
     """Stored tokens need the code vectors that they stand for."""
     for name, keys in needed_codebooks(store).items():
-        place = (f"{CODEBOOKS}/{name}", keys[0], store.arrays[keys[0]][0].spec.short())
+        place = (f"{CODEBOOKS}/{name}", keys[0], store.arrays[keys[0]].spec.short())
         try:
-            vectors, _ = read_codebook(store.backend, name)
+            vectors, _ = store.backend.read_codebook(name)
             plain = store.location.plain_codebook(name) if isinstance(store.location, PackedLocation) else None
         except StoreError as error:
             yield Problem(error.what, *place)
@@ -202,40 +206,41 @@ def _check_codebooks(store: Store) -> Iterator[Problem]:
 
 def _check_counts(store: Store) -> Iterator[Problem]:
     """Tracks of the table = rows of the ledger = stored or explained; of a finished store nothing is pending."""
-    rows = store.track_rows["row"]
-    if rows.duplicated().any() or store.track_rows.index.duplicated().any() or (rows < 0).any():
+    frame = store.table.frame
+    rows = frame["row"]
+    if rows.duplicated().any() or frame.index.duplicated().any() or (rows < 0).any():
         yield Problem("track ids or rows are not unique", TRACKS)
         return
     try:
-        counts = store.status()
+        counts = read_status(store)
         told = sum(int(counts[name]) for name in ("ok", "failed", "pending"))
         if told != len(rows) or int(counts["tracks"]) != len(rows):
             yield Problem(f"the table has {len(rows)} tracks, the ledger {told}", TRACKS)
         finished = bool(_listed(store.location))
-        for key, (header, _) in store.arrays.items():
+        for key, array in store.arrays.items():
             covered = {row for record in store.records(key).values() for row in record.rows}
             pending = {o.row for r in store.records(key).values() for o in r.outcomes if o.status == "pending"}
             open_rows = [row for row in rows if row not in covered and row not in pending]
             if finished and open_rows:
                 what = f"{len(open_rows)} tracks of a finished store are neither stored nor explained"
-                yield Problem(what, f"commits/{key}", key, header.spec.short())
+                yield Problem(what, f"commits/{key}", key, array.spec.short())
     except StoreError:
         return  # told already, with the record's name
 
 
 def _warn_of_mixes(store: Store) -> None:
     """Say which arrays have shards of different library versions: nothing is wrong with them, but they may differ."""
-    for key, (header, _) in store.arrays.items():
+    for key, array in store.arrays.items():
         with suppress(StoreError):  # damaged records are told already
             mixed = mixed_versions(store.records(key).values())
             if mixed:
-                logger.warning("%s: %s mixes %s", store.location, header.spec.short(), describe_mix(mixed))
+                logger.warning("%s: %s mixes %s", store.location, array.spec.short(), describe_mix(mixed))
 
 
 def _check_file(
     store: Store, record: CommitRecord, file: str, size: int, digest: str, names: dict[int, str], quick: bool
 ) -> Iterator[Problem]:
-    key, shard, feature = record.key, record.shard, store.arrays[record.key][0].spec.short()
+    key, shard, feature = record.key, record.shard, store.arrays[record.key].spec.short()
     found = store.location.size(file)
     if found < 0:
         yield Problem("a committed file is missing", file, key, feature, shard)
@@ -248,10 +253,7 @@ def _check_file(
 
 def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -> Iterator[str]:
     """Tracks of a damaged shard that cannot be read, at most ten."""
-    from featstore.store.reader import BaseArray
-
-    header, layout = store.arrays[record.key]
-    base = BaseArray(store.backend, header, layout, {record.shard: record}, store.n_rows)
+    base = BaseArray(store.backend, store.arrays[record.key], {record.shard: record}, store.n_rows)
     found = 0
     for row in record.rows:
         if base.lengths[row] > 0 and found < 10:
@@ -264,7 +266,7 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
 
 def _check_packed(store: Store, location: PackedLocation, key: str, names: dict[int, str]) -> Iterator[Problem]:
     """What plain readers see of a packed store beside its data must say what the records say."""
-    header = store.arrays[key][0]
+    header = store.arrays[key].header
     expected = np.full(store.n_rows, -1, dtype=np.int64)
     try:
         lengths, ids = location.plain_rows(header)
@@ -287,9 +289,9 @@ def _listed(location: Location) -> dict[str, list[Any]]:
 
 def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
     """Array metadata must say what the header, the layout and the records imply."""
-    header = store.arrays[key][0]
+    header = store.arrays[key].header
     try:
-        expected, plain = store.array_files(key), store.array_files(key, with_cost=False)
+        expected, plain = array_files(store, key), array_files(store, key, with_cost=False)
     except StoreError:
         return  # told already
     listed = _listed(store.location)  # what it does not list is still to be brought up to date

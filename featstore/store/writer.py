@@ -14,7 +14,7 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import StoreError
 from featstore.store.backends import Backend
 from featstore.store.digests import digest_of
-from featstore.store.layout import ArrayHeader, Layout
+from featstore.store.layout import StoredArray
 from featstore.store.leases import Lease
 from featstore.store.manifest import open_manifest
 from featstore.store.records import CommitRecord, Outcome, hide_record, last_generation, record_name
@@ -56,11 +56,11 @@ class _Progress:
 class ArrayWriter:
     """One array's part of a shard: collects frames into chunks, encodes them, appends them to the shard files."""
 
-    def __init__(self, backend: Backend, header: ArrayHeader, layout: Layout, shard: int, n_rows: int, folder: Path):
-        self.header, self.layout, self.shard = header, layout, shard
+    def __init__(self, backend: Backend, array: StoredArray, shard: int, n_rows: int, folder: Path) -> None:
+        self.array, self.header, self.layout, self.shard = array, array.header, array.layout, shard
         self._backend, self._folder = backend, folder
         self._slabs: dict[int, tuple[SlabWriter, Path]] = {}
-        self._buffer = np.empty(header.shape_of(layout.chunk_frames), dtype=np.float32)
+        self._buffer = np.empty(self.header.shape_of(self.layout.chunk_frames), dtype=np.float32)
         self._track = _Progress()
         self._quality = _Quality()
         self.lengths = np.full(n_rows, -1, dtype=np.int64)
@@ -143,7 +143,7 @@ class ArrayWriter:
     def _slab(self, slab: int) -> SlabWriter:
         if slab not in self._slabs:
             path = self._folder / f"{self.header.key}.{self.shard}.{slab}"
-            writer = self._backend.slab_writer(path, self.header, self.layout)
+            writer = self._backend.slab_writer(path, self.array)
             writer.begin(self._track.slot)
             self._slabs[slab] = (writer, path)
         return self._slabs[slab][0]
@@ -159,7 +159,7 @@ class ArrayWriter:
                 writer.abandon()
                 continue
             size, digest = writer.close(self.lengths)
-            files.append((self._backend.slab_name(self.header, self.shard, slab), path, size, digest))
+            files.append((self._backend.slab_name(self.array, self.shard, slab), path, size, digest))
         return files
 
     def abandon(self) -> None:
@@ -188,7 +188,7 @@ class ShardWriter:
     Parameters
     ----------
     backend : Backend
-    arrays : sequence of (ArrayHeader, Layout)
+    arrays : sequence of StoredArray
     shard : int
     first_row, n_rows : int
         Rows of the store that the shard covers.
@@ -199,7 +199,7 @@ class ShardWriter:
     def __init__(
         self,
         backend: Backend,
-        arrays: Sequence[tuple[ArrayHeader, Layout]],
+        arrays: Sequence[StoredArray],
         shard: int,
         first_row: int,
         n_rows: int,
@@ -208,7 +208,7 @@ class ShardWriter:
         location = backend.location
         self.location, self.shard, self.first_row, self.n_rows = location, shard, first_row, n_rows
         self._backend = backend
-        self._lease = Lease(location, [header.key for header, _ in arrays], shard, run)
+        self._lease = Lease(location, [array.key for array in arrays], shard, run)
         self._arrays = list(arrays)
         self._writers: dict[str, ArrayWriter] = {}
         self._sources = [""] * n_rows
@@ -221,10 +221,8 @@ class ShardWriter:
         try:
             # one folder a shard: two writers in one process (threads) never meet
             self._folder = self.location.staging(f"{self._lease.owner.label}-{secrets.token_hex(4)}")
-            for header, layout in self._arrays:
-                self._writers[header.key] = ArrayWriter(
-                    self._backend, header, layout, self.shard, self.n_rows, self._folder
-                )
+            for array in self._arrays:
+                self._writers[array.key] = ArrayWriter(self._backend, array, self.shard, self.n_rows, self._folder)
         except BaseException:  # a refused folder may not leave a lease behind that a heartbeat keeps alive
             self._lease.__exit__(None, None, None)
             raise
@@ -319,7 +317,7 @@ class ShardWriter:
             for name, staged, size, digest in writer.finish():
                 self.location.adopt(staged, name)
                 files[name] = [size, digest]
-            counts = self._backend.lengths_file(writer.header, writer.layout, self.shard, writer.lengths)
+            counts = self._backend.lengths_file(writer.array, self.shard, writer.lengths)
             if counts is not None:
                 self.location.write(*counts)
                 files[counts[0]] = [len(counts[1]), digest_of(counts[1])]

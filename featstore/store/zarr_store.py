@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featstore.arrays import AnyArray, IntArray
+from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.atomic import canonical_json, disk_errors
 from featstore.errors import CorruptFeature, StoreError
+from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
 from featstore.store.chunks import CRC_BYTES, checked, compress, crc32c, decode_chunk, zarr_codecs
 from featstore.store.digests import digest_text
-from featstore.store.layout import ArrayHeader, Layout
-from featstore.store.location import FileBytes, Location
+from featstore.store.layout import ArrayHeader, StoredArray
+from featstore.store.location import FileBytes
 from featstore.store.spool import IndexedSlab, Spool
 from featstore.store.write_behind import WriteBehind
 
@@ -50,19 +51,15 @@ def _array_metadata(
     }
 
 
-class ZarrBackend:
+class ZarrBackend(Backend):
     """Names, metadata and files of arrays in a Zarr v3 hierarchy at a location."""
 
-    name = "zarr"
-
-    def __init__(self, location: Location) -> None:
-        self.location = location
-
-    root = "zarr.json"
+    name, root, endings = "zarr", "zarr.json", (".zarr",)
 
     # -- metadata ------------------------------------------------------------------------------------------------
 
-    def root_files(self, attributes: dict[str, Any]) -> dict[str, bytes]:
+    @classmethod
+    def root_files(cls, attributes: dict[str, Any]) -> dict[str, bytes]:
         """Files that make the location a Zarr group; the attributes are the store's own metadata."""
         return {
             "features/zarr.json": canonical_json(_GROUP | {"attributes": {}}),
@@ -73,15 +70,20 @@ class ZarrBackend:
         """Return the store's own metadata from the root file."""
         return json.loads(content)["attributes"]["featstore"]
 
+    def metadata_name(self, key: str) -> str:
+        """Name of the group's metadata."""
+        return f"features/{key}/zarr.json"
+
+    def read_array(self, key: str) -> dict[str, Any]:
+        """Attributes of an array's group, as :meth:`array_files` wrote them."""
+        attributes: dict[str, Any] = json.loads(self.location.read(self.metadata_name(key)))["attributes"]
+        return attributes
+
     def array_files(
-        self,
-        header: ArrayHeader,
-        layout: Layout,
-        n_rows: int,
-        n_frames: int,
-        cost: Mapping[str, float | int] | None = None,
+        self, array: StoredArray, n_rows: int, n_frames: int, cost: Mapping[str, float | int] | None = None
     ) -> dict[str, bytes]:
         """Metadata files of one logical array; ``cost`` holds measured errors of the encoding."""
+        header, layout = array.header, array.layout
         prefix = f"features/{header.key}"
         encoding = header.encoding
         # plain readers decode by the CF convention from the array's own attributes; this is xarray's form for floats
@@ -123,46 +125,61 @@ class ZarrBackend:
         return excerpts | {
             f"{prefix}/data/zarr.json": canonical_json(data),
             f"{prefix}/{header.lengths_name}/zarr.json": canonical_json(lengths),
-            f"{prefix}/zarr.json": canonical_json(_GROUP | {"attributes": header.as_attributes(layout)}),
+            f"{prefix}/zarr.json": canonical_json(_GROUP | {"attributes": array.as_attributes()}),
         }
 
     # -- files of one shard ---------------------------------------------------------------------------------------
 
-    def slab_name(self, header: ArrayHeader, shard: int, slab: int) -> str:
+    def slab_name(self, array: StoredArray, shard: int, slab: int) -> str:
         """Name of the file that holds one shard's stretch of time."""
-        return f"features/{header.key}/data/c/{'/'.join(map(str, header.chunk_place(shard, slab)))}"
+        return f"features/{array.key}/data/c/{'/'.join(map(str, array.header.chunk_place(shard, slab)))}"
 
-    def lengths_file(
-        self, header: ArrayHeader, layout: Layout, shard: int, lengths: IntArray
-    ) -> tuple[str, bytes] | None:
+    def lengths_file(self, array: StoredArray, shard: int, lengths: IntArray) -> tuple[str, bytes] | None:
         """Name and content of the file with one shard's frame counts: a whole chunk, -1 beyond the last row."""
-        padded = np.full(layout.shard_tracks, -1, dtype="<i4")
+        padded = np.full(array.layout.shard_tracks, -1, dtype="<i4")
         padded[: len(lengths)] = lengths
         raw = padded.tobytes()
-        return f"features/{header.key}/{header.lengths_name}/c/{shard}", raw + crc32c(raw)
+        return f"features/{array.key}/{array.header.lengths_name}/c/{shard}", raw + crc32c(raw)
 
-    def derived_files(self, arrays: Mapping[str, tuple[ArrayHeader, Layout]], n_rows: int) -> dict[str, bytes]:
-        """Files that follow from all the rest: none, zarr's own metadata say everything."""
-        return {}
-
-    def read_array(self, key: str) -> dict[str, Any]:
-        """Attributes of an array's group, as :meth:`array_files` wrote them."""
-        attributes: dict[str, Any] = json.loads(self.location.read(f"features/{key}/zarr.json"))["attributes"]
-        return attributes
-
-    def array_keys(self) -> list[str]:
-        """Keys of the arrays that have metadata."""
-        keys = self.location.list("features")
-        self.location.prefetch(f"features/{key}/zarr.json" for key in keys)
-        return [key for key in keys if self.location.exists(f"features/{key}/zarr.json")]
-
-    def slab_writer(self, path: Path, header: ArrayHeader, layout: Layout) -> ZarrSlabWriter:
+    def slab_writer(self, path: Path, array: StoredArray) -> ZarrSlabWriter:
         """Open a new shard file for writing, aside from its place."""
-        return ZarrSlabWriter(path, header, layout)
+        return ZarrSlabWriter(path, array)
 
-    def open_slab(self, name: str, header: ArrayHeader, layout: Layout) -> ZarrSlab:
+    def open_slab(self, name: str, array: StoredArray) -> ZarrSlab:
         """Open a shard file for reading."""
-        return ZarrSlab(self.location.open(name), f"{self.location}/{name}", header, layout)
+        return ZarrSlab(self.location.open(name), f"{self.location}/{name}", array)
+
+    @classmethod
+    def metadata_count(cls, header: ArrayHeader, n_shards: int) -> int:
+        """Metadata of the group, the data and the frame counts (of excerpts, both counts), and a count per shard."""
+        return 3 + n_shards + int(header.has_clips)
+
+    # -- codebooks ------------------------------------------------------------------------------------------------
+
+    def codebook_files(self, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> dict[str, bytes]:
+        """Files of ``codebooks/<name>``, an array [codebook, code, dimension] of one checksummed chunk."""
+        codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        shape, dims = list(vectors.shape), list(CODEBOOK_DIMS)
+        raw = vectors.tobytes()
+        return {
+            f"{CODEBOOKS}/{name}/c/0/0/0": raw + crc32c(raw),
+            f"{CODEBOOKS}/{name}/zarr.json": canonical_json(
+                _array_metadata(shape, shape, "float32", "NaN", codecs, dims, attributes)
+            ),
+            f"{CODEBOOKS}/zarr.json": canonical_json(_GROUP | {"attributes": {}}),
+        }
+
+    def codebook_name(self, entry: str) -> str | None:
+        """Name of the folder, but for the file that makes the folder of codebooks a group."""
+        return None if entry == "zarr.json" else entry
+
+    def load_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
+        """Vectors and attributes of a codebook."""
+        metadata = json.loads(self.location.read(f"{CODEBOOKS}/{name}/zarr.json"))
+        chunk = f"{CODEBOOKS}/{name}/c/0/0/0"
+        body = checked(memoryview(self.location.read(chunk)), f"{self.location}/{CODEBOOKS}/{name}")
+        vectors = np.frombuffer(body, dtype="<f4").reshape(metadata["shape"])
+        return vectors.astype(np.float32), metadata["attributes"]
 
 
 class ZarrSlabWriter(Spool):
@@ -171,8 +188,8 @@ class ZarrSlabWriter(Spool):
     Only the index is held in memory. The digest covers every byte of the finished file.
     """
 
-    def __init__(self, path: Path, header: ArrayHeader, layout: Layout) -> None:
-        super().__init__(path, header, layout)
+    def __init__(self, path: Path, array: StoredArray) -> None:
+        super().__init__(path, array)
         self._behind = WriteBehind(self.file.fileno(), path)
 
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
@@ -202,11 +219,11 @@ class ZarrSlabWriter(Spool):
 class ZarrSlab(IndexedSlab):
     """A shard file open for reading: the index parsed once, chunks decoded from the memory map."""
 
-    def __init__(self, data: FileBytes, where: str, header: ArrayHeader, layout: Layout) -> None:
-        self._data, self._where, self._layout = data, where, layout
-        self._dtype = header.encoding.dtype
-        self._shape = header.shape_of(layout.chunk_frames)
-        size = 16 * layout.index_entries + CRC_BYTES
+    def __init__(self, data: FileBytes, where: str, array: StoredArray) -> None:
+        self._data, self._where, self._layout = data, where, array.layout
+        self._dtype = array.header.encoding.dtype
+        self._shape = array.header.shape_of(array.layout.chunk_frames)
+        size = 16 * array.layout.index_entries + CRC_BYTES
         if len(data) < size:
             raise CorruptFeature(
                 f"a shard file has {len(data)} bytes, too few for its index", where, "Run featstore store repair"

@@ -198,7 +198,7 @@ def _check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
 
 def _labels(store: Any, readers: Mapping[str, Any], tracks: Any, config: TrainConfig) -> LabelledTracks:
     place = str(getattr(store, "location", "store"))
-    info = None if tracks is not None else getattr(store, "table_info", None)  # of the table it was made from
+    info = None if tracks is not None or not hasattr(store, "table") else store.table.facts
     name = str(getattr(info, "name", "")) or Path(place).stem
     there: set[str] = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
     stored = [track for track in next(iter(readers.values())).track_ids if track in there]

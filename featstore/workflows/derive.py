@@ -10,10 +10,14 @@ from featstore.errors import MissingFeature, StoreError
 from featstore.extract.plan import header_of
 from featstore.log import progress_bar
 from featstore.specs import Encoding, FeatureRequest
+from featstore.store.consolidate import consolidate
 from featstore.store.layout import ArrayHeader
+from featstore.store.missing import find_missing
+from featstore.store.opening import open_store
 from featstore.store.reader import FeatureReader
 from featstore.store.records import CommitRecord, Outcome
-from featstore.store.store import Store, open_store
+from featstore.store.store import Store
+from featstore.store.writing import add_arrays, write_shard
 from featstore.version import __version__
 
 __all__ = ["derive"]
@@ -59,7 +63,7 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
         if not (source.view.is_identity and source.encoding == wanted):
             sources[header.key] = source
             headers.append(header)
-    store.add_arrays(headers, compression)
+    add_arrays(store, headers, compression)
     by_base: dict[str, list[str]] = {}
     for key, source in sources.items():
         by_base.setdefault(source.base.header.key, []).append(key)
@@ -76,7 +80,7 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
     for key, source in sources.items():
         if not store.records(key):
             raise MissingFeature("the base has no committed shard", source.name, "Finish its extraction first")
-    store.consolidate(finished=not store.missing(list(store.arrays)))
+    consolidate(store, finished=not find_missing(store))
     return written
 
 
@@ -88,13 +92,13 @@ def _same_format(source: FeatureReader, request: FeatureRequest) -> Encoding:
 def _open(store: Store, base: str, keys: list[str]) -> list[tuple[int, list[str]]]:
     """Shards that the base has and some of its views lack, with those."""
     there = store.records(base)
-    return [(shard, lacking) for shard, lacking in store.missing(keys) if shard in there]
+    return [(shard, lacking) for shard, lacking in find_missing(store, keys) if shard in there]
 
 
 def _derive_shard(store: Store, base: CommitRecord, sources: dict[str, FeatureReader]) -> None:
     """Write several views of one base's shard."""
     outcomes = {outcome.row: outcome for outcome in base.outcomes}
-    with store.shard_writer(base.shard, list(sources)) as writer:
+    with write_shard(store, base.shard, list(sources)) as writer:
         for slot, row in enumerate(store.shard_rows(base.shard)):
             writer.begin(slot, base.sources[slot])
             known = outcomes.get(row, Outcome(row, "ok"))

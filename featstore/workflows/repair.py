@@ -15,24 +15,24 @@ from featstore.extract.run import compute_missing
 from featstore.extract.sources import SourceAudit, audit_sources
 from featstore.extract.weights import restore_codebooks
 from featstore.specs import parse_feature
-from featstore.store.backends import ROOTS
-from featstore.store.codebooks import FOLDER as CODEBOOKS
-from featstore.store.codebooks import codebook_names, needed_codebooks
-from featstore.store.layout import Layout
+from featstore.store.backends import CODEBOOKS, STORES
+from featstore.store.codebooks import all_codebooks
+from featstore.store.layout import Layout, StoredArray
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, open_manifest, restore_root
+from featstore.store.opening import open_store
 from featstore.store.pack_records import forget_pairs, mend_pack
 from featstore.store.packed_file import packed_location
 from featstore.store.record_pack import PACK
 from featstore.store.records import CommitRecord, scan_records
-from featstore.store.store import TRACKS, Store, open_store
+from featstore.store.store import Store
+from featstore.store.stored_tracks import TRACKS
 from featstore.store.verify import Problem, verify
+from featstore.store.writing import restore_array, restore_tracks
 
 __all__ = ["RepairReport", "repair"]
 
 logger = logging.getLogger(__name__)
-
-ROOT_FILES = {*ROOTS, "features/zarr.json"}
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ def _audio_is_gone(store: Store, key: str, shard: int, tracks: TrackTable | None
     if record is None:
         return False
     here = {} if tracks is None else dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
-    places = [here.get(track, path) for track, path in store.tracks_of(record.rows)]
+    places = [here.get(track, path) for track, path in store.table.pairs(record.rows)]
     stored = [place for place, frames in zip(places, record.n_frames, strict=True) if frames >= 0]
     return any("://" not in place and not Path(place).exists() for place in stored)
 
@@ -143,7 +143,7 @@ def _audio_is_gone(store: Store, key: str, shard: int, tracks: TrackTable | None
 def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | None) -> None:
     """Make root files again from what else is known, or say what is needed."""
     damaged = {problem.file for problem in found}
-    if damaged & ROOT_FILES:
+    if damaged & {name for backend in STORES for name in STORES.load(backend).root_files({})}:
         restore_root(location)
     for name in damaged:
         if name.startswith("requests/"):  # only a list of names that were asked for: asked again, it comes back
@@ -156,7 +156,7 @@ def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | No
                 f"{location}/{TRACKS}",
                 "Give the table that the store was made from: featstore store repair STORE --tracks T.parquet",
             )
-        store.restore_tracks(tracks.frame)
+        restore_tracks(store, tracks.frame)
 
 
 def _mend_packs(location: Location, found: list[Problem]) -> None:
@@ -177,20 +177,18 @@ def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
         if record is not None:
             request = parse_feature(record.name)
             assert request.encoding is not None
-            store.restore_array(header_of(request.spec, request.encoding), Layout(**record.layout))
+            restore_array(store, StoredArray(header_of(request.spec, request.encoding), Layout(**record.layout)))
 
 
 def _mend_codebooks(location: Location, found: list[Problem]) -> list[Problem]:
     """Write damaged codebooks again from the weights, where they are known; the problems that are left."""
-    problems = {
-        problem: problem.file.split("/")[1].removesuffix(".h5") for problem in found if _is_of_codebook(problem)
-    }
-    if not problems:
+    damaged = [problem for problem in found if _is_of_codebook(problem)]
+    if not damaged:
         return []
     store = open_store(location)
-    names = set(problems.values())
-    if "zarr.json" in names:  # the folder's own file comes with any of them
-        names |= {*codebook_names(location), *needed_codebooks(store)}
+    # the folder's own file, which belongs to no codebook, comes with any of them
+    problems = {problem: store.backend.codebook_name(problem.file.split("/")[1]) or "" for problem in damaged}
+    names = set(all_codebooks(store) if "" in problems.values() else problems.values())
     left = restore_codebooks(store, names)
     for name, lacking in left.items():
         logger.error("the codebook %s cannot be written again: %s", name, lacking)

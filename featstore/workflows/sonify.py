@@ -147,7 +147,7 @@ def sonify(
     reader = store[expand_features([feature])[0]]
     if not reader.spec.sonifier:
         raise ConfigError(f"no sound can be made of {reader.spec.kind} features", reader.name, "Choose another feature")
-    passage = _passage(reader, track_id, options, dict(store.track_rows.get("duration_s", {})).get(track_id))
+    passage = _passage(reader, track_id, options, dict(store.table.frame.get("duration_s", {})).get(track_id))
     rate = reader.spec.sample_rate
     blocks = _exactly(load_attribute(reader.spec.sonifier)(passage), passage.n_samples)
     with progress_bar(total=passage.n_samples, desc="sonify", unit="sample", unit_scale=True) as bar:

@@ -24,6 +24,7 @@ from featstore.specs import expand_features
 from featstore.store import open_store
 from featstore.store.chunks import compress
 from featstore.store.convert import convert
+from featstore.store.sizes import describe_features
 from featstore.workflows.indexing import index_tracks
 from tests.bench.bench_audio_common import machine, make_clips, parser, versions, write
 
@@ -66,7 +67,7 @@ def measure(stores: dict[tuple[str, str], Path], rounds: int, corpus: dict[str, 
                 speeds[backend, compression, encoding].append(size / seconds / 1e6)
     records = []
     for backend, compression, encoding in arrays:
-        rows = open_store(stores[backend, compression]).info()
+        rows = describe_features(open_store(stores[backend, compression]))
         row = next(row for row in rows if row["encoding"].partition("(")[0] == encoding)
         kept = ("bytes", "bytes_per_track", "bytes_per_hour", "ratio_to_float32", "ratio_to_audio", "bound")
         errors = {name: row[name] or 0.0 for name in ("max_error", "mean_error", "saturated")}
@@ -106,7 +107,7 @@ def run(folder: Path, audio: Path, rounds: int) -> list[dict[str, Any]]:
     table = index_tracks("folder", audio)
     stores = make_stores(folder, table)
     store = open_store(stores["zarr", "none"])
-    hours = store.info()[0]["hours"]
+    hours = describe_features(store)[0]["hours"]
     about = {"tracks": len(store.tracks), "hours": hours, "machine": machine(), "versions": versions()}
     return measure(stores, rounds, about) + measure_tokens({"machine": machine(), "versions": versions()})
 

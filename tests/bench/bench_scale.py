@@ -36,6 +36,7 @@ from featstore.extract.run import make_tasks, prepare
 from featstore.extract.worker import ShardReport, ShardTask
 from featstore.process_memory import peak_resident_bytes
 from featstore.specs import expand_features
+from featstore.store.missing import find_missing
 from tests.bench.bench_audio_common import machine, versions, write
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -78,7 +79,7 @@ def measure(n_tracks: int, jobs: int, *, dispatched: bool = True, shard_tracks: 
         options = ExtractOptions(jobs=jobs, shard_tracks=shard_tracks)
         store = prepare(table, plan, Path(folder) / "s.zarr", options)
         prepared = time.perf_counter()
-        tasks = make_tasks(store, table, store.missing(plan.keys), options, "bench")
+        tasks = make_tasks(store, table, find_missing(store, plan.keys), options, "bench")
         planned, cpu_planned = time.perf_counter(), time.process_time()
         peak_planned = peak_resident_bytes()
         told = _dispatch(tasks, jobs, FailurePolicy(store.location, "bench"), Path(folder)) if dispatched else {}

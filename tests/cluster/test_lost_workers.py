@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from featstore.store import open_store
+from featstore.store.ledger import read_ledger
 from featstore.testing.audio import make_collection
 from tests.cluster.poison import environment, extract_command
 
@@ -36,7 +37,7 @@ def finish(command: list[str], env: dict[str, str], timeout_s: float = 240) -> t
 
 
 def ledger(store: Path) -> dict[str, tuple[str, str]]:
-    rows = open_store(store).ledger()
+    rows = read_ledger(open_store(store))
     return {Path(path).name: (status, error) for path, status, error in rows[["path", "status", "error"]].to_numpy()}
 
 

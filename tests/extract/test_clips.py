@@ -16,6 +16,7 @@ from featstore.extract.forecast import forecast
 from featstore.features import check
 from featstore.specs import Clip, expand_features, parse_spec
 from featstore.store import open_store
+from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
 from featstore.workflows.derive import derive
@@ -129,7 +130,7 @@ def test_plain_readers_see_the_axis(store) -> None:
 
 
 def test_sizes_are_told(store) -> None:
-    info = {row["name"]: row for row in open_store(store).info()}
+    info = {row["name"]: row for row in describe_features(open_store(store))}
     mel = info[f"{parse_spec(MEL)}@float32"]
     assert mel["shape"] == [8, 11, 12, 101] and mel["n_tracks"] == 8
     view = next(row for row in info.values() if row["stored"] == "view")
@@ -142,7 +143,7 @@ def test_damage_is_found_and_repaired(store, tmp_path) -> None:
     copy = tmp_path / store.name
     shutil.copytree(store, copy)
     assert verify(copy) == []
-    header, _ = open_store(copy).arrays[open_store(copy)[MEL].base.header.key]
+    header = open_store(copy).arrays[open_store(copy)[MEL].base.header.key].header
     ends = ("c/1/0/0/0", "1.h5")
     (file,) = [f for f in copy.rglob("*") if header.key in str(f) and f.is_file() and str(f).endswith(ends)]
     content = bytearray(file.read_bytes())

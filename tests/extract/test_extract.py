@@ -20,6 +20,8 @@ from featstore.errors import ConfigError, PlanError, StoreError, StoreLocked
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
 from featstore.store import open_store
+from featstore.store.ledger import read_ledger, read_status
+from featstore.store.writing import write_shard
 from featstore.testing.audio import make_collection, make_faulty
 from featstore.workflows.indexing import index_tracks
 
@@ -121,7 +123,7 @@ def test_a_run_counts_as_status_does_and_its_own_features_apart(music, tmp_path)
     run(music, path, FEATURES[:1], replace(SYNC, limit=4))
     again = run(music, path, FEATURES[2:])
     assert (again.asked["ok"], again.asked["pending"]) == (11, 0)
-    assert again.status == open_store(path).status() and again.status["pending"] == 7
+    assert again.status == read_status(open_store(path)) and again.status["pending"] == 7
 
 
 def test_limit_then_the_rest(music, reference, tmp_path) -> None:
@@ -144,7 +146,7 @@ def test_bad_files_become_ledger_rows(music, tmp_path) -> None:
     assert got == expected
     assert report.status["failed"] == sum(status not in ("silent", "clipped") for status in expected.values())
     assert report.status["ok"] == 4 + 2
-    ledger = store.ledger()
+    ledger = read_ledger(store)
     assert all(len(text) > 10 for text in ledger["error"]) and set(ledger["path"].str.startswith(str(folder))) == {True}
     reader = store["mel(n_mels=32,scale=db)"]
     assert len(reader) == 6 and np.isfinite(reader["a/0000.wav"]).all()
@@ -241,7 +243,7 @@ def test_a_store_that_another_run_writes_is_left_alone(music, tmp_path, monkeypa
     store = open_store(path)
     key = next(iter(store.arrays))
     monkeypatch.setattr(runner, "WAIT_S", 0.1)
-    with store.shard_writer(1, [key]), pytest.raises(StoreLocked, match=r"another run .* is writing 1 of the shards"):
+    with write_shard(store, 1, [key]), pytest.raises(StoreLocked, match=r"another run .* is writing 1 of the shards"):
         run(music, path)
     assert run(music, path).status["ok"] == 11
 

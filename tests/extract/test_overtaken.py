@@ -9,6 +9,7 @@ from featstore.extract.plan import make_plan
 from featstore.extract.run import make_tasks, prepare
 from featstore.specs import expand_features
 from featstore.store import open_store
+from featstore.store.missing import find_missing
 from featstore.testing.audio import make_collection
 from featstore.workflows.indexing import index_tracks
 
@@ -21,7 +22,7 @@ def test_a_shard_that_was_committed_on_the_way_to_its_lease_is_left(
     options = ExtractOptions(scheduler="sync", shard_tracks=2)
     plan = make_plan(features)
     store = prepare(table, plan, tmp_path / "s.zarr", options)
-    task = make_tasks(store, table, store.missing(plan.keys), options, "late")[1]
+    task = make_tasks(store, table, find_missing(store, plan.keys), options, "late")[1]
     real, others = worker._opened, []
 
     def opened(*args):

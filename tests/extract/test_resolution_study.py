@@ -13,6 +13,7 @@ from featstore.extract import ExtractOptions, extract
 from featstore.features import frames_of, item_shape
 from featstore.specs import expand_features, parse_spec
 from featstore.store import open_store
+from featstore.store.sizes import describe_features
 from tests.features.runner import run_file
 
 COUNTS = Path(__file__).with_name("resolution_study.csv")  # Table II, with the frames that its framing yields
@@ -52,7 +53,7 @@ def test_extracted_from_the_demo_music(tmp_path) -> None:
     report = extract(tracks, expand_features(["ferraro2020"]), tmp_path / "s.zarr", ExtractOptions(scheduler="sync"))
     assert report.status["ok"] == len(tracks.frame) >= 10
     store = open_store(tmp_path / "s.zarr")
-    assert len(store.arrays) == 14 and len(store.info()) == 14 + 88
+    assert len(store.arrays) == 14 and len(describe_features(store)) == 14 + 88
     ids = list(store.tracks.index)
     direct = run_file([name_of(row) for row in configurations()], store.tracks["path"].iloc[0])
     for row, expected in zip(configurations(), direct, strict=True):

@@ -16,6 +16,7 @@ from featstore.extract import ExtractOptions
 from featstore.extract.run import extract
 from featstore.specs import expand_features
 from featstore.store import open_store
+from featstore.store.ledger import read_ledger
 from featstore.store.location import open_location
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection, make_faulty
@@ -86,14 +87,14 @@ def test_audio_table_and_store_in_a_bucket(s3: S3Server, tmp_path: Path, scratch
     disk, bucket = on_disk(tmp_path / "x.zarr"), content(s3.objects(f"{url}/x.zarr"))
     data = [name for name in disk if "/c/" in name]
     assert len(data) >= 8 and {name: bucket[name] for name in data} == {name: disk[name] for name in data}
-    ledgers = [open_store(place).ledger() for place in (tmp_path / "x.zarr", f"{url}/x.zarr")]
+    ledgers = [read_ledger(open_store(place)) for place in (tmp_path / "x.zarr", f"{url}/x.zarr")]
     assert ledgers[0]["status"].tolist() == ledgers[1]["status"].tolist()
     assert all(path.startswith("s3://") for path in ledgers[1]["path"] if path)
     assert not [path for path in scratch.rglob("*") if path.is_file()]
     s3.replace(url, remote.frame["path"].iloc[0].removeprefix(f"{url}/"), None)
     again = extract(remote, expand_features(["mel(n_mels=8)"], None), f"{url}/x.zarr", options)
     assert again.status["failed"] >= here.status["failed"]
-    assert any("no such object" in error for error in open_store(f"{url}/x.zarr").ledger()["error"])
+    assert any("no such object" in error for error in read_ledger(open_store(f"{url}/x.zarr"))["error"])
 
 
 def test_repair_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ from featstore.models import jukebox_tokenizer
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer
 from featstore.models.token_windows import NEAR_TIE
 from featstore.specs import parse_spec
-from featstore.store.store import Store, open_store
+from featstore.store.ledger import read_ledger, read_status
+from featstore.store.opening import open_store
+from featstore.store.sizes import describe_features
+from featstore.store.store import Store
 from featstore.store.verify import verify
 from featstore.workflows.indexing import index_tracks
 from tests.models.jukebox_files import random_level, small_config, write_container
@@ -96,7 +99,7 @@ def test_the_same_bytes_as_one_by_one(backend, weights, music, tmp_path):
     plain = run(music, tmp_path / "one", features(weights), batches=False, backend=backend)
     run(music, tmp_path / "many", features(weights), batches=True, backend=backend)
     assert content(tmp_path / "many") == content(tmp_path / "one")
-    assert plain.status()["failed"] == 4 and plain.status()["ok"] == 7 and verify(plain.location) == []
+    assert read_status(plain)["failed"] == 4 and read_status(plain)["ok"] == 7 and verify(plain.location) == []
 
 
 def test_however_much_may_wait(weights, music, tmp_path, monkeypatch):
@@ -165,15 +168,15 @@ def test_windows_that_fail_cost_their_own_track_alone(held, error, told, weights
         Stubborn(patch, samples[55_000], error)
         run(music, tmp_path / "one", names, batches=False)
     assert content(tmp_path / "many") == content(tmp_path / "one")
-    ledger = store.ledger()
+    ledger = read_ledger(store)
     row = ledger[(ledger["track_id"] == "1.wav")]
     assert (
         set(row["status"]) == {"failed"} and told in row["error"].iloc[0] and str(music / "1.wav") in set(row["path"])
     )
-    assert len(row) == 3 and store.status()["failed"] == 5
+    assert len(row) == 3 and read_status(store)["failed"] == 5
     assert report["tracks_done"] == 11 and report["audio_s"] < 9
     again = run(music, tmp_path / "many", names, batches=True, retry=("failed",))
-    assert again.status()["failed"] == 4 and again.tracks.loc["1.wav", "status"] == "ok"
+    assert read_status(again)["failed"] == 4 and again.tracks.loc["1.wav", "status"] == "ok"
 
 
 def test_near_ties_are_in_the_record_the_attributes_and_the_sizes(weights, music, tmp_path):
@@ -203,7 +206,7 @@ def test_near_ties_are_in_the_record_the_attributes_and_the_sizes(weights, music
                 counted >= sum(expected[t] for t in inside) if has_slow else counted == sum(expected[t] for t in inside)
             )
         total = sum(int(record.quality.get("near_ties", 0)) for record in records.values())
-        rows = {row["key"]: row for row in store.info()}
+        rows = {row["key"]: row for row in describe_features(store)}
         assert rows[key]["near_ties"] == total >= sum(expected.values())
         other = next(row for other, row in rows.items() if other != key)
         assert other["near_ties"] is None, "a mel-spectrogram has none, which is not zero"

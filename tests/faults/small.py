@@ -15,9 +15,12 @@ import pandas as pd
 import featstore.store.leases as leases
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
 from featstore.store.location import open_location
+from featstore.store.missing import find_missing
 from featstore.store.verify import verify
+from featstore.store.writing import add_arrays, note_request, write_shard
 
 SPEC = parse_spec("mel(sample_rate=8000,n_fft=256,n_mels=4,scale=db)")
 HEADERS = [ArrayHeader(SPEC, Encoding.parse(name, SPEC), (4,), ("band", "frame")) for name in ("float32", "uint8")]
@@ -42,10 +45,10 @@ def build(path: Path, backend: str, *, again: tuple[tuple[str, int], ...] = (), 
     frame = pd.DataFrame({"track_id": [f"t{i}" for i in range(4)], "path": [f"/music/{i}.wav" for i in range(4)]})
     headers = HEADERS[:arrays]
     store = create_store(path, frame, headers, shard_tracks=2, backend=backend)
-    store.add_arrays(headers)
-    store.note_request([header.name for header in headers])
-    for shard, keys in store.missing([header.key for header in headers], again=again):
-        with store.shard_writer(shard, keys) as writer:
+    add_arrays(store, headers)
+    note_request(store, [header.name for header in headers])
+    for shard, keys in find_missing(store, [header.key for header in headers], again=again):
+        with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot, f"{row}:source")
                 if row not in LENGTHS:
@@ -58,7 +61,7 @@ def build(path: Path, backend: str, *, again: tuple[tuple[str, int], ...] = (), 
             writer.commit({"featstore": "test"})
     collect_garbage(store.location)
     store.refresh()
-    store.consolidate(finished=not store.missing(list(store.arrays)))
+    consolidate(store, finished=not find_missing(store))
     return open_store(path)
 
 
@@ -77,12 +80,12 @@ def check_readable(path: Path) -> int:
         return 0
     assert verify(path) == []
     store, shown = open_store(path), 0
-    for key, (header, _) in store.arrays.items():
-        reader = store[f"{SPEC}@{header.encoding}"]
+    for key, array in store.arrays.items():
+        reader = store[f"{SPEC}@{array.header.encoding}"]
         assert reader.base.header.key == key
         for row, n_frames in enumerate(reader.lengths):
             if n_frames >= 0:
-                codes, _ = header.encoding.encode(values_of(row))
+                codes, _ = array.header.encoding.encode(values_of(row))
                 assert np.array_equal(reader.base.read(row), codes)
                 shown += 1
     return shown

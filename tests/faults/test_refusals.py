@@ -13,8 +13,10 @@ import pytest
 import featstore.store.leases as leases
 from featstore.errors import StoreError, StoreLocked
 from featstore.store import open_store
+from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
 from featstore.store.verify import verify
+from featstore.store.writing import add_arrays, note_request, write_shard
 from featstore.testing.audio import make_collection
 from tests.faults.gate import WRITES, Gate, through
 from tests.faults.small import SPEC, build, check_readable, clean, forked, process, snapshot, values_of
@@ -72,9 +74,9 @@ def _as_nobody(path: Path) -> None:
     store = open_store(path)
     assert np.array_equal(store[SPEC].read_row(3), values_of(3)) and verify(path) == []
     for attempt in (
-        lambda: store.note_request(["mel"]),
-        lambda: store.shard_writer(0, list(store.arrays)).__enter__(),
-        lambda: store.add_arrays([]) or store.consolidate(),
+        lambda: note_request(store, ["mel"]),
+        lambda: write_shard(store, 0, list(store.arrays)).__enter__(),
+        lambda: add_arrays(store, []) or consolidate(store),
     ):
         try:
             attempt()
@@ -128,14 +130,14 @@ def test_a_stale_lease_is_taken_over_and_a_living_one_is_not(tmp_path: Path, mon
 
     def hold_and_die() -> None:
         store = build(tmp_path / "s", "zarr", arrays=1)
-        store.shard_writer(0, list(store.arrays)).__enter__()
+        write_shard(store, 0, list(store.arrays)).__enter__()
         os._exit(9)
 
     assert forked(hold_and_die) == 9
     assert list((tmp_path / "s" / "leases").rglob("0.json"))
     store = build(tmp_path / "s", "zarr")
     clean(tmp_path / "s")
-    with store.shard_writer(0, list(store.arrays)[:1]), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+    with write_shard(store, 0, list(store.arrays)[:1]), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
         build(tmp_path / "s", "zarr", again=((next(iter(store.arrays)), 0),))
     assert collect_garbage(store.location) == []
     tally("stale lease", faults=1, taken_over=1)

@@ -79,7 +79,7 @@ def draw(folder: Path, path: Path = FIGURE) -> Path:
     names = [name for _, name in PANELS]
     extract(tracks, expand_features(names), folder / "s.zarr", ExtractOptions(scheduler="sync"))
     store = open_store(folder / "s.zarr")
-    track = store.track_rows.index[0]
+    track = store.table.frame.index[0]
     rows = len(PANELS) // COLUMNS
     with figure_style():
         import matplotlib as mpl

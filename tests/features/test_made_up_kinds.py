@@ -25,6 +25,7 @@ from featstore.models.token_windows import Window, WindowValues
 from featstore.specs import KINDS, FeatureSpec, parse_spec
 from featstore.specs.base import integer, text
 from featstore.store import open_store
+from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
 from featstore.training.config import TrainConfig
 from featstore.training.run import train
@@ -211,7 +212,7 @@ def test_a_kind_goes_through_every_room(music: Path, tmp_path: Path) -> None:
     samples, _ = soundfile.read(music / track, dtype="float32")
     assert np.array_equal(exact[track], contour(samples, 400, 2))
     assert np.abs(coarse[track] - contour(samples, 400, 4)).max() <= coarse.view.bound == 1 / 254 / 2
-    rows = {row["name"]: row for row in store.info()}
+    rows = {row["name"]: row for row in describe_features(store)}
     assert (
         rows[
             "contour.r1(sample_rate=8000,decoder=soundfile,resampler=soxr_hq,clip=whole,engine=native,step=400,"

@@ -20,7 +20,8 @@ from featstore.features.vq_tokens import VqCodesSpec, VqTokensSpec, tokenizer_of
 from featstore.features.weights import PLACES_VARIABLE
 from featstore.features.windows import TooShort
 from featstore.specs import KINDS, Encoding, FeatureSpec, parse_feature, parse_spec, view_of
-from featstore.store.store import open_store
+from featstore.store.ledger import read_ledger
+from featstore.store.opening import open_store
 from featstore.store.verify import verify
 from featstore.workflows.derive import derive
 from featstore.workflows.indexing import index_tracks
@@ -230,7 +231,7 @@ def test_extraction_codebook_ledger_and_codes(backend, weights, music, tmp_path)
     assert looked_up.shape_of_item == (5,) and looked_up.bytes_added == 0
     assert looked_up.to_xarray().dims == ("track", "dimension", "frame")
 
-    ledger = store.ledger()
+    ledger = read_ledger(store)
     notes = ledger[ledger["stage"] == "resample"]
     assert set(notes["track_id"]) == {"slow.wav"} and set(notes["status"]) == {"ok"} and len(notes) == 2
     assert "resampled from 22050 Hz to 44100 Hz" in notes["error"].iloc[0]

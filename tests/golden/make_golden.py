@@ -13,6 +13,9 @@ import pandas as pd
 
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, create_store
+from featstore.store.consolidate import consolidate
+from featstore.store.missing import find_missing
+from featstore.store.writing import add_arrays, note_request, write_shard
 
 MEL = parse_spec("mel(sample_rate=100,n_mels=2,n_fft=64,hop_length=64,scale=db)")
 WAVE = parse_spec("waveform(sample_rate=100)")
@@ -52,12 +55,12 @@ def main(path: str, backend: str, records: str = "") -> None:
     )
     made = headers()
     store = create_store(Path(path), frame, [header for header, _ in made], shard_tracks=2, backend=backend)
-    rows = {int(row): track for track, row in store.track_rows["row"].items()}
-    store.note_request([f"{MEL}@float32", f"{MEL.replace(hop_length=128)}@float32"])
+    rows = {int(row): track for track, row in store.table.frame["row"].items()}
+    note_request(store, [f"{MEL}@float32", f"{MEL.replace(hop_length=128)}@float32"])
     for header, compression in made:
-        store.add_arrays([header], compression)
-        for shard, keys in store.missing([header.key]):
-            with store.shard_writer(shard, keys) as writer:
+        add_arrays(store, [header], compression)
+        for shard, keys in find_missing(store, [header.key]):
+            with write_shard(store, shard, keys) as writer:
                 for slot, row in enumerate(store.shard_rows(shard)):
                     writer.begin(slot, f"{100 + row}:0123456789abcdef")
                     if LENGTHS[rows[row]] < 0:
@@ -66,7 +69,7 @@ def main(path: str, backend: str, records: str = "") -> None:
                     writer.append(header.key, values_of(rows[row], header))
                     writer.end()
                 writer.commit({"featstore": "0.1.0", "numpy": "2.0.0"})
-    store.consolidate()
+    consolidate(store)
     for folder in ("staging", "leases"):
         for leftover in sorted(Path(path, folder).rglob("*"), reverse=True):
             leftover.rmdir() if leftover.is_dir() else leftover.unlink()

@@ -7,6 +7,8 @@ import pandas as pd
 
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, create_store, open_store
+from featstore.store.consolidate import consolidate
+from featstore.store.writing import add_arrays, write_shard
 
 
 def write_store(
@@ -39,10 +41,10 @@ def write_store(
             ArrayHeader(spec, Encoding.parse(encoding, spec), (spec.n_mels,), ("band", "frame"), fixed_frames)
         )
     store = create_store(path, frame, headers, shard_tracks=shard_tracks, backend=backend)
-    store.add_arrays(headers, compression)
+    add_arrays(store, headers, compression)
     rows = {int(row): track for track, row in store.tracks["row"].items()}
     for shard in range(store.n_shards):
-        with store.shard_writer(shard, [header.key for header in headers]) as writer:
+        with write_shard(store, shard, [header.key for header in headers]) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot)
                 if rows[row] in failed:
@@ -52,5 +54,5 @@ def write_store(
                     writer.append(header.key, np.asarray(arrays[rows[row]], dtype=np.float32))
                 writer.end()
             writer.commit({})
-    store.consolidate()
+    consolidate(store)
     return open_store(path)

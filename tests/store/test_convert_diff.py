@@ -10,9 +10,13 @@ import pytest
 from featstore.errors import ConfigError, CorruptFeature, StoreError
 from featstore.specs import parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.consolidate import consolidate
 from featstore.store.convert import convert
 from featstore.store.diff import compare
+from featstore.store.ledger import read_ledger, read_status
+from featstore.store.missing import find_missing
 from featstore.store.verify import verify
+from featstore.store.writing import add_arrays, note_request, write_shard
 from tests.store.test_store import SPEC, fill, header_of, track_frame
 
 WAVE = parse_spec("waveform(sample_rate=100)")
@@ -28,22 +32,22 @@ def make(path: Path, backend: str, *, headers=("float32", "uint8", "wave"), leng
         for name in headers
     ]
     store = create_store(path, settings.get("frame", track_frame(7)), made, shard_tracks=3, backend=backend)
-    store.note_request([f"{SPEC}@float32", f"{SPEC.replace(hop_length=512)}@float32"])
+    note_request(store, [f"{SPEC}@float32", f"{SPEC.replace(hop_length=512)}@float32"])
     for header in made:
-        store.add_arrays([header], settings.get("compression", "none"))
+        add_arrays(store, [header], settings.get("compression", "none"))
         if header.item_shape:
             fill(store, header, lengths)
         else:
             fill_wave(store, header)
     store.location.write("log/run.json", b"{}")
-    store.consolidate()
+    consolidate(store)
     return open_store(path)
 
 
 def fill_wave(store: Store, header: ArrayHeader) -> None:
     """Samples of which the longest track reaches into a second file along time."""
-    for shard, keys in store.missing([header.key]):
-        with store.shard_writer(shard, keys) as writer:
+    for shard, keys in find_missing(store, [header.key]):
+        with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot, f"{1000 + row}:abc")
                 n = 70_000 if row == 2 else 100 * row
@@ -64,7 +68,7 @@ def test_there_and_back_gives_the_same_bytes(tmp_path: Path, backend: str, compr
     assert other.backend.name != backend and verify(tmp_path / "b") == []
     differences = compare(source, other)
     assert differences and all(difference.provenance for difference in differences), "\n".join(map(str, differences))
-    assert other.status() == source.status() and other.ledger().equals(source.ledger())
+    assert read_status(other) == read_status(source) and read_ledger(other).equals(read_ledger(source))
     for key in source.arrays:
         for shard, record in source.records(key).items():
             copied = other.records(key)[shard]
@@ -78,7 +82,7 @@ def test_another_compression_keeps_the_values(tmp_path: Path) -> None:
     source = make(tmp_path / "a", "zarr")
     packed = convert(tmp_path / "a", tmp_path / "b.zarr", compression="zstd")
     assert packed.backend.name == "zarr", "the ending of its name says so"
-    assert {layout.compression for _, layout in packed.arrays.values()} == {"zstd"}
+    assert {array.layout.compression for array in packed.arrays.values()} == {"zstd"}
     assert verify(tmp_path / "b.zarr") == []
     assert all(difference.provenance for difference in compare(source, packed))
     assert packed[WAVE].base.nbytes < source[WAVE].base.nbytes
@@ -133,7 +137,7 @@ def test_a_changed_source_is_refused(tmp_path: Path) -> None:
     (key,) = source.arrays
     source.location.remove(f"commits/{key}/1.json")
     source.refresh()
-    fill(source, source.arrays[key][0], dict.fromkeys(range(7), 9))
+    fill(source, source.arrays[key].header, dict.fromkeys(range(7), 9))
     with pytest.raises(StoreError, match="The source changed since"):
         convert(tmp_path / "a", tmp_path / "b")
 
@@ -141,7 +145,7 @@ def test_a_changed_source_is_refused(tmp_path: Path) -> None:
 def test_damage_is_never_copied(tmp_path: Path) -> None:
     source = make(tmp_path / "a", "zarr", headers=["float32"])
     (key,) = source.arrays
-    path = tmp_path / "a" / source.backend.slab_name(source.arrays[key][0], 1, 0)
+    path = tmp_path / "a" / source.backend.slab_name(source.arrays[key], 1, 0)
     data = bytearray(path.read_bytes())
     data[40] ^= 1
     path.write_bytes(data)
@@ -177,10 +181,10 @@ def test_one_other_value_is_found_in_any_order(tmp_path: Path) -> None:
     stores = []
     for name, seed, shift in (("a", 0, 0.0), ("b", 7, 0.0), ("c", 7, 0.5)):
         store = create_store(tmp_path / name, track_frame(6), [header], shard_tracks=2 + seed // 7, seed=seed)
-        store.add_arrays([header])
-        rows = store.track_rows.reset_index().set_index("row")["track_id"]
-        for shard, keys in store.missing([header.key]):
-            with store.shard_writer(shard, keys) as writer:
+        add_arrays(store, [header])
+        rows = store.table.frame.reset_index().set_index("row")["track_id"]
+        for shard, keys in find_missing(store, [header.key]):
+            with write_shard(store, shard, keys) as writer:
                 for slot, row in enumerate(store.shard_rows(shard)):
                     writer.begin(slot)
                     number = int(rows[row][1:])
@@ -189,7 +193,7 @@ def test_one_other_value_is_found_in_any_order(tmp_path: Path) -> None:
                     writer.append(header.key, values)
                     writer.end()
                 writer.commit({})
-        store.consolidate()
+        consolidate(store)
         stores.append(open_store(tmp_path / name))
     assert all(difference.provenance for difference in compare(stores[0], stores[1]))
     (difference,) = [d for d in compare(stores[0], stores[2]) if not d.provenance]

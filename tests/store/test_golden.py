@@ -13,6 +13,7 @@ from featstore.specs import parse_feature
 from featstore.store import Store, open_store
 from featstore.store.convert import convert
 from featstore.store.diff import compare
+from featstore.store.ledger import read_status
 from featstore.store.verify import verify
 from tests.golden.make_golden import ARRAYS, LENGTHS, headers, values_of
 
@@ -33,7 +34,7 @@ def unpack(name: str, target: Path) -> Path:
 
 def check(store: Store) -> None:
     assert set(store.tracks.index) == set(LENGTHS) and list(store.tracks.loc["one", "labels"]) == ["x", "y"]
-    assert store.status() == {"tracks": 5, "ok": 4, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    assert read_status(store) == {"tracks": 5, "ok": 4, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
     assert (store.tracks.loc["three", "stage"], store.tracks.loc["three", "error"]) == ("decode", "cannot be decoded")
     assert len(store.arrays) == len(ARRAYS)
     for header, _ in headers():
@@ -98,4 +99,4 @@ def test_formats_of_the_future_are_refused(name: str, tmp_path: Path) -> None:
     newer = json.dumps(json.loads(first) | {"format": 7}, separators=(",", ":"), sort_keys=True)
     record.write_text(newer + end + rest)
     with pytest.raises(NewerFormat, match=r"commit record of format 7.*Upgrade featstore"):
-        open_store(path).status()
+        read_status(open_store(path))

@@ -17,8 +17,12 @@ from featstore.errors import CorruptFeature, MissingFeature, ObjectStorageError,
 from featstore.store import Store, create_store, open_store
 from featstore.store.garbage import collect_garbage
 from featstore.store.leases import Lease, live_leases
+from featstore.store.ledger import read_status
 from featstore.store.location import open_location
+from featstore.store.missing import find_missing
+from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
+from featstore.store.writing import write_shard
 from featstore.testing.s3_server import S3Server
 from featstore.workflows.derive import derive
 
@@ -127,9 +131,9 @@ def test_a_store_is_the_same_in_every_place(place: Place, tmp_path: Path) -> Non
     store = make_store(place.url, "float32", "uint8")
     check_content(store)
     check_content(store, f"{SPEC}@uint8")
-    assert store.status() == {"tracks": 10, "ok": 9, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    assert read_status(store) == {"tracks": 10, "ok": 9, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
     assert verify(place.url) == [] and verify(place.url, quick=True) == []
-    assert {row["dtype"]: row["n_tracks"] for row in store.info()} == {"float32": 9, "uint8": 9}
+    assert {row["dtype"]: row["n_tracks"] for row in describe_features(store)} == {"float32": 9, "uint8": 9}
     other = Place(str(tmp_path / "other.zarr"))
     make_store(other.url, "float32", "uint8")
     assert place.files() == other.files()
@@ -179,8 +183,8 @@ def test_a_shard_without_its_record_does_not_exist(place: Place) -> None:
     place.replace(record, None)
     place.replace("manifest.json", None)
     store = open_store(place.url)
-    assert store.missing([header.key]) == [(1, [header.key])]
-    assert store.status()["pending"] == 4
+    assert find_missing(store, [header.key]) == [(1, [header.key])]
+    assert read_status(store)["pending"] == 4
     with pytest.raises(MissingFeature):
         store[SPEC].read_row(6)
     write_shards(store, header)
@@ -225,13 +229,13 @@ def test_damaged_bytes_are_never_returned(place: Place) -> None:
 def test_one_writer_at_a_time(place: Place) -> None:
     header = header_of()
     store = make_store(place.url)
-    with store.shard_writer(1, [header.key], "first"):
+    with write_shard(store, 1, [header.key], "first"):
         with (
             pytest.raises(StoreLocked, match=f"being written by process {os.getpid()}"),
-            store.shard_writer(1, [header.key]),
+            write_shard(store, 1, [header.key]),
         ):
             pass
-        with store.shard_writer(2, [header.key]):
+        with write_shard(store, 2, [header.key]):
             assert sorted(shard for _, shard, _ in live_leases(store.location)) == [1, 2]
     assert live_leases(store.location) == [] and not [n for n in place.files() if n.startswith("leases/")]
 
@@ -239,9 +243,10 @@ def test_one_writer_at_a_time(place: Place) -> None:
 KILLED = """
 import os, sys
 from featstore.store import open_store
+from featstore.store.writing import write_shard
 store = open_store(sys.argv[1])
 key = next(iter(store.arrays))
-with store.shard_writer(1, [key]) as writer:
+with write_shard(store, 1, [key]) as writer:
     writer.begin(0)
     os.kill(os.getpid(), 9)
 """
@@ -256,7 +261,7 @@ def test_a_dead_writers_lease_is_taken_over_and_its_leftovers_go(place: Place) -
     assert [n for n in place.files() if n.startswith("leases/")]
     listed = collect_garbage(store.location, dry_run=True)
     assert any("leases/" in name for name in listed) and len(listed) >= 2
-    with store.shard_writer(1, [header.key]):
+    with write_shard(store, 1, [header.key]):
         assert not [name for name in collect_garbage(store.location, dry_run=True) if "leases/" in name]
     removed = collect_garbage(store.location)
     assert removed and collect_garbage(store.location) == []
@@ -269,13 +274,13 @@ def test_a_lease_that_was_lost_stops_the_commit(place: Place, monkeypatch: pytes
     whole = place.files()
     with (
         pytest.raises(StoreLocked, match="another writer took its shard over"),
-        store.shard_writer(1, [header.key]) as writer,
+        write_shard(store, 1, [header.key]) as writer,
     ):
         for slot, row in enumerate(store.shard_rows(1)):
             writer.fail(slot, "failed", "decode", f"row {row}")
         name = f"leases/{header.key}/1.json"
         place.replace(name, b'{"host": "elsewhere", "pid": 1, "started": 0.0, "token": "theirs"}')
-        monkeypatch.setattr("featstore.store.leases.STALE_S", -1.0)
+        monkeypatch.setattr("featstore.owner.STALE_S", -1.0)
         writer.commit({})
     there = {n: data for n, data in place.files().items() if not n.startswith("leases/")}
     assert there == whole
@@ -356,14 +361,14 @@ def test_unfinished_uploads_go_unless_their_writer_lives(bucket: Place, monkeypa
     header = header_of()
     store = make_store(bucket.url)
     assert bucket.server is not None
-    name = store.backend.slab_name(header, 1, 0)
+    name = store.backend.slab_name(store.arrays[header.key], 1, 0)
     plain, (bucket_name, prefix) = bucket.server.client(), bucket.url.removeprefix("s3://").split("/", 1)
     begun = plain.create_multipart_upload(Bucket=bucket_name, Key=f"{prefix}/{name}")
     plain.upload_part(
         Bucket=bucket_name, Key=f"{prefix}/{name}", UploadId=begun["UploadId"], PartNumber=1, Body=bytes(5 << 20)
     )
     check_content(open_store(bucket.url))
-    with store.shard_writer(1, [header.key]):
+    with write_shard(store, 1, [header.key]):
         assert collect_garbage(store.location) == []
     assert collect_garbage(store.location) == [f"{name} (unfinished upload)"]
     assert "Uploads" not in plain.list_multipart_uploads(Bucket=bucket_name)
@@ -396,8 +401,8 @@ def test_metadata_of_many_shards_come_in_few_listings(bucket: Place, monkeypatch
         object_storage.ObjectPlace, "_pages", lambda self, op, **p: asked.append(p["Prefix"]) or real(self, op, **p)
     )
     opened = open_store(bucket.url)
-    opened.info()
-    opened.status()
+    describe_features(opened)
+    read_status(opened)
     assert len(asked) <= 12, asked
 
 

@@ -7,8 +7,11 @@ import pytest
 from small_stores import LENGTHS, header_of, make_store, values_of
 
 from featstore.store import Store, open_store
+from featstore.store.consolidate import consolidate
 from featstore.store.mixed_versions import describe_mix, mixed_versions
+from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
+from featstore.store.writing import write_shard
 from featstore_cli.main import main
 
 KEY = header_of().key
@@ -18,7 +21,7 @@ MIX = {"libsndfile": {"1.0": 1, "1.2": 2}}
 def mixed_store(path: Path) -> Store:
     store = make_store(str(path))
     for shard, version in enumerate(("1.2", "1.0", "1.2")):
-        with store.shard_writer(shard, [KEY]) as writer:
+        with write_shard(store, shard, [KEY]) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot)
                 if row in LENGTHS:
@@ -27,7 +30,7 @@ def mixed_store(path: Path) -> Store:
                 else:
                     writer.fail(slot, "failed", "decode", "cannot be decoded")
             writer.commit({"featstore": "test", "libsndfile": version})
-    store.consolidate()
+    consolidate(store)
     return open_store(path)
 
 
@@ -38,7 +41,7 @@ def test_verify_and_info_tell_of_mixed_versions(
     with caplog.at_level(logging.WARNING):
         assert verify(tmp_path / "s.zarr", quick=True) == []
     assert "mixes libsndfile 1.0 (1 shard) and 1.2 (2 shards)" in caplog.text
-    assert store.info()[0]["mixed_versions"] == MIX
+    assert describe_features(store)[0]["mixed_versions"] == MIX
     with pytest.raises(SystemExit, match="0"):
         main(["store", "info", str(tmp_path / "s.zarr")])
     assert "mixes libsndfile 1.0 (1 shard) and 1.2 (2 shards)" in capsys.readouterr().out
@@ -48,5 +51,5 @@ def test_one_version_is_no_mix(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     store = make_store(str(tmp_path / "s.zarr"))
     with caplog.at_level(logging.WARNING):
         assert verify(tmp_path / "s.zarr") == []
-    assert store.info()[0]["mixed_versions"] == {} and "mixes" not in caplog.text
+    assert describe_features(store)[0]["mixed_versions"] == {} and "mixes" not in caplog.text
     assert mixed_versions(store.records(KEY).values()) == {} and describe_mix(MIX).startswith("libsndfile 1.0")

@@ -91,7 +91,7 @@ PAIRS = [
 @pytest.mark.parametrize(("name", "reader"), PAIRS)
 def test_encoded_values_are_there(name: str, reader: str, tmp_path: Path) -> None:
     path = unpack(name, tmp_path)
-    rows = open_store(path).track_rows["row"]
+    rows = open_store(path).table.frame["row"]
     found, told = run(reader, path, tmp_path / "found.npz")
     for header, _ in headers():
         data, lengths, attributes = found[f"data {header.key}"], found[f"lengths {header.key}"], told[header.key]
@@ -114,7 +114,7 @@ def test_xarray_decodes_unaided(name: str, tmp_path: Path) -> None:
     if not name.endswith("zarr"):
         pytest.importorskip("h5netcdf", reason="xarray reads HDF5 through h5netcdf")
     path = unpack(name, tmp_path)
-    rows = open_store(path).track_rows["row"]
+    rows = open_store(path).table.frame["row"]
     found, told = run("xarray", path, tmp_path / "found.npz")
     for header, _ in headers():
         data = found[f"data {header.key}"]

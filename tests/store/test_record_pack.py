@@ -13,15 +13,19 @@ from small_stores import LENGTHS, SPEC, header_of, make_store, track_frame, valu
 from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, ObjectStorageError
 from featstore.store import Store, create_store, open_store, record_pack, records
 from featstore.store import store as store_module
+from featstore.store.consolidate import consolidate
 from featstore.store.convert import convert
 from featstore.store.diff import compare
 from featstore.store.leases import hold_packing
+from featstore.store.ledger import read_status
 from featstore.store.location import FolderLocation, open_location
+from featstore.store.missing import find_missing
 from featstore.store.pack import pack
 from featstore.store.pack_records import forget_pairs, pack_records
 from featstore.store.record_pack import pack_name
 from featstore.store.records import committed_shards, last_generation, read_record, read_records, scan_records
 from featstore.store.verify import verify
+from featstore.store.writing import add_arrays, add_tracks, write_shard
 from featstore.testing.s3_gate import Request, s3_gate
 from featstore.testing.s3_server import S3Server
 
@@ -56,12 +60,12 @@ def is_whole(place: Place) -> None:
     reader = store[SPEC]
     assert reader.lengths.tolist() == [LENGTHS.get(row, -1) for row in range(10)]
     assert all((reader.read_row(row) == values_of(row, n)).all() for row, n in LENGTHS.items())
-    assert store.status()["by_reason"] == {"failed": 1}
+    assert read_status(store)["by_reason"] == {"failed": 1}
     assert verify(place.url) == [] and verify(place.url, quick=True) == []
 
 
 def replace_shard(store: Store, shard: int = 1) -> None:
-    with store.shard_writer(shard, [KEY]) as writer:
+    with write_shard(store, shard, [KEY]) as writer:
         for slot, row in enumerate(store.shard_rows(shard)):
             writer.begin(slot, f"source-{row}")
             if row not in LENGTHS:
@@ -80,7 +84,7 @@ def test_a_finished_store_has_one_file_of_records_an_array(
     store = make_store(place.url)
     assert commits(place) == [PACKED] and commits(plain) == [f"commits/{KEY}/{shard}.json" for shard in range(3)]
     is_whole(place)
-    assert store.fingerprint == before.fingerprint and store.status() == before.status()
+    assert store.fingerprint == before.fingerprint and read_status(store) == read_status(before)
     assert (before.attributes["format"], store.attributes["format"]) == (1, 2)
     assert list(committed_shards(store.location, KEY)) == [0, 1, 2]
     assert [read_record(store.location, KEY, shard) for shard in range(3)] == list(before.records(KEY).values())
@@ -114,15 +118,15 @@ def test_few_records_stay_files_of_their_own(folder: Place, monkeypatch: pytest.
     monkeypatch.setattr(record_pack, "PACK_FROM", 4)
     assert make_store(folder.url).attributes["format"] == 1 and len(commits(folder)) == 3
     monkeypatch.setattr(record_pack, "PACK_FROM", 3)
-    open_store(folder.url).consolidate()
+    consolidate(open_store(folder.url))
     assert commits(folder) == [PACKED]
 
 
 def test_an_unfinished_store_is_not_packed(folder: Place) -> None:
     store = create_store(folder.url, track_frame(10), [header_of()], shard_tracks=4)
-    store.add_arrays([header_of()])
+    add_arrays(store, [header_of()])
     replace_shard(store)
-    store.consolidate()
+    consolidate(store)
     assert commits(folder) == [f"commits/{KEY}/1.json"] and open_store(folder.url).attributes["format"] == 1
 
 
@@ -138,7 +142,7 @@ def test_an_index_of_the_future_is_refused(folder: Place) -> None:
     *lines, last = folder.files()[PACKED].splitlines()
     folder.replace(PACKED, b"\n".join([*lines, json.dumps(json.loads(last) | {"format": 9}).encode() + b"\n"]))
     with pytest.raises(NewerFormat, match=r"index of packed commit records of format 9.*Upgrade featstore"):
-        open_store(folder.url).status()
+        read_status(open_store(folder.url))
 
 
 # -- writers on a packed store ----------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def test_a_shard_is_replaced_and_packed_again(place: Place) -> None:
     found = read_records(open_store(place.url).location, KEY)
     assert [found[shard].generation for shard in range(3)] == [1, 2, 1]
     assert verify(place.url, quick=True) == []
-    store.consolidate()
+    consolidate(store)
     assert commits(place) == [PACKED]
     assert [r.generation for r in open_store(place.url).records(KEY).values()] == [1, 2, 1]
     is_whole(place)
@@ -166,7 +170,7 @@ def test_a_pair_that_is_being_replaced_does_not_exist(place: Place, monkeypatch:
     def adopt(self, staged, name):
         other = open_store(place.url)
         seen.append((list(committed_shards(other.location, KEY)), read_record(other.location, KEY, 1)))
-        assert other.missing([KEY]) == [(1, [KEY])] and verify(place.url) == []
+        assert find_missing(other, [KEY]) == [(1, [KEY])] and verify(place.url) == []
         with pytest.raises(MissingFeature):
             other[SPEC].read_row(4)
         real(self, staged, name)
@@ -181,17 +185,17 @@ def test_a_pair_that_is_being_replaced_does_not_exist(place: Place, monkeypatch:
 def test_tracks_and_arrays_are_added_to_a_packed_store(folder: Place) -> None:
     make_store(folder.url)
     store = open_store(folder.url)
-    assert store.add_tracks(track_frame(12)) == 2
-    assert store.missing([KEY]) == [(3, [KEY])]
+    assert add_tracks(store, track_frame(12)) == 2
+    assert find_missing(store, [KEY]) == [(3, [KEY])]
     other = header_of("uint8")
-    store.add_arrays([other])
+    add_arrays(store, [other])
     write_shards(store, header_of(), LENGTHS | {12: 3, 13: 4})
     assert f"commits/{KEY}/3.json" in commits(folder)  # the other array is not there yet
     write_shards(store, other, LENGTHS | {12: 3, 13: 4})
     assert commits(folder) == sorted([PACKED, pack_name(other.key)])
     reopened = open_store(folder.url)
     assert verify(folder.url) == [] and list(committed_shards(reopened.location, KEY)) == [0, 1, 2, 3]
-    assert reopened.status()["ok"] == 11 and reopened.missing(list(reopened.arrays)) == []
+    assert read_status(reopened)["ok"] == 11 and find_missing(reopened, list(reopened.arrays)) == []
 
 
 def test_a_writer_waits_until_packing_ends(place: Place) -> None:
@@ -199,7 +203,7 @@ def test_a_writer_waits_until_packing_ends(place: Place) -> None:
     entered = threading.Event()
 
     def write() -> None:
-        with open_store(place.url).shard_writer(2, [KEY]):
+        with write_shard(open_store(place.url), 2, [KEY]):
             entered.set()
 
     with hold_packing(store.location):
@@ -212,10 +216,10 @@ def test_a_writer_waits_until_packing_ends(place: Place) -> None:
 
 def test_nothing_is_packed_while_anybody_writes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = unpacked(place, monkeypatch)
-    with store.shard_writer(1, [KEY]):
-        store.consolidate()
+    with write_shard(store, 1, [KEY]):
+        consolidate(store)
         assert len(commits(place)) == 3
-    store.consolidate()
+    consolidate(store)
     assert commits(place) == [PACKED]
 
 
@@ -225,7 +229,7 @@ def test_a_hidden_record_is_not_packed(folder: Place) -> None:
     pack_records(store)
     assert commits(folder) == [PACKED] and list(committed_shards(store.location, KEY)) == [0, 2]
     assert last_generation(store.location, KEY, 1) is None
-    assert open_store(folder.url).missing([KEY]) == [(1, [KEY])] and verify(folder.url) == []
+    assert find_missing(open_store(folder.url), [KEY]) == [(1, [KEY])] and verify(folder.url) == []
 
 
 # -- several at once --------------------------------------------------------------------------------------------------
@@ -235,7 +239,7 @@ def test_a_reader_that_listed_records_finds_them_in_the_pack(place: Place, monke
     store = unpacked(place, monkeypatch)
     reader = open_location(place.url)
     old = reader.list(f"commits/{KEY}")
-    store.consolidate()
+    consolidate(store)
     monkeypatch.setattr(reader, "list", lambda name: old)
     found = scan_records(reader, KEY)
     assert [item.shard for item in found] == [0, 1, 2] and {item.name for item in found} == {PACKED}
@@ -258,7 +262,7 @@ def test_readers_see_every_pair_once_while_others_pack(folder: Place, monkeypatc
 
     def consolidate() -> None:
         try:
-            open_store(folder.url).consolidate()
+            consolidate(open_store(folder.url))
         except BaseException as error:
             failed.append(error)
 
@@ -275,7 +279,7 @@ def test_readers_see_every_pair_once_while_others_pack(folder: Place, monkeypatc
     thread.join()
     assert not failed and len(seen) > 10
     assert all({1, 2} <= set(each) and len(each) == len(set(each)) for each in seen)
-    store.consolidate()
+    consolidate(store)
     is_whole(folder)
 
 
@@ -316,7 +320,7 @@ def test_an_outage_at_any_request_of_packing_loses_nothing(s3: S3Server, monkeyp
 
             gate.rule = outage
             try:
-                store.consolidate()
+                consolidate(store)
             except ObjectStorageError:
                 outages += 1
             gate.rule = lambda request: None
@@ -337,7 +341,9 @@ def test_packed_records_are_converted_packed_and_compared(backend: str, folder: 
     source = make_store(folder.url)
     made = convert(folder.url, tmp_path / "made", backend=backend)
     assert commits(Place(str(tmp_path / "made"))) == [PACKED] and verify(tmp_path / "made") == []
-    assert convert(folder.url, tmp_path / "made", backend=backend).status() == source.status()  # again: nothing to do
+    assert read_status(convert(folder.url, tmp_path / "made", backend=backend)) == read_status(
+        source
+    )  # again: nothing to do
     single = pack(tmp_path / "made", tmp_path / "one.h5")
     assert verify(tmp_path / "one.h5") == [] and single.attributes["format"] == 1
     back = convert(tmp_path / "one.h5", tmp_path / "back", backend="zarr")
@@ -349,7 +355,7 @@ def test_an_older_record_beside_a_newer_packed_one_is_told(folder: Place, monkey
     store = unpacked(folder, monkeypatch)
     old = folder.files()[f"commits/{KEY}/1.json"]
     replace_shard(store)
-    store.consolidate()
+    consolidate(store)
     folder.replace(f"commits/{KEY}/1.json", old)
     assert any("older than the packed one" in problem.what for problem in verify(folder.url))
     forget_pairs(store.location, [(KEY, 1)])

@@ -14,6 +14,7 @@ from featstore import object_client
 from featstore.errors import MissingDependency, ObjectStorageError, StoreError
 from featstore.store import create_store, open_store, s3_location
 from featstore.store.verify import verify
+from featstore.store.writing import add_arrays, write_shard
 from featstore.testing.s3_gate import Gate, s3_gate
 from featstore.testing.s3_server import S3Server
 
@@ -67,7 +68,7 @@ def test_read_only_credentials_can_read_and_say_so_when_writing(gate: Gate, plac
     gate.rule = lambda request: None if request.method in ("GET", "HEAD") else "AccessDenied"
     store = open_store(place.url)
     assert store[SPEC].read_row(3).shape == (8, LENGTHS[3]) and verify(place.url) == []
-    with pytest.raises(ObjectStorageError, match="denied"), store.shard_writer(0, [header_of().key]):
+    with pytest.raises(ObjectStorageError, match="denied"), write_shard(store, 0, [header_of().key]):
         pass
     assert verify(place.url) == []
 
@@ -145,7 +146,7 @@ def test_an_outage_in_the_middle_harms_nothing(gate: Gate, place: Place, monkeyp
         gate.rule = outage
         try:
             store = open_store(place.url)
-            store.add_arrays([header])
+            add_arrays(store, [header])
             write_shards(store, header)
         except ObjectStorageError as error:
             assert "out of service" in str(error)
@@ -160,7 +161,7 @@ def test_an_outage_in_the_middle_harms_nothing(gate: Gate, place: Place, monkeyp
                     assert (opened[SPEC].read_row(row) == values_of(row, LENGTHS[row])).all()
     gate.rule = lambda request: None
     store = open_store(place.url)
-    store.add_arrays([header])
+    add_arrays(store, [header])
     write_shards(store, header)
     assert place.files() == whole
 
@@ -186,7 +187,7 @@ def test_a_server_without_conditions_is_refused_for_writing(gate: Gate, place: P
     assert open_store(place.url)[SPEC].read_row(3).shape == (8, LENGTHS[3])
     with (
         pytest.raises(ObjectStorageError, match="ignores If-None-Match"),
-        open_store(place.url).shard_writer(0, [header_of().key]),
+        write_shard(open_store(place.url), 0, [header_of().key]),
     ):
         pass
     assert not [name for name in place.files() if name.startswith("leases/")]

@@ -15,10 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, StoreLocked
+from featstore.owner import Owner
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.consolidate import consolidate
 from featstore.store.layout import Layout, choose_layout, choose_shard_tracks
-from featstore.store.leases import Lease, Owner
+from featstore.store.leases import Lease
+from featstore.store.ledger import read_ledger, read_status
+from featstore.store.missing import find_missing
+from featstore.store.sizes import describe_features
+from featstore.store.writing import add_arrays, add_tracks, note_request, write_shard
 
 SPEC = parse_spec("mel(n_mels=8,scale=db)")
 
@@ -44,8 +50,8 @@ def values_of(row: int, n_frames: int, n_mels: int = 8) -> np.ndarray:
 
 def fill(store: Store, header: ArrayHeader, lengths: dict[int, int], *, block: int = 333) -> None:
     """Write every missing shard; rows without a length fail."""
-    for shard, keys in store.missing([header.key]):
-        with store.shard_writer(shard, keys) as writer:
+    for shard, keys in find_missing(store, [header.key]):
+        with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot, f"source-{row}")
                 if row not in lengths:
@@ -57,7 +63,7 @@ def fill(store: Store, header: ArrayHeader, lengths: dict[int, int], *, block: i
                     writer.append(header.key, values[:, start : start + block])
                 writer.end()
             writer.commit({"featstore": "test"})
-    store.consolidate()
+    consolidate(store)
 
 
 @pytest.fixture(params=["zarr", "hdf5"])
@@ -69,7 +75,7 @@ def backend(request) -> str:
 def small(tmp_path: Path, backend: str) -> tuple[Store, ArrayHeader, dict[int, int]]:
     header = header_of()
     store = create_store(tmp_path / "s", track_frame(10), [header], shard_tracks=4, backend=backend)
-    store.add_arrays([header])
+    add_arrays(store, [header])
     lengths = {row: 1 + 777 * row for row in range(10) if row != 5}
     fill(store, header, lengths)
     return open_store(store.location), header, lengths
@@ -104,7 +110,7 @@ def test_what_is_written_is_read(
     header = header_of(encoding)
     path = tmp_path_factory.mktemp("store") / "s"
     store = create_store(path, track_frame(len(lengths)), [header], shard_tracks=shard_tracks, backend=backend)
-    store.add_arrays([header], compression)
+    add_arrays(store, [header], compression)
     fill(store, header, dict(enumerate(lengths)), block=block)
     reader = open_store(path)[f"{SPEC}@{encoding}"]
     for track in reader.track_ids:
@@ -129,7 +135,7 @@ def test_xarray_decodes_unaided(small, tmp_path: Path) -> None:
 
     store, _, lengths = small
     header = header_of("uint8")
-    store.add_arrays([header])
+    add_arrays(store, [header])
     fill(store, header, lengths)
     for opened in (header, header_of()):
         with warnings.catch_warnings():
@@ -175,19 +181,19 @@ def test_errors_name_what_is_near(small) -> None:
 
 def test_ledger_adds_up(small) -> None:
     store, _, _ = small
-    assert store.status() == {"tracks": 10, "ok": 9, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
-    row = store.ledger().iloc[0]
+    assert read_status(store) == {"tracks": 10, "ok": 9, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    row = read_ledger(store).iloc[0]
     assert (row["row"], row["status"], row["stage"], row["stored"]) == (5, "failed", "decode", False)
     assert store.tracks.loc[row["track_id"], "error"] == "cannot be decoded"
     header = header_of("uint8")
-    store.add_arrays([header])
-    assert store.status()["pending"] == 10
+    add_arrays(store, [header])
+    assert read_status(store)["pending"] == 10
 
 
 def test_info_measures_the_file_system(small) -> None:
     store, header, _ = small
-    store.note_request([f"{SPEC}@float32", f"{SPEC.replace(hop_length=512)}@float32"])
-    stored, view = store.info()
+    note_request(store, [f"{SPEC}@float32", f"{SPEC.replace(hop_length=512)}@float32"])
+    stored, view = describe_features(store)
     folder = Path(str(store.location)) / "features" / header.key
     assert stored["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert (stored["stored"], stored["exact"], stored["n_tracks"]) == (True, True, 9)
@@ -200,7 +206,7 @@ def test_forecast_of_a_view_is_what_storing_it_takes(small, tmp_path: Path) -> N
     forecast = store[spec].bytes_alone
     header = header_of(spec=spec)
     other = create_store(tmp_path / "other", track_frame(10), [header], shard_tracks=4, backend=store.backend.name)
-    other.add_arrays([header])
+    add_arrays(other, [header])
     fill(other, header, {row: -(-n // 3) for row, n in lengths.items()})
     measured = open_store(other.location)[spec].bytes_alone
     if store.backend.name == "zarr":
@@ -214,7 +220,7 @@ def test_fixed_clips_are_forecast_to_the_byte(tmp_path: Path, n_frames: int) -> 
     spec = parse_spec("mel(n_mels=8,scale=db,clip=centre(29.1 s))")
     header = header_of(spec=spec, fixed=n_frames)
     store = create_store(tmp_path / "s.zarr", track_frame(6), [header], shard_tracks=4)
-    store.add_arrays([header])
+    add_arrays(store, [header])
     fill(store, header, dict.fromkeys(range(6), n_frames))
     reader = open_store(store.location)[spec]
     assert reader._forecast(spec, reader.lengths) == reader.bytes_alone
@@ -223,25 +229,25 @@ def test_fixed_clips_are_forecast_to_the_byte(tmp_path: Path, n_frames: int) -> 
 def test_a_wrong_length_in_a_fixed_array_is_refused(tmp_path: Path) -> None:
     header = header_of(fixed=10)
     store = create_store(tmp_path / "s.zarr", track_frame(1), [header])
-    store.add_arrays([header])
+    add_arrays(store, [header])
     with pytest.raises(StoreError, match="9 frames instead of 10"):
         fill(store, header, {0: 9})
-    assert store.missing([header.key])
+    assert find_missing(store, [header.key])
 
 
 def test_nothing_is_visible_before_the_commit(tmp_path: Path) -> None:
     header = header_of()
     store = create_store(tmp_path / "s.zarr", track_frame(3), [header], shard_tracks=4)
-    store.add_arrays([header])
+    add_arrays(store, [header])
 
     class Boom(RuntimeError):
         pass
 
-    with pytest.raises(Boom), store.shard_writer(0, [header.key]) as writer:
+    with pytest.raises(Boom), write_shard(store, 0, [header.key]) as writer:
         writer.begin(0, "x")
         writer.append(header.key, values_of(0, 50))
         raise Boom
-    assert store.missing([header.key]) == [(0, [header.key])]
+    assert find_missing(store, [header.key]) == [(0, [header.key])]
     assert not list((tmp_path / "s.zarr/staging").iterdir()) and not list((tmp_path / "s.zarr/leases").rglob("*.json"))
     assert not list((tmp_path / "s.zarr/features" / header.key).rglob("c/*"))
 
@@ -251,7 +257,7 @@ def test_bytes_do_not_depend_on_blocks_or_retries(tmp_path: Path, backend: str) 
     contents = []
     for name, block in (("a", 100), ("b", 5000)):
         store = create_store(tmp_path / name, track_frame(7), [header], shard_tracks=3, backend=backend)
-        store.add_arrays([header])
+        add_arrays(store, [header])
         fill(store, header, {row: 50 * row for row in range(7) if row != 2}, block=block)
         root = tmp_path / name
         contents.append({str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()})
@@ -261,10 +267,10 @@ def test_bytes_do_not_depend_on_blocks_or_retries(tmp_path: Path, backend: str) 
 def test_two_writers_of_one_shard_never_meet(small) -> None:
     store, _, _ = small
     header = header_of("uint8")
-    store.add_arrays([header])
-    with store.shard_writer(0, [header.key]), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
-        store.shard_writer(0, [header.key]).__enter__()
-    with store.shard_writer(0, [header.key]), store.shard_writer(1, [header.key]):
+    add_arrays(store, [header])
+    with write_shard(store, 0, [header.key]), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+        write_shard(store, 0, [header.key]).__enter__()
+    with write_shard(store, 0, [header.key]), write_shard(store, 1, [header.key]):
         pass
 
 
@@ -291,9 +297,9 @@ def test_a_silent_owner_elsewhere_is_stale_after_a_while() -> None:
 
 def test_tracks_are_added_behind_the_last_shard(small) -> None:
     store, header, lengths = small
-    assert store.add_tracks(track_frame(13)) == 3
+    assert add_tracks(store, track_frame(13)) == 3
     assert sorted(store.tracks["row"])[-3:] == [12, 13, 14] and store.n_rows == 15
-    assert store.missing([header.key]) == [(3, [header.key])]
+    assert find_missing(store, [header.key]) == [(3, [header.key])]
     fill(store, header, {12: 5, 13: 6, 14: 7})
     reader = open_store(store.location)[SPEC]
     assert np.array_equal(reader.read_row(13), values_of(13, 6))
@@ -311,7 +317,7 @@ def test_order_is_frozen_and_independent_of_the_tables(tmp_path: Path) -> None:
 
 def test_flipped_bits_are_noticed_on_reading(small) -> None:
     store, header, _ = small
-    path = Path(str(store.location)) / store.backend.slab_name(header, 0, 0)
+    path = Path(str(store.location)) / store.backend.slab_name(store.arrays[header.key], 0, 0)
     content = bytearray(path.read_bytes())
     for offset in (10, len(content) // 2, len(content) - 30):
         damaged = bytearray(content)

@@ -12,6 +12,7 @@ from small_stores import header_of
 from featstore.datasets import TableInfo, TrackTable
 from featstore.errors import StoreError
 from featstore.store import Store, create_store, open_store
+from featstore.store.writing import add_tracks
 
 
 def frame_of(prefix: str, task: str, classes: list[str], **info: str) -> pd.DataFrame:
@@ -37,8 +38,8 @@ def store_of(path: Path, frame: pd.DataFrame) -> Store:
 def test_classes_of_a_second_table_are_added_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = store_of(tmp_path / "s.zarr", frame_of("old", "single_label", ["classical", "jazz", "rock"]))
     with caplog.at_level(logging.WARNING):
-        assert store.add_tracks(frame_of("new", "single_label", ["a", "jazz", "b"])) == 3
-    info = open_store(tmp_path / "s.zarr").table_info
+        assert add_tracks(store, frame_of("new", "single_label", ["a", "jazz", "b"])) == 3
+    info = open_store(tmp_path / "s.zarr").table.facts
     assert info is not None and info.classes == ("classical", "jazz", "rock", "a", "b") and info.name == "old"
     assert "the store had the classes classical, jazz, rock; 2 are added: a, b" in caplog.text
 
@@ -55,8 +56,8 @@ def test_a_table_without_labels_takes_nothing(
     tmp_path: Path, first: tuple[str, list[str]], second: tuple[str, list[str]], task: str, classes: tuple[str, ...]
 ) -> None:
     store = store_of(tmp_path / "s.zarr", frame_of("one", *first))
-    store.add_tracks(frame_of("two", *second))
-    info = open_store(tmp_path / "s.zarr").table_info
+    add_tracks(store, frame_of("two", *second))
+    info = open_store(tmp_path / "s.zarr").table.facts
     assert info is not None and (info.task, info.classes) == (task, classes)
 
 
@@ -66,8 +67,8 @@ def test_tables_that_do_not_fit_together_are_refused_before_anything_is_written(
     with pytest.raises(
         StoreError, match=r"the task of the store's tracks is single_label.*2 tracks.*another store: -s"
     ):
-        store.add_tracks(frame_of("new", "multi_label", ["x", "y"]))
+        add_tracks(store, frame_of("new", "multi_label", ["x", "y"]))
     with pytest.raises(StoreError, match=r"the label column of the store's tracks is labels.*is mood"):
-        store.add_tracks(frame_of("new", "single_label", ["x", "y"], label_column="mood"))
+        add_tracks(store, frame_of("new", "single_label", ["x", "y"], label_column="mood"))
     assert {path: path.read_bytes() for path in (tmp_path / "s.zarr").rglob("*") if path.is_file()} == before
     assert len(open_store(tmp_path / "s.zarr").tracks) == 2

@@ -19,10 +19,13 @@ from featstore.specs import KINDS, Encoding, FeatureSpec, parse_spec
 from featstore.specs.base import integer
 from featstore.store import ArrayHeader, create_store, open_store
 from featstore.store.chunks import compress, decompress, zarr_codecs
+from featstore.store.consolidate import consolidate
 from featstore.store.layout import choose_layout
+from featstore.store.missing import find_missing
 from featstore.store.packing import MISSING, pack_bits, pack_chunk, packed_bytes, unpack_bits, unpack_chunk
 from featstore.store.records import CommitRecord
-from featstore.store.sizes import measured
+from featstore.store.sizes import describe_features, measured
+from featstore.store.writing import add_arrays, write_shard
 from tests.store.test_store import track_frame
 
 FRAMES = 10335  # of a 30 s clip at the lowest level of the codec
@@ -125,11 +128,11 @@ def test_tokens_are_read_as_written(tmp_path: Path, backend: str, encoding: str)
     codes, books = (200 if encoding == "uint8" else 2048), 2
     header = header_of(encoding, codes=codes, books=books)
     store = create_store(tmp_path / "s", track_frame(6), [header], shard_tracks=4, backend=backend)
-    store.add_arrays([header], "zstd")
+    add_arrays(store, [header], "zstd")
     long = choose_layout(header, 4).slab_frames + 70
     lengths = {row: n for row, n in enumerate((1, 0, FRAMES, 7, long, 5)) if row != 3}
-    for shard, keys in store.missing([header.key]):
-        with store.shard_writer(shard, keys) as writer:
+    for shard, keys in find_missing(store, [header.key]):
+        with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot)
                 if row not in lengths:
@@ -141,7 +144,7 @@ def test_tokens_are_read_as_written(tmp_path: Path, backend: str, encoding: str)
                     writer.append(header.key, values[:, start : start + 4000].astype(np.float32))
                 writer.end()
             writer.commit({})
-    store.consolidate()
+    consolidate(store)
     opened = open_store(tmp_path / "s")
     reader = opened[f"toy_tokens(codes={codes},books={books})"]
     assert reader.encoding.name == encoding and reader.view.exact
@@ -151,7 +154,10 @@ def test_tokens_are_read_as_written(tmp_path: Path, backend: str, encoding: str)
         assert np.array_equal(reader.read_row(row, n // 2, n), expected[:, n // 2 :])
     both = reader.read([opened.tracks.index[0], opened.tracks.index[2]], 0, 20)
     assert both.dtype == np.int32 and (both[0, :, 1:] == -1).all() and (both[1] >= 0).all()
-    assert (opened.info()[0]["dtype"], opened.info()[0]["bound"]) == (header.encoding.dtype.name, 0.0)
+    assert (describe_features(opened)[0]["dtype"], describe_features(opened)[0]["bound"]) == (
+        header.encoding.dtype.name,
+        0.0,
+    )
     record = opened.records(header.key)[0]
     assert record.quality["max_error"] == 0.0
     plain = read_plainly(tmp_path / "s", header.key, backend)
@@ -178,33 +184,34 @@ def read_plainly(path: Path, key: str, backend: str) -> np.ndarray:
 def test_a_clip_takes_11_bits_a_token_on_disk(tmp_path: Path, backend: str) -> None:
     header = header_of("packed11", fixed=FRAMES)
     store = create_store(tmp_path / "s", track_frame(3), [header], shard_tracks=4, backend=backend)
-    store.add_arrays([header])
-    with store.shard_writer(0, [header.key]) as writer:
+    add_arrays(store, [header])
+    with write_shard(store, 0, [header.key]) as writer:
         for slot in range(3):
             writer.begin(slot)
             writer.append(header.key, tokens(slot, FRAMES))
             writer.end()
         writer.commit({})
-    store.consolidate()
-    layout = open_store(tmp_path / "s").arrays[header.key][1]
+    consolidate(store)
+    array = open_store(tmp_path / "s").arrays[header.key]
+    layout = array.layout
     assert (layout.chunk_frames, layout.compression) == (FRAMES, "packed11")
-    slab = store.backend.open_slab(store.backend.slab_name(header, 0, 0), header, layout)
+    slab = store.backend.open_slab(store.backend.slab_name(array, 0, 0), array)
     assert slab.chunk_span(1, 0)[1] == 14211 + 4
     if backend == "zarr":
-        size = store.location.size(store.backend.slab_name(header, 0, 0))
+        size = store.location.size(store.backend.slab_name(array, 0, 0))
         assert size == layout.data_bytes(header, [FRAMES] * 3) == 3 * 14215 + 16 * 4 + 4
 
 
 def test_a_flipped_bit_in_packed_tokens_is_noticed(tmp_path: Path) -> None:
     header = header_of("packed11", fixed=100)
     store = create_store(tmp_path / "s", track_frame(1), [header])
-    store.add_arrays([header])
-    with store.shard_writer(0, [header.key]) as writer:
+    add_arrays(store, [header])
+    with write_shard(store, 0, [header.key]) as writer:
         writer.begin(0)
         writer.append(header.key, tokens(0, 100))
         writer.end()
         writer.commit({})
-    path = tmp_path / "s" / store.backend.slab_name(header, 0, 0)
+    path = tmp_path / "s" / store.backend.slab_name(store.arrays[header.key], 0, 0)
     content = bytearray(path.read_bytes())
     content[20] ^= 8
     path.write_bytes(content)
@@ -215,13 +222,13 @@ def test_a_flipped_bit_in_packed_tokens_is_noticed(tmp_path: Path) -> None:
 def test_plain_h5py_without_featstore_refuses_packed_tokens(tmp_path: Path) -> None:
     header = header_of("packed11", fixed=10)
     store = create_store(tmp_path / "s", track_frame(1), [header], backend="hdf5")
-    store.add_arrays([header])
-    with store.shard_writer(0, [header.key]) as writer:
+    add_arrays(store, [header])
+    with write_shard(store, 0, [header.key]) as writer:
         writer.begin(0)
         writer.append(header.key, tokens(0, 10))
         writer.end()
         writer.commit({})
-    file = tmp_path / "s" / store.backend.slab_name(header, 0, 0)
+    file = tmp_path / "s" / store.backend.slab_name(store.arrays[header.key], 0, 0)
     code = f"import h5py; print(h5py.File({str(file)!r})['n_frames'][0]); h5py.File({str(file)!r})['data'][:]"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "10" and "OSError: Can't synchronously read data" in result.stderr

@@ -10,6 +10,9 @@ import pandas as pd
 
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.consolidate import consolidate
+from featstore.store.missing import find_missing
+from featstore.store.writing import add_arrays, write_shard
 
 SPEC = "mel(sample_rate=16000,n_mels=16,hop_length=512,scale=db)"
 CLASSES = ("high", "low", "middle")
@@ -39,10 +42,10 @@ def fill_store(
 ) -> Store:
     """Store with one array."""
     store = create_store(path, frame, [header], shard_tracks=8)
-    store.add_arrays([header])
+    add_arrays(store, [header])
     ids = {row: track for track, row in store.tracks["row"].items()}
-    for shard, keys in store.missing([header.key]):
-        with store.shard_writer(shard, keys) as writer:
+    for shard, keys in find_missing(store, [header.key]):
+        with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot, ids[row])
                 if ids[row] in failed:
@@ -51,7 +54,7 @@ def fill_store(
                 writer.append(header.key, values[ids[row]])
                 writer.end()
             writer.commit({"featstore": "test"})
-    store.consolidate()
+    consolidate(store)
     return open_store(path)
 
 

@@ -19,6 +19,8 @@ from featstore.models import MODELS
 from featstore.models.interface import InputNormalisation, Model
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.consolidate import consolidate
+from featstore.store.writing import add_arrays, add_tracks, write_shard
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
 
@@ -48,10 +50,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         shape, dims = ((16,), ("band", "frame")) if spec.kind == "mel" else ((), ("sample",))
         headers.append(ArrayHeader(spec, Encoding.parse("float32", spec), shape, dims))
     made = create_store(path, frame, headers, shard_tracks=8)
-    made.add_arrays(headers)
+    add_arrays(made, headers)
     ids = {row: track for track, row in made.tracks["row"].items()}
     for shard in range(made.n_shards):
-        with made.shard_writer(shard, [header.key for header in headers]) as writer:
+        with write_shard(made, shard, [header.key for header in headers]) as writer:
             for slot, row in enumerate(made.shard_rows(shard)):
                 pitch = int(ids[row][1:]) % 2
                 writer.begin(slot, ids[row])
@@ -66,7 +68,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
                     writer.append(header.key, values.astype(np.float32))
                 writer.end()
             writer.commit({})
-    made.consolidate()
+    consolidate(made)
     return open_store(path)
 
 
@@ -201,9 +203,9 @@ def test_the_store_remembers_its_tables_facts(music: Collection, tmp_path: Path,
     info = TableInfo(name="mine", task="multi_label", classes=("middle", "low", "high"))
     table = TrackTable(music.frame.assign(labels=[row[:1] for row in music.frame["labels"]]), info)
     store = write_store(tmp_path / "s.zarr", table.frame, music.values, spec=SPEC)
-    assert store.table_info.name == "mine" and store.table_info.classes == ("middle", "low", "high")
+    assert store.table.facts.name == "mine" and store.table.facts.classes == ("middle", "low", "high")
     result = train(store, SPEC, "vgg-cnn", tmp_path / "run", config=config("loop.epochs=1"))
     assert (result["dataset"], result["task"], result["classes"]) == ("mine", "multi_label", ["middle", "low", "high"])
     more = table.frame.assign(track_id=[f"n{i}" for i in range(60)])
-    assert store.add_tracks(more) == 60
-    assert open_store(tmp_path / "s.zarr").table_info == store.table_info
+    assert add_tracks(store, more) == 60
+    assert open_store(tmp_path / "s.zarr").table.facts == store.table.facts

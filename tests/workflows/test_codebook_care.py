@@ -20,8 +20,9 @@ from featstore.specs import parse_spec
 from featstore.store.codebooks import needed_codebooks
 from featstore.store.convert import convert
 from featstore.store.diff import compare
+from featstore.store.opening import open_store
 from featstore.store.pack import pack
-from featstore.store.store import Store, open_store
+from featstore.store.store import Store
 from featstore.store.verify import verify
 from featstore.workflows.indexing import index_tracks
 from featstore.workflows.repair import repair
@@ -97,11 +98,11 @@ def test_codebooks_that_differ_are_told(stores, weights):
     spec = resolve(parse_spec(name_of(weights)))
     vectors, about = b.codebook(spec)
     vectors[0, 3:5, 1] += 1e-6
-    b.put_codebook(spec, vectors, about | {"provenance": {"file": "another.safetensors"}})
+    b.backend.write_codebook(spec.codebook_name, vectors, about | {"provenance": {"file": "another.safetensors"}})
     told = [str(one) for one in compare(a, b) if not one.provenance]
     assert told == [f"store: 2 code vectors of the codebook {spec.codebook_name} differ"]
     assert any("tells of another provenance" in str(one) for one in compare(a, b) if one.provenance)
-    b.put_codebook(spec, vectors[:, :30], about)
+    b.backend.write_codebook(spec.codebook_name, vectors[:, :30], about)
     assert any("has the shape (1, 40, 5) and (1, 30, 5)" in str(one) for one in compare(a, b))
     c = stores("c", "zarr", name_of(weights).replace("level=2", "level=1"))
     assert any("only the second store has the codebook jukebox-" in str(one) for one in compare(a, c))
@@ -214,7 +215,7 @@ def test_another_codebook_in_its_place_is_not_taken_for_right(
     store = stores("s")
     spec = resolve(parse_spec(name_of(weights)))
     vectors, about = store.codebook(spec)
-    store.put_codebook(spec, vectors + 1, about)
+    store.backend.write_codebook(spec.codebook_name, vectors + 1, about)
     shutil.rmtree(tmp_path / "s" / "log")
     places._places.clear()
     monkeypatch.delenv(PLACES_VARIABLE, raising=False)

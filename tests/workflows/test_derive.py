@@ -9,6 +9,7 @@ from featstore.errors import MissingFeature
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
 from featstore.store import open_store
+from featstore.store.ledger import read_status
 from featstore.store.manifest import open_manifest
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
@@ -46,7 +47,7 @@ def test_views_written_out_read_the_same(store: Path) -> None:
     coarse = after[VIEWS[2]]
     exact = after["mel(n_mels=16,scale=db)"]
     assert max(np.abs(coarse[t] - exact[t]).max() for t in coarse.track_ids) <= coarse.view.bound + 1e-4
-    assert after.status() == {"tracks": 8, "ok": 7, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    assert read_status(after) == {"tracks": 8, "ok": 7, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
     assert verify(str(store)) == []
     assert set(derive(str(store), expand_features(VIEWS)).values()) == {0}
 

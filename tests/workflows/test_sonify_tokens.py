@@ -14,7 +14,7 @@ from featstore.features import expand_features, resolve
 from featstore.features.vq_tokens import tokenizer_of
 from featstore.features.weights import PLACES_VARIABLE
 from featstore.specs import parse_spec
-from featstore.store.store import open_store
+from featstore.store.opening import open_store
 from featstore.workflows.indexing import index_tracks
 from featstore.workflows.sonify import SonifyOptions, sonify
 from tests.models.jukebox_files import random_level, small_config, write_container

@@ -1,0 +1,43 @@
+"""Metadata brought in line with the records: array shapes, files for plain readers, packed records, the manifest."""
+
+from __future__ import annotations
+
+from featstore.store.leases import hold_store
+from featstore.store.manifest import read_root, write_manifest
+from featstore.store.missing import find_missing
+from featstore.store.pack_records import pack_records
+from featstore.store.sizes import measured
+from featstore.store.store import Store
+
+__all__ = ["array_files", "consolidate"]
+
+
+def array_files(store: Store, key: str, *, with_cost: bool = True) -> dict[str, bytes]:
+    """Metadata files of an array as its records imply them: its shape, and what its encoding cost."""
+    array, records = store.arrays[key], store.records(key).values()
+    longest = array.header.fixed_frames
+    if longest is None:
+        longest = max((int(record.lengths.max(initial=0)) for record in records), default=0)
+    cost = measured(records) if with_cost else None
+    return store.backend.array_files(array, store.n_rows, longest, cost)
+
+
+def consolidate(store: Store, *, finished: bool = True) -> None:
+    """Bring array shapes in line with what is committed; if nothing is missing pack records, write the manifest."""
+    # of parts that finish at the same time, none brings back what another has overtaken
+    with hold_store(store.location):
+        store.refresh()
+        finished = finished and not find_missing(store)
+        for key in store.arrays:
+            _bring_up_to_date(store, array_files(store, key))
+        _bring_up_to_date(store, store.backend.derived_files(store.arrays, store.n_rows))
+        if finished:
+            pack_records(store)
+            store.attributes = read_root(store.backend)
+            write_manifest(store)
+
+
+def _bring_up_to_date(store: Store, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        if not store.location.exists(name) or store.location.read(name) != content:
+            store.location.write(name, content)

@@ -1,0 +1,117 @@
+"""A store's track table: its frozen order, rows and files by shard, and what is known of the data set behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.arrays import IntArray
+from featstore.errors import CorruptFeature
+from featstore.store.location import Location
+from featstore.store.table_info import StoredTable, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TRACKS", "StoredTracks", "ordered", "parquet_bytes"]
+
+TRACKS = "tracks.parquet"
+
+
+class StoredTracks:
+    """The table ``tracks.parquet`` of a store.
+
+    Workers need ids, rows and files alone: those are read without the other columns, about a hundred bytes per track.
+    ``frame`` reads all of it.
+
+    Parameters
+    ----------
+    location : Location
+
+    Raises
+    ------
+    CorruptFeature
+        When something is read of a table that is missing or damaged.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """All columns, indexed by track id."""
+        import pandas as pd
+
+        frame: pd.DataFrame = self._read(lambda content: pd.read_parquet(io.BytesIO(content)).set_index("track_id"))
+        return frame
+
+    @property
+    def facts(self) -> StoredTable | None:
+        """What the table says of its data set; None where it says nothing, or nothing that makes sense."""
+        return table_of(self.frame)
+
+    @cached_property
+    def _columns(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        def read(content: bytes) -> Any:
+            table = pq.read_table(pa.BufferReader(content), columns=["row", "track_id", "path"])
+            return table if (np.diff(table["row"].to_numpy()) > 0).all() else table.sort_by("row")
+
+        return self._read(read)
+
+    def _read(self, parse: Any) -> Any:
+        try:
+            return parse(self._location.read(TRACKS))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            where = f"{self._location}/{TRACKS}"
+            raise CorruptFeature("the track table cannot be read", where, "Restore it from a copy") from error
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """Rows that hold tracks, ascending."""
+        rows: IntArray = self._columns["row"].to_numpy().astype(np.int64)
+        return rows
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Row of each track by its id."""
+        return dict(zip(self._columns["track_id"].to_pylist(), self.rows.tolist(), strict=True))
+
+    @property
+    def n_rows(self) -> int:
+        """One more than the last row."""
+        return int(self.rows[-1]) + 1 if len(self.rows) else 0
+
+    def within(self, first: int, count: int) -> range:
+        """Rows from ``first`` on that hold tracks, of the next ``count``."""
+        begin, stop = np.searchsorted(self.rows, (first, first + count))
+        return range(first, int(self.rows[stop - 1]) + 1) if stop > begin else range(first, first)
+
+    def pairs(self, rows: range) -> list[tuple[str, str]]:
+        """(track id, audio file) of some rows."""
+        begin, stop = (int(at) for at in np.searchsorted(self.rows, (rows.start, rows.stop)))
+        part = self._columns.slice(begin, stop - begin)
+        return list(zip(part["track_id"].to_pylist(), part["path"].to_pylist(), strict=True))
+
+
+def ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:
+    """Tracks in the store's order, by a hash of (seed, id): groups are mixed, the table's own order is irrelevant."""
+    keys = [hashlib.sha256(f"{seed}|{track}".encode()).digest() for track in frame["track_id"]]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return frame.iloc[order].assign(row=range(first_row, first_row + len(frame)))
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """Return a table as a Parquet file."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
