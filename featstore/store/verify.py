@@ -128,7 +128,7 @@ def _root_name(location: Location) -> str:
 
 
 def _track_names(store: Store) -> dict[int, str]:
-    return {row: str(track) for track, row in store.table.row_of.items()}
+    return {int(row): str(track) for track, row in store.table.frame["row"].items()}
 
 
 def _check_manifest(location: Location) -> Iterator[Problem]:
