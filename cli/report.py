@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 _STYLES = ("text", "markdown", "csv", "json", "latex")
-_KINDS = ("pareto", "figure1", "bytes", "gmacs", "time", "curves", "classes", "gallery")
+_KINDS = ("pareto", "figure1", "bytes", "gmacs", "time", "curves", "classes", "encoding", "gallery")
 
 
 @click.group()
@@ -331,7 +331,7 @@ def pareto(
 def plot(
     runs: tuple[str, ...], kind: str, outputs: tuple[Path, ...], conditions: tuple[str, ...], as_json: bool, **rest: Any
 ) -> None:
-    r"""Draw a figure: pareto, figure1 of the resolution study, bytes, gmacs, time, curves, classes, gallery.
+    r"""Draw a figure: pareto, figure1 of the resolution study, bytes, gmacs, time, curves, classes, encoding, gallery.
 
     \b
     Examples:

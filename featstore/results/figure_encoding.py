@@ -4,22 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.errors import ConfigError
-from featstore.metrics import title_of
+from featstore.metrics import bounds_of, title_of
 from featstore.results.figure_style import GREY, INK, MARKERS, PALETTE, figure_style, new_figure, save_figure
 from featstore.results.labels import field_text
+from featstore.results.significance import TestName, compare, holm
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["draw_encoding", "plot_encoding"]
+__all__ = ["against_float", "draw_encoding", "plot_encoding"]
 
+_GEOMETRY = ("sample_rate", "n_mels", "hop_multiple", "scale")
 _FIELDS = ("model", "n_mels", "hop_multiple", "sample_rate", "scale")
+
+
+def against_float(summary: pd.DataFrame, metric: str, test: TestName) -> pd.DataFrame:
+    """Quantised features against float32 in the same geometry, by Holm over all these comparisons.
+
+    Returns
+    -------
+    DataFrame
+        A row a pair: ``model``, the geometry, ``encoding``, ``n``, ``n_float32``, ``difference`` (quantised minus
+        float32), ``low``, ``high`` (95 %), ``p``, ``p_holm``, ``bytes_ratio``, ``run_ids`` of both sides. Empty when
+        nothing was quantised.
+    """
+    import pandas as pd
+
+    rows = summary[summary["n_mels"].notna() & summary["hop_multiple"].notna()]
+    exact = {_geometry(row): row for row in rows.to_dict("records") if row["encoding"] in (None, "float32")}
+    found = []
+    for row in rows.to_dict("records"):
+        base = exact.get(_geometry(row))
+        if base is None or row["encoding"] in (None, "float32"):
+            continue
+        result = compare(row[f"{metric}_values"], base[f"{metric}_values"], test=test, bounds=bounds_of(metric))
+        found.append(
+            {"model": row["model"], **{name: row[name] for name in _GEOMETRY}}
+            | {"encoding": row["encoding"], "n": result.n_a, "n_float32": result.n_b, "difference": result.difference}
+            | {"low": result.low, "high": result.high, "p": result.p}
+            | {"bytes_ratio": row["bytes_alone"] / base["bytes_alone"], "run_ids": row["run_ids"] + base["run_ids"]}
+        )
+    if not found:
+        return pd.DataFrame()
+    frame = pd.DataFrame(found).assign(p_holm=holm([pair["p"] for pair in found]))
+    order = ["model", "n_mels", "hop_multiple", "sample_rate", "scale", "encoding"]
+    rising = [True, False, True, False, True, False]
+    return frame.sort_values(order, ascending=rising, kind="stable", ignore_index=True)
+
+
+def _geometry(row: Any) -> tuple[Any, ...]:
+    return (row["model"], row["dataset"], *(row[name] for name in _GEOMETRY))
 
 
 def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], *, metric: str) -> list[Path]:
@@ -31,7 +71,7 @@ def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], 
         When there are no pairs.
     """
     if not len(pairs):
-        raise ConfigError("no quantised feature has a float32 one beside it", "study", "Train both encodings")
+        raise ConfigError("no quantised feature has a float32 one beside it", "report", "Train both encodings")
     with figure_style():
         return save_figure(draw_encoding(pairs, metric=metric), path)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.results.figure_curves import plot_classes, plot_cost, plot_curves
+from featstore.results.figure_encoding import against_float, plot_encoding
 from featstore.results.figure_gallery import plot_gallery
 from featstore.results.figure_pareto import plot_pareto
 from featstore.results.figure_study import plot_study
@@ -18,51 +19,54 @@ from featstore.results.summary import summarise
 __all__ = ["KINDS", "draw"]
 
 
-def draw(
-    runs: RunSet,
-    kind: str,
-    paths: Sequence[str | Path],
-    *,
-    metric: str = "roc_auc",
-    title: str = "",
-    colour: str = "",
-    published: str = "",
-    store: str = "",
-    features: Sequence[str] = (),
-    track: str = "",
-    start: float = 0.0,
-    seconds: float = 10.0,
-) -> list[Path]:
+_OPTIONS: dict[str, Any] = {
+    "metric": "roc_auc",
+    "title": "",
+    "colour": "",
+    "published": "",
+    "cost": "bytes_alone",
+    "test": "welch",
+    "store": "",
+    "features": (),
+    "track": "",
+    "start": 0.0,
+    "seconds": 10.0,
+}
+
+
+def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -> list[Path]:
     """Draw one of ``KINDS`` and write it to ``paths``.
+
+    Parameters
+    ----------
+    **options
+        ``metric, title, colour, published, cost, test``, and of the gallery ``store, features, track, start, seconds``.
 
     Raises
     ------
     ConfigError
-        For an unknown kind, or when the runs lack what it shows.
+        For an unknown figure or option, or when the runs lack what it shows.
     """
     if kind not in KINDS:
         raise ConfigError(f"unknown figure {kind!r}", "report plot", did_you_mean(kind, KINDS))
-    options = {
-        "metric": metric,
-        "title": title,
-        "colour": colour,
-        "published": published,
-        "store": store,
-        "features": features,
-        "track": track,
-        "start": start,
-        "seconds": seconds,
-    }
-    return KINDS[kind](runs, list(paths), options)
+    for name in options:
+        if name not in _OPTIONS:
+            raise ConfigError(f"unknown option {name!r} of a figure", "report plot", did_you_mean(name, _OPTIONS))
+    return KINDS[kind](runs, list(paths), {**_OPTIONS, **options})
 
 
 def _pareto(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    front = pareto(summarise(runs), "bytes_alone", options["metric"])
+    front = pareto(summarise(runs), options["cost"], options["metric"], test=options["test"])
     return plot_pareto(front, paths, title=options["title"])
 
 
 def _study(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
     return plot_study(summarise(runs), paths, published=options["published"], title=options["title"])
+
+
+def _encoding(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    pairs = against_float(summarise(runs), options["metric"], options["test"])
+    return plot_encoding(pairs, paths, metric=options["metric"])
 
 
 def _cost(x: str) -> Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Path]]:
@@ -110,5 +114,6 @@ KINDS: dict[str, Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Pa
     "time": _cost("seconds_train"),
     "curves": _curves,
     "classes": _classes,
+    "encoding": _encoding,
     "gallery": _gallery,
 }

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import bounds_of, lower_is_better
+from featstore.plain import is_missing
 from featstore.results.significance import TestName, compare, holm
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AXES", "ParetoFront", "front_of", "pareto"]
+__all__ = ["AXES", "ParetoFront", "front_of", "pareto", "verdict"]
 
 # costs that can be an axis, with the words for it
 AXES = {
@@ -164,6 +165,21 @@ def pareto(
         statement=_statement(test, comparisons, alpha, counts, best, str(frame["over"].iloc[best])),
         left_out=int((~known).sum()),
     )
+
+
+def verdict(row: Any) -> str:
+    """What a test says, in words: of rows with ``told_apart`` and ``in_doubt``.
+
+    Examples
+    --------
+    >>> verdict({"told_apart": True, "in_doubt": False}), verdict({"told_apart": None, "in_doubt": False})
+    ('differs', 'not tested')
+    """
+    if row["told_apart"] is None or is_missing(row["told_apart"]):
+        return "not tested"
+    if row["told_apart"]:
+        return "differs"
+    return "in doubt" if row["in_doubt"] else "not told apart"
 
 
 def front_of(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:

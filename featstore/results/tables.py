@@ -15,18 +15,29 @@ from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import title_of
 from featstore.plain import is_missing, plain
 from featstore.results.frames import COSTS
+from featstore.results.fronts import verdict
 from featstore.results.labels import field_text
 from featstore.results.units import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STYLES", "TableStyle", "cost_text", "display_table", "format_rows", "format_table", "plain_rows"]
+__all__ = [
+    "HEADS",
+    "STYLES",
+    "TableStyle",
+    "cost_text",
+    "display_table",
+    "field_cell",
+    "format_rows",
+    "format_table",
+    "plain_rows",
+]
 
 TableStyle = Literal["text", "markdown", "csv", "json", "latex"]
 STYLES: tuple[TableStyle, ...] = ("text", "markdown", "csv", "json", "latex")
 
-_HEADS = {
+HEADS = {
     "label": "configuration",
     "sample_rate": "rate",
     "n_mels": "mels",
@@ -109,8 +120,7 @@ def display_table(
             raise ConfigError(f"{name!r} is no cost", "report table", did_you_mean(name, COSTS))
     fields, common = _fields(summary)
     columns: list[tuple[str, list[str]]] = [
-        (_HEADS.get(name, name.removeprefix("config.")), [_field_cell(name, v) for v in summary[name]])
-        for name in fields
+        (HEADS.get(name, name.removeprefix("config.")), [field_cell(name, v) for v in summary[name]]) for name in fields
     ]
     over = {"run": "runs", "seed": "seeds", "fold": "folds"}
     units = [over[unit] for unit in summary["over"].unique()]
@@ -123,16 +133,24 @@ def display_table(
     for name in shown:
         cells = ["–" if is_missing(value) else cost_text(name, value) for value in summary[name]]
         if costs is None and len(cells) > 1 and len(set(cells)) == 1:
-            common = [*common, f"{_HEADS[name]} {cells[0]}"]
+            common = [*common, f"{HEADS[name]} {cells[0]}"]
         else:
-            columns += [(_HEADS[name], cells)]
+            columns += [(HEADS[name], cells)]
     for column in map(str, summary.columns):
         if column.startswith("published "):
             columns += [(column, ["" if is_missing(value) else str(value) for value in summary[column]])]
     if "told_apart" in summary:
         columns += [("front", ["yes" if value else "" for value in summary["on_front"]])]
         columns += [("p (Holm)", [_p_text(value) for value in summary["p_holm"]])]
-        columns += [("against the best", [_apart_text(row) for row in plain_rows(summary)])]
+        columns += [
+            (
+                "against the best",
+                [
+                    "best" if is_missing(row["p"]) and row["difference"] == 0 else verdict(row)
+                    for row in plain_rows(summary)
+                ],
+            )
+        ]
     heads = [head for head, _ in columns]
     notes = [f"All: {', '.join(common)}"] if common else []
     notes += _warnings(summary)
@@ -203,7 +221,8 @@ def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
     return varying, [text for text in texts if text]
 
 
-def _field_cell(name: str, value: Any) -> str:
+def field_cell(name: str, value: Any) -> str:
+    """One field of a feature under a head that names it."""
     if is_missing(value):
         return "–"
     if name in ("n_mels", "hop_length"):
@@ -233,14 +252,6 @@ def _p_text(value: Any) -> str:
     if is_missing(value):
         return ""
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _apart_text(row: dict[str, Any]) -> str:
-    if is_missing(row["p"]) and row["difference"] == 0:
-        return "best"
-    if row["told_apart"] is None:
-        return "not tested"
-    return "differs" if row["told_apart"] else "in doubt" if row["in_doubt"] else "not told apart"
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.features import expand_features
+from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
 from featstore.store import open_store
@@ -54,7 +55,7 @@ class Recipe:
     settings : dict
         Of training, by section.
     report : dict
-        ``metric`` and ``cost`` of the Pareto front; ``study``, ``published`` and ``test`` of the study's own page.
+        ``metric``, ``cost`` and ``test`` of the Pareto front; ``figures`` and ``tables`` of the paper's page.
     minutes : float or None
         What it takes on two cores, as measured; for the listing.
     """
@@ -192,6 +193,7 @@ def load_recipe(
             source = _over(source, own)
         merged = _over(merged, layer)
     merged = _over(merged, changes or {})
+    check_report(merged.get("report", {}), f"{name}: report")
     merged["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
     return Recipe(name=Path(name).name, **merged)
 

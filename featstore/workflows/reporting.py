@@ -22,7 +22,7 @@ def write_report(
         With ``runs/`` in it.
     settings : mapping
         ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``test`` (default ``welch``); with
-        ``study`` also the resolution study's figures, tables and page, beside the numbers ``published`` on a data set.
+        ``tables`` or ``figures`` also the paper's page that they describe.
     title : str
         Heading of the pages.
     commands : sequence of str
@@ -51,9 +51,8 @@ def write_report(
     write_text(target / "table.csv", format_table(summary, "csv"))
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
     files.append(write_html(runs, target / "index.html", title=title or "featstore report"))
-    if settings.get("study"):
-        from featstore.results.study_page import write_study
+    if settings.get("tables") or settings.get("figures"):
+        from featstore.results.paper_page import write_page
 
-        shown = {"metric": metric, "cost": cost, "test": test, "published": settings.get("published", "MTAT")}
-        files += write_study(runs, target, title=title, commands=commands, **shown)
+        files += write_page(runs, target, settings, title=title, commands=commands)
     return table, front.as_json()["rows"], [target / "table.csv", *files]

@@ -8,12 +8,18 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from featstore.errors import ConfigError
 from featstore.results import RunSet, compare, holm, read_results, summarise
-from featstore.results.study import against_best, against_float, paper_tables, verdict
-from featstore.results.study_page import write_study
+from featstore.results.figure_encoding import against_float
+from featstore.results.fronts import verdict
+from featstore.results.paper_page import DEFAULTS, check_report, write_page
+from featstore.results.paper_tables import against_best, paper_table
 from featstore.testing.runs import mel_grid, write_runs
+from featstore.workflows.recipes import load_recipe
+
+STUDY = load_recipe("ferraro2020", data="mtat=x").report
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> RunSet:
 
 
 def test_every_configuration_is_tested_against_the_best_of_its_model(runs: RunSet) -> None:
-    frame, statements = against_best(summarise(runs), "roc_auc", "independent")
+    frame, statements = against_best(summarise(runs), "roc_auc", test="independent")
     assert set(statements) == {"vgg-cnn", "musicnn"} and len(frame) == 14
     assert "independent two-sample t-test" in statements["vgg-cnn"]
     assert "n = 3" in statements["vgg-cnn"] and "(ddof = 1)" in statements["vgg-cnn"]
@@ -49,7 +55,8 @@ def test_quantised_features_against_float32(runs: RunSet) -> None:
 
 
 def test_tables_have_the_paper_s_layout_and_numbers(runs: RunSet) -> None:
-    four, five = paper_tables(summarise(runs))
+    four, five = (paper_table(spec, runs, STUDY) for spec in STUDY["tables"][:2])
+    assert four is not None and five is not None
     assert four.title.startswith("Table IV") and len(four.rows) == 6 and len(five.rows) == 18
     row = next(r for r in four.rows if r[1:4] == ["128", "×1", "16 kHz"])
     assert row[-2:] == ["90.83", "38.92"] and row[4] == "not run"
@@ -65,9 +72,7 @@ def test_tables_have_the_paper_s_layout_and_numbers(runs: RunSet) -> None:
 
 
 def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_path: Path) -> None:
-    files = write_study(
-        runs, tmp_path, published="MTAT", title="A <b> study", commands=["featstore recipe run x", "featstore y"]
-    )
+    files = write_page(runs, tmp_path, STUDY, title="A <b> study", commands=["featstore recipe run x", "featstore y"])
     assert {path.name for path in files} == {
         "study.html", "configurations.csv", "figure1-musicnn.png", "front-musicnn.png", "figure1-vgg-cnn.png",
         "front-vgg-cnn.png", "quantised.png",
@@ -94,7 +99,61 @@ def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_
     assert len(rows) == 14 and all(row["verdict"] and row["run_ids"] and row["bytes_alone"] for row in rows)
 
 
+def test_a_report_is_checked_before_any_work() -> None:
+    table = {"title": "T", "rows": ["model"]}
+    for wrong, message in (
+        ({"table": []}, r"unknown key 'table' \[report\].*tables"),
+        ({"tables": [{"rows": ["model"]}]}, r"has no title \[report.tables\[0\]\]"),
+        ({"tables": [{**table, "colums": []}]}, r"unknown key 'colums'.*columns"),
+        ({"tables": [{**table, "reference": {"paper": "ferraro"}}]}, "unknown paper 'ferraro'.*ferraro2020"),
+        ({"tables": [table, {**table, "where": ["n_mels"]}]}, "'n_mels' is no condition"),
+        ({"figures": [{"kind": "figure2"}]}, r"unknown figure 'figure2' \[report.figures\[0\]\].*figure1"),
+        ({"figures": ["pareto"]}, "'pareto' is not a mapping"),
+        ({"where": ["?"]}, "is no condition"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_report(wrong)
+
+
+def test_another_paper_only_writes_yaml(tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs", mel_grid(n_mels=[96], model=["vgg-cnn", "ast"]), seeds=2, task="single_label",
+               predictions=40)  # fmt: skip
+    runs = read_results(tmp_path / "runs")
+    settings = yaml.safe_load("""
+        metric: accuracy
+        tables:
+          - title: Table 4
+            rows:
+              - {label: AST on a mel-spectrogram, where: [model=ast],
+                 published: [model=AST DeiT-S, place=table 3]}
+              - {label: extractor trained on AudioSet, where: [model=gafx],
+                 published: ["detail~AudioSet balanced", place=table 4]}
+            columns: [accuracy, n, gmacs]
+            metrics: [accuracy]
+            reference: {paper: gafx2022, kind: own, dataset: GTZAN (80/20)}
+            note: Splits differ.
+          - {title: All, rows: [model], columns: [accuracy, verdict], within: dataset}
+          - {title: None of them, rows: [model], where: [n_mels=1]}
+        figures: [{kind: pareto, title: Size and accuracy}]
+    """)
+    files = write_page(runs, tmp_path / "page", settings)
+    assert [path.name for path in files] == ["page.html", "configurations.csv", "pareto.png"]
+    page = files[0].read_text()
+    assert page.count("<section>") == 3
+    four = paper_table(settings["tables"][0], runs, {**DEFAULTS, **settings})
+    assert four is not None
+    assert four.heads == ["configuration", "accuracy", "n", "GMACs", "accuracy, GTZAN (80/20)"]
+    ours = summarise(runs, ["model"], metrics=["accuracy"]).set_index("model").loc["ast"]
+    shown = f"{100 * ours['accuracy_mean']:.2f} ± {100 * ours['accuracy_std']:.2f}"
+    assert four.rows[0][:3] == ["AST on a mel-spectrogram", shown, "2"] and four.rows[0][-1] == "64.50"
+    assert four.rows[1][1:] == ["not run", "0", "–", "51.00 ± 2.00"]
+    assert four.note.startswith("Splits differ.") and "1 of 2 rows were not run" in four.note
+    both = paper_table(settings["tables"][1], runs, {**DEFAULTS, **settings})
+    assert both is not None and {row[2] for row in both.rows} >= {"best mean"} and len(both.rows) == 2
+
+
 def test_runs_without_a_grid_are_refused(tmp_path: Path, runs: RunSet) -> None:
-    summary = summarise(runs).assign(n_mels=None)
-    with pytest.raises(ConfigError, match="no run has mel bands and a hop multiple"):
-        against_best(summary, "roc_auc", "welch")
+    with pytest.raises(ConfigError, match=r"no run meets n_mels>1000"):
+        write_page(runs, tmp_path, {**STUDY, "where": ["n_mels>1000"]})
+    with pytest.raises(ConfigError, match="no run has the column 'rocauc'"):
+        paper_table({"title": "T", "rows": ["model"], "columns": ["rocauc"]}, runs, DEFAULTS)

@@ -1,0 +1,204 @@
+"""The page of a paper's recipe: figures and tables from measured runs, with the ids of the runs behind each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featstore.atomic import write_text
+from featstore.errors import ConfigError, did_you_mean
+from featstore.metrics import title_of
+from featstore.results.conditions import parse_condition
+from featstore.results.figure_encoding import against_float
+from featstore.results.figures import KINDS, draw
+from featstore.results.frames import metrics_in
+from featstore.results.paper_tables import PaperTable, against_best, paper_table, selected
+from featstore.results.reference import PAPERS
+from featstore.results.summary import summarise
+from featstore.results.tables import format_table, plain_rows
+
+if TYPE_CHECKING:
+    from featstore.results.run_set import RunSet
+
+__all__ = ["DEFAULTS", "check_report", "write_page"]
+
+DEFAULTS = {"metric": "roc_auc", "cost": "bytes_alone", "test": "welch", "published": "", "page": "page.html"}
+_KEYS = (*DEFAULTS, "where", "tables", "figures")
+_TABLE_KEYS = ("title", "where", "rows", "columns", "metrics", "reference", "within", "note")
+_FIGURE_KEYS = ("kind", "title", "text", "where", "each", "file", "metric", "colour")
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A figure of the page: its file, what it shows, the runs behind it."""
+
+    path: Path
+    title: str
+    text: str
+    run_ids: tuple[str, ...]
+
+
+def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
+    """Check the ``report`` section of a recipe, before any work is done for it.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, kind or paper, a table without title or rows, or text that is no condition.
+    """
+    _known(settings, _KEYS, where)
+    entries = [(f"{where}.tables[{i}]", spec) for i, spec in enumerate(settings.get("tables", ()))]
+    for place, spec in entries:
+        _known(spec, _TABLE_KEYS, place)
+        for key in ("title", "rows"):
+            if not spec.get(key):
+                raise ConfigError(f"the table has no {key}", place, "Add it: docs/reports.md lists the keys")
+        paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
+        if paper not in PAPERS:
+            raise ConfigError(f"unknown paper {paper!r}", place, did_you_mean(paper, PAPERS))
+    for place, spec in [(f"{where}.figures[{i}]", spec) for i, spec in enumerate(settings.get("figures", ()))]:
+        _known(spec, _FIGURE_KEYS, place)
+        if spec.get("kind") not in KINDS:
+            raise ConfigError(f"unknown figure {spec.get('kind')!r}", place, did_you_mean(str(spec.get("kind")), KINDS))
+        entries.append((place, spec))
+    for _, spec in [(where, settings), *entries]:
+        for text in spec.get("where", ()):
+            parse_condition(text)
+
+
+def write_page(
+    runs: RunSet, folder: str | Path, settings: Mapping[str, Any], *, title: str = "", commands: Sequence[str] = ()
+) -> list[Path]:
+    """Write the figures, tables and page that a recipe's ``report`` section describes to ``folder``.
+
+    The page holds everything; beside it are the figures as PNG and SVG, and ``configurations.csv``, every configuration
+    against the best of its model, whose rows name their runs.
+
+    Parameters
+    ----------
+    runs : RunSet
+        Of one data set; those that do not meet ``where`` are left out.
+    settings : mapping
+        The ``report`` section; ``docs/reports.md`` describes its keys.
+    title : str
+        Heading.
+    commands : sequence of str
+        What was typed.
+
+    Raises
+    ------
+    ConfigError
+        When no run meets ``where``, or the runs are of several data sets.
+    """
+    check_report(settings)
+    settings, folder = {**DEFAULTS, **settings}, Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = selected(runs, settings.get("where", ()))
+    if not len(runs):
+        raise ConfigError(f"no run meets {', '.join(settings.get('where', ()))}", "report.where", "Train such runs")
+    summary = summarise(runs)
+    frame, _ = against_best(summary, settings["metric"], cost=settings["cost"], test=settings["test"])
+    write_text(folder / "configurations.csv", format_table(frame, "csv"))
+    figures = list(_figures(settings, runs, folder))
+    tables = [paper_table(spec, runs, settings) for spec in settings.get("tables", ())]
+    datasets = ", ".join(sorted(map(str, summary["dataset"].unique())))
+    head = f"{int(summary['n_runs'].sum())} runs of {len(summary)} configurations on {datasets}."
+    parts = [*(_show_figure(each, runs) for each in figures), *(_show_table(each) for each in tables if each)]
+    page = folder / settings["page"]
+    write_text(page, _page(title or "Report", head, commands, parts))
+    return [page, folder / "configurations.csv", *(figure.path for figure in figures)]
+
+
+def _known(entry: Any, keys: Sequence[str], where: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{entry!r} is not a mapping", where, f"Its keys are {', '.join(keys)}")
+    for key in entry:
+        if key not in keys:
+            raise ConfigError(f"unknown key {key!r}", where, did_you_mean(str(key), keys))
+
+
+def _figures(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> Iterator[_Figure]:
+    """Draw the figures; neighbours that are drawn for each value of one column alternate."""
+    for column, specs in itertools.groupby(settings.get("figures", ()), lambda spec: spec.get("each", "")):
+        chosen = list(specs)
+        values = sorted(map(str, runs.frame[column].dropna().unique())) if column else [""]
+        for value, spec in itertools.product(values, chosen):
+            conditions = [*spec.get("where", ()), *([f"{column}={value}"] if column else [])]
+            part = selected(runs, conditions)
+            rows = summarise(part) if len(part) else None
+            if rows is not None and spec["kind"] == "encoding":
+                rows = against_float(rows, spec.get("metric", settings["metric"]), settings["test"])
+            if rows is None or not len(rows):
+                continue
+            names = {column: value} if column else {}
+            name, title, text = (
+                str(spec.get(key, default)).format(**names, published=settings["published"])
+                for key, default in (("file", spec["kind"]), ("title", spec["kind"]), ("text", ""))
+            )
+            options = {key: settings[key] for key in ("metric", "cost", "test", "published")}
+            options |= {key: spec[key] for key in ("metric", "colour") if key in spec}
+            paths = draw(part, spec["kind"], [folder / f"{name}{suffix}" for suffix in (".png", ".svg")], **options)
+            ids = tuple(dict.fromkeys(run for ids in rows["run_ids"] for run in ids))
+            yield _Figure(paths[0], title, text, ids)
+
+
+def _page(title: str, head: str, commands: Sequence[str], parts: Sequence[str]) -> str:
+    """The page as text: no script, nothing loaded."""
+    style = (files("featstore.results") / "paper_page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    made = "<p>Made by</p>" + "".join(f"<p><code>{html.escape(command)}</code></p>" for command in commands)
+    lines = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{html.escape(title)}</title><style>{style}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(head)}</p>",
+        *([made] if commands else []),
+        *parts,
+        "</body></html>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _show_figure(figure: _Figure, runs: RunSet) -> str:
+    """A figure with its runs: id, configuration, seed and scores."""
+    picture = base64.b64encode(figure.path.with_suffix(".svg").read_bytes()).decode()
+    metrics, text = metrics_in(runs.frame)[:2], html.escape
+    seeds = {row["run_id"]: row for row in plain_rows(runs.frame)}
+    rows = []
+    for run in figure.run_ids:
+        row = seeds[run]
+        scores = [f"{row.get(f'test.{metric}') or float('nan'):.4f}" for metric in metrics]
+        rows.append([run, os.sep.join(Path(str(row["path"])).parts[-3:]), str(row["seed"]), *scores])
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    heads = "".join(f"<th>{text(head)}</th>" for head in ("run", "folder", "seed", *map(title_of, metrics)))
+    return (
+        f'<section><h2>{text(figure.title)}</h2><figure><img alt="{text(figure.title)}" '
+        f'src="data:image/svg+xml;base64,{picture}"><figcaption class="quiet">{text(figure.text)}</figcaption></figure>'
+        f"<details><summary>The {len(rows)} runs behind this figure</summary>"
+        f'<div class="wide"><table class="ids"><tr>{heads}</tr>{body}</table></div></details></section>'
+    )
+
+
+def _show_table(table: PaperTable) -> str:
+    text = html.escape
+    heads = "".join(f"<th>{text(head)}</th>" for head in [*table.heads, "runs"])
+    rows = []
+    for cells, ids in zip(table.rows, table.run_ids, strict=True):
+        shown = f"<details><summary>{len(ids)}</summary><span class='ids'>{text(' '.join(ids))}</span></details>"
+        runs = shown if ids else "–"
+        rows.append("".join(f"<td>{text(cell)}</td>" for cell in cells) + f'<td class="runs">{runs}</td>')
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<section><h2>{text(table.title)}</h2><div class="wide"><table><tr>{heads}</tr>{body}</table></div>'
+        f'<p class="quiet">{text(table.note)}</p></section>'
+    )

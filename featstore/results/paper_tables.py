@@ -1,0 +1,257 @@
+"""Tables of a paper's recipe, as its YAML describes them: measured rows, and the published ones beside."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.metrics import bounds_of, lower_is_better, title_of
+from featstore.plain import is_missing
+from featstore.results.conditions import where
+from featstore.results.fronts import AXES, pareto, verdict
+from featstore.results.labels import field_text
+from featstore.results.reference import read_reference
+from featstore.results.significance import TestName
+from featstore.results.summary import summarise
+from featstore.results.tables import HEADS, cost_text, field_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featstore.results.run_set import RunSet
+
+__all__ = ["PaperTable", "against_best", "paper_table", "selected"]
+
+_TESTS = {"verdict": "against the best", "difference": "difference", "p": "p", "p_holm": "p (Holm)"}
+_SPECIAL = ("label", "where", "published")  # keys of a row that are no columns of a run
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTable:
+    """A table of the page.
+
+    Attributes
+    ----------
+    title, note : str
+    heads : list of str
+    rows : list of list of str
+        Cells as a person reads them.
+    run_ids : list of tuple of str
+        Runs behind each row.
+    """
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+    run_ids: list[tuple[str, ...]]
+    note: str = ""
+
+
+def selected(runs: RunSet, conditions: str | Iterable[str]) -> RunSet:
+    """The runs that meet all conditions."""
+    kept = set(where(runs, conditions)["run_id"])
+    return runs.select(lambda record: record.run_id in kept)
+
+
+def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, Any]) -> PaperTable | None:
+    """One entry of ``report.tables``; see ``docs/reports.md`` for its keys.
+
+    Parameters
+    ----------
+    spec : mapping
+        ``title, where, rows, columns, metrics, reference, within, note``.
+    runs : RunSet
+    settings : mapping
+        ``metric``, ``cost`` and ``test`` of the whole report.
+
+    Returns
+    -------
+    PaperTable or None
+        None when no run meets ``where`` and no row is planned.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown column or reference.
+    """
+    chosen = selected(runs, spec.get("where", ()))
+    summary = summarise(chosen) if len(chosen) else None
+    rows = spec["rows"]
+    if all(isinstance(name, str) for name in rows):
+        return None if summary is None else _found_table(spec, rows, summary, settings)
+    records = [] if summary is None else summary.to_dict("records")
+    return _planned_table(spec, [one for entry in rows for one in _crossed(entry)], chosen, records)
+
+
+def against_best(
+    summary: pd.DataFrame, metric: str, *, cost: str = "bytes_alone", test: TestName = "welch", within: str = "model"
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Every configuration against the best of its group, by Holm over that group.
+
+    Returns
+    -------
+    frame : DataFrame
+        The summary's rows, best first within a group, with the columns of ``ParetoFront.frame`` and ``verdict``.
+    statements : dict of str to str
+        Group to the sentence that says which test, on how many values, with which correction.
+    """
+    import pandas as pd
+
+    frames, statements = [], {}
+    for group, rows in summary.groupby(within, sort=True):
+        front = pareto(rows, cost, metric, test=test)
+        frame = front.frame.assign(verdict=[verdict(row) for row in front.frame.to_dict("records")])
+        frame.loc[front.best, "verdict"] = "best mean"
+        frames.append(frame.sort_values(f"{metric}_mean", ascending=lower_is_better(metric), kind="stable"))
+        statements[str(group)] = front.statement
+    return pd.concat(frames, ignore_index=True), statements
+
+
+def _found_table(
+    spec: Mapping[str, Any], names: Sequence[str], summary: pd.DataFrame, settings: Mapping[str, Any]
+) -> PaperTable:
+    """A row a configuration that was measured."""
+    columns, notes = _columns(spec), [spec.get("note", "")]
+    frame = summary
+    if set(columns) & set(_TESTS):
+        metric, within = settings["metric"], spec.get("within", "model")
+        frame, said = against_best(summary, metric, cost=settings["cost"], test=settings["test"], within=within)
+        notes += [f"Differences in {metric}.", *(f"{group}: {statement}" for group, statement in said.items())]
+    records = frame.to_dict("records")
+    published = _Published.of(spec)
+    cells = [
+        [
+            *(field_text(name, row.get(name)) for name in names),
+            *(_cell(row, column, settings["metric"]) for column in columns),
+            *published.cells({name: row.get(name) for name in names}),
+        ]
+        for row in records
+    ]
+    heads = [*(HEADS.get(name, name) for name in names), *map(_head, columns), *published.heads]
+    return PaperTable(spec["title"], heads, cells, list(frame["run_ids"]), " ".join(filter(None, notes)))
+
+
+def _planned_table(
+    spec: Mapping[str, Any], rows: Sequence[dict[str, Any]], runs: RunSet, records: Sequence[dict[str, Any]]
+) -> PaperTable:
+    """The rows that the paper has, whether they were measured or not."""
+    columns, published = _columns(spec), _Published.of(spec)
+    names = [name for name in rows[0] if name not in ("where", "published")]
+    cells, ids, several = [], [], 0
+    for row in rows:
+        fields = {name: value for name, value in row.items() if name not in _SPECIAL}
+        conditions = [*(f"{name}={value}" for name, value in fields.items()), *row.get("where", ())]
+        kept = set(where(runs, conditions)["run_id"]) if records else set()
+        own = [record for record in records if set(record["run_ids"]) <= kept]
+        several += len(own) > 1
+        shown = {**row, **({name: own[0].get(name, row[name]) for name in fields} if own else {})}
+        measured = [_cell(own[0], column) if own else _empty(column) for column in columns]
+        named = [field_cell(name, str(shown[name]).partition("|")[0]) for name in names]
+        cells.append([*named, *measured, *published.cells(fields, row.get("published"))])
+        ids.append(tuple(own[0]["run_ids"]) if own else ())
+    missing = sum(not each for each in ids)
+    notes = [spec.get("note", ""), published.note]
+    notes += [f"{missing} of {len(ids)} rows were not run."] if missing else []
+    notes += [f"Several configurations meet {several} of the rows: the best of them is shown."] if several else []
+    heads = [*("configuration" if name == "label" else HEADS.get(name, name) for name in names), *map(_head, columns)]
+    return PaperTable(spec["title"], [*heads, *published.heads], cells, ids, " ".join(filter(None, notes)))
+
+
+@dataclass(frozen=True)
+class _Published:
+    """The published rows that a table shows beside measured ones."""
+
+    frame: Any
+    metrics: tuple[str, ...]
+    name: str
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> _Published:
+        """Rows of ``reference``: its paper, and those that equal its other keys."""
+        reference = dict(spec.get("reference") or {})
+        if not reference:
+            return cls(None, (), "")
+        frame = where(read_reference(reference.pop("paper")), [f"{name}={value}" for name, value in reference.items()])
+        return cls(frame, _metrics(spec), str(reference.get("dataset", "published")))
+
+    @property
+    def heads(self) -> list[str]:
+        """A head for each published metric."""
+        return [f"{title_of(metric)}, {self.name}" for metric in self.metrics]
+
+    @property
+    def note(self) -> str:
+        """What the reader has to know about these columns."""
+        text = f"Columns with {self.name} are the paper's own numbers, on its data; the others are measured here."
+        return text if self.metrics else ""
+
+    def cells(self, fields: Mapping[str, Any], conditions: Sequence[str] | None = None) -> list[str]:
+        """The paper's values for the fields of a row, or for the conditions on the reference that the row names."""
+        if not self.metrics:
+            return []
+        known = {name: value for name, value in fields.items() if name in self.frame and not is_missing(value)}
+        rows = where(self.frame, conditions if conditions else [f"{name}={value}" for name, value in known.items()])
+        return [
+            self._value(rows[(rows["metric"] == metric) & rows["value"].notna()], metric) for metric in self.metrics
+        ]
+
+    @staticmethod
+    def _value(rows: pd.DataFrame, metric: str) -> str:
+        return "–" if not len(rows) else _score(metric, float(rows["value"].iloc[0]), float(rows["spread"].iloc[0]))
+
+
+def _crossed(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of the values of a row's columns, the last column fastest."""
+    axes = [value if isinstance(value, list) and name not in _SPECIAL else [value] for name, value in entry.items()]
+    return [dict(zip(entry, values, strict=True)) for values in itertools.product(*axes)]
+
+
+def _metrics(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(spec.get("metrics") or ("roc_auc", "pr_auc"))
+
+
+def _columns(spec: Mapping[str, Any]) -> list[str]:
+    return list(spec.get("columns") or (*_metrics(spec), "n"))
+
+
+def _head(column: str) -> str:
+    return _TESTS.get(column) or HEADS.get(column) or title_of(column)
+
+
+def _empty(column: str) -> str:
+    return "0" if column == "n" else "–" if column in _TESTS or column in AXES else "not run"
+
+
+def _cell(row: Mapping[str, Any], column: str, metric: str = "") -> str:
+    """A measured cell: a count, a cost, what a test says, or a score."""
+    if column == "n":
+        return str(int(row["n"]))
+    if column in AXES:
+        return "–" if is_missing(row[column]) else cost_text(column, row[column])
+    if column == "verdict":
+        return str(row[column])
+    if column == "difference":
+        return f"{_scale(metric) * row[column]:+.2f}"
+    if column in _TESTS:
+        value = row[column]
+        return "–" if is_missing(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if f"{column}_mean" not in row:
+        raise ConfigError(f"no run has the column {column!r}", "report.tables", "Name a metric, a cost, n, or a test")
+    mean = row[f"{column}_mean"]
+    return "not run" if is_missing(mean) else _score(column, mean, row[f"{column}_std"])
+
+
+def _scale(metric: str) -> int:
+    """Shares are printed in percent, as papers do."""
+    return 100 if bounds_of(metric) == (0.0, 1.0) else 1
+
+
+def _score(metric: str, mean: float, std: float) -> str:
+    """A score with its deviation over n − 1, where it has one."""
+    scale = _scale(metric)
+    return f"{scale * mean:.2f}" + (f" ± {scale * std:.2f}" if np.isfinite(std) else "")
