@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ __all__ = [
     "feature_option",
     "human_bytes",
     "json_option",
-    "parse_bytes",
     "print_json",
     "render_table",
     "store_option",
@@ -73,26 +71,6 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
         size /= 1000
     raise AssertionError
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size that a person wrote, in decimal or binary units.
-
-    Raises
-    ------
-    click.BadParameter
-        When it is none.
-
-    Examples
-    --------
-    >>> parse_bytes("1.5GB"), parse_bytes("512 MiB")
-    (1500000000, 536870912)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no size. Write for example 4GB or 512MiB")
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kMGT".index(unit or " "))
 
 
 def render_table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:

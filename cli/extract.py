@@ -12,7 +12,6 @@ from featstore_cli.common import (
     feature_option,
     human_bytes,
     json_option,
-    parse_bytes,
     print_json,
     render_table,
     store_option,
@@ -142,6 +141,8 @@ def extract(
     if track_timeout is not None:
         settings["track_timeout"] = track_timeout
     if track_memory is not None:
+        from featstore.results.units import parse_bytes
+
         settings["track_memory"] = parse_bytes(track_memory)
     options = ExtractOptions(**settings, progress="json" if as_json else "bar")
     table, requests = _asked(tracks, features, encoding)

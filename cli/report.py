@@ -225,11 +225,11 @@ def _answer_choice(
     """Answer --minimise or --budget: the answer first, then the alternatives."""
     from featstore.errors import ConfigError
     from featstore.results import choices, format_table, summarise
-    from featstore.results.conditions import parse_assignments
+    from featstore.results.conditions import parse_bounds
     from featstore.results.units import parse_bytes, parse_within
 
     found = _read(runs, conditions)
-    summary, bounds = summarise(found), parse_assignments(least, "--min")
+    summary, bounds = summarise(found), parse_bounds(least, "--min")
     metric = _metric(found, metric or next(iter(bounds), None))
     if minimise:
         reach = parse_within(within) if within else None

@@ -1,7 +1,8 @@
 """Results: run records read from folders, averaged, compared, queried and shown.
 
 ``read_results`` finds runs below any folders, ``summarise`` averages them with their uncertainty, ``pareto`` finds
-what is worth its bytes, ``write_html`` makes a page of it all. Published numbers stand apart from measured ones.
+configurations that are worth their bytes, ``write_html`` writes an interactive page. Published numbers are kept
+separate from measured ones.
 """
 
 from __future__ import annotations

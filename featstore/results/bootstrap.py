@@ -1,4 +1,4 @@
-"""Paired bootstrap over tracks: how sure a difference of two configurations is, given these test tracks."""
+"""Paired bootstrap over tracks: the uncertainty of a difference that comes from the choice of test tracks."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def paired_bootstrap_of_runs(
 def bootstrap_against_best(
     front: ParetoFront, runs: RunSet, *, resamples: int = 1000, seed: int = 0
 ) -> dict[int, PairedBootstrap]:
-    """Each row of a front against the best one, over test tracks: the rows on the front and those not told apart.
+    """Each row of a front against the best one over test tracks: rows on the front, and rows not told apart.
 
     Returns
     -------

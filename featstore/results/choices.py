@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import bounds_of, lower_is_better
-from featstore.results.fronts import AXES
+from featstore.results.fronts import AXES, one_dataset
 from featstore.results.significance import Comparison, TestName, compare
 from featstore.results.units import format_bytes, format_seconds
 
@@ -110,7 +110,7 @@ def minimise(
         For an unknown name, or when nothing is good enough; the message names the best there is.
     """
     name = cost_name(cost)
-    _one_dataset(summary)
+    one_dataset(summary, "report query")
     known = summary[summary[name].notna() & _column(summary, f"{metric}_mean").notna()]
     best = _best_row(known, metric)
     good = known
@@ -160,7 +160,7 @@ def fit_budget(
     ConfigError
         When nothing fits; the message names the smallest there is.
     """
-    _one_dataset(summary)
+    one_dataset(summary, "report query")
     sizes = predicted_bytes(summary, tracks, track_seconds=track_seconds)
     known = summary.assign(bytes_predicted=sizes)[sizes.notna() & _column(summary, f"{metric}_mean").notna()]
     if not len(known):
@@ -221,19 +221,9 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     return frame[name]
 
 
-def _one_dataset(summary: pd.DataFrame) -> None:
-    datasets = sorted(map(str, summary["dataset"].dropna().unique())) if "dataset" in summary else []
-    if len(datasets) > 1:
-        raise ConfigError(
-            f"scores on {', '.join(datasets)} cannot be compared with each other",
-            "report query",
-            f"Choose one data set: --where dataset={datasets[0]}",
-        )
-
-
 def _cost_text(name: str, value: float) -> str:
     if name.startswith("bytes"):
-        return format_bytes(value) + {"bytes_per_hour": " an hour", "bytes_per_track": " a track"}.get(name, "")
+        return format_bytes(value) + {"bytes_per_hour": " per hour", "bytes_per_track": " per track"}.get(name, "")
     if name.startswith("seconds"):
         return format_seconds(value) + {"seconds_train": " of training"}.get(name, "")
     return f"{value:.4g} {name}"

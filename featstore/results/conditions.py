@@ -17,7 +17,7 @@ from featstore.results.units import parse_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["parse_assignments", "where"]
+__all__ = ["parse_bounds", "where"]
 
 _CONDITION = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*")
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
@@ -84,12 +84,12 @@ def parse_condition(text: str) -> tuple[str, str, str]:
     return name, "=" if sign == "==" else sign, value
 
 
-def parse_assignments(texts: Iterable[str], option: str) -> dict[str, float]:
+def parse_bounds(texts: Iterable[str], option: str) -> dict[str, float]:
     """Read ``roc_auc=0.90`` and the like, several in one text separated by commas.
 
     Examples
     --------
-    >>> parse_assignments(["roc_auc=0.90,pr_auc=0.3"], "--min")
+    >>> parse_bounds(["roc_auc=0.90,pr_auc=0.3"], "--min")
     {'roc_auc': 0.9, 'pr_auc': 0.3}
     """
     found: dict[str, float] = {}

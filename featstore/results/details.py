@@ -1,4 +1,4 @@
-"""What a run left beside its result: learning curves and predictions."""
+"""Learning curves and predictions of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCORES = ("score", "scores", "prediction", "predictions", "probability", "proba
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said about the tracks of one split.
+    """Scores that a model gave the tracks of one split.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Predictions:
 
 
 def read_curves(record: RunRecord) -> dict[str, list[float | None]]:
-    """Learning curves of a run: one list a quantity, one number an epoch.
+    """Learning curves of a run: one list per quantity, one number per epoch.
 
     Names are ``<split>.<metric>`` and whatever else ``metrics.jsonl`` holds as numbers; a line that is half-written,
     as the last one of a run that was stopped, is left out. Empty when the run has no such file.
@@ -101,8 +101,9 @@ def prediction_file(
     """Predictions by split, the classes, and the task of a ``predictions.parquet``.
 
     Its columns are ``track_id``, ``split`` (all are ``test`` without it), ``target`` (a list of 0 and 1 or of names of
-    classes, or the number or name of one class) and ``scores`` (a list, a number a class). Files of this library name
-    classes and task in their metadata; for others the arguments do, and lists of targets mean a multi-label task.
+    classes, or the number or name of one class) and ``scores`` (a list with one number per class). Files of this
+    library name classes and task in their metadata; for others the arguments do, and lists of targets mean a
+    multi-label task.
 
     Raises
     ------

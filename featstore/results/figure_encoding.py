@@ -1,4 +1,4 @@
-"""What quantising costs: each quantised configuration against float32 in the same geometry."""
+"""The cost of quantising: each quantised configuration against float32 in the same geometry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def against_float(summary: pd.DataFrame, metric: str, test: TestName) -> pd.Data
     Returns
     -------
     DataFrame
-        A row a pair: ``model``, the geometry, ``encoding``, ``n``, ``n_float32``, ``difference`` (quantised minus
+        One row per pair: ``model``, the geometry, ``encoding``, ``n``, ``n_float32``, ``difference`` (quantised minus
         float32), ``low``, ``high`` (95 %), ``p``, ``p_holm``, ``bytes_ratio``, ``run_ids`` of both sides. Empty when
         nothing was quantised.
     """
@@ -77,7 +77,7 @@ def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], 
 
 
 def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
-    """Differences with their 95 % intervals, a line a geometry, a colour an encoding."""
+    """Differences with their 95 % intervals, one line per geometry, one colour per encoding."""
     varying = [name for name in _FIELDS if pairs[name].astype(str).nunique() > 1] or ["n_mels"]
     names = [", ".join(field_text(n, v) for n, v in zip(varying, row, strict=True)) for row in pairs[varying].values]
     lines = list(dict.fromkeys(names))

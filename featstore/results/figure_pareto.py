@@ -107,7 +107,7 @@ def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str,
 
 
 def _draw_front(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
-    """The front as steps: what the best score is for at most so many bytes."""
+    """The front as steps: the best score within each number of bytes."""
     ordered = rows.sort_values(x)
     scores = ordered[f"{y}_mean"].astype(float)
     axes.step(ordered[x].astype(float), scores, where="post", color=PALETTE[1], linewidth=1.1, zorder=3, label="front")

@@ -95,7 +95,7 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
 
 
 def _series_of(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Rows that differ only in bands and hop make a series; its name is what tells it from the others."""
+    """Rows that differ only in bands and hop make a series; its name holds the fields in which it differs."""
     varying = [name for name in _SERIES if name in rows and rows[name].astype(str).nunique() > 1]
     if not varying:
         return [("measured", rows)]

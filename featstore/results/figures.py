@@ -1,4 +1,4 @@
-"""One door to all figures: a kind by name, drawn from runs."""
+"""All kinds of figures by name, drawn from runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run records as a table: one row a run, one column a fact."""
+"""Run records as a table: one row per run, one column per property."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = [
     "score_column",
 ]
 
-# what a feature is made of: a column each, empty where a feature has no such field
+# fields of a feature: one column each, empty where a feature has no such field
 FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple", "scale", "encoding")
-# what a run costs: a column each, averaged over the runs of a group
+# costs of a run: one column each, averaged over the runs of a group
 COSTS = (
     "bytes_alone",
     "bytes_added",

@@ -1,4 +1,4 @@
-"""What is worth its cost: Pareto fronts over measured runs, with what cannot be told apart."""
+"""Pareto fronts of score against cost, and tests of every configuration against the best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featstore.results.significance import TestName, compare, holm
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AXES", "ParetoFront", "front_of", "pareto", "verdict"]
+__all__ = ["AXES", "ParetoFront", "front_of", "judged", "one_dataset", "pareto", "verdict"]
 
 # costs that can be an axis, with the words for it
 AXES = {
@@ -131,40 +131,55 @@ def pareto(
     frame = summary[known].sort_values([*axes, f"{y}_mean"], ascending=ascending, kind="stable", ignore_index=True)
     costs = np.column_stack([frame[axis].to_numpy(dtype=float) for axis in axes])
     scores = sign * frame[f"{y}_mean"].to_numpy(dtype=float)
-    best = int(np.argmin(scores))  # of equals the cheapest
-    results = [
-        compare(values, frame[f"{y}_values"][best], test=test, bounds=bounds_of(y)) for values in frame[f"{y}_values"]
-    ]
-    p = [float("nan") if row == best else result.p for row, result in enumerate(results)]
-    p_holm = holm(p)
-    told_apart = [False if row == best else None if np.isnan(v) else v < alpha for row, v in enumerate(p_holm)]
-    frame = frame.assign(
-        on_front=front_of(np.column_stack([costs, scores])),
-        difference=[result.difference for result in results],
-        difference_low=[result.low for result in results],
-        difference_high=[result.high for result in results],
-        p=p,
-        p_holm=p_holm,
-    )
-    frame["told_apart"] = np.array(told_apart, dtype=object)
-    in_doubt = [apart is False and row != best and p[row] < alpha for row, apart in enumerate(told_apart)]
-    frame["in_doubt"] = in_doubt
-    comparisons = int(np.sum(~np.isnan(p)))
-    answer = next(row for row, apart in enumerate(told_apart) if apart is False and not in_doubt[row])
-    counts = [int(n) for n in frame[f"{y}_n"]]
+    frame["on_front"] = front_of(np.column_stack([costs, scores]))
+    frame, best, statement = judged(frame, y, test=test, alpha=alpha)
+    sure = [apart is False and not doubt for apart, doubt in zip(frame["told_apart"], frame["in_doubt"], strict=True)]
     return ParetoFront(
         frame=frame,
         x=axes[0],
         y=y,
         axes=axes,
         best=best,
-        answer=answer,
+        answer=sure.index(True),
         test=test,
         alpha=alpha,
-        comparisons=comparisons,
-        statement=_statement(test, comparisons, alpha, counts, best, str(frame["over"].iloc[best])),
+        comparisons=int(frame["p"].notna().sum()),
+        statement=statement,
         left_out=int((~known).sum()),
     )
+
+
+def judged(
+    frame: pd.DataFrame, y: str, *, test: TestName = "welch", alpha: float = 0.05
+) -> tuple[pd.DataFrame, int, str]:
+    """Compare every row of a summary with the one that has the best mean, by Holm over these comparisons.
+
+    Returns
+    -------
+    frame : DataFrame
+        The rows with ``difference`` to ``in_doubt`` of ``ParetoFront.frame``.
+    best : int
+        Place of the best row; of equals the first.
+    statement : str
+        Which test, on how many values, with which correction.
+    """
+    means, values = frame[f"{y}_mean"].to_numpy(dtype=float), frame[f"{y}_values"].tolist()
+    best = int(np.nanargmin(means) if lower_is_better(y) else np.nanargmax(means))
+    results = [compare(each, values[best], test=test, bounds=bounds_of(y)) for each in values]
+    p = [float("nan") if row == best else result.p for row, result in enumerate(results)]
+    p_holm = holm(p)
+    apart = [False if row == best else None if np.isnan(v) else v < alpha for row, v in enumerate(p_holm)]
+    compared = frame.assign(
+        difference=[result.difference for result in results],
+        difference_low=[result.low for result in results],
+        difference_high=[result.high for result in results],
+        p=p,
+        p_holm=p_holm,
+        told_apart=np.array(apart, dtype=object),
+        in_doubt=[each is False and row != best and p[row] < alpha for row, each in enumerate(apart)],
+    )
+    counts, over = [int(n) for n in frame[f"{y}_n"]], str(frame["over"].iloc[best])
+    return compared, best, _statement(test, int(np.sum(~np.isnan(p))), alpha, counts, best, over)
 
 
 def verdict(row: Any) -> str:
@@ -213,11 +228,16 @@ def _check_axes(summary: pd.DataFrame, axes: tuple[str, ...], y: str) -> None:
     if f"{y}_mean" not in summary:
         metrics = [str(name).removesuffix("_values") for name in summary if str(name).endswith("_values")]
         raise ConfigError(f"the summary has no metric {y!r}", "pareto", did_you_mean(y, metrics))
+    one_dataset(summary, "pareto")
+
+
+def one_dataset(summary: pd.DataFrame, where: str) -> None:
+    """Raise ``ConfigError`` when the rows are of several data sets."""
     datasets = sorted(map(str, summary["dataset"].dropna().unique())) if "dataset" in summary else []
     if len(datasets) > 1:
         raise ConfigError(
             f"scores on {', '.join(datasets)} cannot be compared with each other",
-            "pareto",
+            where,
             f"Choose one data set: --where dataset={datasets[0]}",
         )
 

@@ -1,4 +1,4 @@
-"""Short names for configurations: what tells them apart, and nothing else."""
+"""Short names for configurations: the fields that distinguish them, and nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     varying = [name for name in names if name in frame and _distinct(frame[name]) > 1]
     if (
         "hop_multiple" in varying and "hop_length" in varying
-    ):  # one tells it, unless multiples of several hops are there
+    ):  # one of them suffices, unless multiples of several hops are there
         pairs = frame[["hop_multiple", "hop_length"]].astype(str).drop_duplicates()
         varying.remove("hop_length" if pairs["hop_multiple"].is_unique else "hop_multiple")
     shown = varying or ["representation"]
@@ -75,13 +75,13 @@ def _told_apart(frame: pd.DataFrame, labels: list[str], shown: set[str]) -> list
         usual = {name: Counter(own.get(name, "none") for own in facts).most_common(1)[0] for name in telling}
         for (key, positions), own in zip(members.items(), facts, strict=True):
             values = {name: own.get(name, "none") for name in telling}
-            # what most have is not worth telling; where nothing is usual everything is
-            told = [
+            # the usual value is left out, where there is one
+            named = [
                 f"{name.removesuffix('.name').rpartition('.')[2]}={value}"
                 for name, value in values.items()
                 if usual[name][1] < 2 or usual[name][0] != value
             ]
-            suffix = f"#{key[:6]}" if not telling or len(told) > 4 else ", ".join(told)
+            suffix = f"#{key[:6]}" if not telling or len(named) > 4 else ", ".join(named)
             for position in positions:
                 labels[position] += f", {suffix}" if labels[position] and suffix else suffix
     return labels
@@ -111,7 +111,7 @@ def _facts(row: pd.Series, shown: set[str]) -> dict[str, str]:
 
 
 def _telling(facts: list[dict[str, str]]) -> list[str]:
-    """As few names as tell all of ``facts`` apart; none when eight do not suffice."""
+    """The fewest names that distinguish all of ``facts``; none when eight do not suffice."""
     names = list(dict.fromkeys(name for own in facts for name in own))
     values = {name: [own.get(name) for own in facts] for name in names}
     candidates = sorted((name for name in names if len(set(values[name])) > 1), key=lambda n: -len(set(values[n])))

@@ -146,13 +146,11 @@ function makeChart(host, { reader, pick }) {
       const part = item.row.scores[view.metric];
       if (part.low !== null && (few || item.front || item === best || item === answer)) {
         const [low, high] = clipped(part, view);
-        target.append(draw('line', { class: item.apart === false ? 'whisker of-same' : 'whisker', x1: x, x2: x, y1: y(low), y2: y(high) }));
+        target.append(draw('line', { class: ['same', 'doubt'].includes(kindOf(item)) ? 'whisker of-same' : 'whisker', x1: x, x2: x, y1: y(low), y2: y(high) }));
       }
-      if (item.apart === null) {
-        target.append(draw('path', { class: 'untested', d: `M${x - 4} ${py - 4}l8 8m0 -8l-8 8` }));
-      } else {
-        target.append(draw('circle', { class: item.apart ? 'apart' : item.doubt ? 'doubt' : 'same', cx: x, cy: py, r: radius }));
-      }
+      const kind = kindOf(item);
+      target.append(kind === 'untested' ? draw('path', { class: kind, d: `M${x - 4} ${py - 4}l8 8m0 -8l-8 8` })
+        : draw('circle', { class: kind, cx: x, cy: py, r: radius }));
       if (view.picked === item.row.index) target.append(draw('circle', { class: 'picked', cx: x, cy: py, r: 12 }));
     }
     const top = points.find(({ item }) => item === best);
@@ -161,7 +159,8 @@ function makeChart(host, { reader, pick }) {
       draw('circle', { class: 'ring', cx: cheap.x, cy: cheap.y, r: 10 }));
   }
 
-  const rank = (item) => (item.apart === false && !item.doubt ? 2 : 1) + (item.front ? 2 : 0);
+  const kindOf = (item) => ({ differs: 'apart', 'in doubt': 'doubt', 'not tested': 'untested' })[verdictOf(item)] || 'same';
+  const rank = (item) => (same(item) ? 2 : 1) + (item.front ? 2 : 0);
 
   function star(x, y, radius) {
     const corner = (k) => {
@@ -195,12 +194,12 @@ function makeChart(host, { reader, pick }) {
 
   function legendOf(view) {
     const symbol = (...shapes) => draw('svg', { viewBox: '0 0 22 14', 'aria-hidden': 'true' }, ...shapes);
-    const has = (apart, doubt = false) => points.some(({ item }) => item.apart === apart && item.doubt === doubt);
+    const has = (kind) => points.some(({ item }) => kindOf(item) === kind);
     const entries = [
-      has(false) && [symbol(draw('circle', { class: 'same', cx: 11, cy: 7, r: 4.5 })), 'not told apart from the best'],
-      has(false, true) && [symbol(draw('circle', { class: 'doubt', cx: 11, cy: 7, r: 4.5 })), 'in doubt'],
-      has(true) && [symbol(draw('circle', { class: 'apart', cx: 11, cy: 7, r: 4.5 })), 'differs from the best'],
-      has(null) && [symbol(draw('path', { class: 'untested', d: 'M7 3l8 8m0 -8l-8 8' })), 'not tested (fewer than 2 runs)'],
+      has('same') && [symbol(draw('circle', { class: 'same', cx: 11, cy: 7, r: 4.5 })), 'not told apart from the best'],
+      has('doubt') && [symbol(draw('circle', { class: 'doubt', cx: 11, cy: 7, r: 4.5 })), 'in doubt'],
+      has('apart') && [symbol(draw('circle', { class: 'apart', cx: 11, cy: 7, r: 4.5 })), 'differs from the best'],
+      has('untested') && [symbol(draw('path', { class: 'untested', d: 'M7 3l8 8m0 -8l-8 8' })), 'not tested (fewer than 2 runs)'],
       [symbol(draw('path', { class: 'best', d: star(11, 7, 7) })), 'best mean'],
       [symbol(draw('circle', { class: 'ring', cx: 11, cy: 7, r: 5.5 })), 'cheapest not told apart'],
       [symbol(draw('path', { class: 'front', d: 'M1 11H11V3H21' })), 'front'],
@@ -214,7 +213,7 @@ function makeChart(host, { reader, pick }) {
 
   function describe({ item }) {
     const part = item.row.scores[shown.metric];
-    const verdict = verdictOf(item, shown.judged.best) + (Number.isNaN(item.p) ? '' : `, p ${pText(item.p)} after Holm`);
+    const verdict = verdictOf(item) + (item.test.p_holm === null ? '' : `, p ${pText(item.test.p_holm)} after Holm`);
     return [item.row.label, `${metricOf[shown.metric].title} ${meanAndStd(part)} (n = ${part.n})`,
       `${cost(shown.costName, item.cost)}, ${verdict}${item.front ? ', on the front' : ''}`];
   }

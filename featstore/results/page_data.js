@@ -16,6 +16,8 @@ const configurations = (() => {
       const values = source[`${name}.values`][index];
       row.scores[name] = { values, n: values.length };
       for (const part of ['mean', 'std', 'low', 'high']) row.scores[name][part] = source[`${name}.${part}`][index];
+      const tests = data.tests[name];
+      row.scores[name].test = Object.fromEntries(['difference', 'low', 'high', 'p', 'p_holm', 'verdict'].map((part) => [part, tests[part][index]]));
     }
     for (const { name } of data.costs) row.costs[name] = source[name][index];
     row.text = `${row.label} ${row.model} ${row.feature} ${row.dataset}`.toLowerCase();
@@ -51,7 +53,7 @@ const count = (value) => (value === null || value === undefined ? '–' : Math.r
 const score = (value) => (value === null || value === undefined ? '–' : value.toFixed(4));
 const signed = (value) => (value >= 0 ? '+' : '−') + Math.abs(value).toFixed(4);
 const percent = (value) => (value === null || value === undefined ? '–' : `${digits(100 * value, 3)} %`);
-const pText = (p) => (p === null || Number.isNaN(p) ? '' : p >= 0.001 ? p.toFixed(3) : p.toExponential(1));
+const pText = (p) => (p === null || p === undefined ? '' : p >= 0.001 ? p.toFixed(3) : p.toExponential(1));
 
 function cost(name, value) {
   if (value === null || value === undefined) return '–';

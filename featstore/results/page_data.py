@@ -1,4 +1,4 @@
-"""What the HTML page knows: runs and configurations by columns, details of the best, published numbers."""
+"""Data of the HTML page: runs and configurations by columns, tests, details of the best, published numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from featstore.log import progress
 from featstore.metrics import class_metrics, lower_is_better, title_of
 from featstore.metrics.decisions import confusion_matrix
 from featstore.plain import is_missing
-from featstore.results.details import read_curves, read_predictions
+from featstore.results.details import Predictions, read_curves, read_predictions
 from featstore.results.frames import COSTS, flatten, metrics_in
-from featstore.results.fronts import AXES, pareto
+from featstore.results.fronts import AXES, judged, pareto, verdict
 from featstore.results.labels import field_text, labels_of
 from featstore.results.records import RunRecord
 from featstore.results.reference import PAPERS, read_reference, reference_notes
 from featstore.results.run_set import RunSet
+from featstore.results.significance import mean_and_std
 from featstore.results.summary import CONFIGURATION, summarise
 from featstore.version import __version__
 
@@ -67,9 +68,10 @@ def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
         "costs": [{"name": name, "title": AXES[name]} for name in COSTS if summary[name].notna().any()],
         "filters": _filters(summary),
         "configurations": _configurations(summary, metrics),
+        "tests": {metric: _tests(summary, metric) for metric in metrics},
         "runs": _runs(kept, place),
         "replaced": len(runs) - len(kept),
-        "details": _details(kept, chosen),
+        "details": _details(kept, chosen, place),
         "reference": _reference(metrics),
         "store": _store_rules(),
         "skipped": [str(skip) for skip in runs.skipped[:200]],
@@ -99,7 +101,7 @@ def _chosen(summary: pd.DataFrame, metric: str, count: int) -> list[str]:
 
 
 def _filters(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """Columns worth a filter: those with more than one value, and not too many."""
+    """Columns that get a filter: those with 2 to 40 values."""
     found = []
     for name in FILTERS:
         values = [value for value in summary[name].drop_duplicates() if not is_missing(value)]
@@ -125,8 +127,24 @@ def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
     return columns
 
 
+def _tests(summary: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """What the tests say: every configuration against the best of its data set, and the sentence for each data set."""
+    columns: dict[str, list[Any]] = {
+        name: [None] * len(summary) for name in ("difference", "low", "high", "p", "p_holm", "verdict")
+    }
+    statements = {}
+    for dataset, part in summary[summary[f"{metric}_mean"].notna()].groupby("dataset", sort=False):
+        frame, best, statements[str(dataset)] = judged(part, metric)
+        for place, (index, row) in enumerate(zip(part.index, frame.to_dict("records"), strict=True)):
+            words = "best" if place == best else verdict(row)
+            values = [row[name] for name in ("difference", "difference_low", "difference_high", "p", "p_holm")]
+            for name, value in zip(columns, [*map(_number, values), words], strict=True):
+                columns[name][index] = value
+    return columns | {"statements": statements}
+
+
 def _runs(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, Any]:
-    """Runs by columns; settings too, each value told once."""
+    """Runs by columns; settings too, each value stored once."""
     flat = [flatten(record.config) for record in records]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     splits = {(s, m): None for record in records for s, scores in record.result["scores"].items() for m in scores}
@@ -149,32 +167,45 @@ def _score(record: RunRecord, split: str, metric: str) -> float:
     return record.score(metric, split)
 
 
-def _details(records: Sequence[RunRecord], chosen: Sequence[str]) -> dict[str, Any]:
-    """Curves, class scores and confusion of the chosen runs, by their place in the list of runs."""
+def _details(records: Sequence[RunRecord], chosen: Sequence[str], place: dict[str, int]) -> dict[str, Any]:
+    """Curves of the chosen runs by their place in the list of runs; their classes by configuration."""
     wanted = set(chosen)
     found: dict[str, Any] = {}
-    classes: dict[tuple[str, ...], int] = {}
+    said: dict[int, list[Predictions]] = {}
     rows = [(row, record) for row, record in enumerate(records) if record.run_id in wanted]
     for row, record in progress(rows, desc="curves and classes", unit="run") if len(rows) > 100 else rows:
-        entry: dict[str, Any] = {}
         curves = read_curves(record)
-        if curves:
-            entry["curves"] = {n: _thinned(v) for n, v in curves.items() if n.partition(".")[2]}
         try:
             predictions = read_predictions(record)
+            own = {} if predictions is None else {"classes": _classes([predictions])}
         except FeatstoreError as error:
             logger.warning("%s", error)
-            predictions = None
+            predictions, own = None, {}
         if predictions is not None:
-            entry["classes"] = classes.setdefault(predictions.classes, len(classes))
-            scores = predictions.class_scores()
-            entry["class_scores"] = {name: [_number(v, 4) for v in values] for name, values in scores.items()}
-            entry["positives"] = predictions.positives.tolist()
-            if predictions.target.ndim == 1 and len(predictions.classes) <= _MATRIX_CLASSES:
-                entry["confusion"] = confusion_matrix(predictions.target, predictions.score).tolist()
-        if entry:
-            found[str(row)] = entry
-    return {"runs": found, "classes": [list(names) for names in classes]}
+            said.setdefault(place[record.run_id], []).append(predictions)
+        if curves or predictions is not None:
+            found[str(row)] = {"curves": {n: _thinned(v) for n, v in curves.items() if n.partition(".")[2]}} | own
+    return {"runs": found, "classes": {str(index): _classes(each) for index, each in said.items()}}
+
+
+def _classes(runs: Sequence[Predictions]) -> dict[str, Any]:
+    """Scores of classes, averaged over the runs of a configuration, and their summed confusion."""
+    names = runs[0].classes
+    runs = [predictions for predictions in runs if predictions.classes == names]
+    single = runs[0].target.ndim == 1
+    shown = "f1" if single else next(iter(class_metrics()))
+    tables = [class_metrics()[shown](each.target, each.score).per_class for each in runs]
+    moments = [mean_and_std([v for v in values if v == v]) for values in zip(*tables, strict=True)]
+    found: dict[str, Any] = {
+        "names": names,
+        "runs": len(runs),
+        "shown": shown,
+        "positives": runs[0].positives.tolist(),
+        "scores": [[_number(mean, 4), _number(std, 4)] for mean, std in moments],
+    }
+    if single and len(names) <= _MATRIX_CLASSES:
+        found["confusion"] = sum(confusion_matrix(each.target, each.score) for each in runs).tolist()
+    return found
 
 
 def _thinned(values: Sequence[float | None]) -> list[list[float | None]]:
@@ -212,7 +243,7 @@ def _store_rules() -> dict[str, float]:
 
 
 def _coded(values: Iterable[str]) -> dict[str, list[Any]]:
-    """A column of few different texts: each told once, then by number."""
+    """A column of few different texts: each stored once, then referred to by number."""
     places: dict[str, int] = {}
     codes = [places.setdefault(value, len(places)) for value in values]
     return {"texts": list(places), "codes": codes}
@@ -223,7 +254,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, digits: int = 6) -> float | int | None:
-    """A number with so many significant digits; None for what is missing or not finite."""
+    """A number rounded to ``digits`` significant digits; None for what is missing or not finite."""
     if is_missing(value):
         return None
     number = float(value)

@@ -80,8 +80,9 @@ function inside(known) {
     make('option', { value: 'all' }, known.length > 1 ? `all ${known.length} runs` : data.runs.id[known[0]]),
     known.length > 1 ? known.map((run) => make('option', { value: run }, data.runs.id[run])) : null);
   function show() {
-    const runs = select.value === 'all' ? known : [Number(select.value)];
-    area.replaceChildren(make('div', {}, ...curves(runs)), make('div', {}, ...classes(runs)));
+    const all = select.value === 'all';
+    const found = all ? data.details.classes[data.runs.configuration[known[0]]] : data.details.runs[select.value].classes;
+    area.replaceChildren(make('div', {}, ...curves(all ? known : [Number(select.value)])), make('div', {}, ...classes(found)));
   }
   show();
   return make('div', {}, make('div', { class: 'field check' }, make('label', { for: 'details-run' }, 'Show'), make('div', {}, select)), area);
@@ -129,14 +130,12 @@ function curve(runs, quantity) {
 
 // ---- classes
 
-function classes(runs) {
-  const with_ = runs.map((run) => data.details.runs[run]).filter((entry) => entry.class_scores);
-  if (!with_.length) return [make('p', { class: 'quiet' }, 'The runs kept no predictions: no class scores, no confusion matrix.')];
-  const names = data.details.classes[with_[0].classes];
-  const [metric] = Object.keys(with_[0].class_scores);
+function classes(found) {
+  if (!found) return [make('p', { class: 'quiet' }, 'The runs kept no predictions: no class scores, no confusion matrix.')];
+  const { names, positives, shown: metric } = found;
   const rows = names.map((name, k) => {
-    const { n, mean, variance } = moments(with_.map((entry) => entry.class_scores[metric][k]));
-    return { name, n, mean: n ? mean : null, std: n > 1 ? Math.sqrt(variance) : null, positives: with_[0].positives[k] };
+    const [mean, std] = found.scores[k];
+    return { name, mean, std, positives: positives[k] };
   }).sort((a, b) => (b.mean ?? -1) - (a.mean ?? -1));
   const label = data.classTitles[metric];
   const bar = (value) => draw('svg', { viewBox: '0 0 144 12', 'aria-hidden': 'true' },
@@ -146,15 +145,13 @@ function classes(runs) {
       make('th', { scope: 'col' }, 'tracks'), make('td', {}))),
     make('tbody', {}, rows.map((row) => make('tr', {}, make('th', { scope: 'row', class: 'words' }, row.name),
       make('td', {}, row.mean === null ? 'undefined' : meanAndStd(row)), make('td', {}, count(row.positives)), make('td', { class: 'bar' }, bar(row.mean)))))));
-  const found = [make('h3', {}, 'Classes'), table];
-  const matrices = with_.filter((entry) => entry.confusion).map((entry) => entry.confusion);
-  return matrices.length ? [...found, ...confusionTable(names, matrices)] : found;
+  const parts = [make('h3', {}, 'Classes'), table];
+  return found.confusion ? [...parts, ...confusionTable(names, found.confusion, found.runs)] : parts;
 }
 
-function confusionTable(names, matrices) {
-  const sums = names.map((_, i) => names.map((__, j) => matrices.reduce((total, matrix) => total + matrix[i][j], 0)));
+function confusionTable(names, sums, runs) {
   return [make('h3', {}, 'Confusion'), make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Confusion matrix' }, make('table', { class: 'matrix' },
-    make('caption', {}, `Rows: true class; columns: answer; test tracks${matrices.length > 1 ? `, summed over ${matrices.length} runs` : ''}.`),
+    make('caption', {}, `Rows: true class; columns: answer; test tracks${runs > 1 ? `, summed over ${runs} runs` : ''}.`),
     make('thead', {}, make('tr', {}, make('td', {}), names.map((name) => make('th', { scope: 'col', title: name }, name)))),
     make('tbody', {}, sums.map((line, i) => {
       const total = line.reduce((a, b) => a + b, 0);

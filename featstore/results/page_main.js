@@ -56,12 +56,14 @@ function drawAnswer(judged) {
   const share = best.cost ? `${percent(answer.cost / best.cost)} of the best's ${cost(view.costName, best.cost)}` : view.costTitle;
   const link = (item) => make('button', { type: 'button', class: 'link', onclick: () => pickRow(item.row) }, item.row.label);
   const part = answer.row.scores[state.metric];
-  const loss = answer === best ? 'it is the best itself' : answer.test && !Number.isNaN(answer.test.p)
-    ? `against the best [${signed(answer.test.low)}, ${signed(answer.test.high)}]` : 'against the best, not tested';
+  const { test } = answer;
+  const loss = test.verdict === 'best' ? 'it is the best itself' : test.p !== null
+    ? `against the best [${signed(test.low)}, ${signed(test.high)}]` : 'against the best, not tested';
   host.replaceChildren(
-    make('p', {}, judged.comparisons ? 'The cheapest configuration that cannot be told apart from the best: ' : 'The best, as nothing can be tested: ', link(answer)),
+    make('p', {}, judged.found && judged.tested ? 'The cheapest configuration that cannot be told apart from the best: '
+      : judged.tested ? 'None of those shown is as good as the best of all; the best of them: ' : 'The best, as nothing can be tested: ', link(answer)),
     make('div', { class: 'facts' }, fact(cost(view.costName, answer.cost), share), fact(meanAndStd(part), `${name} (n = ${part.n})`),
-      fact(answer === best ? '0' : signed(answer.test.difference), loss)),
+      fact(test.verdict === 'best' ? '0' : signed(test.difference), loss)),
     ...(answer === best ? [] : [make('p', {}, 'Best mean: ', link(best), ` with ${name} ${meanAndStd(best.row.scores[state.metric])}.`)]),
     tolerance(judged, link));
 }
@@ -75,7 +77,7 @@ function tolerance(judged, link) {
   const select = make('select', { id: 'within', 'aria-label': 'share of the best mean', onchange: () => { state.within = Number(select.value); drawAnswer(judged); byId('within').focus(); } },
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05].map((value) => make('option', { value, selected: value === state.within }, `${value * 100} %`)));
   return make('p', {}, 'Cheapest whose mean is within ', select, ' of the best: ', link(near), `, ${cost(view.costName, near.cost)}`
-    + (near === best ? '.' : ` (${verdictOf(near, best)}).`));
+    + (near === best ? '.' : ` (${verdictOf(near)}).`));
 }
 
 function columnsOf(verdict) {
@@ -84,7 +86,7 @@ function columnsOf(verdict) {
   const shown = ['bytes_alone', 'ratio_to_audio', 'bytes_added', 'gmacs', 'seconds_train'].filter((name) => costTitle[name]);
   const short = { bytes_alone: 'alone', bytes_added: 'added', ratio_to_audio: 'of audio', gmacs: 'GMACs', seconds_train: 'training' };
   const of = (row) => verdict.get(row.index);
-  const said = (row) => (of(row) ? verdictOf(of(row), view.judged.best) : '');
+  const said = (row) => (of(row) ? verdictOf(of(row)) : '');
   const interval = (part) => (part.low === null ? '' : ` [${score(part.low)}, ${score(part.high)}]`);
   return [
     { key: 'configuration', title: 'configuration', words: true, down: false, value: (row) => row.label, text: (row) => row.label },
@@ -95,7 +97,7 @@ function columnsOf(verdict) {
     ...shown.map((name) => ({ key: name, title: short[name], down: false, value: (row) => row.costs[name], text: (row) => cost(name, row.costs[name]) })),
     { key: 'front', title: 'front', value: (row) => (of(row) && of(row).front ? 1 : 0), text: (row) => (of(row) && of(row).front ? 'yes' : '') },
     ...others.map(({ name, title, lower }) => ({ key: name, title, down: !lower, value: (row) => row.scores[name].mean, text: (row) => meanAndStd(row.scores[name]) })),
-    { key: 'p_holm', title: 'p (Holm)', value: (row) => (of(row) ? of(row).p : null), text: (row) => (of(row) ? pText(of(row).p) : '') },
+    { key: 'p_holm', title: 'p (Holm)', value: (row) => (of(row) ? of(row).test.p_holm : null), text: (row) => (of(row) ? pText(of(row).test.p_holm) : '') },
   ];
 }
 

@@ -115,7 +115,7 @@ def against_best(
 def _found_table(
     spec: Mapping[str, Any], names: Sequence[str], summary: pd.DataFrame, settings: Mapping[str, Any]
 ) -> PaperTable:
-    """A row a configuration that was measured."""
+    """One row per measured configuration."""
     columns, notes = _columns(spec), [spec.get("note", "")]
     frame = summary
     if set(columns) & set(_TESTS):

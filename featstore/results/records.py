@@ -1,4 +1,4 @@
-"""Run records: what a finished run left in its folder, read back from any number of folders.
+"""Run records: the results of finished runs, read from any number of folders.
 
 A folder is a run when it holds ``result.json``. Nothing is cached: what is on disk is what is read, so there is no
 index that could be stale, and many writers on many machines need no server.
@@ -23,7 +23,7 @@ __all__ = ["RunRecord", "SkippedRun", "find_records"]
 
 logger = logging.getLogger(__name__)
 
-# a folder with one of these, but without a result, is a run that is not finished
+# a folder with one of these but without a result is an unfinished run
 _TRACES = frozenset({"metrics.jsonl", "config.yaml", "predictions.parquet", "checkpoints"})
 # never a place for runs: parts of a run; stores are known by their metadata
 _CLOSED = frozenset({"checkpoints", "__pycache__"})

@@ -22,7 +22,7 @@ __all__ = ["RunSet", "as_frame", "config_columns", "read_results"]
 class RunSet(Sequence[RunRecord]):
     """Runs in the order of their paths, and the folders that were skipped.
 
-    It is a sequence of ``RunRecord``; ``frame`` is the same as a table, a row a run.
+    It is a sequence of ``RunRecord``; ``frame`` is the same as a table, one row per run.
     """
 
     records: tuple[RunRecord, ...] = ()
@@ -49,7 +49,7 @@ class RunSet(Sequence[RunRecord]):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run; see ``featstore.results.runs_frame`` for the columns."""
+        """One row per run; see ``featstore.results.runs_frame`` for the columns."""
         return runs_frame(self.records)
 
 

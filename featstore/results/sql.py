@@ -25,7 +25,7 @@ __all__ = ["VIEWS", "connect", "query", "view_frame"]
 
 logger = logging.getLogger(__name__)
 
-# settings that close every door to the machine; the last one locks the others
+# settings that deny access to the machine; the last one locks the others
 _LOCKS = (
     "SET enable_external_access = false",
     "SET autoinstall_known_extensions = false",
@@ -120,7 +120,7 @@ def _apply(connection: duckdb.DuckDBPyConnection, setting: str) -> None:
 
 
 def _mentioned(sql: str) -> set[str]:
-    """Views that the text may ask for: opening stores and predictions takes time, so others are not made."""
+    """Views that the query may read; the others are not built, because opening stores and predictions takes time."""
     words = {word.lower() for word in re.findall(r"[A-Za-z_]+", sql)}
     catalogue = words & {"information_schema", "duckdb_tables", "duckdb_columns", "show", "describe", "summarize"}
     return set(VIEWS) if catalogue else words & set(VIEWS)
@@ -142,7 +142,7 @@ def _advice(text: str) -> str:
 
 
 def _runs(runs: RunSet) -> pd.DataFrame:
-    """A row a run; the test scores carry the bare names of their metrics, settings are ``config.<key>``."""
+    """One row per run; the test scores carry the bare names of their metrics, settings are ``config.<key>``."""
     settings = sorted({f"config.{key}" for record in runs for key in flatten(record.config)})
     frame = config_columns(runs, settings).drop(columns="settings")
     bare = {f"test.{metric}": metric for metric in metrics_in(frame)}
@@ -152,7 +152,7 @@ def _runs(runs: RunSet) -> pd.DataFrame:
 
 
 def _scores(runs: RunSet) -> pd.DataFrame:
-    """A row a number: ``run_id, split, metric, value``."""
+    """One row per score: ``run_id, split, metric, value``."""
     rows = [
         (record.run_id, split, metric, value)
         for record in runs
@@ -163,7 +163,7 @@ def _scores(runs: RunSet) -> pd.DataFrame:
 
 
 def _epochs(runs: RunSet) -> pd.DataFrame:
-    """A row a point of a learning curve: ``run_id, epoch`` (from 0)``, quantity, value``."""
+    """One row per point of a learning curve: ``run_id, epoch`` (from 0)``, quantity, value``."""
     rows = [
         (record.run_id, epoch, name, value)
         for record in runs
@@ -174,7 +174,7 @@ def _epochs(runs: RunSet) -> pd.DataFrame:
 
 
 def _class_scores(runs: RunSet) -> pd.DataFrame:
-    """A row a class of a run with predictions: ``run_id, class, metric, value, positives`` on the test split."""
+    """One row per class of a run with predictions: ``run_id, class, metric, value, positives`` on the test split."""
     rows: list[tuple[Any, ...]] = []
     for record in runs:
         try:
@@ -193,7 +193,7 @@ def _class_scores(runs: RunSet) -> pd.DataFrame:
 
 
 def _stores(runs: RunSet) -> pd.DataFrame:
-    """A row a store that the runs read and that is still there."""
+    """One row per store that the runs read and that still exists."""
     rows = [
         (
             *(path, store.fingerprint, len(store.tracks), len(store.arrays), store.shard_tracks),
@@ -206,7 +206,7 @@ def _stores(runs: RunSet) -> pd.DataFrame:
 
 
 def _features(runs: RunSet) -> pd.DataFrame:
-    """A row a feature of those stores, as ``featstore store info`` tells."""
+    """One row per feature of those stores, as ``featstore store info`` prints."""
     rows = [
         (
             path,
@@ -221,7 +221,7 @@ def _features(runs: RunSet) -> pd.DataFrame:
 
 
 def _tracks(runs: RunSet) -> pd.DataFrame:
-    """A row a track of those stores."""
+    """One row per track of those stores."""
     import pandas as pd
 
     frames = [store.tracks.reset_index().assign(store=path) for path, store in _open_stores(runs)]
@@ -232,7 +232,7 @@ def _tracks(runs: RunSet) -> pd.DataFrame:
 
 
 def _reference(runs: RunSet) -> pd.DataFrame:
-    """A row a published number."""
+    """One row per published number."""
     return read_reference()
 
 

@@ -58,7 +58,7 @@ def summarise(
     Returns
     -------
     DataFrame
-        One row a group, by data set, best first: the columns of ``by``, the fields of the feature that are the same
+        One row per group, by data set, best first: the columns of ``by``, the fields of the feature that are the same
         in the whole group, ``label``, ``n_runs``, ``n_configurations``, ``balanced`` (every configuration has every
         seed and fold), ``over``, ``n``; ``<metric>_mean``, ``_std`` (n − 1), ``_low``, ``_high``, ``_n`` and
         ``_values`` (a tuple) for each metric; the mean of each column of ``COSTS``; ``run_ids`` (a tuple).
@@ -141,7 +141,7 @@ class _Groups:
         return len(np.unique(self.codes[name][index]))
 
     def _values(self, index: IntArray, numbers: npt.NDArray[np.float64], unit: str) -> tuple[float, ...]:
-        """One value a repetition."""
+        """One value per repetition."""
         known = index[~np.isnan(numbers[index])]
         if unit == "run":
             return tuple(float(value) for value in numbers[known])

@@ -113,7 +113,7 @@ def display_table(
 ) -> tuple[list[str], list[list[str]], str]:
     """Headings, cells as a person reads them, and what all rows have in common.
 
-    Columns that are the same in every row are left out and told once; columns without values are left out.
+    Columns that are the same in every row are left out and named once; columns without values are left out.
     """
     for name in costs or ():
         if name not in COSTS:
@@ -171,7 +171,7 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
     found = []
     if "balanced" in summary and not summary["balanced"].all():
         count = int((~summary["balanced"].astype(bool)).sum())
-        found.append(f"Beware: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
+        found.append(f"Warning: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
     if any(str(name).startswith("published ") for name in summary):
         found.append("published: the papers' own numbers, on their own data; no measured number contains them")
     return found
@@ -209,8 +209,8 @@ def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
     names = [str(name) for name in summary.columns[:end]]
     by_configuration = "configuration" in names
     if by_configuration and "label" in names:  # the label says what differs; the long names would say all
-        told = ("dataset", "model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding")
-        constant = [n for n in told if n in names and summary[n].astype(str).nunique() == 1]
+        shown = ("dataset", "model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding")
+        constant = [n for n in shown if n in names and summary[n].astype(str).nunique() == 1]
         varying = ["label"]
     else:
         names = [name for name in names if name not in ("label", "configuration") and summary[name].notna().any()]

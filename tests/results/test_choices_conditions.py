@@ -6,7 +6,7 @@ import pytest
 
 from featstore.errors import ConfigError
 from featstore.results import RunSet, fit_budget, minimise, summarise, where
-from featstore.results.conditions import parse_assignments, parse_condition
+from featstore.results.conditions import parse_bounds, parse_condition
 
 
 def test_conditions_pick_rows(plain: RunSet) -> None:
@@ -42,9 +42,9 @@ def test_wrong_conditions(plain: RunSet, text: str, message: str) -> None:
 
 def test_parsing() -> None:
     assert parse_condition("a == b") == ("a", "=", "b") and parse_condition('a!="b c"') == ("a", "!=", "b c")
-    assert parse_assignments(["a=1", "b=2e-3"], "--min") == {"a": 1.0, "b": 0.002}
+    assert parse_bounds(["a=1", "b=2e-3"], "--min") == {"a": 1.0, "b": 0.002}
     with pytest.raises(ConfigError, match=r"'a>1' is not NAME=NUMBER \[--min\]"):
-        parse_assignments(["a>1"], "--min")
+        parse_bounds(["a>1"], "--min")
 
 
 def test_the_cheapest_that_is_good_enough(plain: RunSet) -> None:

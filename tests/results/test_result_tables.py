@@ -81,7 +81,7 @@ def test_columns_of_wide_and_chosen_costs(plain: RunSet) -> None:
 def test_fronts_and_unbalanced_groups_are_told(plain: RunSet) -> None:
     text = format_table(pareto(summarise(plain)).frame)
     assert "against the best" in text and " best" in text and "p (Holm)" in text
-    assert "Beware: 1 of 1 rows lack some seeds" in format_table(summarise(plain[1:], ["model"]))
+    assert "Warning: 1 of 1 rows lack some seeds" in format_table(summarise(plain[1:], ["model"]))
 
 
 def test_published_numbers_stand_in_columns_of_their_own(plain: RunSet) -> None:

@@ -46,7 +46,7 @@ _JOINED = ("sample_rate", "n_mels", "hop_multiple", "scale")
 
 
 def read_reference(*papers: str) -> pd.DataFrame:
-    """Published results, one row a number.
+    """Published results, one row per number.
 
     Parameters
     ----------
