@@ -47,6 +47,7 @@ DATASETS = Registry(
         "msd": "featstore.datasets.msd:index_msd",
         "fma": "featstore.datasets.fma:index_fma",
         "gtzan": "featstore.datasets.gtzan:index_gtzan",
+        "ismir2004": "featstore.datasets.ismir2004:index_ismir2004",
     },
 )
 
