@@ -71,9 +71,9 @@ def index_ismir2004(
     """ISMIR 2004 genre: ``audio`` and ``metadata`` with ``training``, ``development`` and ``evaluation``.
 
     729 songs in each part, six classes (metal and punk are one, rock and pop, jazz and blues). A tenth of the training
-    songs validates, drawn from the seed in proportion within each class. In the official split every artist of evaluation is in training, and
-    nearly every album: scores reward recognising albums, and the notes say how many. ``split=artists`` divides
-    training and evaluation by artist instead. The songs of development are anonymous.
+    songs validates, drawn from the seed in proportion within each class. In the official split every artist of
+    evaluation is in training, and nearly every album: scores reward recognising albums, and the notes say how many.
+    ``split=artists`` divides training and evaluation by artist instead. The songs of development are anonymous.
 
     Parameters
     ----------
