@@ -212,7 +212,7 @@ class ShardWriter:
         self._arrays = list(arrays)
         self._writers: dict[str, ArrayWriter] = {}
         self._sources = [""] * n_rows
-        self._outcomes: dict[str, list[Outcome]] = {header.key: [] for header, _ in arrays}
+        self._outcomes: dict[str, list[Outcome]] = {array.key: [] for array in arrays}
         self._slot = -1
         self._folder: Path | None = None
 

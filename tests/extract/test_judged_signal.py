@@ -14,6 +14,7 @@ from featstore.datasets.table import TableInfo
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
 from featstore.store import Store, open_store
+from featstore.store.ledger import read_status
 from featstore.testing.audio import tone
 
 RATE = 16000
@@ -67,5 +68,5 @@ def test_no_frame_is_short_and_not_stored(tmp_path: Path) -> None:
     assert set(store[valid].track_ids) == {"long", "window"} and set(store[padded].track_ids) == set(waves)
     assert store[valid]["window"].shape == (8, 1)
     assert "less.wav: the signal is shorter than one frame" in store.tracks.loc["less", "error"]
-    counts = store.status()
+    counts = read_status(store)
     assert (counts["ok"], counts["failed"], counts["by_reason"]) == (2, 2, {"short": 2})
