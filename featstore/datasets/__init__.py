@@ -48,6 +48,7 @@ DATASETS = Registry(
         "fma": "featstore.datasets.fma:index_fma",
         "gtzan": "featstore.datasets.gtzan:index_gtzan",
         "ismir2004": "featstore.datasets.ismir2004:index_ismir2004",
+        "audioset": "featstore.datasets.audioset:index_audioset",
     },
 )
 
