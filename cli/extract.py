@@ -110,6 +110,12 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @click.option(
     "--short-decode", default="fail", show_default=True, help="Files shorter than they say: fail, flag, keep."
 )
+@click.option(
+    "--changed",
+    default="refuse",
+    show_default=True,
+    help="Audio files that changed since values were stored: refuse, recompute, keep.",
+)
 @click.option("--strict", is_flag=True, help="Refuse to mix library versions.")
 @click.option("--track-timeout", type=float, metavar="SECONDS", help="Time that one track may take; 1800, 0: any.")
 @click.option("--track-memory", metavar="SIZE", help="Memory a worker may grow to over one track, such as 4GB.")
@@ -197,15 +203,19 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     Example:  featstore status mel.zarr --failures
     """
     from featstore.extract.run_progress import runs_under_way
+    from featstore.extract.sources import mixed_sources
     from featstore.store import open_store
     from featstore.store.ledger import read_ledger, read_status
 
     opened = open_store(store)
     counts = read_status(opened)
     runs = runs_under_way(opened.location)
+    mixed = mixed_sources(opened)
     ledger = read_ledger(opened).drop_duplicates(["track_id", "status", "error"]) if failures else None
     if as_json:
         counts["runs"] = runs
+        if mixed:
+            counts["mixed_sources"] = mixed
         if ledger is not None:
             counts["failures"] = ledger[["track_id", "status", "stage", "error", "path", "stored"]].to_dict("records")
         print_json(counts)
@@ -213,6 +223,11 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     click.echo("  ".join(f"{name} {counts[name]}" for name in ("tracks", "ok", "failed", "pending")))
     for reason, count in counts["by_reason"].items():
         click.echo(f"  {reason}: {count}")
+    if mixed:
+        click.echo(
+            f"{len(mixed)} tracks hold features of two versions of their file, such as {next(iter(mixed.values()))}: "
+            "extract again with --changed recompute"
+        )
     for run in runs:
         click.echo(_run_told(run))
     if ledger is not None and len(ledger):

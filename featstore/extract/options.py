@@ -43,6 +43,9 @@ class ExtractOptions:
         Stop after so many tracks of the store's order.
     short_decode : str
         For a file that yields less audio than it declares: ``fail``, ``flag`` (keep it, and say so) or ``keep``.
+    changed : str
+        For audio files that are not those that stored values were made from: ``refuse`` to go on, ``recompute`` all
+        features of their shards, or ``keep`` what is stored, which may leave a track with features of two versions.
     strict : bool
         Refuse to mix library versions in one array.
     track_timeout : float
@@ -64,6 +67,7 @@ class ExtractOptions:
     retry: tuple[str, ...] = field(default=())
     limit: int | None = None
     short_decode: str = "fail"
+    changed: str = "refuse"
     strict: bool = False
     cluster: str | None = None
     track_timeout: float = TRACK_TIMEOUT_S
@@ -80,6 +84,7 @@ class ExtractOptions:
         if self.backend is not None:
             one_of("backend", self.backend, tuple(STORES))
         one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
+        one_of("changed", self.changed, ("refuse", "recompute", "keep"))
         if "://" not in self.scheduler:
             one_of("scheduler", self.scheduler, ("processes", "threads", "sync"))
         one_of("progress", self.progress, ("bar", "json", "none"))

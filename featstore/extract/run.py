@@ -31,7 +31,7 @@ from featstore.store.ledger import read_status
 from featstore.store.location import open_location
 from featstore.store.missing import find_missing
 from featstore.store.opening import create_store
-from featstore.store.store import Store
+from featstore.store.store import Store, open_store
 from featstore.store.writing import add_arrays, add_tracks, note_request
 
 __all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "make_tasks", "prepare"]
@@ -121,11 +121,22 @@ def extract(
     started = time.perf_counter()
     plan = make_plan(requests)
     check_clips(plan, tracks)
+    again = _changed(tracks, store_path, options)
     store = prepare(tracks, plan, store_path, options)
-    report = compute_missing(store, plan.keys, options, tracks)
+    keys = [*plan.keys, *sorted({key for key, _ in again} - set(plan.keys))]
+    report = compute_missing(store, keys, options, tracks, again)
     report.seconds = time.perf_counter() - started
-    _log(store, report, plan.keys)
+    _log(store, report, keys)
     return report
+
+
+def _changed(tracks: TrackTable, store_path: str | os.PathLike[str], options: ExtractOptions) -> set[tuple[str, int]]:
+    """Pairs to compute again because their audio files changed; refused before the store is touched."""
+    from featstore.extract.sources import changed_pairs
+
+    if backend_at(open_location(store_path)) is None:
+        return set()
+    return changed_pairs(open_store(store_path), tracks, "recompute" if "changed" in options.retry else options.changed)
 
 
 def compute_missing(

@@ -1,19 +1,39 @@
-"""Are the audio files still those that the stored numbers were made from? Fingerprints in the records tell."""
+"""Whether the audio files are still those that the stored values were made from, by the fingerprints in the records.
+
+The rule: all values of a track come from one version of its file. An extraction therefore looks at the files of all
+tracks that have values already, before it adds any. A file of the same size that has not changed since its values were
+committed is the same; of any other the digest decides.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import os
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
+from featstore.errors import DecodeError, PlanError, StoreError
 from featstore.extract.worker import fingerprint
 from featstore.log import progress_bar
+from featstore.object_storage import is_object_url
+from featstore.store.record_pack import pack_name
+from featstore.store.records import record_name
 from featstore.store.store import Store
 
-__all__ = ["SourceAudit", "audit_sources"]
+__all__ = ["SourceAudit", "audit_sources", "changed_pairs", "mixed_sources"]
+
+logger = logging.getLogger(__name__)
+
+_CHECKED = "log/sources_checked.json"  # when all files were last found to be the same, and where they were
+_NAMED = 5  # changed files in a message
 
 
 @dataclass(slots=True)
@@ -46,7 +66,9 @@ class SourceAudit:
         }
 
 
-def audit_sources(store: Store, tracks: TrackTable | None = None, keys: Iterable[str] | None = None) -> SourceAudit:
+def audit_sources(
+    store: Store, tracks: TrackTable | None = None, keys: Iterable[str] | None = None, *, quickly: bool = False
+) -> SourceAudit:
     """Compare every audio file with the fingerprint under which its values are stored.
 
     Parameters
@@ -56,30 +78,147 @@ def audit_sources(store: Store, tracks: TrackTable | None = None, keys: Iterable
         Where the audio files are now; the store's own paths by default.
     keys : iterable of str, optional
         Arrays to look at; all by default.
+    quickly : bool
+        Read only files whose size is the stored one and whose times are later than their values.
     """
     known = _fingerprints(store, list(store.arrays) if keys is None else list(keys))
-    paths = dict(zip(store.table.frame.index, store.table.frame["path"], strict=True))
-    if tracks is not None:
-        here = dict(zip(tracks.frame["track_id"], tracks.frame["path"], strict=True))
-        paths |= {track: path for track, path in here.items() if track in paths}
+    paths = _paths(store, tracks)
     names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
     audit = SourceAudit(checked=len(known))
     rows = sorted(known)
+    look = _Quick(store, known, paths) if quickly else None
+
+    def now(row: int) -> str | None:
+        path = paths[names[row]]
+        return _now(path) if look is None else look.now(row, path)
+
     with (
         ThreadPoolExecutor(cpu_count()) as pool,
-        progress_bar(total=len(rows), desc="verify audio", unit="track") as bar,
+        progress_bar(total=len(rows), desc="check audio" if quickly else "verify audio", unit="track") as bar,
     ):
-        for row, now in zip(rows, pool.map(lambda row: _now(str(paths[names[row]])), rows), strict=True):
+        for row, found in zip(rows, pool.map(now, rows), strict=True):
             bar.update(1)
-            track, path = names[row], str(paths[names[row]])
-            if now is None:
+            track, path = names[row], paths[names[row]]
+            if found is None:
                 audit.gone[track] = path
                 continue
-            other = tuple(sorted(key for key, then in known[row].items() if then != now))
+            other = tuple(sorted(key for key, then in known[row].items() if then != found))
             if other:
                 audit.changed[track] = (path, other)
                 audit.pairs |= {(key, row // store.shard_tracks) for key in other}
+    if look is not None and not audit.changed:
+        look.remember()
     return audit
+
+
+def changed_pairs(store: Store, tracks: TrackTable, changed: str) -> set[tuple[str, int]]:
+    """Pairs of array key and shard to compute again because an audio file is not the one they were made from.
+
+    Parameters
+    ----------
+    store : Store
+    tracks : TrackTable
+        Where the audio files are now.
+    changed : str
+        ``refuse``, ``recompute`` or ``keep``, as in :class:`featstore.extract.ExtractOptions`.
+
+    Raises
+    ------
+    PlanError
+        When files have changed and ``changed`` is ``refuse``.
+    """
+    if changed == "keep":
+        return set()
+    audit = audit_sources(store, tracks, quickly=True)
+    if not audit.changed:
+        return set()
+    files = [path for path, _ in audit.changed.values()]
+    named = ", ".join(files[:_NAMED]) + (f" and {len(files) - _NAMED} more" if len(files) > _NAMED else "")
+    if changed == "refuse":
+        raise PlanError(
+            f"{len(files)} audio file{'s' * (len(files) > 1)} changed since values were stored: {named}",
+            str(store.location),
+            "Compute all features of such tracks again with --changed recompute, leave what is stored as it is with "
+            "--changed keep, or restore the files",
+        )
+    logger.warning("%d audio files changed, their shards are computed again: %s", len(files), named)
+    return audit.pairs
+
+
+def mixed_sources(store: Store) -> dict[str, str]:
+    """Tracks whose arrays were made from different versions of one file: track id to path."""
+    mixed = [row for row, made in _fingerprints(store, store.arrays).items() if len(set(made.values())) > 1]
+    paths = _paths(store, None)
+    names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
+    return {names[row]: paths[names[row]] for row in sorted(mixed)}
+
+
+def _paths(store: Store, tracks: TrackTable | None) -> dict[str, str]:
+    """Track id to the file that it has now, for tracks of the store."""
+    paths = {str(track): str(path) for track, path in store.table.frame["path"].items()}
+    if tracks is not None:
+        here = zip(tracks.frame["track_id"], tracks.frame["path"], strict=True)
+        paths |= {track: str(path) for track, path in here if track in paths}
+    return paths
+
+
+class _Quick:
+    """Fingerprints of files, read only where size and times leave a doubt.
+
+    Parameters
+    ----------
+    store : Store
+    known : dict
+        Row to the fingerprint that each array has.
+    paths : dict
+        Track id to file.
+    """
+
+    def __init__(self, store: Store, known: dict[int, dict[str, str]], paths: dict[str, str]) -> None:
+        self._store, self._known = store, known
+        self._started, self._was_read = time.time(), False
+        self._paths = hashlib.sha256("\n".join(f"{t}\t{paths[t]}" for t in sorted(paths)).encode()).hexdigest()
+        self._committed: dict[tuple[str, int], float] = {}
+        self._checked = 0.0
+        with suppress(StoreError, OSError, ValueError, KeyError, TypeError):
+            memory = json.loads(store.location.read(_CHECKED))
+            self._checked = float(memory["time"]) if memory["paths"] == self._paths else 0.0
+
+    def now(self, row: int, path: str) -> str | None:
+        """Fingerprint of a file as it is now; None where it cannot be read."""
+        known = self._known[row]
+        if is_object_url(path):
+            return next(iter(known.values()))  # asking for each object costs a request a track: verify --audio does
+        try:
+            state = os.stat(path)
+        except OSError:
+            return None
+        if len(set(known.values())) == 1:
+            (source,) = set(known.values())
+            since = max(self._checked, min(self._time_of(key, row // self._store.shard_tracks) for key in known))
+            if int(source.partition(":")[0]) != state.st_size:
+                return f"{state.st_size}:"
+            if max(state.st_mtime, state.st_ctime) < since:
+                return source
+        self._was_read = True
+        return _now(path)
+
+    def _time_of(self, key: str, shard: int) -> float:
+        """When a pair was committed, in seconds of the epoch; 0 where the location does not say."""
+        if (key, shard) not in self._committed:
+            stamp = "0"
+            for name in (record_name(key, shard), pack_name(key)):
+                with suppress(StoreError, OSError):
+                    stamp = self._store.location.stamp(name)
+                    break
+            self._committed[key, shard] = int(stamp) / 1e9 if stamp.isdecimal() else 0.0
+        return self._committed[key, shard]
+
+    def remember(self) -> None:
+        """Note that all files are the same, where files had to be read to find out."""
+        if self._was_read:
+            memory = {"time": self._started, "paths": self._paths}
+            self._store.location.write(_CHECKED, json.dumps(memory, sort_keys=True).encode())
 
 
 def _fingerprints(store: Store, keys: Iterable[str]) -> dict[int, dict[str, str]]:
@@ -96,5 +235,5 @@ def _fingerprints(store: Store, keys: Iterable[str]) -> dict[int, dict[str, str]
 def _now(path: str) -> str | None:
     try:
         return fingerprint(path)
-    except OSError:
+    except (OSError, DecodeError):
         return None
