@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.audio.probe import RATES, AudioInfo
 from featstore.audio.structure import Structure
+from featstore.audio.views import FileView
 from featstore.errors import DecodeError, MissingDependency
 
 __all__ = ["av_blocks", "av_versions", "probe_av", "require_av"]
@@ -66,15 +69,19 @@ _DECLARING = frozenset((
 ))  # fmt: skip
 
 
-def _open(path: str) -> Any:
-    """Open a file for reading; text in its tags that is not UTF-8 is replaced.
+@contextmanager
+def _opened(path: str, structure: Structure) -> Iterator[Any]:
+    """Open a file for reading, as its structure shows it; text in its tags that is not UTF-8 is replaced.
 
     Old releases of PyAV fail on such text without the argument, which new ones do not have.
     """
     av = require_av()
-    if _takes_metadata_errors(av):
-        return av.open(path, metadata_errors="replace")
-    return av.open(path)
+    options = {"metadata_errors": "replace"} if _takes_metadata_errors(av) else {}
+    with ExitStack() as stack:
+        source: Any = path
+        if structure.view is not None:
+            source = stack.enter_context(FileView(path, replace(structure.view, is_open_ended=False)))
+        yield stack.enter_context(av.open(source, **options))
 
 
 @functools.cache
@@ -101,7 +108,7 @@ def probe_av(path: str, structure: Structure = _NOTHING_KNOWN) -> AudioInfo:
     """
     av = require_av()
     try:
-        with _open(path) as container:
+        with _opened(path, structure) as container:
             if not container.streams.audio:
                 raise DecodeError("the file holds no audio stream", path, "Check the file")
             stream = container.streams.audio[0]
@@ -120,7 +127,9 @@ def probe_av(path: str, structure: Structure = _NOTHING_KNOWN) -> AudioInfo:
     n_samples = -1 if length is None or kind.lower() not in _DECLARING else round(float(length) * rate)
     if kind == "MP3":  # frames are counted: FFmpeg estimates the length of a file without a table
         n_samples = structure.n_samples if structure.n_samples >= 0 or structure.view is not None else n_samples
-    n_samples, damage = structure.promised(n_samples, _SUBTYPES.get(codec, ""), channels)
+    damage = structure.damage
+    if structure.extent is None or codec in _SUBTYPES:  # FFmpeg does not correct what the header of others declares
+        n_samples, damage = structure.promised(n_samples, _SUBTYPES.get(codec, ""), channels)
     seconds = n_samples / rate if n_samples >= 0 else float("nan")
     return AudioInfo(rate, channels, n_samples, seconds, os.path.getsize(path), kind, codec, damage)
 
@@ -132,7 +141,7 @@ def av_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) 
     count = done = 0
     first: int | None = None
     try:
-        with _open(path) as container:
+        with _opened(path, structure) as container:
             stream = container.streams.audio[0]
             stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
             for frame in container.decode(stream):
@@ -142,7 +151,7 @@ def av_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) 
                     due = round(float((frame.pts - first) * frame.time_base) * info.sample_rate)
                     if due - done > _GAP:
                         raise DecodeError(
-                            f"decoding stopped after {done / info.sample_rate:.1f} s: the next {due - done} samples "
+                            f"decoding stopped after {done / info.sample_rate:.2f} s: the next {due - done} samples "
                             "cannot be decoded",
                             path,
                             "The file is damaged there: fetch it again, or convert what can be played",
@@ -166,9 +175,13 @@ def av_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) 
     except DecodeError:
         raise
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        if info.damage and done:  # known already: what could be decoded is for the caller to keep or to refuse
+            if held:
+                yield np.concatenate(held, axis=1)
+            return
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DecodeError(
-            f"decoding stopped after {done / info.sample_rate:.1f} s: {reason}",
+            f"decoding stopped after {done / info.sample_rate:.2f} s: {reason}",
             path,
             "The file is damaged there: fetch it again, or convert what can be played",
         ) from error

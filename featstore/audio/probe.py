@@ -17,7 +17,16 @@ from featstore.audio.views import FileView
 from featstore.errors import DecodeError
 from featstore.object_storage import is_object_url
 
-__all__ = ["AV_SUFFIXES", "RATES", "AudioInfo", "examine_file", "probe_audio", "read_header", "regular_file_size"]
+__all__ = [
+    "AV_SUFFIXES",
+    "RATES",
+    "AudioInfo",
+    "examine_file",
+    "needs_av",
+    "probe_audio",
+    "read_header",
+    "regular_file_size",
+]
 
 # libsndfile reports a length near the largest integer when the header leaves it open (streamed FLAC, piped WAV).
 _UNKNOWN_LENGTH = 2**62
@@ -76,6 +85,13 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
             return read_header(file, place, size, examine(RangedContent(file, size), thoroughly=False))
     size = regular_file_size(place)
     return read_header(place, place, size, examine_file(place, thoroughly=False))
+
+
+def needs_av(info: AudioInfo) -> bool:
+    """Whether FFmpeg read a header that libsndfile does not: decoding takes ``decoder=av``."""
+    import soundfile
+
+    return info.format not in soundfile.available_formats()
 
 
 def examine_file(path: str, *, thoroughly: bool) -> Structure:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.audio.av_decoder import probe_av
-from featstore.audio.probe import AV_SUFFIXES, AudioInfo, probe_audio
+from featstore.audio.probe import AV_SUFFIXES, AudioInfo, needs_av, probe_audio
 from featstore.datasets import describe, index
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress_bar
@@ -76,6 +76,7 @@ def probe_tracks(
     paths = [frame["path"].iloc[row] for row in todo]
     columns: dict[str, list[Any]] = {name: list(frame[name]) for name in _COLUMNS}
     errors = list(frame["probe_error"])
+    for_av = 0
     if cache is None and len(todo) >= _CACHED_FROM:
         cache = default_cache(table.info.root or os.path.dirname(paths[0]))
     with (
@@ -86,6 +87,7 @@ def probe_tracks(
         for row, path, outcome in zip(todo, paths, _in_order(ask, paths, threads), strict=True):
             bar.update(1)
             if isinstance(outcome, AudioInfo):
+                for_av += path.lower().endswith(AV_SUFFIXES) and needs_av(outcome)
                 if answers is not None:
                     answers.put(path, outcome)
                 for name, attribute in _COLUMNS.items():
@@ -93,6 +95,8 @@ def probe_tracks(
             else:
                 errors[row] = outcome
     result = TrackTable(frame.assign(**columns, probe_error=errors), table.info)
+    if for_av:
+        logger.warning("%d files are read by FFmpeg only: ask for decoder=av, as in mel(decoder=av)", for_av)
     broken = sum(error is not None for error in errors)
     logger.info("probed %d files in %.1f s, %d cannot be read", len(frame), time.monotonic() - started, broken)
     return result
@@ -117,6 +121,7 @@ def _probe(path: str) -> AudioInfo | str:
         if path.lower().endswith(AV_SUFFIXES) and os.path.isfile(path):
             with suppress(DecodeError, MissingDependency):
                 return probe_av(path)  # decoder=av reads what libsndfile does not
+            return f"{error.what}; {error.fix}"
         return error.what
 
 

@@ -94,6 +94,82 @@ def test_faults_become_ours(tmp_path: Path) -> None:
         list(open_audio(path, decoder="av").blocks())
 
 
+def test_an_estimate_is_no_declaration(tmp_path: Path) -> None:
+    """FFmpeg guesses the length of raw aac from its first frames: nothing is missing from a file with a quiet start."""
+    quiet = 1e-4 * np.random.default_rng(0).standard_normal(4 * RATE)
+    wave = np.concatenate([quiet, tone(2.0, RATE)])[None].astype(np.float32)
+    source = open_audio(encode(tmp_path / "a.aac", "aac", wave), decoder="av")
+    assert source.info.n_samples == -1
+    assert abs(sum(block.shape[1] for block in source.blocks()) - wave.shape[1]) < 4096
+
+
+@pytest.mark.parametrize("start", ["quiet", "loud"])
+def test_mp3_without_a_table_is_counted(tmp_path: Path, start: str) -> None:
+    pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    parts = [0.0001 * tone(3.0, RATE), tone(3.0, RATE)]
+    soundfile.write(
+        tmp_path / "a.mp3", np.concatenate(parts[:: 1 if start == "quiet" else -1]), RATE, bitrate_mode="VARIABLE"
+    )
+    content = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content.replace(b"Xing", bytes(4), 1).replace(b"Info", bytes(4), 1))
+    source = open_audio(tmp_path / "a.mp3", decoder="av")
+    count = sum(block.shape[1] for block in source.blocks())
+    assert 6 * RATE <= count <= 6 * RATE + 5000 and abs(source.info.n_samples - count) <= 1152
+
+
+def test_damage_is_found_whatever_decodes(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    soundfile.write(tmp_path / "a.wav", tone(4.0), 22050, subtype="PCM_16")
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "half.wav").write_bytes(content[: len(content) // 2])
+    source = open_audio(tmp_path / "half.wav", decoder="av")
+    assert source.info.n_samples == 4 * 22050
+    assert sum(block.shape[1] for block in source.blocks()) == pytest.approx(2 * 22050, abs=50)
+    (tmp_path / "more.wav").write_bytes(content[:40] + (88200).to_bytes(4, "little") + content[44:])
+    source = open_audio(tmp_path / "more.wav", decoder="av")
+    assert "88200 more follow" in source.info.damage
+    assert sum(block.shape[1] for block in source.blocks()) == 4 * 22050
+
+
+@pytest.mark.parametrize("has_argument", [True, False], ids=["old PyAV", "new PyAV"])
+def test_both_forms_of_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_argument: bool) -> None:
+    av = pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    from featstore.audio import av_decoder
+
+    soundfile.write(tmp_path / "a.flac", tone(1.0), 22050)
+    real, given = av.open, []
+
+    def old(file, mode="r", *, metadata_errors="strict"):
+        given.append(metadata_errors)
+        return real(file, mode)
+
+    def new(file, mode="r"):
+        return real(file, mode)
+
+    monkeypatch.setattr(av, "open", old if has_argument else new)
+    av_decoder._takes_metadata_errors.cache_clear()
+    try:
+        assert decode_audio(tmp_path / "a.flac", decoder="av")[0].shape == (1, 22050)
+        assert given == ["replace"] * len(given) and bool(given) == has_argument
+        monkeypatch.setattr(av, "open", lambda *given, **options: None.nothing)
+        with pytest.raises(AttributeError):  # our own mistakes are not the file's
+            open_audio(tmp_path / "a.flac", decoder="av")
+    finally:
+        av_decoder._takes_metadata_errors.cache_clear()
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "aac"])
+def test_the_way_is_named(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+    from featstore.workflows.indexing import index_tracks
+
+    path = encode(tmp_path / f"a.{suffix}", "aac", tone(1.0, RATE)[None])
+    with pytest.raises(DecodeError, match=rf"libsndfile does not read \.{suffix} files: ask for decoder=av"):
+        open_audio(path)
+    with caplog.at_level("WARNING"):
+        assert index_tracks("folder", tmp_path).frame["probe_error"].tolist() == [None]
+    assert "1 files are read by FFmpeg only: ask for decoder=av" in caplog.text
+
+
 def test_versions_name_the_libraries() -> None:
     pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
     assert {"av", "libavcodec", "libavformat"} <= set(decoder_versions(decoder="av"))
