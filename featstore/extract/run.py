@@ -30,8 +30,8 @@ from featstore.store.leases import live_leases
 from featstore.store.ledger import read_status
 from featstore.store.location import open_location
 from featstore.store.missing import find_missing
-from featstore.store.opening import create_store
-from featstore.store.store import Store, open_store
+from featstore.store.opening import create_store, open_store
+from featstore.store.store import Store
 from featstore.store.writing import add_arrays, add_tracks, note_request
 
 __all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "make_tasks", "prepare"]
@@ -351,7 +351,6 @@ def dry_run(
 ) -> dict[str, Any]:
     """Say what :func:`extract` would do, writing nothing: arrays to make, shards and tracks to compute."""
     from featstore.errors import StoreError
-    from featstore.store.opening import open_store
 
     plan = make_plan(requests)
     check_clips(plan, tracks)

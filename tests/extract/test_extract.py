@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,7 +184,9 @@ def test_new_tracks_are_appended(tmp_path) -> None:
     path = tmp_path / "s.zarr"
     run(folder, path)
     before = snapshot(path)
-    make_collection(folder, n_tracks=6)
+    larger = make_collection(tmp_path / "larger", n_tracks=6)
+    for new in (path for path in larger.rglob("*.wav") if not (folder / path.relative_to(larger)).exists()):
+        shutil.copy(new, folder / new.relative_to(larger))
     report = run(folder, path)
     assert report.tracks == 2 and report.status["ok"] == 6
     after = snapshot(path)
