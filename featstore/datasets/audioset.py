@@ -177,7 +177,7 @@ def read_segments(source: Path) -> list[Segment]:
     """
     if not source.is_file():
         raise DatasetError(f"no list {source.name} here", str(source.parent), "It comes with the data set")
-    segments = []
+    segments: list[Segment] = []
     text = decoded(source.read_bytes(), str(source))
     for line, cells in rows_of(text, str(source), skip_blanks=True):
         if cells[0].startswith(("#", '"#')) or (cells[0] == "YTID" and not segments):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,12 @@ import pytest
 
 from featstore.datasets import TableInfo, TrackTable, index
 from featstore.errors import DatasetError
+
+
+def miniature(root: Path, tone: Callable[..., Path]) -> Path:
+    for name in ("a.wav", "b.wav", "c, d.wav"):
+        tone(root / name)
+    return written(root, 'path,labels,split,group\na.wav,x|y,train,g\nb.wav,x,test,h\n"c, d.wav",,val,\nno.wav,y,,\n')
 
 
 def written(tmp_path: Path, text: str, name: str = "list.csv") -> Path:

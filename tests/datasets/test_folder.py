@@ -15,6 +15,13 @@ from featstore.errors import ConfigError, DatasetError
 Tone = Callable[..., Path]
 
 
+def miniature(root: Path, tone: Tone) -> Path:
+    for name in ("rock/10.wav", "rock/9.wav", "Jazz/live/1.flac", "top.WAV", "rock/caf\u00e9.wav"):
+        tone(root / name)
+    (root / "rock/empty.mp3").touch()
+    return root
+
+
 def ids(root: Path, **options: str) -> list[str]:
     return index("folder", root, **options).frame["track_id"].tolist()
 

@@ -18,6 +18,12 @@ from featstore.testing.published import write_msd
 from featstore.workflows.indexing import index_tracks
 
 Tone = Callable[..., Path]
+OPTIONS = {"n_train": 4}
+
+
+def miniature(root: Path, tone: Tone) -> Path:
+    write_msd(root, lambda path: tone(path.with_suffix(".wav")).rename(path), "lee", dump=pickle.dumps)
+    return root
 
 
 @pytest.fixture

@@ -18,6 +18,10 @@ from featstore.workflows.indexing import index_tracks
 from featstore_cli.datasets import datasets
 
 
+def miniature(root: Path, tone: Callable[..., Path]) -> Path:
+    return write_mtat(root, tone)
+
+
 @pytest.fixture
 def root(tmp_path: Path, tone: Callable[..., Path]) -> Path:
     return write_mtat(tmp_path / "mtat", tone)
