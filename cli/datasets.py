@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.atomic import write_text
 from featstore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,9 +119,14 @@ def index_command(
 @datasets.command("check")
 @click.argument("tracks")
 @click.option("--no-audio", is_flag=True, help="Do not compare files of equal size.")
+@click.option("--fingerprint", is_flag=True, help="Decode every file: find recordings that are there twice.")
+@click.option("--repeats", metavar="FILE", help="With --fingerprint: write the repeats found, as JSON lists of ids.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Files decoded at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def check_command(tracks: str, no_audio: bool, as_json: bool) -> None:
-    r"""Look for groups on two sides, double ids, missing, broken and equal files, classes without example.
+def check_command(
+    tracks: str, no_audio: bool, fingerprint: bool, repeats: str | None, jobs: int | None, as_json: bool
+) -> None:
+    r"""Look for groups on two sides, double ids, similar names, missing, broken and equal files, repeats.
 
     The exit code is 3 when something is wrong; warnings alone leave it at 0.
 
@@ -136,6 +142,16 @@ def check_command(tracks: str, no_audio: bool, as_json: bool) -> None:
     table = TrackTable.read(tracks, checked=False)
     with progress_bar(total=len(table), desc="check", unit="file") as bar:
         findings = check_table(table, compare_audio=not no_audio, on_file=lambda: bar.update(1))
+    if fingerprint:
+        from featstore.workflows.repeats import repeat_findings
+
+        with progress_bar(total=len(table), desc="fingerprint", unit="file") as bar:
+            more, found = repeat_findings(table, jobs=jobs, on_file=lambda: bar.update(1))
+        findings += more
+        if repeats:
+            write_text(repeats, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    elif repeats:
+        raise ConfigError("--repeats without --fingerprint", "", "Add --fingerprint: it is what finds them")
     errors = sum(each.severity == "error" for each in findings)
     if as_json:
         report = {"tracks": len(table), "errors": errors, "findings": [asdict(each) for each in findings]}
