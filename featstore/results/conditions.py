@@ -17,7 +17,7 @@ from featstore.results.units import parse_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["parse_bounds", "where"]
+__all__ = ["parse_bounds", "parse_conditions", "where"]
 
 _CONDITION = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*")
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
@@ -53,7 +53,7 @@ def where(runs: RunSet | pd.DataFrame, conditions: str | Iterable[str], *, split
     >>> where(frame, "n_mels<=96 and bytes_alone<4.5GB")["model"].tolist()
     ['b']
     """
-    parsed = [parse_condition(text) for text in _split(conditions)]
+    parsed = parse_conditions(conditions)
     names = [name for name, _, _ in parsed]
     frame = config_columns(runs, names) if isinstance(runs, RunSet) else as_frame(runs)
     keep = np.ones(len(frame), dtype=bool)
@@ -63,6 +63,11 @@ def where(runs: RunSet | pd.DataFrame, conditions: str | Iterable[str], *, split
             raise ConfigError(f"runs have no column {name!r}", "--where", did_you_mean(name, _known(frame)))
         keep &= _matches(frame[column], name, sign, value)
     return frame[keep]
+
+
+def parse_conditions(conditions: str | Iterable[str]) -> list[tuple[str, str, str]]:
+    """Every single condition as column, operator and value; several may be joined by `` and `` or commas."""
+    return [parse_condition(text) for text in _split(conditions)]
 
 
 def parse_condition(text: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import bounds_of, lower_is_better
-from featstore.plain import is_missing
+from featstore.plain import is_missing, plain
 from featstore.results.significance import TestName, compare, holm
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ class ParetoFront:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
-        from featstore.results.tables import plain_rows
-
         return {
             "x": self.x,
             "y": self.y,
@@ -88,7 +86,7 @@ class ParetoFront:
             "left_out": self.left_out,
             "best": self.best,
             "answer": self.answer,
-            "rows": plain_rows(self.frame),
+            "rows": plain(self.frame.to_dict("records")),
         }
 
 

@@ -11,22 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featstore.atomic import write_text
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import title_of
-from featstore.results.conditions import parse_condition
+from featstore.metrics import METRICS, title_of
+from featstore.results.conditions import parse_conditions
 from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
-from featstore.results.paper_tables import PaperTable, against_best, paper_table, selected
+from featstore.results.fronts import AXES
+from featstore.results.paper_tables import TESTS, PaperTable, against_best, conditions_of, paper_table, selected
 from featstore.results.reference import PAPERS
+from featstore.results.run_set import RunSet, config_columns
 from featstore.results.summary import summarise
 from featstore.results.tables import format_table, plain_rows
-
-if TYPE_CHECKING:
-    from featstore.results.run_set import RunSet
 
 __all__ = ["DEFAULTS", "check_report", "write_page"]
 
@@ -55,23 +54,42 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
         For an unknown key, kind or paper, a table without title or rows, or text that is no condition.
     """
     _known(settings, _KEYS, where)
-    entries = [(f"{where}.tables[{i}]", spec) for i, spec in enumerate(settings.get("tables", ()))]
-    for place, spec in entries:
+    parse_conditions(conditions_of(settings))
+    columns = ("n", *METRICS, "loss", *AXES, *TESTS)
+    for place, spec in _entries(settings, "tables", where):
         _known(spec, _TABLE_KEYS, place)
-        for key in ("title", "rows"):
-            if not spec.get(key):
-                raise ConfigError(f"the table has no {key}", place, "Add it: docs/reports.md lists the keys")
+        rows = spec.get("rows")
+        if not spec.get("title") or not isinstance(rows, list) or len({isinstance(row, str) for row in rows}) != 1:
+            fix = "Rows are a list of columns, or a list of mappings: docs/reports.md"
+            raise ConfigError("a table needs a title and rows", place, fix)
+        parse_conditions([*conditions_of(spec), *(text for row in rows for text in _conditions(row, place))])
+        for name in [*spec.get("columns", ()), *spec.get("metrics", ())]:
+            if name not in columns:
+                raise ConfigError(f"unknown column {name!r}", place, did_you_mean(str(name), columns))
         paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
         if paper not in PAPERS:
             raise ConfigError(f"unknown paper {paper!r}", place, did_you_mean(paper, PAPERS))
-    for place, spec in [(f"{where}.figures[{i}]", spec) for i, spec in enumerate(settings.get("figures", ()))]:
+    for place, spec in _entries(settings, "figures", where):
         _known(spec, _FIGURE_KEYS, place)
         if spec.get("kind") not in KINDS:
             raise ConfigError(f"unknown figure {spec.get('kind')!r}", place, did_you_mean(str(spec.get("kind")), KINDS))
-        entries.append((place, spec))
-    for _, spec in [(where, settings), *entries]:
-        for text in spec.get("where", ()):
-            parse_condition(text)
+        parse_conditions(conditions_of(spec))
+
+
+def _entries(settings: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
+    """The tables or figures, each with its place in the recipe."""
+    found = settings.get(key) or []
+    if not isinstance(found, list):
+        raise ConfigError(f"{key} is not a list", where, "Begin each entry with a dash")
+    return [(f"{where}.{key}[{i}]", spec) for i, spec in enumerate(found)]
+
+
+def _conditions(row: Any, place: str) -> list[str]:
+    if isinstance(row, str):
+        return []
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"the row {row!r} is not a mapping", place, "Write column: value")
+    return [*conditions_of(row), *conditions_of(row, "published")]
 
 
 def write_page(
@@ -101,14 +119,14 @@ def write_page(
     check_report(settings)
     settings, folder = {**DEFAULTS, **settings}, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    runs = selected(runs, settings.get("where", ()))
+    runs = selected(runs, conditions_of(settings))
     if not len(runs):
-        raise ConfigError(f"no run meets {', '.join(settings.get('where', ()))}", "report.where", "Train such runs")
+        raise ConfigError(f"no run meets {', '.join(conditions_of(settings))}", "report.where", "Train such runs")
     summary = summarise(runs)
     frame, _ = against_best(summary, settings["metric"], cost=settings["cost"], test=settings["test"])
     write_text(folder / "configurations.csv", format_table(frame, "csv"))
     figures = list(_figures(settings, runs, folder))
-    tables = [paper_table(spec, runs, settings) for spec in settings.get("tables", ())]
+    tables = [paper_table(spec, runs, settings) for _, spec in _entries(settings, "tables", "report")]
     datasets = ", ".join(sorted(map(str, summary["dataset"].unique())))
     head = f"{int(summary['n_runs'].sum())} runs of {len(summary)} configurations on {datasets}."
     parts = [*(_show_figure(each, runs) for each in figures), *(_show_table(each) for each in tables if each)]
@@ -127,20 +145,25 @@ def _known(entry: Any, keys: Sequence[str], where: str) -> None:
 
 def _figures(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> Iterator[_Figure]:
     """Draw the figures; neighbours that are drawn for each value of one column alternate."""
-    for column, specs in itertools.groupby(settings.get("figures", ()), lambda spec: spec.get("each", "")):
+    entries = [spec for _, spec in _entries(settings, "figures", "report")]
+    for column, specs in itertools.groupby(entries, lambda spec: spec.get("each", "")):
         chosen = list(specs)
-        values = sorted(map(str, runs.frame[column].dropna().unique())) if column else [""]
+        frame = config_columns(runs, [column])
+        if column and column not in frame:
+            raise ConfigError(f"runs have no column {column!r}", "report: each", did_you_mean(column, map(str, frame)))
+        values = sorted(map(str, frame[column].dropna().unique())) if column else [""]
         for value, spec in itertools.product(values, chosen):
-            conditions = [*spec.get("where", ()), *([f"{column}={value}"] if column else [])]
+            conditions = [*conditions_of(spec), *([f"{column}={value}"] if column else [])]
             part = selected(runs, conditions)
             rows = summarise(part) if len(part) else None
             if rows is not None and spec["kind"] == "encoding":
                 rows = against_float(rows, spec.get("metric", settings["metric"]), settings["test"])
             if rows is None or not len(rows):
                 continue
-            names = {column: value} if column else {}
             name, title, text = (
-                str(spec.get(key, default)).format(**names, published=settings["published"])
+                str(spec.get(key, default))
+                .replace(f"{{{column}}}", value)
+                .replace("{published}", settings["published"])
                 for key, default in (("file", spec["kind"]), ("title", spec["kind"]), ("text", ""))
             )
             options = {key: settings[key] for key in ("metric", "cost", "test", "published")}

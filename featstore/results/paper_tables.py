@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import bounds_of, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["PaperTable", "against_best", "paper_table", "selected"]
+__all__ = ["TESTS", "PaperTable", "against_best", "conditions_of", "paper_table", "selected"]
 
-_TESTS = {"verdict": "against the best", "difference": "difference", "p": "p", "p_holm": "p (Holm)"}
+TESTS = {"verdict": "against the best", "difference": "difference", "p": "p", "p_holm": "p (Holm)"}
 _SPECIAL = ("label", "where", "published")  # keys of a row that are no columns of a run
 
 
@@ -50,6 +50,12 @@ class PaperTable:
     rows: list[list[str]]
     run_ids: list[tuple[str, ...]]
     note: str = ""
+
+
+def conditions_of(spec: Mapping[str, Any], key: str = "where") -> list[str]:
+    """The conditions under a key: one text, or a list of them."""
+    found = spec.get(key) or []
+    return [found] if isinstance(found, str) else list(found)
 
 
 def selected(runs: RunSet, conditions: str | Iterable[str]) -> RunSet:
@@ -79,7 +85,7 @@ def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, An
     ConfigError
         For an unknown column or reference.
     """
-    chosen = selected(runs, spec.get("where", ()))
+    chosen = selected(runs, conditions_of(spec))
     summary = summarise(chosen) if len(chosen) else None
     rows = spec["rows"]
     if all(isinstance(name, str) for name in rows):
@@ -102,6 +108,8 @@ def against_best(
     """
     import pandas as pd
 
+    if within not in summary:
+        raise ConfigError(f"runs have no column {within!r}", "report: within", did_you_mean(within, map(str, summary)))
     frames, statements = [], {}
     for group, rows in summary.groupby(within, sort=True):
         front = pareto(rows, cost, metric, test=test)
@@ -117,8 +125,11 @@ def _found_table(
 ) -> PaperTable:
     """One row per measured configuration."""
     columns, notes = _columns(spec), [spec.get("note", "")]
+    for name in names:
+        if name not in summary:
+            raise ConfigError(f"runs have no column {name!r}", "report: rows", did_you_mean(name, map(str, summary)))
     frame = summary
-    if set(columns) & set(_TESTS):
+    if set(columns) & set(TESTS):
         metric, within = settings["metric"], spec.get("within", "model")
         frame, said = against_best(summary, metric, cost=settings["cost"], test=settings["test"], within=within)
         notes += [f"Differences in {metric}.", *(f"{group}: {statement}" for group, statement in said.items())]
@@ -145,14 +156,14 @@ def _planned_table(
     cells, ids, several = [], [], 0
     for row in rows:
         fields = {name: value for name, value in row.items() if name not in _SPECIAL}
-        conditions = [*(f"{name}={value}" for name, value in fields.items()), *row.get("where", ())]
+        conditions = [*(f"{name}={value}" for name, value in fields.items()), *conditions_of(row)]
         kept = set(where(runs, conditions)["run_id"]) if records else set()
         own = [record for record in records if set(record["run_ids"]) <= kept]
         several += len(own) > 1
         shown = {**row, **({name: own[0].get(name, row[name]) for name in fields} if own else {})}
         measured = [_cell(own[0], column) if own else _empty(column) for column in columns]
         named = [field_cell(name, str(shown[name]).partition("|")[0]) for name in names]
-        cells.append([*named, *measured, *published.cells(fields, row.get("published"))])
+        cells.append([*named, *measured, *published.cells(fields, conditions_of(row, "published"))])
         ids.append(tuple(own[0]["run_ids"]) if own else ())
     missing = sum(not each for each in ids)
     notes = [spec.get("note", ""), published.note]
@@ -190,12 +201,12 @@ class _Published:
         text = f"Columns with {self.name} are the paper's own numbers, on its data; the others are measured here."
         return text if self.metrics else ""
 
-    def cells(self, fields: Mapping[str, Any], conditions: Sequence[str] | None = None) -> list[str]:
+    def cells(self, fields: Mapping[str, Any], conditions: Sequence[str] = ()) -> list[str]:
         """The paper's values for the fields of a row, or for the conditions on the reference that the row names."""
         if not self.metrics:
             return []
         known = {name: value for name, value in fields.items() if name in self.frame and not is_missing(value)}
-        rows = where(self.frame, conditions if conditions else [f"{name}={value}" for name, value in known.items()])
+        rows = where(self.frame, conditions or [f"{name}={value}" for name, value in known.items()])
         return [
             self._value(rows[(rows["metric"] == metric) & rows["value"].notna()], metric) for metric in self.metrics
         ]
@@ -220,11 +231,11 @@ def _columns(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _head(column: str) -> str:
-    return _TESTS.get(column) or HEADS.get(column) or title_of(column)
+    return TESTS.get(column) or HEADS.get(column) or title_of(column)
 
 
 def _empty(column: str) -> str:
-    return "0" if column == "n" else "–" if column in _TESTS or column in AXES else "not run"
+    return "0" if column == "n" else "–" if column in TESTS or column in AXES else "not run"
 
 
 def _cell(row: Mapping[str, Any], column: str, metric: str = "") -> str:
@@ -237,7 +248,7 @@ def _cell(row: Mapping[str, Any], column: str, metric: str = "") -> str:
         return str(row[column])
     if column == "difference":
         return f"{_scale(metric) * row[column]:+.2f}"
-    if column in _TESTS:
+    if column in TESTS:
         value = row[column]
         return "–" if is_missing(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
     if f"{column}_mean" not in row:

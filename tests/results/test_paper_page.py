@@ -103,13 +103,20 @@ def test_a_report_is_checked_before_any_work() -> None:
     table = {"title": "T", "rows": ["model"]}
     for wrong, message in (
         ({"table": []}, r"unknown key 'table' \[report\].*tables"),
-        ({"tables": [{"rows": ["model"]}]}, r"has no title \[report.tables\[0\]\]"),
+        ({"tables": [{"rows": ["model"]}]}, r"needs a title and rows \[report.tables\[0\]\]"),
         ({"tables": [{**table, "colums": []}]}, r"unknown key 'colums'.*columns"),
         ({"tables": [{**table, "reference": {"paper": "ferraro"}}]}, "unknown paper 'ferraro'.*ferraro2020"),
         ({"tables": [table, {**table, "where": ["n_mels"]}]}, "'n_mels' is no condition"),
         ({"figures": [{"kind": "figure2"}]}, r"unknown figure 'figure2' \[report.figures\[0\]\].*figure1"),
         ({"figures": ["pareto"]}, "'pareto' is not a mapping"),
         ({"where": ["?"]}, "is no condition"),
+        ({"where": "?"}, r"'\?' is no condition"),
+        ({"tables": {"title": "T"}}, "tables is not a list"),
+        ({"tables": [{**table, "rows": "model"}]}, "needs a title and rows"),
+        ({"tables": [{**table, "rows": ["model", {"n_mels": 1}]}]}, "needs a title and rows"),
+        ({"tables": [{**table, "rows": [3]}]}, "the row 3 is not a mapping"),
+        ({"tables": [{**table, "rows": [{"model": "a", "published": ["x"]}]}]}, "'x' is no condition"),
+        ({"tables": [{**table, "columns": ["roc_acu"]}]}, r"unknown column 'roc_acu' \[report.tables\[0\]\].*roc_auc"),
     ):
         with pytest.raises(ConfigError, match=message):
             check_report(wrong)
@@ -155,5 +162,12 @@ def test_another_paper_only_writes_yaml(tmp_path: Path) -> None:
 def test_runs_without_a_grid_are_refused(tmp_path: Path, runs: RunSet) -> None:
     with pytest.raises(ConfigError, match=r"no run meets n_mels>1000"):
         write_page(runs, tmp_path, {**STUDY, "where": ["n_mels>1000"]})
-    with pytest.raises(ConfigError, match="no run has the column 'rocauc'"):
-        paper_table({"title": "T", "rows": ["model"], "columns": ["rocauc"]}, runs, DEFAULTS)
+    for spec, message in (
+        ({"rows": ["model"], "columns": ["micro_f1"]}, "no run has the column 'micro_f1'"),
+        ({"rows": ["n_mel"]}, r"runs have no column 'n_mel'.*n_mels"),
+        ({"rows": ["model"], "columns": ["verdict"], "within": "modle"}, r"runs have no column 'modle'.*model"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            paper_table({"title": "T", **spec}, runs, DEFAULTS)
+    with pytest.raises(ConfigError, match="runs have no column 'modle'"):
+        write_page(runs, tmp_path, {"figures": [{"kind": "pareto", "each": "modle"}]})

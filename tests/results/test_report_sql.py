@@ -11,7 +11,7 @@ pytest.importorskip("duckdb")
 
 from featstore.errors import ConfigError
 from featstore.results import RunSet, query, read_reference, summarise
-from featstore.results.sql import VIEWS, view_frame
+from featstore.results.sql import VIEWS, _typed, view_frame
 
 
 def test_averages_equal_those_of_the_summary(plain: RunSet) -> None:
@@ -105,3 +105,14 @@ def test_mistakes_come_with_advice(plain: RunSet) -> None:
     with pytest.raises(ConfigError, match="unknown view 'scorse'"):
         view_frame(plain, "scorse")
     assert set(query(plain, "SELECT table_name FROM information_schema.tables")["table_name"]) == set(VIEWS)
+
+
+def test_columns_have_one_type_each() -> None:
+    import pandas as pd
+
+    mixed = {"flag": [True, None], "count": [3, None], "size": [1, 2.5], "odd": [1, "a"], "tags": [["a"], None]}
+    found = _typed(pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in mixed.items()}))
+    assert [str(kind) for kind in found.dtypes] == ["boolean", "Int64", "float64", "string", "object"]
+    assert found["flag"][0] is np.True_ or found["flag"][0] is True
+    assert found["size"].tolist() == [1.0, 2.5] and found["odd"].tolist() == ["1", "a"] and found["tags"][0] == ["a"]
+    assert found["count"].isna().tolist() == [False, True]
