@@ -171,3 +171,14 @@ def test_runs_without_a_grid_are_refused(tmp_path: Path, runs: RunSet) -> None:
             paper_table({"title": "T", **spec}, runs, DEFAULTS)
     with pytest.raises(ConfigError, match="runs have no column 'modle'"):
         write_page(runs, tmp_path, {"figures": [{"kind": "pareto", "each": "modle"}]})
+
+
+def test_the_documented_section_is_one(runs: RunSet) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    section = yaml.safe_load(block)["report"]
+    check_report(section)
+    table = paper_table(section["tables"][0], runs, {**DEFAULTS, **section})
+    assert table is not None and [row[-1] for row in table.rows] == ["64.50", "51.00 ± 2.00"]
+    for key in ("figures", "tables", "each", "within", "reference", "published", "columns", "metrics", "note"):
+        assert f"`{key}`" in text
