@@ -41,12 +41,12 @@ def list_command(as_json: bool) -> None:
     """
     from featstore.datasets import DATASETS, about, describe
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind in DATASETS:
         summary, options = describe(kind)
         facts = about(kind)
         counts = {name: dict(splits) for name, splits in facts.counts.items()}
-        row = {"kind": kind, "summary": summary, "options": list(options), "citation": facts.citation}
+        row: dict[str, Any] = {"kind": kind, "summary": summary, "options": list(options), "citation": facts.citation}
         rows.append(row | {"licence": facts.licence, "checksums": dict(facts.checksums), "counts": counts})
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))

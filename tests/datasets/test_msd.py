@@ -227,3 +227,81 @@ def test_plain_data_is_read_as_it_is(tmp_path: Path, protocol: int) -> None:
     assert found["a"] == value["a"] and found["text"] == "café" and found[7] == value[7]
     for mine, theirs in zip(found["arrays"], value["arrays"], strict=True):
         assert np.array_equal(mine, theirs) and mine.dtype.kind == theirs.dtype.kind
+
+
+HOSTILE = {
+    "import": b"cos\nsystem\n.",
+    "call": b"cos\nsystem\n(S'true'\ntR.",
+    "instance": b"(S'true'\nios\nsystem\n.",
+    "object": b"(cos\nsystem\nS'true'\no.",
+    "new object": b"\x80\x02cos\nsystem\n(t\x81.",
+    "new object with keywords": b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.",
+    "extension": b"\x80\x02\x82\x01.",
+    "persistent id": b"Pabc\n.",
+    "next buffer": b"\x80\x05\x97.",
+    "array of bytes without end": b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.",
+    "bytes without end": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "text that ends": b"\x80\x04\x8c\xffabc.",
+    "attribute of numpy": b"cnumpy\nload\n(S'x'\ntR.",
+    "dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0bndarray.dot\x93.",
+    "name alone": b"cnumpy\nndarray\n.",
+    "call of a call": b"cnumpy\ndtype\n(S'i4'\ntR(tR.",
+    "state of a name": b"cnumpy\ndtype\n(dS'x'\nI1\nsb.",
+    "attributes of an array": b"cnumpy.core.multiarray\n_reconstruct\n(tR}(S'x'\nI1\nub.",
+    "array without type": b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I1\ntNI00\nS'abcd'\ntb.",
+    "array of objects": b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I1\ntcnumpy\ndtype\n(S'O8'\ntRI00\n(ltb.",
+    "array larger than its bytes": b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I999999999\n"
+    b"tcnumpy\ndtype\n(S'i1'\ntRI00\nS'ab'\ntb.",
+    "bytes of a number": b"c__builtin__\nbytes\n(I999999999999\ntR.",
+    "other encoding": b"c_codecs\nencode\n(S'a'\nS'zip'\ntR.",
+    "circle": b"]q\x00h\x00a.",
+    "deep": b"(" * 50_000 + b"l" * 50_000 + b".",
+    "key that is a list": b"}(]I1\nu.",
+    "huge number": b"I" + b"9" * 10_000 + b"\n.",
+    "nothing": b"",
+    "no end": b"]",
+    "empty stack": b".",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_instructions_end_in_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.pkl").write_bytes(HOSTILE[name])
+    with pytest.raises(DatasetError, match="not a pickle of plain data"):
+        read_inert_pickle(tmp_path / "a.pkl")
+
+
+def test_nothing_of_the_reader_changes(tmp_path: Path) -> None:
+    for content in HOSTILE.values():
+        (tmp_path / "a.pkl").write_bytes(content)
+        with pytest.raises(DatasetError):
+            read_inert_pickle(tmp_path / "a.pkl")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": np.arange(3)}))
+    assert read_inert_pickle(tmp_path / "a.pkl")["a"].tolist() == [0, 1, 2]
+
+
+def test_references_that_double_cost_nothing(tmp_path: Path) -> None:
+    value: list[object] = [1]
+    for _ in range(60):
+        value = [value, value]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(value))
+    found = read_inert_pickle(tmp_path / "a.pkl")
+    for _ in range(60):
+        found = found[1]
+    assert found == [1]
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")  # a memo at two thousand million
+    assert read_inert_pickle(tmp_path / "a.pkl") == []
+
+
+def test_random_changes_never_leave_the_sentence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = pickle.dumps({"TR1": np.zeros(50, bool), "list": ["a", 1, (2.5, None)]}, protocol=2)
+    for _ in range(400):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 2):
+            data[place] = rng.integers(0, 256)
+        (tmp_path / "a.pkl").write_bytes(data)
+        try:
+            read_inert_pickle(tmp_path / "a.pkl")
+        except DatasetError as error:
+            assert "not a pickle of plain data" in str(error)
