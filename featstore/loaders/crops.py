@@ -98,6 +98,12 @@ class CropPlan:
             return distinct_starts(self.first, self.draws, **options)
         return crop_starts(self.first, self.draws, seed=seed, epoch=epoch, grid=self.grid)
 
+    def drawn_starts(self, items: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Starts of some items from numbers in [0, 1), one for each, instead of from an epoch's number."""
+        if self.mode != "random":
+            return self.first[items]
+        return self.grid * (chance * (self.first[items] // self.grid + 1)).astype(np.int64)
+
     def starts_of(self, feature: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same starts in frames of another feature: the nearest frame (half a frame off at most)."""
         ratio = self.ratios[feature]

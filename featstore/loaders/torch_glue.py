@@ -27,18 +27,24 @@ __all__ = ["EpochBatchSampler", "FeatureDataset", "torch_dataset"]
 
 Item = dict[str, Any]
 
+_NO_EPOCH = -1
 _PROCESSES = 8  # spawned workers hold a copy each: auto takes RAM only where so many fit
 
 
 class FeatureDataset(Dataset[Item]):
-    """Map-style data set of one crop a track; :meth:`set_epoch` moves the crops.
+    """Map-style data set of one crop a track.
+
+    Each time an item is asked for, its crop is drawn from torch's global generator, as augmentations of other data sets
+    are: so every epoch of any ``DataLoader`` has fresh crops, with and without workers. After :meth:`set_epoch` the
+    crops follow from the seed and the epoch alone, whatever the workers and ranks.
 
     An item is a dict: the feature under its kind (``"mel"``) as float32 ``(*bands, frames)``, ``"target"`` float32
     ``(n_classes,)`` where there are classes, ``"index"`` (place in ``track_ids``) and ``"start"`` (frames). With
     ``ragged="pad"`` also ``"<kind>_mask"``, bool ``(frames,)``, True where a frame is real.
 
     It pickles small: each process opens the files (or, for the ram tier, reads them) when it first needs an item, but
-    forked workers share what their parent holds. The epoch reaches workers, persistent ones too, through shared memory.
+    forked workers share what their parent holds. An epoch that was set reaches workers, persistent ones too, through
+    shared memory.
 
     Parameters
     ----------
@@ -93,7 +99,7 @@ class FeatureDataset(Dataset[Item]):
         if self.classes:
             labels = list(tracks["labels"])
             self._targets = multi_hot([labels[i] for i in stored], self.classes)
-        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch = torch.full((1,), _NO_EPOCH, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._starts: tuple[int, NDArray[np.int64]] = (-1, self.plan.first)
         self._opened = self._open() if self.tier == "ram" else None
@@ -112,13 +118,22 @@ class FeatureDataset(Dataset[Item]):
         return DeviceTier(self.source, self.plan.track, device=self.device, longest=self._frames)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that crops are drawn for, here and in running workers."""
+        """Let crops follow from the seed and this epoch from now on, here and in running workers."""
         self._epoch[0] = epoch
 
     @property
-    def epoch(self) -> int:
-        """Epoch that crops are drawn for."""
-        return int(self._epoch[0])
+    def epoch(self) -> int | None:
+        """Epoch that crops are drawn for; None where each is drawn when it is asked for."""
+        epoch = int(self._epoch[0])
+        return None if epoch == _NO_EPOCH else epoch
+
+    def _starts_of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        epoch = self.epoch
+        if epoch is None:
+            return self.plan.drawn_starts(items, torch.rand(len(items), dtype=torch.float64).numpy())
+        if self._starts[0] != epoch:
+            self._starts = epoch, self.plan.starts(seed=self.seed, epoch=epoch)
+        return self._starts[1][items]
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -131,10 +146,7 @@ class FeatureDataset(Dataset[Item]):
         picked = np.array([range(len(self))[item] for item in items], dtype=np.int64)  # refuses what is out of range
         if self._opened is None:
             self._opened = self._open()
-        epoch = self.epoch
-        if self._starts[0] != epoch:
-            self._starts = epoch, self.plan.starts(seed=self.seed, epoch=epoch)
-        tracks, starts = self.plan.track[picked], self._starts[1][picked]
+        tracks, starts = self.plan.track[picked], self._starts_of(picked)
         counts = self.plan.valid_of(0, picked, starts)
         values = self._values(self._opened, tracks, starts, counts)
         found: list[Item] = []
@@ -201,6 +213,7 @@ class EpochBatchSampler(Sampler[list[int]]):
         shuffle_buffer: int = 4096,
     ) -> None:
         check_share(batch_size, rank=rank, world_size=world_size)
+        dataset.set_epoch(dataset.epoch or 0)
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
         self.rank, self.world_size, self.shuffle_buffer = rank, world_size, shuffle_buffer
         self.order = order_kind(shuffle, dataset.tier)
@@ -223,7 +236,7 @@ class EpochBatchSampler(Sampler[list[int]]):
             self.dataset.source,
             kind=self.order,
             seed=self.dataset.seed,
-            epoch=self.dataset.epoch,
+            epoch=self.dataset.epoch or 0,
             batch_size=self.batch_size,
             shuffle_buffer=self.shuffle_buffer,
             buckets=False,
@@ -252,7 +265,7 @@ class EpochBatchSampler(Sampler[list[int]]):
         """Return the place after ``taken`` batches of this pass (workers run ahead, so only the caller knows)."""
         return state_of(
             seed=self.dataset.seed,
-            epoch=self.dataset.epoch,
+            epoch=self.dataset.epoch or 0,
             next_batch=self._first + taken,
             order=self.order,
             shuffle_buffer=self.shuffle_buffer,

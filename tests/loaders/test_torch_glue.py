@@ -39,6 +39,7 @@ def test_items(path, tier, caplog):
     assert "1 of 11 tracks are not stored: t05" in caplog.text
     assert len(dataset) == 10 and dataset.classes == ("jazz", "pop", "rock")
     reader = open_store(path)[FEATURE]
+    dataset.set_epoch(0)
     for i, item in enumerate(dataset.__getitems__(range(10))):
         start = item["start"]
         expected = reader.read([dataset.track_ids[i]], start, start + 40)[0]
@@ -53,16 +54,75 @@ def test_items(path, tier, caplog):
 
 def test_crops_move_with_the_epoch_and_the_seed(path):
     dataset = torch_dataset(path, FEATURE, crop_frames=40)
+    dataset.set_epoch(0)
     first = [dataset[i]["start"] for i in range(10)]
     dataset.set_epoch(1)
     second = [dataset[i]["start"] for i in range(10)]
     dataset.set_epoch(0)
     assert first == [dataset[i]["start"] for i in range(10)] and first != second
-    assert first != [torch_dataset(path, FEATURE, crop_frames=40, seed=1)[i]["start"] for i in range(10)]
+    other = torch_dataset(path, FEATURE, crop_frames=40, seed=1)
+    other.set_epoch(0)
+    assert first != [other[i]["start"] for i in range(10)]
+
+
+@pytest.mark.parametrize("workers, persistent", [(0, False), (1, False), (2, False), (2, True)])
+def test_plain_use_gives_fresh_crops_every_epoch(path, workers, persistent):
+    dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk")
+    context = "fork" if workers else None
+
+    def epochs(seed):
+        torch.manual_seed(seed)
+        loader = DataLoader(
+            dataset,
+            batch_size=5,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=persistent,
+            multiprocessing_context=context,
+        )
+        return [dict(pairs(loader)) for _ in range(3)]
+
+    first, second, third = found = epochs(0)
+    assert all(sorted(one) == list(range(10)) for one in found)
+    for one, two in ((first, second), (second, third), (first, third)):
+        assert sum(one[track] != two[track] for track in one) >= 8  # starts among 461 to 830 rarely meet
+    assert epochs(0) == found  # torch's seed repeats them
+    assert all(start < 900 for one in found for start in one.values())
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_trainer_that_sets_the_epoch_of_the_data_set(path, persistent):
+    """Hugging Face trainers call ``set_epoch`` of a data set that has it before every epoch."""
+    dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk")
+    loader = DataLoader(
+        dataset, batch_size=5, num_workers=2, persistent_workers=persistent, multiprocessing_context="fork"
+    )
+
+    def epoch(number):
+        dataset.set_epoch(number)
+        return dict(pairs(loader))
+
+    found = [epoch(number) for number in (0, 1, 2, 1)]
+    assert found[0] != found[1] != found[2] and found[1] == found[3]
+
+
+def test_a_trainer_that_sets_the_epoch_of_the_sampler(path):
+    """Lightning calls ``set_epoch`` of a distributed sampler, and not of the data set."""
+    from torch.utils.data.distributed import DistributedSampler
+
+    dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk")
+    sampler = DistributedSampler(dataset, num_replicas=1, rank=0)
+    loader = DataLoader(dataset, batch_size=5, sampler=sampler, num_workers=2, multiprocessing_context="fork")
+    found = []
+    for number in range(3):
+        sampler.set_epoch(number)
+        found.append(dict(pairs(loader)))
+    assert found[0] != found[1] != found[2] != found[0]
 
 
 def test_it_pickles_small_and_opens_by_itself(path):
     dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="ram")
+    dataset.set_epoch(0)
     expected = dataset[4]["mel"]
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy._opened is None and torch.equal(copy[4]["mel"], expected)
