@@ -7,9 +7,11 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.plain_yaml import parse_yaml
 
 __all__ = ["KINDS", "THREAD_SETTINGS", "ClusterConfig", "read_cluster"]
 
@@ -173,18 +175,13 @@ def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
     ConfigError
         For a file that is absent or no YAML mapping, an unknown key, or a value of the wrong kind.
     """
-    import yaml
-
     place = os.fspath(path)
     try:
-        with open(place, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+        content = parse_yaml(Path(place).read_text(encoding="utf-8"), place, "See docs/cluster.md for an example")
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", place, "Give the path of a cluster file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"no YAML: {str(error).splitlines()[0]}", place, "See docs/cluster.md for an example"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8 text", place, "See docs/cluster.md for an example") from error
     if not isinstance(content, dict):
         raise ConfigError("a cluster file is a mapping of keys", place, "See docs/cluster.md for an example")
     fields = {each.name: each for each in dataclasses.fields(ClusterConfig)}

@@ -19,7 +19,7 @@ import torch
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError, FeatstoreError
 from featstore.models.jukebox_vqvae import DOWNS, JukeboxLevel, LevelConfig
-from featstore.models.tensor_files import TensorFile, digest_of_tensors, open_tensors
+from featstore.models.tensor_files import TensorFile, digest_of_tensors, open_tensors, save_tensors
 
 __all__ = ["LoadedLevel", "export_levels", "levels_in", "load_level"]
 
@@ -59,7 +59,7 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
     with open_tensors(Path(path), prefixes=("module.", "vqvae.")) as file:
         names, form = _original_names(file)
         _check_level(file, names, level, form)
-        growth, source = _growth(file.config)
+        growth, source = _growth(file)
         prefixes = [f"encoders.{level}.", f"bottleneck.level_blocks.{level}."]
         prefixes += [f"decoders.{level}."] if with_decoder else []
         wanted = {name: stored for name, stored in names.items() if name.startswith(tuple(prefixes))}
@@ -103,13 +103,14 @@ def export_levels(
             raise CheckpointError("a level without its decoder is no whole tokenizer", str(target), "Load it whole")
         tensors |= {name: tensor.detach().cpu().contiguous() for name, tensor in model.original_names().items()}
     hps = _hps(models) | dict(extra or {})
-    with atomic_path(target) as part:
-        if str(target).endswith(".safetensors"):
-            from safetensors.torch import save_file
-
-            save_file(tensors, part, metadata={_FORMAT_KEY: json.dumps({"hps": hps}, sort_keys=True)})
-        else:
-            torch.save({"hps": hps, "model": tensors, "opt": None, "step": int(hps.get("step", 0))}, part)
+    if str(target).endswith(".safetensors"):
+        save_tensors(target, tensors, {_FORMAT_KEY: json.dumps({"hps": hps}, sort_keys=True)})
+        return
+    with atomic_path(target) as part, open(part, "wb") as file:
+        try:
+            torch.save({"hps": hps, "model": tensors, "opt": None, "step": int(hps.get("step", 0))}, file)
+        except RuntimeError as error:  # torch closes its archive after the system's refusal, and fails at that
+            raise error.__context__ if isinstance(error.__context__, OSError) else error  # noqa: B904
 
 
 def _hps(models: list[JukeboxLevel]) -> dict[str, Any]:
@@ -216,21 +217,34 @@ def _check_level(file: TensorFile, names: Mapping[str, str], level: int, form: s
     )
 
 
-def _growth(config: Mapping[str, Any]) -> tuple[int, str]:
+def _growth(file: TensorFile) -> tuple[int, str]:
     """Dilation growth: shapes do not show it."""
-    for holder in (config, config.get("vqvae_config") or {}):
-        for name in ("dilation_growth_rate", "res_dilation_growth_rate"):
-            if isinstance(holder, Mapping) and isinstance(holder.get(name), int):
-                return int(holder[name]), "the checkpoint's settings"
-    return 3, "assumed: the checkpoint does not say"
+    growth = _setting(file, "dilation_growth_rate", "res_dilation_growth_rate")
+    return (3, "assumed: the checkpoint does not say") if growth is None else (growth, "the checkpoint's settings")
 
 
-def _rate(config: Mapping[str, Any]) -> int:
-    for holder in (config, config.get("vqvae_config") or {}):
-        for name in ("sr", "sampling_rate"):
-            if isinstance(holder, Mapping) and isinstance(holder.get(name), int) and holder[name] > 0:
-                return int(holder[name])
-    return 44100
+def _setting(file: TensorFile, *names: str) -> int | None:
+    """Positive whole number that the settings have under one of these names, however it is written; None without one.
+
+    Raises
+    ------
+    CheckpointError
+        For anything else: a setting that is passed over would change tokens silently.
+    """
+    inner = file.config.get("vqvae_config")
+    for holder in (file.config, inner if isinstance(inner, Mapping) else {}):
+        for name in names:
+            value = holder.get(name)
+            if value is None:
+                continue
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = 0.0
+            if isinstance(value, bool) or number < 1 or not number.is_integer():
+                raise CheckpointError(f"{name}={value!r} is not a positive whole number", file.name, "Check its config")
+            return int(number)
+    return None
 
 
 def _infer(level: int, shapes: Mapping[str, tuple[int, ...]], growth: int, file: TensorFile, form: str) -> LevelConfig:
@@ -249,16 +263,23 @@ def _infer(level: int, shapes: Mapping[str, tuple[int, ...]], growth: int, file:
     stages = Counter[int]()
     for match, _ in found:
         stages[int(match[1])] = max(stages[int(match[1])], int(match[2]) + 1)
-    blocks = max(level, *stages) + 1
+    blocks, depth = max(level, *stages) + 1, max(int(match[3]) for match, _ in found) + 1
+    cycle = _setting(file, "dilation_cycle", "res_dilation_cycle")
+    if cycle is not None and cycle < depth:
+        raise CheckpointError(
+            f"dilation_cycle={cycle}: dilations that start again after {cycle} of {depth} units are not supported",
+            file.name,
+            "Give a checkpoint without it, such as the published one",
+        )
     return LevelConfig(
         level=level,
         width=Counter(shape[0] for _, shape in found).most_common(1)[0][0],
-        depth=max(int(match[3]) for match, _ in found) + 1,
+        depth=depth,
         embedding=codebook[1],
         codes=codebook[0],
         downs=tuple(stages[b] or (DOWNS[b] if b < len(DOWNS) else 2) for b in range(blocks)),
         growth=growth,
-        sample_rate=_rate(file.config),
+        sample_rate=_setting(file, "sr", "sampling_rate") or 44100,
     )
 
 
@@ -272,7 +293,7 @@ def _compare(expected: Mapping[str, tuple[int, ...]], wanted: Mapping[str, str],
                 "Fetch the checkpoint again, or export it whole",
             )
         if file.shape(wanted[name]) != shape:
-            raise _wrong_shape(name, str(shape), file.shape(wanted[name]), file, form)
+            raise _wrong_shape(wanted[name], str(shape), file.shape(wanted[name]), file, form)
     for name, stored in wanted.items():
         if name not in expected:
             raise CheckpointError(

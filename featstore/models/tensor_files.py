@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,9 +16,10 @@ from typing import Any
 
 import torch
 
+from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError
 
-__all__ = ["TensorFile", "digest_of_tensors", "open_tensors", "sha256_of"]
+__all__ = ["TensorFile", "digest_of_tensors", "open_tensors", "save_tensors", "sha256_of"]
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
@@ -107,6 +111,28 @@ def digest_of_tensors(tensors: Mapping[str, torch.Tensor], notes: Mapping[str, A
     return digest.hexdigest()[:32]
 
 
+def save_tensors(
+    target: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors as safetensors, in one atomic step.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or refuses.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(target) as part:
+        try:
+            save_file(dict(tensors), part, metadata=dict(metadata))
+        except SafetensorError as error:  # the system's refusal, as text: "… (os error 28)"
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
+
+
 @contextmanager
 def open_tensors(path: Path, *, prefixes: tuple[str, ...] = ()) -> Iterator[TensorFile]:
     """Open a file, or a folder as transformers writes them; tensors are read one by one, on request.
@@ -151,7 +177,7 @@ def _find(path: Path) -> tuple[list[Path], dict[str, Any]]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read it as JSON: {error}", str(path), _FETCH) from error
     if not isinstance(content, dict):
         raise CheckpointError("it is no JSON object", str(path), _FETCH)
@@ -168,7 +194,7 @@ def _add_safetensors(file: Path, opened: TensorFile, stack: ExitStack) -> None:
     for value in (handle.metadata() or {}).values():
         try:
             found = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict) and isinstance(found.get("hps"), dict):
             opened.config.update(found["hps"])
@@ -207,13 +233,14 @@ def _load_torch(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if ("Weights only load failed" in str(error) and "Unsupported" in str(error)) or "GLOBAL" in str(error):
-            reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))  # and not torch's advice to allow it
             raise CheckpointError(
-                f"the file holds more than tensors and plain values, and reading that would run code: {reason}",
+                "the file holds more than tensors and plain values, and reading that would run code"
+                f"{f': {found[1]}' if found else ''}",
                 str(file),
                 _CONVERT,
             ) from error
         raise CheckpointError("the file is truncated or damaged", str(file), _FETCH) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, AssertionError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = (str(error).splitlines() or [type(error).__name__])[0].partition("weights_only")[0]
         raise CheckpointError(f"the file is truncated or damaged: {first}", str(file), _FETCH) from error

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import ConfigError, SpecError, did_you_mean
+from featstore.plain_yaml import parse_yaml
 from featstore.specs.base import FeatureSpec
 from featstore.specs.encoding import Encoding
 from featstore.specs.kinds import KINDS, spec_class
@@ -146,11 +147,9 @@ def _in_encoding(spec: FeatureSpec, encoding: str | None) -> FeatureRequest:
 
 
 def _from_yaml(path: Path) -> list[FeatureRequest]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise SpecError(f"cannot read the feature file: {error}", str(path), "Check the path and the YAML") from error
     if isinstance(content, Mapping) and "features" in content:
         content = content["features"]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError
+from featstore.models.tensor_files import save_tensors
 
 __all__ = [
     "FORMAT",
@@ -52,13 +52,16 @@ def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and state as one file, in one atomic step."""
-    from safetensors.torch import save_file
+    """Write tensors and state as one file, in one atomic step.
 
+    Raises
+    ------
+    StoreError
+        The disk is full or refuses.
+    """
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "checksum": _checksum(plain), "state": dict(state)}
-    with atomic_path(path) as part:
-        save_file(plain, part, metadata={_KEY: json.dumps(header)})
+    save_tensors(path, plain, {_KEY: json.dumps(header)})
 
 
 def load_checkpoint(path: Path) -> tuple[Tensors, State]:
@@ -82,14 +85,18 @@ def load_checkpoint(path: Path) -> tuple[Tensors, State]:
         raise CheckpointError(f"the checkpoint is truncated or damaged: {error}", str(path), fix) from error
     if _KEY not in metadata:
         raise CheckpointError("not a checkpoint of featstore: it has no state", str(path))
-    header = json.loads(metadata[_KEY])
-    if header.get("format") != FORMAT:
+    try:
+        header = json.loads(metadata[_KEY])
+        version, checksum, state = header["format"], header["checksum"], header["state"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError("the checkpoint is damaged: its header cannot be read", str(path), fix) from error
+    if version != FORMAT or not isinstance(state, dict):
         raise CheckpointError(
-            f"checkpoint of format {header.get('format')}; this version reads {FORMAT}", str(path), "Update featstore"
+            f"checkpoint of format {version!r}; this version reads {FORMAT}", str(path), "Update featstore"
         )
-    if header["checksum"] != _checksum(tensors):
+    if checksum != _checksum(tensors):
         raise CheckpointError("the checkpoint is damaged: its checksum does not fit", str(path), fix)
-    return tensors, header["state"]
+    return tensors, state
 
 
 def load_module(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str, where: str) -> None:

@@ -35,6 +35,11 @@ class RunFolder:
         self.predictions = self.path / "predictions.parquet"
         self.result = self.path / "result.json"
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether anything was trained here that could be lost."""
+        return self.best.is_file() or self.last.is_file() or self.result.is_file()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from training in this folder; a process that dies gives it back.

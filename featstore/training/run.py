@@ -24,7 +24,7 @@ from featstore.training.settings import merge, read_yaml
 from featstore.training.unlabelled import unlabelled_tracks
 from featstore.training.work import model_of_checkpoint, score_splits, work
 
-__all__ = ["evaluate", "train"]
+__all__ = ["check_model_settings", "evaluate", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def train(
     config = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
     objective = OBJECTIVES.load(config.objective.name)
     objective.check(model, config)
-    _check_model_settings(model, config.model)
+    check_model_settings(model, config.model)
     store = _opened(store)
     readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
     labelled = _labels(store, readers, tracks, config)
@@ -188,7 +188,7 @@ def _opened(store: Any) -> Any:
     return featstore.open_store(store)
 
 
-def _check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
+def check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
     """Check the names of a model's settings, before any work."""
     known = setting_names(model)
     for name in settings:
@@ -209,9 +209,9 @@ def _labels(store: Any, readers: Mapping[str, Any], tracks: Any, config: TrainCo
 
 
 def _check_folder(folder: RunFolder, run: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds another run, naming what differs."""
+    """Refuse a folder that holds another run, naming what differs; one that was never trained a batch holds nothing."""
     there = folder.read_run()
-    if there is None or there["run_id"] == run["run_id"]:
+    if there is None or there["run_id"] == run["run_id"] or not folder.has_weights:
         return
     found = _differences(there["identity"], run["identity"])
     shown = "; ".join(f"{key} {old!r}, here {new!r}" for key, (old, new) in list(found.items())[:3])

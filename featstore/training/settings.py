@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.plain_yaml import parse_yaml
 
 __all__ = ["as_mapping", "from_mapping", "merge", "parse_assignments", "read_yaml", "require"]
 
@@ -33,14 +34,12 @@ def read_yaml(path: str | Path) -> Settings:
     ConfigError
         When there is no such file, it is not YAML, or holds no mapping.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", str(path), "Check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8 text", str(path), "Give a YAML file") from error
     if not isinstance(content, dict):
         raise ConfigError("holds no settings", str(path), "Write sections and keys, like loop: {epochs: 20}")
     return content
@@ -54,19 +53,13 @@ def parse_assignments(texts: Iterable[str]) -> Settings:
     >>> parse_assignments(["loop.epochs=20", "model.width=0.125", "data.crop_s=null"])
     {'loop': {'epochs': 20}, 'model': {'width': 0.125}, 'data': {'crop_s': None}}
     """
-    import yaml
-
     settings: Settings = {}
     for text in texts:
         path, equals, value = text.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise ConfigError(f"{text!r} is not section.key=value", "--set", "Write it like loop.epochs=20")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of {text!r} cannot be read", "--set", "Quote it") from error
-        inner: Settings = {keys[-1]: parsed}
+        inner: Settings = {keys[-1]: parse_yaml(value, f"--set {text}", "Quote the value")}
         for key in reversed(keys[:-1]):
             inner = {key: inner}
         settings = merge(settings, inner)
@@ -153,6 +146,12 @@ def _scalar(kind: type, value: Any, place: str) -> Any:
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
+    if kind is str and isinstance(value, bool):
+        raise ConfigError(
+            f"{place}={value!r} is not text: YAML reads on, off, yes, no, true and false as truth values",
+            "training settings",
+            "Quote it, like data.classes=['on','off']",
+        )
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     require(right, f"{place}={value!r} is not {words[kind]}", "training settings")

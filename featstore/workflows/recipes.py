@@ -14,6 +14,7 @@ from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.features import expand_features
+from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
@@ -200,15 +201,12 @@ def load_recipe(
 
 def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
     """One file of a recipe, checked; empty where there is none."""
-    import yaml
-
     path = folder / file
     if not file.partition(".")[0].isidentifier() or not path.is_file():
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"cannot be read: {error}", f"{name}/{file}", "Mend the YAML") from error
+    content = parse_yaml(path.read_text(encoding="utf-8"), f"{name}/{file}") or {}
+    if not isinstance(content, dict):
+        raise ConfigError("holds no mapping", f"{name}/{file}", f"Keys are {', '.join(KEYS)}")
     for key in content:
         if key not in KEYS:
             raise ConfigError(f"unknown key {key!r}", f"{name}/{file}", did_you_mean(key, KEYS))
@@ -259,9 +257,11 @@ def run_recipe(
     plans = recipe.model_plans()
     chosen = select(recipe.requests(), plans, conditions, recipe.name)
     folder = Path(out)
+    _check_kept(recipe, folder)
+    table = prepare_data(recipe, folder, jobs)
+    plans = _trainable(plans, table)
     _keep(recipe, folder)
     commands = _keep_command(folder, command)
-    table = prepare_data(recipe, folder, jobs)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
     if "extract" in wanted:
         options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
@@ -284,26 +284,73 @@ def _names(folder: Path, requests: Sequence[FeatureRequest]) -> list[str]:
     return [store[request].name for request in requests]
 
 
-def _keep(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved recipe beside what it makes; one with other data or settings in the same folder is refused."""
+def _trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
+    """Plans whose settings, labels and splits training can work with; raised before a minute of extraction.
+
+    A table without splits gets random ones, whole groups at a time, where the settings do not say otherwise.
+
+    Raises
+    ------
+    ConfigError, DatasetError
+        As training would, later.
+    """
+    from featstore.training import OBJECTIVES, TrainConfig
+    from featstore.training.labels import label_tracks
+    from featstore.training.run import check_model_settings
+
+    bare = not any(isinstance(split, str) for split in table.frame.get("split", ()))
+    ready = []
+    for plan in plans:
+        settings = plan.settings
+        if bare and "split" not in settings.get("data", {}):
+            settings = _over(settings, {"data": {"split": "random"}})
+        config = TrainConfig.resolve(settings)
+        objective = OBJECTIVES.load(config.objective.name)
+        objective.check(plan.model, config)
+        check_model_settings(plan.model, config.model)
+        if objective.needs_labels:
+            labelled = label_tracks(table, list(table.frame["track_id"]), config.data, where="the recipe's data set")
+            if config.data.split == "random" and bare:
+                counts = ", ".join(f"{len(part)} {name}" for name, part in labelled.splits.items())
+                logger.warning("the tracks have no splits: random ones, whole groups at a time (%s)", counts)
+        ready.append(replace(plan, settings=settings))
+    return ready
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
     import dataclasses
 
     import yaml
 
-    path = folder / "recipe.yaml"
-    now = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(recipe)))
-    if path.is_file():
-        there = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        differing = [key for key in now if key not in _MAY_GROW and there.get(key) != now[key]]
+    found: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(recipe)))
+    return found
+
+
+def _check_kept(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder that holds results of other data or settings; what has no results yet may change."""
+    path, now = folder / "recipe.yaml", _plain(recipe)
+    if not path.is_file():
+        return
+    there = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    made = {"tracks.parquet": ("data",), "store.zarr": ("encoding", "extract"), "runs": ("model", "settings")}
+    fixed = {key for name, keys in made.items() if (folder / name).exists() for key in keys}
+    differing = [key for key in now if key not in _MAY_GROW and key in fixed and there.get(key) != now[key]]
+    if "settings" in fixed:
         old, new = (_settings_of_models(each, recipe.name) for each in (there, now))
         differing += [f"settings of {model}" for model in new if model in old and old[model] != new[model]]
-        if differing:
-            raise ConfigError(
-                f"the folder holds the results of other settings ({', '.join(differing)} of recipe.yaml)",
-                str(folder),
-                "Choose another --out",
-            )
-    write_text(path, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+    if differing:
+        raise ConfigError(
+            f"the folder holds the results of other settings ({', '.join(differing)} of recipe.yaml)",
+            str(folder),
+            "Choose another --out",
+        )
+
+
+def _keep(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved recipe beside what it makes."""
+    import yaml
+
+    write_text(folder / "recipe.yaml", yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
 
 
 def _keep_command(folder: Path, command: str) -> list[str]:

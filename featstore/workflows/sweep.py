@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from featstore.specs import parse_feature
 __all__ = ["PlannedRun", "RunOutcome", "carry_out", "grid_of_runs", "plan_runs", "run_sweep", "slug_of"]
 
 logger = logging.getLogger(__name__)
+
+_MOST_LOSSES = 2  # worker processes that a run may lose: one that always kills its worker must not go on for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,8 @@ def _side_by_side(
     if jobs == 1 and scheduler is None:
         yield from _one_by_one(runs, bar)
         return
+    from distributed.scheduler import KilledWorker
+
     from featstore.cluster import GPU, dask_client, gpu_count
 
     with dask_client(jobs, scheduler) as client:
@@ -234,16 +239,23 @@ def _side_by_side(
         if gpu_count(client):
             settings["resources"] = {GPU: 1}
         futures: dict[Any, PlannedRun] = {client.submit(_train_quietly, run, **settings): run for run in runs}
-        seen = dict.fromkeys(futures, 0)
+        seen, losses = {run.out: 0 for run in runs}, Counter[str]()
         while futures:
             time.sleep(0.5)
             for future, run in list(futures.items()):
                 epochs = run.epochs if future.done() else min(run.epochs, _epochs_done(run))
-                bar.update(epochs - seen[future])
-                seen[future] = epochs
-                if future.done():
-                    del futures[future]
-                    yield run, future.exception()
+                bar.update(epochs - seen[run.out])
+                seen[run.out] = epochs
+                if not future.done():
+                    continue
+                del futures[future]
+                error = future.exception()
+                if isinstance(error, KilledWorker) and losses[run.out] < _MOST_LOSSES:
+                    losses[run.out] += 1  # its worker died, or only held it: the run goes on with its next batch
+                    logger.warning("%s lost its worker process and goes on in another", run.out)
+                    futures[client.submit(_train_quietly, run, **settings)] = run
+                else:
+                    yield run, error
 
 
 def _one_by_one(runs: Sequence[PlannedRun], bar: Any) -> Iterator[tuple[PlannedRun, BaseException | None]]:

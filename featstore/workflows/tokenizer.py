@@ -271,14 +271,15 @@ def encode_file(audio: str | os.PathLike[str], spec: VqTokensSpec | str, target:
     report = run_track(os.fspath(audio), graph_for([header_of(feature, encoding)]), lambda key, x: blocks.append(x))
     seconds = time.perf_counter() - began
     tokens = np.concatenate(blocks, axis=-1).astype(encoding.dtype)
-    with atomic_path(target) as part:
-        if suffix == ".npz":
-            with open(part, "wb") as file:
-                np.savez(file, tokens=tokens, spec=np.array(str(feature)))
-        else:
-            from safetensors.numpy import save_file
+    if suffix == ".npz":
+        with atomic_path(target) as part, open(part, "wb") as file:
+            np.savez(file, tokens=tokens, spec=np.array(str(feature)))
+    else:
+        import torch
 
-            save_file({"tokens": np.ascontiguousarray(tokens)}, part, metadata={"spec": str(feature)})
+        from featstore.models.tensor_files import save_tensors
+
+        save_tensors(target, {"tokens": torch.from_numpy(np.ascontiguousarray(tokens))}, {"spec": str(feature)})
     return Encoded(str(feature), tokens, report.duration_s, seconds)
 
 

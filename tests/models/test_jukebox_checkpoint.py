@@ -205,3 +205,37 @@ def test_a_description_follows_the_file(levels, tmp_path):
     other = [random_level(small_config(level), seed=9) for level in range(3)]
     write_container("safetensors file", other, tmp_path)
     assert describe_weights("jukebox", path, level=2).digest != first.digest
+
+
+@pytest.mark.parametrize("growth", [2, 2.0, "2", "2.0"])
+def test_a_growth_holds_however_it_is_written(growth, state, tmp_path):
+    hps = HPS | {"dilation_growth_rate": growth}
+    assert load_level(save(state, tmp_path / "a", hps=hps), 2).model.config.growth == 2
+
+
+@pytest.mark.parametrize(
+    ("hps", "message"),
+    [
+        ({"dilation_growth_rate": "fast"}, "dilation_growth_rate='fast' is not a positive whole number"),
+        ({"dilation_growth_rate": 2.5}, "dilation_growth_rate=2.5 is not a positive whole number"),
+        ({"sr": 0}, "sr=0 is not a positive whole number"),
+        ({"dilation_cycle": 1}, "dilation_cycle=1: dilations that start again after 1 of 2 units are not supported"),
+    ],
+)
+def test_settings_that_shapes_do_not_show_are_never_passed_over(hps, message, state, tmp_path):
+    with pytest.raises(CheckpointError, match=message):
+        load_level(save(state, tmp_path / "a", hps=HPS | hps), 2)
+
+
+def test_a_cycle_longer_than_the_stack_changes_nothing(state, tmp_path):
+    plain, cycled = (
+        save(state, tmp_path / name, hps=hps) for name, hps in (("a", HPS), ("b", HPS | {"dilation_cycle": 4}))
+    )
+    assert load_level(cycled, 2).digest == load_level(plain, 2).digest
+
+
+def test_torchs_advice_to_load_unsafely_is_not_passed_on(tmp_path):
+    torch.save({"model": Path("x")}, tmp_path / "a")
+    with pytest.raises(CheckpointError, match="would run code: pathlib") as caught:
+        load_level(tmp_path / "a", 2)
+    assert "weights_only" not in str(caught.value) and "safe_globals" not in str(caught.value)

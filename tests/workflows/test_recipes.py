@@ -11,7 +11,7 @@ import soundfile
 import yaml
 from click.testing import CliRunner
 
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, FeatstoreError
 from featstore.results import read_results
 from featstore.store import open_store
 from featstore.testing.published import MTAT_CLIPS, write_mtat
@@ -183,3 +183,49 @@ def test_other_settings_in_the_same_folder_are_refused(smoked: Path, mtat: Path)
     other = load_recipe("ferraro2020", data=f"mtat={mtat}", data_options={"split": "cleaned"}, smoke=True)
     with pytest.raises(ConfigError, match=r"other settings \(data of recipe.yaml\)"):
         run_recipe(other, smoked, only=["report"])
+
+
+@pytest.fixture
+def own_music(tmp_path: Path) -> Path:
+    """Twelve clips of two genres in folders of two albums each, with no splits."""
+    rng = np.random.default_rng(0)
+    for genre in ("rock", "jazz"):
+        for number in range(6):
+            path = tmp_path / "music" / genre / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.1 * rng.standard_normal(16000 * 30).astype(np.float32), 16000)
+    return tmp_path / "music"
+
+
+def test_ones_own_music_gets_splits_that_keep_groups_whole(own_music: Path, tmp_path: Path, caplog) -> None:
+    own = load_recipe("quickstart", smoke=True, data=f"folder={own_music}")
+    result = run_recipe(own, tmp_path / "out", jobs=1)
+    assert "the tracks have no splits: random ones, whole groups at a time" in caplog.text
+    runs = list(read_results(tmp_path / "out" / "runs"))
+    assert len(runs) == 2 and all(sum(run.result["n_tracks"].values()) == 12 for run in runs)
+    assert result.files
+
+
+def test_a_wrong_folder_blocks_nothing(own_music: Path, tmp_path: Path) -> None:
+    wrong = load_recipe("quickstart", smoke=True, data=f"folder={tmp_path / 'nope'}")
+    with pytest.raises(FeatstoreError, match="nope"):
+        run_recipe(wrong, tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
+    right = load_recipe("quickstart", smoke=True, data=f"folder={own_music}")
+    run_recipe(right, tmp_path / "out", jobs=1, only=["data"])
+    other = with_overrides(right, settings={"loop": {"epochs": 1}})
+    run_recipe(other, tmp_path / "out", jobs=1, only=["data"])  # nothing was trained yet
+    with pytest.raises(ConfigError, match=r"results of other settings .data of recipe.yaml"):
+        run_recipe(load_recipe("quickstart", smoke=True), tmp_path / "out", jobs=1, only=["data"])
+
+
+def test_what_training_would_refuse_is_refused_before_extraction(own_music: Path, tmp_path: Path) -> None:
+    own = load_recipe("quickstart", smoke=True, data=f"folder={own_music}")
+    for settings, message in (
+        ({"data": {"classes": ["metal"]}}, "no track has the label 'metal'"),
+        ({"model": {"depth": 3}}, "unknown setting 'model.depth'"),
+        ({"data": {"split": "given"}}, "the tracks have no splits"),
+    ):
+        with pytest.raises(FeatstoreError, match=message):
+            run_recipe(with_overrides(own, settings=settings), tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out" / "store.zarr").exists()

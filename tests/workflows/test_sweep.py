@@ -114,3 +114,23 @@ def test_workers_with_a_device_are_asked_for_it(music: Collection, tmp_path: Pat
     assert "the store has no mel" in next(one.error for one in outcomes if one.state == "failed")
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         carry_out(grid(music, tmp_path / "b", SPEC), scheduler="tcp://127.0.0.1:9")
+
+
+def _dies_once(run) -> str:
+    """Carry a run out, but for one that kills its worker process the first time."""
+    import os
+    import signal
+
+    mark = Path(run.out).parent / "died"
+    if run.seed == 1 and not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return module._train(run)
+
+
+def test_a_killed_worker_fails_no_run(music: Collection, tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(module, "_train_quietly", _dies_once)
+    outcomes = carry_out(grid(music, tmp_path, SPEC, seeds=(0, 1, 2)), jobs=2)
+    assert [one.state for one in outcomes] == ["finished"] * 3
+    assert "lost its worker process and goes on in another" in caplog.text
