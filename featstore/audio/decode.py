@@ -36,7 +36,7 @@ CLIPPED_FROM = 0.999  # of full scale, in absolute value
 
 @dataclass(slots=True)
 class AudioStatistics:
-    """What was seen of the samples while they went by.
+    """Statistics of the samples decoded so far.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class AudioStatistics:
                 raise NonFiniteAudio(
                     f"sample {self.n_samples + bad} is {value}, not a finite number",
                     where,
-                    "Write the file anew from its source, or leave the track out",
+                    "Write the file again from its source, or leave the track out",
                 )
             if peak >= CLIPPED_FROM:
                 self.n_clipped += int(np.count_nonzero(np.abs(block) >= CLIPPED_FROM))
@@ -206,7 +206,7 @@ def _soundfile_blocks(path: str, info: AudioInfo, structure: Structure, n_sample
             place = path if view is None else stack.enter_context(cast(BinaryIO, FileView(path, view)))
             file = stack.enter_context(_sequential()(place))
             while left > 0:
-                # what a failing call has decoded before it fails is told apart from what it has not
+                # NaN marks the samples that a failing call has not decoded
                 block = np.full((min(n_samples, left), info.channels), np.nan, np.float32)
                 count = len(file.read(out=block))
                 if count == 0:
@@ -234,7 +234,7 @@ def _essentia_blocks(path: str, info: AudioInfo, structure: Structure, n_samples
     try:
         audio, _, channels, *_ = loader(filename=path)()
     except RuntimeError as error:
-        raise DecodeError(f"decoding stopped: {error}", path, "Check the file, or convert it anew") from error
+        raise DecodeError(f"decoding stopped: {error}", path, "Check the file, or convert it again") from error
     samples = np.asarray(audio, np.float32).T[: max(1, int(channels))]
     for start in range(0, samples.shape[1], n_samples):
         yield samples[:, start : start + n_samples].copy()

@@ -121,7 +121,7 @@ def tags_end(content: Content, at: int = 0) -> int:
 
 
 def audio_end(content: Content) -> int:
-    """Position of the tags and zeros at the end of a file."""
+    """Position of the tags at the end of a file. Zeros there may belong to the last frame: silence takes many."""
     end = len(content)
     while end > 10:
         tail = content[max(0, end - 32) : end]
@@ -136,10 +136,6 @@ def audio_end(content: Content) -> int:
             before = end - 15 - int(tail[-15:-9])
         elif tail[-10:-7] == b"3DI":
             before = end - 20 - sum(byte << shift for byte, shift in zip(tail[-4:], (21, 14, 7, 0), strict=True))
-        elif tail[-8:] == b"\0" * 8:
-            before = end - 8
-            while before > 0 and content[max(0, before - 4096) : before].count(0) == min(4096, before):
-                before -= min(4096, before)
         else:
             return end
         if not 0 < before < end:
@@ -191,7 +187,7 @@ def _table_in(content: Content, at: int, step: int) -> _Table | None:
         if flags >> bit & 1 and len(frame) >= field + 4:
             found[bit] = int.from_bytes(frame[field : field + 4], "big")
             field += 4
-    return _Table(at + place, *found)
+    return _Table(at + place, found[0], found[1])
 
 
 def _with_count(content: Content, first: int, step: int, table: _Table, frames: int, size: int) -> dict[int, bytes]:
@@ -318,10 +314,8 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
         return Mpeg(view=view)  # far away: what libsndfile reads there is all that is known before it is decoded
     walk = _walk(content, first, end, kind)
     if table is None:
-        return _without_table(
-            walk, first, end, kind, spare, is_constant=_is_constant(content, first, end, kind), view=view
-        )
-    return _against_table(content, walk, first, step, table, kind, spare, held, view)
+        return _without_table(walk, first, kind, spare, is_constant=_is_constant(content, first, end, kind), view=view)
+    return _against_table(content, walk, first, step, table, kind, spare, view)
 
 
 def _plain_start(content: Content) -> int:
@@ -333,12 +327,12 @@ def _plain_start(content: Content) -> int:
 
 
 def _without_table(
-    walk: _Walk, first: int, end: int, kind: _Kind, spare: float, *, is_constant: bool, view: ViewOf | None
+    walk: _Walk, first: int, kind: _Kind, spare: float, *, is_constant: bool, view: ViewOf | None
 ) -> Mpeg:
     damage = walk.damage
     if walk.frames and walk.skipped > spare * (walk.end - first) / walk.frames:
         damage = damage or f"{walk.skipped} bytes between its frames cannot be decoded"
-    shown = view if is_constant else ViewOf(first, walk.end if walk.damage else end, is_open_ended=True)
+    shown = view if is_constant else ViewOf(first, walk.end, is_open_ended=True)
     return Mpeg(walk.frames * kind.samples, shown, damage)
 
 
@@ -350,11 +344,11 @@ def _against_table(
     table: _Table,
     kind: _Kind,
     spare: float,
-    held: int,
     view: ViewOf | None,
 ) -> Mpeg:
     """Frames and bytes that a table declares, and those that are there."""
     counted = walk.frames - 1  # the frame with the table holds no music
+    held = walk.end - first
     mean = (walk.end - first) / walk.frames if walk.frames else step
     lacks_bytes = table.size > 0 and table.size > held + spare * mean
     has_all_bytes = table.size > 0 and abs(table.size - held) <= spare * mean

@@ -154,7 +154,7 @@ def _unreadable(error: Exception, place: str) -> DecodeError:
 def regular_file_size(place: str) -> int:
     """Size in bytes of a regular, non-empty file; anything else is named in the error.
 
-    The kind is asked before opening: opening a pipe that nobody writes to would wait for ever.
+    The kind of file is checked before opening it: opening a pipe without a writer blocks.
     """
     try:
         status = os.stat(place)
@@ -167,7 +167,7 @@ def regular_file_size(place: str) -> int:
         raise absent(place) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DecodeError(f"cannot be looked at: {reason}", place, "Check the path and its permissions") from error
+        raise DecodeError(f"cannot be examined: {reason}", place, "Check the path and its permissions") from error
     if stat.S_ISDIR(status.st_mode):
         raise DecodeError("this is a folder, not an audio file", place, "Name the files in it")
     if not stat.S_ISREG(status.st_mode):

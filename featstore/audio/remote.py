@@ -1,7 +1,7 @@
 """Audio in a bucket: its header is read by range, its samples from a temporary local copy.
 
-Decoders want a file. One track a process is copied at a time and deleted after use; copies that a killed process left
-are deleted by the next one on the machine.
+Decoders need a file. Each process copies one track at a time and deletes it after use; copies left by a killed process
+are deleted by the next process on the machine.
 """
 
 from __future__ import annotations

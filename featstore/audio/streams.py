@@ -16,14 +16,14 @@ from featstore.specs import Clip
 
 __all__ = ["CutStream", "MonoStream", "cut_stream", "mix_down", "mono_stream", "resample_stream"]
 
-# A centre cut cannot know where the centre lies before the track ends, and holds all that may still be needed: half of
-# what came. A track that declares more samples than this (17 minutes at 16 kHz, 64 MB) is taken at its word: only the
-# surroundings of its declared centre are held, and whether that was right is checked at the end.
+# The centre of a track is unknown until it ends: a centre cut holds all samples that may still belong to it, half of
+# those received. A track that declares more samples than this (17 minutes at 16 kHz, 64 MB) is trusted: only the
+# samples around its declared centre are held, and its length is checked at the end.
 _HELD_MOST = 1 << 24
 
 
 class Step(Protocol):
-    """A node of a graph, as far as this room looks at it."""
+    """The part of a graph node that this room uses."""
 
     @property
     def op(self) -> str:
@@ -34,7 +34,7 @@ class Step(Protocol):
 
 
 class Context(Protocol):
-    """What a stream may know of its track."""
+    """What a stream knows about its track."""
 
     @property
     def source_rate(self) -> int:
@@ -136,7 +136,7 @@ class CutStream:
                 f"the header declares a length that decoding does not find ({self._seen} samples at {self._rate} Hz), "
                 "and the track is too long to be held until its centre is known",
                 self._where,
-                "Write the file anew, so that its header tells its length",
+                "Write the file again, so that its header declares its length",
             )
         return fill_up(excerpt, stop - start, self._clip.pad)
 

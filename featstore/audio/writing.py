@@ -21,8 +21,7 @@ _BLOCK = 1 << 20
 def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: int) -> tuple[int, float]:
     """Write blocks of mono samples to an audio file; its ending names the format.
 
-    The samples wait in a file without a name, so that they can be turned down before they are written where their peak
-    lies beyond full scale.
+    The samples are kept in a temporary file first, and are scaled down where their peak exceeds full scale.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: 
     Returns
     -------
     tuple of (int, float)
-        Samples written, and the peak that they had before they were turned down.
+        Samples written, and their peak before scaling.
 
     Raises
     ------

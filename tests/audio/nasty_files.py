@@ -70,6 +70,18 @@ def _without_table() -> bytes:
     return content[:at] + b"\0\0\0\0" + content[at + 4 :]
 
 
+def _half_counted() -> bytes:
+    content = _encoded("MP3")
+    at = max(content.find(b"Xing"), content.find(b"Info")) + 8
+    return content[:at] + struct.pack(">I", struct.unpack(">I", content[at : at + 4])[0] // 2) + content[at + 4 :]
+
+
+def _half_counted_flac() -> bytes:
+    content = _encoded("FLAC")
+    packed = int.from_bytes(content[18:26], "big")
+    return content[:18] + (packed - len(WAVE) // 2).to_bytes(8, "big") + content[26:]
+
+
 def _bad_block() -> bytes:
     content = bytearray(_encoded("FLAC"))
     middle = len(content) // 2
@@ -129,6 +141,10 @@ FILES = [
     Nasty("no_xing.mp3", "variable bit rate without a Xing header, quieter at the end", _write(_without_table)),
     Nasty("two_rates.mp3", "mp3 at 22050 Hz, then mp3 at 44100 Hz stereo, in one file",
           _write(lambda: _encoded("MP3") + _encoded("MP3", np.stack([tone(2.0, 44100)] * 2, 1), 44100))),
+    Nasty("joined.mp3", "mp3, an ID3v2 tag, and another mp3", _write(lambda: _encoded("MP3") + _id3(100) + bytes(100) + _encoded("MP3"))),  # noqa: E501
+    Nasty("wrong_table.mp3", "mp3 whose table counts half of its frames", _write(_half_counted)),
+    Nasty("two_tags.mp3", "mp3 behind two ID3 tags, the second of 150 kB",
+          _write(lambda: _id3(100) + bytes(100) + _id3(150_000) + bytes(150_000) + _encoded("MP3")), like="plain.mp3"),
     Nasty("junk.ogg", "Ogg Vorbis with 2000 random bytes in the middle", _write(_ogg_with_junk)),
     Nasty("half.ogg", "Ogg Vorbis cut in half", _write(lambda: _half("OGG"))),
     Nasty("chained.ogg", "two Ogg streams, one behind the other, of different rates",
@@ -141,6 +157,13 @@ FILES = [
           _write(lambda: _wav(_pcm16(), declared=2**31 - 1)), like="plain.wav"),
     Nasty("length_unsigned.wav", "WAV whose header says 2^32 - 1 bytes", _write(lambda: _wav(_pcm16(), declared=2**32 - 1)),  # noqa: E501
           like="plain.wav"),
+    Nasty("length_half.wav", "WAV whose header says half of its bytes", _write(lambda: _wav(_pcm16(), declared=len(_pcm16()) // 2))),  # noqa: E501
+    Nasty("joined.au", "two AU files, one behind the other", _write(lambda: 2 * _encoded("AU"))),
+    Nasty("half.au", "AU cut in half", _write(lambda: _half("AU"))),
+    Nasty("half.aiff", "AIFF cut in half", _write(lambda: _half("AIFF"))),
+    Nasty("tagged.flac", "FLAC with an ID3v1 tag at its end", _write(lambda: _encoded("FLAC", subtype="PCM_16") + b"TAG" + bytes(125)),  # noqa: E501
+          like="plain.wav"),
+    Nasty("count_half.flac", "FLAC whose header counts half of its samples", _write(_half_counted_flac)),
     Nasty("rate_1.wav", "WAV that declares 1 Hz", _write(lambda: _wav(_pcm16(), declared=len(_pcm16()), rate=1))),
     Nasty("rate_0.wav", "WAV that declares 0 Hz", _write(lambda: _wav(_pcm16(), declared=len(_pcm16()), rate=0))),
     Nasty("rate_huge.wav", "WAV that declares 2147483647 Hz",
@@ -163,6 +186,7 @@ FILES = [
     Nasty("eight_channels.wav", "8 equal channels", _sound(np.stack([WAVE] * 8, 1), subtype="PCM_16"), like="plain.wav"),  # noqa: E501
     Nasty("three_hours.wav", "3 hours", _three_hours),
     Nasty("silence.wav", "digital silence", _sound(np.zeros_like(WAVE), subtype="PCM_16")),
+    Nasty("cancelling.wav", "right is the negative of left", _sound(np.stack([WAVE, -WAVE], 1), subtype="FLOAT")),
     Nasty("clipped.wav", "clipped", _sound(np.clip(40 * WAVE, -1, 1), subtype="PCM_16")),
     Nasty("dc.wav", "a constant of 0.5", _sound(np.full_like(WAVE, 0.5), subtype="PCM_16")),
     Nasty("text.mp3", "a web page named .mp3", _write(b"<!doctype html><html><body>404 Not Found</body></html>\n" * 30)),  # noqa: E501

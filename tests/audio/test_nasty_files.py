@@ -77,6 +77,11 @@ def test_other_codings_give_the_same_array(stored, each) -> None:
         ("chained.ogg", 4.0, "several streams were joined, and only the first is decoded"),
         ("two_rates.mp3", 4.0, "more music of another format follows, and is not decoded"),
         ("half.mp3", 3.9, "of the 8.00 s that the header declares"),
+        ("joined.mp3", 4.0, "several files were joined, and only the first is decoded"),
+        ("joined.au", 4.0, "another file follows behind the length that the header declares"),
+        ("length_half.wav", 4.0, "88200 more follow that belong to nothing else"),
+        ("count_half.flac", 4.0, "the header declares 44100 samples where the frames hold 88200"),
+        ("half.au", 4.0, "of the 8.00 s that the header declares"),
         ("half.wav", 2.0, "of the 4.00 s that the header declares"),
     ],
 )

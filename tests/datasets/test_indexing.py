@@ -58,7 +58,7 @@ def test_probe_errors_name_the_place(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match="this is a folder"):
         probe_audio(tmp_path)
     (tmp_path / "loop.wav").symlink_to("loop.wav")
-    with pytest.raises(DecodeError, match="cannot be looked at"):
+    with pytest.raises(DecodeError, match="cannot be examined"):
         probe_audio(tmp_path / "loop.wav")
 
 
