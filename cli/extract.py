@@ -68,13 +68,12 @@ def plan(
 
 
 def _asked(tracks: str, features: tuple[str, ...], encoding: str | None) -> tuple[Any, Any]:
-    """Track table and features; what cannot be computed is refused before a file is opened."""
+    """Track table and plan; what cannot be computed is refused before a file is opened."""
     from featstore.extract import make_plan
     from featstore.features import expand_features
 
-    requests = expand_features(features, encoding)
-    make_plan(requests)
-    return _read_tracks(tracks), requests
+    made = make_plan(expand_features(features, encoding))
+    return _read_tracks(tracks), made
 
 
 def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -151,11 +150,11 @@ def extract(
 
         settings["track_memory"] = parse_bytes(track_memory)
     options = ExtractOptions(**settings, progress="json" if as_json else "bar")
-    table, requests = _asked(tracks, features, encoding)
+    table, made = _asked(tracks, features, encoding)
     if dry_run:
-        print_json(say_what_is_missing(table, requests, store, options))
+        print_json(say_what_is_missing(table, made, store, options))
         return
-    report = run(table, requests, store, options)
+    report = run(table, made, store, options)
     emit(report.as_json(), as_json, lambda: _told(report))
     if report.asked["failed"] or report.given_up:
         raise click.exceptions.Exit(2)

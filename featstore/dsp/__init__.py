@@ -6,22 +6,23 @@ Signals come first, settings are keyword-only, time is the last axis. Whatever r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
-from featstore.dsp.hpss import compute_hpss, extract_component, frequency_median, mirror, time_median
+from featstore.dsp.hpss import (
+    compute_hpss,
+    extract_component,
+    frequency_median,
+    harmonic_and_percussive,
+    time_median,
+)
 from featstore.dsp.mel import MelBank, apply_bank, compute_mel, hz_to_mel, make_mel_bank, mel_to_hz, raise_spectrum
 from featstore.dsp.memory import keep_freed_memory
-from featstore.dsp.stft import compute_magnitude, compute_power, frames_power, pad_signal, reflect_positions
+from featstore.dsp.padding import pad_signal, reflect_positions, symmetric_positions
+from featstore.dsp.stft import compute_magnitude, compute_power, frames_power
 from featstore.dsp.windows import make_window
-
-if TYPE_CHECKING:
-    from featstore.dsp.compiling import compile_kernels as compile_kernels
 
 __all__ = [
     "MelBank",
     "apply_bank",
-    "compile_kernels",
     "compute_hpss",
     "compute_magnitude",
     "compute_mel",
@@ -30,24 +31,17 @@ __all__ = [
     "first_sample",
     "frames_power",
     "frequency_median",
+    "harmonic_and_percussive",
     "hz_to_mel",
     "keep_freed_memory",
     "make_mel_bank",
     "make_window",
     "mel_to_hz",
-    "mirror",
     "n_frames",
     "needed_samples",
     "pad_signal",
     "raise_spectrum",
     "reflect_positions",
+    "symmetric_positions",
     "time_median",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "compile_kernels":  # the only name here that needs numba at once
-        from featstore.dsp.compiling import compile_kernels
-
-        return compile_kernels
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.dsp.framing import first_sample, n_frames
-from featstore.dsp.stft import pad_signal
+from featstore.dsp.padding import pad_signal
 from featstore.errors import MissingDependency
 
 __all__ = ["compute_mel", "compute_stft"]

@@ -2,7 +2,8 @@
 
 Fitzgerald (DAFx 2010): harmonics are ridges along time, drums ridges along frequency; the median along an axis keeps
 its ridges and removes the others. Soft masks of exponent p, or binary ones (p infinite). Driedger et al. (ISMIR 2014):
-a margin asks that a component be so many times stronger than the other; what neither takes is the residual.
+a margin is how many times stronger than the other a component must be; what neither takes is the residual. Kernel and
+margin may differ between the two, as in librosa: (harmonic, percussive).
 """
 
 from __future__ import annotations
@@ -10,33 +11,28 @@ from __future__ import annotations
 import numpy as np
 
 from featstore.arrays import FloatArray
+from featstore.dsp.padding import symmetric_positions
 from featstore.errors import SpecError, did_you_mean
 
-__all__ = ["COMPONENTS", "compute_hpss", "extract_component", "frequency_median", "mirror", "time_median"]
+__all__ = ["COMPONENTS", "compute_hpss", "extract_component", "frequency_median", "time_median"]
+
+Pair = tuple[int | float, int | float]
 
 COMPONENTS = ("harmonic", "percussive", "residual")
 _TINY = np.finfo(np.float32).tiny
 
 
-def mirror(positions: np.ndarray, length: int) -> np.ndarray:
-    """Positions inside ``0 … length - 1`` for positions outside, the edge itself repeated (scipy's ``reflect``).
-
-    Examples
-    --------
-    >>> mirror(np.arange(-3, 5), 2).tolist()
-    [1, 1, 0, 0, 1, 1, 0, 0]
-    """
-    folded = np.mod(positions, 2 * length)
-    inside: np.ndarray = np.minimum(folded, 2 * length - 1 - folded)
-    return inside
+def harmonic_and_percussive(value: float | Pair) -> Pair:
+    """One number for both components, or one for each, as (harmonic, percussive)."""
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def frequency_median(magnitude: FloatArray, kernel: int) -> FloatArray:
-    """Median over ``kernel`` neighbouring bins of each frame: float32 (bins, frames), edges mirrored."""
+    """Median over ``kernel`` neighbouring bins of each frame: float32 (bins, frames), edges padded ``symmetric``."""
     from featstore.dsp.kernels import running_median
 
     bins = magnitude.shape[0]
-    rows = magnitude[mirror(np.arange(-(kernel // 2), bins + kernel // 2), bins)]
+    rows = magnitude[symmetric_positions(np.arange(-(kernel // 2), bins + kernel // 2), bins)]
     medians = np.empty(magnitude.shape, np.float32)
     running_median(rows, kernel, medians)
     return medians
@@ -48,7 +44,7 @@ def time_median(context: FloatArray, kernel: int) -> FloatArray:
     Parameters
     ----------
     context : float32 (bins, frames + kernel - 1)
-        The frames with ``kernel // 2`` further ones at both ends, mirrored at the ends of the track.
+        The frames with ``kernel // 2`` further ones at both ends, padded ``symmetric`` at the ends of the track.
 
     Returns
     -------
@@ -70,7 +66,7 @@ def extract_component(
     *,
     component: str = "harmonic",
     mask_power: float = 2.0,
-    margin: float = 1.0,
+    margin: float | Pair = 1.0,
 ) -> FloatArray:
     """Part of a spectrogram that the masks of its two medians leave.
 
@@ -82,7 +78,7 @@ def extract_component(
         ``harmonic``, ``percussive`` or ``residual`` (magnitude minus both others, never below 0).
     mask_power : float > 0
         Exponent of the soft mask; infinity gives the binary one, where a tie belongs to neither.
-    margin : float >= 1
+    margin : float >= 1, or (harmonic, percussive)
 
     Returns
     -------
@@ -93,13 +89,13 @@ def extract_component(
         raise SpecError(f"unknown component {component!r}", "", did_you_mean(component, COMPONENTS))
     if not magnitude.shape == harmonic.shape == percussive.shape:
         raise ValueError(f"shapes differ: {magnitude.shape}, {harmonic.shape}, {percussive.shape}")
-    wanted = np.float32(margin)
-    even_split = margin == 1.0
+    of_harmonic, of_percussive = map(np.float32, harmonic_and_percussive(margin))
+    even_split = of_harmonic == of_percussive == 1.0
     parts = {}
     if component in ("harmonic", "residual"):
-        parts["harmonic"] = magnitude * _soft_mask(harmonic, percussive * wanted, mask_power, even_split)
+        parts["harmonic"] = magnitude * _soft_mask(harmonic, percussive * of_harmonic, mask_power, even_split)
     if component in ("percussive", "residual"):
-        parts["percussive"] = magnitude * _soft_mask(percussive, harmonic * wanted, mask_power, even_split)
+        parts["percussive"] = magnitude * _soft_mask(percussive, harmonic * of_percussive, mask_power, even_split)
     if component in parts:
         return parts[component]
     return np.maximum(magnitude - (parts["harmonic"] + parts["percussive"]), np.float32(0))
@@ -132,22 +128,23 @@ def compute_hpss(
     magnitude: FloatArray,
     *,
     component: str = "harmonic",
-    kernel: int = 31,
+    kernel: int | Pair = 31,
     mask_power: float = 2.0,
-    margin: float = 1.0,
+    margin: float | Pair = 1.0,
 ) -> FloatArray:
     """One component of a whole magnitude spectrogram (bins, frames), as ``librosa.decompose.hpss`` gives it.
 
     Parameters
     ----------
-    kernel : int
-        Odd length of both medians.
+    kernel : int, or (harmonic, percussive)
+        Odd length of the medians, along time and along frequency.
     component, mask_power, margin
         As in :func:`extract_component`.
     """
     magnitude = np.ascontiguousarray(magnitude, np.float32)
     frames = magnitude.shape[1]
-    around = mirror(np.arange(-(kernel // 2), frames + kernel // 2), max(1, frames))
-    harmonic = time_median(magnitude[:, around], kernel) if frames else magnitude
-    percussive = frequency_median(magnitude, kernel)
+    along_time, along_frequency = map(int, harmonic_and_percussive(kernel))
+    around = symmetric_positions(np.arange(-(along_time // 2), frames + along_time // 2), max(1, frames))
+    harmonic = time_median(magnitude[:, around], along_time) if frames else magnitude
+    percussive = frequency_median(magnitude, along_frequency)
     return extract_component(magnitude, harmonic, percussive, component=component, mask_power=mask_power, margin=margin)

@@ -8,7 +8,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
-from featstore.dsp.stft import pad_signal
+from featstore.dsp.padding import pad_signal
 
 __all__ = ["compute_hpss", "compute_mel", "compute_stft"]
 
@@ -89,9 +89,9 @@ def compute_hpss(
     signal: FloatArray,
     *,
     component: str,
-    kernel: int,
+    kernel: int | tuple[int, int],
     mask_power: float,
-    margin: float,
+    margin: float | tuple[float, float],
     sample_rate: int = 0,
     **framing: Any,
 ) -> FloatArray:

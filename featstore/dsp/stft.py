@@ -9,10 +9,10 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
+from featstore.dsp.padding import pad_signal
 from featstore.dsp.windows import make_window
-from featstore.errors import SpecError
 
-__all__ = ["compute_magnitude", "compute_power", "frames_power", "pad_signal", "reflect_positions"]
+__all__ = ["compute_magnitude", "compute_power", "frames_power"]
 
 # Frames that one call of scipy's transform sees, for lengths that the kernel does not serve. Every call sees this many
 # (the last ones may be zeros), so that each frame takes the same path through a library that treats several at once.
@@ -83,49 +83,6 @@ def _any_length(
         squares = np.square(spectrum.real) + np.square(spectrum.imag)
         power[:, column + start : column + start + len(group)] = squares[: len(group)].T
     return power
-
-
-def reflect_positions(positions: np.ndarray, n_samples: int) -> np.ndarray:
-    """Positions inside the signal that stand for positions outside when it is mirrored at its first and last sample.
-
-    Examples
-    --------
-    >>> reflect_positions(np.arange(-2, 6), 3).tolist()
-    [2, 1, 0, 1, 2, 1, 0, 1]
-    """
-    if n_samples == 1:
-        return np.zeros_like(positions)
-    period = 2 * (n_samples - 1)
-    folded = np.mod(positions, period)
-    inside: np.ndarray = np.minimum(folded, period - folded)
-    return inside
-
-
-def pad_signal(signal: FloatArray, *, left: int, right: int, pad_mode: str = "zeros") -> FloatArray:
-    """Signal with ``left`` and ``right`` samples around it; negative numbers cut it.
-
-    Parameters
-    ----------
-    signal : float32 (n_samples,)
-    pad_mode : str
-        ``zeros`` or ``reflect`` (mirrored without repeating the edge, again and again where the signal is short).
-
-    Raises
-    ------
-    SpecError
-        For an unknown mode.
-    """
-    n_samples = len(signal)
-    if pad_mode == "reflect" and n_samples and (left > 0 or right > 0):
-        mirrored: FloatArray = signal[reflect_positions(np.arange(-left, n_samples + right), n_samples)]
-        return mirrored
-    if pad_mode not in ("zeros", "reflect"):
-        raise SpecError(f"unknown pad_mode {pad_mode!r}", "", "Allowed: zeros, reflect")
-    padded = np.zeros(max(0, left + n_samples + right), np.float32)
-    begin, end = max(0, -left), min(n_samples, n_samples + right)
-    if end > begin:
-        padded[begin + left : end + left] = signal[begin:end]
-    return padded
 
 
 def compute_power(

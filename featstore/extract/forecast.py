@@ -137,7 +137,7 @@ class Forecast:
 
 def forecast(
     tracks: TrackTable,
-    requests: Sequence[FeatureRequest],
+    requests: Sequence[FeatureRequest] | Plan,
     *,
     n_tracks: int | None = None,
     sample: int = 8,
@@ -152,7 +152,7 @@ def forecast(
     ----------
     tracks : TrackTable
         Its durations stand for the whole collection.
-    requests : sequence of FeatureRequest
+    requests : sequence of FeatureRequest, or Plan
     n_tracks : int, optional
         Size of the collection; the table's own by default.
     sample : int

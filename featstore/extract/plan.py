@@ -6,7 +6,7 @@ Pure: no audio is opened and nothing is written. The same plan runs in a worker,
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from featstore.datasets import TrackTable
@@ -41,6 +41,13 @@ class Graph:
     roots: tuple[Node, ...]
     children: dict[Node, tuple[Node, ...]]
     sinks: dict[Node, tuple[str, ...]]
+
+    def without(self, keys: Set[str]) -> Graph:
+        """Return the graph without some arrays, and without the steps that only these need."""
+        if not keys:
+            return self
+        sinks = {node: tuple(key for key in held if key not in keys) for node, held in self.sinks.items()}
+        return _join({node: held for node, held in sinks.items() if held})
 
     @property
     def n_nodes(self) -> int:
@@ -79,8 +86,8 @@ class Plan:
         return list(self.views)
 
 
-def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
-    """Choose the arrays to store and join their steps into one graph.
+def make_plan(requests: Sequence[FeatureRequest] | Plan) -> Plan:
+    """Choose the arrays to store and join their steps into one graph; a plan is returned as it is.
 
     Features that differ in hop and scale alone share a base: the finest hop that divides the others, on the scale asked
     for where there is one, on linear power (float encodings) or decibels (integer ones) where there are several.
@@ -92,6 +99,8 @@ def make_plan(requests: Sequence[FeatureRequest]) -> Plan:
     PlanError
         When nothing is asked for.
     """
+    if isinstance(requests, Plan):
+        return requests
     if not requests:
         raise PlanError("nothing to extract", "", "Ask for at least one feature")
     requests = [resolve(request) for request in requests]
@@ -157,13 +166,13 @@ def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
 
 def _groups(requests: Iterable[FeatureRequest]) -> list[list[tuple[FeatureSpec, Encoding]]]:
     """Features that may share a base: equal but for hop and scale, and in the same number format."""
-    groups: dict[tuple[str, str], list[tuple[FeatureSpec, Encoding]]] = {}
+    groups: dict[tuple[FeatureSpec, str], list[tuple[FeatureSpec, Encoding]]] = {}
     for request in requests:
         encoding = request.encoding or Encoding.default(request.spec)
         shared = base_of(request.spec)
         own = encoding == _plain(encoding, request.spec)  # a range of one's own cannot be shared between scales
         format_name = encoding.name if own else str(encoding)
-        groups.setdefault((str(shared), format_name), []).append((request.spec, encoding))
+        groups.setdefault((shared, format_name), []).append((request.spec, encoding))
     return list(groups.values())
 
 
@@ -210,11 +219,13 @@ def _best(spec: FeatureSpec, encoding: Encoding, bases: dict[str, ArrayHeader]) 
 
 def graph_for(headers: Sequence[ArrayHeader]) -> Graph:
     """Join the steps of some arrays: equal steps are one, one short-time transform serves all hops it can."""
-    leaves = share_transforms([graph_of(header.spec) for header in headers])
-    children = children_of(leaves)
+    sinks: dict[Node, tuple[str, ...]] = {}
+    for header, leaf in zip(headers, share_transforms([graph_of(header.spec) for header in headers]), strict=True):
+        sinks[leaf] = (*sinks.get(leaf, ()), header.key)
+    return _join(sinks)
+
+
+def _join(sinks: dict[Node, tuple[str, ...]]) -> Graph:
+    children = children_of(sinks)
     roots = tuple(children.pop(None))
-    sinks: dict[Node, list[str]] = {}
-    for header, leaf in zip(headers, leaves, strict=True):
-        sinks.setdefault(leaf, []).append(header.key)
-    below = {node: tuple(nodes) for node, nodes in children.items() if node is not None}
-    return Graph(roots, below, {node: tuple(keys) for node, keys in sinks.items()})
+    return Graph(roots, {node: tuple(below) for node, below in children.items() if node is not None}, sinks)

@@ -18,7 +18,7 @@ from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.guard import TrackLimits
 from featstore.extract.options import ExtractOptions
-from featstore.extract.plan import Plan, check_clips, make_plan
+from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.weights import keep_codebooks
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
@@ -94,7 +94,7 @@ class ExtractReport:
 
 def extract(
     tracks: TrackTable,
-    requests: Sequence[FeatureRequest],
+    requests: Sequence[FeatureRequest] | Plan,
     store_path: str | os.PathLike[str],
     options: ExtractOptions | None = None,
 ) -> ExtractReport:
@@ -106,7 +106,7 @@ def extract(
     ----------
     tracks : TrackTable
         New tracks are added behind those that the store knows.
-    requests : sequence of FeatureRequest
+    requests : sequence of FeatureRequest, or the Plan made from them
     store_path : path
     options : ExtractOptions
 
@@ -283,7 +283,7 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
 def make_tasks(
     store: Store, tracks: TrackTable | None, todo: list[tuple[int, list[str]]], options: ExtractOptions, run: str
 ) -> list[ShardTask]:
-    """Tasks of the shards that lack something; a few hundred bytes each."""
+    """Tasks of the shards that lack something; a few kilobytes each."""
     where = str(store.location)
     if "://" not in where:
         where = os.path.abspath(where)  # workers may stand elsewhere
@@ -294,8 +294,12 @@ def make_tasks(
     )
     known = store.table.pairs(range(store.n_rows))
     moved = {track: here[track] for track, path in known if here.get(track, path) != path}
+    graphs: dict[tuple[str, ...], Graph] = {}
     tasks = []
     for shard, keys in todo:
+        headers = [store.arrays[key].header for key in keys]
+        if tuple(keys) not in graphs:
+            graphs[tuple(keys)] = graph_for(headers)
         paths: tuple[str, ...] = ()
         if moved:
             inside = store.table.pairs(store.shard_rows(shard))
@@ -305,6 +309,7 @@ def make_tasks(
                 where,
                 shard,
                 tuple(keys),
+                graphs[tuple(keys)],
                 limit=options.limit,
                 short_decode=options.short_decode,
                 run=run,
@@ -313,7 +318,7 @@ def make_tasks(
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler not in ("sync", "threads"),
                 batches=options.token_batches,
-                device=any(store.arrays[key].spec.wants_device for key in keys),
+                device=any(header.spec.wants_device for header in headers),
             )
         )
     return tasks
@@ -347,7 +352,10 @@ def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
 
 
 def dry_run(
-    tracks: TrackTable, requests: Sequence[FeatureRequest], store_path: str | os.PathLike[str], options: ExtractOptions
+    tracks: TrackTable,
+    requests: Sequence[FeatureRequest] | Plan,
+    store_path: str | os.PathLike[str],
+    options: ExtractOptions,
 ) -> dict[str, Any]:
     """Say what :func:`extract` would do, writing nothing: arrays to make, shards and tracks to compute."""
     from featstore.errors import StoreError

@@ -16,7 +16,7 @@ from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, StoreError
 from featstore.extract.execute import TrackReport, run_track
 from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
-from featstore.extract.plan import Graph, graph_for
+from featstore.extract.plan import Graph
 from featstore.extract.trial import Verdict, try_track
 from featstore.extract.weights import find_weights, library_versions
 from featstore.extract.window_batches import COMPUTE_ERRORS, BatchedWriter, failure_of, wants_batches
@@ -41,7 +41,7 @@ SHORT_TOLERANCE_S = 0.25  # encoder delay and padding make mp3 files a little sh
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """What a worker is told: plain values, a few hundred bytes whatever the size of the collection.
+    """What a worker gets: plain values and the graph, a few kilobytes whatever the size of the collection.
 
     Attributes
     ----------
@@ -49,6 +49,8 @@ class ShardTask:
     shard : int
     keys : tuple of str
         Arrays to compute.
+    graph : Graph
+        Their steps; of arrays that another run has committed meanwhile, nothing is kept.
     limit : int or None
         Rows from this one on are left for a later run.
     short_decode : str
@@ -75,6 +77,7 @@ class ShardTask:
     store: str
     shard: int
     keys: tuple[str, ...]
+    graph: Graph
     limit: int | None = None
     short_decode: str = "fail"
     run: str = ""
@@ -119,12 +122,12 @@ def versions_of(store: Store, keys: Sequence[str]) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(path: str, keys: tuple[str, ...], stamp: str) -> tuple[Store, Graph]:
-    """Return the store and the graph for some arrays, kept between the tasks of one run in one process."""
+def _opened(path: str, keys: tuple[str, ...], stamp: str) -> Store:
+    """Return the store, kept between the tasks of one run in one process, and note where its weights are."""
     keep_freed_memory()  # once a process: blocks of one size come and go, and fresh pages cost a third of the time
     store = open_store(path)
     find_weights(store.location, [store.arrays[key].spec for key in keys])
-    return store, graph_for([store.arrays[key].header for key in keys])
+    return store
 
 
 def run_shard(task: ShardTask) -> ShardReport:
@@ -154,7 +157,7 @@ def _run_shard(task: ShardTask) -> ShardReport:
         return _report_of(task, done)
     task = replace(task, keys=tuple(key for key in task.keys if key not in done))
     stamp = location.stamp(TRACKS)
-    store, graph = _opened(task.store, task.keys, stamp)
+    store, graph = _opened(task.store, task.keys, stamp), task.graph.without(set(done))
     rows = store.shard_rows(task.shard)
     paths = task.paths or tuple(path for _, path in store.table.pairs(rows))
     report = ShardReport(task.shard)

@@ -7,6 +7,7 @@ here and streams in the audio room; a worker joins the two.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from typing import TypeVar
@@ -85,6 +86,7 @@ def graph_of(spec: FeatureSpec) -> Node:
     return node
 
 
+@functools.lru_cache(maxsize=4096)
 def check(spec: FeatureSpec) -> None:
     """Refuse a spec that no audio could satisfy: empty bands, a hop longer than the clip, an engine that lacks it.
 

@@ -8,13 +8,19 @@ from typing import ClassVar
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.dsp import extract_component, frequency_median, mirror, time_median
+from featstore.dsp import (
+    extract_component,
+    frequency_median,
+    harmonic_and_percussive,
+    symmetric_positions,
+    time_median,
+)
 from featstore.features.engines import engine_node
 from featstore.features.graph import Node, TrackContext
 from featstore.features.mel import bank_node, bank_of, check_band_edges
 from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled, spectrum_node, to_exponent
 from featstore.specs import Scale
-from featstore.specs.base import choice, integer, optional, real, scale
+from featstore.specs.base import choice, integer, optional, pair, real, scale
 
 __all__ = ["HpssSpec", "MedianStream"]
 
@@ -33,20 +39,21 @@ class HpssSpec(SpectralSpec):
     ----------
     component : str
         ``harmonic``, ``percussive`` or ``residual`` (what neither takes; all zero at ``margin=1``).
-    kernel : int
-        Odd length of both median filters, in frames and in bins.
-    mask_power, margin : float
-        Exponent of the soft mask (``inf``: the binary masks of Driedger et al.), and how much stronger a component must
-        be than the other.
+    kernel : int, or two
+        Odd length of both median filters, in frames and in bins; ``31+17`` gives each its own (harmonic, percussive).
+    mask_power : float
+        Exponent of the soft mask; ``inf``: the binary masks of Driedger et al.
+    margin : float, or two
+        How much stronger a component must be than the other; ``1+5`` as for ``kernel``.
     n_mels : int
         0 keeps the linear bins.
     """
 
     kind: ClassVar[str] = "hpss"
     component: str = choice("harmonic", "harmonic", "percussive", "residual")
-    kernel: int = integer(31, low=1, high=1001)
+    kernel: int | tuple[int, int] = pair(integer(31, low=1, high=1001))
     mask_power: float = real(2.0, low=0.0, exclusive=True, infinite=True)
-    margin: float = real(1.0, low=1.0)
+    margin: float | tuple[float, float] = pair(real(1.0, low=1.0))
     n_mels: int = integer(0, low=0, high=4096)
     fmin: float = real(0.0, low=0.0)
     fmax: float = optional(real(8000.0, low=0.0, exclusive=True))
@@ -58,8 +65,9 @@ class HpssSpec(SpectralSpec):
     def _resolve(self) -> None:
         SpectralSpec._resolve(self)
         check_band_edges(self)
-        if self.kernel % 2 == 0:
-            raise self._refuse(f"kernel={self.kernel} is even: a median needs a centre", f"Use {self.kernel + 1}")
+        for length in harmonic_and_percussive(self.kernel):
+            if length % 2 == 0:
+                raise self._refuse(f"kernel={length} is even: a median needs a centre", f"Use {length + 1}")
         if self.n_mels == 0:  # a bank's fields mean nothing without a bank: one name for one thing
             plain = {"fmin": 0.0, "fmax": self.sample_rate / 2, "mel_scale": "slaney", "norm": "slaney"}
             for name, value in plain.items():
@@ -94,11 +102,12 @@ class HpssSpec(SpectralSpec):
 class MedianStream:
     """A magnitude spectrogram with its two medians: (bins, frames) in, (3, bins, frames) out.
 
-    Frames wait for the ``kernel // 2`` that follow them, and as many past ones are kept.
+    Frames wait for the half kernel of frames that follow them, and as many past ones are kept.
     """
 
-    def __init__(self, *, kernel: int) -> None:
-        self._kernel, self._reach = kernel, kernel // 2
+    def __init__(self, *, kernel: int | tuple[int, int]) -> None:
+        self._kernel, self._across = map(int, harmonic_and_percussive(kernel))
+        self._reach = self._kernel // 2
         self._held: FloatArray | None = None  # frames from _at on
         self._at = self._seen = self._done = 0
 
@@ -106,22 +115,22 @@ class MedianStream:
         """Take magnitudes; return those whose medians are known, with them: magnitude, along time, along frequency."""
         self._held = block if self._held is None else np.concatenate([self._held, block], axis=1)
         self._seen += block.shape[1]
-        # The start is mirrored: until a whole kernel has come, the mirror image may itself reach the end.
+        # The start is padded with what follows it: until a whole kernel has come, that may itself reach the end.
         ready = self._seen - self._reach if self._seen >= self._kernel else 0
         return self._medians(max(self._done, ready))
 
     def finish(self) -> FloatArray:
-        """Return the last frames, the end mirrored."""
+        """Return the last frames, the end padded ``symmetric``."""
         return self._medians(self._seen)
 
     def _medians(self, upto: int) -> FloatArray:
         held = np.zeros((1, 0), np.float32) if self._held is None else self._held
         result = np.zeros((3, held.shape[0], upto - self._done), np.float32)
         if upto > self._done:
-            around = mirror(np.arange(self._done - self._reach, upto + self._reach), self._seen)
+            around = symmetric_positions(np.arange(self._done - self._reach, upto + self._reach), self._seen)
             result[0] = held[:, self._done - self._at : upto - self._at]
             result[1] = time_median(held[:, around - self._at], self._kernel)
-            result[2] = frequency_median(result[0], self._kernel)
+            result[2] = frequency_median(result[0], self._across)
         keep = max(self._at, min(upto - self._kernel, self._seen - self._kernel))
         self._held = held[:, keep - self._at :]
         self._at, self._done = keep, upto

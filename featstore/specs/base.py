@@ -13,7 +13,7 @@ from featstore.specs.clip import Clip
 from featstore.specs.grammar import format_number, parse_bool, parse_float, parse_int
 from featstore.specs.scale import Scale
 
-__all__ = ["FeatureSpec", "choice", "clip", "integer", "optional", "real", "scale", "switch", "text"]
+__all__ = ["FeatureSpec", "choice", "clip", "integer", "optional", "pair", "real", "scale", "switch", "text"]
 
 Reader = Callable[[object, str], Any]
 
@@ -49,6 +49,20 @@ def real(default: float, *, low: float, exclusive: bool = False, infinite: bool 
         return number
 
     return _field(default, read, allowed)
+
+
+def pair(field: Any) -> Any:
+    """Two values of a field as ``31+17``; equal ones are written, and kept, as one."""
+    read = field.metadata["read"]
+
+    def read_both(value: object, name: str) -> Any:
+        parts = value if isinstance(value, tuple | list) else str(value).split("+") if "+" in str(value) else [value]
+        if len(parts) > 2:
+            raise SpecError(f"{name}={value!r} has {len(parts)} values", "", "Give one, or two as A+B")
+        values = tuple(read(part, name) for part in parts)
+        return values[0] if len(set(values)) == 1 else values
+
+    return _field(field.default, read_both, f"{field.metadata['allowed']}; or two, as A+B")
 
 
 def choice(default: str, *allowed: str) -> Any:
@@ -95,6 +109,8 @@ def clip(default: str) -> Any:
 def _write(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "+".join(map(_write, value))
     return repr(value) if isinstance(value, float) else str(value)
 
 

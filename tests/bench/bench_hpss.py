@@ -15,7 +15,7 @@ from featstore.dsp import (
     compute_power,
     extract_component,
     frequency_median,
-    mirror,
+    symmetric_positions,
     time_median,
 )
 from tests.bench.bench_audio_common import lines, music, one_thread, parser, take_turns, write
@@ -31,7 +31,7 @@ def spectrogram(seconds: float) -> np.ndarray:
 def ours(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both parts."""
     reach, frames = KERNEL // 2, magnitude.shape[1]
-    harmonic = time_median(magnitude[:, mirror(np.arange(-reach, frames + reach), frames)], KERNEL)
+    harmonic = time_median(magnitude[:, symmetric_positions(np.arange(-reach, frames + reach), frames)], KERNEL)
     percussive = frequency_median(magnitude, KERNEL)
     return tuple(  # type: ignore[return-value]
         extract_component(magnitude, harmonic, percussive, component=name) for name in ("harmonic", "percussive")

@@ -181,9 +181,3 @@ def test_kernels_work_where_nothing_can_be_cached(tmp_path):
         "assert twice(np.float32(2)) == 4\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-
-
-def test_compile_kernels():
-    from featstore.dsp import compile_kernels
-
-    compile_kernels()

@@ -96,8 +96,8 @@ def test_mel_as_a_user_writes_it(sample_rate, n_mels):
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(["harmonic", "percussive", "residual"]),
-    st.sampled_from([1.0, 1.5, 2.0, 3.0]),
-    st.sampled_from([5, 17, 31]),
+    st.sampled_from([1.0, 1.5, 2.0, 3.0, (1.0, 5.0), (3.0, 1.0)]),
+    st.sampled_from([5, 17, 31, (31, 17), (5, 31)]),
     st.sampled_from([1.0, 2.0, 3.0]),
     st.sampled_from([(512, 512, 128), (512, 200, 256), (400, 400, 160)]),
 )
@@ -110,6 +110,21 @@ def test_hpss(component, margin, kernel, mask_power, sizes):
     magnitude = run_signal(StftSpec(**framing), SIGNAL[:20000])
     assert ours.shape == theirs.shape == magnitude.shape
     assert np.abs(ours - theirs).max() <= 2e-5 * magnitude.max()
+
+
+@pytest.mark.parametrize("mask_power", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("engine", ["native", "librosa"])
+def test_hpss_with_two_kernels_and_two_margins(engine, mask_power):
+    """``kernel=31+17, margin=1+5`` is librosa's ``kernel_size=(31, 17), margin=(1.0, 5.0)``."""
+    import librosa
+
+    magnitude = run_signal(StftSpec(hop_length=128, scale="magnitude"), SIGNAL[:20000])
+    theirs = librosa.decompose.hpss(magnitude, kernel_size=(31, 17), power=mask_power, margin=(1.0, 5.0))
+    other_way = librosa.decompose.hpss(magnitude, kernel_size=(17, 31), power=mask_power, margin=(5.0, 1.0))
+    fields = f"hop_length=128,scale=magnitude,engine={engine},mask_power={mask_power},kernel=31+17,margin=1+5"
+    for component, expected, swapped in zip(("harmonic", "percussive"), theirs, other_way, strict=True):
+        ours = run_signal(f"hpss(component={component},{fields})", SIGNAL[:20000])
+        assert np.abs(ours - expected).max() <= 2e-5 * magnitude.max() < np.abs(ours - swapped).max()
 
 
 @pytest.mark.parametrize("component", ["harmonic", "percussive", "residual"])

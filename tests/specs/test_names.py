@@ -116,6 +116,10 @@ def test_each_field_changes_name_and_key() -> None:
         ("mel(n_mels=48))", "unexpected ')'"),
         ("mel.r9(n_mels=48)", "mel.r9 is not what this version computes"),
         ("hpss(kernel=30)", "kernel=30 is even"),
+        ("hpss(kernel=31+16)", "kernel=16 is even"),
+        ("hpss(kernel=3+5+7)", "kernel='3+5+7' has 3 values"),
+        ("hpss(margin=1+0.5)", "margin=0.5 is out of range"),
+        ("hpss(kernel=31+)", "kernel='' is not a number"),
         ("", "cannot read ''"),
     ],
 )
@@ -198,3 +202,13 @@ def test_infinity_is_a_mask_power_only() -> None:
     assert parse_spec("hpss(mask_power=2)") == parse_spec("hpss()")
     with pytest.raises(SpecError, match="margin=inf is not finite"):
         parse_spec("hpss(margin=inf)")
+
+
+def test_two_kernels_and_two_margins():
+    spec = parse_spec("hpss(kernel=31+17,margin=1+5)")
+    assert (spec.kernel, spec.margin) == ((31, 17), (1.0, 5.0))
+    assert "kernel=31+17,mask_power=2.0,margin=1.0+5.0" in str(spec) and parse_spec(str(spec)) == spec
+    assert spec.short() == "hpss(sample_rate=16000,kernel=31+17,margin=1.0+5.0)" and parse_spec(spec.short()) == spec
+    assert parse_spec("hpss(kernel=17+17,margin=2+2.0)") == parse_spec("hpss(kernel=17,margin=2)")
+    assert str(parse_spec("hpss(kernel=31+31,margin=1+1)")) == str(parse_spec("hpss()"))
+    assert spec.replace(kernel=[31, 17]) == spec and spec.replace(kernel=9).kernel == 9
