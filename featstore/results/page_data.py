@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.log import progress
 from featstore.metrics import class_metrics, lower_is_better, title_of
@@ -204,7 +206,7 @@ def _classes(runs: Sequence[Predictions]) -> dict[str, Any]:
         "scores": [[_number(mean, 4), _number(std, 4)] for mean, std in moments],
     }
     if single and len(names) <= _MATRIX_CLASSES:
-        found["confusion"] = sum(confusion_matrix(each.target, each.score) for each in runs).tolist()
+        found["confusion"] = np.sum([confusion_matrix(each.target, each.score) for each in runs], axis=0).tolist()
     return found
 
 

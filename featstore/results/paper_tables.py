@@ -90,7 +90,7 @@ def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, An
     rows = spec["rows"]
     if all(isinstance(name, str) for name in rows):
         return None if summary is None else _found_table(spec, rows, summary, settings)
-    records = [] if summary is None else summary.to_dict("records")
+    records: list[Any] = [] if summary is None else summary.to_dict("records")
     return _planned_table(spec, [one for entry in rows for one in _crossed(entry)], chosen, records)
 
 
@@ -133,7 +133,7 @@ def _found_table(
         metric, within = settings["metric"], spec.get("within", "model")
         frame, said = against_best(summary, metric, cost=settings["cost"], test=settings["test"], within=within)
         notes += [f"Differences in {metric}.", *(f"{group}: {statement}" for group, statement in said.items())]
-    records = frame.to_dict("records")
+    records: list[Any] = frame.to_dict("records")
     published = _Published.of(spec)
     cells = [
         [

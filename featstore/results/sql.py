@@ -179,16 +179,15 @@ def _class_scores(runs: RunSet) -> pd.DataFrame:
     for record in runs:
         try:
             predictions = read_predictions(record)
-            scores = {} if predictions is None else predictions.class_scores()
+            if predictions is None:
+                continue
+            for metric, values in predictions.class_scores().items():
+                rows += [
+                    (record.run_id, name, metric, float(value), int(count))
+                    for name, value, count in zip(predictions.classes, values, predictions.positives, strict=True)
+                ]
         except FeatstoreError as error:
             logger.warning("%s", error)
-            continue
-        for metric, values in scores.items():
-            counts = predictions.positives
-            rows += [
-                (record.run_id, name, metric, float(value), int(count))
-                for name, value, count in zip(predictions.classes, values, counts, strict=True)
-            ]
     return _table(rows, run_id=str, **{"class": str}, metric=str, value=float, positives=int)
 
 
@@ -288,15 +287,10 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         if column.dtype == object:
             values = [None if is_missing(value) else plain(value) for value in column]
             kinds = {type(value) for value in values if value is not None}
-            if kinds <= {bool}:
-                column = pd.array(values, dtype="boolean")
-            elif kinds <= {int}:
-                column = pd.array(values, dtype="Int64")
-            elif kinds <= {int, float}:
-                column = pd.to_numeric(pd.Series(values)).astype("float64")
-            elif kinds == {list}:
-                column = pd.Series(values, dtype=object)
-            else:
-                column = pd.array([None if value is None else str(value) for value in values], dtype="string")
+            known = (({bool}, "boolean"), ({int}, "Int64"), ({int, float}, "float64"), ({list}, "object"))
+            kind: Any = next((name for types, name in known if kinds <= types), "string")
+            if kind == "string":
+                values = [None if value is None else str(value) for value in values]
+            column = pd.Series(values, index=frame.index, dtype=object).astype(kind)
         result[str(name)] = column
     return pd.DataFrame(result)
