@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
-from featstore.datasets.splits import assign_parts
 from featstore.datasets.table import SPLITS
 from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.grouping import assign_parts
 
 if TYPE_CHECKING:
     from featstore.datasets.table import TrackTable

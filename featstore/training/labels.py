@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
+from featstore.grouping import assign_parts
 from featstore.training.columns import array_of, column_of
 from featstore.training.config import DataConfig
 
@@ -285,32 +286,11 @@ def assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str
 
 
 def _deal_groups(groups: list[str], labels: list[list[str]], shares: list[float], seed: int) -> list[int]:
-    """Deal whole groups to parts of the given shares, each class in proportion as far as groups allow.
-
-    Groups come biggest first, equals in an order drawn from the seed; each goes to the part that lacks most of its
-    classes (a part with share 0 gets nothing). The order of the rows has no influence.
-    """
-    members: dict[str, Counter[str]] = {}
+    """Part of each row: whole groups in parts of the given shares, each class in proportion as far as groups allow."""
+    members: dict[Hashable, Counter[str]] = {}
     for group, row in zip(groups, labels, strict=True):
         members.setdefault(group, Counter()).update(row or [""])
-    totals: Counter[str] = Counter()
-    for counts in members.values():
-        totals.update(counts)
-    order = {group: hashlib.sha256(f"{seed}|{group}".encode()).digest() for group in members}
-    filled: list[Counter[str]] = [Counter() for _ in shares]
-    home = {}
-    for group in sorted(members, key=lambda g: (-sum(members[g].values()), order[g])):
-        counts = members[group]
-        lacks = [
-            sum(
-                n * (share - filled[part][name] / totals[name]) / max(share, 1e-9) for name, n in sorted(counts.items())
-            )
-            if share > 0
-            else -np.inf
-            for part, share in enumerate(shares)
-        ]
-        home[group] = int(np.argmax(lacks))
-        filled[home[group]].update(counts)
+    home = assign_parts(members, shares=shares, seed=seed)
     return [home[group] for group in groups]
 
 
