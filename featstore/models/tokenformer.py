@@ -76,7 +76,7 @@ class TokenFormer(Former):
     Config: ClassVar[type[TokenFormerConfig]] = TokenFormerConfig
     takes: ClassVar[str] = "tokens"
     input_norm: ClassVar[Literal["band", "global", "none"]] = "none"
-    paper_input: ClassVar[dict[str, int] | None] = {"n_codebooks": 1, "n_codes": 2048, "n_frames": 2048}
+    paper_input: ClassVar[dict[str, int] | None] = {"n_codebooks": 1, "n_frames": 2048}
 
     config: TokenFormerConfig
 

@@ -68,6 +68,7 @@ def draw_spans(
     seed: int,
     epoch: int,
     purpose: int = 0,
+    overlap: bool = False,
 ) -> Spans:
     """Choose spans of each crop that do not overlap and cover ``share`` of it, one at least.
 
@@ -83,6 +84,9 @@ def draw_spans(
         Shares of the spans that are replaced by the mean, and by another stretch.
     purpose : int
         Another number gives another draw: training and each scored split have their own.
+    overlap : bool
+        Spans start anywhere, as in wav2vec 2.0 and HuBERT: as many as cover ``share`` of the crop on average, their
+        overlaps counted once.
     """
     keys = np.full(len(index), _mixed(np.array([seed], dtype=np.uint64))[0])
     for word in (np.full(len(index), purpose), np.full(len(index), epoch), index, np.rint(start_ms)):
@@ -93,11 +97,13 @@ def draw_spans(
     span = np.minimum(span_ms, length_ms / 2)
     count = np.maximum(1, np.rint(share * length_ms / span)).astype(np.int64)
     count = np.minimum(count, np.maximum(1, (length_ms // span).astype(np.int64)))
+    if overlap:
+        count = np.maximum(1, np.rint(np.log1p(-share) / np.log1p(-span / length_ms))).astype(np.int64)
     most = int(count.max(initial=1))
     absent = np.arange(most)[None, :] >= count[:, None]
-    room = (length_ms - count * span)[:, None]
+    room = (length_ms - (1 if overlap else count) * span)[:, None]
     places = np.where(absent, np.nan, _uniform(keys, 0, most) * room)
-    steps = np.arange(most, dtype=np.float64)[None, :] * span[:, None]
+    steps = np.arange(most, dtype=np.float64)[None, :] * (0 if overlap else span[:, None])
     starts: NDArray[np.float64] = np.sort(places, axis=1) + steps  # NaN sort to the end
     chance = _uniform(keys, 1, most)
     action = np.where(chance < hidden, HIDE, np.where(chance < hidden + swapped, SWAP, KEEP))

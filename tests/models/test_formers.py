@@ -113,7 +113,9 @@ def test_with_tables_made_of_the_codebook_both_token_models_are_one(group: int, 
         vectors = torch.cat([codebook[b][ids[:, b]].transpose(1, 2) for b in range(books)], dim=1)
         torch.testing.assert_close(tokens(ids), codes(vectors), rtol=0, atol=1e-5)
         hidden = torch.rand(4, 32 // group) < 0.3
-        torch.testing.assert_close(tokens.encode(ids, hidden=hidden), codes.encode(vectors, hidden=hidden), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            tokens.encode(ids, hidden=hidden), codes.encode(vectors, hidden=hidden), rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

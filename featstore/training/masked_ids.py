@@ -1,0 +1,293 @@
+"""Masked prediction of ids: the tokens behind hidden positions, or classes that stand for frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from featstore.errors import ConfigError
+from featstore.models import MODELS
+from featstore.models.interface import Model
+from featstore.models.transformer_trunk import grouped
+from featstore.training.config import ObjectiveConfig, TrainConfig
+from featstore.training.engines import Engine
+from featstore.training.feeding import training_loader
+from featstore.training.input_shape import InputShape
+from featstore.training.job import Job
+from featstore.training.masked_positions import Choice, MaskedPositions, MaskedPositionsConfig, PositionPredictor
+from featstore.training.masked_targets import (
+    Bins,
+    IdStatistics,
+    KMeans,
+    OwnTokens,
+    RandomProjection,
+    StoredTokens,
+    TargetIds,
+    bigram_entropy,
+    count_pairs,
+)
+from featstore.training.normed_model import ModelBatch, NormedModel
+from featstore.training.objectives import Batches
+from featstore.training.settings import require
+
+__all__ = ["MaskedIds", "MaskedIdsConfig"]
+
+logger = logging.getLogger(__name__)
+
+_CODES = {"kmeans": 512, "random_projection": 8192, "bins": 16}
+_FIT_FRAMES = 20_000
+_COUNT_FRAMES = 2_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedIdsConfig(MaskedPositionsConfig):
+    """Settings of masked prediction of ids.
+
+    Parameters
+    ----------
+    targets : {"tokens", "kmeans", "random_projection", "bins"}
+        What stands for a frame: tokens of a codec (the model's own input, or those of the same stretch of audio), or
+        classes made of its values.
+    codes : int
+        Number of classes; 0 takes 512, 8192 or 16, for tokens those of the codec.
+    per_frame : int
+        Ids of one frame; 0 works it out.
+    tokens : str
+        Feature that holds the tokens, for models of frames; for code vectors it follows from them.
+    target_seed : int
+        Of k-means and random projection; apart from ``seed``, so that repeated runs learn the same classes.
+    """
+
+    name: str = "masked-ids"
+    targets: Literal["tokens", "kmeans", "random_projection", "bins"] = "tokens"
+    codes: int = 0
+    per_frame: int = 0
+    tokens: str = ""
+    target_seed: int = 0
+
+    def __post_init__(self) -> None:
+        MaskedPositionsConfig.__post_init__(self)
+        for name in ("codes", "per_frame"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "objective")
+        if self.targets != "tokens" and not self.codes:
+            object.__setattr__(self, "codes", _CODES[self.targets])
+
+
+class IdPredictor(PositionPredictor):
+    """A predictor of ids, with what is known of them from the training split.
+
+    Attributes
+    ----------
+    counts : int64 (n_ids, n_codes)
+        Of training frames; all zero before the first.
+    bigram : float64 ()
+    """
+
+    counts: torch.Tensor
+    bigram: torch.Tensor
+
+    def __init__(
+        self, model: Model, norm: nn.Module | None = None, *, n_ids: int, n_codes: int, **settings: Any
+    ) -> None:
+        super().__init__(model, norm, n_outputs=n_ids * n_codes, **settings)
+        self.n_ids, self.n_codes = n_ids, n_codes
+        self.register_buffer("counts", torch.zeros(n_ids, n_codes, dtype=torch.int64))
+        self.register_buffer("bigram", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def statistics(self) -> IdStatistics:
+        """The same as a record."""
+        return IdStatistics(self.counts, float(self.bigram))
+
+
+class MaskedIds(MaskedPositions):
+    """Cross-entropy of the ids behind chosen positions; to be beaten are the shares of each id among training frames."""
+
+    Config: ClassVar[type[ObjectiveConfig]] = MaskedIdsConfig
+    to_beat: ClassVar[tuple[str, ...]] = ("unigram_baseline",)
+
+    def __init__(self, job: Job, engine: Engine, normed: PositionPredictor) -> None:
+        super().__init__(job, engine, normed)
+        self.ids = cast("IdPredictor", normed)
+        self.targets = cast("TargetIds", normed.targets) if normed.targets is not None else _tokens_of(job)
+        if not self.ids.counts.any():
+            self._fit()
+        self.log_share = self.ids.statistics.log_share.float()
+
+    @classmethod
+    def resolve(cls, model: str, config: TrainConfig, readers: Mapping[str, Any], store: Any) -> TrainConfig:
+        """Settings with what follows from the features: feature and number of the tokens that are to be predicted."""
+        settings = cast("MaskedIdsConfig", config.objective)
+        spec = next(iter(readers.values())).spec
+        if settings.targets != "tokens":
+            per_frame = settings.per_frame or (_values(readers) if settings.targets == "bins" else 1)
+            return dataclasses.replace(config, objective=dataclasses.replace(settings, per_frame=per_frame))
+        if MODELS.load(model).takes == "tokens":
+            found = {"codes": int(spec.vocabulary), "per_frame": int(spec.n_codebooks), "tokens": ""}
+        else:
+            reader = store[settings.tokens or _tokens_beside(spec, store)]
+            beside = StoredTokens.beside(reader, spec)
+            found = {"codes": beside.n_codes, "per_frame": beside.n_ids, "tokens": reader.name}
+        for name in ("codes", "per_frame"):
+            given = getattr(settings, name)
+            if given not in (0, found[name]):
+                raise ConfigError(f"{name}={given}, but it is {found[name]} here", "objective", f"Leave {name} out")
+        return dataclasses.replace(config, objective=dataclasses.replace(settings, **found))
+
+    @classmethod
+    def wrap(
+        cls,
+        model: Model,
+        norm: torch.nn.Module | None,
+        shape: InputShape,
+        settings: ObjectiveConfig,
+        *,
+        channels_last: bool,
+    ) -> NormedModel:
+        """Put a linear layer behind the model that gives the ids of a frame, and what makes them of its values."""
+        own = cast("MaskedIdsConfig", settings)
+        n_values = sum(size.axes[0] for size in shape.inputs.values())
+        targets: TargetIds | None = None
+        if model.takes == "tokens":
+            targets = OwnTokens(own.per_frame, own.codes)
+        elif own.targets == "kmeans":
+            targets = KMeans(n_values, own.codes)
+        elif own.targets == "random_projection":
+            targets = RandomProjection(n_values, own.codes, seed=own.target_seed)
+        elif own.targets == "bins":
+            targets = Bins(n_values, own.codes)
+        return IdPredictor(
+            model,
+            norm,
+            n_ids=own.per_frame,
+            n_codes=own.codes,
+            targets=targets,
+            names=tuple(shape.inputs),
+            channels_last=channels_last,
+        )
+
+    def _crops(self) -> Iterator[ModelBatch]:
+        job = self.job
+        loader = training_loader(job.readers, job.labelled, job.shape, job.config.data, self.engine, seed=self.seed)
+        for raw in loader:
+            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
+            if len(batch):
+                yield batch
+
+    @torch.no_grad()
+    def _fit(self) -> None:
+        """Make the targets from training frames, and count them there: the same on every process."""
+        settings = cast("MaskedIdsConfig", self.config)
+        if self.targets.needs_fit:
+            parts, n = [], 0
+            for batch in self._crops():
+                frames = self.normed.frames(batch.x).transpose(1, 2)[_real_frames(batch)]
+                parts.append(frames.cpu().numpy())
+                n += len(frames)
+                if n >= _FIT_FRAMES:
+                    break
+            rows = np.concatenate([part for each in self.engine.gather(parts) for part in each])
+            self.targets.fit(rows, settings.target_seed)
+        n_ids, n_codes = self.ids.n_ids, self.ids.n_codes
+        counts, pairs, n = torch.zeros(n_ids, n_codes, dtype=torch.int64), [{} for _ in range(n_ids)], 0
+        for batch in self._crops():
+            ids = self._ids_of(batch, "train").cpu()
+            ids = torch.where(_real_frames(batch).cpu()[:, None], ids, -1)
+            for place in range(n_ids):
+                known = ids[:, place][ids[:, place] >= 0]
+                counts[place] += torch.bincount(known, minlength=n_codes)
+            count_pairs(ids, n_codes, pairs)
+            n += ids[:, 0].numel()
+            if n >= _COUNT_FRAMES:
+                break
+        found = self.engine.gather((counts.numpy(), pairs))
+        joined = [_added([each[1][place] for each in found]) for place in range(n_ids)]
+        self.ids.counts.copy_(torch.from_numpy(sum(each[0] for each in found)))
+        self.ids.bigram.fill_(bigram_entropy(joined, n_codes))
+
+    def _ids_of(self, batch: ModelBatch, split: str) -> torch.Tensor:
+        tracks = self.job.labelled.splits[split].track_ids
+        names = [tracks[place] for place in batch.index.tolist()]
+        return self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
+
+    def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
+        return grouped(self._ids_of(batch, split), self.normed.group)
+
+    def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return _over_ids(functional.cross_entropy, self._scores(prediction), wanted)
+
+    def _scores(self, prediction: torch.Tensor) -> torch.Tensor:
+        return prediction.unflatten(-1, (self.ids.n_ids, self.ids.n_codes))
+
+    def _judged(
+        self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
+    ) -> dict[str, torch.Tensor]:
+        there = wanted[choice.chosen]
+        usual = self.log_share.to(prediction.device).expand(*there.shape, -1)
+        right = self._scores(prediction).argmax(dim=-1) == there
+        known = there >= 0
+        return {
+            "unigram_baseline": _over_ids(functional.nll_loss, usual, there),
+            "accuracy": (right & known).sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1),
+        }
+
+    def _values(self, total: dict[str, Any]) -> dict[str, float]:
+        known = self.ids.statistics
+        extra = {"unigram": known.unigram, "bigram": known.bigram, "target_perplexity": known.perplexity}
+        return {**super()._values(total), **extra}
+
+    def opening(self, loader: Batches) -> str:
+        """Say what has to be beaten, and what the targets are."""
+        known = self.ids.statistics
+        return (
+            f"to beat: {known.unigram:.4f} nats (entropy of the training ids; {known.bigram:.4f} where the one before is "
+            f"known); targets {self.targets.identity}, perplexity {known.perplexity:.1f} of {self.ids.n_codes}"
+        )
+
+
+def _over_ids(function: Any, scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Mean of a loss over the known ids of each position: scores ``(n, group, n_ids, codes)``; NaN where none is."""
+    flat = function(scores.flatten(0, -2), ids.flatten().clamp(min=0), reduction="none").reshape(ids.shape)
+    known = (ids >= 0).to(flat.dtype)
+    return (flat * known).sum(dim=(1, 2)) / known.sum(dim=(1, 2))  # 0 / 0 is NaN
+
+
+def _real_frames(batch: ModelBatch) -> torch.Tensor:
+    place = torch.arange(batch.first.shape[-1], device=batch.first.device).expand(len(batch), -1)
+    return torch.ones_like(place, dtype=torch.bool) if batch.lengths is None else place < batch.lengths[:, None]
+
+
+def _values(readers: Mapping[str, Any]) -> int:
+    return sum(int(reader.shape_of_item[0]) for reader in readers.values())
+
+
+def _added(counts: list[dict[int, int]]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for each in counts:
+        for key, n in each.items():
+            total[key] = total.get(key, 0) + n
+    return total
+
+
+def _tokens_beside(spec: Any, store: Any) -> Any:
+    """Feature whose tokens belong to these frames: those of the code vectors, or the store's only ones."""
+    if hasattr(spec, "stored_as"):
+        return spec.stored_as
+    there = [name for name in store.features if str(name).startswith("vq_tokens")]
+    if len(there) != 1:
+        found = f"the store has {len(there)} features of tokens" if there else "the store has no tokens"
+        raise ConfigError(found, "objective.tokens", "Name one: --set objective.tokens='vq_tokens(…)'")
+    return there[0]
+
+
+def _tokens_of(job: Job) -> StoredTokens:
+    settings = cast("MaskedIdsConfig", job.config.objective)
+    return StoredTokens.beside(job.store[settings.tokens], next(iter(job.readers.values())).spec)

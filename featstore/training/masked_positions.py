@@ -1,0 +1,390 @@
+"""Masked prediction by models that have a symbol for what is hidden: of values, or of ids.
+
+The SpectroFormer family is pretrained like this (Kamuni et al. 2024, arXiv 2404.01058): positions of a crop are hidden,
+the model gives a vector for each, and a linear layer that exists only here predicts the frames behind them. Which
+seconds are hidden depends on seed, epoch, track and crop alone, so models of frames, tokens and code vectors lack the
+same ones.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.models import MODELS
+from featstore.models.interface import Model, SequenceModel
+from featstore.training.config import ObjectiveConfig, TrainConfig
+from featstore.training.engines import Engine
+from featstore.training.input_shape import InputShape
+from featstore.training.job import Job
+from featstore.training.masking import draw_spans, frames_of
+from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
+from featstore.training.objectives import Batches, Forward, Objective
+from featstore.training.settings import require
+
+__all__ = ["CONVENTIONS", "Filling", "MaskedPositions", "MaskedPositionsConfig", "PositionPredictor", "skill_of"]
+
+logger = logging.getLogger(__name__)
+
+_PURPOSES = {"train": 0, "valid": 1, "test": 2}
+_RESAMPLES = 1000
+
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    "span": {"share": 0.3, "span_ms": 100.0, "hidden": 0.8, "swapped": 0.1, "overlap": False},
+    "bert": {"share": 0.15, "span_ms": 0.0, "hidden": 0.8, "swapped": 0.1, "overlap": False},
+    "mam": {"share": 0.15, "span_ms": 70.0, "hidden": 0.8, "swapped": 0.1, "overlap": True},
+    "w2v2": {"share": 0.49, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
+    "hubert": {"share": 0.57, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
+    "mae": {"share": 0.75, "span_ms": 0.0, "hidden": 1.0, "swapped": 0.0, "overlap": False},
+}
+"""How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and whether
+spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover; ``mae``
+hides patches, it does not remove them from the encoder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedPositionsConfig(ObjectiveConfig):
+    """Which positions are hidden; what is left at None follows from the convention.
+
+    Parameters
+    ----------
+    convention : {"span", "bert", "mam", "w2v2", "hubert", "mae"}
+        A key of :data:`CONVENTIONS`.
+    share : float in (0, 1), optional
+        Share of the positions that is chosen.
+    span_ms : float >= 0, optional
+        Length of one span; 0 is one position.
+    hidden, swapped : float, optional
+        Shares of the spans that show the mask symbol, and another stretch of the crop; the rest is shown as it is.
+    overlap : bool, optional
+        Spans start anywhere.
+    """
+
+    convention: Literal["span", "bert", "mam", "w2v2", "hubert", "mae"] = "span"
+    share: float | None = None
+    span_ms: float | None = None
+    hidden: float | None = None
+    swapped: float | None = None
+    overlap: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, usual in CONVENTIONS[self.convention].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual)
+        require(0 < self.how["share"] < 1, f"share={self.share} is not in (0, 1)", "objective")
+        require(self.how["span_ms"] >= 0, f"span_ms={self.span_ms} is negative", "objective")
+        hidden, swapped = self.how["hidden"], self.how["swapped"]
+        right = hidden >= 0 and swapped >= 0 and 0 < hidden + swapped <= 1
+        require(right, f"hidden={hidden} and swapped={swapped} are not shares of a whole", "objective")
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What ``draw_spans`` takes."""
+        return {name: getattr(self, name) for name in CONVENTIONS["span"]}
+
+
+class PositionPredictor(NormedModel):
+    """A model's encoder with a linear layer that predicts the frames behind chosen positions.
+
+    Parameters
+    ----------
+    model : SequenceModel
+        Whose ``encode`` takes ``hidden``.
+    norm, names, channels_last : as for NormedModel
+    n_outputs : int
+        Numbers that are predicted of one frame.
+    targets : torch.nn.Module, optional
+        What turns frames into ids, where it has a state to be kept with the weights.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        norm: nn.Module | None = None,
+        *,
+        n_outputs: int,
+        targets: nn.Module | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(model, norm, **settings)
+        sequence = cast("SequenceModel", model)
+        model.get_submodule(model.head).requires_grad_(False)  # no gradient ever reaches the classes
+        self.group, self.n_outputs = int(sequence.frames_per_position), n_outputs
+        self.decoder = nn.Linear(int(sequence.width), n_outputs * self.group)
+        self.targets = targets
+
+    def frames(self, x: Inputs) -> torch.Tensor:
+        """Normalised input as ``(batch, values, frames)``, all inputs together."""
+        return cast("torch.Tensor", self.arranged(self.normalised(x)).flatten(1, -2))
+
+    def forward(
+        self,
+        x: Inputs,
+        lengths: torch.Tensor | None = None,
+        hidden: torch.Tensor | None = None,
+        chosen: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predictions ``(chosen positions, group, n_outputs)``, of all positions by default.
+
+        ``hidden`` and ``chosen`` are bool ``(batch, positions)``.
+        """
+        encode: Any = cast("SequenceModel", self.model).encode
+        code = encode(self.arranged(self.normalised(x)), *(self.lengths_for(lengths) or (None,)), hidden)
+        vectors = code.transpose(1, 2)
+        picked = vectors.flatten(0, 1) if chosen is None else vectors[chosen]
+        found: torch.Tensor = self.decoder(picked).unflatten(-1, (self.group, self.n_outputs))
+        return found.float()
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How well the hidden positions of one split were filled in.
+
+    Attributes
+    ----------
+    split : str
+    values : dict of str to float
+        ``loss``; what needs no learning (``*_baseline``); ``skill``: 1 - loss / the baseline to beat, with a 95 %
+        interval over tracks (``skill_low``, ``skill_high``); ``chosen_share`` of the real positions.
+    n_tracks, n_windows : int
+    seconds : float
+    """
+
+    split: str
+    values: dict[str, float]
+    n_tracks: int
+    n_windows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Positions of a batch that were chosen, all ``(batch, positions)``.
+
+    Attributes
+    ----------
+    chosen : bool
+        Those that are judged.
+    hidden : bool
+        Those of them that show the mask symbol.
+    source : int64
+        Position whose input is shown; its own number but for swapped ones.
+    real : bool
+        Those that are no padding.
+    """
+
+    chosen: torch.Tensor
+    hidden: torch.Tensor
+    source: torch.Tensor
+    real: torch.Tensor
+
+    def shown(self, x: Inputs, group: int) -> Inputs:
+        """Input with swapped positions in place."""
+        if isinstance(x, dict):
+            return {name: cast("torch.Tensor", self.shown(each, group)) for name, each in x.items()}
+        n_frames = self.source.shape[1] * group
+        frames = self.source.repeat_interleave(group, dim=1) * group
+        frames = frames + torch.arange(group, device=x.device).repeat(self.source.shape[1])
+        frames = frames.reshape(len(x), *[1] * (x.ndim - 2), n_frames)
+        return torch.gather(x, -1, frames.expand(*x.shape[:-1], n_frames))
+
+
+class MaskedPositions(Objective):
+    """What masked prediction of values and of ids have in common: the choice of positions, and the scores.
+
+    Parameters
+    ----------
+    job : Job
+    engine : Engine
+    normed : PositionPredictor
+    """
+
+    to_beat: ClassVar[tuple[str, ...]]
+
+    def __init__(self, job: Job, engine: Engine, normed: PositionPredictor) -> None:
+        check_apart(job)
+        self.job, self.engine, self.normed, self.seed = job, engine, normed, job.config.seed
+        self.config = cast("MaskedPositionsConfig", job.config.objective)
+        self.spec = next(iter(job.readers.values())).spec
+        self.hop_ms = 1000 * int(self.spec.frame_step) / int(self.spec.sample_rate)
+
+    @classmethod
+    def check(cls, model: str, config: TrainConfig) -> None:
+        """Refuse models that have no symbol for what is hidden."""
+        super().check(model, config)
+        if not getattr(MODELS.load(model), "takes_hidden", False):
+            able = [name for name in MODELS if getattr(MODELS.load(name), "takes_hidden", False)]
+            raise ConfigError(
+                "the model has no symbol for hidden positions",
+                f"model {model}",
+                f"Choose {', '.join(able)}, or objective.name=masked, which shows the mean in their place",
+            )
+
+    @classmethod
+    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
+        """Objective of a run."""
+        return cls(job, engine, cast("PositionPredictor", normed))
+
+    @abc.abstractmethod
+    def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
+        """What is to be predicted, ``(batch, positions, group, values or ids)``."""
+
+    @abc.abstractmethod
+    def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Error of each position ``(chosen positions,)``; NaN where nothing is known to compare with."""
+
+    @abc.abstractmethod
+    def _judged(
+        self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
+    ) -> dict[str, torch.Tensor]:
+        """Further figures of each chosen position, the baselines among them."""
+
+    def choose(self, batch: ModelBatch, *, epoch: int, split: str) -> Choice:
+        """Draw the positions of a batch: the same for any model with positions of this length."""
+        first, group = batch.first, self.normed.group
+        n_positions, position_ms = first.shape[-1] // group, self.hop_ms * group
+        count = torch.full((len(first),), n_positions)
+        if batch.lengths is not None:
+            count = batch.lengths.cpu() // group
+        real = torch.arange(n_positions) < count[:, None]
+        how = self.config.how
+        spans = draw_spans(
+            batch.index.numpy(),
+            batch.start.numpy() * self.hop_ms,
+            np.maximum(count.numpy(), 1) * position_ms,
+            **how | {"span_ms": how["span_ms"] or position_ms},
+            seed=self.seed,
+            epoch=epoch,
+            purpose=_PURPOSES[split],
+        )
+        chosen, source = frames_of(spans, hop_ms=position_ms, n_frames=n_positions)
+        chosen &= real
+        hidden = chosen & (source < 0)
+        own = torch.arange(n_positions).expand_as(source)
+        # a swapped span may take from anywhere in the crop, but not from padding
+        source = torch.where(chosen & ~hidden, source.minimum((count[:, None] - 1).clamp(min=0)), own)
+        return Choice(*(each.to(first.device, non_blocking=True) for each in (chosen, hidden, source, real)))
+
+    def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
+        """Mean error over the chosen positions of a batch."""
+        choice = self.choose(batch, epoch=epoch, split="train")
+        judged = self._positions_of_loss(choice)
+        prediction = forward(choice.shown(batch.x, self.normed.group), batch.lengths, choice.hidden, judged)
+        errors = self._errors(prediction, self._wanted(batch, "train")[judged])
+        known = ~errors.isnan()
+        return errors[known].sum() / known.sum().clamp(min=1)
+
+    def _positions_of_loss(self, choice: Choice) -> torch.Tensor:
+        return choice.chosen
+
+    @torch.no_grad()
+    def score(self, normed: NormedModel, loader: Batches, split: str) -> Filling:
+        """Errors of a split, hidden in the same places every time."""
+        began, windows = time.perf_counter(), 0
+        n_tracks = len(self.job.labelled.splits[split])
+        sums: dict[str, NDArray[np.float64]] = {}
+        for raw in loader:
+            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
+            if not len(batch):
+                continue
+            windows += len(batch)
+            for name, part in self._figures(normed, batch, split).items():
+                np.add.at(sums.setdefault(name, np.zeros(n_tracks)), batch.index.numpy(), part.cpu().numpy())
+        found = self.engine.gather((sums, windows))
+        names = {name for each, _ in found for name in each}
+        total = {name: sum(each.get(name, np.zeros(n_tracks)) for each, _ in found) for name in names}
+        seen = int(np.count_nonzero(total["real"]))
+        values = self._values(total)
+        return Filling(split, values, seen, sum(each for _, each in found), time.perf_counter() - began)
+
+    def _figures(self, normed: NormedModel, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
+        """Sums over the positions of each crop ``(batch,)`` by name."""
+        choice = self.choose(batch, epoch=0, split=split)
+        shown = choice.shown(batch.x, self.normed.group)
+        prediction = normed(shown, batch.lengths, choice.hidden, choice.chosen)
+        wanted = self._wanted(batch, split)
+        errors = self._errors(prediction, wanted[choice.chosen])
+        known = ~errors.isnan()
+        row = choice.chosen.nonzero()[:, 0][known]
+
+        def by_crop(each: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(batch), dtype=torch.float64, device=row.device).index_add_(0, row, each.double())
+
+        judged = {"loss": errors, **self._judged(prediction, wanted, batch, choice)}
+        return {
+            **{name: by_crop(each[known]) for name, each in judged.items()},
+            "known": by_crop(torch.ones_like(row)),
+            "chosen": choice.chosen.sum(dim=1),
+            "real": choice.real.sum(dim=1),
+        }
+
+    def _values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+        counts = {name: float(each.sum()) for name, each in total.items()}
+        known = max(1.0, counts["known"])
+        means = {name: value / known for name, value in counts.items() if name not in ("known", "chosen", "real")}
+        skill, low, high = skill_of(total["loss"], [total[name] for name in self.to_beat], seed=self.seed)
+        return {
+            **means,
+            "skill": skill,
+            "skill_low": low,
+            "skill_high": high,
+            "chosen_share": counts["chosen"] / max(1.0, counts["real"]),
+        }
+
+
+def skill_of(
+    loss: NDArray[np.float64], baselines: list[NDArray[np.float64]], *, seed: int = 0
+) -> tuple[float, float, float]:
+    """Share of a baseline's error that the model spares, with a 95 % interval over tracks.
+
+    Parameters
+    ----------
+    loss : float64 (tracks,)
+        Sums over the positions of each track.
+    baselines : list of the same
+        The smallest in all is to be beaten.
+
+    Examples
+    --------
+    >>> skill_of(np.array([1.0, 1.0]), [np.array([2.0, 2.0]), np.array([8.0, 8.0])])
+    (0.5, 0.5, 0.5)
+    """
+    least = min(baselines, key=lambda each: float(each.sum()))
+    if not least.sum():
+        return float("nan"), float("nan"), float("nan")
+    draws = np.random.default_rng(seed).multinomial(len(loss), np.full(len(loss), 1 / len(loss)), size=_RESAMPLES)
+    below = draws @ least
+    spread = 1 - np.divide(draws @ loss, below, out=np.full(len(below), np.nan), where=below > 0)
+    low, high = np.nanquantile(spread, [0.025, 0.975])
+    return float(1 - loss.sum() / least.sum()), float(low), float(high)
+
+
+def check_apart(job: Job) -> None:
+    """Refuse to pretrain on tracks, or groups such as artists, that validate or test.
+
+    Raises
+    ------
+    DatasetError
+        With the first one that is on both sides.
+    """
+    splits = job.labelled.splits
+    train = splits["train"]
+    for name, part in splits.items():
+        if name == "train":
+            continue
+        for what, mine, theirs in (("track", train.track_ids, part.track_ids), ("", train.groups, part.groups)):
+            both = sorted(set(mine) & set(theirs))
+            if both:
+                found = f"{what} {both[0]}".strip() + f" is in the splits train and {name}, and {len(both) - 1} more"
+                fix = "Split by group: featstore datasets split TRACKS -o TRACKS, or data.split=random"
+                raise DatasetError(found, job.labelled.dataset, fix)

@@ -1,0 +1,104 @@
+"""Masked prediction of values: the normalised frames behind hidden positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+
+from featstore.models.interface import Model
+from featstore.models.transformer_trunk import grouped
+from featstore.training.config import ObjectiveConfig
+from featstore.training.input_shape import InputShape
+from featstore.training.masked_positions import Choice, MaskedPositions, MaskedPositionsConfig, PositionPredictor
+from featstore.training.masking import interpolated
+from featstore.training.normed_model import ModelBatch, NormedModel
+from featstore.training.objectives import Batches
+
+__all__ = ["MaskedValues", "MaskedValuesConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedValuesConfig(MaskedPositionsConfig):
+    """Settings of masked prediction of values.
+
+    Parameters
+    ----------
+    distance : {"l1", "l2"}
+        Absolute or squared error of normalised values.
+    positions : {"masked", "all"}
+        Positions that enter the loss (Mockingjay predicts all); scores always look at chosen ones alone.
+    """
+
+    name: str = "masked-values"
+    distance: Literal["l1", "l2"] = "l1"
+    positions: Literal["masked", "all"] = "masked"
+
+
+class MaskedValues(MaskedPositions):
+    """Error of the frames behind chosen positions; the mean of each band, or a line across each gap, is to be beaten."""
+
+    Config: ClassVar[type[ObjectiveConfig]] = MaskedValuesConfig
+    to_beat: ClassVar[tuple[str, ...]] = ("mean_baseline", "line_baseline")
+
+    @classmethod
+    def wrap(
+        cls,
+        model: Model,
+        norm: torch.nn.Module | None,
+        shape: InputShape,
+        settings: ObjectiveConfig,
+        *,
+        channels_last: bool,
+    ) -> NormedModel:
+        """Put a linear layer behind the model that gives the values of a frame."""
+        n_values = sum(size.axes[0] for size in shape.inputs.values())
+        names = tuple(shape.inputs)
+        return PositionPredictor(model, norm, n_outputs=n_values, names=names, channels_last=channels_last)
+
+    @property
+    def _settings(self) -> MaskedValuesConfig:
+        return cast("MaskedValuesConfig", self.config)
+
+    def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
+        return grouped(self.normed.frames(batch.x), self.normed.group)
+
+    def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        distance = (prediction - wanted).abs()
+        return (distance if self._settings.distance == "l1" else distance.square()).mean(dim=(1, 2))
+
+    def _positions_of_loss(self, choice: Choice) -> torch.Tensor:
+        return choice.real if self._settings.positions == "all" else choice.chosen
+
+    def _judged(
+        self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
+    ) -> dict[str, torch.Tensor]:
+        return self._baselines(batch, wanted, choice)
+
+    def _baselines(self, batch: ModelBatch, wanted: torch.Tensor, choice: Choice) -> dict[str, torch.Tensor]:
+        group = self.normed.group
+        gaps = (choice.chosen | ~choice.real).repeat_interleave(group, dim=1)  # no line starts in padding
+        line = grouped(interpolated(self.normed.frames(batch.x)[..., : gaps.shape[1]], gaps), group)
+        there = wanted[choice.chosen]
+        return {
+            "mean_baseline": self._errors(torch.zeros_like(there), there),
+            "line_baseline": self._errors(line[choice.chosen], there),
+        }
+
+    @torch.no_grad()
+    def opening(self, loader: Batches) -> str:
+        """Say what has to be beaten on the validation split."""
+        sums, n = {"line_baseline": 0.0, "mean_baseline": 0.0}, 0
+        for raw in loader:
+            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
+            if len(batch):
+                choice = self.choose(batch, epoch=0, split="valid")
+                found = self._baselines(batch, self._wanted(batch, "valid"), choice)
+                sums = {name: value + float(found[name].sum()) for name, value in sums.items()}
+                n += int(choice.chosen.sum())
+        line, mean = (value / max(1, n) for value in sums.values())
+        return (
+            f"to beat on the validation split: {line:.4f} (a line across each hidden span), "
+            f"{mean:.4f} (the mean of each band)"
+        )
