@@ -32,7 +32,7 @@ def list_(as_json: bool) -> None:
         {
             "name": r.name,
             "title": r.title,
-            "features": len(r.requests()),
+            "features": r.n_features,
             "models": len(r.model_plans()),
             "seeds": len(r.seeds),
             "minutes": r.minutes,
@@ -69,8 +69,9 @@ def show(name: str) -> None:
 @click.option(
     "--only",
     multiple=True,
-    metavar="STAGE|CONDITION",
-    help="data, extract, train or report; or configurations, such as n_mels=48|96 or model=vgg-cnn; repeats.",
+    metavar="STAGE|EXPERIMENT|CONDITION",
+    help="data, extract, train or report; an experiment of the recipe; or configurations, such as n_mels=48|96 or "
+    "model=vgg-cnn; repeats.",
 )
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
 @json_option

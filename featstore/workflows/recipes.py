@@ -18,17 +18,32 @@ from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
-from featstore.store import open_store
+from featstore.workflows.recipe_runs import check_same, merged, planned_runs, tokenizer_of, trainable
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
 __all__ = ["Recipe", "RecipeResult", "list_recipes", "load_recipe", "recipe_text", "run_recipe", "with_overrides"]
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("title", "data", "features", "encoding", "extract", "model", "models", "seeds", "settings", "report", "minutes")
+KEYS = (
+    "title",
+    "data",
+    "tokenizer",
+    "features",
+    "encoding",
+    "extract",
+    "model",
+    "models",
+    "experiments",
+    "seeds",
+    "settings",
+    "report",
+    "minutes",
+)
 FILES = ("plan.yaml", "train.yaml")
+TOKENIZER = "TOKENIZER"
 # a folder may be taken up again with more of these, never with other data or settings
-_MAY_GROW = ("name", "title", "features", "models", "seeds", "report", "minutes")
+_MAY_GROW = ("name", "title", "features", "models", "experiments", "seeds", "report", "minutes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +57,9 @@ class Recipe:
     name, title : str
     data : dict
         ``kind`` of the data set, and what its adapter takes.
+    tokenizer : dict
+        ``weights`` of a checkpoint, or how one is trained on the data set first: ``preset``, ``minutes`` and settings.
+        Features name it by ``weights=TOKENIZER``.
     features : list
         Specs, preset names, or grids.
     encoding : str or None
@@ -51,7 +69,11 @@ class Recipe:
     model : str
         The one model, where ``models`` is empty.
     models : list
-        Names, or mappings with ``model``, ``only`` (conditions on configurations) and ``settings`` (over the recipe's).
+        Names, or mappings with ``model``, ``only`` (conditions on configurations), ``settings`` (over the recipe's),
+        ``name`` where a model is trained in several ways, and ``pretrain`` (settings of a run to start from).
+    experiments : dict
+        Lists like ``models`` by name, instead of ``models``: ``--only NAME`` runs one. As a mapping, ``models`` is the
+        list and ``same`` names the settings that all its models must share, or the comparison is refused.
     seeds : list of int
     settings : dict
         Of training, by section.
@@ -64,37 +86,63 @@ class Recipe:
     name: str
     title: str = ""
     data: dict[str, Any] = field(default_factory=dict)
+    tokenizer: dict[str, Any] = field(default_factory=dict)
     features: list[Any] = field(default_factory=list)
     encoding: str | None = None
     extract: dict[str, Any] = field(default_factory=dict)
     model: str = "vgg-cnn"
     models: list[Any] = field(default_factory=list)
+    experiments: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     settings: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
 
-    def requests(self) -> list[FeatureRequest]:
-        """Features of the recipe, grids multiplied out."""
+    def requests(self, tokenizer: str = "") -> list[FeatureRequest]:
+        """Features of the recipe, grids multiplied out; ``tokenizer`` is the path of the checkpoint they name."""
         found: list[FeatureRequest] = []
         for entry in self.features:
-            found += expand_grid(entry, self.name) if isinstance(entry, Mapping) else expand_features([entry])
+            if isinstance(entry, Mapping):
+                grid = {key: tokenizer if value == TOKENIZER else value for key, value in entry.items()}
+                found += expand_grid(grid, self.name)
+            else:
+                found += expand_features([str(entry).replace(f"weights={TOKENIZER}", f"weights={tokenizer}")])
         return expand_features(found, self.encoding)
 
-    def model_plans(self) -> list[ModelPlan]:
+    @property
+    def n_features(self) -> int:
+        """Number of features, those of a tokenizer that is yet to be trained included."""
+        waiting = [entry for entry in self.features if TOKENIZER in str(entry)]
+        others = replace(self, features=[entry for entry in self.features if entry not in waiting])
+        return len(waiting) + (len(others.requests()) if others.features else 0)
+
+    def model_plans(self, experiments: Sequence[str] = ()) -> list[ModelPlan]:
         """Models with their conditions and settings, those of the recipe included.
+
+        Parameters
+        ----------
+        experiments : sequence of str
+            Those to take; all by default.
 
         Raises
         ------
         ConfigError
-            For an entry that is no model, or a model that is listed twice.
+            For an entry that is no model, one that is listed twice, or models of one experiment that differ in what
+            they must share.
         """
-        plans = [ModelPlan.read(entry, self.name) for entry in self.models or [self.model]]
-        names = [plan.model for plan in plans]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"the model {name!r} is listed twice", self.name, "List each once")
-        return [replace(plan, settings=_over(self.settings, plan.settings)) for plan in plans]
+        groups = {name: self.experiments[name] for name in experiments or self.experiments}
+        plans = []
+        for name, group in groups.items() or [("", self.models or [self.model])]:
+            listed, same = (group["models"], group.get("same", [])) if isinstance(group, Mapping) else (group, [])
+            found = [ModelPlan.read(entry, self.name) for entry in listed]
+            found = [replace(plan, settings=merged(self.settings, plan.settings)) for plan in found]
+            check_same(found, same, f"{self.name}, experiment {name}")
+            plans += found
+        names = [plan.name for plan in plans]
+        for plan in plans:
+            if names.count(plan.name) > 1 and any(each != plan for each in plans if each.name == plan.name):
+                raise ConfigError(f"{plan.name!r} is listed twice", self.name, "Give each a name of its own")
+        return list({plan.name: plan for plan in plans}.values())  # experiments may share a model
 
 
 @dataclass(slots=True)
@@ -186,17 +234,17 @@ def load_recipe(
     layers.append({"data": {"kind": kind}} | _read(folder, f"{kind}.yaml", name))
     if smoke:
         layers.append(_read(folder, "smoke.yaml", name))
-    merged: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     source: dict[str, Any] = {"kind": kind}
     for layer in layers:
         own = layer.pop("data", {})
         if own.get("kind", usual) == kind:  # what is said of another kind of data set does not hold
-            source = _over(source, own)
-        merged = _over(merged, layer)
-    merged = _over(merged, changes or {})
-    check_report(merged.get("report", {}), f"{name}: report")
-    merged["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
-    return Recipe(name=Path(name).name, **merged)
+            source = merged(source, own)
+        found = merged(found, layer)
+    found = merged(found, changes or {})
+    check_report(found.get("report", {}), f"{name}: report")
+    found["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
+    return Recipe(name=Path(name).name, **found)
 
 
 def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
@@ -211,14 +259,6 @@ def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
         if key not in KEYS:
             raise ConfigError(f"unknown key {key!r}", f"{name}/{file}", did_you_mean(key, KEYS))
     return dict(content)
-
-
-def _over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _over(merged[key], value) if both else value
-    return merged
 
 
 def run_recipe(
@@ -250,71 +290,32 @@ def run_recipe(
         For a stage or condition that cannot be, or a folder with the results of other settings.
     """
     from featstore.workflows.reporting import write_report
-    from featstore.workflows.sweep import plan_runs, run_sweep
+    from featstore.workflows.sweep import run_sweep
 
-    stages, conditions = split_only(only, recipe.name)
+    stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
     wanted = set(stages) or set(STAGES)
-    plans = recipe.model_plans()
-    chosen = select(recipe.requests(), plans, conditions, recipe.name)
+    plans = recipe.model_plans(experiments)
     folder = Path(out)
+    if not recipe.tokenizer:  # its weights are part of the features' names
+        select(recipe.requests(), plans, conditions, recipe.name)
     _check_kept(recipe, folder)
     table = prepare_data(recipe, folder, jobs)
-    plans = _trainable(plans, table)
+    plans = trainable(plans, table)
     _keep(recipe, folder)
     commands = _keep_command(folder, command)
+    chosen = select(recipe.requests(tokenizer_of(recipe.tokenizer, folder, table)), plans, conditions, recipe.name)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
     if "extract" in wanted:
         options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
     if "train" in wanted:
-        runs = []
-        for plan in plans:
-            names = _names(folder, chosen.features.get(plan.model, []))
-            runs += plan_runs(folder, names, plan.model, recipe.seeds, plan.settings)
-        run_sweep(runs, jobs=jobs)
+        for runs in planned_runs(folder, plans, chosen, recipe.seeds):
+            run_sweep(runs, jobs=jobs)
     if "report" in wanted:
         result.table, result.rows, result.files = write_report(
             folder, recipe.report, title=recipe.title, commands=commands
         )
     return result
-
-
-def _names(folder: Path, requests: Sequence[FeatureRequest]) -> list[str]:
-    store = open_store(folder / "store.zarr")
-    return [store[request].name for request in requests]
-
-
-def _trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
-    """Plans whose settings, labels and splits training can work with; raised before a minute of extraction.
-
-    A table without splits gets random ones, whole groups at a time, where the settings do not say otherwise.
-
-    Raises
-    ------
-    ConfigError, DatasetError
-        As training would, later.
-    """
-    from featstore.training import OBJECTIVES, TrainConfig
-    from featstore.training.labels import label_tracks
-    from featstore.training.run import check_model_settings
-
-    bare = not any(isinstance(split, str) for split in table.frame.get("split", ()))
-    ready = []
-    for plan in plans:
-        settings = plan.settings
-        if bare and "split" not in settings.get("data", {}):
-            settings = _over(settings, {"data": {"split": "random"}})
-        config = TrainConfig.resolve(settings)
-        objective = OBJECTIVES.load(config.objective.name)
-        objective.check(plan.model, config)
-        check_model_settings(plan.model, config.model)
-        if objective.needs_labels:
-            labelled = label_tracks(table, list(table.frame["track_id"]), config.data, where="the recipe's data set")
-            if config.data.split == "random" and bare:
-                counts = ", ".join(f"{len(part)} {name}" for name, part in labelled.splits.items())
-                logger.warning("the tracks have no splits: random ones, whole groups at a time (%s)", counts)
-        ready.append(replace(plan, settings=settings))
-    return ready
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
@@ -332,7 +333,12 @@ def _check_kept(recipe: Recipe, folder: Path) -> None:
     if not path.is_file():
         return
     there = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
-    made = {"tracks.parquet": ("data",), "store.zarr": ("encoding", "extract"), "runs": ("model", "settings")}
+    made = {
+        "tracks.parquet": ("data",),
+        "tokenizer.safetensors": ("tokenizer",),
+        "store.zarr": ("encoding", "extract"),
+        "runs": ("model", "settings"),
+    }
     fixed = {key for name, keys in made.items() if (folder / name).exists() for key in keys}
     differing = [key for key in now if key not in _MAY_GROW and key in fixed and there.get(key) != now[key]]
     if "settings" in fixed:
@@ -364,8 +370,9 @@ def _keep_command(folder: Path, command: str) -> list[str]:
 
 
 def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
-    plans = [ModelPlan.read(entry, where) for entry in recipe.get("models") or [recipe.get("model", "")]]
-    return {plan.model: plan.settings for plan in plans}
+    kept = {key: recipe.get(key) for key in ("model", "models", "experiments", "settings") if recipe.get(key)}
+    plans = Recipe(name=where, **kept).model_plans()
+    return {plan.name: (plan.settings, plan.pretrain) for plan in plans}
 
 
 def prepare_data(recipe: Recipe, folder: Path, jobs: int | None) -> TrackTable:
@@ -405,12 +412,22 @@ def with_overrides(
         recipe = replace(recipe, seeds=list(range(seeds)))
     over: dict[str, Any] = dict(settings or {})
     if epochs is not None:
-        over = _over(over, {"loop": {"epochs": epochs}})
+        over = merged(over, {"loop": {"epochs": epochs}})
     if not over and width is None:
         return recipe
-    models = []
-    for plan in recipe.model_plans():
+
+    def changed(entry: Any) -> dict[str, Any]:
+        plan = ModelPlan.read(entry, recipe.name)
         scaled = width is not None and "width" in setting_names(plan.model)
-        own = _over(over, {"model": {"width": width}}) if scaled else over
-        models.append({"model": plan.model, "only": list(plan.only), "settings": _over(plan.settings, own)})
-    return replace(recipe, models=models, settings=_over(recipe.settings, over))
+        own = merged(over, {"model": {"width": width}}) if scaled else over
+        given = entry if isinstance(entry, Mapping) else {"model": entry}
+        return {**given, "settings": merged(merged(recipe.settings, plan.settings), own)}
+
+    experiments = {
+        name: merged(group, {"models": [changed(each) for each in group["models"]]})
+        if isinstance(group, Mapping)
+        else [changed(each) for each in group]
+        for name, group in recipe.experiments.items()
+    }
+    models = [] if experiments else [changed(each) for each in recipe.models or [recipe.model]]
+    return replace(recipe, models=models, experiments=experiments, settings=merged(recipe.settings, over))

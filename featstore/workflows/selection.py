@@ -33,11 +33,17 @@ class ModelPlan:
         Conditions on configurations, such as ``encoding=float32``.
     settings : dict
         Of training, by section, over the recipe's.
+    name : str
+        Folder of its runs; by default the model's name. A recipe may train one model in several ways.
+    pretrain : dict
+        Settings of a run on the same features that comes first and whose weights it starts from; none where empty.
     """
 
     model: str
     only: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    pretrain: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, entry: Any, where: str) -> ModelPlan:
@@ -60,7 +66,13 @@ class ModelPlan:
         if entry["model"] not in MODELS:
             raise ConfigError(f"unknown model {entry['model']!r}", where, did_you_mean(str(entry["model"]), MODELS))
         only = entry.get("only") or ()
-        return cls(entry["model"], (only,) if isinstance(only, str) else tuple(only), dict(entry.get("settings") or {}))
+        return cls(
+            entry["model"],
+            (only,) if isinstance(only, str) else tuple(only),
+            dict(entry.get("settings") or {}),
+            str(entry.get("name") or entry["model"]),
+            dict(entry.get("pretrain") or {}),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class Selection:
     Attributes
     ----------
     features : dict of str to list of FeatureRequest
-        Model to the features that it is trained on, in the recipe's order.
+        Name of a model's plan to the features that it is trained on, in the recipe's order.
     stored : list of FeatureRequest
         All of these, and the arrays that the whole recipe would store for them: a selection that grows later finds
         its base there.
@@ -85,8 +97,10 @@ class Selection:
         return sum(len(each) for each in self.features.values())
 
 
-def split_only(only: Sequence[str], where: str) -> tuple[list[str], list[str]]:
-    """Stages, and conditions on configurations, from the values of ``--only``.
+def split_only(
+    only: Sequence[str], where: str, experiments: Sequence[str] = ()
+) -> tuple[list[str], list[str], list[str]]:
+    """Stages, experiments, and conditions on configurations, from the values of ``--only``.
 
     Raises
     ------
@@ -96,14 +110,15 @@ def split_only(only: Sequence[str], where: str) -> tuple[list[str], list[str]]:
     Examples
     --------
     >>> split_only(["train", "n_mels=48|96"], "ferraro2020")
-    (['train'], ['n_mels=48|96'])
+    (['train'], [], ['n_mels=48|96'])
     """
-    stages = [text for text in only if not any(sign in text for sign in _SIGNS)]
-    for stage in stages:
-        if stage not in STAGES:
-            hint = did_you_mean(stage, STAGES)
-            raise ConfigError(f"unknown stage {stage!r}", where, f"{hint}; or a condition such as n_mels=48|96")
-    return stages, [text for text in only if text not in stages]
+    words = [text for text in only if not any(sign in text for sign in _SIGNS)]
+    for word in words:
+        if word not in (*STAGES, *experiments):
+            hint = did_you_mean(word, [*STAGES, *experiments])
+            raise ConfigError(f"unknown stage {word!r}", where, f"{hint}; or a condition such as n_mels=48|96")
+    stages = [word for word in words if word in STAGES]
+    return stages, [word for word in words if word not in STAGES], [text for text in only if text not in words]
 
 
 def configurations(requests: Sequence[FeatureRequest]) -> pd.DataFrame:
@@ -174,7 +189,7 @@ def select(
     for plan in models:
         kept = matching(table.assign(model=plan.model), [*plan.only, *conditions])
         if len(kept):
-            chosen[plan.model] = [requests[row] for row in kept.index]
+            chosen[plan.name] = [requests[row] for row in kept.index]
     if not chosen:
         raise ConfigError(
             f"no configuration meets {', '.join(conditions) or 'the conditions of its models'}",

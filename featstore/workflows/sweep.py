@@ -76,9 +76,16 @@ class RunOutcome:
 
 
 def plan_runs(
-    folder: str | Path, features: Sequence[str], model: str, seeds: Sequence[int], settings: Mapping[str, Any]
+    folder: str | Path,
+    features: Sequence[str],
+    model: str,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    *,
+    name: str = "",
+    below: str = "runs",
 ) -> list[PlannedRun]:
-    """Runs of every feature with every seed, below ``folder/runs``; cheap features first: results come early."""
+    """Runs of every feature with every seed, below ``folder/runs/NAME``; cheap features first: results come early."""
     folder = Path(folder)
     epochs = int(settings.get("loop", {}).get("epochs", 50))
     return [
@@ -86,7 +93,7 @@ def plan_runs(
             str(folder / "store.zarr"),
             feature,
             model,
-            str(folder / "runs" / model / slug_of(feature) / f"seed-{seed}"),
+            str(folder / below / (name or model) / slug_of(feature) / f"seed-{seed}"),
             str(folder / "tracks.parquet"),
             seed,
             dict(settings),

@@ -86,7 +86,7 @@ def test_shrinking() -> None:
 
 def test_conditions_and_stages() -> None:
     study = load_recipe("ferraro2020")
-    assert split_only(["report", "n_mels=48"], "x") == (["report"], ["n_mels=48"])
+    assert split_only(["report", "n_mels=48"], "x") == (["report"], [], ["n_mels=48"])
     with pytest.raises(ConfigError, match=r"unknown stage 'trian'.*train.*or a condition"):
         split_only(["trian"], "x")
     with pytest.raises(ConfigError, match="no configuration meets n_mels=47"):

@@ -1,0 +1,116 @@
+"""The runs of a recipe: a tokenizer first where its features need one, runs to start from, then those it is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featstore.datasets import TrackTable
+from featstore.errors import ConfigError
+from featstore.store import open_store
+from featstore.workflows.selection import ModelPlan, Selection
+
+if TYPE_CHECKING:
+    from featstore.workflows.sweep import PlannedRun
+
+__all__ = ["check_same", "merged", "planned_runs", "tokenizer_of", "trainable"]
+
+logger = logging.getLogger(__name__)
+
+
+def merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of ``base`` with those of ``top`` over them, section by section."""
+    found = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = merged(found[key], value) if both else value
+    return found
+
+
+def check_same(plans: Sequence[ModelPlan], same: Sequence[str], where: str) -> None:
+    """Refuse to compare models that differ in what the experiment says is the same, such as ``model.size``."""
+    for setting in same:
+        section, _, key = setting.partition(".")
+        values = {plan.name: (plan.settings.get(section) or {}).get(key) for plan in plans}
+        first = next(iter(values), "")
+        for name, value in values.items():
+            if value != values[first]:
+                found = f"{setting} is {value!r} for {name}, but {values[first]!r} for {first}"
+                raise ConfigError(found, where, f"Give both the same, or take {setting} out of `same`")
+
+
+def tokenizer_of(tokenizer: Mapping[str, Any], folder: Path, table: TrackTable) -> str:
+    """Path of a recipe's tokenizer, which is trained where the recipe brings none; empty where it has none."""
+    settings = dict(tokenizer)
+    if not settings:
+        return ""
+    if settings.get("weights"):
+        return str(settings["weights"])
+    from featstore.workflows.tokenizer import train_tokenizer
+
+    path = folder / "tokenizer.safetensors"
+    if not path.is_file() or path.with_name(f"{path.name}.state").is_file():
+        train_tokenizer(table, path, **settings)
+    return str(path)
+
+
+def trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
+    """Plans whose settings, labels and splits training can work with; raised before a minute of extraction.
+
+    A table without splits gets random ones, whole groups at a time, where the settings do not say otherwise.
+
+    Raises
+    ------
+    ConfigError, DatasetError
+        As training would, later.
+    """
+    from featstore.training import OBJECTIVES, TrainConfig
+    from featstore.training.labels import label_tracks
+    from featstore.training.run import check_model_settings
+
+    bare = not any(isinstance(split, str) for split in table.frame.get("split", ()))
+    ready = []
+    for plan in plans:
+        settings = plan.settings
+        if bare and "split" not in settings.get("data", {}):
+            settings = merged(settings, {"data": {"split": "random"}})
+        config = TrainConfig.resolve(settings)
+        objective = OBJECTIVES.load(config.objective.name)
+        objective.check(plan.model, config)
+        check_model_settings(plan.model, config.model)
+        if objective.needs_labels:
+            labelled = label_tracks(table, list(table.frame["track_id"]), config.data, where="the recipe's data set")
+            if config.data.split == "random" and bare:
+                counts = ", ".join(f"{len(part)} {name}" for name, part in labelled.splits.items())
+                logger.warning("the tracks have no splits: random ones, whole groups at a time (%s)", counts)
+        ready.append(replace(plan, settings=settings))
+    return ready
+
+
+def planned_runs(
+    folder: Path, plans: Sequence[ModelPlan], chosen: Selection, seeds: Sequence[int]
+) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """Runs to start from, each once, and those of the recipe."""
+    from featstore.training import TrainConfig
+    from featstore.workflows.sweep import plan_runs
+
+    store = open_store(folder / "store.zarr")
+    first: dict[str, PlannedRun] = {}
+    runs: list[PlannedRun] = []
+    for plan in plans:
+        names = [store[request].name for request in chosen.features.get(plan.name, [])]
+        planned = plan_runs(folder, names, plan.model, seeds, plan.settings, name=plan.name)
+        if plan.pretrain:
+            settings = merged({"model": plan.settings.get("model", {})}, plan.pretrain)
+            label = f"{plan.model}-{TrainConfig.digest(settings)[:8]}"  # plans that start alike share these runs
+            before = plan_runs(folder, names, plan.model, seeds, settings, name=label, below="pretraining")
+            first |= {run.out: run for run in before}
+            planned = [
+                replace(run, settings=merged(run.settings, {"start": {"run": start.out}}))
+                for run, start in zip(planned, before, strict=True)
+            ]
+        runs += planned
+    return list(first.values()), runs
