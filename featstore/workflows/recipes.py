@@ -136,12 +136,16 @@ class Recipe:
             listed, same = (group["models"], group.get("same", [])) if isinstance(group, Mapping) else (group, [])
             found = [ModelPlan.read(entry, self.name) for entry in listed]
             found = [replace(plan, settings=merged(self.settings, plan.settings)) for plan in found]
+            names = [plan.name for plan in found]
+            for each in names:
+                if names.count(each) > 1:
+                    raise ConfigError(f"{each!r} is listed twice", self.name, "Give each a name of its own")
             check_same(found, same, f"{self.name}, experiment {name}")
             plans += found
-        names = [plan.name for plan in plans]
         for plan in plans:
-            if names.count(plan.name) > 1 and any(each != plan for each in plans if each.name == plan.name):
-                raise ConfigError(f"{plan.name!r} is listed twice", self.name, "Give each a name of its own")
+            if any(each != plan for each in plans if each.name == plan.name):
+                found = f"{plan.name!r} is something else in two experiments"
+                raise ConfigError(found, self.name, "Give each a name of its own")
         return list({plan.name: plan for plan in plans}.values())  # experiments may share a model
 
 
