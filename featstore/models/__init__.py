@@ -25,6 +25,12 @@ MODELS = Registry(
     {
         "vgg-cnn": "featstore.models.vgg_cnn:VggCnn",
         "conv-encoder": "featstore.models.conv_encoder:ConvEncoder",
+        "spectroformer": "featstore.models.spectroformer:SpectroFormer",
+        "tokenformer": "featstore.models.tokenformer:TokenFormer",
+        "codebookformer": "featstore.models.spectroformer:CodebookFormer",
+        "token-histogram": "featstore.models.linear_baselines:TokenHistogram",
+        "code-statistics": "featstore.models.linear_baselines:CodeStatistics",
+        "frame-statistics": "featstore.models.linear_baselines:FrameStatistics",
         "musicnn": "featstore.models.musicnn:Musicnn",
         "musicnn-f16": "featstore.models.musicnn:SixteenMusicnn",
         "musicnn-at-scale": "featstore.models.musicnn:AtScaleMusicnn",

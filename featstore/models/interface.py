@@ -83,7 +83,12 @@ class SequenceModel(Model):
         Length of the vector of a position.
     frames_per_position : int
         Input frames that one position stands for.
+    takes_hidden : bool
+        ``encode`` has a third argument ``hidden``, bool ``(batch, positions)``: positions that show a learned symbol
+        in place of their input.
     """
+
+    takes_hidden: ClassVar[bool] = False
 
     width: int
     frames_per_position: int

@@ -66,8 +66,6 @@ class _Linear(Model):
         # momentum None: the plain mean over all batches so far, as a regression on stored features would standardise
         self.standard = nn.BatchNorm1d(n_features, affine=False, momentum=None, eps=1e-8)
         self.output = nn.Linear(n_features, n_classes)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
 
 
 class TokenHistogram(_Linear):

@@ -144,8 +144,8 @@ class Recipe:
             plans += found
         for plan in plans:
             if any(each != plan for each in plans if each.name == plan.name):
-                found = f"{plan.name!r} is something else in two experiments"
-                raise ConfigError(found, self.name, "Give each a name of its own")
+                clash = f"{plan.name!r} is something else in two experiments"
+                raise ConfigError(clash, self.name, "Give each a name of its own")
         return list({plan.name: plan for plan in plans}.values())  # experiments may share a model
 
 

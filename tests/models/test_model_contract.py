@@ -19,6 +19,9 @@ from featstore.models.interface import Model, SequenceModel
 
 SMALL = {
     "vgg-cnn": {"width": 1 / 32},
+    "spectroformer": {"size": "tiny"},
+    "tokenformer": {"size": "tiny"},
+    "codebookformer": {"size": "tiny"},
     "musicnn": {"width": 1 / 8},
     "musicnn-f16": {"width": 1 / 8},
     "musicnn-at-scale": {"width": 1 / 8},
@@ -32,6 +35,8 @@ SIZES = {
     "embedding": {"n_layers": 3, "n_dims": 8, "n_windows": 4},
 }
 N_CLASSES = 5
+# products of queries and keys, and of their weights with values: 2 x layers x width x positions^2
+ATTENTION = {"spectroformer": 256 * 34**2, "tokenformer": 256 * 15**2, "codebookformer": 256 * 15**2}
 
 
 def build(name: str, seed: int = 0) -> Model:
@@ -65,6 +70,10 @@ def test_returns_logits_of_the_right_shape(name: str) -> None:
 def test_every_parameter_receives_a_gradient(name: str) -> None:
     model = build(name).train()
     model(batch(name, 4)).square().mean().backward()
+    if getattr(model, "takes_hidden", False):
+        x = batch(name, 4)
+        hidden = torch.rand(4, x.shape[-1] // model.frames_per_position) < 0.5
+        model.encode(x, None, hidden).square().mean().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
     assert [n for n, p in model.named_parameters() if n.endswith("weight") and not p.grad.any()] == []
@@ -107,7 +116,8 @@ def test_costs_count_without_touching_the_model(name: str) -> None:
     model = build(name).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     one = size_of(name).batch()
-    assert count_macs(model, one) == sum(layer_macs(model, one).values()) > 0
+    assert count_macs(model, one) - sum(layer_macs(model, one).values()) == ATTENTION.get(name, 0)
+    assert count_macs(model, one) > 0
     assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     total, trainable = count_parameters(model)
