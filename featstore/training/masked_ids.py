@@ -143,6 +143,12 @@ class MaskedIds(MaskedPositions):
         return dataclasses.replace(config, objective=dataclasses.replace(settings, **found))
 
     @classmethod
+    def beside(cls, config: TrainConfig) -> tuple[str, ...]:
+        """Feature that holds the tokens to be predicted, where the input is another one."""
+        settings = cast("MaskedIdsConfig", config.objective)
+        return (settings.tokens,) if settings.targets == "tokens" and settings.tokens else ()
+
+    @classmethod
     def wrap(
         cls,
         model: Model,
@@ -279,7 +285,7 @@ def _added(counts: list[dict[int, int]]) -> dict[int, int]:
 
 def _tokens_beside(spec: Any, store: Any) -> Any:
     """Feature whose tokens belong to these frames: those of the code vectors, or the store's only ones."""
-    if hasattr(spec, "stored_as"):
+    if spec.stored_as.vocabulary:
         return spec.stored_as
     there = [name for name in store.features if str(name).startswith("vq_tokens")]
     if len(there) != 1:
@@ -290,4 +296,4 @@ def _tokens_beside(spec: Any, store: Any) -> Any:
 
 def _tokens_of(job: Job) -> StoredTokens:
     settings = cast("MaskedIdsConfig", job.config.objective)
-    return StoredTokens.beside(job.store[settings.tokens], next(iter(job.readers.values())).spec)
+    return StoredTokens.beside(job.beside[settings.tokens], next(iter(job.readers.values())).spec)
