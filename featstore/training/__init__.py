@@ -26,6 +26,8 @@ OBJECTIVES = Registry(
     {
         "supervised": "featstore.training.objectives:Supervised",
         "masked": "featstore.training.reconstruction:Masked",
+        "masked-values": "featstore.training.masked_values:MaskedValues",
+        "masked-ids": "featstore.training.masked_ids:MaskedIds",
     },
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Job:
     folder : RunFolder
     run : mapping
         The run's description, as ``run.json`` has it.
+    beside : mapping of str to FeatureReader
+        What the objective reads besides the inputs, by feature.
     """
 
     readers: Readers
@@ -39,6 +41,7 @@ class Job:
     config: TrainConfig
     folder: RunFolder
     run: Mapping[str, Any]
+    beside: Readers = field(default_factory=dict)
 
     @property
     def objective(self) -> Any:

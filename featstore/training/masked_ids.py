@@ -109,7 +109,7 @@ class IdPredictor(PositionPredictor):
 
 
 class MaskedIds(MaskedPositions):
-    """Cross-entropy of the ids behind chosen positions; to be beaten are the shares of each id among training frames."""
+    """Cross-entropy of the ids behind chosen positions; to be beaten: each id's share among training frames."""
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedIdsConfig
     to_beat: ClassVar[tuple[str, ...]] = ("unigram_baseline",)
@@ -254,8 +254,8 @@ class MaskedIds(MaskedPositions):
         """Say what has to be beaten, and what the targets are."""
         known = self.ids.statistics
         return (
-            f"to beat: {known.unigram:.4f} nats (entropy of the training ids; {known.bigram:.4f} where the one before is "
-            f"known); targets {self.targets.identity}, perplexity {known.perplexity:.1f} of {self.ids.n_codes}"
+            f"to beat: {known.unigram:.4f} nats (entropy of the training ids; {known.bigram:.4f} where the one before "
+            f"is known); targets {self.targets.identity}, perplexity {known.perplexity:.1f} of {self.ids.n_codes}"
         )
 
 

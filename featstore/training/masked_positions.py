@@ -18,14 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import ConfigError, DatasetError
 from featstore.models import MODELS
 from featstore.models.interface import Model, SequenceModel
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
-from featstore.training.input_shape import InputShape
 from featstore.training.job import Job
 from featstore.training.masking import draw_spans, frames_of
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
@@ -47,8 +45,8 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
     "hubert": {"share": 0.57, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
     "mae": {"share": 0.75, "span_ms": 0.0, "hidden": 1.0, "swapped": 0.0, "overlap": False},
 }
-"""How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and whether
-spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover; ``mae``
+"""How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and
+whether spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover; ``mae``
 hides patches, it does not remove them from the encoder."""
 
 

@@ -37,7 +37,7 @@ class MaskedValuesConfig(MaskedPositionsConfig):
 
 
 class MaskedValues(MaskedPositions):
-    """Error of the frames behind chosen positions; the mean of each band, or a line across each gap, is to be beaten."""
+    """Error of the frames behind chosen positions; to be beaten: the mean of each band, a line across each gap."""
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedValuesConfig
     to_beat: ClassVar[tuple[str, ...]] = ("mean_baseline", "line_baseline")

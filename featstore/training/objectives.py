@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 
@@ -18,7 +18,7 @@ from featstore.models.interface import Model
 from featstore.training.augment import make_augmentation
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
-from featstore.training.input_shape import InputShape
+from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
 from featstore.training.losses import balanced_weights, make_loss
 from featstore.training.normed_model import ModelBatch, NormedModel
@@ -84,6 +84,16 @@ class Objective(abc.ABC):
         if not cls.needs_labels and config.loop.monitor not in ("auto", "loss"):
             found = f"this run has no score {config.loop.monitor!r}"
             raise ConfigError(found, "loop.monitor", "It has loss: no labels are learnt")
+
+    @classmethod
+    def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: Any) -> TrainConfig:
+        """Settings with what follows from the features of the run."""
+        return config
+
+    @classmethod
+    def beside(cls, config: TrainConfig) -> tuple[str, ...]:
+        """Features that are read besides the model's inputs."""
+        return ()
 
     @classmethod
     def wrap(

@@ -80,6 +80,7 @@ def train(
     check_model_settings(model, config.model)
     store = _opened(store)
     readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
+    config = objective.resolve(model, config, readers, store)
     labelled = _labels(store, readers, tracks, config)
     if not any(name in labelled.splits for name in config.evaluate.splits):
         listing = ", ".join(labelled.splits)
@@ -97,7 +98,8 @@ def train(
     with folder.lock():
         folder.write_run(run, config.as_mapping())
         write_labels(folder.labels, labelled)
-        job = Job(readers, labelled, shape, config, folder, run)
+        beside = {name: store[name] for name in objective.beside(config)}
+        job = Job(readers, labelled, shape, config, folder, run, beside)
         fabric = make_fabric(config.device)
         outcome = launch(fabric, work, job, processes=config.device.devices)
         if objective.needs_labels:
@@ -160,7 +162,8 @@ def evaluate(
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
     if store.fingerprint != run["store"]["fingerprint"]:
         logger.info("the store has changed since %s was trained", folder.path)
-    job = Job(readers, labelled, InputShape.from_mapping(run["input"]), config, folder, run)
+    beside = {name: store[name] for name in OBJECTIVES.load(config.objective.name).beside(config)}
+    job = Job(readers, labelled, InputShape.from_mapping(run["input"]), config, folder, run, beside)
     with process_settings(config.device, macs_per_batch=job.macs_per_batch):
         engine = make_engine(make_fabric(config.device))
         normed = model_of_checkpoint(run, job.kept).to(engine.device)

@@ -12,19 +12,26 @@ import torch
 from killing import killed_after
 
 from featstore.errors import ConfigError, DatasetError
-from featstore.models import create
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
-from featstore.training.masked_positions import CONVENTIONS, MaskedPositionsConfig, skill_of
-from featstore.training.masked_targets import Bins, KMeans, RandomProjection, bigram_entropy, count_pairs
+from featstore.training.masked_positions import CONVENTIONS, MaskedPositions, MaskedPositionsConfig, skill_of
+from featstore.training.masked_targets import (
+    Bins,
+    KMeans,
+    RandomProjection,
+    StoredTokens,
+    bigram_entropy,
+    count_pairs,
+)
 from featstore.training.masking import draw_spans, frames_of
 
 Make = Callable[..., TrainConfig]
 N_CODES, N_DIMS, N_FRAMES, N = 24, 6, 256, 40
 MEL = "mel(sample_rate=44100,n_fft=512,hop_length=128,framing=token,n_mels=8,scale=ln)"
-TOKENS = f"vq_tokens(codec=jukebox,level=2,weights={'ab' * 16},n_codes={N_CODES},code_width={N_DIMS},hop=128,n_codebooks=1,sample_rate=44100)"
+SIZES = f"n_codes={N_CODES},code_width={N_DIMS},hop=128,n_codebooks=1,sample_rate=44100"
+TOKENS = f"vq_tokens(codec=jukebox,level=2,weights={'ab' * 16},{SIZES})"
 CODES = TOKENS.replace("vq_tokens", "vq_codes")
 FEATURES = {"spectroformer": MEL, "tokenformer": TOKENS, "codebookformer": CODES}
 
@@ -110,7 +117,11 @@ def test_each_convention_covers_its_share(convention: str) -> None:
 def test_settings_follow_from_the_convention_unless_given() -> None:
     found = TrainConfig.resolve({"objective": {"name": "masked-ids", "convention": "hubert", "share": 0.4}}).objective
     assert (found.share, found.span_ms, found.hidden, found.overlap) == (0.4, 200.0, 1.0, True)
-    for setting, message in (("share=1", "share=1.0"), ("span_ms=-1", "negative"), ("hidden=0.95", "shares of a whole")):
+    for setting, message in (
+        ("share=1", "share=1.0"),
+        ("span_ms=-1", "negative"),
+        ("hidden=0.95", "shares of a whole"),
+    ):
         with pytest.raises(ConfigError, match=message):
             TrainConfig.resolve(assignments=["objective.name=masked-ids", f"objective.{setting}"])
 
@@ -188,3 +199,96 @@ def test_each_model_beats_what_needs_no_learning(
         assert scores["unigram"] == pytest.approx(np.log(N_CODES), abs=0.02)
         assert scores["bigram"] < 1.5 and scores["target_perplexity"] == pytest.approx(N_CODES, rel=0.02)
         assert scores["accuracy"] > 2 / N_CODES
+
+
+def test_the_same_seconds_are_hidden_from_all_three(steps: Store, tmp_path: Path, hidden: Make, monkeypatch) -> None:
+    seen: dict[str, list[torch.Tensor]] = {}
+    choose = MaskedPositions.choose
+
+    def noted(self, batch, *, epoch, split):
+        found = choose(self, batch, epoch=epoch, split=split)
+        if split == "train":
+            seen.setdefault(name, []).append(torch.cat([batch.index[:, None], found.chosen, found.hidden], dim=1))
+        return found
+
+    monkeypatch.setattr(MaskedPositions, "choose", noted)
+    for name, feature in FEATURES.items():
+        config = hidden("objective.name=masked-ids", "loop.epochs=2", "objective.convention=w2v2")
+        train(steps, feature, name, tmp_path / name, config=config)
+    one, *others = (torch.cat(each) for each in seen.values())
+    assert len(others) == 2 and all(torch.equal(one, other) for other in others)
+    assert not torch.equal(*(each.float() for each in one.chunk(2)))  # drawn again in each epoch
+
+
+@pytest.mark.parametrize("model", ["tokenformer", "spectroformer"])
+def test_killed_at_any_batch_it_goes_on_bit_for_bit(
+    steps: Store, tmp_path: Path, hidden: Make, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    targets = "tokens" if model == "tokenformer" else "kmeans"
+    config = hidden(
+        "objective.name=masked-ids",
+        f"objective.targets={targets}",
+        "objective.codes=24",
+        "loop.checkpoint_batches=1",
+        "data.crops_per_track=1",
+        "model.dropout=0.1",
+    )
+    whole = train(steps, FEATURES[model], model, tmp_path / "whole", config=config)
+    with killed_after(4, monkeypatch):
+        train(steps, FEATURES[model], model, tmp_path / "cut", config=config)
+    assert train(steps, FEATURES[model], model, tmp_path / "cut", config=config)["scores"] == whole["scores"]
+    one, two = (load_checkpoint(tmp_path / run / "checkpoints/last.safetensors")[0] for run in ("whole", "cut"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_padding_is_never_chosen_and_does_not_count(tmp_path: Path, hidden: Make) -> None:
+    store = make_store(tmp_path / "short.zarr", [N_FRAMES if i % 2 else 70 for i in range(N)])
+    for model, feature in FEATURES.items():
+        config = hidden("objective.name=masked-ids", "data.ragged=pad", "loop.epochs=1", "data.crops_per_track=1")
+        scores = train(store, feature, model, tmp_path / model, config=config)["scores"]["valid"]
+        assert scores["chosen_share"] == pytest.approx(0.3, abs=0.04)
+
+
+def test_tracks_and_artists_of_other_splits_are_refused(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    shared = steps.tracks.assign(group=[f"artist {i // 2}" for i in range(N)])
+    config = hidden("objective.name=masked-ids")
+    with pytest.raises(DatasetError, match="group artist .* is in the splits train and (valid|test)"):
+        train(steps, TOKENS, "tokenformer", tmp_path / "a", config=config, tracks=shared)
+
+
+def test_fine_tuning_with_decay_moves_the_embedding_least(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    first = hidden("objective.name=masked-ids", "loop.epochs=1", "data.crops_per_track=1")
+    train(steps, TOKENS, "tokenformer", tmp_path / "first", config=first)
+    before, _ = load_checkpoint(tmp_path / "first/checkpoints/best.safetensors")
+    small = ["model.size=tiny", "data.batch_size=8", "loop.epochs=1", "data.crop_frames=128", "device.accelerator=cpu"]
+    moved = {}
+    for name, extra in (("frozen", "start.trunk_rate=0"), ("gradual", "start.layer_decay=0.1")):
+        config = TrainConfig.resolve(assignments=[*small, f"start.run={tmp_path / 'first'}", extra])
+        result = train(steps, TOKENS, "tokenformer", tmp_path / name, config=config)
+        assert result["classes"] == ["down", "up"]
+        after, _ = load_checkpoint(tmp_path / name / "checkpoints/last.safetensors")
+        moved[name] = {
+            part: float((after[f"model.model.{part}"] - before[f"model.model.{part}"]).abs().max())
+            for part in ("front.tables.weight", "layers.0.inner.weight", "layers.1.inner.weight", "norm.weight")
+        }
+    assert set(moved["frozen"].values()) == {0.0}
+    steps_down = list(moved["gradual"].values())
+    assert 0 < steps_down[0] < steps_down[1] < steps_down[2]
+
+
+def test_wrong_use(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    def run(model: str, *extra: str, feature: str = MEL) -> None:
+        train(steps, feature, model, tmp_path / "run", config=hidden("objective.name=masked-ids", *extra))
+
+    with pytest.raises(ConfigError, match=r"no symbol for hidden positions .*Choose spectroformer, tokenformer"):
+        train(
+            steps,
+            MEL,
+            "conv-encoder",
+            tmp_path / "run",
+            config=TrainConfig.resolve({"objective": {"name": "masked-ids"}}),
+        )
+    with pytest.raises(ConfigError, match=r"codes=7, but it is 24 here"):
+        run("tokenformer", "objective.codes=7", feature=TOKENS)
+    with pytest.raises(ConfigError, match="no whole number of tokens of 128"):
+        StoredTokens.beside(steps[TOKENS], parse_spec(MEL.replace("hop_length=128", "hop_length=200")))
