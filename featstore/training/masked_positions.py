@@ -46,8 +46,8 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
     "mae": {"share": 0.75, "span_ms": 0.0, "hidden": 1.0, "swapped": 0.0, "overlap": False},
 }
 """How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and
-whether spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover; ``mae``
-hides patches, it does not remove them from the encoder."""
+whether spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover;
+``mae`` hides patches, it does not remove them from the encoder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

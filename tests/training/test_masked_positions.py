@@ -252,7 +252,7 @@ def test_padding_is_never_chosen_and_does_not_count(tmp_path: Path, hidden: Make
 def test_tracks_and_artists_of_other_splits_are_refused(steps: Store, tmp_path: Path, hidden: Make) -> None:
     shared = steps.tracks.assign(group=[f"artist {i // 2}" for i in range(N)])
     config = hidden("objective.name=masked-ids")
-    with pytest.raises(DatasetError, match="group artist .* is in the splits train and (valid|test)"):
+    with pytest.raises(DatasetError, match=r"group artist .* is in the splits train and (valid|test)"):
         train(steps, TOKENS, "tokenformer", tmp_path / "a", config=config, tracks=shared)
 
 
