@@ -38,6 +38,7 @@ METRICS = Registry(
         "pr_auc": "featstore.metrics.ranking:PR_AUC",
         "accuracy": "featstore.metrics.decisions:ACCURACY",
         "macro_f1": "featstore.metrics.decisions:MACRO_F1",
+        "macro_f1_all": "featstore.metrics.decisions:MACRO_F1_ALL",
         "micro_f1": "featstore.metrics.decisions:MICRO_F1",
     },
 )

@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 
 from featstore.metrics.base import FloatArray, Metric, is_single_label, one_hot, ratio
 
-__all__ = ["ACCURACY", "MACRO_F1", "MICRO_F1", "Accuracy", "MacroF1", "MicroF1", "confusion_matrix", "decide"]
+__all__ = [
+    "ACCURACY",
+    "MACRO_F1",
+    "MACRO_F1_ALL",
+    "MICRO_F1",
+    "Accuracy",
+    "MacroF1",
+    "MacroF1All",
+    "MicroF1",
+    "confusion_matrix",
+    "decide",
+]
 
 IntArray = NDArray[np.int64]
 
@@ -77,6 +88,27 @@ class MacroF1(Metric):
         return ratio(2 * hits, decided + true, true > 0)
 
 
+class MacroF1All(MacroF1):
+    """F1 of each class, and their unweighted mean over all classes: one that no track has counts as 0.
+
+    Kamuni et al. 2024 and the challenges on FMA score like this: the figure is over the data set's classes, whatever a
+    split lacks.
+
+    See Also
+    --------
+    sklearn.metrics.f1_score : The same with ``average="macro"``, all classes as ``labels`` and ``zero_division=0``.
+    """
+
+    name, title, higher_is_better = "macro_f1_all", "macro F1 (all classes)", True
+    class_name, class_title = "", "F1"
+
+    def overall(
+        self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray, per_class: FloatArray
+    ) -> FloatArray:
+        """Mean over all classes."""
+        return np.asarray(np.nan_to_num(per_class).mean(axis=1), dtype=np.float64)
+
+
 class MicroF1(MacroF1):
     """F1 of all decisions pooled; for single-label targets it equals accuracy.
 
@@ -109,4 +141,4 @@ def confusion_matrix(targets: NDArray[Any], scores: NDArray[Any]) -> IntArray:
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes).astype(np.int64)
 
 
-ACCURACY, MACRO_F1, MICRO_F1 = Accuracy(), MacroF1(), MicroF1()
+ACCURACY, MACRO_F1, MACRO_F1_ALL, MICRO_F1 = Accuracy(), MacroF1(), MacroF1All(), MicroF1()

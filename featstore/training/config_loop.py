@@ -118,8 +118,10 @@ class LoopConfig:
         Batches whose gradients are summed before a step; the effective batch is so many times larger.
     clip_norm : float or None
         Largest norm of the gradient.
-    class_weights : {"none", "balanced"}
-        ``balanced`` weighs classes (single-label) or positives (multi-label, at most 100 times) by their rarity.
+    class_weights : {"none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted"}
+        ``balanced`` weighs classes (single-label) or positives (multi-label, at most 100 times) by their rarity;
+        single-label: ``inverse`` does so at most 10 times, ``inverse_sqrt`` by the square root, and ``logit_adjusted``
+        adds the logarithm of each class's share to its logit in training.
     label_smoothing : float
         Share of the target spread evenly (single-label), or drawn towards one half (multi-label).
     ema : float
@@ -140,7 +142,7 @@ class LoopConfig:
     validation_windows: int = 0
     accumulate: int = 1
     clip_norm: float | None = None
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted"] = "none"
     label_smoothing: float = 0.0
     ema: float = 0.0
     checkpoint_batches: int = 0

@@ -9,10 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-__all__ = ["Loss", "balanced_weights", "make_loss", "probabilities"]
+from featstore.errors import ConfigError
+
+__all__ = ["Loss", "balanced_weights", "class_weighting", "make_loss", "probabilities"]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+_MOST_OF_A_CLASS = 10.0  # 13 clips among 20,000 must not be all that counts
 _MOST = 100.0  # a tag with one positive in a million must not be all that counts
 
 
@@ -38,7 +41,53 @@ def balanced_weights(targets: NDArray[np.generic], n_classes: int) -> NDArray[np
     return np.asarray(np.clip(weights, 1 / _MOST, _MOST), dtype=np.float32)
 
 
-def make_loss(task: str, *, weights: torch.Tensor | None = None, label_smoothing: float = 0.0) -> Loss:
+def class_weighting(
+    how: str, targets: NDArray[np.generic], n_classes: int
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    """Weights of the classes, and what is added to their logits, from the training labels.
+
+    Parameters
+    ----------
+    how : {"none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted"}
+        As ``loop.class_weights`` has it; the last three are for single labels.
+    targets : int (n,), or 0/1 (n, classes)
+    n_classes : int
+
+    Returns
+    -------
+    weights : float32 (classes,) or None
+        ``inverse``: n / (classes x tracks of the class), its square root for ``inverse_sqrt``; 10 at most.
+    added : float32 (classes,) or None
+        Logarithm of each class's share (Menon et al. 2021), one track added to each.
+
+    Examples
+    --------
+    >>> class_weighting("inverse_sqrt", np.array([0, 0, 0, 1]), 2)[0].round(3).tolist()
+    [0.816, 1.414]
+    >>> class_weighting("logit_adjusted", np.array([0, 0, 0, 1]), 2)[1].round(3).tolist()
+    [-0.405, -1.099]
+    """
+    if how == "none":
+        return None, None
+    if how == "balanced":
+        return balanced_weights(targets, n_classes), None
+    if targets.ndim != 1:
+        raise ConfigError(f"{how} is for single labels", "loop.class_weights", "Choose none or balanced")
+    if how == "logit_adjusted":
+        counts = np.bincount(targets, minlength=n_classes) + 1.0
+        return None, np.log(counts / counts.sum()).astype(np.float32)
+    inverse = balanced_weights(targets, n_classes)
+    weights = np.sqrt(inverse) if how == "inverse_sqrt" else inverse
+    return np.minimum(weights, _MOST_OF_A_CLASS).astype(np.float32), None
+
+
+def make_loss(
+    task: str,
+    *,
+    weights: torch.Tensor | None = None,
+    added: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Loss:
     """Loss of logits ``(batch, classes)`` against targets, mean over the batch.
 
     Multi-label: binary cross-entropy, mean over tags. Single-label: cross-entropy of the softmax.
@@ -47,12 +96,15 @@ def make_loss(task: str, *, weights: torch.Tensor | None = None, label_smoothing
     ----------
     task : "multi_label" or "single_label"
     weights : float32 (classes,), optional
-        As ``balanced_weights`` gives them.
+        As ``class_weighting`` gives them.
+    added : float32 (classes,), optional
+        Added to the logits in training, single labels only: a model that predicts the rare as often as the frequent.
     label_smoothing : float in [0, 1)
     """
     if task == "single_label":
 
         def classify(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # class numbers, or soft targets
+            logits = logits if added is None else logits + added
             return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=label_smoothing)
 
         return classify

@@ -20,7 +20,7 @@ from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
-from featstore.training.losses import balanced_weights, make_loss
+from featstore.training.losses import class_weighting, make_loss
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.scoring import predict
 
@@ -134,13 +134,15 @@ class Supervised(Objective):
 
     def __init__(self, job: Job, engine: Engine) -> None:
         config, labelled = job.config, job.labelled
-        weights = None
-        if config.loop.class_weights == "balanced":
-            found = balanced_weights(labelled.splits["train"].targets, len(labelled.classes))
-            weights = torch.from_numpy(found).to(engine.device)
+        train = labelled.splits["train"].targets
+        weights, added = (
+            None if each is None else torch.from_numpy(each).to(engine.device)
+            for each in class_weighting(config.loop.class_weights, train, len(labelled.classes))
+        )
         specs = {name: reader.spec for name, reader in job.readers.items()}
         self.labelled, self.engine, self.pool = labelled, engine, config.evaluate.pool
-        self.criterion = make_loss(labelled.task, weights=weights, label_smoothing=config.loop.label_smoothing)
+        smoothing = config.loop.label_smoothing
+        self.criterion = make_loss(labelled.task, weights=weights, added=added, label_smoothing=smoothing)
         self.augment = make_augmentation(config.augment, specs, len(labelled.classes))
 
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from featstore.errors import ConfigError
+from featstore.metrics.chance import chance_levels
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
 from featstore.process_memory import peak_resident_bytes
@@ -176,10 +177,28 @@ def _details(parts: Sequence[Any], labelled: LabelledTracks, config: TrainConfig
     drawn, seed = config.evaluate.bootstrap, config.seed
     intervals = {part.split: intervals_of(part, n_resamples=drawn, seed=seed) for part in parts} if drawn else {}
     return {
+        **_chance_and_gap(parts, labelled),
         "intervals": intervals,
         "per_class": {part.split: per_class_of(part, labelled.classes) for part in parts},
         "confusion": {part.split: found for part in parts if (found := confusion_of(part)) is not None},
     }
+
+
+def _chance_and_gap(parts: Sequence[Any], labelled: LabelledTracks) -> dict[str, Any]:
+    """What guessing would score, of single labels; and how much better the training split scores, where it was."""
+    if labelled.task != "single_label":
+        return {}
+    known, n_classes = labelled.splits["train"].targets, len(labelled.classes)
+    chance = {
+        part.split: {
+            name: dataclasses.asdict(each)
+            for name, each in chance_levels(part.tracks.targets, n_classes, train_targets=known).items()
+        }
+        for part in parts
+    }
+    scores = {part.split: part.values["macro_f1_all"] for part in parts}
+    gap = {"overfitting": scores["train"] - scores["valid"]} if {"train", "valid"} <= set(scores) else {}
+    return {"chance": chance, **gap}
 
 
 def _extract_seconds(store: Any, readers: Sequence[Any]) -> float | None:

@@ -75,6 +75,7 @@ def test_decisions_equal_scikit_learn(seed: int, n: int, classes: int, levels: i
         assert compute("accuracy", targets, scores).value == pytest.approx(1 - reference.hamming_loss(true, found))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zero_division
+        strict = reference.f1_score(true, found, average="macro", labels=np.arange(classes), zero_division=0)
         micro = reference.f1_score(true, found, average="micro", labels=np.arange(classes))
         macro = reference.f1_score(true, found, average="macro", labels=present) if len(present) else None
     if macro is not None:
@@ -82,6 +83,7 @@ def test_decisions_equal_scikit_learn(seed: int, n: int, classes: int, levels: i
         assert result.value == pytest.approx(macro, abs=TOLERANCE)
         assert set(result.left_out) == set(range(classes)) - set(present.tolist())
         assert compute("micro_f1", targets, scores).value == pytest.approx(micro, abs=TOLERANCE)
+        assert compute("macro_f1_all", targets, scores).value == pytest.approx(strict, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", list(METRICS))
