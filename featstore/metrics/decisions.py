@@ -105,8 +105,10 @@ class MacroF1All(MacroF1):
     def overall(
         self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray, per_class: FloatArray
     ) -> FloatArray:
-        """Mean over all classes."""
-        return np.asarray(np.nan_to_num(per_class).mean(axis=1), dtype=np.float64)
+        """Mean over all classes; NaN only where no class has a track."""
+        known = ~np.isnan(per_class)
+        total, count = np.where(known, per_class, 0.0).sum(axis=1), known.sum(axis=1)
+        return ratio(total, per_class.shape[1], count > 0)
 
 
 class MicroF1(MacroF1):

@@ -62,10 +62,12 @@ def class_weighting(
 
     Examples
     --------
-    >>> class_weighting("inverse_sqrt", np.array([0, 0, 0, 1]), 2)[0].round(3).tolist()
-    [0.816, 1.414]
-    >>> class_weighting("logit_adjusted", np.array([0, 0, 0, 1]), 2)[1].round(3).tolist()
-    [-0.405, -1.099]
+    >>> weights, _ = class_weighting("inverse_sqrt", np.array([0, 0, 0, 1]), 2)
+    >>> print(weights.round(3))
+    [0.816 1.414]
+    >>> _, added = class_weighting("logit_adjusted", np.array([0, 0, 0, 1]), 2)
+    >>> print(added.round(3))
+    [-0.405 -1.099]
     """
     if how == "none":
         return None, None
