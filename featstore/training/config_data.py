@@ -24,6 +24,8 @@ class DataConfig:
         Number of folds, and which one is tested on (the next one validates).
     split_seed : int
         Of random splits and folds; apart from ``seed``, so that runs with other seeds see the same tracks.
+    train_share : float in (0, 1]
+        Share of the training tracks that is used, whole groups of each class, drawn from ``split_seed``.
     label_column : str
         Column of the track table; empty for the table's own labels.
     task : {"auto", "multi_label", "single_label"}
@@ -61,6 +63,7 @@ class DataConfig:
     folds: int = 5
     fold: int = 0
     split_seed: int = 0
+    train_share: float = 1.0
     label_column: str = ""
     task: Literal["auto", "multi_label", "single_label"] = "auto"
     classes: tuple[str, ...] = ()
@@ -78,6 +81,7 @@ class DataConfig:
     normalize: Literal["auto", "none", "band", "global"] = "auto"
 
     def __post_init__(self) -> None:
+        require(0 < self.train_share <= 1, f"train_share={self.train_share} is not in (0, 1]", "data")
         right = len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6
         require(right, f"fractions={self.fractions} are not three shares of a whole", "data")
         require(self.fractions[0] > 0, "fractions leave nothing to train on", "data")

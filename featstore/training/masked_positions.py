@@ -380,9 +380,9 @@ def check_apart(job: Job) -> None:
     for name, part in splits.items():
         if name == "train":
             continue
-        for what, mine, theirs in (("track", train.track_ids, part.track_ids), ("", train.groups, part.groups)):
+        for mine, theirs in ((train.track_ids, part.track_ids), (train.groups, part.groups)):
             both = sorted(set(mine) & set(theirs))
             if both:
-                found = f"{what} {both[0]}".strip() + f" is in the splits train and {name}, and {len(both) - 1} more"
+                found = f"{both[0]} is in the splits train and {name}, and {len(both) - 1} more"
                 fix = "Split by group: featstore datasets split TRACKS -o TRACKS, or data.split=random"
                 raise DatasetError(found, job.labelled.dataset, fix)

@@ -21,6 +21,8 @@ from featstore.training.labels import LabelledTracks, label_tracks, read_labels,
 from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import write_predictions
 from featstore.training.settings import merge, read_yaml
+from featstore.training.shares import with_train_share
+from featstore.training.starting import check_start
 from featstore.training.unlabelled import unlabelled_tracks
 from featstore.training.work import model_of_checkpoint, score_splits, work
 
@@ -82,11 +84,14 @@ def train(
     readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
     config = objective.resolve(model, config, readers, store)
     labelled = _labels(store, readers, tracks, config)
+    labelled = with_train_share(labelled, config.data.train_share, seed=config.data.split_seed)
     if not any(name in labelled.splits for name in config.evaluate.splits):
         listing = ", ".join(labelled.splits)
         raise ConfigError(
             f"no track in {', '.join(config.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
         )
+    if config.start.run:
+        check_start(config.start.run, labelled)
     shape = input_shape(readers, labelled, config.data)
     run = describe_run(store, readers, model, labelled, shape, config)
     folder = RunFolder(out)

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featstore.errors import CheckpointError
+from featstore.errors import CheckpointError, DatasetError
 from featstore.models.interface import Model
 from featstore.training.checkpoints import load_checkpoint
 from featstore.training.folders import RunFolder
+from featstore.training.labels import LabelledTracks, SplitTracks, read_labels
 
-__all__ = ["checkpoint_of", "file_digest", "layer_scales", "load_start", "start_tensors"]
+__all__ = ["check_start", "checkpoint_of", "file_digest", "layer_scales", "load_start", "start_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,36 @@ def file_digest(path: Path) -> str:
         raise CheckpointError("there is no checkpoint to start from", str(path), "Check start.run")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def check_start(place: str, labelled: LabelledTracks) -> None:
+    """Refuse weights that were trained on what this run validates or tests with: tracks, or groups such as artists.
+
+    What a run saw stands in its folder; a checkpoint without one cannot be checked.
+
+    Raises
+    ------
+    DatasetError
+    """
+    folder = RunFolder(Path(place) if Path(place).is_dir() else Path(place).parent.parent)
+    if not folder.labels.is_file():
+        logger.warning("%s does not say which tracks it was trained on; splits cannot be checked", place)
+        return
+    seen = read_labels(folder.labels)
+    if seen.dataset != labelled.dataset:
+        return  # ids of different data sets may agree by chance
+    foreign = _members(seen.splits["train"]) - _members(labelled.splits["train"])  # what both train on is no news
+    for name in ("valid", "test"):
+        part = labelled.splits.get(name)
+        both = sorted(foreign & _members(part)) if part is not None else []
+        if both:
+            found = f"it was trained on {both[0]} and {len(both) - 1} more of this run's split {name}"
+            raise DatasetError(found, place, "Start from a run on the same splits, or train it again on them")
+
+
+def _members(split: SplitTracks) -> set[str]:
+    """Tracks and groups of a split, each by what it is."""
+    return {f"track {track}" for track in split.track_ids} | set(split.groups)
 
 
 def load_start(module: Model, tensors: Mapping[str, torch.Tensor], *, strict: bool, where: str) -> set[str]:
