@@ -16,7 +16,7 @@ from featstore.workflows.selection import ModelPlan, Selection
 if TYPE_CHECKING:
     from featstore.workflows.sweep import PlannedRun
 
-__all__ = ["check_same", "merged", "planned_runs", "tokenizer_of", "trainable"]
+__all__ = ["check_same", "merged", "own_settings", "planned_runs", "tokenizer_of", "trainable"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,16 @@ def merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
         found[key] = merged(found[key], value) if both else value
     return found
+
+
+def own_settings(settings: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Settings for all models as they hold for one: without those of ``model`` that it does not have."""
+    from featstore.models import setting_names
+
+    known = setting_names(model)
+    own = {key: value for key, value in settings.get("model", {}).items() if key in known}
+    rest = {section: value for section, value in settings.items() if section != "model"}
+    return rest | ({"model": own} if own else {})
 
 
 def check_same(plans: Sequence[ModelPlan], same: Sequence[str], where: str) -> None:

@@ -18,7 +18,7 @@ from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
-from featstore.workflows.recipe_runs import check_same, merged, planned_runs, tokenizer_of, trainable
+from featstore.workflows.recipe_runs import check_same, merged, own_settings, planned_runs, tokenizer_of, trainable
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
 __all__ = ["Recipe", "RecipeResult", "list_recipes", "load_recipe", "recipe_text", "run_recipe", "with_overrides"]
@@ -37,6 +37,7 @@ KEYS = (
     "experiments",
     "seeds",
     "settings",
+    "pretraining",
     "report",
     "minutes",
 )
@@ -76,7 +77,9 @@ class Recipe:
         list and ``same`` names the settings that all its models must share, or the comparison is refused.
     seeds : list of int
     settings : dict
-        Of training, by section.
+        Of training, by section. Those of ``model`` reach the models that have them.
+    pretraining : dict
+        The same of all runs that others start from.
     report : dict
         ``metric``, ``cost`` and ``test`` of the Pareto front; ``figures`` and ``tables`` of the paper's page.
     minutes : float or None
@@ -95,6 +98,7 @@ class Recipe:
     experiments: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     settings: dict[str, Any] = field(default_factory=dict)
+    pretraining: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
 
@@ -108,6 +112,10 @@ class Recipe:
             else:
                 found += expand_features([str(entry).replace(f"weights={TOKENIZER}", f"weights={tokenizer}")])
         return expand_features(found, self.encoding)
+
+    def _with_common(self, plan: ModelPlan) -> ModelPlan:
+        settings = merged(own_settings(self.settings, plan.model), plan.settings)
+        return replace(plan, settings=settings, pretrain=plan.pretrain and merged(self.pretraining, plan.pretrain))
 
     @property
     def n_features(self) -> int:
@@ -135,7 +143,7 @@ class Recipe:
         for name, group in groups.items() or [("", self.models or [self.model])]:
             listed, same = (group["models"], group.get("same", [])) if isinstance(group, Mapping) else (group, [])
             found = [ModelPlan.read(entry, self.name) for entry in listed]
-            found = [replace(plan, settings=merged(self.settings, plan.settings)) for plan in found]
+            found = [self._with_common(plan) for plan in found]
             names = [plan.name for plan in found]
             for each in names:
                 if names.count(each) > 1:
@@ -374,7 +382,8 @@ def _keep_command(folder: Path, command: str) -> list[str]:
 
 
 def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
-    kept = {key: recipe.get(key) for key in ("model", "models", "experiments", "settings") if recipe.get(key)}
+    keys = ("model", "models", "experiments", "settings", "pretraining")
+    kept = {key: recipe[key] for key in keys if recipe.get(key)}
     plans = Recipe(name=where, **kept).model_plans()
     return {plan.name: (plan.settings, plan.pretrain) for plan in plans}
 
@@ -425,7 +434,8 @@ def with_overrides(
         scaled = width is not None and "width" in setting_names(plan.model)
         own = merged(over, {"model": {"width": width}}) if scaled else over
         given = entry if isinstance(entry, Mapping) else {"model": entry}
-        return {**given, "settings": merged(merged(recipe.settings, plan.settings), own)}
+        settings = merged(plan.settings, own_settings(own, plan.model))
+        return {**given, "settings": merged(own_settings(recipe.settings, plan.model), settings)}
 
     experiments = {
         name: merged(group, {"models": [changed(each) for each in group["models"]]})
