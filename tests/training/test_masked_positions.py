@@ -14,6 +14,9 @@ from killing import killed_after
 from featstore.errors import ConfigError, DatasetError
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
+from featstore.store.consolidate import consolidate
+from featstore.store.missing import find_missing
+from featstore.store.writing import add_arrays, write_shard
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
 from featstore.training.masked_positions import CONVENTIONS, MaskedPositions, MaskedPositionsConfig, skill_of
@@ -46,11 +49,11 @@ def write(path: Path, frame: pd.DataFrame, tokens: dict[str, np.ndarray]) -> Sto
         ArrayHeader(specs[1], Encoding.parse("uint16", specs[1]), (1,), ("codebook", "frame")),
     ]
     store = create_store(path, frame, headers, shard_tracks=16)
-    store.put_codebook(specs[1], codebook, {})
-    store.add_arrays(headers)
+    store.backend.write_codebook(specs[1].codebook_name, codebook, {})
+    add_arrays(store, headers)
     ids = {row: track for track, row in store.tracks["row"].items()}
-    for shard, keys in store.missing([header.key for header in headers]):
-        with store.shard_writer(shard, keys) as writer:
+    for shard, keys in find_missing(store, [header.key for header in headers]):
+        with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot, ids[row])
                 found = tokens[ids[row]]
@@ -59,7 +62,7 @@ def write(path: Path, frame: pd.DataFrame, tokens: dict[str, np.ndarray]) -> Sto
                 writer.append(headers[1].key, found[None].astype(np.int32))
                 writer.end()
             writer.commit({"featstore": "test"})
-    store.consolidate()
+    consolidate(store)
     return open_store(path)
 
 
