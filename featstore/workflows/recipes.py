@@ -113,6 +113,17 @@ class Recipe:
                 found += expand_features([str(entry).replace(f"weights={TOKENIZER}", f"weights={tokenizer}")])
         return expand_features(found, self.encoding)
 
+    def _check_model_settings(self) -> None:
+        """Refuse a setting of all models that none of them has."""
+        from featstore.models import setting_names
+
+        groups = list(self.experiments.values()) or [self.models or [self.model]]
+        listed = [entry for group in groups for entry in (group["models"] if isinstance(group, Mapping) else group)]
+        known = {name for entry in listed for name in setting_names(ModelPlan.read(entry, self.name).model)}
+        for key in self.settings.get("model", {}):
+            if key not in known:
+                raise ConfigError(f"unknown setting 'model.{key}'", self.name, did_you_mean(str(key), sorted(known)))
+
     def _with_common(self, plan: ModelPlan) -> ModelPlan:
         settings = merged(own_settings(self.settings, plan.model), plan.settings)
         return replace(plan, settings=settings, pretrain=plan.pretrain and merged(self.pretraining, plan.pretrain))
@@ -138,6 +149,7 @@ class Recipe:
             For an entry that is no model, one that is listed twice, or models of one experiment that differ in what
             they must share.
         """
+        self._check_model_settings()
         groups = {name: self.experiments[name] for name in experiments or self.experiments}
         plans = []
         for name, group in groups.items() or [("", self.models or [self.model])]:
