@@ -168,14 +168,14 @@ def check_command(
 @click.argument("tracks")
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the table with splits.")
 @click.option("--fractions", default="0.7,0.1,0.2", show_default=True, help="Shares of train,valid,test.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another assignment.")
-@click.option("--group-column", default="group", show_default=True, help="Tracks alike in this column stay together.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws another assignment.")
+@click.option("--group-column", default="group", show_default=True, help="Tracks of one value here stay together.")
 @click.option("--stratify-column", help="Column whose proportions are kept; the labels by default.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def split_command(
     tracks: str, out: str, fractions: str, seed: int, group_column: str, stratify_column: str | None, as_json: bool
 ) -> None:
-    r"""Choose train, valid and test anew, whole groups at a time, in proportion within each class.
+    r"""Draw train, valid and test, whole groups at a time, in proportion within each class.
 
     \b
     Example:

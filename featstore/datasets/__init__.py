@@ -81,6 +81,12 @@ def index(kind: str, root: str | os.PathLike[str] | None = None, **options: Any)
         For an unknown kind or option.
     DatasetError
         When the data set is not what the adapter expects.
+
+    See Also
+    --------
+    describe : What a kind is, and its options.
+    about : Its citation, licence, checksums and published counts.
+    featstore.workflows.indexing.index_tracks : The same, with what the headers of the files declare.
     """
     adapter = DATASETS.load(kind)
     parameters = inspect.signature(adapter).parameters

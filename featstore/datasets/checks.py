@@ -59,6 +59,10 @@ def check_table(
         Look for equal files: those of one size are read and compared by SHA-256.
     on_file : callable, optional
         Called once per track when its file has been looked at.
+
+    See Also
+    --------
+    featstore.workflows.repeats.repeat_findings : Recordings that are there twice, which need decoding.
     """
     frame = table.frame
     sizes = _sizes(frame["path"], on_file)

@@ -165,7 +165,7 @@ def _read_rows(source: Path, delimiter: str | None) -> tuple[list[str], list[tup
     if not header:
         raise DatasetError("the list is empty", str(source), "The first line names the columns, such as path,labels")
     if not rows:
-        raise DatasetError("the list has no tracks", str(source), "Write one line a track below the header")
+        raise DatasetError("the list has no tracks", str(source), "Write one line per track below the header")
     unnamed = [name for name in header if name.startswith("column ") and not any(row[name].strip() for _, row in rows)]
     return [name for name in header if name not in unnamed], rows
 

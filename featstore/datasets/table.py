@@ -1,4 +1,4 @@
-"""The track table: one row a track, the one thing that every data set adapter returns."""
+"""The track table: one row per track, the one thing that every data set adapter returns."""
 
 from __future__ import annotations
 
@@ -76,11 +76,17 @@ class TrackTable:
     Attributes
     ----------
     frame : pandas.DataFrame
-        One row a track: ``track_id``, ``path`` (absolute), ``labels`` (list of str), ``split`` (``train``, ``valid``,
+        One row per track: ``track_id``, ``path`` (absolute), ``labels`` (list of str), ``split`` (``train``, ``valid``,
         ``test`` or None), ``group`` (str or None), ``duration_s``, ``source_sample_rate``, ``channels``,
         ``size_bytes``, ``probe_error``, then any further columns. Columns that are not given are filled with
         "unknown" (empty list, None, NaN or NA).
     info : TableInfo
+
+    See Also
+    --------
+    featstore.datasets.index : Make the table of a data set.
+    featstore.datasets.assign_splits : Draw splits for its tracks.
+    featstore.datasets.check_table : What is wrong with it.
 
     Raises
     ------

@@ -1,8 +1,11 @@
 """Find recordings that a data set holds twice, by fingerprints of their audio; decoding shows what cannot be read.
 
-Source: A. Wang, "An industrial-strength audio search algorithm", ISMIR 2003: pairs of spectral peaks that occur in two
-files at one distance in time. Copies, re-encodings and overlapping excerpts of one recording are found; other versions
-of a piece are not.
+Two files that share many pairs of spectral peaks at one distance in time hold one recording. Copies, re-encodings and
+overlapping excerpts of one recording are found; other versions of a piece are not.
+
+References
+----------
+A. Wang, "An industrial-strength audio search algorithm", ISMIR 2003.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def test_a_smaller_size_is_part_of_a_bigger_one() -> None:
 
 
 def test_the_size_for_studies_has_400_test_clips_of_families_of_their_own() -> None:
-    number = sizes.clips_a_style("study")
+    number = sizes.clips_per_style("study")
     assert number is not None
     chosen = {split: [] for split in ("train", "valid", "test")}  # type: dict[str, list[sizes.ClipChoice]]
     for style in works.STYLES:
@@ -198,8 +198,8 @@ def test_the_size_for_studies_has_400_test_clips_of_families_of_their_own() -> N
 @pytest.mark.parametrize("size", ["huge", "0", -1, "1.5"])
 def test_sizes_that_do_not_exist(size: str | int) -> None:
     with pytest.raises(ConfigError, match=r"size .* does not exist.*quick, standard, study, full, or a number"):
-        sizes.clips_a_style(size)
-    assert (sizes.clips_a_style("quick"), sizes.clips_a_style("7"), sizes.clips_a_style("full")) == (20, 7, None)
+        sizes.clips_per_style(size)
+    assert (sizes.clips_per_style("quick"), sizes.clips_per_style("7"), sizes.clips_per_style("full")) == (20, 7, None)
 
 
 def test_missing_and_foreign_packages(monkeypatch: pytest.MonkeyPatch) -> None:

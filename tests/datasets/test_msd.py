@@ -94,7 +94,9 @@ def test_layouts_of_the_previews(tmp_path: Path, tone: Tone, name: str, shape: s
     assert list(errors[errors.notna()].index) == [ids[0]], "a missing preview stays, with its reason"
 
 
-def test_check_tells_what_differs_from_the_published_counts(tmp_path: Path, tone_mp3: Callable[[Path], object]) -> None:
+def test_check_reports_what_differs_from_the_published_counts(
+    tmp_path: Path, tone_mp3: Callable[[Path], object]
+) -> None:
     _, options = make(tmp_path, tone_mp3, "lee")
     found = Counter(each.kind for each in check_table(index("msd", tmp_path, **options), compare_audio=False))
     assert found["unexpected_count"] == 3

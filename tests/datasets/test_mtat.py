@@ -88,7 +88,7 @@ def test_missing_and_empty_clips_stay_with_their_reason(root: Path) -> None:
     assert ("unreadable", ("10",)) in found and ("unreadable", ("11",)) in found
 
 
-def test_a_folder_that_is_not_there_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_folder_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for path in (root / "d").iterdir():
         path.unlink()
     (root / "d").rmdir()
@@ -96,7 +96,7 @@ def test_a_folder_that_is_not_there_is_told(root: Path, caplog: pytest.LogCaptur
     assert "folders not there: d" in caplog.text
 
 
-def test_check_tells_what_differs_from_the_published_counts(root: Path) -> None:
+def test_check_reports_what_differs_from_the_published_counts(root: Path) -> None:
     messages = [each.message for each in check_table(index("mtat", root)) if each.kind == "unexpected_count"]
     assert messages == [
         "split train has 3 tracks; the published one has 18,706",

@@ -33,7 +33,7 @@ TAGS = (
     *("duple time", "compound time", "triple time"),
 )
 
-# Quarter notes a minute, lowest and highest.
+# Quarter notes per minute, lowest and highest.
 _TEMPI = {
     "reel": (180, 220), "jig": (150, 185), "hornpipe": (130, 180), "slip jig": (140, 180),
     "Scots air": (80, 150), "German song": (80, 150), "Chinese song": (70, 140), "chorale": (60, 100),
@@ -130,7 +130,7 @@ def _generator(seed: int, work: str) -> random.Random:
 
 
 def tempo_of(work: str, style: str, *, seed: int) -> int:
-    """Quarter notes a minute at which a work is played."""
+    """Quarter notes per minute at which a work is played."""
     return _generator(seed, work).randint(*_TEMPI[style])
 
 

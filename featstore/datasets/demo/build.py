@@ -24,7 +24,7 @@ from featstore.datasets.demo.harmony import plain_metre
 from featstore.datasets.demo.packages import require_packages
 from featstore.datasets.demo.readers import cached_notes
 from featstore.datasets.demo.render import SAMPLE_RATES, render, write_audio
-from featstore.datasets.demo.sizes import ClipChoice, clips_a_style, ordered_clips, quotas
+from featstore.datasets.demo.sizes import ClipChoice, clips_per_style, ordered_clips, quotas
 from featstore.datasets.demo.works import STYLES, tune_field, tune_text, work_named
 from featstore.errors import ConfigError, DatasetError
 from featstore.log import progress_bar
@@ -140,7 +140,7 @@ def build_demo(
         When a file cannot be written.
     """
     settings = Settings(int(sample_rate), int(channels), format, int(seed))
-    number = clips_a_style(size)
+    number = clips_per_style(size)
     require_packages()
     started = time.monotonic()
     root = Path(os.path.abspath(os.path.expanduser(out)))

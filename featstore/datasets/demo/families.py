@@ -26,8 +26,8 @@ FEWEST_NOTES = 16
 _STEPS = 16
 _CHORALE_STEPS = 12  # chorale lines are short, and their melodies few
 _GENERIC = r"\b(the|a|an|reel|jig|hornpipe|slip|double|single|clog|strathspey|air|no|set|version)\b"
-# Clips of a work for the balance of the splits: full windows of 29.1 s at 110 quarter notes a minute.
-_TICKS_A_CLIP = round(29.1 * 110 / 60 * 480)
+# Clips of a work for the balance of the splits: full windows of 29.1 s at 110 quarter notes per minute.
+_TICKS_PER_CLIP = round(29.1 * 110 / 60 * 480)
 
 
 def title_key(title: str) -> str:
@@ -54,7 +54,7 @@ def incipit(notes: np.ndarray, *, steps: int = _STEPS) -> str:
 
 
 def keys_of(work: Work) -> list[Hashable]:
-    """What makes works kin, as far as it is known without parsing: mass, opus, piece, title."""
+    """What relates works, as far as it is known without parsing: mass, opus, piece, title."""
     collection, _, rest = work.name.partition("/")
     if work.style == "mass":
         return [("mass", mass_of(work.path))]
@@ -102,7 +102,7 @@ def splits_of(entries: Iterable[Entry]) -> dict[str, str]:
 
     members: dict[Hashable, Counter[str]] = {}
     for each in entries:
-        clips = 1 if "#" in each.work else max(1, each.ticks // _TICKS_A_CLIP)
+        clips = 1 if "#" in each.work else max(1, each.ticks // _TICKS_PER_CLIP)
         members.setdefault(each.family, Counter())[each.style] += clips
     return {str(family): split for family, split in assign_groups(members).items()}
 
@@ -127,7 +127,7 @@ def make_entries(cache_folder: Path | None, jobs: int) -> list[Entry]:
 
 
 def differences(every: int) -> list[str]:
-    """Recompute the facts of every n-th entry of the shipped catalogue and say where they differ."""
+    """Recompute the facts of every n-th entry of the shipped catalogue and report where they differ."""
     found = []
     for entry in catalogue()[::every]:
         _, ticks, notes = facts_of(work_named(entry.work, entry.style))

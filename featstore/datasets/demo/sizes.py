@@ -12,7 +12,7 @@ from featstore.datasets.demo.catalogue import Entry
 from featstore.datasets.demo.works import STYLES
 from featstore.errors import ConfigError
 
-__all__ = ["SIZES", "ClipChoice", "clips_a_style", "ordered_clips", "quotas"]
+__all__ = ["SIZES", "ClipChoice", "clips_per_style", "ordered_clips", "quotas"]
 
 SIZES = {"quick": 20, "standard": 100, "study": 175, "full": None}
 """Clips per style; None is all there are. ``study`` has 404 test clips; the 48 of ``quick`` resolve about 4 points."""
@@ -38,8 +38,8 @@ class ClipChoice:
         return f"{self.entry.style.lower().replace(' ', '-')}-{digest}"
 
 
-def clips_a_style(size: str | int) -> int | None:
-    """Clips a style that a size asks for, None for all.
+def clips_per_style(size: str | int) -> int | None:
+    """Clips per style that a size asks for, None for all.
 
     Raises
     ------
