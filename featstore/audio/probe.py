@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -127,6 +127,8 @@ def read_header(source: str | BinaryIO, place: str, size_bytes: int, structure: 
             elif structure.view is not None:
                 source = stack.enter_context(cast(BinaryIO, FileView(source, structure.view)))
             header = soundfile.info(source)
+            if header.format == "MP3" and _begins_like_av(place):  # the name was believed, not the content
+                raise ValueError("no audio found in the file")
         sample_rate, channels, n_samples = int(header.samplerate), int(header.channels), int(header.frames)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
         raise _unreadable(error, place) from error
@@ -146,9 +148,19 @@ def _unreadable(error: Exception, place: str) -> DecodeError:
     if "does not exist" in reason:  # libsndfile's words for an mp3 without a single frame; the file is there
         reason = "no audio found in the file"
     fix = "Check the file, convert it to FLAC, WAV or MP3, or let FFmpeg read it (decoder=av)"
-    if place.lower().endswith(AV_SUFFIXES):
-        fix = f"libsndfile does not read {os.path.splitext(place)[1]} files: ask for decoder=av, as in mel(decoder=av)"
+    is_named_so = place.lower().endswith(AV_SUFFIXES) and not place.lower().endswith(".opus")  # libsndfile reads Opus
+    if is_named_so or _begins_like_av(place):
+        fix = "libsndfile does not read this format: ask for decoder=av, as in mel(decoder=av)"
     return DecodeError(f"not readable as audio: {reason.strip().rstrip('.')}", place, fix)
+
+
+def _begins_like_av(place: str) -> bool:
+    """Whether a local file's first bytes are of a format that FFmpeg reads and libsndfile does not."""
+    head = b""
+    with suppress(OSError), open(place, "rb") as file:
+        head = file.read(12)
+    is_adts = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0  # raw aac, which no mp3 begins with
+    return head[4:8] == b"ftyp" or head[:4] in (b"\x30\x26\xb2\x75", b"\x1a\x45\xdf\xa3", b"wvpk") or is_adts
 
 
 def regular_file_size(place: str) -> int:

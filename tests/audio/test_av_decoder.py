@@ -163,8 +163,13 @@ def test_the_way_is_named(tmp_path: Path, suffix: str, caplog: pytest.LogCapture
     from featstore.workflows.indexing import index_tracks
 
     path = encode(tmp_path / f"a.{suffix}", "aac", tone(1.0, RATE)[None])
-    with pytest.raises(DecodeError, match=rf"libsndfile does not read \.{suffix} files: ask for decoder=av"):
-        open_audio(path)
+    disguised = tmp_path / "other" / "music.mp3"
+    disguised.parent.mkdir()
+    disguised.write_bytes(path.read_bytes())
+    for each in (path, disguised):
+        with pytest.raises(DecodeError, match="libsndfile does not read this format: ask for decoder=av"):
+            open_audio(each)
+    disguised.unlink()
     with caplog.at_level("WARNING"):
         assert index_tracks("folder", tmp_path).frame["probe_error"].tolist() == [None]
     assert "1 files are read by FFmpeg only: ask for decoder=av" in caplog.text
