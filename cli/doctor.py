@@ -19,7 +19,7 @@ EXTRAS = {
     "demo": ("symusic", "music21", "pretty_midi", "matplotlib", "duckdb"),
     "essentia": ("essentia",),
     "cluster": ("dask_jobqueue", "bokeh"),
-    "s3": ("s3fs",),
+    "s3": ("botocore",),
     "codecs": ("transformers", "demucs"),
     "report": ("matplotlib", "duckdb", "altair"),
 }

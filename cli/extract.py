@@ -204,6 +204,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     from featstore.extract.run_progress import runs_under_way
     from featstore.extract.sources import mixed_sources
     from featstore.store import open_store
+    from featstore.store.convert import unfinished_conversion
     from featstore.store.ledger import read_ledger, read_status
 
     opened = open_store(store)
@@ -229,6 +230,8 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         )
     for run in runs:
         click.echo(_run_told(run))
+    if (unfinished := unfinished_conversion(opened.location)) is not None:
+        click.echo(unfinished)
     if ledger is not None and len(ledger):
         rows = ledger[["track_id", "status", "error"]].itertuples(index=False)
         click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))

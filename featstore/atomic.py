@@ -21,17 +21,22 @@ from featstore.errors import StoreError
 from featstore.owner import this_machine
 
 __all__ = [
+    "DAMAGED",
     "atomic_path",
     "canonical_json",
     "disk_errors",
     "fsync_directory",
     "is_abandoned",
+    "json_object",
     "remove_abandoned",
     "write_bytes",
     "write_json",
     "write_text",
     "writer_of",
 ]
+
+DAMAGED = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+"""What parsers raise on bytes that were damaged or edited."""
 
 
 @contextmanager
@@ -132,6 +137,23 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and one layout, so that equal values have equal bytes; NaN is refused."""
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def json_object(data: bytes | str) -> dict[str, Any]:
+    """Read a JSON object that may have been damaged or edited.
+
+    Raises
+    ------
+    ValueError
+        For any other text, and for one that is nested too deeply.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{type(value).__name__} instead of an object")
+    return value
 
 
 def write_json(target: str | os.PathLike[str], value: Any) -> None:

@@ -129,8 +129,8 @@ class ObjectPlace:
     """
 
     def __init__(self, url: str) -> None:
-        if importlib.util.find_spec("s3fs") is None or importlib.util.find_spec("botocore") is None:
-            raise MissingDependency.of("s3fs", "s3", f"{url}: an s3:// URL")
+        if importlib.util.find_spec("botocore") is None:
+            raise MissingDependency.of("botocore", "s3", f"{url}: an s3:// URL")
         self.bucket, key = parse_object_url(url)
         self.prefix = key.strip("/") + "/" if key.strip("/") else ""
         self._bucket_seen = False

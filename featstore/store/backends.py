@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featstore.arrays import FloatArray, IntArray
+from featstore.atomic import DAMAGED
 from featstore.errors import CorruptFeature
 from featstore.registry import Registry
 from featstore.store.layout import ArrayHeader, StoredArray
@@ -154,7 +155,7 @@ class Backend(ABC):
             return self.load_codebook(name)
         except FileNotFoundError:
             raise CorruptFeature("the codebook of stored tokens is missing", where, _FIX) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             raise CorruptFeature(f"the codebook of stored tokens cannot be read: {error}", where, _FIX) from error
 
 

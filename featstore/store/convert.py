@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from featstore.atomic import canonical_json, json_object
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS, STORES, Backend, backend_named_by, make_backend
@@ -15,19 +16,20 @@ from featstore.store.chunks import PACKED_BITS
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import consolidate
 from featstore.store.digests import digest_of
+from featstore.store.garbage import collect_garbage
 from featstore.store.layout import COMPRESSIONS, Layout, StoredArray
-from featstore.store.leases import Lease
+from featstore.store.leases import Lease, hold_store
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import MANIFEST, read_manifest
+from featstore.store.manifest import MANIFEST, open_manifest, read_manifest
 from featstore.store.missing import find_missing
-from featstore.store.opening import existing_backend, open_store
+from featstore.store.opening import CONVERSION, existing_backend, open_store
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.store import FORMAT, Store
 from featstore.store.stored_tracks import TRACKS
 from featstore.store.writing import restore_array
 
-__all__ = ["companions", "convert"]
+__all__ = ["companions", "convert", "unfinished_conversion"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +78,21 @@ def convert(
         if not new.location.exists(name):
             new.location.write(name, content)
     new.refresh()
+    collect_garbage(new.location)
+    new.location.remove(CONVERSION)
     consolidate(new, finished=bool(read_manifest(old.location)) and not find_missing(new))
     return new
+
+
+def unfinished_conversion(location: Location) -> str | None:
+    """Sentence about a store that a stopped conversion left unfinished; None for any other store."""
+    try:
+        source = str(json_object(location.read(CONVERSION))["source"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError):
+        source = "SOURCE"
+    return f"the conversion of {source} into this store is unfinished: featstore store convert {source} {location}"
 
 
 def companions(store: Store) -> Iterator[tuple[str, bytes]]:
@@ -118,7 +133,8 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
                 "Choose a new or empty folder",
             )
         return new
-    with Lease(location, ["store"], 0):
+    with hold_store(location):
+        location.write(CONVERSION, canonical_json({"source": str(old.location)}))
         location.write(TRACKS, content)
         for name, root in made.root_files(attributes).items():
             location.write(name, root)
@@ -134,6 +150,8 @@ def _add_arrays(old: Store, new: Store, layouts: dict[str, Layout]) -> None:
                 str(new.location),
                 f"Go on with --compression {array.layout.compression}, or choose a new folder",
             )
+    if not new.location.exists(MANIFEST):
+        open_manifest(new.backend)
     for key, layout in layouts.items():
         if key not in new.arrays:
             restore_array(new, StoredArray(old.arrays[key].header, layout))

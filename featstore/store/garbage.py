@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,9 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     if not dry_run:
         for leftover in found:
             leftover.remove()
+        if isinstance(location, FolderLocation):
+            with contextlib.suppress(OSError):  # there is none, or a living process has something in it
+                location.path("staging").rmdir()
     return [leftover.name for leftover in found]
 
 

@@ -8,7 +8,6 @@ chunks (filter 32001), which plain h5py reads with ``hdf5plugin`` installed.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.arrays import AnyArray, FloatArray, IntArray
-from featstore.atomic import canonical_json, disk_errors
+from featstore.atomic import DAMAGED, canonical_json, disk_errors, json_object
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
 from featstore.store.chunks import GZIP_LEVEL, PACKED_BITS, compress, decompress, packed_axis
@@ -80,7 +79,7 @@ class Hdf5Backend(Backend):
 
     def read_root(self, content: bytes) -> Any:
         """Return the store's own metadata from the root file."""
-        return json.loads(content)["featstore"]
+        return json_object(content)["featstore"]
 
     def array_files(
         self, array: StoredArray, n_rows: int, n_frames: int, cost: Mapping[str, float | int] | None = None
@@ -96,8 +95,7 @@ class Hdf5Backend(Backend):
 
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array, as :meth:`array_files` wrote them."""
-        attributes: dict[str, Any] = json.loads(self.location.read(self.metadata_name(key)))
-        return attributes
+        return json_object(self.location.read(self.metadata_name(key)))
 
     def derived_files(self, arrays: Mapping[str, StoredArray], n_rows: int) -> dict[str, bytes]:
         """Return the master file: every array as one virtual dataset over its shard files."""
@@ -196,7 +194,7 @@ class Hdf5Backend(Backend):
         with h5py.File(io.BytesIO(self.location.read(f"{CODEBOOKS}/{name}.h5")), "r") as file:
             dataset = file["codebook"]
             vectors: FloatArray = dataset[()]
-            return vectors, json.loads(dataset.attrs["attributes"])
+            return vectors, json_object(dataset.attrs["attributes"])
 
 
 class Hdf5SlabWriter(Spool):
@@ -255,7 +253,7 @@ class Hdf5Slab(IndexedSlab):
                 if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):
                     raise ValueError("another shape")
                 self._index = chunk_places(file["data"], array).reshape(-1, 2)
-        except (OSError, KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        except DAMAGED as error:
             raise CorruptFeature("a shard file is no valid HDF5", where, "Run featstore store repair") from error
 
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:

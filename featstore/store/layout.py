@@ -215,8 +215,20 @@ class StoredArray:
         spec = parse_spec(attributes["spec"])
         encoding = Encoding.parse(attributes["encoding"], spec)
         item, dims = tuple(attributes["item_shape"]), tuple(attributes["dims"])
-        header = ArrayHeader(spec, encoding, item, dims, attributes["fixed_frames"], attributes.get("clip_frames"))
-        return cls(header, Layout(**attributes["layout"]))
+        layout = Layout(**attributes["layout"])
+        fixed, clips = attributes["fixed_frames"], attributes.get("clip_frames")
+        counts = [layout.shard_tracks, layout.slab_frames, layout.chunk_frames, *item]
+        if not all(_is_count(value) for value in counts) or layout.slab_frames % layout.chunk_frames:
+            raise ValueError("sizes of an array are no whole numbers that fit each other")
+        if not all(value is None or _is_count(value, least=0) for value in (fixed, clips)):
+            raise ValueError("numbers of frames are no whole numbers")
+        if len(dims) != len(item) + 1 + (clips is not None) or not all(isinstance(name, str) for name in dims):
+            raise ValueError("the axes of an array have no proper names")
+        return cls(ArrayHeader(spec, encoding, item, dims, fixed, clips), layout)
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 40
 
 
 def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "none") -> Layout:

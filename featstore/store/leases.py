@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import TracebackType
 
+from featstore.atomic import json_object
 from featstore.errors import ObjectStorageError, StoreLocked
 from featstore.owner import STALE_S, Owner
 from featstore.store.location import Location
@@ -57,10 +58,14 @@ def _read(location: Location, name: str) -> _Holder | None:
     if seen is None:
         return None
     try:
-        content = json.loads(seen.data)
-        owner = Owner(**{field.name: content[field.name] for field in fields(Owner) if field.name in content})
-        return _Holder(owner, seen.age_s, seen.version, str(content.get("token", "")))
-    except (ValueError, TypeError, AttributeError):  # killed between creating and filling it
+        content = json_object(seen.data)
+        pid, started = int(content["pid"]), float(content["started"])
+        if not (0 < pid < 1 << 31 and 0 <= started < 1 << 53):
+            raise ValueError("no process")
+        texts = {name: str(content.get(name, "")) for name in ("host", "run", "machine", "token")}
+        token = texts.pop("token")
+        return _Holder(Owner(pid=pid, started=started, **texts), seen.age_s, seen.version, token)
+    except (ValueError, TypeError, KeyError, OverflowError):  # killed between creating and filling it, or edited
         silent_s = seen.age_s if seen.age_s < HEARTBEAT_S else STALE_S + 1
         return _Holder(Owner("?", 0, 0.0), silent_s, seen.version)
 

@@ -259,6 +259,10 @@ class FolderLocation(Location):
         """Folder for files in the making, on the same file system."""
         folder = self.root / "staging" / owner
         with atomic.disk_errors(folder):
+            for _ in range(8):
+                with suppress(FileNotFoundError):  # the parent was empty, and was collected as garbage in between
+                    folder.mkdir(parents=True, exist_ok=True)
+                    return folder
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -7,11 +7,10 @@ that is absent is a manifest that was lost.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from featstore.atomic import canonical_json
+from featstore.atomic import canonical_json, json_object
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.backends import CODEBOOKS, Backend, make_backend
 from featstore.store.location import Location
@@ -80,14 +79,15 @@ def restore_root(location: Location) -> None:
     """
     read_manifest(location)
     try:
-        attributes = json.loads(location.read(MANIFEST))["store"]
-    except (OSError, ValueError, KeyError) as error:
+        attributes = json_object(location.read(MANIFEST))["store"]
+        files = make_backend(attributes["backend"], location).root_files(attributes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             "the root is damaged and there is no manifest to restore it from",
             str(location),
             "Restore the root file from a copy",
         ) from error
-    for name, content in make_backend(attributes["backend"], location).root_files(attributes).items():
+    for name, content in files.items():
         location.write(name, content)
 
 
@@ -100,11 +100,13 @@ def read_manifest(location: Location) -> dict[str, list[Any]] | None:
         When the manifest itself was changed.
     """
     try:
-        body = json.loads(location.read(MANIFEST))
+        body = json_object(location.read(MANIFEST))
         digest = body.pop("digest")
         if hashlib.sha256(canonical_json(body)).hexdigest() != digest:
             raise ValueError("digest")
         files: dict[str, list[Any]] = body["files"]
+        if not all(isinstance(size, int) and isinstance(text, str) for size, text in files.values()):
+            raise ValueError("files")
         return files
     except FileNotFoundError:
         return None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from featstore.atomic import DAMAGED
 from featstore.errors import NewerFormat, StoreError
 from featstore.store.backends import Backend, backend_at, make_backend
 from featstore.store.layout import ArrayHeader, choose_shard_tracks
@@ -19,7 +20,9 @@ from featstore.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["create_store", "existing_backend", "open_store"]
+__all__ = ["CONVERSION", "create_store", "existing_backend", "open_store"]
+
+CONVERSION = "conversion.json"  # in a store that a conversion is being written to, from its first file to its last
 
 
 def open_store(path: str | os.PathLike[str] | Location) -> Store:
@@ -43,8 +46,11 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
         raise StoreError("there is no store", str(location), "Check the path, or make one with featstore extract")
     try:
         attributes = backend.read_root(location.read(backend.root))
-        newer = int(attributes["format"]) > NEWEST_FORMAT
-    except (ValueError, KeyError, TypeError) as error:
+        newer = attributes["format"] > NEWEST_FORMAT
+        shard_tracks = attributes["shard_tracks"] if not newer else 1
+        if not isinstance(shard_tracks, int) or not 1 <= shard_tracks < 1 << 40:
+            raise ValueError("shard_tracks")
+    except DAMAGED as error:
         raise StoreError(
             "this is no store of featstore, or its root is damaged", str(location), "Run featstore store verify"
         ) from error
@@ -126,7 +132,7 @@ def existing_backend(location: Location) -> Backend | None:
     StoreError
         When there is anything else.
     """
-    ours = {"features", "leases", "requests", "staging", TRACKS}
+    ours = {"features", "leases", "requests", "staging", TRACKS, CONVERSION}
     # listed before the search for a store: another process may make one in between
     names = location.list("")
     there = backend_at(location)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featstore.atomic import atomic_path
+from featstore.atomic import atomic_path, remove_abandoned
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS
@@ -63,6 +63,7 @@ def pack(
     store, target = open_store(source), Path(target)
     if target.exists():
         raise StoreError("the file exists already", str(target), "Choose another name, or remove it")
+    remove_abandoned(target)
     with atomic_path(target) as part:
         _write(store, part, target, compression)
     return open_store(target)

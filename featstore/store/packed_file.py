@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.arrays import AnyArray, IntArray
+from featstore.atomic import DAMAGED, json_object
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.hdf5_store import Hdf5Backend, chunk_places, decode_hdf5_chunk, open_hdf5
 from featstore.store.layout import ArrayHeader, StoredArray
@@ -81,7 +81,7 @@ class PackedLocation(Location):
             with self._open() as file:
                 try:
                     file["store"].visititems(note)
-                except (KeyError, OSError, RuntimeError, ValueError) as error:
+                except DAMAGED as error:
                     raise CorruptFeature(
                         "the file is no packed store, or damaged", str(self.root), "Make one with featstore store pack"
                     ) from error
@@ -94,7 +94,7 @@ class PackedLocation(Location):
             with self._open() as file:
                 try:
                     self._indices[array.key] = chunk_places(file[f"features/{array.key}/data"], array)
-                except (KeyError, IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
+                except DAMAGED as error:
                     where = f"{self}/{array.key}"
                     raise CorruptFeature("an array is damaged", where, "Pack the store again") from error
         return self._indices[array.key]
@@ -112,7 +112,7 @@ class PackedLocation(Location):
             try:
                 lengths = file[f"features/{header.key}/{header.lengths_name}"][:].astype(np.int64)
                 return lengths, [name.decode() for name in file["track_id"][:]]
-            except (KeyError, OSError, RuntimeError, ValueError) as error:
+            except DAMAGED as error:
                 raise CorruptFeature("lengths or ids cannot be read", str(self), "Pack the store again") from error
 
     def plain_codebook(self, name: str) -> AnyArray | None:
@@ -120,14 +120,14 @@ class PackedLocation(Location):
         with self._open() as file:
             try:
                 return file[f"codebooks/{name}"][...] if f"codebooks/{name}" in file else None
-            except (KeyError, OSError, RuntimeError, ValueError) as error:
+            except DAMAGED as error:
                 raise CorruptFeature("a codebook cannot be read", str(self), "Pack the store again") from error
 
     def _spans(self, name: str) -> Index:
         """Offset and length of the chunks behind ``features/<key>/<shard>.<slab>.chunks``, in order."""
         _, key, base = name.split("/")
         shard, slab = (int(part) for part in base.removesuffix(".chunks").split("."))
-        array = StoredArray.from_attributes(json.loads(self.files[f"features/{key}/array.json"]))
+        array = StoredArray.from_attributes(json_object(self.files[f"features/{key}/array.json"]))
         index, layout = self.chunk_index(array), array.layout
         rows = slice(shard * layout.shard_tracks, (shard + 1) * layout.shard_tracks)
         here: Index = index[rows, slab * layout.slab_chunks : (slab + 1) * layout.slab_chunks].reshape(-1, 2)
@@ -146,7 +146,7 @@ class PackedLocation(Location):
             return len(self.files[name])
         try:
             return int(self._spans(name)[:, 1].sum())
-        except (KeyError, ValueError):
+        except (LookupError, TypeError, ValueError):
             return -1
 
     def read(self, name: str) -> bytes:
@@ -184,7 +184,7 @@ class PackedLocation(Location):
             if own[: len(parts)] == parts:
                 yield file, len(self.files[file])
             if own[0] == "commits" and ("features", own[1])[: len(parts)] == parts[:2] and len(parts) < 3:
-                record = json.loads(self.files[file])
+                record = json_object(self.files[file])
                 yield from ((data, int(size)) for data, (size, _) in sorted(record["files"].items()))
 
     def peek(self, name: str) -> Seen | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from featstore.atomic import canonical_json
+from featstore.atomic import canonical_json, json_object
 from featstore.errors import CorruptFeature, NewerFormat
 from featstore.store.location import FileBytes
 
@@ -75,15 +75,16 @@ def checked_json(data: bytes, where: str, what: str, newest: int) -> dict[str, A
         When its format is above ``newest``.
     """
     try:
-        content: dict[str, Any] = json.loads(data)
+        content = json_object(data)
         digest = content.pop("digest")
-        newer = content["format"] > newest
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        newer = int(content["format"]) > newest
+        same = hashlib.sha256(canonical_json(content)).hexdigest() == digest
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise CorruptFeature(f"{what} cannot be read", where, _FIX) from error
     if newer:
         named = what.removeprefix("a ").removeprefix("an ")
         raise NewerFormat(f"{named} of format {content['format']}", where, "Upgrade featstore to read it")
-    if hashlib.sha256(canonical_json(content)).hexdigest() != digest:
+    if not same:
         raise CorruptFeature(f"{what} was changed", where, _FIX)
     return content
 

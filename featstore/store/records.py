@@ -17,7 +17,7 @@ import numpy as np
 
 from featstore.arrays import IntArray
 from featstore.atomic import canonical_json
-from featstore.errors import ObjectStorageError, StoreError
+from featstore.errors import CorruptFeature, ObjectStorageError, StoreError
 from featstore.store.layout import Layout
 from featstore.store.location import FileBytes, Location
 from featstore.store.record_pack import PACK, PACK_FORMAT, checked_json, pack_name, read_index, whole_lines
@@ -151,13 +151,38 @@ class CommitRecord:
         StoreError
             When a newer version wrote it.
         """
-        return cls._of(checked_json(data, where, "a commit record", FORMAT))
+        return cls.from_content(checked_json(data, where, "a commit record", FORMAT), where)
 
     @classmethod
-    def _of(cls, content: dict[str, Any]) -> CommitRecord:
+    def from_content(cls, content: dict[str, Any], where: str) -> CommitRecord:
+        """Record of a JSON object whose digest fits; one that holds anything else than a record is corrupt."""
+        try:
+            return cls._from_content(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFeature("a commit record cannot be read", where, "Run featstore store repair") from error
+
+    @classmethod
+    def _from_content(cls, content: dict[str, Any]) -> CommitRecord:
         del content["format"]
         content["outcomes"] = [Outcome(**outcome) for outcome in content["outcomes"]]
-        return cls(**content)
+        record = cls(**content)
+        numbers = [record.shard, record.generation, record.first_row, *record.n_frames]
+        numbers += [size for size, _ in record.files.values()]
+        texts = [record.key, record.name, *record.sources, *(digest for _, digest in record.files.values())]
+        texts += [text for o in record.outcomes for text in (o.status, o.stage, o.error, o.path)]
+        if not all(isinstance(part, dict) for part in (record.layout, record.quality, record.versions)):
+            raise ValueError("parts of another type")
+        texts += record.versions.values()
+        measures = {"values", "saturated", "max_error", "sum_error"} if record.quality else set()
+        if not (measures <= set(record.quality) and all(type(v) in (int, float) for v in record.quality.values())):
+            raise ValueError("measures of another type")
+        if not all(type(number) is int and abs(number) < 1 << 53 for number in numbers):
+            raise ValueError("numbers of another type")
+        if not all(isinstance(text, str) for text in texts) or len(record.sources) != len(record.n_frames):
+            raise ValueError("texts of another type")
+        if record.first_row < 0 or any(outcome.row not in record.rows for outcome in record.outcomes):
+            raise ValueError("rows outside the shard")
+        return record
 
     def wants_retry(self, reasons: Sequence[str]) -> bool:
         """Whether a track of this shard has one of the statuses (``all``: any without data)."""
@@ -185,7 +210,7 @@ def _loose_shards(names: Sequence[str]) -> list[int]:
 def _parse(data: bytes, where: str) -> CommitRecord | None:
     """Return the record, or None where the file says that the packed one does not count any more."""
     content = checked_json(data, where, "a commit record", PACK_FORMAT if b'"void"' in data else FORMAT)
-    return None if content.get("void") else CommitRecord._of(content)
+    return None if content.get("void") else CommitRecord.from_content(content, where)
 
 
 def _void_bytes(key: str, shard: int, generation: int) -> bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from featstore.arrays import FloatArray
-from featstore.atomic import canonical_json
+from featstore.atomic import DAMAGED, canonical_json, json_object
 from featstore.errors import CorruptFeature, MissingFeature, did_you_mean
-from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, view_of
+from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, parse_feature, view_of
 from featstore.store.backends import Backend
 from featstore.store.layout import StoredArray
 from featstore.store.ledger import with_ledger
@@ -99,7 +98,9 @@ class Store:
         for key in self.backend.array_keys():
             try:
                 found[key] = StoredArray.from_attributes(self.backend.read_array(key))
-            except (ValueError, KeyError, TypeError) as error:
+                if found[key].key != key or found[key].layout.shard_tracks != self.shard_tracks:
+                    raise ValueError("of another array")
+            except DAMAGED as error:
                 raise CorruptFeature(
                     "array metadata cannot be read", f"{self.location}/features/{key}", "Run featstore store verify"
                 ) from error
@@ -108,7 +109,14 @@ class Store:
     def records(self, key: str) -> dict[int, CommitRecord]:
         """Commit records of an array by shard."""
         if key not in self._records:
-            self._records[key] = read_records(self.location, key)
+            found = read_records(self.location, key)
+            stop = max((record.rows.stop for record in found.values()), default=0)
+            if stop > self.n_rows:  # another process may have added tracks since the table was read
+                self.refresh()
+            if stop > self.n_rows:
+                where = f"{self.location}/commits/{key}"
+                raise CorruptFeature("records count tracks that the table lacks", where, "Run featstore store verify")
+            self._records[key] = found
         return self._records[key]
 
     @property
@@ -116,7 +124,12 @@ class Store:
         """Names of all features that an extraction asked for, in canonical form."""
         names: dict[str, None] = {}
         for entry in self.location.list("requests"):
-            names |= dict.fromkeys(json.loads(self.location.read(f"requests/{entry}"))["features"])
+            try:
+                found = json_object(self.location.read(f"requests/{entry}"))["features"]
+                names |= {str(name): None for name in found if parse_feature(name)}
+            except DAMAGED as error:
+                where = f"{self.location}/requests/{entry}"
+                raise CorruptFeature("names of features cannot be read", where, "Run featstore store repair") from error
         return list(names)
 
     @property
@@ -130,10 +143,10 @@ class Store:
         shares = []
         for name in self.location.list("log"):
             try:
-                entry = json.loads(self.location.read(f"log/{name}"))
+                entry = json_object(self.location.read(f"log/{name}"))
                 if key in entry["keys"]:
                     shares.append(float(entry["worker_seconds"]) / len(entry["keys"]))
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            except DAMAGED:
                 continue  # logs are for people: a damaged one costs nothing but this number
         return sum(shares) if shares else None
 

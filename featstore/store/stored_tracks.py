@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.arrays import IntArray
+from featstore.atomic import DAMAGED
 from featstore.errors import CorruptFeature
 from featstore.store.location import Location
 from featstore.store.table_info import StoredTable, table_of
@@ -49,7 +51,12 @@ class StoredTracks:
         """All columns, indexed by track id."""
         import pandas as pd
 
-        frame: pd.DataFrame = self._read(lambda content: pd.read_parquet(io.BytesIO(content)).set_index("track_id"))
+        def read(content: bytes) -> Any:
+            table = pd.read_parquet(io.BytesIO(content)).set_index("track_id")
+            _check(table["row"].to_numpy(), table.index, table["path"])
+            return table
+
+        frame: pd.DataFrame = self._read(read)
         return frame
 
     @property
@@ -64,6 +71,7 @@ class StoredTracks:
 
         def read(content: bytes) -> Any:
             table = pq.read_table(pa.BufferReader(content), columns=["row", "track_id", "path"])
+            _check(table["row"].to_numpy(), table["track_id"].to_pylist(), table["path"].to_pylist())
             return table if (np.diff(table["row"].to_numpy()) > 0).all() else table.sort_by("row")
 
         return self._read(read)
@@ -71,7 +79,7 @@ class StoredTracks:
     def _read(self, parse: Any) -> Any:
         try:
             return parse(self._location.read(TRACKS))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             where = f"{self._location}/{TRACKS}"
             raise CorruptFeature("the track table cannot be read", where, "Restore it from a copy") from error
 
@@ -101,6 +109,14 @@ class StoredTracks:
         begin, stop = (int(at) for at in np.searchsorted(self.rows, (rows.start, rows.stop)))
         part = self._columns.slice(begin, stop - begin)
         return list(zip(part["track_id"].to_pylist(), part["path"].to_pylist(), strict=True))
+
+
+def _check(rows: Any, ids: Iterable[Any], paths: Iterable[Any]) -> None:
+    """Refuse columns that are none of a store's; whether rows and ids are unique is for ``verify`` to say."""
+    if rows.dtype.kind not in "iu" or (rows < 0).any() or (rows >= (len(rows) << 16)).any():
+        raise ValueError("rows of tracks are no counting numbers")
+    if not all(isinstance(text, str) for column in (ids, paths) for text in column):
+        raise ValueError("ids or files of tracks are no text")
 
 
 def ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:

@@ -16,12 +16,13 @@ from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS, STORES
 from featstore.store.codebooks import needed_codebooks
 from featstore.store.consolidate import array_files
+from featstore.store.convert import unfinished_conversion
 from featstore.store.digests import digest_fits
 from featstore.store.ledger import read_status
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.mixed_versions import describe_mix, mixed_versions
-from featstore.store.opening import open_store
+from featstore.store.opening import CONVERSION, open_store
 from featstore.store.packed_file import PackedLocation, packed_location
 from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Found, scan_records
@@ -95,6 +96,9 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
             raise
         return [Problem(error.what, _root_name(location))]
     problems = list(_check_manifest(store.location))
+    unfinished = unfinished_conversion(store.location)
+    if unfinished is not None:
+        problems.append(Problem(unfinished, CONVERSION))
     try:
         arrays, names, n_shards = store.arrays, _track_names(store), store.n_shards
     except StoreError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.arrays import AnyArray, FloatArray, IntArray
-from featstore.atomic import canonical_json, disk_errors
+from featstore.atomic import canonical_json, disk_errors, json_object
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
 from featstore.store.chunks import CRC_BYTES, checked, compress, crc32c, decode_chunk, zarr_codecs
@@ -68,7 +67,7 @@ class ZarrBackend(Backend):
 
     def read_root(self, content: bytes) -> Any:
         """Return the store's own metadata from the root file."""
-        return json.loads(content)["attributes"]["featstore"]
+        return json_object(content)["attributes"]["featstore"]
 
     def metadata_name(self, key: str) -> str:
         """Name of the group's metadata."""
@@ -76,7 +75,7 @@ class ZarrBackend(Backend):
 
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array's group, as :meth:`array_files` wrote them."""
-        attributes: dict[str, Any] = json.loads(self.location.read(self.metadata_name(key)))["attributes"]
+        attributes: dict[str, Any] = json_object(self.location.read(self.metadata_name(key)))["attributes"]
         return attributes
 
     def array_files(
@@ -175,7 +174,7 @@ class ZarrBackend(Backend):
 
     def load_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
         """Vectors and attributes of a codebook."""
-        metadata = json.loads(self.location.read(f"{CODEBOOKS}/{name}/zarr.json"))
+        metadata = json_object(self.location.read(f"{CODEBOOKS}/{name}/zarr.json"))
         chunk = f"{CODEBOOKS}/{name}/c/0/0/0"
         body = checked(memoryview(self.location.read(chunk)), f"{self.location}/{CODEBOOKS}/{name}")
         vectors = np.frombuffer(body, dtype="<f4").reshape(metadata["shape"])

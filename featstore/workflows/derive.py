@@ -11,6 +11,7 @@ from featstore.extract.plan import header_of
 from featstore.log import progress_bar
 from featstore.specs import Encoding, FeatureRequest
 from featstore.store.consolidate import consolidate
+from featstore.store.garbage import collect_garbage
 from featstore.store.layout import ArrayHeader
 from featstore.store.missing import find_missing
 from featstore.store.opening import open_store
@@ -76,6 +77,7 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
             for key in keys:
                 written[key] += 1
             bar.update(1)
+    collect_garbage(store.location)
     store.refresh()
     for key, source in sources.items():
         if not store.records(key):

@@ -17,6 +17,7 @@ from featstore.extract.weights import restore_codebooks
 from featstore.specs import parse_feature
 from featstore.store.backends import CODEBOOKS, STORES
 from featstore.store.codebooks import all_codebooks
+from featstore.store.garbage import collect_garbage
 from featstore.store.layout import Layout, StoredArray
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, open_manifest, restore_root
@@ -93,13 +94,16 @@ def repair(
             "a packed store cannot be mended in place", str(path), "Pack it again from the store it was made of"
         )
     location = open_location(path)
+    collect_garbage(location)  # of an earlier repair, too, that was killed when all was mended
     report = RepairReport(found=verify(location))
     if not report.found and not audio:
         return report
     if report.found:
-        _mend_root(location, report.found, tracks)
+        if _mend_root(location, report.found, tracks):
+            _look_again(location, report.found)
         _mend_packs(location, report.found)
-        _mend_array_metadata(location, report.found)
+        if _mend_array_metadata(location, report.found):
+            _look_again(location, report.found)
     stuck = _mend_codebooks(location, report.found)
     if stuck and all(map(_is_of_codebook, report.found)) and not audio:
         report.left = verify(location)  # a new manifest would take the damaged ones for right
@@ -140,10 +144,16 @@ def _audio_is_gone(store: Store, key: str, shard: int, tracks: TrackTable | None
     return any("://" not in place and not Path(place).exists() for place in stored)
 
 
-def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | None) -> None:
-    """Make root files again from what else is known, or say what is needed."""
+def _look_again(location: Location, found: list[Problem]) -> None:
+    """Add the problems that one that is mended now had hidden: without a root nothing else can be checked."""
+    found += [problem for problem in verify(location) if problem not in found]
+
+
+def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | None) -> bool:
+    """Make root files again from what else is known, or say what is needed; whether there was anything to do."""
     damaged = {problem.file for problem in found}
-    if damaged & {name for backend in STORES for name in STORES.load(backend).root_files({})}:
+    roots = {name for backend in STORES for name in STORES.load(backend).root_files({})}
+    if damaged & roots:
         restore_root(location)
     for name in damaged:
         if name.startswith("requests/"):  # only a list of names that were asked for: asked again, it comes back
@@ -157,6 +167,7 @@ def _mend_root(location: Location, found: list[Problem], tracks: TrackTable | No
                 "Give the table that the store was made from: featstore store repair STORE --tracks T.parquet",
             )
         restore_tracks(store, tracks.frame)
+    return bool(damaged & {*roots, TRACKS})
 
 
 def _mend_packs(location: Location, found: list[Problem]) -> None:
@@ -167,17 +178,19 @@ def _mend_packs(location: Location, found: list[Problem]) -> None:
             mend_pack(location, parts[1])
 
 
-def _mend_array_metadata(location: Location, found: list[Problem]) -> None:
-    """Write damaged array metadata again, from the canonical names and layouts in the commit records."""
+def _mend_array_metadata(location: Location, found: list[Problem]) -> bool:
+    """Write damaged array metadata again, from the names and layouts in the commit records; whether there were any."""
     damaged = {problem.key for problem in found if problem.file.endswith(".json")}
     damaged |= {problem.file.split("/")[1] for problem in found if problem.file.startswith("features/")}
-    store = open_store(location)
+    store, mended = open_store(location), False
     for key in location.list("commits"):
         record = _any_record(location, key) if key in damaged else None
         if record is not None:
             request = parse_feature(record.name)
             assert request.encoding is not None
             restore_array(store, StoredArray(header_of(request.spec, request.encoding), Layout(**record.layout)))
+            mended = True
+    return mended
 
 
 def _mend_codebooks(location: Location, found: list[Problem]) -> list[Problem]:

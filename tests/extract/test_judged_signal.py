@@ -54,9 +54,9 @@ def test_a_silent_excerpt_of_a_loud_track(tmp_path: Path) -> None:
     store = stored(tmp_path, waves, features)
     assert store.tracks["status"].to_dict() == {"late": "silent", "early": "ok"}
     assert store.tracks.loc["late", "error"].startswith("every sample of the excerpt is zero; the peak of the file is ")
-    from featstore.store.ledger import outcomes
+    from featstore.store.ledger import read_ledger
 
-    told = outcomes(store)
+    told = read_ledger(store)
     assert len(told) == 1 and "start(1" in told.loc[0, "feature"], "the other features see the music"
 
 

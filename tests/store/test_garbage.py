@@ -1,11 +1,16 @@
 """Leftovers of the dead go, what belongs to the living stays."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from featstore.atomic import atomic_path, writer_of
+from featstore.owner import Owner
 from featstore.store.garbage import collect_garbage
 from featstore.store.location import open_location
 
@@ -22,3 +27,28 @@ def test_half_an_atomic_write_of_a_dead_process_goes(tmp_path: Path) -> None:
         assert collect_garbage(open_location(tmp_path)) == [f"features/{left.name}"]
         assert part.exists() and not left.exists()
     assert (tmp_path / "features" / "y").exists()
+
+
+def test_a_container_of_the_same_host_name_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = open_location(tmp_path / "s")
+    here = Owner.this_process()
+    other = replace(here, machine="00000000f0000000", pid=1 << 21, started=1.0)  # no such process in this container
+    folder = location.staging(f"{other.label}-0000")
+    (folder / "k.0.0").write_bytes(b"half")
+    os.utime(folder, (1, 1))
+    lease = {"host": other.host, "machine": other.machine, "pid": other.pid, "started": other.started}
+    location.write("leases/k/0.json", json.dumps(lease).encode())
+    assert Owner.from_label(other.label) == other and not other.is_local and here.is_local
+    assert collect_garbage(location) == [] and (folder / "k.0.0").exists()
+    part = tmp_path / "s" / ".x.00000000-999999-0000.part"
+    part.write_bytes(b"half")
+    assert collect_garbage(location) == [] and part.exists(), "another system's process may be alive"
+    location.remove("leases/k/0.json")
+    assert f"staging/{folder.name}" in collect_garbage(location) and not (tmp_path / "s" / "staging").exists()
+
+
+def test_parts_of_two_systems_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with atomic_path(tmp_path / "x") as part:
+        assert writer_of(part.name) == os.getpid()
+        monkeypatch.setattr("featstore.atomic.this_machine", lambda: "another")
+        assert writer_of(part.name) is None

@@ -194,7 +194,7 @@ def test_a_server_without_conditions_is_refused_for_writing(gate: Gate, place: P
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
     with pytest.raises(MissingDependency, match=r"featstore\[s3\]"):
         open_store("s3://bucket/x.zarr")
 
