@@ -12,6 +12,7 @@ from typing import Any
 
 from featstore.atomic import disk_errors, write_json, write_text
 from featstore.errors import CheckpointError, ConfigError
+from featstore.plain import plain
 from featstore.training.events import append_events, restart_events
 
 __all__ = ["RunFolder"]
@@ -89,11 +90,11 @@ class RunFolder:
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write the readable copy of where the run stands."""
-        write_json(self.path / "checkpoints" / "state.json", _finite(state))
+        write_json(self.path / "checkpoints" / "state.json", plain(state))
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add the line of an epoch, for programs and for TensorBoard."""
-        line = _finite(line)
+        line = plain(line)
         append_events(self.events, line)
         with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -121,12 +122,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot be read: {error}", str(path), "Delete the folder and train again") from error
     return dict(value)
-
-
-def _finite(value: Any) -> Any:
-    """Return the value with NaN and infinities as None: JSON knows neither."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

@@ -32,6 +32,8 @@ __all__ = [
     "predict",
     "read_predictions",
     "scores_of",
+    "track_scores",
+    "window_shares",
     "write_predictions",
 ]
 
@@ -71,8 +73,13 @@ class Predictions:
         return scores_of(self)
 
 
-def _contribution(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
-    """What a window adds to its track's sum."""
+def window_shares(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
+    """What each window adds to its track, float64 ``(windows, classes)``: their mean over the track is its share.
+
+    See Also
+    --------
+    track_scores : From that mean to the scores of a track.
+    """
     if pool == "mean_logit":
         return logits.double()
     windows = probabilities(logits.double(), task)
@@ -81,6 +88,11 @@ def _contribution(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
     if task == "single_label":
         return torch.nn.functional.one_hot(windows.argmax(dim=1), windows.shape[1]).double()
     return (windows >= 0.5).double()
+
+
+def track_scores(means: torch.Tensor, task: str, pool: str) -> torch.Tensor:
+    """Scores of tracks from the mean of their windows' shares ``(tracks, classes)``."""
+    return probabilities(means, task) if pool == "mean_logit" else means
 
 
 @torch.no_grad()
@@ -111,15 +123,13 @@ def predict(
         logits = normed(taken.x, taken.lengths)
         losses += float(loss(logits, taken.target)) * len(logits)
         index = taken.index.numpy()
-        np.add.at(sums, index, _contribution(logits, task, pool).cpu().numpy())
+        np.add.at(sums, index, window_shares(logits, task, pool).cpu().numpy())
         np.add.at(counts, index, 1)
     parts = engine.gather((sums, counts, losses))
     sums, counts = sum(part[0] for part in parts), sum(part[1] for part in parts)
     n_windows = int(counts.sum())
     means = sums / np.maximum(counts, 1)[:, None]
-    if pool == "mean_logit":
-        means = probabilities(torch.from_numpy(means), task).numpy()
-    scores = means.astype(np.float32)
+    scores = track_scores(torch.from_numpy(means), task, pool).numpy().astype(np.float32)
     scored = counts > 0  # tracks that the loader skipped have no score
     if not scored.all():
         rows = np.flatnonzero(scored)

@@ -99,7 +99,29 @@ class TagReport:
         return [file for file in self.files if file.error]
 
 
-def tag(
+def tag(model: str, audio: Iterable[str | os.PathLike[str]] = (), **settings: Any) -> TagReport:
+    """Tag audio files.
+
+    Parameters
+    ----------
+    model, audio, **settings
+        As for :func:`tag_stream`.
+
+    Returns
+    -------
+    TagReport
+        A file that cannot be tagged is in it with its error; the others are not held up.
+
+    See Also
+    --------
+    tag_stream : The same in bounded memory, for any number of files.
+    """
+    report, files = tag_stream(model, audio, **settings)
+    report.files.extend(files)
+    return report
+
+
+def tag_stream(
     model: str,
     audio: Iterable[str | os.PathLike[str]] = (),
     *,
@@ -110,8 +132,8 @@ def tag(
     short_decode: str = "fail",
     store: str | os.PathLike[str] | None = None,
     options: ExtractOptions | None = None,
-) -> TagReport:
-    """Tag audio files.
+) -> tuple[TagReport, Iterator[FileTags]]:
+    """Tag any number of files: each is yielded when it is done, and not kept.
 
     Parameters
     ----------
@@ -134,8 +156,10 @@ def tag(
 
     Returns
     -------
-    TagReport
-        A file that cannot be tagged is in it with its error; the others are not held up.
+    report : TagReport
+        Without files.
+    files : iterator of FileTags
+        The work is done while it is consumed. A file that cannot be tagged comes with its error.
 
     Raises
     ------
@@ -143,42 +167,6 @@ def tag(
         Unknown model or setting, or nothing to tag.
     CheckpointError
         The model's weights are missing or damaged.
-    """
-    report, files = tag_stream(
-        model,
-        audio,
-        weights=weights,
-        window_s=window_s,
-        step_s=step_s,
-        short=short,
-        short_decode=short_decode,
-        store=store,
-        options=options,
-    )
-    report.files.extend(files)
-    return report
-
-
-def tag_stream(
-    model: str,
-    audio: Iterable[str | os.PathLike[str]] = (),
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    window_s: float | None = None,
-    step_s: float | None = None,
-    short: str = "fail",
-    short_decode: str = "fail",
-    store: str | os.PathLike[str] | None = None,
-    options: ExtractOptions | None = None,
-) -> tuple[TagReport, Iterator[FileTags]]:
-    """Tag any number of files: as :func:`tag`, but each file is given out when it is done, and forgotten.
-
-    Returns
-    -------
-    report : TagReport
-        Without files.
-    files : iterator of FileTags
-        The work is done while it is walked through.
     """
     if short not in SHORT:
         raise ConfigError(f"short={short!r} is unknown", "tag", did_you_mean(short, SHORT))
@@ -321,18 +309,14 @@ def _logits(tagger: Tagger, features: Sequence[FloatArray], plan: CropPlan, devi
 
 
 def _pool(logits: NDArray[np.float64], tagger: Tagger) -> tuple[FloatArray, FloatArray]:
-    """Probabilities of the windows, and of the file as ``evaluate.pool`` says."""
+    """Probabilities of the windows, and of the file as the evaluation of a run pools them."""
     import torch
 
     from featstore.training.losses import probabilities
+    from featstore.training.scoring import track_scores, window_shares
 
-    taggram = probabilities(torch.from_numpy(logits), tagger.task).numpy()
-    if tagger.pool == "mean_logit":
-        scores = probabilities(torch.from_numpy(logits.mean(axis=0)), tagger.task).numpy()
-    elif tagger.pool == "majority":
-        single = tagger.task == "single_label"
-        votes = np.eye(taggram.shape[1])[taggram.argmax(axis=1)] if single else taggram >= 0.5
-        scores = votes.mean(axis=0)
-    else:
-        scores = taggram.mean(axis=0)
-    return taggram.astype(np.float32), scores.astype(np.float32)
+    windows = torch.from_numpy(logits)
+    means = window_shares(windows, tagger.task, tagger.pool).mean(dim=0)
+    scores = track_scores(means, tagger.task, tagger.pool)
+    taggram = probabilities(windows, tagger.task)
+    return taggram.numpy().astype(np.float32), scores.numpy().astype(np.float32)
