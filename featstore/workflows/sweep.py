@@ -87,7 +87,6 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """Runs of every feature with every seed, below ``folder/runs/NAME``; cheap features first: results come early."""
     folder = Path(folder)
-<<<<<<< HEAD
     epochs = int(settings.get("loop", {}).get("epochs", 50))
     return [
         PlannedRun(
@@ -103,17 +102,6 @@ def plan_runs(
         for feature in sorted(features, key=_work)
         for seed in seeds
     ]
-=======
-    return grid_of_runs(
-        folder / "store.zarr",
-        folder / "runs",
-        features=features,
-        models=[model],
-        seeds=seeds,
-        settings=settings,
-        tracks=str(folder / "tracks.parquet"),
-    )
->>>>>>> edb4121 (One pooling of windows for training and tagging; plans of sweeps, merged settings and plain values written once)
 
 
 def grid_of_runs(

@@ -69,6 +69,7 @@ def feature_function(
         blocks: dict[str, list[FloatArray]] = {key: [] for key in headers}
         report = run_track(path, graph, lambda key, block: blocks[key].append(block))
         status, what = judge(report, short_decode)
+        what = what or next(iter(report.silent.values()), "")
         if status == "short" and short_decode == "fail":
             raise DecodeError(what, path)
         found = []
