@@ -281,6 +281,7 @@ def test_a_lease_that_was_lost_stops_the_commit(place: Place, monkeypatch: pytes
         name = f"leases/{header.key}/1.json"
         place.replace(name, b'{"host": "elsewhere", "pid": 1, "started": 0.0, "token": "theirs"}')
         monkeypatch.setattr("featstore.owner.STALE_S", -1.0)
+        monkeypatch.setattr("featstore.store.leases.STALE_S", -1.0)
         writer.commit({})
     there = {n: data for n, data in place.files().items() if not n.startswith("leases/")}
     assert there == whole

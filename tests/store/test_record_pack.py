@@ -11,8 +11,7 @@ from places import Place
 from small_stores import LENGTHS, SPEC, header_of, make_store, track_frame, values_of, write_shards
 
 from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, ObjectStorageError
-from featstore.store import Store, create_store, open_store, record_pack, records
-from featstore.store import store as store_module
+from featstore.store import Store, create_store, open_store, opening, record_pack, records
 from featstore.store.consolidate import consolidate
 from featstore.store.convert import convert
 from featstore.store.diff import compare
@@ -132,7 +131,7 @@ def test_an_unfinished_store_is_not_packed(folder: Place) -> None:
 
 def test_versions_that_know_no_packs_refuse_the_store(folder: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(folder.url)
-    monkeypatch.setattr(store_module, "NEWEST_FORMAT", 1)
+    monkeypatch.setattr(opening, "NEWEST_FORMAT", 1)
     with pytest.raises(NewerFormat, match=r"store has format 2, this version reads up to 1.*Upgrade"):
         open_store(folder.url)
 
