@@ -40,6 +40,10 @@ MODELS = Registry(
         "msd-musicnn-big": "featstore.models.musicnn_packaged:BigPackagedMusicnn",
         "mtt-vgg": "featstore.models.musicnn_vgg:PackagedVgg",
         "msd-vgg": "featstore.models.musicnn_vgg:PackagedVgg",
+        "sincnet": "featstore.models.sincnet:SincNet",
+        "sinc-resnet": "featstore.models.sinc_resnet:SincResnet",
+        "ms-sinc-resnet": "featstore.models.sinc_resnet:MsSincResnet",
+        "resnet18": "featstore.models.resnet:Resnet18",
     },
 )
 

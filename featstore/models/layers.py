@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ __all__ = [
     "SameConv1d",
     "check_positive",
     "check_share",
+    "full_precision",
     "init_fan_in",
     "init_glorot",
     "norm_1d",
@@ -72,6 +74,13 @@ def pad_time(x: torch.Tensor, kernel: int) -> torch.Tensor:
     [[0.0, 1.0, 1.0, 1.0, 0.0, 0.0]]
     """
     return functional.pad(x, ((kernel - 1) // 2, kernel // 2))
+
+
+def full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
+    """Context in which mixed precision is off for the device of ``x``: for norms and filters with large gains."""
+    if x.device.type == "meta":  # shapes only, and torch has no mixed precision for it
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class SameConv1d(nn.Conv1d):
