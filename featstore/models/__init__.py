@@ -44,6 +44,8 @@ MODELS = Registry(
         "sinc-resnet": "featstore.models.sinc_resnet:SincResnet",
         "ms-sinc-resnet": "featstore.models.sinc_resnet:MsSincResnet",
         "resnet18": "featstore.models.resnet:Resnet18",
+        "ast": "featstore.models.ast_transformer:Ast",
+        "ast-audioset": "featstore.models.ast_transformer:AudiosetAst",
     },
 )
 

@@ -1,0 +1,269 @@
+"""Audio Spectrogram Transformer: a picture of bands and frames, cut into patches of 16 x 16, read by a transformer.
+
+Origin: Y. Gong, Y.-A. Chung, J. Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021, with patches that do not
+overlap, as Y. Bu et al., "GAFX: A general audio feature extractor", 2022, use it. Layers are those of transformers; the
+sizes and the norms' eps are DeiT's (H. Touvron et al., ICML 2021), whose weights it may start from (``ast_weights``).
+Pictures of any length are read at their own length: the table of positions is cut or stretched, and clips that a batch
+padded are masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from featstore.errors import ConfigError, MissingDependency
+from featstore.models.ast_weights import from_deit, patch_weight, resize_positions
+from featstore.models.interface import Model
+from featstore.models.layers import check_positive
+
+__all__ = [
+    "AUDIOSET_DEVIATION",
+    "AUDIOSET_MEAN",
+    "PATCH",
+    "Ast",
+    "AstConfig",
+    "AstTrunk",
+    "AudiosetAst",
+    "Size",
+    "from_deit",
+    "patch_grid",
+    "patch_weight",
+    "resize_positions",
+    "standardise_picture",
+]
+
+PATCH = 16
+"""Bands and frames of a patch, and the step from one to the next."""
+
+WIDTHS = {"tiny": (192, 3), "small": (384, 6)}
+"""Width and heads of DeiT-Ti and DeiT-S."""
+
+AUDIOSET_MEAN, AUDIOSET_DEVIATION = -4.2677393, 4.5689974
+"""Of natural-log mel energies on AudioSet, as AST's authors give them."""
+
+Size = Literal["tiny", "small"]
+
+_STD_FLOOR = 1e-5  # of a clip: a silent one has none
+_EPS = 1e-6  # of DeiT's layer norms; transformers' own default for AST is 1e-12
+
+
+def patch_grid(n_mels: int, n_frames: int, *, where: str = "ast") -> tuple[int, int]:
+    """Patches along bands and along frames; bands and frames that fill no patch are left out.
+
+    Raises
+    ------
+    ConfigError
+        A picture smaller than one patch.
+
+    Examples
+    --------
+    >>> patch_grid(128, 3308)
+    (8, 206)
+    """
+    for size, name in ((n_mels, "bands"), (n_frames, "frames")):
+        if size < PATCH:
+            fix = "Give longer clips" if name == "frames" else "Choose a feature with more bands"
+            raise ConfigError(f"{size} {name} are too few for one patch of {PATCH}", where, fix)
+    return n_mels // PATCH, n_frames // PATCH
+
+
+def standardise_picture(x: torch.Tensor) -> torch.Tensor:
+    """Bring each clip to mean 0 and deviation 0.5, the scale that AST expects; a constant clip becomes zeros.
+
+    Parameters
+    ----------
+    x : (batch, bands, frames)
+    """
+    x = x - x.mean(dim=(1, 2), keepdim=True)
+    deviation = x.square().mean(dim=(1, 2), keepdim=True).clamp(min=_STD_FLOOR**2).sqrt()
+    return x / (2 * deviation)
+
+
+class AstTrunk(nn.Module):
+    """Patches, class and distillation tokens, transformer layers: mean of the two tokens behind the last norm.
+
+    Input ``(batch, n_mels, frames)`` on the scale of AST (mean 0, deviation 0.5), output ``(batch, width)``.
+
+    Parameters
+    ----------
+    n_mels, n_frames : int
+        Size of the picture that the table of positions is made for; other lengths are read too.
+    size : {"tiny", "small"}
+    depth : int > 0
+        Transformer layers.
+    checkpointing : bool
+        In training, keep only each layer's input and compute the rest again: less memory, a third more time.
+
+    Raises
+    ------
+    MissingDependency
+        Without transformers.
+    """
+
+    def __init__(
+        self, n_mels: int, n_frames: int, *, size: Size = "tiny", depth: int = 12, checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        try:
+            from transformers import ASTConfig, ASTModel
+        except ImportError as error:
+            raise MissingDependency.of("transformers", "codecs", "the Audio Spectrogram Transformer") from error
+        self.grid = patch_grid(n_mels, n_frames)
+        self.checkpointing = checkpointing
+        self.width, heads = WIDTHS[size]
+        config = ASTConfig(
+            hidden_size=self.width,
+            num_attention_heads=heads,
+            intermediate_size=4 * self.width,
+            num_hidden_layers=depth,
+            patch_size=PATCH,
+            frequency_stride=PATCH,
+            time_stride=PATCH,
+            num_mel_bins=n_mels,
+            max_length=n_frames,
+            layer_norm_eps=_EPS,
+            attn_implementation="sdpa",
+        )
+        backbone = ASTModel(config)
+        self.embeddings, self.layers, self.layernorm = backbone.embeddings, backbone.layers, backbone.layernorm
+        tokens = (self.embeddings.cls_token, self.embeddings.distillation_token, self.embeddings.position_embeddings)
+        for table in tokens:
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean of class and distillation token; ``lengths`` are real frames of each picture, where some are padded.
+
+        Raises
+        ------
+        ConfigError
+            Pictures with another number of bands, or shorter than one patch.
+        """
+        n_f, n_t = patch_grid(x.shape[1], x.shape[2])
+        if n_f != self.grid[0]:
+            raise ConfigError(f"{x.shape[1]} bands for a model of {self.grid[0]} x {PATCH}", "ast", "Match n_mels")
+        patches = self.embeddings.patch_embeddings(x.transpose(1, 2))  # transformers wants time first
+        tokens = [
+            token.expand(len(x), -1, -1) for token in (self.embeddings.cls_token, self.embeddings.distillation_token)
+        ]
+        hidden = torch.cat([*tokens, patches], dim=1)
+        hidden, mask = self._placed(hidden, n_t, lengths)
+        for layer in self.layers:
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, mask, use_reentrant=False)
+            else:
+                hidden = layer(hidden, mask)
+        pooled: torch.Tensor = self.layernorm(hidden)[:, :2].mean(dim=1)
+        return pooled
+
+    def _placed(
+        self, hidden: torch.Tensor, n_t: int, lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens with their positions added, and which of them may be looked at (None for all)."""
+        table, n_f = self.embeddings.position_embeddings, self.grid[0]
+        if lengths is None:
+            return hidden + self._positions(table, n_t), None
+        columns = (lengths // PATCH).clamp(min=1, max=n_t)
+        places = hidden.new_zeros(len(hidden), hidden.shape[1], self.width)
+        for n in columns.unique().tolist():  # a clip has the same positions alone and in a batch that pads it
+            own = self._positions(table, n)
+            grid = functional.pad(own[:, 2:].reshape(n_f, n, -1), (0, 0, 0, n_t - n)).reshape(n_f * n_t, -1)
+            places[columns == n] = torch.cat([own[0, :2], grid]).to(places.dtype)
+        real = torch.arange(n_t, device=hidden.device) < columns[:, None].to(hidden.device)
+        real = real[:, None].expand(-1, n_f, -1).reshape(len(hidden), -1)
+        mask = functional.pad(real, (2, 0), value=True)
+        return hidden + places, mask[:, None, None]
+
+    def _positions(self, table: torch.Tensor, n_t: int) -> torch.Tensor:
+        return table if n_t == self.grid[1] else resize_positions(table, self.grid[0], n_t, grid=self.grid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AstConfig:
+    """Settings of the Audio Spectrogram Transformer.
+
+    Parameters
+    ----------
+    n_mels, n_frames, n_classes : int
+        Size of one input, at least 16 x 16, and of the output. The paper's has 128 x 3308. Other numbers of frames are
+        read by the same weights.
+    size : {"tiny", "small"}
+        DeiT-Ti (width 192, 3 heads) or DeiT-S (384, 6).
+    depth : int > 0
+        Transformer layers.
+    checkpointing : bool
+        Compute activations again in the backward pass instead of keeping them.
+    """
+
+    n_mels: int
+    n_frames: int
+    n_classes: int
+    size: Size = "tiny"
+    depth: int = 12
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(self, "ast", "n_mels", "n_frames", "n_classes", "depth")
+        check_size(self.size, "ast")
+        patch_grid(self.n_mels, self.n_frames)
+
+
+def check_size(size: str, where: str) -> None:
+    """Refuse a size that is not in the table; ``ConfigError`` with those that are."""
+    if size not in WIDTHS:
+        raise ConfigError(f"size={size!r} is none of {', '.join(WIDTHS)}", where)
+
+
+class Ast(Model):
+    """Audio Spectrogram Transformer: patches of 16 x 16 without overlap, two class tokens, one linear layer.
+
+    Input float32 ``(batch, 1, n_mels, n_frames)``, normalised by mean and deviation of the training split; output
+    logits ``(batch, n_classes)``. With 128 bands, 3308 frames and 10 classes it has 5,707,594 parameters
+    (22,032,010 with ``size=small``).
+    """
+
+    Config = AstConfig
+    input_norm: ClassVar[Any] = "global"
+    paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 128, "n_frames": 3308}
+    any_length: ClassVar[bool] = True
+    takes_lengths: ClassVar[bool] = True
+
+    def __init__(self, config: AstConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = AstTrunk(
+            config.n_mels, config.n_frames, size=config.size, depth=config.depth, checkpointing=config.checkpointing
+        )
+        self.norm, self.output = classifier(self.trunk.width, config.n_classes)
+
+    def scaled(self, x: torch.Tensor) -> torch.Tensor:
+        """Input on the scale of AST: half a deviation is 1."""
+        return x / 2
+
+    def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean of the two tokens behind the norm of the head, ``(batch, width)``."""
+        found: torch.Tensor = self.norm(self.trunk(self.scaled(x).squeeze(1), lengths))
+        return found
+
+
+class AudiosetAst(Ast):
+    """``ast`` for weights trained on AudioSet: natural-log mel energies, scaled by that data set's statistics."""
+
+    input_norm: ClassVar[Any] = "none"  # statistics of the split and of AudioSet are never mixed
+
+    def scaled(self, x: torch.Tensor) -> torch.Tensor:
+        """Input on the scale of AST."""
+        return (x - AUDIOSET_MEAN) / (2 * AUDIOSET_DEVIATION)
+
+
+def classifier(width: int, n_classes: int) -> tuple[nn.LayerNorm, nn.Linear]:
+    """Norm and linear layer behind an AST."""
+    output = nn.Linear(width, n_classes)
+    nn.init.trunc_normal_(output.weight, std=0.02)
+    nn.init.zeros_(output.bias)
+    return nn.LayerNorm(width, eps=_EPS), output
