@@ -105,9 +105,7 @@ def test_positions_of_another_grid(grid: tuple[int, int], n_f: int, n_t: int, sp
     assert found.shape == (1, special + n_f * n_t, 4)
     assert np.array_equal(found[:, :special], table[:, :special])
     wanted = by_hand(table[0, special:].reshape(*grid, 4).astype(np.float64), n_f, n_t)
-    np.testing.assert_allclose(
-        found[0, special:].reshape(n_f, n_t, 4), wanted, rtol=0, atol=1e-5
-    )  # float32 coordinates
+    np.testing.assert_allclose(found[0, special:].reshape(n_f, n_t, 4), wanted, rtol=0, atol=1e-6)
 
 
 def test_positions_are_cut_from_the_middle() -> None:

@@ -1,0 +1,310 @@
+"""GAFX-U: spectrograms of four separated sources, from inside Hybrid Demucs, for an Audio Spectrogram Transformer.
+
+Origin: Y. Bu, Y. Zhang, J. Zhu, "GAFX: A general audio feature extractor", 2022; A. Défossez, "Hybrid spectrogram and
+waveform source separation", 2021. Written from facts about both and about the library ``demucs``, which brings the
+network. Where the paper contradicts itself, shapes decide: the transform is Hybrid Demucs' own of 4096 samples, sources
+are joined along time, bins are averaged in groups of 16. It does not say how complex values become real ones
+(magnitude), two channels one (mean), or how the picture is scaled for the classifier (decibels, then each clip
+standardised).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.models.ast_transformer import AstTrunk, Size, check_size, classifier, patch_grid, standardise_picture
+from featstore.models.interface import Model
+from featstore.models.layers import check_positive, full_precision
+
+try:
+    from demucs.hdemucs import HDecLayer, HDemucs, HEncLayer
+except ImportError as error:
+    raise MissingDependency.of("demucs", "codecs", "gafx-u") from error
+
+__all__ = ["SOURCES", "GafxU", "GafxUConfig", "TappedDemucs", "compress", "features_from_branches", "hybrid_stft"]
+
+SOURCES = ("drums", "bass", "other", "vocals")
+"""What Hybrid Demucs separates, in the order of its outputs."""
+
+GROUP = 16
+"""Neighbouring bins of a band."""
+
+Compression = Literal["db", "log1p", "none"]
+
+
+def hybrid_stft(x: torch.Tensor, n_fft: int, hop_length: int, *, zeros: bool = False) -> torch.Tensor:
+    """Short-time Fourier transform as Hybrid Demucs frames it.
+
+    Periodic Hann window, scaled by ``n_fft ** -0.5``; ``ceil(n_samples / hop_length)`` frames; the Nyquist bin is left
+    out.
+
+    Parameters
+    ----------
+    x : float32 (..., n_samples)
+    n_fft, hop_length : int
+        In samples; ``hop_length`` is a quarter of ``n_fft``.
+    zeros : bool
+        Edges are filled with zeros instead of their mirror image, as the models do that have ``hybrid_old``.
+
+    Returns
+    -------
+    complex64 (..., n_fft / 2, frames)
+
+    Raises
+    ------
+    ConfigError
+        The hop is not a quarter of the window, or the signal is too short for its mirror image.
+    """
+    if 4 * hop_length != n_fft:
+        raise ConfigError(f"hop_length={hop_length} is not a quarter of n_fft={n_fft}", "gafx-u")
+    n_samples = x.shape[-1]
+    frames, pad = -(-n_samples // hop_length), hop_length // 2 * 3
+    right = pad + frames * hop_length - n_samples
+    if not zeros and n_samples <= right:
+        fix = f"Give clips of more than {pad + hop_length} samples"
+        raise ConfigError(f"{n_samples} samples are too short for a window of {n_fft}", "gafx-u", fix)
+    flat = x.reshape(-1, n_samples)
+    filled = functional.pad(flat, (pad, right), mode="constant" if zeros else "reflect")
+    window = torch.hann_window(n_fft, device=x.device, dtype=filled.dtype)
+    found = torch.stft(filled, n_fft, hop_length, window=window, normalized=True, center=True, return_complex=True)
+    return found[:, :-1, 2 : 2 + frames].reshape(*x.shape[:-1], n_fft // 2, frames)
+
+
+def features_from_branches(z: Any, w: Any, n_fft: int, hop_length: int, *, zeros: bool = False) -> torch.Tensor:
+    """Spectrograms of the separated sources, joined in time, before compression.
+
+    The transform of what the temporal branch separated is added to what the spectral branch did: the transform is
+    linear, so the sum is the spectrogram of each source. Magnitudes are averaged over the channels, and over groups of
+    16 bins.
+
+    Parameters
+    ----------
+    z : complex64 (..., sources, channels, n_fft / 2, frames)
+        Output of the spectral branch.
+    w : float32 (..., sources, channels, n_samples)
+        Output of the temporal branch.
+    n_fft, hop_length : int
+        Of the model's transform, in samples.
+    zeros : bool
+        As for ``hybrid_stft``.
+
+    Returns
+    -------
+    float32 (..., n_fft / 32, sources * frames)
+        In the order of the sources.
+    """
+    z, w = torch.as_tensor(z), torch.as_tensor(w)
+    bands = (hybrid_stft(w, n_fft, hop_length, zeros=zeros) + z).abs().mean(dim=-3)
+    grouped = bands.unflatten(-2, (-1, GROUP)).mean(dim=-2)
+    return grouped.movedim(-3, -2).flatten(-2)
+
+
+def compress(x: torch.Tensor, how: Compression) -> torch.Tensor:
+    """Magnitudes in decibels of their square (not below -100), as ``log(1 + x)``, or as they are."""
+    if how == "db":
+        return 10 * torch.log10(x.square().clamp(min=1e-10))
+    return torch.log1p(x) if how == "log1p" else x
+
+
+def _again(layer: nn.Module, forward: Any, *inputs: Any) -> Any:
+    """Call a layer; in training, keep its inputs only."""
+    if layer.training and torch.is_grad_enabled():
+        return checkpoint(forward, *inputs, use_reentrant=False)
+    return forward(*inputs)
+
+
+class _Encoder(HEncLayer):  # type: ignore[misc]
+    def forward(self, x: torch.Tensor, inject: torch.Tensor | None = None) -> torch.Tensor:
+        """As the library's, with its activations computed again in the backward pass."""
+        return _again(self, super().forward, x, inject)  # type: ignore[no-any-return]
+
+
+class _Decoder(HDecLayer):  # type: ignore[misc]
+    def forward(self, x: torch.Tensor, skip: torch.Tensor | None, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """As the library's, with its activations computed again in the backward pass."""
+        return _again(self, super().forward, x, skip, length)  # type: ignore[no-any-return]
+
+
+class TappedDemucs(HDemucs):  # type: ignore[misc]
+    """Hybrid Demucs that gives its two branches apart instead of their sum."""
+
+    _tapped: torch.Tensor | None = None
+
+    def _spec(self, x: torch.Tensor) -> torch.Tensor:
+        """As the library's, which compares values in passing: that fails on shapes without values."""
+        return hybrid_stft(x, self.nfft, self.hop_length, zeros=self.hybrid_old)
+
+    def _ispec(self, z: torch.Tensor, length: int | None = None, scale: int = 0) -> torch.Tensor:
+        """Keep the spectral branch, and let nothing be added to the temporal one: the forward pass then returns it."""
+        self._tapped = z
+        return z.real.new_zeros(())
+
+    def branches(self, mix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs of both branches for ``(batch, 2, n_samples)``, un-normalised.
+
+        Returns
+        -------
+        z : complex64 (batch, sources, channels, n_fft / 2, frames)
+        w : float32 (batch, sources, channels, n_samples)
+        """
+        w = self.forward(mix)
+        z, self._tapped = self._tapped, None
+        if z is None:
+            raise ConfigError("the spectral branch was not seen", "gafx-u", "Install demucs>=4.1,<5")
+        return z, w
+
+    def keep_inputs_only(self) -> None:
+        """Compute activations of every layer again in the backward pass instead of keeping them."""
+        for layer in self.modules():
+            if type(layer) is HEncLayer:
+                layer.__class__ = _Encoder
+            elif type(layer) is HDecLayer:
+                layer.__class__ = _Decoder
+
+
+_FIXED = {"sources", "audio_channels", "cac", "hybrid", "wiener_iters", "end_iters", "wiener_residual"}
+"""Settings of Hybrid Demucs that the features hang on."""
+
+
+def demucs_settings() -> list[str]:
+    """Names of the settings of Hybrid Demucs that ``hdemucs`` may hold."""
+    return [name for name in inspect.signature(HDemucs.__init__).parameters if name not in {"self", *_FIXED}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GafxUConfig:
+    """Settings of GAFX-U.
+
+    Parameters
+    ----------
+    n_samples, n_classes : int > 0
+        Length of one input and of the output; the paper's has 480,000 samples at 16 kHz (30 s). At 44.1 kHz, the rate
+        of the published weights, 30 s are 1,323,000. Other lengths are read by the same weights.
+    size : {"tiny", "small"}
+        Of the classifier.
+    hdemucs : mapping
+        Settings of ``demucs.hdemucs.HDemucs`` that differ from its defaults, such as ``{"channels": 8}``.
+    compression : {"db", "log1p", "none"}
+        Of the magnitudes, before each clip is standardised.
+    frozen : bool
+        The extractor is not trained: it stays in eval mode, and no gradient passes through it.
+    depth : int > 0
+        Transformer layers of the classifier.
+    checkpointing : bool
+        Compute activations again in the backward pass instead of keeping them.
+    """
+
+    n_samples: int
+    n_classes: int
+    size: Size = "tiny"
+    hdemucs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    compression: Compression = "db"
+    frozen: bool = False
+    depth: int = 12
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(self, "gafx-u", "n_samples", "n_classes", "depth")
+        check_size(self.size, "gafx-u")
+        if self.compression not in ("db", "log1p", "none"):
+            raise ConfigError(f"compression={self.compression!r} is none of db, log1p, none", "gafx-u")
+        if self.n_samples <= 5 * self.n_fft // 8:  # what the transform mirrors at the end
+            fix = f"Give more than {5 * self.n_fft // 8} samples"
+            raise ConfigError(f"n_samples={self.n_samples} is too short for a window of {self.n_fft}", "gafx-u", fix)
+        pairs = tuple(sorted((name, value) for name, value in dict(self.hdemucs).items()))
+        for name, _ in pairs:
+            if name not in demucs_settings():
+                fix = did_you_mean(name, demucs_settings())
+                raise ConfigError(f"hdemucs has {name!r}, which is no setting of it", "gafx-u", fix)
+        object.__setattr__(self, "hdemucs", pairs)
+
+    @property
+    def n_fft(self) -> int:
+        """Window of the transform, in samples."""
+        return int(dict(self.hdemucs).get("nfft", 4096))
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the joined picture."""
+        return len(SOURCES) * -(-self.n_samples // (self.n_fft // 4))
+
+
+class GafxU(Model):
+    """Hybrid Demucs separates four sources; an Audio Spectrogram Transformer reads their spectrograms joined in time.
+
+    Input float32 ``(batch, 1, n_samples)``, which is doubled to two equal channels, or ``(batch, 2, n_samples)``;
+    output logits ``(batch, n_classes)``. With 480,000 samples and 10 classes it has 89,208,722 parameters, 83,637,832
+    of them in the extractor.
+    """
+
+    Config: ClassVar[type[Any]] = GafxUConfig
+    takes: ClassVar[str] = "waveform"
+    input_norm: ClassVar[Any] = "none"  # Demucs normalises each clip itself
+    paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 480_000}
+    any_length: ClassVar[bool] = True
+
+    config: GafxUConfig
+
+    def __init__(self, config: GafxUConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.extractor = TappedDemucs(sources=list(SOURCES), **dict(config.hdemucs))
+        if config.checkpointing:
+            self.extractor.keep_inputs_only()
+        if config.frozen:
+            self.extractor.requires_grad_(False)
+        bands = config.n_fft // (2 * GROUP)
+        patch_grid(bands, config.n_frames, where="gafx-u")
+        self.trunk = AstTrunk(
+            bands, config.n_frames, size=config.size, depth=config.depth, checkpointing=config.checkpointing
+        )
+        self.norm, self.output = classifier(self.trunk.width, config.n_classes)
+        self.train()
+
+    def train(self, mode: bool = True) -> GafxU:
+        """Set the mode; a frozen extractor stays in eval mode."""
+        super().train(mode)
+        if self.config.frozen:
+            self.extractor.eval()
+        return self
+
+    def sources(self, x: torch.Tensor) -> torch.Tensor:
+        """Compressed spectrograms ``(batch, 4, 128, frames)`` of the sources, each by itself: what a store holds."""
+        if x.ndim != 3 or x.shape[1] not in (1, 2):
+            fix = "Give mono, or two channels"
+            raise ConfigError(f"input of shape {tuple(x.shape)}, not (batch, 1, n_samples)", "gafx-u", fix)
+        with ExitStack() as stack:
+            stack.enter_context(full_precision(x))  # complex numbers have no half precision
+            if self.config.frozen:
+                stack.enter_context(torch.no_grad())
+            stereo = x.float().expand(-1, 2, -1)
+            z, w = self.extractor.branches(stereo)
+            n_fft = self.config.n_fft
+            found = features_from_branches(z, w, n_fft, n_fft // 4, zeros=self.extractor.hybrid_old)
+            return compress(found, self.config.compression).unflatten(-1, (len(SOURCES), -1)).movedim(-2, 1)
+
+    def join(self, sources: torch.Tensor) -> torch.Tensor:
+        """Picture ``(batch, 128, 4 * frames)`` of the sources side by side, with mean 0 and deviation 0.5."""
+        return standardise_picture(sources.movedim(1, 2).flatten(2))
+
+    def extract(self, x: torch.Tensor) -> torch.Tensor:
+        """Picture ``(batch, 128, frames)`` that the classifier sees: each clip with mean 0 and deviation 0.5.
+
+        ``frames`` are four times ``ceil(n_samples / 1024)``: drums, bass, other, vocals.
+        """
+        return self.join(self.sources(x))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the last layer reads, ``(batch, width)``."""
+        found: torch.Tensor = self.norm(self.trunk(self.extract(x)))
+        return found
