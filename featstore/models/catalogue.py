@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 from dataclasses import dataclass
 from typing import Any
 
+from featstore.errors import MissingDependency
 from featstore.models import MODELS, create, setting_names
 from featstore.models.input_kinds import INPUT_KINDS, InputSize
 
 __all__ = ["ModelCard", "catalogue", "markdown_table", "model_card"]
+
+logger = logging.getLogger(__name__)
 
 N_CLASSES = 50
 
@@ -82,8 +86,14 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def catalogue() -> list[ModelCard]:
-    """Cards of all models, in the registry's order."""
-    return [model_card(name) for name in MODELS]
+    """Cards of all models, in the registry's order; a warning names those that need a package which is absent."""
+    cards = []
+    for name in MODELS:
+        try:
+            cards.append(model_card(name))
+        except MissingDependency as error:
+            logger.warning("%s is left out: %s", name, error)
+    return cards
 
 
 def markdown_table(cards: list[ModelCard]) -> str:

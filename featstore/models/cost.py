@@ -53,6 +53,12 @@ def count_macs(model: nn.Module, example: Example) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def _inputs_of_one_output(module: nn.Module) -> int:
+    """Inputs that one output value sums over; layers that compute their weights say it themselves."""
+    stated = getattr(module, "macs_per_output", None)
+    return cast("torch.Tensor", module.weight)[0].numel() if stated is None else int(stated)
+
+
 def layer_macs(model: nn.Module, example: Example) -> dict[str, int]:
     """The same by arithmetic, per convolution and linear layer: outputs x kernel size x input channels of a group."""
     macs: dict[str, int] = {}
@@ -60,13 +66,13 @@ def layer_macs(model: nn.Module, example: Example) -> dict[str, int]:
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-            each = cast("torch.Tensor", module.weight)[0].numel()  # inputs that one output value sums over
+            each = _inputs_of_one_output(module)
             macs[name] = macs.get(name, 0) + output.numel() * each
 
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) or hasattr(module, "macs_per_output"):
             handles.append(module.register_forward_hook(note(name)))
     try:
         _forward_on_meta(model, example)

@@ -94,15 +94,15 @@ def test_level_does_not_matter_to_the_attentive_variant() -> None:
 
 def test_rows_attend_to_each_other() -> None:
     torch.manual_seed(0)
-    x = torch.randn(1, 1, 4000)
+    x = torch.randn(1, 1, 8000)  # 40 rows: convolutions reach over 25 of them
     other = x.clone()
     other[..., :200] = torch.randn(200)  # the first row
     for name, reaches in (("gafx-r", False), ("gafx-a", True)):
         model = create(name, **SMALL).eval()
         with torch.no_grad():
             one, two = (model.extractor(rows_of(signal)) for signal in (x, other))
-        assert (not torch.allclose(one[..., 19], two[..., 19], atol=1e-6)) == reaches or name == "gafx-r"
-        assert (one[..., 19] - two[..., 19]).abs().max() > 0
+        far = (one[..., 39] - two[..., 39]).abs().max()
+        assert (far > 1e-6) == reaches
 
 
 def test_sinusoids() -> None:
@@ -149,10 +149,10 @@ def test_checkpointing_changes_no_gradient(name: str) -> None:
 
 
 def test_input_that_cannot_be() -> None:
-    with pytest.raises(ConfigError, match="15 frames are too few for one patch of 16 .*rows of 200 samples"):
+    with pytest.raises(ConfigError, match=r"15 frames are too few for one patch of 16 .*rows of 200 samples"):
         create("gafx-r", **SMALL | {"n_samples": 3000})
     model = create("gafx-r", **SMALL)
-    with pytest.raises(ConfigError, match="not .batch, 1, n_samples."):
+    with pytest.raises(ConfigError, match=r"not \(batch, 1, n_samples\)"):
         model(torch.zeros(1, 2, 4000))
     with pytest.raises(ConfigError, match="width=0"):
         create("gafx-a", **SMALL | {"width": 0})
