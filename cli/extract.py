@@ -34,12 +34,12 @@ def _read_tracks(path: str) -> Any:
 @click.command()
 @click.argument("tracks")
 @feature_option
-@click.option("--tracks", "n_tracks", type=int, help="Forecast for this many tracks instead of those at hand.")
+@click.option("--tracks", "n_tracks", type=int, help="Forecast for this many tracks instead of those in TRACKS.")
 @click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
 @click.option("--backend", default="zarr", show_default=True, help="Of the store: zarr or hdf5.")
 @click.option("--compression", default="none", show_default=True, help="none, lz4 or zstd, tried on the timed tracks.")
 @click.option("-j", "--jobs", type=int, help="Worker processes to forecast for; all cores by default.")
-@click.option("--shard-tracks", type=int, help="Tracks a shard; by size unless told.")
+@click.option("--shard-tracks", type=int, help="Tracks a shard; by size unless given.")
 @click.option("--sample", type=int, default=8, show_default=True, help="Tracks to time; 0 forecasts no seconds.")
 @click.option("--figure", metavar="FILE", help="Draw the graph as well: a .png, .svg or .pdf.")
 @json_option
@@ -155,12 +155,12 @@ def extract(
         print_json(say_what_is_missing(table, made, store, options))
         return
     report = run(table, made, store, options)
-    emit(report.as_json(), as_json, lambda: _told(report))
+    emit(report.as_json(), as_json, lambda: _describe_report(report))
     if report.asked["failed"] or report.given_up:
         raise click.exceptions.Exit(2)
 
 
-def _told(report: Any) -> str:
+def _describe_report(report: Any) -> str:
     state = report.status
     speed = report.audio_s / report.seconds if report.seconds else 0
     done = (
@@ -229,7 +229,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
             "extract again with --changed recompute"
         )
     for run in runs:
-        click.echo(_run_told(run))
+        click.echo(_describe_run(run))
     if (unfinished := unfinished_conversion(opened.location)) is not None:
         click.echo(unfinished)
     if ledger is not None and len(ledger):
@@ -237,7 +237,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))
 
 
-def _run_told(run: dict[str, Any]) -> str:
+def _describe_run(run: dict[str, Any]) -> str:
     """Tell one extraction under way in a line."""
     where = f"process {run['pid']} on {run['host']}"
     if run["state"] == "interrupted":

@@ -97,7 +97,7 @@ def griffin_lim(
     rng: np.random.Generator,
     iterations: int = 32,
 ) -> FloatArray:
-    """Frames whose phases fit each other as well as so many rounds can make them.
+    """Frames whose phases fit each other as well as a number of rounds can make them.
 
     Parameters
     ----------

@@ -203,7 +203,7 @@ class _Crew:
         self.look()
 
     def look(self) -> None:
-        """Count anew, every few seconds."""
+        """Count again, every few seconds."""
         now = time.monotonic()
         if self.threads and now - self._asked < LOOK_S:
             return
@@ -224,7 +224,7 @@ class _Crew:
 
     @property
     def has_lost_gpus(self) -> bool:
-        """Whether there were GPUs, and have been none for longer than a worker takes to start anew; told once."""
+        """Whether there were GPUs, and have been none for longer than a worker takes to restart; true only once."""
         gone = self._gpus_gone_since
         if gone is None or time.monotonic() - gone < GPU_PATIENCE_S:
             return False

@@ -70,6 +70,6 @@ class FailurePolicy:
         return self.prepare(replace(task, attempt=task.attempt + 1))
 
     def clean_up(self) -> None:
-        """Remove notes of this run that nobody will read."""
+        """Remove what is left of this run's notes."""
         for note in list(notes_of(self._location, self._run)):
             clear_note(note.path)

@@ -1,6 +1,6 @@
 """Limits of a track: seconds and memory, watched from a thread; what cannot be stopped politely ends its process.
 
-A track over its limit is told at the next block it delivers, and becomes a row of the ledger. One that delivers nothing
+A track over its limit fails at the next block it delivers, and becomes a row of the ledger. One that delivers nothing
 (a decoder that never returns, an allocation that never ends) leaves no other way than to end the worker process: the
 note of the track in work stays, and the run goes on with that track under suspicion (see ``dispatch.py``).
 """
@@ -161,6 +161,6 @@ class Guard:
 
 
 def _exit_after(seconds: float) -> None:
-    """Set the interpreter's own clock anew: unless that happens again in time, the process ends."""
+    """Restart the interpreter's own clock: unless that happens again in time, the process ends."""
     with contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError):  # no stderr to write to
         faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)

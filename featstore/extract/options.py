@@ -40,7 +40,7 @@ class ExtractOptions:
         Statuses whose shards are computed again; ``all`` takes every failure, ``changed`` the shards with an audio
         file that is not the one they were made from.
     limit : int or None
-        Stop after so many tracks of the store's order.
+        Number of tracks, in the store's order, after which to stop.
     short_decode : str
         For a file that yields less audio than it declares: ``fail``, ``flag`` (keep it, and say so) or ``keep``.
     changed : str

@@ -264,10 +264,10 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
         for record in store.records(key).values():
             other = {name: record.versions.get(name) for name, here in own.items() if record.versions.get(name) != here}
             if other:
-                told = ", ".join(f"{name} {made} (here {own[name]})" for name, made in sorted(other.items()))
+                listed = ", ".join(f"{name} {made} (here {own[name]})" for name, made in sorted(other.items()))
                 if strict:
                     raise PlanError(
-                        f"shard {record.shard} was made with {told}",
+                        f"shard {record.shard} was made with {listed}",
                         store.arrays[key].spec.short(),
                         "Use those, or drop --strict",
                     )
@@ -275,7 +275,7 @@ def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
                     "%s mixes versions: shard %d was made with %s",
                     store.arrays[key].spec.short(),
                     record.shard,
-                    told,
+                    listed,
                 )
                 break
 

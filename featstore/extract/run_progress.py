@@ -1,4 +1,4 @@
-"""How a run is getting on: a bar or JSON lines for whoever started it, a file in the store for everybody else."""
+"""Progress of a run: a bar or JSON lines where it was started, and a file in the store for everyone else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HARMLESS = ("ok", "silent", "clipped")
 
 
 class RunProgress:
-    """Counts what a run does and tells it; use as a context manager.
+    """Counts what a run does and shows it; use as a context manager.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class RunProgress:
         self._location, self._run, self._style = location, run, style
         self._name = f"log/running-{run}.json"
         self._started, self._wall_started = time.perf_counter(), time.time()
-        self._told = self._filed = 0.0
+        self._shown = self._filed = 0.0
         self._bar = progress_bar(total=tracks, desc="extract", unit="track") if style == "bar" else None
         self.tracks, self.done, self.in_work, self.in_flight, self.threads = tracks, 0, 0, 0, 0
         self.audio_s, self.written_bytes, self.lost_workers = 0.0, 0, 0
@@ -54,7 +54,7 @@ class RunProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._tell(force=True)
+        self._show(force=True)
         if self._bar is not None:
             self._bar.close()
         if self._style == "json":
@@ -77,13 +77,13 @@ class RunProgress:
         self.audio_s += report.audio_s
         self.written_bytes += report.written_bytes
         self.statuses.update(report.statuses)
-        self._tell()
+        self._show()
         self._file()
 
     def tick(self, in_flight: int, threads: int, lost_workers: int = 0) -> None:
         """Note how the work stands between reports."""
         self.in_flight, self.threads, self.lost_workers = in_flight, threads, lost_workers
-        self._tell()
+        self._show()
         self._file()
 
     @property
@@ -111,11 +111,11 @@ class RunProgress:
             "remaining_s": round((self.tracks - seen) * seconds / seen, 1) if seen else None,
         }
 
-    def _tell(self, *, force: bool = False) -> None:
+    def _show(self, *, force: bool = False) -> None:
         now = time.perf_counter()
-        if not force and now - self._told < _EVENT_S:
+        if not force and now - self._shown < _EVENT_S:
             return
-        self._told = now
+        self._shown = now
         self.in_work = min(self.tracks - self.done, sum(max(0, note.slot) for note in self._notes()))
         counts = self.counts()
         if self._style == "json":
@@ -162,7 +162,7 @@ def runs_under_way(location: Location, *, tidy: bool = False) -> list[dict[str, 
     ----------
     location : Location
     tidy : bool
-        Remove what killed runs left behind, instead of telling it.
+        Remove what killed runs left behind, instead of reporting it.
 
     Returns
     -------

@@ -42,7 +42,7 @@ for _ in range(2):
     print(time.perf_counter() - began, flush=True)
 """
 START_IMPORTS = 2.5  # scheduler, then nanny, then worker with its compiled code: partly beside each other
-ENOUGH_S = 20.0  # of work are told well enough: further tracks of the sample are left out
+ENOUGH_S = 20.0  # of work are enough for an estimate: further tracks of the sample are left out
 
 
 @dataclass(frozen=True, slots=True)

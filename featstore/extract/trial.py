@@ -1,4 +1,4 @@
-"""A suspect track, computed in a process of its own, to see whether it kills or hangs whoever works at it.
+"""A suspect track, computed in a process of its own, to see whether it kills or hangs its process.
 
 ``python -m featstore.extract.trial`` reads one JSON document, runs the track through the graph, keeps nothing, and says
 ``begun`` and ``done``. The caller watches from outside.

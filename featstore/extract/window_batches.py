@@ -122,11 +122,11 @@ class BatchedWriter:
         if track.error is not None:
             raise track.error
 
-    def end(self, status: str = "ok", *, near_ties: Mapping[str, int] | None = None, **told: Any) -> None:
+    def end(self, status: str = "ok", *, near_ties: Mapping[str, int] | None = None, **outcome: Any) -> None:
         """Close the current track; see :meth:`ShardWriter.end`."""
         track = self._tracks[-1]
         track.near_ties.update(near_ties or {})
-        track.close = lambda: self._writer.end(status, near_ties=track.near_ties, **told)
+        track.close = lambda: self._writer.end(status, near_ties=track.near_ties, **outcome)
 
     def fail(self, slot: int, status: str, stage: str, error: str, path: str = "") -> None:
         """Leave a track without data; its windows that still wait are not computed."""

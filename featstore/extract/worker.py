@@ -197,7 +197,7 @@ def _done_before(location: Location, task: ShardTask) -> dict[str, CommitRecord]
     """Records that a worker committed for this very task before it was lost."""
     found = {}
     for key, known in zip(task.keys, task.generations, strict=False):
-        with suppress(StoreError):  # a damaged record is written anew
+        with suppress(StoreError):  # a damaged record is written again
             record = read_record(location, key, task.shard)
             if record is not None and record.generation > known:
                 found[key] = record

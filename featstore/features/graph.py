@@ -83,7 +83,7 @@ class Stream(Protocol):
     """A node at work on one track. Blocks of any length go in along the last axis; what is ready comes out.
 
     The results, put together along the last axis, do not depend on where the blocks were cut, bit for bit. A block
-    handed on, either way, is never written to again: whoever gets it may keep it.
+    handed on, either way, is never written to again: the receiver may keep it.
     """
 
     def push(self, block: FloatArray) -> FloatArray:

@@ -213,7 +213,7 @@ class PowerSpectrumStream:
     ) -> None:
         self._taps = make_window(window, win_length=win_length, n_fft=n_fft, symmetric=window_symmetric)
         self._framing: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
-        self._n_fft, self._hop, self._mirrored = n_fft, hop_length, pad_mode == "reflect"
+        self._n_fft, self._hop, self._reflects = n_fft, hop_length, pad_mode == "reflect"
         self._begin = first_sample(**self._framing)
         self._tail = np.zeros(0, np.float32)  # the samples from position _at up to the last that came
         self._at = 0
@@ -229,7 +229,7 @@ class PowerSpectrumStream:
         early = min(count, max(0, -(-(before - start) // self._hop)))
         if early:
             upto = start + (early - 1) * self._hop + self._n_fft
-            if start < 0 and self._mirrored:
+            if start < 0 and self._reflects:
                 upto = max(upto, 1 - start)
             self._spectra(np.concatenate([self._tail, block[: max(0, upto - before)]]), early, power)
         if early < count:
@@ -249,8 +249,8 @@ class PowerSpectrumStream:
 
     def _complete(self) -> int:
         """Frames whose samples are all there."""
-        if self._mirrored and self._seen <= -self._begin:
-            return 0  # the left edge mirrors samples that are still to come
+        if self._reflects and self._seen <= -self._begin:
+            return 0  # the left edge reflects samples that are still to come
         whole = 1 + (self._seen - self._begin - self._n_fft) // self._hop
         return max(self._done, min(whole, n_frames(self._seen, **self._framing)))
 
@@ -259,16 +259,16 @@ class PowerSpectrumStream:
         start = self._begin + self._done * self._hop
         stop = start + (count - 1) * self._hop + self._n_fft
         left, right = self._at - start, stop - self._at - len(samples)
-        if self._mirrored and (left > 0 or right > 0):
+        if self._reflects and (left > 0 or right > 0):
             segment = samples[reflect_positions(np.arange(start, stop), self._seen) - self._at]
         else:
             segment = pad_signal(samples, left=left, right=right)
         frames_power(segment, count, window=self._taps, hop_length=self._hop, out=power)
 
     def _keep(self, block: FloatArray, before: int) -> None:
-        """Keep what the next frame needs, or what the right edge may mirror."""
+        """Keep what the next frame needs, or what the right edge may reflect."""
         needed = self._begin + self._done * self._hop
-        if self._mirrored:
+        if self._reflects:
             needed = min(needed, self._seen - 1 - self._n_fft)
         needed = min(max(needed, self._at), self._seen)
         if needed >= before:

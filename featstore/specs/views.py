@@ -35,7 +35,7 @@ class View:
     codes : str
         Where the base holds tokens and the feature their code vectors: how several codebooks combine; else empty.
     table : CodeTable or None
-        The code vectors themselves, put in by whoever has them: :meth:`with_table`.
+        The code vectors themselves, set with :meth:`with_table`.
     """
 
     stride: int = 1

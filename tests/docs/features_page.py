@@ -43,9 +43,9 @@ MEANING = {
     "norm": "`slaney` gives each band the same area, `none` the same peak",
     "power": "exponent of the magnitude that enters the bank",
     "component": "which part of the separation",
-    "kernel": "odd length of both medians, in frames and in bins",
+    "kernel": "odd length of both medians, in frames and in bins; `31+17`: harmonic, percussive",
     "mask_power": "exponent of the soft masks; `inf` makes them binary",
-    "margin": "how much stronger than the other a component must be",
+    "margin": "how much stronger than the other a component must be; `1+5`: harmonic, percussive",
 }
 
 
