@@ -6,17 +6,14 @@ import logging
 from collections import Counter, defaultdict
 from dataclasses import replace
 
+from featstore.extract.limits import BLIND_DEATHS, MOST_BYSTANDS, MOST_DEATHS
 from featstore.extract.work_notes import clear_note, dead_notes, notes_of
 from featstore.extract.worker import ShardTask
 from featstore.store.location import FolderLocation, Location
 
-__all__ = ["MOST_DEATHS", "FailurePolicy"]
+__all__ = ["FailurePolicy"]
 
 logger = logging.getLogger(__name__)
-
-MOST_DEATHS = 8  # of workers over one shard, before it is left for another run
-_BLIND_DEATHS = 3  # where notes cannot be seen: before every track of the shard is tried by itself
-_MOST_BYSTANDS = 64  # deaths of workers that had not begun the shard: somebody else's fault, within reason
 
 
 class FailurePolicy:
@@ -62,9 +59,9 @@ class FailurePolicy:
                 clear_note(note.path)
         (self._deaths if found or not self._sees_notes else self._bystands)[task.shard] += 1
         self.lost_workers += found or not self._sees_notes  # shards that only waited at the worker are not counted
-        if not self._sees_notes and self._deaths[task.shard] >= _BLIND_DEATHS:
+        if not self._sees_notes and self._deaths[task.shard] >= BLIND_DEATHS:
             named[-1] = 0
-        if self._deaths[task.shard] >= MOST_DEATHS or self._bystands[task.shard] >= _MOST_BYSTANDS:
+        if self._deaths[task.shard] >= MOST_DEATHS or self._bystands[task.shard] >= MOST_BYSTANDS:
             logger.error("shard %d has lost too many workers and is left for another run", task.shard)
             return None
         return self.prepare(replace(task, attempt=task.attempt + 1))

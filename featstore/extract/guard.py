@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 
 import psutil
@@ -23,37 +22,14 @@ import psutil
 from featstore.arrays import FloatArray
 from featstore.audio import TrackTimeout, TrackTooLarge
 from featstore.errors import DecodeError
+from featstore.extract.limits import TrackLimits
 from featstore.extract.work_notes import WorkNote
 
-__all__ = ["NO_LIMITS", "Guard", "TrackLimits"]
+__all__ = ["Guard"]
 
 Deliver = Callable[[str, FloatArray], None]
 
 _POLL_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class TrackLimits:
-    """What one track may take.
-
-    Attributes
-    ----------
-    seconds : float
-        Wall-clock time; 0 for no limit.
-    memory_bytes : int
-        Resident memory of the worker process; 0 for no limit.
-    """
-
-    seconds: float = 0.0
-    memory_bytes: int = 0
-
-    @property
-    def grace_s(self) -> float:
-        """Seconds that a track over its time gets to notice."""
-        return min(10.0, max(1.0, self.seconds / 2))
-
-
-NO_LIMITS = TrackLimits()
 
 
 class Guard:
@@ -150,7 +126,7 @@ class Guard:
                         self._path,
                         "Raise --track-memory and run again with --retry quarantined, or leave the track out",
                     )
-                    if resident > 1.25 * limits.memory_bytes or time.monotonic() - over_memory_since > 2:
+                    if resident > limits.hard_memory_bytes or time.monotonic() - over_memory_since > 2:
                         self._end_process()
                 else:
                     over_memory_since = None

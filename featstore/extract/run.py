@@ -16,7 +16,7 @@ from featstore.datasets import TrackTable
 from featstore.errors import PlanError, StoreLocked
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
-from featstore.extract.guard import TrackLimits
+from featstore.extract.limits import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way

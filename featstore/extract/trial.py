@@ -16,16 +16,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featstore.extract.guard import TrackLimits
+from featstore.extract.limits import STRIKES, TrackLimits
 from featstore.store.layout import ArrayHeader
 
-__all__ = ["STRIKES", "Verdict", "try_track"]
+__all__ = ["Verdict", "try_track"]
 
 logger = logging.getLogger(__name__)
 
-STRIKES = 3  # times that a track may kill or hang its process
 _START_S = 120.0  # for starting the interpreter and importing, on a busy machine
-_LEAST_S = 600.0  # for a trial where tracks have no limit of time
 _NO_MEMORY = 3  # exit code
 
 
@@ -78,7 +76,7 @@ def _one_trial(path: str, headers: Sequence[ArrayHeader], limits: TrackLimits, s
     """(what happened, whether it hung), or None when nothing did."""
     arrays = [header.name for header in headers]
     request = {"path": path, "arrays": arrays, "store": store, "memory_bytes": limits.memory_bytes}
-    seconds = limits.seconds or _LEAST_S
+    seconds = limits.trial_s
     process = subprocess.Popen(
         [sys.executable, "-m", "featstore.extract.trial"],
         stdin=subprocess.PIPE,

@@ -15,7 +15,8 @@ from featstore.audio import decoder_versions, local_copy
 from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, StoreError
 from featstore.extract.execute import TrackReport, run_track
-from featstore.extract.guard import NO_LIMITS, Guard, TrackLimits
+from featstore.extract.guard import Guard
+from featstore.extract.limits import NO_LIMITS, TrackLimits
 from featstore.extract.plan import Graph
 from featstore.extract.trial import Verdict, try_track
 from featstore.extract.weights import find_weights, library_versions
