@@ -55,7 +55,7 @@ def list_command(as_json: bool) -> None:
     for row in rows:
         sums = ", ".join(f"{name} {digest}" for name, digest in row["checksums"].items())
         details = {"options": ", ".join(row["options"]), "cite": row["citation"], "licence": row["licence"], "": sums}
-        click.echo(f"{row['kind']:<{width}}  {row['summary']}")
+        click.echo(f"{row['kind']:<{width}}  {row['summary'].replace('``', '')}")
         for label, text in details.items():
             if text:
                 click.echo(f"{'':<{width}}  {label or 'checksums'}: {text}")

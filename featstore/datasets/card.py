@@ -30,7 +30,7 @@ class Card:
     """
 
     citation: str = ""
-    licence: str = "yours"
+    licence: str = "that of your own files"
     checksums: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     clip_s: float = 0.0

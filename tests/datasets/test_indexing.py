@@ -138,9 +138,14 @@ def test_split_and_check_commands(tmp_path: Path, tone: Tone) -> None:
 
 def test_list_command() -> None:
     code, out, _ = run("list")
-    assert code == 0 and out.startswith("folder  A folder of audio")
+    assert code == 0 and out.startswith("folder     A folder of audio")
+    assert "cite: M. Defferrard" in out and "licence: metadata CC BY 4.0" in out
+    assert "checksums: fma_metadata.zip sha1:f0df49ff" in out and "``" not in out
     code, out, _ = run("list", "--json")
-    assert [each["kind"] for each in json.loads(out)][:2] == ["folder", "csv"]
+    rows = {each["kind"]: each for each in json.loads(out)}
+    assert list(rows)[:2] == ["folder", "csv"]
+    assert rows["fma"]["checksums"]["fma_small.zip"] == "sha1:ade154f733639d52e35e32f5593efe5be76c6d70"
+    assert rows["gtzan"]["counts"]["gtzan-fault-filtered"] == {"train": 443, "valid": 197, "test": 290}
 
 
 @pytest.mark.parametrize("name", ["list", "index", "check", "split"])
