@@ -66,6 +66,14 @@ class Model(nn.Module, abc.ABC):
         given = () if lengths is None else (lengths,)
         return cast("torch.Tensor", self.get_submodule(self.head)(self.forward_features(x, *given)))
 
+    def cutoff_names(self) -> list[str]:
+        """Names of parameters that are frequencies in Hz, which may have a learning rate of their own."""
+        return []
+
+    def epoch_figures(self) -> dict[str, float]:
+        """Figures of the model itself by name, which training records after each epoch; none by default."""
+        return {}
+
     def reset_head(self, n_classes: int) -> None:
         """Replace the head by a fresh linear layer with ``n_classes`` outputs that reads the same features."""
         old = cast("nn.Linear", self.get_submodule(self.head))

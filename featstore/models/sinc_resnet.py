@@ -19,7 +19,7 @@ from featstore.errors import ConfigError
 from featstore.models.interface import Model
 from featstore.models.layers import check_positive
 from featstore.models.resnet import ResnetTrunk, scaled_widths, spatial_pyramid
-from featstore.models.sinc import Normalise, SincMap, mono_signal, odd_length
+from featstore.models.sinc import Normalise, SincMap, cutoff_movement, cutoff_names, mono_signal, odd_length
 
 __all__ = ["MsSincResnet", "MsSincResnetConfig", "SincResnet", "SincResnetConfig"]
 
@@ -126,6 +126,14 @@ class MsSincResnet(Model):
         """Learned picture ``(batch, 3, filters, columns)`` of ``(batch, 1, n_samples)``, one channel a bank."""
         x = self.signal_norm(mono_signal(x, self.config.n_samples, "ms-sinc-resnet"))
         return torch.stack([each(x) for each in self.maps], dim=1)
+
+    def cutoff_names(self) -> list[str]:
+        """Names of the cut-offs of the filters."""
+        return cutoff_names(self)
+
+    def epoch_figures(self) -> dict[str, float]:
+        """How far the cut-offs moved from the start, in Hz."""
+        return cutoff_movement(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """What the last layer reads: the hidden layer where there is one, else the pooled maps."""

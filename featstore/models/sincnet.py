@@ -19,7 +19,7 @@ from torch.nn import functional
 from featstore.errors import ConfigError
 from featstore.models.interface import Model
 from featstore.models.layers import check_positive
-from featstore.models.sinc import SincBank, mono_signal, odd_length
+from featstore.models.sinc import SincBank, cutoff_movement, cutoff_names, mono_signal, odd_length
 
 __all__ = ["SincNet", "SincNetConfig"]
 
@@ -128,6 +128,14 @@ class SincNet(Model):
             _Dense(flat, config.dense), _Dense(config.dense, config.dense), _Dense(config.dense, config.dense)
         )
         self.output = _linear(config.dense, config.n_classes)
+
+    def cutoff_names(self) -> list[str]:
+        """Names of the cut-offs of the filters."""
+        return cutoff_names(self)
+
+    def epoch_figures(self) -> dict[str, float]:
+        """How far the cut-offs moved from the start, in Hz."""
+        return cutoff_movement(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Output of the last dense layer, ``(batch, dense)``."""

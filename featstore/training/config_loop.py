@@ -38,7 +38,11 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """How weights move. ``sgd`` uses Nesterov momentum; ``weight_decay`` is decoupled for ``adamw`` only."""
+    """How weights move. ``sgd`` uses Nesterov momentum; ``weight_decay`` is decoupled for ``adamw`` only.
+
+    ``cutoff_rate`` is a multiple of the learning rate for learned cut-offs of filters (of ``sincnet``,
+    ``ms-sinc-resnet``): they are in Hz and hardly move at the rate of the weights.
+    """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 1e-3
@@ -48,8 +52,10 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    cutoff_rate: float = 1.0
 
     def __post_init__(self) -> None:
+        require(self.cutoff_rate >= 0, f"cutoff_rate={self.cutoff_rate} is negative", "optimizer")
         require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive", "optimizer")
         require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative", "optimizer")
         for name in ("momentum", "beta1", "beta2"):

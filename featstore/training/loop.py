@@ -293,6 +293,9 @@ class Loop:
             "train": {"loss": sum(s for s, _ in sums) / max(1, sum(n for _, n in sums))},
             "learning_rate": self.parts.optimizer.param_groups[-1]["lr"],
         }
+        moved = self.parts.normed.model.epoch_figures()
+        if moved:
+            line["model"] = moved
         last = progress.epoch + 1 == loop.epochs
         if (progress.epoch + 1) % loop.validate_every == 0 or last:
             line["valid"] = self._validate()

@@ -19,6 +19,7 @@ def make_optimizer(
     *,
     trunk: Collection[str] = (),
     scales: Mapping[str, float] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Build the optimizer; parameters with one axis (biases, norms) are spared from weight decay.
 
@@ -30,15 +31,25 @@ def make_optimizer(
         Names of parameters that a checkpoint gave: they may have a rate of their own.
     scales : mapping of str to float
         Multiple of the trunk's rate by name; 1 where it says nothing.
+    rates : mapping of str to float
+        Multiple of the learning rate by name, in the trunk or not; 1 where it says nothing.
     """
-    sorted_out: dict[tuple[bool, bool, float], list[torch.nn.Parameter]] = {}
+    sorted_out: dict[tuple[bool, float, bool, bool, float], list[torch.nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
             scale = (scales or {}).get(name, 1.0) if name in trunk else 1.0
-            sorted_out.setdefault((name in trunk, parameter.ndim > 1, scale), []).append(parameter)
+            rate = (rates or {}).get(name, 1.0)  # groups with a rate of their own first: reports read the last one's
+            key = (rate == 1.0, rate, name in trunk, parameter.ndim > 1, scale)
+            sorted_out.setdefault(key, []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": members, "weight_decay": config.weight_decay if decays else 0.0, "trunk": given, "scale": scale}
-        for (given, decays, scale), members in sorted(sorted_out.items(), key=lambda item: item[0])
+        {
+            "params": members,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "trunk": given,
+            "scale": scale,
+            "rate": rate,
+        }
+        for (_, rate, given, decays, scale), members in sorted(sorted_out.items(), key=lambda item: item[0])
     ]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
@@ -85,4 +96,5 @@ def rate_factor(config: ScheduleConfig, *, epoch: float, epochs: int, reductions
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, trunk_rate: float = 1.0) -> None:
     """Give every group of parameters this learning rate, those of the trunk a multiple of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * trunk_rate * group.get("scale", 1.0) if group["trunk"] else rate
+        own = rate * group.get("rate", 1.0)
+        group["lr"] = own * trunk_rate * group.get("scale", 1.0) if group["trunk"] else own

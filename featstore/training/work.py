@@ -200,6 +200,7 @@ def _set_up(
         config.optimizer,
         trunk={f"model.{name}" for name in trunk},
         scales={f"model.{name}": scale for name, scale in scales.items()},
+        rates={f"model.{name}": config.optimizer.cutoff_rate for name in normed.model.cutoff_names()},
     )
     if config.device.sync_norms and engine.world_size > 1:
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(normed)  # type: ignore[no-untyped-call]  # in place
