@@ -48,7 +48,7 @@ def expected_f1(true: NDArray[Any], guessed: NDArray[Any]) -> NDArray[np.float64
     [0.667, 0.0]
     """
     total = np.asarray(true, dtype=np.float64) + guessed
-    return np.divide(2.0 * true * guessed, total, out=np.zeros(len(total)), where=total > 0)
+    return np.asarray(np.divide(2.0 * true * guessed, total, out=np.zeros(len(total)), where=total > 0))
 
 
 def chance_levels(
@@ -101,4 +101,4 @@ def _drawn(
     cells = np.stack([rng.multinomial(int(n), guessed, size=n_draws) for n in true], axis=1)  # (draws, true, guessed)
     right = np.diagonal(cells, axis1=1, axis2=2)
     total = cells.sum(axis=1) + true
-    return np.divide(2.0 * right, total, out=np.zeros(right.shape), where=total > 0).mean(axis=1)
+    return np.asarray(np.divide(2.0 * right, total, out=np.zeros(right.shape), where=total > 0).mean(axis=1))

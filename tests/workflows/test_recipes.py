@@ -112,6 +112,42 @@ def test_faulty_recipes(tmp_path: Path, train: str, message: str) -> None:
         load_recipe(str(tmp_path)).model_plans()
 
 
+def test_experiments_are_chosen_by_name_and_share_models() -> None:
+    study = load_recipe("kamuni2024", data="fma=x")
+    assert study.n_features == 6 and list(study.experiments)[:2] == ["main", "frames"]
+    names = [plan.name for plan in study.model_plans(["main"])]
+    assert len(names) == 12 and all(f"{model}former-scratch" in names for model in ("spectro", "token", "codebook"))
+    plans = {plan.name: plan for plan in study.model_plans()}
+    assert not plans["tokenformer-scratch"].pretrain
+    assert plans["tokenformer-frozen"].pretrain == plans["tokenformer-finetune"].pretrain
+    assert plans["tokenformer-frozen"].settings["start"]["trunk_rate"] == 0
+    assert plans["spectro-hours-10"].pretrain["data"] == study.pretraining["data"] | {"train_share": 0.1}
+    assert plans["tokenformer-finetune"].settings["model"] == {"size": "small", "group": 4}
+    assert "model" not in plans["token-histogram"].settings
+    assert split_only(["main", "train"], "x", list(study.experiments)) == (["train"], ["main"], [])
+    tiny = load_recipe("kamuni2024", data="demo")
+    assert {plan.settings["model"]["size"] for plan in tiny.model_plans(["main"])} == {"tiny"}
+    wider = with_overrides(study, settings={"model": {"size": "base"}})
+    assert {plan.settings["model"]["size"] for plan in wider.model_plans(["main", "objective"])} == {"base"}
+
+
+def test_trunks_that_differ_are_not_compared(tmp_path: Path) -> None:
+    train = """
+experiments:
+  main:
+    same: [model.size]
+    models:
+      - {model: spectroformer, settings: {model: {size: tiny}}}
+      - {model: tokenformer, settings: {model: {size: small}}}
+"""
+    (tmp_path / "plan.yaml").write_text("features: [mel]\ndata: {kind: demo}\n")
+    (tmp_path / "train.yaml").write_text(train)
+    with pytest.raises(ConfigError, match=r"model.size is 'small' for tokenformer, but 'tiny' for spectroformer"):
+        load_recipe(str(tmp_path)).model_plans()
+    (tmp_path / "train.yaml").write_text(train.replace("same: [model.size]", "same: []"))
+    assert len(load_recipe(str(tmp_path)).model_plans()) == 2
+
+
 def test_listing_and_showing() -> None:
     assert {"ferraro2020", "quickstart"} <= {each.name for each in list_recipes()}
     text = recipe_text("ferraro2020")
