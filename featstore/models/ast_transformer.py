@@ -51,6 +51,7 @@ Size = Literal["tiny", "small"]
 
 _STD_FLOOR = 1e-5  # of a clip: a silent one has none
 _EPS = 1e-6  # of DeiT's layer norms; transformers' own default for AST is 1e-12
+_ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}  # any configuration takes it; the typed signature omits it
 
 
 def patch_grid(n_mels: int, n_frames: int, *, where: str = "ast") -> tuple[int, int]:
@@ -128,7 +129,7 @@ class AstTrunk(nn.Module):
             num_mel_bins=n_mels,
             max_length=n_frames,
             layer_norm_eps=_EPS,
-            attn_implementation="sdpa",
+            **_ATTENTION,
         )
         backbone = ASTModel(config)
         self.embeddings, self.layers, self.layernorm = backbone.embeddings, backbone.layers, backbone.layernorm
@@ -170,7 +171,7 @@ class AstTrunk(nn.Module):
             return hidden + self._positions(table, n_t), None
         columns = (lengths // PATCH).clamp(min=1, max=n_t)
         places = hidden.new_zeros(len(hidden), hidden.shape[1], self.width)
-        for n in columns.unique().tolist():  # a clip has the same positions alone and in a batch that pads it
+        for n in sorted(set(columns.tolist())):  # a clip has the same positions alone and in a batch that pads it
             own = self._positions(table, n)
             grid = functional.pad(own[:, 2:].reshape(n_f, n, -1), (0, 0, 0, n_t - n)).reshape(n_f * n_t, -1)
             places[columns == n] = torch.cat([own[0, :2], grid]).to(places.dtype)

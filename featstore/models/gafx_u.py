@@ -11,7 +11,7 @@ standardised).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -106,7 +106,8 @@ def features_from_branches(z: Any, w: Any, n_fft: int, hop_length: int, *, zeros
     z, w = torch.as_tensor(z), torch.as_tensor(w)
     bands = (hybrid_stft(w, n_fft, hop_length, zeros=zeros) + z).abs().mean(dim=-3)
     grouped = bands.unflatten(-2, (-1, GROUP)).mean(dim=-2)
-    return grouped.movedim(-3, -2).flatten(-2)
+    joined: torch.Tensor = grouped.movedim(-3, -2).flatten(-2)
+    return joined
 
 
 def compress(x: torch.Tensor, how: Compression) -> torch.Tensor:
@@ -116,26 +117,26 @@ def compress(x: torch.Tensor, how: Compression) -> torch.Tensor:
     return torch.log1p(x) if how == "log1p" else x
 
 
-def _again(layer: nn.Module, forward: Any, *inputs: Any) -> Any:
+def _again(layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
     """Call a layer; in training, keep its inputs only."""
     if layer.training and torch.is_grad_enabled():
         return checkpoint(forward, *inputs, use_reentrant=False)
     return forward(*inputs)
 
 
-class _Encoder(HEncLayer):  # type: ignore[misc]
+class _Encoder(HEncLayer):
     def forward(self, x: torch.Tensor, inject: torch.Tensor | None = None) -> torch.Tensor:
         """As the library's, with its activations computed again in the backward pass."""
         return _again(self, super().forward, x, inject)  # type: ignore[no-any-return]
 
 
-class _Decoder(HDecLayer):  # type: ignore[misc]
+class _Decoder(HDecLayer):
     def forward(self, x: torch.Tensor, skip: torch.Tensor | None, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """As the library's, with its activations computed again in the backward pass."""
         return _again(self, super().forward, x, skip, length)  # type: ignore[no-any-return]
 
 
-class TappedDemucs(HDemucs):  # type: ignore[misc]
+class TappedDemucs(HDemucs):
     """Hybrid Demucs that gives its two branches apart instead of their sum."""
 
     _tapped: torch.Tensor | None = None
@@ -157,7 +158,7 @@ class TappedDemucs(HDemucs):  # type: ignore[misc]
         z : complex64 (batch, sources, channels, n_fft / 2, frames)
         w : float32 (batch, sources, channels, n_samples)
         """
-        w = self.forward(mix)
+        w: torch.Tensor = self(mix)
         z, self._tapped = self._tapped, None
         if z is None:
             raise ConfigError("the spectral branch was not seen", "gafx-u", "Install demucs>=4.1,<5")
@@ -291,7 +292,8 @@ class GafxU(Model):
             z, w = self.extractor.branches(stereo)
             n_fft = self.config.n_fft
             found = features_from_branches(z, w, n_fft, n_fft // 4, zeros=self.extractor.hybrid_old)
-            return compress(found, self.config.compression).unflatten(-1, (len(SOURCES), -1)).movedim(-2, 1)
+            compressed = compress(found, self.config.compression)
+            return compressed.reshape(*compressed.shape[:-1], len(SOURCES), -1).movedim(-2, 1)
 
     def join(self, sources: torch.Tensor) -> torch.Tensor:
         """Picture ``(batch, 128, 4 * frames)`` of the sources side by side, with mean 0 and deviation 0.5."""

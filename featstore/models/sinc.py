@@ -82,7 +82,8 @@ def sinc_taps(f1_hz: Any, f2_hz: Any, length: int, sample_rate: int, *, normalis
     >>> taps.shape, float(taps[0, 125])
     (torch.Size([1, 251]), 1.0)
     """
-    low, high = (torch.atleast_1d(torch.as_tensor(value, dtype=torch.float64)) for value in (f1_hz, f2_hz))
+    low, high = (torch.as_tensor(value, dtype=torch.float64) for value in (f1_hz, f2_hz))
+    low, high = (value[None] if value.ndim == 0 else value for value in (low, high))
     if low.ndim != 1 or low.shape != high.shape:
         raise ConfigError(f"cut-offs of shapes {tuple(low.shape)} and {tuple(high.shape)}", "sinc_taps", "Give pairs")
     wrong = ~((low >= 0) & (low < high) & (high <= sample_rate / 2))
@@ -144,8 +145,8 @@ def initial_bands(n_filters: int, sample_rate: int) -> tuple[torch.Tensor, torch
         raise ConfigError(f"filters={n_filters!r} is not a positive whole number", "sinc filters")
     if top <= _START_HZ:
         raise ConfigError(f"sample_rate={sample_rate} Hz is too low for a bank from {_START_HZ} Hz", "sinc filters")
-    ends = 2595 * np.log10(1 + np.array([_START_HZ, top]) / 700)
-    points = 700 * (10 ** (np.linspace(*ends, n_filters + 1) / 2595) - 1)
+    lowest, highest = 2595 * np.log10(1 + np.array([_START_HZ, top]) / 700)
+    points = 700 * (10 ** (np.linspace(lowest, highest, n_filters + 1) / 2595) - 1)
     return torch.from_numpy(points[:-1].copy()), torch.from_numpy(np.diff(points))
 
 
@@ -244,7 +245,8 @@ def filter_by_fft(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     n_samples, length = x.shape[-1], taps.shape[-1]
     size = next_fast_len(n_samples, real=True)
     product = torch.fft.rfft(x, size) * torch.fft.rfft(taps, size)
-    return torch.fft.irfft(product, size)[..., length - 1 : n_samples]
+    filtered: torch.Tensor = torch.fft.irfft(product, size)
+    return filtered[..., length - 1 : n_samples]
 
 
 class SincMap(nn.Module):
@@ -266,7 +268,7 @@ class SincMap(nn.Module):
         """Map ``(batch, filters, columns)`` of ``(batch, 1, n_samples)``."""
         if self.training or torch.is_grad_enabled() or len(x) <= _CLIPS_A_PASS:
             return self._map(x)
-        return torch.cat([self._map(clips) for clips in x.split(_CLIPS_A_PASS)])
+        return torch.cat([self._map(clips) for clips in torch.split(x, _CLIPS_A_PASS)])
 
     def _map(self, x: torch.Tensor) -> torch.Tensor:
         with full_precision(x):

@@ -153,8 +153,8 @@ class FrontEnd(nn.Module, abc.ABC):
             vectors = vectors + self.table[: vectors.shape[1]]
         elif self.positions == "sinusoidal":
             vectors = vectors + _waves(vectors.shape[1], self.width, vectors)
-        found: torch.Tensor = self.dropout(vectors)
-        return found
+        dropped: torch.Tensor = self.dropout(vectors)
+        return dropped
 
 
 def _angles(n_positions: int, width: int, like: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -131,16 +131,16 @@ class MaskedIds(MaskedPositions):
             per_frame = settings.per_frame or (_values(readers) if settings.targets == "bins" else 1)
             return dataclasses.replace(config, objective=dataclasses.replace(settings, per_frame=per_frame))
         if MODELS.load(model).takes == "tokens":
-            found = {"codes": int(spec.vocabulary), "per_frame": int(spec.n_codebooks), "tokens": ""}
+            codes, per_frame, tokens = int(spec.vocabulary), int(spec.n_codebooks), ""
         else:
             reader = store[settings.tokens or _tokens_beside(spec, store)]
             beside = StoredTokens.beside(reader, spec)
-            found = {"codes": beside.n_codes, "per_frame": beside.n_ids, "tokens": reader.name}
-        for name in ("codes", "per_frame"):
-            given = getattr(settings, name)
-            if given not in (0, found[name]):
-                raise ConfigError(f"{name}={given}, but it is {found[name]} here", "objective", f"Leave {name} out")
-        return dataclasses.replace(config, objective=dataclasses.replace(settings, **found))
+            codes, per_frame, tokens = beside.n_codes, beside.n_ids, reader.name
+        for name, given, found in (("codes", settings.codes, codes), ("per_frame", settings.per_frame, per_frame)):
+            if given not in (0, found):
+                raise ConfigError(f"{name}={given}, but it is {found} here", "objective", f"Leave {name} out")
+        objective = dataclasses.replace(settings, codes=codes, per_frame=per_frame, tokens=tokens)
+        return dataclasses.replace(config, objective=objective)
 
     @classmethod
     def beside(cls, config: TrainConfig) -> tuple[str, ...]:
@@ -203,7 +203,8 @@ class MaskedIds(MaskedPositions):
             rows = np.concatenate([part for each in self.engine.gather(parts) for part in each])
             self.targets.fit(rows, settings.target_seed)
         n_ids, n_codes = self.ids.n_ids, self.ids.n_codes
-        counts, pairs, n = torch.zeros(n_ids, n_codes, dtype=torch.int64), [{} for _ in range(n_ids)], 0
+        counts, n = torch.zeros(n_ids, n_codes, dtype=torch.int64), 0
+        pairs: list[dict[int, int]] = [{} for _ in range(n_ids)]
         for batch in self._crops():
             ids = self._ids_of(batch, "train").cpu()
             ids = torch.where(_real_frames(batch).cpu()[:, None], ids, -1)
@@ -222,7 +223,8 @@ class MaskedIds(MaskedPositions):
     def _ids_of(self, batch: ModelBatch, split: str) -> torch.Tensor:
         tracks = self.job.labelled.splits[split].track_ids
         names = [tracks[place] for place in batch.index.tolist()]
-        return self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
+        ids: torch.Tensor = self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
+        return ids
 
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
         return grouped(self._ids_of(batch, split), self.normed.group)
@@ -231,7 +233,7 @@ class MaskedIds(MaskedPositions):
         return _over_ids(functional.cross_entropy, self._scores(prediction), wanted)
 
     def _scores(self, prediction: torch.Tensor) -> torch.Tensor:
-        return prediction.unflatten(-1, (self.ids.n_ids, self.ids.n_codes))
+        return prediction.reshape(*prediction.shape[:-1], self.ids.n_ids, self.ids.n_codes)
 
     def _judged(
         self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
@@ -259,9 +261,9 @@ class MaskedIds(MaskedPositions):
         )
 
 
-def _over_ids(function: Any, scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def _over_ids(loss: Callable[..., torch.Tensor], scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean of a loss over the known ids of each position: scores ``(n, group, n_ids, codes)``; NaN where none is."""
-    flat = function(scores.flatten(0, -2), ids.flatten().clamp(min=0), reduction="none").reshape(ids.shape)
+    flat = loss(scores.flatten(0, -2), ids.flatten().clamp(min=0), reduction="none").reshape(ids.shape)
     known = (ids >= 0).to(flat.dtype)
     return (flat * known).sum(dim=(1, 2)) / known.sum(dim=(1, 2))  # 0 / 0 is NaN
 

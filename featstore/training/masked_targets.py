@@ -146,7 +146,7 @@ class Bins(TargetIds):
     def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
         bands = frames.transpose(0, 1).flatten(1).contiguous()  # (values, batch x frames)
         found = torch.searchsorted(self.edges, bands, right=True)
-        return found.unflatten(1, (frames.shape[0], frames.shape[2])).transpose(0, 1)
+        return found.reshape(-1, frames.shape[0], frames.shape[2]).transpose(0, 1)
 
 
 class StoredTokens(TargetIds):
@@ -230,7 +230,8 @@ class IdStatistics:
 def _entropy(counts: torch.Tensor) -> torch.Tensor:
     """Of each row of counts, nats."""
     share = counts.double() / counts.sum(dim=-1, keepdim=True).clamp(min=1)
-    return torch.special.entr(share).sum(dim=-1)
+    entropy: torch.Tensor = torch.special.entr(share).sum(dim=-1)
+    return entropy
 
 
 def count_pairs(ids: torch.Tensor, n_codes: int, into: list[dict[int, int]]) -> None:

@@ -76,24 +76,24 @@ def train(
     CheckpointError
         The folder's checkpoint is damaged or foreign.
     """
-    config = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
-    objective = OBJECTIVES.load(config.objective.name)
-    objective.check(model, config)
-    check_model_settings(model, config.model)
+    resolved = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
+    objective = OBJECTIVES.load(resolved.objective.name)
+    objective.check(model, resolved)
+    check_model_settings(model, resolved.model)
     store = _opened(store)
     readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
-    config = objective.resolve(model, config, readers, store)
-    labelled = _labels(store, readers, tracks, config)
-    labelled = with_train_share(labelled, config.data.train_share, seed=config.data.split_seed)
-    if not any(name in labelled.splits for name in config.evaluate.splits):
+    resolved = objective.resolve(model, resolved, readers, store)
+    labelled = _labels(store, readers, tracks, resolved)
+    labelled = with_train_share(labelled, resolved.data.train_share, seed=resolved.data.split_seed)
+    if not any(name in labelled.splits for name in resolved.evaluate.splits):
         listing = ", ".join(labelled.splits)
         raise ConfigError(
-            f"no track in {', '.join(config.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
+            f"no track in {', '.join(resolved.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
         )
-    if config.start.run:
-        check_start(config.start.run, labelled)
-    shape = input_shape(readers, labelled, config.data)
-    run = describe_run(store, readers, model, labelled, shape, config)
+    if resolved.start.run:
+        check_start(resolved.start.run, labelled)
+    shape = input_shape(readers, labelled, resolved.data)
+    run = describe_run(store, readers, model, labelled, shape, resolved)
     folder = RunFolder(out)
     _check_folder(folder, run)
     finished = folder.read_result()
@@ -101,12 +101,12 @@ def train(
         logger.info("%s is finished already", folder.path)
         return finished
     with folder.lock():
-        folder.write_run(run, config.as_mapping())
+        folder.write_run(run, resolved.as_mapping())
         write_labels(folder.labels, labelled)
-        beside = {name: store[name] for name in objective.beside(config)}
-        job = Job(readers, labelled, shape, config, folder, run, beside)
-        fabric = make_fabric(config.device)
-        outcome = launch(fabric, work, job, processes=config.device.devices)
+        beside = {name: store[name] for name in objective.beside(resolved)}
+        job = Job(readers, labelled, shape, resolved, folder, run, beside)
+        fabric = make_fabric(resolved.device)
+        outcome = launch(fabric, work, job, processes=resolved.device.devices)
         if objective.needs_labels:
             write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
         write_result(folder.path, result_of(store, job, outcome))

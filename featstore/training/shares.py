@@ -28,7 +28,9 @@ def with_train_share(labelled: LabelledTracks, share: float, *, seed: int) -> La
     train = labelled.splits["train"]
     classes = train.targets if labelled.task == "single_label" else np.zeros(len(train), dtype=np.int64)
     kept = sorted(
-        row for name in np.unique(classes) for row in _first(train, np.flatnonzero(classes == name), share, seed)
+        row
+        for name in np.unique(classes)
+        for row in _first(train, np.flatnonzero(classes == name).tolist(), share, seed)
     )
     part = SplitTracks([train.track_ids[row] for row in kept], train.targets[kept], [train.groups[row] for row in kept])
     return replace(labelled, splits={**labelled.splits, "train": part})
@@ -42,5 +44,5 @@ def _first(train: SplitTracks, rows: Sequence[int], share: float, seed: int) -> 
     for row in ranked:
         if len(kept) >= share * len(rows) and train.groups[row] != train.groups[kept[-1]]:
             break
-        kept.append(int(row))
+        kept.append(row)
     return kept
