@@ -207,7 +207,7 @@ def _with_bases(
     headers = {header.key: header for header in plan.headers}
     wanted: dict[str, FeatureRequest] = {}
     for request in (each for features in chosen.values() for each in features):
-        key, _ = plan.views[f"{request.spec}@{request.encoding or Encoding()}"]
+        key, _ = plan.views[f"{request.spec}@{request.encoding or Encoding.default(request.spec)}"]
         base = FeatureRequest(headers[key].spec, headers[key].encoding)
         wanted[str(base)] = base
         wanted[str(request)] = request

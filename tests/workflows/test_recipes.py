@@ -12,12 +12,13 @@ import yaml
 from click.testing import CliRunner
 
 from featstore.errors import ConfigError, FeatstoreError
+from featstore.features import expand_features
 from featstore.results import read_results
 from featstore.store import open_store
 from featstore.testing.published import MTAT_CLIPS, write_mtat
 from featstore.workflows.derive import derive
 from featstore.workflows.recipes import list_recipes, load_recipe, recipe_text, run_recipe, with_overrides
-from featstore.workflows.selection import configurations, select, split_only
+from featstore.workflows.selection import ModelPlan, configurations, select, split_only
 from featstore_cli.recipe import recipe as recipe_command
 
 
@@ -129,6 +130,16 @@ def test_experiments_are_chosen_by_name_and_share_models() -> None:
     assert {plan.settings["model"]["size"] for plan in tiny.model_plans(["main"])} == {"tiny"}
     wider = with_overrides(study, settings={"model": {"size": "base"}})
     assert {plan.settings["model"]["size"] for plan in wider.model_plans(["main", "objective"])} == {"base"}
+
+
+def test_tokens_are_selected_with_their_own_encoding() -> None:
+    codec = (
+        f"codec=jukebox,level=2,weights={'cd' * 16},sample_rate=44100,hop=128,n_codes=128,code_width=64,n_codebooks=1"
+    )
+    requests = expand_features([f"vq_tokens({codec})", f"vq_codes({codec})"])
+    chosen = select(requests, [ModelPlan("tokenformer", name="a")], ["representation=vq_tokens"], "x")
+    assert [str(each.spec) for each in chosen.features["a"]] == [str(requests[0].spec)]
+    assert {str(each.encoding) for each in chosen.stored} <= {"uint8", "None"}
 
 
 def test_trunks_that_differ_are_not_compared(tmp_path: Path) -> None:
