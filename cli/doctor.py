@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
+import re
 import sys
 from typing import Any
 
@@ -14,16 +14,17 @@ from featstore_cli.common import emit, json_option, render_table
 
 __all__ = ["doctor"]
 
-# extra -> packages that it brings, by import name
-EXTRAS = {
-    "demo": ("symusic", "music21", "pretty_midi", "matplotlib", "duckdb"),
-    "essentia": ("essentia",),
-    "cluster": ("dask_jobqueue", "bokeh"),
-    "s3": ("botocore",),
-    "codecs": ("transformers", "demucs"),
-    "report": ("matplotlib", "duckdb", "altair"),
-}
 CORE = ("numpy", "scipy", "soundfile", "soxr", "zarr", "h5py", "dask", "torch", "librosa", "numba", "pandas", "pyarrow")
+
+
+def _extras() -> dict[str, dict[str, bool]]:
+    """Extra to its distributions and whether each is installed, as the metadata of the installed package says."""
+    found: dict[str, dict[str, bool]] = {}
+    for line in importlib.metadata.requires("featstore") or ():
+        name, extra = re.match(r"[\w.-]+", line), re.search(r"""extra\s*==\s*["'](.+?)["']""", line)
+        if name and extra and extra[1] not in ("all", "test"):
+            found.setdefault(extra[1], {})[name[0]] = _version(name[0]) != "missing"
+    return found
 
 
 def _version(package: str) -> str:
@@ -47,10 +48,7 @@ def _examine() -> dict[str, Any]:
         "cores": cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "core": {name: _version(name) for name in CORE},
-        "extras": {
-            extra: {name: importlib.util.find_spec(name) is not None for name in names}
-            for extra, names in EXTRAS.items()
-        },
+        "extras": _extras(),
         "formats": sorted(soundfile.available_formats()),
         "gpus": [],
     }

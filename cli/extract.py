@@ -167,7 +167,7 @@ def _describe_report(report: Any) -> str:
         f"{report.tracks} tracks ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, "
         f"{speed:.0f}x real time, {human_bytes(report.written_bytes)} written"
         if report.shards
-        else "nothing to do: everything asked for is stored"
+        else f"nothing to do: {_why_nothing(report)}"
     )
     pending = {"pending": state["pending"]} if state["pending"] else {}
     reasons = ", ".join(f"{count} {reason}" for reason, count in (pending | state["by_reason"]).items())
@@ -183,6 +183,8 @@ def _describe_report(report: Any) -> str:
             f"{report.asked['ok']} of {report.asked['tracks']} tracks ok in the features asked for; "
             "extract the store's other features, too, where tracks are pending"
         )
+    if report.left_shards:
+        lines.append(f"{report.left_shards} shards are left to the other parts of --shard-range")
     if report.lost_workers:
         lines.append(f"{report.lost_workers} workers were lost on the way; their shards were done again")
     if report.given_up:
@@ -190,6 +192,18 @@ def _describe_report(report: Any) -> str:
     if state["failed"]:
         lines.append(f"see what failed: featstore status {report.store} --failures")
     return "\n".join(lines)
+
+
+def _why_nothing(report: Any) -> str:
+    """Why a run computed nothing: only of what it was given, and of what is true of all tracks asked for."""
+    if report.part_shards == 0:
+        return "the part that --shard-range chose has no shards: the store has fewer than there are parts"
+    if report.part_shards is not None:
+        return f"the {report.part_shards} shards of this part are done"
+    if report.asked["pending"]:
+        return "all tracks before --limit are done"
+    failed = report.asked["failed"]
+    return f"{failed} tracks failed before, all others are stored" if failed else "everything asked for is stored"
 
 
 @click.command()

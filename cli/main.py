@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shlex
 import sys
 from typing import Any
 
 import click
 
 from featstore.errors import FeatstoreError
+from featstore.log import NOISY_LOGGERS
 from featstore.version import __version__
-from featstore_cli.terminal import printable_streams
+from featstore_cli.terminal import printable_streams, signals_interrupt
 
 __all__ = ["cli", "main"]
 
@@ -87,12 +89,13 @@ def cli(verbose: int) -> None:
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what happens to workers is told by us
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; every error of ours is one sentence on stderr and exit code 1."""
-    with printable_streams():
+    with printable_streams(), signals_interrupt():
         code = _run(args)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -102,8 +105,8 @@ def _run(args: list[str] | None) -> Any:
     code: Any
     try:
         code = cli.main(args=args, prog_name="featstore", standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("interrupted: what is committed stays; run again to go on", err=True)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        click.echo(_say_interrupted(error, args), err=True)
         code = 130
     except click.ClickException as error:
         error.show()
@@ -114,10 +117,14 @@ def _run(args: list[str] | None) -> Any:
     except BrokenPipeError:  # the reader of our output went away: not our failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except KeyboardInterrupt:
-        click.echo("interrupted: what is committed stays; run again to go on", err=True)
-        code = 130
     return code
+
+
+def _say_interrupted(error: BaseException, args: list[str] | None) -> str:
+    """One sentence, and the command that goes on."""
+    asked = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+    what = str(asked or "") or "what is committed stays"
+    return f"interrupted: {what}. To go on: {shlex.join(['featstore', *(sys.argv[1:] if args is None else args)])}"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,23 @@
-"""What reaches the terminal: file names, labels and errors may hold control characters, and none of them acts on it."""
+"""Between a terminal and a command: signals interrupt it once and in good order; what it prints is harmless.
+
+File names, labels and errors may hold control characters, and none of them acts on the terminal.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
-__all__ = ["printable", "printable_streams"]
+from featstore.stopping import STOP_SIGNALS
+
+__all__ = ["printable", "printable_streams", "signals_interrupt"]
 
 # of C0 all but tab, line feed and carriage return (progress bars need it); DEL and C1, and marks that turn text around
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -47,3 +56,30 @@ def printable_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = plain
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM interrupt the block, and a second one end the process at once.
+
+    What is interrupted closes files and ends its worker processes; a second signal must not break into that with a
+    traceback. Whatever it leaves behind, the next run clears up, as after ``kill -9``.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + number)
+        asked = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

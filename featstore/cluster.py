@@ -6,11 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from featstore.cluster_file import THREAD_SETTINGS, ClusterConfig, read_cluster
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, FeatstoreError
+from featstore.log import NOISY_LOGGERS
+from featstore.stopping import StopRequest, unheard_by_children
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 GPU = "GPU"
 """Resource that workers with a device announce: ``dask worker … --resources GPU=1``."""
 
+CLOSE_S = 30.0  # for workers to end: longer than Dask takes until it kills them
+STARTS = 3  # of a local cluster: a worker may be killed while it starts
 LOST_JOB_S = 20.0  # a job whose workers came and have been gone for so long is ordered again
 
 
@@ -49,49 +53,80 @@ def dask_client(
     ------
     ConfigError
         When no scheduler answers there, or the cluster file is at fault.
+    FeatstoreError
+        When the worker processes do not start.
     """
     import dask
+    import distributed
 
-    # read when distributed is first imported: its own log lines are not for people who extract features
-    dask.config.set({"logging": {"distributed": "critical", "bokeh": "error", "tornado": "error"}})
-    from distributed import Client, LocalCluster
-
+    for name in NOISY_LOGGERS:
+        if name != "asyncio":  # others use it in this process
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet = dask.config.serialize({"logging": dict.fromkeys(NOISY_LOGGERS, "critical")})
     settings = {
-        "distributed.scheduler.allowed-failures": 0,  # every lost worker is told; who tries again is decided by us
+        "distributed.scheduler.allowed-failures": 0,  # every lost worker is reported; who tries again is decided by us
         "distributed.worker.daemon": True,
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # numerical libraries stay on one thread: the workers are the parallelism
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_SETTINGS, 1),
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_SETTINGS, 1)
+        | {"DASK_INTERNAL_INHERIT_CONFIG": quiet},
     }
-    with dask.config.set(settings):
-        if scheduler is not None:
-            try:
-                client = Client(scheduler, timeout="15s")
-            except (OSError, TimeoutError, ValueError) as error:
-                raise ConfigError(
-                    f"no Dask scheduler answers at {scheduler}",
-                    "",
-                    "Start one with: dask scheduler, or leave --scheduler out",
-                ) from error
-            with client:
-                yield client
-            return
-        if cluster is not None:
-            config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(cluster)
-            with config.start() as queued, Client(queued) as client:
-                yield client
-            return
-        with (
-            LocalCluster(
+    with dask.config.set(settings), ExitStack() as stack:
+        with StopRequest() as stop, unheard_by_children():
+            if scheduler is not None:
+                client = _connect(scheduler)
+            else:
+                cluster_object = _start(jobs, cluster)
+                stack.callback(_close, cluster_object)
+                client = distributed.Client(cluster_object)
+            stack.callback(_close, client)
+        if stop.requested:
+            raise KeyboardInterrupt
+        yield client
+
+
+def _connect(scheduler: str) -> Client:
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout="15s")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"no Dask scheduler answers at {scheduler}",
+            "",
+            "Start one with: dask scheduler, or leave --scheduler out",
+        ) from error
+
+
+def _start(jobs: int, cluster: str | os.PathLike[str] | ClusterConfig | None) -> Any:
+    """Jobs of a batch system, or worker processes on this machine."""
+    from distributed import LocalCluster
+
+    if cluster is not None:
+        return (cluster if isinstance(cluster, ClusterConfig) else read_cluster(cluster)).start()
+    for start in range(STARTS):
+        try:
+            return LocalCluster(
                 n_workers=jobs,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address="127.0.0.1:0",
-                silence_logs="ERROR",
-            ) as local,
-            Client(local) as client,
-        ):
-            yield client
+                silence_logs="CRITICAL",
+            )
+        except RuntimeError as error:
+            logger.warning("worker processes could not be started (%s)", error)
+            if start == STARTS - 1:
+                fix = "Free memory, or work in this process: --scheduler sync to extract, -j 1 to train"
+                raise FeatstoreError(f"{jobs} worker processes do not start: {error}", "", fix) from error
+    raise AssertionError
+
+
+def _close(either: Any) -> None:
+    """Close a client or a cluster; that workers do not answer any more is no reason to fail then."""
+    try:
+        either.close(timeout=CLOSE_S)
+    except Exception as error:  # whatever a library raises while it ends: the work is done, or was interrupted
+        logger.debug("closing %r: %s", either, error)
 
 
 def gpu_count(client: Client) -> int:

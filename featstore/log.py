@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterable, Sized
 from typing import Any, TypeVar
 
-__all__ = ["progress", "progress_bar", "write_event"]
+__all__ = ["NOISY_LOGGERS", "progress", "progress_bar", "write_event"]
 
 T = TypeVar("T")
+
+NOISY_LOGGERS = ("asyncio", "bokeh", "distributed", "distributed.client", "tornado", "tornado.application")
+"""Where Dask reports, with tracebacks, what happens whenever workers come and go; losses that matter we report."""
 
 
 def progress_bar(*, total: float | None = None, desc: str = "", unit: str = "it", **settings: Any) -> Any:

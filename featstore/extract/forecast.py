@@ -13,7 +13,7 @@ from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError
 from featstore.extract.plan import Plan, check_clips, make_plan
-from featstore.extract.timing import Cost, time_sample
+from featstore.extract.timing import Cost, expected_durations, time_sample
 from featstore.features import describe, steps_of
 from featstore.specs import FeatureRequest, parse_feature
 from featstore.store.backends import STORES, Backend
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Forecast", "forecast"]
 
-DEFAULT_DURATION_S = 240.0  # of a track that could not be probed
 RECORD_BYTES = 36  # of one track in one commit record
 SHOWN = 40  # lines of arrays for people
 
@@ -151,7 +150,8 @@ def forecast(
     Parameters
     ----------
     tracks : TrackTable
-        Its durations stand for the whole collection.
+        Its durations stand for the whole collection; see :func:`featstore.extract.timing.expected_durations` for the
+        unknown ones.
     requests : sequence of FeatureRequest, or Plan
     n_tracks : int, optional
         Size of the collection; the table's own by default.
@@ -174,7 +174,7 @@ def forecast(
     check_clips(plan, tracks)
     frame = tracks.frame
     rows = _rows(frame, len(frame) if n_tracks is None else n_tracks)
-    shard_tracks = shard_tracks or choose_shard_tracks(plan.headers, rows, len(rows))
+    shard_tracks = shard_tracks or choose_shard_tracks(plan.headers, frame["duration_s"], len(rows))
     result = Forecast(plan, len(rows), float(rows.sum()), shard_tracks, jobs or cpu_count())
     cost: Cost | None = None
     if sample:
@@ -238,7 +238,7 @@ def _files(layout: Layout, lengths: np.ndarray) -> int:
 
 def _rows(frame: pd.DataFrame, total: int) -> np.ndarray:
     """Seconds of the track in each row of a store: in the store's own order, or drawn from the table for any number."""
-    known = frame.assign(duration_s=frame["duration_s"].fillna(DEFAULT_DURATION_S))
+    known = frame.assign(duration_s=expected_durations(frame))
     if total == len(frame):
         in_order: np.ndarray = ordered(known, 0, 0)["duration_s"].to_numpy(dtype=np.float64)
         return in_order

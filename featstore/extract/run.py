@@ -43,7 +43,15 @@ WAIT_S = 15.0  # for another run's leases: workers of a killed run notice within
 
 @dataclass(slots=True)
 class ExtractReport:
-    """What an extraction did in this run, and where the store stands."""
+    """What an extraction did in this run, and where the store stands.
+
+    Attributes
+    ----------
+    part_shards : int or None
+        Shards of the part that ``shard_range`` chose; None for the whole store.
+    left_shards : int
+        Shards with work for the other parts.
+    """
 
     store: str
     keys: list[str] = field(default_factory=list)
@@ -55,6 +63,8 @@ class ExtractReport:
     worker_s: float = 0.0
     lost_workers: int = 0
     given_up: list[int] = field(default_factory=list)
+    part_shards: int | None = None
+    left_shards: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     status: dict[str, Any] = field(default_factory=dict)  # of the whole store, as ``featstore status`` counts
     asked: dict[str, Any] = field(default_factory=dict)  # of the arrays that this run was asked for
@@ -87,6 +97,8 @@ class ExtractReport:
             "seconds_per_minute": None if spent is None else round(spent, 3),
             "lost_workers": self.lost_workers,
             "shards_given_up": self.given_up,
+            "shards_of_part": self.part_shards,
+            "shards_left_to_other_parts": self.left_shards,
             **self.status,
             "asked": self.asked,
         }
@@ -169,6 +181,10 @@ def compute_missing(
     _refuse_if_taken(store, todo)
     _check_versions(store, keys, options.strict)
     report = ExtractReport(str(store.location), sorted({key for _, lacking in todo for key in lacking}))
+    if options.shard_range is not None:
+        n_shards = -(-store.n_rows // store.shard_tracks)
+        report.part_shards = len(range(options.shard_range[0], n_shards, options.shard_range[1]))
+        report.left_shards = len(missing) - len(todo)
     run = secrets.token_hex(4)
     tasks = make_tasks(store, tracks, todo, options, run)
     policy = FailurePolicy(store.location, run)

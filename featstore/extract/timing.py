@@ -6,6 +6,7 @@ A few tracks go through the graph into a store that is thrown away.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,14 @@ from featstore.extract.execute import run_track
 from featstore.extract.plan import Plan
 from featstore.extract.worker import fingerprint, versions
 from featstore.store import Store, create_store
+from featstore.store.layout import mean_duration
 from featstore.store.writing import add_arrays, write_shard
 
-__all__ = ["Cost", "time_sample"]
+__all__ = ["Cost", "expected_durations", "time_sample"]
 
 logger = logging.getLogger(__name__)
 
+FLUSH_BYTES = 16 << 20  # written to see how fast the disk is
 SAMPLE_BYTES = 2 << 30  # what the sample may write before it is thrown away
 _START = """
 import sys, time
@@ -87,6 +90,14 @@ class _Shard:
     tracks: int = 0
 
 
+def expected_durations(tracks: pd.DataFrame) -> pd.Series[float]:
+    """Seconds of each track: as probed, 0 where it cannot be read, and the mean of the others where it is unknown."""
+    durations_s = tracks["duration_s"].astype(np.float64)
+    if "probe_error" in tracks:
+        durations_s = durations_s.mask(tracks["probe_error"].notna(), 0.0)
+    return durations_s.fillna(mean_duration(tracks["duration_s"]))
+
+
 def time_sample(
     plan: Plan,
     tracks: pd.DataFrame,
@@ -103,7 +114,7 @@ def time_sample(
     tracks : pandas.DataFrame
         With ``path`` and ``duration_s``: long ones are not taken where they would fill the temporary folder.
     sample : int
-        Tracks to time. One more goes before them: it compiles and warms up, and only its commit counts.
+        Tracks to time. Two go before them, uncounted: another one, and the first of them: they compile and warm up.
 
     Returns
     -------
@@ -111,7 +122,7 @@ def time_sample(
         None where not one of them could be decoded.
     """
     paths = [str(path) for path in tracks["path"]]
-    durations_s = tracks["duration_s"].fillna(tracks["duration_s"].median()).fillna(0.0).to_numpy(dtype=np.float64)
+    durations_s = expected_durations(tracks).to_numpy(dtype=np.float64)
     affordable = np.flatnonzero(durations_s * _bytes_per_second(plan) < SAMPLE_BYTES / (sample + 1))
     if len(affordable) == 0:
         logger.warning("every track is too long to be tried out: no seconds are forecast")
@@ -125,11 +136,12 @@ def time_sample(
         frame = pd.DataFrame({"track_id": rows, "path": ""})
         store = create_store(Path(folder) / "s", frame, plan.headers, shard_tracks=width, backend=backend)
         add_arrays(store, plan.headers, compression)
-        first, second = (_run(store, plan, number, files) for number, files in enumerate(shards))
+        _run(store, plan, 0, shards[0])
+        _warm_up(plan, shards[1])
+        second = _run(store, plan, 1, shards[1])
+        per_byte = _flush_seconds(Path(folder)) / FLUSH_BYTES
     if second.audio_s == 0:
         return None
-    more = second.data_bytes - first.data_bytes
-    per_byte = max(0.0, (second.commit_s - first.commit_s) / more) if more > 0 else 0.0
     per_shard = max(0.0, second.commit_s - per_byte * second.data_bytes)
     ratio = 1.0 if compression == "none" else second.data_bytes / max(1, second.plain_bytes)
     return Cost(
@@ -140,6 +152,32 @@ def time_sample(
         second.tracks,
         _start_seconds(plan, paths[order[0]]),
     )
+
+
+def _warm_up(plan: Plan, paths: list[str]) -> None:
+    """Take the first readable one of the tracks to be timed through the graph: what it needs is compiled then.
+
+    The track before may be unreadable, or have other channels, rates or lengths that need code of their own.
+    """
+    for path in paths:
+        try:
+            run_track(path, plan.graph, lambda key, block: None)
+        except (DecodeError, OSError):
+            continue
+        return
+
+
+def _flush_seconds(folder: Path) -> float:
+    """Seconds that the disk takes for :data:`FLUSH_BYTES`.
+
+    The commits of two small shards say nothing of it: their difference is noise.
+    """
+    started = time.perf_counter()
+    with open(folder / "flush", "wb") as file:
+        file.write(bytes(FLUSH_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    return time.perf_counter() - started
 
 
 def _start_seconds(plan: Plan, path: str) -> float:

@@ -12,7 +12,15 @@ import numpy as np
 from featstore.arrays import AnyArray, IntArray
 from featstore.specs import Encoding, FeatureSpec, parse_spec
 
-__all__ = ["COMPRESSIONS", "ArrayHeader", "Layout", "StoredArray", "choose_layout", "choose_shard_tracks"]
+__all__ = [
+    "COMPRESSIONS",
+    "ArrayHeader",
+    "Layout",
+    "StoredArray",
+    "choose_layout",
+    "choose_shard_tracks",
+    "mean_duration",
+]
 
 COMPRESSIONS = ("none", "lz4", "zstd")
 CHUNK_BYTES = 256 << 10  # a crop of a few seconds touches one or two chunks; a checksum over it costs ~20 us
@@ -20,6 +28,7 @@ SLAB_SECONDS = 600.0  # a whole-track shard file holds this much of each of its 
 SHARD_BYTES = 256 << 20
 SHARD_TRACKS = (16, 4096)
 MOST_SHARDS = 4000
+UNKNOWN_DURATION_S = 240.0  # of a track, where no other one tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +253,13 @@ def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "no
     return Layout(shard_tracks, chunk * pieces, chunk, compression)
 
 
+def mean_duration(durations_s: Iterable[float]) -> float:
+    """Mean of the durations that are known (not NaN), in seconds; four minutes when none is."""
+    given = np.fromiter(durations_s, dtype=np.float64)
+    known = given[~np.isnan(given)]
+    return float(known.mean()) if known.size else UNKNOWN_DURATION_S
+
+
 def choose_shard_tracks(headers: Iterable[ArrayHeader], durations_s: Iterable[float], n_tracks: int) -> int:
     """Tracks a shard: about 256 MiB of all features together, 16 to 4096; small sets get some 16 shards to share out.
 
@@ -252,11 +268,10 @@ def choose_shard_tracks(headers: Iterable[ArrayHeader], durations_s: Iterable[fl
     headers : iterable of ArrayHeader
         The arrays asked for at creation.
     durations_s : iterable of float
-        Probed durations; unknown ones (NaN) count as four minutes.
+        Probed durations; unknown ones (NaN) count as the others' mean, four minutes when all are unknown.
     n_tracks : int
     """
-    known = np.nan_to_num(np.fromiter(durations_s, dtype=np.float64), nan=240.0)
-    mean_s = float(known.mean()) if known.size else 240.0
+    mean_s = mean_duration(durations_s)
     per_track = sum(h.frame_bytes * (h.fixed_frames or max(1.0, mean_s * h.frames_per_second)) for h in headers)
     by_bytes = int(SHARD_BYTES // max(1.0, per_track))
     by_count = -(-n_tracks // 16)

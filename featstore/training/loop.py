@@ -16,6 +16,7 @@ import torch
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
 from featstore.metrics import is_better
+from featstore.stopping import StopRequest
 from featstore.training.checkpoints import (
     generator_state,
     load_module,
@@ -34,7 +35,6 @@ from featstore.training.normed_model import ModelBatch, NormedModel, WeightAvera
 from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
 from featstore.training.progress import LossWatch, Progress, shown_bar
-from featstore.training.stopping import StopRequest
 from featstore.training.trackers import Tracker
 
 __all__ = ["Loop", "LoopParts"]

@@ -98,6 +98,27 @@ def test_parts_of_the_work_in_any_order_give_the_same_bytes(music, reference, tm
     assert snapshot(tmp_path / "s.zarr") == snapshot(reference)
 
 
+def test_a_run_without_work_says_what_is_true(music, tmp_path) -> None:
+    """Of its part, of a limit, of tracks that failed: not that everything is stored."""
+    from featstore_cli.extract import _describe_report
+
+    def told(**settings) -> list[str]:
+        report = run(music, path, FEATURES[:1], options=ExtractOptions(scheduler="sync", **settings))
+        return _describe_report(report).splitlines()
+
+    path = tmp_path / "s.zarr"
+    lines = told(shard_tracks=100, shard_range=(1, 2))
+    assert lines[0].startswith("nothing to do: the part that --shard-range chose has no shards")
+    assert lines[2] == "1 shards are left to the other parts of --shard-range"
+    path = tmp_path / "t.zarr"
+    assert "3 shards are left to the other parts of --shard-range" in told(shard_tracks=2, shard_range=(0, 2))
+    assert told(shard_range=(0, 2))[0] == "nothing to do: the 3 shards of this part are done"
+    told(limit=4)
+    assert told(limit=4)[0] == "nothing to do: all tracks before --limit are done"
+    assert told()[0].startswith("3 tracks")
+    assert told()[0] == "nothing to do: everything asked for is stored"
+
+
 def test_features_added_later_touch_nothing_else(music, reference, tmp_path) -> None:
     path = tmp_path / "s.zarr"
     run(music, path, FEATURES[:1])

@@ -96,3 +96,39 @@ def test_clips_longer_than_the_tracks(tracks, caplog) -> None:
     assert "tracks are shorter than clip=start(6 s)" in caplog.text
     frame = tracks.frame.assign(duration_s=[float("nan"), *tracks.frame["duration_s"][1:]])
     check_clips(make_plan(expand_features(["mel(clip=centre(30 s))"])), type(tracks)(frame, tracks.info))
+
+
+def test_unknown_lengths_count_as_the_mean_and_unreadable_files_as_nothing(tracks) -> None:
+    known = tracks.frame["duration_s"]
+    lost = tracks.frame.assign(duration_s=known.mask(np.arange(40) < 10))
+    lost.loc[lost.index[:5], "probe_error"] = "not readable as audio"
+    result = forecast(type(tracks)(lost, tracks.info), expand_features(["mel()"]), sample=0)
+    assert result.duration_s == pytest.approx(known[10:].sum() + 5 * known[10:].mean())
+    blank = type(tracks)(tracks.frame.assign(duration_s=np.nan), tracks.info)
+    assert forecast(blank, expand_features(["mel()"]), sample=0).duration_s == 40 * 240.0
+
+
+def test_one_timed_track_is_forecast_without_what_it_compiles(tracks, tmp_path, monkeypatch) -> None:
+    """The track that warms up is unreadable here: compiling must not count for the one that is timed."""
+    import featstore.extract.timing as timing
+
+    seen: list[str] = []
+    run_track = timing.run_track
+
+    def slow_at_first(path, *args, **kwargs):
+        report = run_track(path, *args, **kwargs)
+        if not seen:
+            time.sleep(2.0)
+        seen.append(path)
+        return report
+
+    monkeypatch.setattr(timing, "run_track", slow_at_first)
+    monkeypatch.setattr(timing, "_start_seconds", lambda plan, path: 0.0)
+    order = np.random.default_rng(0).permutation(40)
+    paths = tracks.frame["path"].tolist()
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    paths[order[0]] = str(tmp_path / "broken.wav")
+    table = type(tracks)(tracks.frame.assign(path=paths), tracks.info)
+    result = forecast(table, expand_features(["mel()"]), sample=1, jobs=1)
+    assert seen == [paths[order[1]]] * 2 and result.sampled == 1
+    assert result.core_s < 0.2 * result.duration_s  # 2 s for the one of a few seconds would be more
