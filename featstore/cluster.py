@@ -36,7 +36,11 @@ def cpu_count() -> int:
 
 @contextmanager
 def dask_client(
-    jobs: int, scheduler: str | None = None, *, cluster: str | os.PathLike[str] | ClusterConfig | None = None
+    jobs: int,
+    scheduler: str | None = None,
+    *,
+    cluster: str | os.PathLike[str] | ClusterConfig | None = None,
+    log_directory: str | None = None,
 ) -> Iterator[Client]:
     """Client of a running scheduler, of jobs in a batch system, or of a local cluster made for the block.
 
@@ -48,6 +52,8 @@ def dask_client(
         Address of a running scheduler, ``tcp://HOST:PORT``.
     cluster : path or ClusterConfig, optional
         A cluster file: see :mod:`featstore.cluster_file`.
+    log_directory : str, optional
+        For the logs of its jobs, where the file names none.
 
     Raises
     ------
@@ -76,7 +82,7 @@ def dask_client(
             if scheduler is not None:
                 client = _connect(scheduler)
             else:
-                cluster_object = _start(jobs, cluster)
+                cluster_object = _start(jobs, cluster, log_directory)
                 stack.callback(_close, cluster_object)
                 client = distributed.Client(cluster_object)
             stack.callback(_close, client)
@@ -98,12 +104,12 @@ def _connect(scheduler: str) -> Client:
         ) from error
 
 
-def _start(jobs: int, cluster: str | os.PathLike[str] | ClusterConfig | None) -> Any:
+def _start(jobs: int, cluster: str | os.PathLike[str] | ClusterConfig | None, log_directory: str | None) -> Any:
     """Jobs of a batch system, or worker processes on this machine."""
     from distributed import LocalCluster
 
     if cluster is not None:
-        return (cluster if isinstance(cluster, ClusterConfig) else read_cluster(cluster)).start()
+        return (cluster if isinstance(cluster, ClusterConfig) else read_cluster(cluster)).start(log_directory)
     for start in range(STARTS):
         try:
             return LocalCluster(

@@ -28,6 +28,16 @@ KINDS = {
     "htcondor": "HTCondorCluster",
 }
 
+# what dask-jobqueue calls a key of ours
+ALIASES = {
+    "processes": "workers_per_job",
+    "project": "account",
+    "job_script_prologue": "setup",
+    "env_extra": "setup",
+    "job_extra_directives": "directives",
+    "job_extra": "directives",
+}
+
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
@@ -67,7 +77,10 @@ class ClusterConfig:
     directives : sequence of str
         Further lines of the job's header, such as ``--gres=gpu:1``.
     local_directory, log_directory : str
-        Scratch folder of the workers, and folder of the jobs' own logs.
+        Scratch folder of the workers, and folder of the jobs' own logs: of an extraction ``log/jobs`` of the store
+        by default.
+    options : mapping
+        Further arguments of dask-jobqueue's class, by its own names.
     """
 
     kind: str
@@ -91,6 +104,7 @@ class ClusterConfig:
     directives: tuple[str, ...] = ()
     local_directory: str | None = None
     log_directory: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -110,8 +124,8 @@ class ClusterConfig:
         lifetime = self.lifetime or f"{_seconds(self.walltime) - 1.5 * margin:.0f}s"
         return ["--lifetime", lifetime, "--lifetime-stagger", self.lifetime_stagger or f"{margin / 2:.0f}s"]
 
-    def settings(self) -> dict[str, Any]:
-        """Arguments of dask-jobqueue's class."""
+    def settings(self, log_directory: str | None = None) -> dict[str, Any]:
+        """Arguments of dask-jobqueue's class; ``log_directory`` is for a file that names none."""
         # numerical libraries stay on one thread: the workers are the parallelism
         environment = dict.fromkeys(THREAD_SETTINGS, "1") | self.environment
         exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
@@ -126,20 +140,27 @@ class ClusterConfig:
             "interface": self.interface,
             "python": self.python,
             "local_directory": self.local_directory,
-            "log_directory": self.log_directory,
+            "log_directory": self.log_directory or log_directory,
             "job_script_prologue": [*self.setup, *exports],
             "job_extra_directives": list(self.directives) or None,
-            "worker_extra_args": self.worker_arguments(),
+            "worker_extra_args": [*self.worker_arguments(), *(self.options.get("worker_extra_args") or ())],
             "scheduler_options": {"dashboard_address": ":0"}
             | ({"host": self.host} if self.host else {})
-            | ({"port": self.port} if self.port else {}),
+            | ({"port": self.port} if self.port else {})
+            | (self.options.get("scheduler_options") or {}),
         }
         if self.kind in ("sge", "oar", "lsf"):
             given["project"] = given.pop("account")
+        given = {name: value for name, value in self.options.items() if name not in given} | given
         return {name: value for name, value in given.items() if value is not None}
 
-    def start(self) -> Any:
+    def start(self, log_directory: str | None = None) -> Any:
         """Start a scheduler here and ask for the jobs; the cluster object of dask-jobqueue.
+
+        Parameters
+        ----------
+        log_directory : str, optional
+            Of the jobs' own logs, where the file names none.
 
         Raises
         ------
@@ -153,7 +174,7 @@ class ClusterConfig:
         except ImportError as error:
             raise MissingDependency.of("dask-jobqueue", "cluster", "--cluster") from error
         try:
-            cluster = getattr(dask_jobqueue, KINDS[self.kind])(**self.settings())
+            cluster = getattr(dask_jobqueue, KINDS[self.kind])(**self.settings(log_directory))
             if self.adaptive:
                 cluster.adapt(minimum_jobs=self.minimum_jobs, maximum_jobs=self.jobs)
             else:
@@ -170,6 +191,9 @@ class ClusterConfig:
 def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
     """Read a cluster file; nothing in it is executed here.
 
+    Keys are those of :class:`ClusterConfig`, or dask-jobqueue's own, written with ``_`` or ``-``; a whole
+    ``jobqueue: {slurm: …}`` as in Dask's configuration is understood.
+
     Raises
     ------
     ConfigError
@@ -184,12 +208,7 @@ def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
         raise ConfigError("not UTF-8 text", place, "See docs/cluster.md for an example") from error
     if not isinstance(content, dict):
         raise ConfigError("a cluster file is a mapping of keys", place, "See docs/cluster.md for an example")
-    fields = {each.name: each for each in dataclasses.fields(ClusterConfig)}
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        if key not in fields:
-            raise ConfigError(f"unknown key {key!r}", place, did_you_mean(str(key), fields))
-        values[str(key)] = _typed(str(key), value, str(fields[key].type), place)
+    values = _named_as_here(content, place)
     if "kind" not in values:
         raise ConfigError("the key kind is missing", place, f"Write kind: and one of {', '.join(KINDS)}")
     try:
@@ -198,12 +217,52 @@ def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
         raise ConfigError(error.what, place, error.fix) from error
 
 
+def _named_as_here(content: dict[Any, Any], place: str) -> dict[str, Any]:
+    """Values by the names of our fields; what only dask-jobqueue knows is kept for it."""
+    inner = content.get("jobqueue")
+    if isinstance(inner, dict) and len(inner) == 1 and isinstance(section := next(iter(inner.values())), dict):
+        content = {"kind": next(iter(inner))} | section | {key: content[key] for key in content if key != "jobqueue"}
+    fields = {each.name: str(each.type) for each in dataclasses.fields(ClusterConfig)}
+    kind = str(content.get("kind"))
+    values: dict[str, Any] = {}
+    said: dict[str, Any] = {}
+    further: dict[str, Any] = {}
+    for key, value in content.items():
+        known = str(key).replace("-", "_")
+        name = ALIASES.get(known, known)
+        if name in said:
+            raise ConfigError(f"{said[name]} and {key} say the same", place, f"Keep one of them: {name}")
+        if name in fields:
+            said[name] = key
+            if value is not None or name == known:
+                values[name] = _typed(name, value, fields[name], place)
+        elif kind in KINDS and name in _jobqueue_names(kind):
+            further[name] = value
+        else:
+            raise ConfigError(f"unknown key {key!r}", place, did_you_mean(str(key), [*fields, *ALIASES]))
+    if further:
+        values["options"] = further | values.get("options", {})
+    return values
+
+
+def _jobqueue_names(kind: str) -> set[str]:
+    """Arguments that dask-jobqueue's own configuration knows for a batch system; none where it is not installed."""
+    try:
+        import dask.config
+        import dask_jobqueue  # noqa: F401 - its import adds its section to the configuration
+    except ImportError:
+        return set()
+    return {name.replace("-", "_") for name in dask.config.get(f"jobqueue.{kind}", {})}
+
+
 def _typed(key: str, value: Any, wanted: str, place: str) -> Any:
     """A value of the file, checked against the annotation of its field."""
     if value is None and wanted.endswith("None"):
         return None
     if wanted.startswith("tuple") and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
+    if key == "options" and isinstance(value, dict):
+        return {str(name).replace("-", "_"): each for name, each in value.items()}
     if wanted.startswith("dict") and isinstance(value, dict):
         return {str(name): str(each) for name, each in value.items()}
     if wanted.startswith("bool") and isinstance(value, bool):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterable, Sized
 from typing import Any, TypeVar
 
@@ -18,12 +20,22 @@ NOISY_LOGGERS = ("asyncio", "bokeh", "distributed", "distributed.client", "torna
 
 def progress_bar(*, total: float | None = None, desc: str = "", unit: str = "it", **settings: Any) -> Any:
     """Return a tqdm bar on stderr; ``FEATSTORE_PROGRESS=0`` silences it, a pipe gets a line every ten seconds."""
-    from tqdm import tqdm
-
     quiet = os.environ.get("FEATSTORE_PROGRESS") == "0"
     pace = 0.1 if sys.stderr.isatty() else 10.0
-    settings = {"mininterval": pace, "dynamic_ncols": True, "smoothing": 0.1} | settings
-    return tqdm(total=total, desc=desc, unit=unit, file=sys.stderr, disable=quiet, **settings)
+    settings = {"mininterval": pace, "dynamic_ncols": True, "smoothing": 0.1, "disable": quiet} | settings
+    return _bar_class()(total=total, desc=desc, unit=unit, file=sys.stderr, **settings)
+
+
+@functools.cache
+def _bar_class() -> Any:
+    """Class of bars whose lock is one of threads: tqdm's own holds a semaphore, which a killed process leaks."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        pass
+
+    Bar.set_lock(threading.RLock())
+    return Bar
 
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterable[T]:

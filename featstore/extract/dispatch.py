@@ -88,8 +88,12 @@ class Dispatch:
             from featstore.cluster import dask_client
 
             remote = "://" in self._options.scheduler
+            store = self._waiting[0].store
             with dask_client(
-                jobs, self._options.scheduler if remote else None, cluster=self._options.cluster
+                jobs,
+                self._options.scheduler if remote else None,
+                cluster=self._options.cluster,
+                log_directory=None if "://" in store else f"{store}/log/jobs",
             ) as client:
                 self._on_start(_dashboard(client))
                 yield from self._through_dask(client)

@@ -29,6 +29,7 @@ __all__ = [
 
 CRC_BYTES = 4
 GZIP_LEVEL = 4
+_BLOSC_LEVELS = {"lz4": 5, "zstd": 3}
 PACKED_BITS = {"packed11": 11}  # layouts whose chunks hold numbers of so many bits, and no other compression
 
 
@@ -55,15 +56,14 @@ def checked(data: memoryview, where: str) -> memoryview:
 
 def blosc_codec(compression: str, itemsize: int) -> Any:
     """Return the codec of a compression: Blosc with bit-shuffle, which suits slowly varying numbers."""
-    if compression == "lz4":
-        from numcodecs import Blosc
+    if compression not in _BLOSC_LEVELS:
+        raise StoreError(f"unknown compression {compression!r}", "", "Use none, lz4 or zstd")
+    from numcodecs import Blosc, blosc
 
-        return Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE, typesize=itemsize)
-    if compression == "zstd":
-        from numcodecs import Blosc
-
-        return Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE, typesize=itemsize)
-    raise StoreError(f"unknown compression {compression!r}", "", "Use none, lz4 or zstd")
+    # with threads of its own, which it uses in the main thread only, Blosc stores blocks in the order they get ready
+    blosc.use_threads = False
+    level = _BLOSC_LEVELS[compression]
+    return Blosc(cname=compression, clevel=level, shuffle=Blosc.BITSHUFFLE, typesize=itemsize)
 
 
 def _byte_shuffle(itemsize: int) -> Any:
@@ -129,14 +129,13 @@ def zarr_codecs(compression: str, itemsize: int, n_axes: int = 3) -> list[dict[s
         {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
     ]
     if compression != "none":
-        name, level = {"lz4": ("lz4", 5), "zstd": ("zstd", 3)}[compression]
         chain.append(
             {
                 "name": "blosc",
                 "configuration": {
                     "typesize": itemsize,
-                    "cname": name,
-                    "clevel": level,
+                    "cname": compression,
+                    "clevel": _BLOSC_LEVELS[compression],
                     "shuffle": "bitshuffle",
                     "blocksize": 0,
                 },

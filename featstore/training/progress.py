@@ -24,11 +24,7 @@ class NonFiniteLoss(FeatstoreError, ArithmeticError):
 
 def shown_bar(rank: int, **settings: Any) -> Any:
     """Progress bar of the first process; the others have one that nobody sees."""
-    if rank:
-        from tqdm import tqdm
-
-        return tqdm(disable=True, **settings)
-    return progress_bar(**settings)
+    return progress_bar(disable=True, **settings) if rank else progress_bar(**settings)
 
 
 @dataclass(slots=True)

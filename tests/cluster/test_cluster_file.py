@@ -70,13 +70,63 @@ def test_every_batch_system_takes_the_settings(tmp_path: Path, kind: str) -> Non
         ("kind: slurm\nwalltime: an hour", "walltime='an hour' is no time"),
         ("kind: slurm\nminimum_jobs: 2", "minimum_jobs=2 is out of range"),
         ("- kind", "a cluster file is a mapping"),
-        ("kind: [", "no YAML"),
-        ("kind: !!python/object/apply:os.system [false]", "no YAML"),
+        ("kind: [", "not valid YAML"),
+        ("kind: !!python/object/apply:os.system [false]", "not valid YAML"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_cluster(write(tmp_path, text))
+
+
+def test_keys_of_dask_jobqueue_are_understood(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    own = read_cluster(
+        write(
+            tmp_path,
+            "kind: slurm\nprocesses: 4\ncores: 4\nlog-directory: logs\njob_extra_directives: [--exclusive]\n"
+            "job-script-prologue: [module load python]\ndeath_timeout: 120\nworker-extra-args: [--no-dashboard]\n",
+        )
+    )
+    plain = (own.workers_per_job, own.log_directory, own.directives, own.setup)
+    assert plain == (4, "logs", ("--exclusive",), ("module load python",))
+    settings = own.settings("elsewhere")
+    assert settings["death_timeout"] == 120 and settings["log_directory"] == "logs"
+    assert settings["worker_extra_args"][0] == "--lifetime" and settings["worker_extra_args"][-1] == "--no-dashboard"
+    from dask_jobqueue.slurm import SLURMJob
+
+    settings.pop("scheduler_options")
+    settings["log_directory"] = str(tmp_path / "logs")
+    assert "--death-timeout 120" in SLURMJob("tcp://127.0.0.1:1", name="x", **settings).job_script()
+    nested = "jobqueue:\n  slurm:\n    cores: 4\n    processes: 4\n    queue: null\n    interface: ib0\njobs: 3\n"
+    config = read_cluster(write(tmp_path, nested))
+    assert (config.kind, config.jobs, config.workers_per_job, config.interface) == ("slurm", 3, 4, "ib0")
+    with pytest.raises(ConfigError, match=r"processes and workers_per_job say the same .*Keep one"):
+        read_cluster(write(tmp_path, "kind: slurm\nprocesses: 4\nworkers_per_job: 2"))
+    with pytest.raises(ConfigError, match=r"unknown key 'proceses' .*Did you mean processes"):
+        read_cluster(write(tmp_path, "kind: slurm\nproceses: 4"))
+
+
+def test_logs_of_jobs_go_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from featstore.cluster_file import ClusterConfig
+    from featstore.extract import extract
+    from featstore.specs import expand_features
+    from featstore.testing.audio import make_collection
+    from featstore.workflows.indexing import index_tracks
+
+    asked = []
+
+    def start(self: ClusterConfig, log_directory: str | None = None) -> None:
+        asked.append(self.settings(log_directory)["log_directory"])
+        raise ConfigError("no batch system here")
+
+    monkeypatch.setattr(ClusterConfig, "start", start)
+    tracks = index_tracks("folder", make_collection(tmp_path / "music", n_tracks=1, seconds=(0.5, 1.0)))
+    for text in ("kind: slurm", "kind: slurm\nlog_directory: mine"):
+        options = ExtractOptions(cluster=str(write(tmp_path, text)))
+        with pytest.raises(ConfigError, match="no batch system here"):
+            extract(tracks, expand_features(["mel(n_mels=8)"]), tmp_path / "s.zarr", options)
+    assert asked == [str(tmp_path / "s.zarr" / "log" / "jobs"), "mine"]
 
 
 def test_absent_file(tmp_path: Path) -> None:
