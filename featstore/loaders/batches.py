@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
-from featstore.loaders.excerpts import check_segments
-from featstore.loaders.inputs import Input, check_stored
+from featstore.loaders.epochs import Epochs
+from featstore.loaders.inputs import Input, check_segments, check_stored
 from featstore.loaders.order import check_share
-from featstore.loaders.passes import Codes, EpochOrder, RankPart, device_pass, epoch_order, host_pass, order_kind
-from featstore.loaders.state import check_state, digest_of, digest_of_storage, state_of
-from featstore.loaders.targets import track_id_column
+from featstore.loaders.passes import Codes, EpochOrder, RankPart, device_pass, host_pass, order_kind
+from featstore.loaders.stored_feature import StoredFeature
+from featstore.loaders.targets import Tracks, track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, HostTier, RamTier, Tier, choose_tier
 
 __all__ = ["Batch", "BatchLoader"]
@@ -35,7 +34,7 @@ class BatchLoader:
 
     Parameters
     ----------
-    readers : mapping of str to FeatureReader
+    readers : mapping of str to StoredFeature
         Inputs by name. All are cut to the same seconds; the first one sets the frames.
     tracks : pandas.DataFrame or sequence of str
         The tracks to load: a frame with ``track_id`` as a column or as its index, or the ids themselves.
@@ -100,12 +99,17 @@ class BatchLoader:
         On creation, for tracks or settings that do not fit.
     CorruptFeature
         On reading (ram and gpu: on creation), for stored values that are missing or damaged; it names the track.
+
+    See Also
+    --------
+    featstore.loaders.torch_dataset : The same crops for any torch ``DataLoader``.
+    featstore.loaders.band_statistics : Moments of the training split, for a normalising layer.
     """
 
     def __init__(
         self,
-        readers: Mapping[str, Any],
-        tracks: Any,
+        readers: Mapping[str, StoredFeature],
+        tracks: Tracks,
         *,
         targets: NDArray[Any] | None = None,
         batch_size: int,
@@ -133,13 +137,13 @@ class BatchLoader:
     ) -> None:
         self.track_ids = track_id_column(tracks)
         self.device = torch.device(device)
-        self.batch_size, self.seed, self.drop_last, self.pad_value = batch_size, seed, drop_last, pad_value
+        self.batch_size, self.pad_value = batch_size, pad_value
         self.rank, self.world_size = rank, world_size
         _check_inputs(readers, self.track_ids, targets)
         check_share(batch_size, rank=rank, world_size=world_size)
         self.inputs = [Input.bind(name, reader, self.track_ids) for name, reader in readers.items()]
         check_stored(self.inputs, missing)
-        segment = check_segments([one.reader for one in self.inputs], mode, crop_frames, window_stride)
+        segment = check_segments(self.inputs, mode, crop_frames, window_stride)
         self.plan = plan_crops(
             [one.lengths for one in self.inputs],
             [one.seconds for one in self.inputs],
@@ -155,13 +159,21 @@ class BatchLoader:
             distinct=distinct,
             start_grid=start_grid,
         )
+        self.tier = choose_tier(self.inputs, tier=tier, device=self.device, processes=world_size)
+        self._epochs = Epochs(
+            self.plan,
+            self.inputs[0],
+            batch_size=batch_size,
+            drop_last=drop_last,
+            seed=seed,
+            kind=order_kind(shuffle, self.tier),
+            shuffle_buffer=shuffle_buffer,
+            buckets=ragged == "bucket",
+        )
         if len(self) == 0:
             found = f"{len(self.plan)} items make no full batch of {batch_size}"
             raise DatasetError(found, "loader", "Lower batch_size, or keep the last batch with drop_last=False")
-        self.tier = choose_tier(self.inputs, tier=tier, device=self.device, processes=world_size)
-        self.order = order_kind(shuffle, self.tier)
-        self.shuffle_buffer = shuffle_buffer
-        self._buckets, self._padded = ragged == "bucket", ragged in ("pad", "bucket")
+        self._padded = ragged in ("pad", "bucket")
         default_threads = {"disk": 2, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
         self._threads = default_threads if threads is None else threads
         self._read_ahead = read_ahead
@@ -169,8 +181,6 @@ class BatchLoader:
         self._host: list[HostTier] = []
         self._on_device: list[DeviceTier] = []
         self._load(recheck)
-        self._epoch = self._next = self._resume = 0
-        self._known_order: tuple[tuple[Any, ...], EpochOrder] | None = None
 
     def _load(self, recheck: bool) -> None:
         for j, one in enumerate(self.inputs):
@@ -183,37 +193,17 @@ class BatchLoader:
 
     def __len__(self) -> int:
         """Global batches in an epoch."""
-        n = len(self.plan)
-        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        return len(self._epochs)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; the epoch of a loaded state keeps its place in it."""
-        if epoch != self._epoch:
-            self._epoch, self._next, self._resume = epoch, 0, 0
-
-    def _order_of_epoch(self) -> EpochOrder:
-        key = (self._epoch, self.order, self.shuffle_buffer)
-        if self._known_order is None or self._known_order[0] != key:
-            order = epoch_order(
-                self.plan,
-                self.inputs[0],
-                kind=self.order,
-                seed=self.seed,
-                epoch=self._epoch,
-                batch_size=self.batch_size,
-                shuffle_buffer=self.shuffle_buffer,
-                buckets=self._buckets,
-            )
-            self._known_order = key, order
-        return self._known_order[1]
+        self._epochs.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Batch]:
-        first, self._resume = self._resume, 0
-        self._next = first
-        return self._batches(first)
+        return self._batches(self._epochs.begin())
 
     def _batches(self, first: int) -> Iterator[Batch]:
-        order = self._order_of_epoch()
+        order = self._epochs.order()
         part = RankPart.of(
             self.plan,
             order,
@@ -227,7 +217,7 @@ class BatchLoader:
         try:
             for k, encoded in enumerate(codes):
                 batch = self._finish(part, k, encoded)
-                self._next = first + k + 1
+                self._epochs.next_batch = first + k + 1
                 yield batch
         finally:
             codes.close()  # type: ignore[attr-defined]  # a generator: leaving early stops its threads
@@ -267,45 +257,24 @@ class BatchLoader:
         batch["index"], batch["start"] = index, torch.from_numpy(part.starts[here])
         return batch
 
-    @cached_property
-    def _identity(self) -> str:
-        return digest_of(self.track_ids, self.plan, batch_size=self.batch_size, drop_last=self.drop_last)
-
-    @cached_property
-    def _storage(self) -> str:
-        return digest_of_storage(self.inputs[0])
-
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the epoch as plain values (JSON can hold them): the batch after the last one taken."""
-        return state_of(
-            seed=self.seed,
-            epoch=self._epoch,
-            next_batch=self._next,
-            order=self.order,
-            shuffle_buffer=self.shuffle_buffer,
-            items=self._identity,
-            storage=self._storage,
-        )
+        return self._epochs.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was taken: the next pass gives exactly the batches that were left.
+        """Continue from a saved place: the next pass gives exactly the batches that were left.
 
-        Tier, threads, ranks and world size may differ from the run that was stopped; its kind of order is taken over.
+        Tier, threads, ranks and world size may differ from the run that was stopped; its kind of order is kept.
 
         Raises
         ------
         CheckpointError
             When the state belongs to other tracks, crops, batches or another seed.
         """
-        check_state(state, items=self._identity, storage=self._storage, seed=self.seed, n_batches=len(self))
-        if state["order"] != self.order:
-            logger.info("the stopped run's order (%s) is kept; this tier's own is %s", state["order"], self.order)
-        self.order, self.shuffle_buffer = state["order"], int(state["shuffle_buffer"])
-        self._epoch = int(state["epoch"])
-        self._next = self._resume = int(state["next_batch"])
+        self._epochs.load_state_dict(state)
 
 
-def _check_inputs(readers: Mapping[str, Any], track_ids: Sequence[str], targets: NDArray[Any] | None) -> None:
+def _check_inputs(readers: Mapping[str, StoredFeature], track_ids: Sequence[str], targets: NDArray[Any] | None) -> None:
     if not readers:
         raise ConfigError("no input", "loader", "Give at least one reader")
     clash = [name for name in readers if name in _RESERVED or name.endswith("_mask")]

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featstore.specs import Encoding, View
+
 __all__ = ["Decoder", "first_hole", "torch_dtype"]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16}
@@ -40,13 +42,13 @@ class Decoder:
         Whether codes are looked up, so that host memory can hold values instead of codes at no more work.
     """
 
-    def __init__(self, encoding: Any, view: Any) -> None:
+    def __init__(self, encoding: Encoding, view: View) -> None:
         self.encoding, self.view = encoding, view
-        # asked for with every crop, and some microseconds each where the encoding works them out
-        self.dtype: np.dtype[Any] = np.dtype(encoding.dtype)
+        # read once: every crop needs them, and the encoding takes some microseconds to work each out
+        self.dtype: np.dtype[Any] = encoding.dtype
         self.fill = encoding.fill_value
-        tokens = getattr(encoding, "is_tokens", False)  # codes themselves, or rows of a codebook
-        self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED and not tokens
+        # tokens are values themselves, or rows of a codebook
+        self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED and not encoding.is_tokens
         self._factor, self._offset = np.float32(encoding.scale_factor), np.float32(encoding.add_offset)
         self._device_tables: dict[torch.device, torch.Tensor] = {}
 
@@ -65,9 +67,7 @@ class Decoder:
         if out.dtype == codes.dtype or not self.has_table:
             out[...] = codes
             return
-        close = np.ascontiguousarray(
-            codes
-        )  # a crop is cut from longer rows: copied first, it is cast four times faster
+        close = np.ascontiguousarray(codes)  # a crop is cut from longer rows: copied first, its cast is 4 times faster
         if self.view.after is None:  # without a logarithm, arithmetic gives the table's bits and is faster here
             np.multiply(close, self._factor, out=out, dtype=np.float32)
             out += self._offset

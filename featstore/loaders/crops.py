@@ -10,13 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders.order import crop_starts, distinct_starts
+from featstore.specs import FeatureSpec
 
 __all__ = ["CropPlan", "Mode", "Ragged", "Tail", "frame_seconds", "plan_crops", "window_starts"]
 
@@ -27,9 +28,9 @@ Tail = Literal["align", "drop"]
 _LARGEST_GRID = 16  # frames; a common grid coarser than this would take too many starts away
 
 
-def frame_seconds(spec: Any) -> Fraction:
+def frame_seconds(spec: FeatureSpec) -> Fraction:
     """Seconds between neighbouring frames of a feature, exactly."""
-    return Fraction(int(spec.frame_step), int(spec.sample_rate))
+    return Fraction(spec.frame_step, spec.sample_rate)
 
 
 def window_starts(last_start: int, *, stride: int, tail: Tail) -> NDArray[np.int64]:

@@ -4,84 +4,83 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.errors import ConfigError, CorruptFeature, DatasetError
 from featstore.loaders.codes import Decoder, first_hole
 from featstore.loaders.crops import frame_seconds
-from featstore.loaders.excerpts import along_time
+from featstore.loaders.excerpts import JoinedExcerpts
+from featstore.loaders.stored_feature import StoredCodes, StoredFeature
 
-__all__ = ["Input", "check_stored"]
+__all__ = ["Input", "check_segments", "check_stored"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Input:
-    """A reader bound to a list of tracks.
+    """A stored feature bound to a list of tracks; excerpts are joined along time.
 
     Attributes
     ----------
     name : str
         Key of the batches.
-    reader : FeatureReader
+    feature : StoredFeature
+    base : StoredCodes
+        The stored array, or the excerpts of each track joined.
+    stride : int
+        Frames of ``base`` per frame of the feature.
     track_ids : tuple of str
     rows : numpy.ndarray
-        int64 ``(n_tracks,)`` row in the reader's store, -1 where the store lacks the track.
+        int64 ``(n_tracks,)`` row in the store, -1 where the store lacks the track.
     lengths : numpy.ndarray
         int64 ``(n_tracks,)`` frames of the feature, -1 where it is not stored.
     """
 
     name: str
-    reader: Any
+    feature: StoredFeature
+    base: StoredCodes
+    stride: int
     track_ids: tuple[str, ...]
-    rows: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    rows: IntArray
+    lengths: IntArray
 
     @classmethod
-    def bind(cls, name: str, reader: Any, track_ids: Sequence[str]) -> Input:
-        """Look the tracks up in the reader's store; excerpts are joined along time."""
-        reader = along_time(reader)
-        all_lengths = getattr(reader, "lengths", None)
-        if all_lengths is None:
-            raise DatasetError(
-                f"the feature of input {name!r} has no lengths",
-                str(getattr(reader, "name", reader)),
-                "Extract it again",
-            )
-        rows = np.array([_row_or_none(reader, track_id) for track_id in track_ids], dtype=np.int64)
-        lengths = np.full(len(rows), -1, dtype=np.int64)
-        known = rows >= 0
-        lengths[known] = np.asarray(all_lengths, dtype=np.int64)[rows[known]]
-        return cls(name, reader, tuple(track_ids), rows, lengths)
+    def bind(cls, name: str, feature: StoredFeature, track_ids: Sequence[str]) -> Input:
+        """Look the tracks up in the feature's store."""
+        base, stride, all_lengths = feature.base, feature.view.stride, feature.lengths
+        if feature.clip_frames is not None:
+            base, stride = JoinedExcerpts(base, feature.clip_frames, stride), 1
+            all_lengths = base.lengths
+        rows = np.array([_row_or_none(feature, track_id) for track_id in track_ids], dtype=np.int64)
+        lengths = np.where(rows < 0, -1, all_lengths[rows]) if len(all_lengths) else np.full_like(rows, -1)
+        return cls(name, feature, base, stride, tuple(track_ids), rows, lengths)
+
+    def take(self, places: IntArray) -> Input:
+        """Return the input with some of its tracks only."""
+        ids = tuple(self.track_ids[place] for place in places.tolist())
+        return replace(self, track_ids=ids, rows=self.rows[places], lengths=self.lengths[places])
 
     @property
     def lead(self) -> tuple[int, ...]:
         """Axes of one track before time, as it is stored."""
-        codes = getattr(self.reader.view, "codes", "")  # tokens that vectors are looked up for have axes of their own
-        return tuple(self.reader.base.item_shape if codes else self.reader.shape_of_item)
+        return self.base.item_shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Stored type."""
-        dtype: np.dtype[Any] = np.dtype(self.reader.base.dtype)
-        return dtype
+        return self.base.dtype
 
     @property
     def seconds(self) -> Fraction:
         """Seconds between frames."""
-        return frame_seconds(self.reader.spec)
-
-    @property
-    def stride(self) -> int:
-        """Base frames per frame of the feature."""
-        return int(self.reader.view.stride)
+        return frame_seconds(self.feature.spec)
 
     @property
     def held_bytes(self) -> int:
@@ -91,9 +90,9 @@ class Input:
     @cached_property
     def decoder(self) -> Decoder:
         """How codes become values."""
-        return Decoder(self.reader.encoding, self.reader.view)
+        return Decoder(self.feature.encoding, self.feature.view)
 
-    def read(self, track: int, start: int, count: int) -> NDArray[Any]:
+    def read(self, track: int, start: int, count: int) -> AnyArray:
         """Codes ``(*lead, count)`` of a track from frame ``start`` on; a view of the file where that is possible.
 
         Raises
@@ -105,32 +104,36 @@ class Input:
         codes = self.read_base(track, start * step, (start + count - 1) * step + 1 if count else start * step)
         return codes[..., ::step] if step > 1 else codes
 
-    def read_base(self, track: int, start: int, stop: int) -> NDArray[Any]:
+    def read_base(self, track: int, start: int, stop: int) -> AnyArray:
         """Codes ``(*lead, …)`` of the stored base, from its frame ``start`` to ``stop`` or the end of the track."""
-        base, row = self.reader.base, int(self.rows[track])
-        codes: NDArray[Any] = base.read(row, start, min(stop, int(base.lengths[row])))
-        return codes
+        row = int(self.rows[track])
+        return self.base.read(row, start, min(stop, int(self.base.lengths[row])))
 
-    def check(self, codes: NDArray[Any], track: int, start: int, step: int) -> None:
+    def values(self, track: int, start: int, count: int) -> FloatArray:
+        """Decoded values ``(*shape_of_item, count)`` of a track from frame ``start`` on; NaN where one is missing."""
+        decoded = self.feature.encoding.decode(self.read(track, start, count))
+        return np.asarray(self.feature.view.apply(decoded))
+
+    def check(self, codes: AnyArray, track: int, start: int, step: int) -> None:
         """Refuse codes that stand for *missing*; they are every ``step``-th stored frame from frame ``start`` on."""
         hole = first_hole(codes, self.decoder.fill)
         if hole is not None:
             raise CorruptFeature(
                 f"track {self.track_ids[track]} holds no value (NaN or fill) at stored frame {start + hole * step}",
-                str(self.reader.name),
+                self.feature.name,
                 "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
             )
 
 
-def _row_or_none(reader: Any, track_id: str) -> int:
+def _row_or_none(feature: StoredFeature, track_id: str) -> int:
     try:
-        return int(reader.row_of(track_id))
+        return feature.row_of(track_id)
     except LookupError:
         return -1
 
 
 def check_stored(inputs: Sequence[Input], missing: str) -> None:
-    """Refuse tracks that a store lacks, or say how many are left out."""
+    """Refuse tracks that a store lacks, or log how many are left out."""
     if missing not in ("error", "skip"):
         raise ConfigError(f"missing={missing!r} is unknown", "loader", "Use error or skip")
     for one in inputs:
@@ -141,5 +144,33 @@ def check_stored(inputs: Sequence[Input], missing: str) -> None:
         found = f"{len(absent)} of {len(one.lengths)} tracks are not stored: {shown}{' …' if len(absent) > 3 else ''}"
         if missing == "error" or len(absent) == len(one.lengths):
             fix = "See featstore status --failures, extract again with --retry, or leave them out with missing='skip'"
-            raise DatasetError(found, f"input {one.name!r}, {one.reader.name}", fix)
+            raise DatasetError(found, f"input {one.name!r}, {one.feature.name}", fix)
         logger.warning("%s [input %r]; they are left out", found, one.name)
+
+
+def check_segments(
+    inputs: Sequence[Input], mode: str, crop_frames: int | None, window_stride: int | None
+) -> int | None:
+    """Frames of the excerpts that the inputs consist of, None where they have none.
+
+    Raises
+    ------
+    ConfigError
+        When a crop is not one excerpt, or inputs with excerpts are combined with inputs without.
+    """
+    features = [one.feature for one in inputs]
+    segments = {(each.clip_frames, str(each.spec.clip) if each.clip_frames else "") for each in features}
+    one = next((each for each in features if each.clip_frames), None)
+    if one is None or one.clip_frames is None:
+        return None
+    segment, where = one.clip_frames, one.name
+    if len(segments) > 1:
+        found = "excerpts of one feature cannot be cut to the same seconds as another one's"
+        raise ConfigError(found, where, "Load it alone, or extract all inputs with the same clip and hop")
+    if mode == "whole" or crop_frames != segment:
+        found = f"mode={mode!r} with crop_frames={crop_frames}: the feature is excerpts of {segment} frames"
+        raise ConfigError(found, where, f"Use crop_frames={segment} with random crops or windows: each is one excerpt")
+    if window_stride is not None and window_stride % segment:
+        found = f"window_stride={window_stride} is no whole number of excerpts of {segment} frames"
+        raise ConfigError(found, where, f"Use a multiple of {segment}, or leave it out for all excerpts")
+    return segment

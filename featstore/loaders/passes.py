@@ -83,9 +83,9 @@ def epoch_order(
 
 def _storage_places(plan: CropPlan, source: Input) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Shard and row of each item's track."""
-    shard_of_row = np.zeros(len(source.reader.lengths), dtype=np.int64)
-    for number, rows in enumerate(source.reader.shard_rows):
-        shard_of_row[rows.start : rows.stop] = number
+    shard_of_row = np.zeros(len(source.feature.lengths), dtype=np.int64)
+    for number, shard in enumerate(source.feature.shard_rows):
+        shard_of_row[shard.start : shard.stop] = number
     rows = source.rows[plan.track]
     return shard_of_row[rows], rows
 

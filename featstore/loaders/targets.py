@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError, did_you_mean
 
-__all__ = ["class_index", "class_names", "multi_hot", "select_split", "split_targets"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from typing_extensions import TypeIs
+
+__all__ = [
+    "Tracks",
+    "class_index",
+    "class_names",
+    "label_column",
+    "multi_hot",
+    "select_split",
+    "split_targets",
+    "track_id_column",
+]
+
+Tracks: TypeAlias = "pd.DataFrame | Sequence[str]"
 
 
-def track_id_column(tracks: Any) -> list[str]:
+def track_id_column(tracks: Tracks) -> list[str]:
     """Track ids of a pandas frame (column ``track_id``, or the index of that name) or of a plain sequence of ids."""
-    if hasattr(tracks, "columns"):
-        values = tracks["track_id"] if "track_id" in tracks.columns else tracks.index
-        return [str(value) for value in values]
-    return [str(value) for value in tracks]
+    if not _is_table(tracks):
+        return [str(value) for value in tracks]
+    return [str(value) for value in (tracks["track_id"] if "track_id" in tracks.columns else tracks.index)]
 
 
-def select_split(tracks: Any, split: str | None) -> Any:
+def _is_table(tracks: Tracks) -> TypeIs[pd.DataFrame]:
+    return hasattr(tracks, "columns")  # pandas stays unloaded
+
+
+def label_column(tracks: Tracks) -> list[Sequence[str]]:
+    """Labels of each track of a pandas frame.
+
+    Raises
+    ------
+    ConfigError
+        For plain ids, which have none.
+    """
+    if not _is_table(tracks):
+        raise ConfigError("a list of ids has no labels", "targets", "Give a track table, or no classes")
+    return list(tracks["labels"])
+
+
+def select_split(tracks: pd.DataFrame, split: str | None) -> pd.DataFrame:
     """Rows of the track table that belong to ``split`` (all of them for None), in their order.
 
     Raises
@@ -131,9 +162,9 @@ def class_index(
     return index
 
 
-def split_targets(tracks: Any, classes: Sequence[str], task: str) -> NDArray[Any]:
+def split_targets(tracks: pd.DataFrame, classes: Sequence[str], task: str) -> NDArray[Any]:
     """Targets of the rows of a track table: multi-hot for ``multi_label``, class numbers for ``single_label``."""
-    labels = list(tracks["labels"])
+    labels = label_column(tracks)
     if task == "multi_label":
         return multi_hot(labels, classes)
     if task == "single_label":

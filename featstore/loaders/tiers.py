@@ -50,13 +50,8 @@ class DiskTier:
 
     def __init__(self, source: Input, *, recheck: bool = False) -> None:
         self._source, self._put = source, source.decoder.put
-        if hasattr(source.reader.base, "stage"):
-            source.reader.base.stage()
-        layout = getattr(source.reader.base, "layout", None)
-        if layout is None or layout.compression != "none" or recheck:
-            self._chunk_frames = 0  # nothing is kept
-        else:
-            self._chunk_frames = int(layout.chunk_frames)
+        source.base.stage()
+        self._chunk_frames = 0 if recheck else source.base.mapped_frames  # 0 keeps nothing
         self._chunks: dict[tuple[int, int], NDArray[Any]] = {}
         if source.held_bytes >= _LARGE:
             check_in_parallel()

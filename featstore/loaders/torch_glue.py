@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +14,12 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from featstore.errors import ConfigError
 from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import Ragged, plan_crops
-from featstore.loaders.excerpts import check_segments
-from featstore.loaders.inputs import Input, check_stored
+from featstore.loaders.epochs import Epochs
+from featstore.loaders.inputs import Input, check_segments, check_stored
 from featstore.loaders.order import check_share, rank_slice
-from featstore.loaders.passes import EpochOrder, epoch_order, order_kind
-from featstore.loaders.state import check_state, digest_of, digest_of_storage, state_of
-from featstore.loaders.targets import class_names, multi_hot, select_split, track_id_column
+from featstore.loaders.passes import order_kind
+from featstore.loaders.stored_feature import StoredFeature
+from featstore.loaders.targets import Tracks, class_names, label_column, multi_hot, select_split, track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, RamTier, Tier, choose_tier
 
 __all__ = ["EpochBatchSampler", "FeatureDataset", "torch_dataset"]
@@ -48,7 +47,7 @@ class FeatureDataset(Dataset[Item]):
 
     Parameters
     ----------
-    reader : FeatureReader
+    reader : StoredFeature
     tracks : pandas.DataFrame or sequence of str
         As for :class:`featstore.loaders.BatchLoader`; tracks that the store lacks are left out with a warning.
     classes : sequence of str
@@ -61,8 +60,8 @@ class FeatureDataset(Dataset[Item]):
 
     def __init__(
         self,
-        reader: Any,
-        tracks: Any,
+        reader: StoredFeature,
+        tracks: Tracks,
         *,
         classes: Sequence[str] = (),
         crop_frames: int | None = 187,
@@ -77,9 +76,8 @@ class FeatureDataset(Dataset[Item]):
         listed = Input.bind(self.name, reader, track_id_column(tracks))
         check_stored([listed], "skip")
         stored = np.flatnonzero(listed.lengths >= 0)
-        self.track_ids = [listed.track_ids[i] for i in stored]
-        ids = tuple(self.track_ids)
-        self.source = Input(self.name, listed.reader, ids, listed.rows[stored], listed.lengths[stored])
+        self.source = listed.take(stored)
+        self.track_ids = list(self.source.track_ids)
         mode: Literal["whole", "random"] = "whole" if crop_frames is None else "random"
         self.plan = plan_crops(
             [self.source.lengths],
@@ -89,7 +87,7 @@ class FeatureDataset(Dataset[Item]):
             mode=mode,
             crop_frames=crop_frames,
             ragged=ragged,
-            segment=check_segments([self.source.reader], mode, crop_frames, None),
+            segment=check_segments([self.source], mode, crop_frames, None),
         )
         self.device = torch.device(device)
         self.tier = choose_tier([self.source], tier=tier, device=self.device, processes=_PROCESSES)
@@ -97,7 +95,7 @@ class FeatureDataset(Dataset[Item]):
         self._padded = ragged == "pad"
         self._targets: NDArray[np.float32] | None = None
         if self.classes:
-            labels = list(tracks["labels"])
+            labels = label_column(tracks)
             self._targets = multi_hot([labels[i] for i in stored], self.classes)
         self._epoch = torch.full((1,), _NO_EPOCH, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
@@ -214,77 +212,50 @@ class EpochBatchSampler(Sampler[list[int]]):
     ) -> None:
         check_share(batch_size, rank=rank, world_size=world_size)
         dataset.set_epoch(dataset.epoch or 0)
-        self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
-        self.rank, self.world_size, self.shuffle_buffer = rank, world_size, shuffle_buffer
-        self.order = order_kind(shuffle, dataset.tier)
-        self._resume = self._first = 0
+        self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
+        self._epochs = Epochs(
+            dataset.plan,
+            dataset.source,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            seed=dataset.seed,
+            kind=order_kind(shuffle, dataset.tier),
+            shuffle_buffer=shuffle_buffer,
+        )
 
     def __len__(self) -> int:
         """Global batches in an epoch."""
-        n = len(self.dataset)
-        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        return len(self._epochs)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass, for the data set as well; the epoch of a loaded state keeps its place."""
-        if epoch != self.dataset.epoch:
-            self.dataset.set_epoch(epoch)
-            self._resume = self._first = 0
-
-    def _order_of_epoch(self) -> EpochOrder:
-        return epoch_order(
-            self.dataset.plan,
-            self.dataset.source,
-            kind=self.order,
-            seed=self.dataset.seed,
-            epoch=self.dataset.epoch or 0,
-            batch_size=self.batch_size,
-            shuffle_buffer=self.shuffle_buffer,
-            buckets=False,
-        )
+        self.dataset.set_epoch(epoch)
+        self._epochs.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
         # a generator, so that the place is taken up by the first batch: torch makes iterators that it never uses
-        self._first, self._resume = self._resume, 0
-        items = self._order_of_epoch().items
-        for k in range(self._first, len(self)):
+        self._epochs.set_epoch(self.dataset.epoch or 0)  # the data set's own may have been set
+        first, items = self._epochs.begin(), self._epochs.order().items
+        for k in range(first, len(self)):
             batch = items[k * self.batch_size : (k + 1) * self.batch_size]
             part = batch[rank_slice(len(batch), rank=self.rank, world_size=self.world_size)]
             if len(part):  # torch cannot collate an empty batch: this rank sits a last, short batch out
                 yield part.tolist()
 
-    @cached_property
-    def _identity(self) -> str:
-        plan = self.dataset.plan
-        return digest_of(self.dataset.track_ids, plan, batch_size=self.batch_size, drop_last=self.drop_last)
-
-    @cached_property
-    def _storage(self) -> str:
-        return digest_of_storage(self.dataset.source)
-
     def state_dict(self, taken: int) -> dict[str, Any]:
         """Return the place after ``taken`` batches of this pass (workers run ahead, so only the caller knows)."""
-        return state_of(
-            seed=self.dataset.seed,
-            epoch=self.dataset.epoch or 0,
-            next_batch=self._first + taken,
-            order=self.order,
-            shuffle_buffer=self.shuffle_buffer,
-            items=self._identity,
-            storage=self._storage,
-        )
+        return self._epochs.state_dict(taken)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was taken; ranks and workers may differ.
+        """Continue from a saved place; ranks and workers may differ.
 
         Raises
         ------
         CheckpointError
             When the state belongs to other tracks, crops, batches or another seed.
         """
-        check_state(state, items=self._identity, storage=self._storage, seed=self.dataset.seed, n_batches=len(self))
-        self.order, self.shuffle_buffer = state["order"], int(state["shuffle_buffer"])
-        self.dataset.set_epoch(int(state["epoch"]))
-        self._resume = self._first = int(state["next_batch"])
+        self._epochs.load_state_dict(state)
+        self.dataset.set_epoch(self._epochs.epoch)
 
 
 def torch_dataset(

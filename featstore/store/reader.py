@@ -54,6 +54,11 @@ class BaseArray:
         return self.header.item_shape
 
     @property
+    def mapped_frames(self) -> int:
+        """Frames of a chunk that reads return as a view of the mapped file; 0 where chunks are compressed."""
+        return self.layout.chunk_frames if self.layout.compression == "none" else 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all files of the array on disk, metadata included."""
         return sum(size for _, size in self.location.walk(f"features/{self.header.key}"))

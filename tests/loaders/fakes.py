@@ -10,8 +10,14 @@ from featstore.specs.views import view_of
 
 
 class FakeBase:
+    mapped_frames = 0
+
     def __init__(self, rows, dtype, lengths):
         self.rows, self.dtype, self.lengths, self.reads = rows, np.dtype(dtype), lengths, []
+        self.item_shape = rows[0].shape[:-1]
+
+    def stage(self):
+        pass
 
     def read(self, row, start, stop):
         self.reads.append(row)
@@ -21,6 +27,8 @@ class FakeBase:
 
 class FakeReader:
     """Reader of ``want`` over arrays of ``base`` values."""
+
+    clip_frames = None
 
     def __init__(self, arrays, want, *, base=None, encoding="float32", shard_tracks=4):
         base_spec = parse_spec(base or want)

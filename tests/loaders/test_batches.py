@@ -378,9 +378,6 @@ def test_wrong_inputs_and_tracks():
         BatchLoader({"x": reader}, [], **options)
     with pytest.raises(DatasetError, match="names a track twice"):
         BatchLoader({"x": reader}, ["t00", "t00"], **options)
-    reader.lengths = None
-    with pytest.raises(DatasetError, match="has no lengths"):
-        BatchLoader({"x": reader}, ["t00"], **options)
 
 
 def test_tracks_that_are_not_stored(caplog):

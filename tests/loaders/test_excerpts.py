@@ -8,7 +8,8 @@ import pytest
 from featstore.errors import ConfigError
 from featstore.extract import ExtractOptions, extract
 from featstore.loaders import BatchLoader, band_statistics, torch_dataset
-from featstore.loaders.excerpts import along_time
+from featstore.loaders.inputs import Input
+from featstore.loaders.tiers import DiskTier
 from featstore.specs import expand_features
 from featstore.store import open_store
 from featstore.testing.audio import make_collection
@@ -73,12 +74,11 @@ def test_moments_are_those_of_all_excerpts(store) -> None:
 
 def test_joined_frames(store) -> None:
     reader = store[VIEW]
-    joined, track = along_time(reader), reader.track_ids[-1]
-    row, frames = reader.row_of(track), reader.clip_frames
+    track = reader.track_ids[-1]
+    source, frames = Input.bind("x", reader, [track]), reader.clip_frames
     whole = np.moveaxis(reader[track], 0, 1).reshape(12, -1)
-    assert np.array_equal(joined.read_row(row, 3, whole.shape[1] - 5), whole[:, 3 : whole.shape[1] - 5])
-    assert joined.lengths[row] == whole.shape[1] == reader.lengths[row] * frames
-    assert along_time(joined) is joined
+    assert np.array_equal(source.values(0, 3, whole.shape[1] - 8), whole[:, 3 : whole.shape[1] - 5])
+    assert source.lengths[0] == whole.shape[1] == reader.lengths[reader.row_of(track)] * frames
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,10 @@ def test_excerpts_do_not_meet_tracks(store) -> None:
     readers = {"a": store[MEL], "b": store[WHOLE]}
     with pytest.raises(ConfigError, match="cannot be cut to the same seconds"):
         BatchLoader(readers, store[MEL].track_ids, batch_size=4, crop_frames=101)
+
+
+def test_remote_files_of_excerpts_are_staged(store, monkeypatch) -> None:
+    reader, calls = store[MEL], []
+    monkeypatch.setattr(reader.base, "stage", lambda: calls.append("staged"))
+    DiskTier(Input.bind("x", reader, reader.track_ids))
+    assert calls == ["staged"]

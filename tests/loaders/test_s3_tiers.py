@@ -37,6 +37,7 @@ def two_stores(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def batches(url: str, tier: str) -> list[np.ndarray]:
     data = torch_dataset(open_store(url), FEATURE, split="train", crop_frames=30, seed=0, tier=tier)
+    data.set_epoch(0)
     return [np.asarray(next(iter(item.values()))) for item in data][:12]
 
 
@@ -57,6 +58,7 @@ def test_workers_of_a_loader_read_from_a_bucket(two_stores: tuple[str, str, Path
     found = []
     for place in (disk, url):
         data = torch_dataset(open_store(place), FEATURE, split="train", crop_frames=30, seed=0, tier="disk")
+        data.set_epoch(0)
         next(iter(data))  # this process has a connection of its own, which the workers must not use
         loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context=method)
         found.append([np.asarray(next(iter(item.values()))) for item in loader])
