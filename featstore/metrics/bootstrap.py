@@ -40,7 +40,7 @@ def bootstrap_values(
 
     Every resample averages over the same classes: one whose value a resample does not determine, because it drew none
     of its tracks, counts with its value on all tracks. Without that rule a class that is hard and rare would raise the
-    score whenever it is not drawn.
+    score whenever it is not drawn. The same holds for the score of a resample that drew no positive track at all.
 
     Parameters
     ----------
@@ -62,11 +62,14 @@ def bootstrap_values(
     check_scores(targets, scores)
     if not len(targets):
         return np.full(n_resamples, np.nan)
-    whole = metric.per_class(targets, scores, np.ones((1, len(targets))))
+    once = np.ones((1, len(targets)))
+    whole = metric.per_class(targets, scores, once)
+    score = metric.overall(targets, scores, once, whole)
     values = []
     for weights in _weights(len(targets), n_resamples, seed, groups):
         drawn = metric.per_class(targets, scores, weights)
-        values.append(metric.overall(targets, scores, weights, np.where(np.isnan(drawn), whole, drawn)))
+        value = metric.overall(targets, scores, weights, np.where(np.isnan(drawn), whole, drawn))
+        values.append(np.where(np.isnan(value), score, value))
     return np.concatenate(values)
 
 

@@ -167,6 +167,12 @@ def test_resamples_of_weight_one_are_the_score(seed: int, n: int, classes: int, 
         np.testing.assert_allclose(values, [whole.value] * 3, rtol=0, atol=TOLERANCE)
 
 
+def test_a_resample_without_a_positive_track_has_the_score_of_all_tracks() -> None:
+    targets, scores = np.array([[1], [0]]), np.array([[0.9], [0.1]])
+    values = bootstrap_values(METRICS.load("micro_f1"), targets, scores, n_resamples=50)
+    np.testing.assert_array_equal(values, 1.0)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), single=st.booleans())
 def test_weights_are_the_same_as_repeated_tracks(seed: int, single: bool) -> None:
