@@ -49,6 +49,7 @@ class Decoder:
         self.fill = encoding.fill_value
         # tokens are values themselves, or rows of a codebook
         self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED and not encoding.is_tokens
+        self._affine = encoding.is_affine
         self._factor, self._offset = np.float32(encoding.scale_factor), np.float32(encoding.add_offset)
         self._device_tables: dict[torch.device, torch.Tensor] = {}
 
@@ -68,7 +69,7 @@ class Decoder:
             out[...] = codes
             return
         close = np.ascontiguousarray(codes)  # a crop is cut from longer rows: copied first, its cast is 4 times faster
-        if self.view.after is None:  # without a logarithm, arithmetic gives the table's bits and is faster here
+        if self.view.after is None and self._affine:  # arithmetic gives the table's bits and is faster here
             np.multiply(close, self._factor, out=out, dtype=np.float32)
             out += self._offset
         else:

@@ -3,10 +3,17 @@
 A token feature says how many codes it has (:attr:`FeatureSpec.vocabulary`). Its encodings have no scale and no offset,
 nothing saturates, and the fill value is the largest number of the type: ``uint8``, ``uint16``, or ``packed11``, which
 takes 11 bits a token on disk and is ``uint16`` for its readers.
+
+``mulaw8`` keeps a waveform in 8 bits with steps that grow with the level. Code ``c`` from 0 to 254 is the value
+``sign(s) (256 ** |s| - 1) / 255`` with ``s = (c - 127) / 127``: the companding curve of mu-law for mu = 255, which
+ITU-T G.711 approximates by straight lines. 255 is the fill value. Code 127 is exactly 0, codes 0 and 254 are exactly
+-1 and 1. A value is rounded to the nearest of these, not on the companded scale, which bounds its error by
+``0.02232 (|x| + 1 / 255)``, at most 0.02145.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +26,11 @@ from featstore.specs.grammar import Call, format_number, parse_call, parse_float
 
 __all__ = ["ENCODINGS", "Encoding"]
 
-ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "packed11")
+ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "mulaw8", "packed11")
 _TOKENS = {"uint8": 255, "uint16": 65535, "packed11": 2048}  # codes that each holds beside its fill value
+_TYPES = {"packed11": "uint16", "mulaw8": "uint8"}  # encodings that are not numpy types, and what they are kept in
+_MU = 255.0
+_MULAW_ZERO = 127  # code of silence: as many codes above as below
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Encoding:
     Attributes
     ----------
     name : str
-        One of :data:`ENCODINGS`; it is the type on disk as well, but for ``packed11``.
+        One of :data:`ENCODINGS`; it is the type on disk as well, but for ``packed11`` and ``mulaw8``.
     low, high : float
         Values of the first and last code of an integer type; what lies outside saturates. Unused for floats and tokens.
     vocabulary : int
@@ -73,10 +83,12 @@ class Encoding:
             return cls._of_tokens(call, spec, spec.vocabulary)
         if call.name == "packed11":
             raise SpecError("packed11 is for tokens", spec.short(), "Use uint16 or uint8")
-        if not np.issubdtype(np.dtype(call.name), np.integer):
+        if call.name == "mulaw8" and spec.value_range != (-1.0, 1.0):
+            raise SpecError("mulaw8 is for waveforms", spec.short(), "Use uint16 or uint8")
+        if call.name == "mulaw8" or not np.issubdtype(np.dtype(call.name), np.integer):
             if call.args or call.kwargs:
                 raise SpecError(f"{call.name} takes no range", "", f"Write {call.name}")
-            return cls(call.name)
+            return cls(call.name, -1.0, 1.0) if call.name == "mulaw8" else cls(call.name)
         default = spec.value_range
         if call.name == "int16" and (default is None or default[0] != -default[1]):
             raise SpecError("int16 is for waveforms", spec.kind, "Use uint16 or uint8")
@@ -111,13 +123,13 @@ class Encoding:
     def __str__(self) -> str:
         return (
             f"{self.name}(low={format_number(self.low)},high={format_number(self.high)})"
-            if self.is_integer and not self.is_tokens
+            if self.is_affine
             else self.name
         )
 
     @property
     def _type(self) -> str:
-        return "uint16" if self.name == "packed11" else self.name
+        return _TYPES.get(self.name, self.name)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -131,8 +143,18 @@ class Encoding:
 
     @property
     def is_integer(self) -> bool:
-        """Whether values are kept as whole numbers: quantised on an affine range, or tokens."""
+        """Whether values are kept as whole numbers: quantised, or tokens."""
         return np.issubdtype(np.dtype(self._type), np.integer)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether values are whole numbers on an affine range: ``code * scale_factor + add_offset``."""
+        return self.is_integer and not self.is_tokens and self.levels is None
+
+    @property
+    def levels(self) -> FloatArray | None:
+        """Value of every valid code, ascending float32, where no formula of CF says it (``mulaw8``); else None."""
+        return _mulaw_levels() if self.name == "mulaw8" else None
 
     @property
     def is_tokens(self) -> bool:
@@ -165,7 +187,7 @@ class Encoding:
     @property
     def scale_factor(self) -> float:
         """CF attribute: value = code * scale_factor + add_offset."""
-        if not self.is_integer or self.is_tokens:
+        if not self.is_affine:
             return 1.0
         first, last = self._codes
         return (self.high - self.low) / (last - first)
@@ -173,13 +195,15 @@ class Encoding:
     @property
     def add_offset(self) -> float:
         """CF attribute: value = code * scale_factor + add_offset."""
-        return self.low - self._codes[0] * self.scale_factor if self.is_integer and not self.is_tokens else 0.0
+        return self.low - self._codes[0] * self.scale_factor if self.is_affine else 0.0
 
     @property
     def error_bound(self) -> float | None:
         """Largest absolute error of a value inside the range; None where it is relative (float16)."""
         if self.is_tokens:
             return 0.0
+        if self.levels is not None:  # half the widest step
+            return float(np.diff(self.levels.astype(np.float64)).max()) / 2
         return self.scale_factor / 2 if self.is_integer else (0.0 if self.name == "float32" else None)
 
     def encode(self, x: FloatArray) -> tuple[AnyArray, int]:
@@ -198,6 +222,9 @@ class Encoding:
             limit = np.float32(np.finfo(np.float16).max)
             outside = int(np.count_nonzero(np.abs(x) > limit))
             return (np.clip(x, -limit, limit) if outside else x).astype(self.dtype), outside
+        if self.levels is not None:
+            codes = np.searchsorted(_mulaw_midpoints(), x.astype(np.float64), side="right")
+            return codes.astype(self.dtype), int(np.count_nonzero(np.abs(x) > self.high))
         first, last = self._codes
         codes = np.rint((x.astype(np.float64) - self.add_offset) / self.scale_factor)
         outside = int(np.count_nonzero((codes < first) | (codes > last)))
@@ -215,6 +242,9 @@ class Encoding:
         if self.is_tokens:
             codes = np.asarray(x).astype(np.int32) if xp is np else x.to(xp.int32)
             return xp.where(codes == self.fill_value, xp.full_like(codes, -1), codes)
+        if self.levels is not None:
+            table = _mulaw_table()
+            return table[x] if xp is np else xp.from_numpy(table).to(x.device)[x.to(xp.int32)]
         if xp is np:
             if not self.is_integer:
                 return np.asarray(x, dtype=np.float32)
@@ -228,3 +258,23 @@ class Encoding:
         codes = x.to(xp.float32)
         values = codes * self.scale_factor + self.add_offset
         return xp.where(codes == self.fill_value, xp.full_like(values, float("nan")), values)
+
+
+@functools.cache
+def _mulaw_levels() -> FloatArray:
+    place = (np.arange(2 * _MULAW_ZERO + 1) - _MULAW_ZERO) / _MULAW_ZERO
+    levels: FloatArray = (np.sign(place) * ((1 + _MU) ** np.abs(place) - 1) / _MU).astype(np.float32)
+    levels.flags.writeable = False
+    return levels
+
+
+@functools.cache
+def _mulaw_midpoints() -> AnyArray:
+    levels = _mulaw_levels().astype(np.float64)
+    return (levels[1:] + levels[:-1]) / 2
+
+
+@functools.cache
+def _mulaw_table() -> FloatArray:
+    """Value of each of the 256 codes: the levels, and NaN for the fill value."""
+    return np.append(_mulaw_levels(), np.float32(np.nan))

@@ -110,14 +110,21 @@ class ArrayHeader:
         return self.spec.sample_rate / self.spec.frame_step
 
     def cf_attributes(self) -> dict[str, Any]:
-        """Attributes of the data itself by which plain readers decode it (CF conventions), but for the fill value."""
+        """Attributes of the data itself by which plain readers decode it, but for the fill value.
+
+        They are those of the CF conventions; an encoding that these cannot express has ``decode_table``, the value of
+        each valid code.
+        """
         attributes: dict[str, Any] = {
             "long_name": self.spec.short(),
             "spec": str(self.spec),
             "encoding": str(self.encoding),
         }
-        if self.encoding.is_integer and not self.encoding.is_tokens:
-            attributes |= {"scale_factor": self.encoding.scale_factor, "add_offset": self.encoding.add_offset}
+        encoding = self.encoding
+        if encoding.is_affine:
+            attributes |= {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset}
+        if encoding.levels is not None:
+            attributes["decode_table"] = encoding.levels.tolist()
         return attributes
 
 
@@ -205,18 +212,21 @@ class StoredArray:
         """What an array's group says of itself in any backend: enough to read the array again."""
         header, spec, encoding = self.header, self.header.spec, self.header.encoding
         clips = {"clip_frames": header.clip_frames, "clip_step_s": spec.clip.step_s} if header.has_clips else {}
-        return clips | {
-            "spec": str(spec),
-            "encoding": str(encoding),
-            "scale_factor": encoding.scale_factor,
-            "add_offset": encoding.add_offset,
-            "sample_rate": spec.sample_rate,
-            "frame_step": spec.frame_step,
-            "layout": self.layout.as_json(),
-            "item_shape": list(header.item_shape),
-            "dims": list(header.dims),
-            "fixed_frames": header.fixed_frames,
-        }
+        scale = {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset}
+        return (
+            clips
+            | ({} if encoding.levels is not None else scale)
+            | {
+                "spec": str(spec),
+                "encoding": str(encoding),
+                "sample_rate": spec.sample_rate,
+                "frame_step": spec.frame_step,
+                "layout": self.layout.as_json(),
+                "item_shape": list(header.item_shape),
+                "dims": list(header.dims),
+                "fixed_frames": header.fixed_frames,
+            }
+        )
 
     @classmethod
     def from_attributes(cls, attributes: dict[str, Any]) -> StoredArray:
