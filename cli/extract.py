@@ -118,6 +118,12 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @click.option("--strict", is_flag=True, help="Refuse to mix library versions.")
 @click.option("--track-timeout", type=float, metavar="SECONDS", help="Time that one track may take; 1800, 0: any.")
 @click.option("--track-memory", metavar="SIZE", help="Memory a worker may grow to over one track, such as 4GB.")
+@click.option(
+    "--licence-allow",
+    metavar="LIST",
+    callback=lambda context, parameter, value: tuple(filter(None, (name.strip() for name in (value or "").split(",")))),
+    help="Refuse encoders whose weights have another licence, such as ISC,MIT.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what is missing, write nothing.")
 @json_option
 def extract(

@@ -81,3 +81,19 @@ def convert(name: str, out: str, weights: str | None, as_json: bool) -> None:
     done = convert_published(name, out, weights)
     text = f"{done['out']}: {done['model']}, {done['values']:,} values, {human_bytes(done['bytes'])}"
     emit(done, as_json, lambda: text)
+
+
+@models.command()
+@click.argument("name")
+@json_option
+def fetch(name: str, as_json: bool) -> None:
+    """Get the weights of an encoder that a Python package ships, through pip; nothing is installed or imported.
+
+    Example:  featstore models fetch mtt-musicnn
+    """
+    from featstore.models.encoder_fetch import fetch_weights
+
+    wheel = fetch_weights(name)
+    size = wheel.stat().st_size
+    payload = {"model": name, "file": str(wheel), "bytes": size}
+    emit(payload, as_json, lambda: f"{wheel}: {human_bytes(size)}; use it with -f 'embedding(model={name})'")

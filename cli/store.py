@@ -24,12 +24,13 @@ def info(path: str, as_json: bool) -> None:
 
     Example:  featstore store info mel.zarr
     """
+    from featstore.extract.weights import weights_facts
     from featstore.store import open_store
     from featstore.store.mixed_versions import describe_mix
     from featstore.store.sizes import describe_features
 
     opened = open_store(path)
-    rows = describe_features(opened)
+    rows, weights = describe_features(opened), weights_facts(opened)
 
     def text() -> str:
         header = ["feature", "encoding", "kept", "shape", "tracks"]
@@ -42,7 +43,11 @@ def info(path: str, as_json: bool) -> None:
             for row in rows
             if row["stored"] is True and row["mixed_versions"]
         ]
-        return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes)}"
+        licences = [
+            f"\nweights of {facts['model']} ({digest[:12]}): licence {facts['licence']}, {facts['source']}"
+            for digest, facts in weights.items()
+        ]
+        return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes + licences)}"
 
     payload = {
         "store": str(opened.location),
@@ -51,6 +56,7 @@ def info(path: str, as_json: bool) -> None:
         "shard_tracks": opened.shard_tracks,
         "fingerprint": opened.fingerprint,
         "features": rows,
+        "weights": weights,
     }
     emit(payload, as_json, text)
 

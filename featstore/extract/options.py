@@ -56,6 +56,8 @@ class ExtractOptions:
         ``bar``, ``json`` (lines on stderr) or ``none``.
     token_batches : bool or None
         Compute the tokens of several tracks together; None does where they are computed on a GPU.
+    licence_allow : tuple of str
+        Licences that weights of encoders may have; empty allows all.
     """
 
     jobs: int | None = None
@@ -74,6 +76,7 @@ class ExtractOptions:
     track_memory: int = 0
     progress: str = "bar"
     token_batches: bool | None = None
+    licence_allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -158,8 +158,8 @@ def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
     length = round(spec.clip.length_s * spec.sample_rate)
     if spec.clip.policy == "every":
         return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), None, frames_of(spec, length))
-    fixed = None
-    if spec.clip.is_fixed:
+    fixed = spec.fixed_length
+    if fixed is None and spec.clip.is_fixed:
         fixed = frames_of(spec, round(spec.clip.offset_s * spec.sample_rate) + length)
     return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), fixed)
 

@@ -20,7 +20,7 @@ from featstore.extract.limits import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
-from featstore.extract.weights import keep_codebooks
+from featstore.extract.weights import check_licences, keep_codebooks
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at, backend_named_by
@@ -232,6 +232,8 @@ def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], 
     frame = tracks.frame
     if frame.empty:
         raise PlanError("the track table is empty", "", "Index a folder that holds audio: featstore datasets index")
+    if options.licence_allow:
+        check_licences([header.spec for header in plan.headers], options.licence_allow)
     there = backend_at(open_location(store_path))
     backend = options.backend or (there.name if there else backend_named_by(store_path) or "zarr")
     store = create_store(store_path, frame, plan.headers, shard_tracks=options.shard_tracks, backend=backend)

@@ -10,13 +10,20 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature, FeatstoreError
+from featstore.errors import CorruptFeature, FeatstoreError, PlanError
 from featstore.features.weights import PLACES_VARIABLE, remember_weights, weights_place
 from featstore.specs import FeatureSpec
 from featstore.store.location import Location
 from featstore.store.store import Store
 
-__all__ = ["find_weights", "keep_codebooks", "library_versions", "restore_codebooks"]
+__all__ = [
+    "check_licences",
+    "find_weights",
+    "keep_codebooks",
+    "library_versions",
+    "restore_codebooks",
+    "weights_facts",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +52,43 @@ def _keep(store: Store, spec: FeatureSpec) -> None:
     digest = str(spec.weights_digest)
     place = weights_place(digest)
     if place is not None:
-        store.location.write(f"{_HINTS}/{digest}.json", canonical_json({"path": place}))
+        noted = canonical_json({"path": place} | spec.weights_facts())
+        store.location.write(f"{_HINTS}/{digest}.json", noted)
+
+
+def weights_facts(store: Store) -> dict[str, dict[str, str]]:
+    """Licence and source of the weights behind a store's arrays, by their digest, where the extraction noted them."""
+    found = {}
+    for digest in sorted(
+        {str(array.spec.weights_digest) for array in store.arrays.values() if array.spec.weights_digest}
+    ):
+        try:
+            noted = json.loads(store.location.read(f"{_HINTS}/{digest}.json"))
+        except (OSError, ValueError, FeatstoreError):
+            continue
+        if isinstance(noted, dict) and "licence" in noted:
+            found[digest] = {name: str(noted.get(name, "")) for name in ("model", "licence", "source")}
+    return found
+
+
+def check_licences(specs: Iterable[FeatureSpec], allowed: Iterable[str]) -> None:
+    """Refuse features whose weights have a licence that is not allowed, compared without regard to case.
+
+    Raises
+    ------
+    PlanError
+        With the encoder, its licence and what was allowed.
+    """
+    allowed = list(allowed)
+    known = {name.strip().lower() for name in allowed}
+    for spec in dict.fromkeys(spec for spec in specs if spec.weights_digest):
+        facts = spec.weights_facts()
+        if "licence" in facts and facts["licence"].strip().lower() not in known:
+            raise PlanError(
+                f"the weights of {facts['model']} have the licence {facts['licence']}",
+                spec.short(),
+                f"Allowed: {', '.join(allowed)}. Allow it with --licence-allow, or use another encoder",
+            )
 
 
 def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from featstore.errors import DecodeError
 from featstore.features.graph import Node, TrackContext
 
 if TYPE_CHECKING:
-    from featstore.models.token_windows import Cutter, Window, WindowCoder, WindowStream
+    from featstore.models.token_windows import Cutter, Gatherer, Window, WindowCoder, WindowStream, WindowValues
 
 __all__ = ["PendingWindows", "TooShort", "TrackCutter", "WindowStep", "encode_blocks", "is_on_device"]
 
@@ -38,18 +38,22 @@ class TrackCutter:
     context : TrackContext
     least : str
         What the track is too short for, if it gives no window: ``one token of 128``.
+    unit : str
+        What the cutter's input has along time.
     peak : bool
         Divide the signal by its largest absolute value: nothing is ready before the end.
     """
 
-    def __init__(self, cutter: Cutter, *, context: TrackContext, least: str, peak: bool = False) -> None:
-        self._cutter, self._where, self._least, self._peak = cutter, context.where, least, peak
+    def __init__(
+        self, cutter: Cutter, *, context: TrackContext, least: str, unit: str = "samples", peak: bool = False
+    ) -> None:
+        self._cutter, self._where, self._least, self._unit, self._peak = cutter, context.where, least, unit, peak
         self._held: list[FloatArray] = []
         self._seen = 0
         self._is_empty = True
 
     def push(self, block: FloatArray) -> list[Window]:
-        """Take samples (n,); return the windows that are ready."""
+        """Take samples (..., n); return the windows that are ready."""
         self._seen += block.shape[-1]
         if self._peak:
             self._held.append(block)
@@ -66,13 +70,13 @@ class TrackCutter:
         """
         ready = []
         if self._peak and self._held:
-            whole = np.concatenate(self._held)
+            whole = np.concatenate(self._held, axis=-1)
             peak = float(np.abs(whole).max(initial=0.0))
             ready = self._count(self._cutter.push(whole / np.float32(peak) if peak > 0 else whole))
         ready += self._count(self._cutter.finish())
         if self._is_empty:
             raise TooShort(
-                f"{self._seen} samples are too few for {self._least}",
+                f"{self._seen} {self._unit} are too few for {self._least}",
                 self._where,
                 "Leave the track out",
             )
@@ -91,15 +95,21 @@ class PendingWindows:
     ----------
     coder : WindowCoder
     windows : list of Window
+    gatherer : Gatherer or None
+        Of the track, where its windows' values are not just put side by side.
+    is_last : bool
+        No window of the track follows.
     """
 
     coder: WindowCoder
     windows: list[Window]
+    gatherer: Gatherer | None = None
+    is_last: bool = False
 
     @property
     def size(self) -> int:
-        """Number of windows."""
-        return len(self.windows)
+        """Number of windows; at least one where something is still to be gathered."""
+        return len(self.windows) or int(self.is_last and self.gatherer is not None)
 
     @property
     def nbytes(self) -> int:
@@ -110,16 +120,16 @@ class PendingWindows:
 class _PendingStream:
     """Samples (n,) in, windows out, to be computed later."""
 
-    def __init__(self, coder: WindowCoder, cutter: TrackCutter) -> None:
-        self._coder, self._cutter = coder, cutter
+    def __init__(self, coder: WindowCoder, cutter: TrackCutter, gatherer: Gatherer | None) -> None:
+        self._coder, self._cutter, self._gatherer = coder, cutter, gatherer
 
     def push(self, block: FloatArray) -> PendingWindows:
         """Take samples; return the windows that are ready."""
-        return PendingWindows(self._coder, self._cutter.push(block))
+        return PendingWindows(self._coder, self._cutter.push(block), self._gatherer)
 
     def finish(self) -> PendingWindows:
         """Return the rest."""
-        return PendingWindows(self._coder, self._cutter.finish())
+        return PendingWindows(self._coder, self._cutter.finish(), self._gatherer, is_last=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +142,28 @@ class WindowStep:
         Takes the node, gives its model: a function of a module, as it is pickled by name.
     cut : callable
         Takes the model, the node and the track's context, gives the :class:`TrackCutter`; likewise.
+    gather : callable or None
+        Takes the node, gives the Gatherer of a track, or None where its windows' values are put side by side; likewise.
     """
 
     open: Callable[[Node], Any]
     cut: Callable[[Any, Node, TrackContext], TrackCutter]
+    gather: Callable[[Node], Gatherer | None] | None = None
 
     def __call__(self, node: Node, context: TrackContext) -> WindowStream:
         """Stream of values (..., m) of samples (n,)."""
         from featstore.models.token_windows import WindowStream
 
         coder = self.open(node)
-        return WindowStream(coder, self.cut(coder, node, context))
+        return WindowStream(coder, self.cut(coder, node, context), self._gatherer(node))
 
     def pending(self, node: Node, context: TrackContext) -> _PendingStream:
         """Stream of windows of samples (n,), as :class:`PendingWindows`."""
         coder = self.open(node)
-        return _PendingStream(coder, self.cut(coder, node, context))
+        return _PendingStream(coder, self.cut(coder, node, context), self._gatherer(node))
+
+    def _gatherer(self, node: Node) -> Gatherer | None:
+        return None if self.gather is None else self.gather(node)
 
 
 def encode_blocks(blocks: Sequence[PendingWindows]) -> list[tuple[AnyArray, int | None]]:
@@ -155,7 +171,7 @@ def encode_blocks(blocks: Sequence[PendingWindows]) -> list[tuple[AnyArray, int 
 
     Windows of equal length go through the model together; all blocks are of one model.
     """
-    from featstore.models.token_windows import encode_in_batches, join_windows
+    from featstore.models.token_windows import encode_in_batches
 
     coder = blocks[0].coder
     found = iter(encode_in_batches(coder, [window for block in blocks for window in block.windows]))
@@ -163,8 +179,17 @@ def encode_blocks(blocks: Sequence[PendingWindows]) -> list[tuple[AnyArray, int 
     for block in blocks:
         parts = [next(found) for _ in block.windows]
         counted = [part.near_ties for part in parts if part.near_ties is not None]
-        results.append((join_windows(parts, coder.no_values), sum(counted) if counted else None))
+        results.append((_joined(block, parts), sum(counted) if counted else None))
     return results
+
+
+def _joined(block: PendingWindows, parts: list[WindowValues]) -> AnyArray:
+    from featstore.models.token_windows import join_windows
+
+    if block.gatherer is None:
+        return join_windows(parts, block.coder.no_values)
+    ready = block.gatherer.push(parts)
+    return np.concatenate([ready, block.gatherer.finish()], axis=-1) if block.is_last else ready
 
 
 def is_on_device() -> bool:

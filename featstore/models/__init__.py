@@ -49,6 +49,7 @@ MODELS = Registry(
         "gafx-r": "featstore.models.gafx_r:GafxR",
         "gafx-a": "featstore.models.gafx_a:GafxA",
         "gafx-u": "featstore.models.gafx_u:GafxU",
+        "probe": "featstore.models.probe:Probe",
     },
 )
 

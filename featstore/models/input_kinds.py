@@ -84,7 +84,7 @@ INPUT_KINDS: Mapping[str, InputKind] = {
     "embedding": InputKind(
         article="an embedding",
         title="embeddings",
-        dims=(("layer", "dimension", "window"),),
+        dims=(("layer", "dimension", "window"), ("layer", "dimension", "frame")),
         example={"n_layers": 13, "n_dims": 768, "n_windows": 1},
     ),
 }

@@ -41,6 +41,9 @@ class Model(nn.Module, abc.ABC):
         The same weights take any number of frames.
     head : str
         Name of the submodule that gives the logits; everything else is the trunk.
+    fitter : str
+        ``module:attribute`` of the function that finds the weights from whole splits in memory; empty for models that
+        are trained batch by batch.
 
     See Also
     --------
@@ -54,6 +57,7 @@ class Model(nn.Module, abc.ABC):
     paper_input: ClassVar[dict[str, int] | None] = None
     any_length: ClassVar[bool] = False
     head: ClassVar[str] = "output"
+    fitter: ClassVar[str] = ""
 
     config: Any
 

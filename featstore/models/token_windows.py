@@ -20,6 +20,7 @@ __all__ = [
     "ChunkCutter",
     "Cutter",
     "FieldCutter",
+    "Gatherer",
     "Span",
     "WholeCutter",
     "Window",
@@ -51,14 +52,19 @@ class Window:
 
     Attributes
     ----------
-    samples : float32 (n,)
+    samples : float32 (..., n)
+        Of a waveform (n,); of a spectrum (n_mels, n), where the model takes one.
     drop, keep : int
-        Tokens of the stretch that belong to its overlap, and those after them that are the window's own.
+        Tokens of the stretch that belong to its overlap, and those after them that are the window's own. Windows of an
+        encoder count columns of ``samples`` instead.
+    where : str
+        Track, for messages.
     """
 
     samples: FloatArray
     drop: int
     keep: int
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +105,18 @@ class WindowCoder(Protocol):
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Values of windows of equal length, ``batch`` of them at most, together; the same as of each alone."""
+        ...
+
+
+class Gatherer(Protocol):
+    """Joins the values of one track's windows, in their order."""
+
+    def push(self, parts: Sequence[WindowValues]) -> AnyArray:
+        """Take the values of windows; return what is ready (..., m)."""
+        ...
+
+    def finish(self) -> AnyArray:
+        """Return the rest."""
         ...
 
 
@@ -264,6 +282,8 @@ class WindowStream:
     coder : WindowCoder
     cutter : Cutter, optional
         The coder's own by default.
+    gatherer : Gatherer, optional
+        Makes something else of the windows' values than to put them side by side.
 
     Attributes
     ----------
@@ -271,8 +291,8 @@ class WindowStream:
         Tokens so far that rounding may have decided; None where the coder does not tell.
     """
 
-    def __init__(self, coder: WindowCoder, cutter: Cutter | None = None) -> None:
-        self._coder, self._cutter = coder, cutter or coder.cutter()
+    def __init__(self, coder: WindowCoder, cutter: Cutter | None = None, gatherer: Gatherer | None = None) -> None:
+        self._coder, self._cutter, self._gatherer = coder, cutter or coder.cutter(), gatherer
         self.near_ties: int | None = None
 
     def push(self, block: FloatArray) -> AnyArray:
@@ -281,14 +301,15 @@ class WindowStream:
 
     def finish(self) -> AnyArray:
         """Return the rest; the signal ends here."""
-        return self._encode(self._cutter.finish())
+        rest = self._encode(self._cutter.finish())
+        return rest if self._gatherer is None else np.concatenate([rest, self._gatherer.finish()], axis=-1)
 
     def _encode(self, windows: list[Window]) -> AnyArray:
         found = [self._coder.encode_windows([window])[0] for window in windows]
         for one in found:
             if one.near_ties is not None:
                 self.near_ties = (self.near_ties or 0) + one.near_ties
-        return join_windows(found, self._coder.no_values)
+        return self._gatherer.push(found) if self._gatherer is not None else join_windows(found, self._coder.no_values)
 
 
 def join_windows(parts: Sequence[WindowValues], no_values: AnyArray) -> AnyArray:
@@ -303,7 +324,7 @@ def cut_whole(coder: WindowCoder, signal: FloatArray) -> list[Window]:
 
 
 def full_passes(block: FloatArray, size: int) -> Iterator[tuple[FloatArray, int]]:
-    """Rows (size, n) of a batch (batch, n), filled up with silence, and how many of them are of the batch.
+    """Rows (size, ..., n) of a batch (batch, ..., n), filled up with silence, and how many of them are of the batch.
 
     The libraries that convolve may add up in another order for another number of rows; with one number for all passes,
     the result of a row does not depend on what goes with it.
@@ -311,7 +332,7 @@ def full_passes(block: FloatArray, size: int) -> Iterator[tuple[FloatArray, int]
     for at in range(0, len(block), size):
         part = block[at : at + size]
         if len(part) < size:
-            rows = np.zeros((size, block.shape[1]), np.float32)
+            rows = np.zeros((size, *block.shape[1:]), np.float32)
             rows[: len(part)] = part
             yield rows, len(part)
         else:
@@ -329,9 +350,9 @@ def encode_in_batches(coder: WindowCoder, windows: Sequence[Window], *, batch: i
         Windows of one pass at most; by default, and never more than, what the coder takes at once.
     """
     most = min(batch or coder.batch, coder.batch)
-    alike: dict[int, list[int]] = {}
+    alike: dict[tuple[int, ...], list[int]] = {}
     for number, window in enumerate(windows):
-        alike.setdefault(len(window.samples), []).append(number)
+        alike.setdefault(window.samples.shape, []).append(number)
     found: dict[int, WindowValues] = {}
     for numbers in alike.values():
         for at in range(0, len(numbers), most):

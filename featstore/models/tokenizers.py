@@ -33,6 +33,7 @@ __all__ = [
     "check_tokens",
     "describe_weights",
     "load_tokenizer",
+    "stamp_of",
 ]
 
 # codec -> function(path, **settings) that opens a checkpoint of it
@@ -197,7 +198,7 @@ def describe_weights(codec: str, path: str | os.PathLike[str], **settings: Any) 
     """
     place = os.path.realpath(path)
     given = tuple(sorted((name, value) for name, value in settings.items() if value is not None))
-    return _describe(codec, place, _stamp(place), given)
+    return _describe(codec, place, stamp_of(place), given)
 
 
 @functools.lru_cache(maxsize=64)
@@ -205,7 +206,7 @@ def _describe(codec: str, path: str, stamp: Any, settings: tuple[tuple[str, Any]
     return load_tokenizer(codec, path, device="cpu", with_decoder=False, **dict(settings)).info
 
 
-def _stamp(path: str) -> tuple[tuple[str, int, int], ...]:
+def stamp_of(path: str) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a file, or of a folder's files."""
     if not os.path.isdir(path):
         files = [path] if os.path.exists(path) else []

@@ -247,6 +247,11 @@ class FeatureSpec:
         """Default range of integer encodings; None where values have no bound worth fixing."""
         return None
 
+    @property
+    def fixed_length(self) -> int | None:
+        """Length of the last axis where it is the same for every track, whatever its clip; else None."""
+        return None
+
     def frames(self, n_samples: int) -> int:
         """Length of the last axis for a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
         return self.clip.samples_left(self.sample_rate, n_samples) // self.frame_step
@@ -310,6 +315,10 @@ class FeatureSpec:
     def codebook_name(self) -> str | None:
         """Name of the table in a store that its values are looked up in; None where there is none."""
         return None
+
+    def weights_facts(self) -> dict[str, str]:
+        """Licence and source of the weights, where they are known; opens them."""
+        return {}
 
     def codebook(self) -> tuple[Any, dict[str, Any]]:
         """Table of :attr:`codebook_name`, float32, and what is known of its weights; opens them."""

@@ -21,6 +21,7 @@ KINDS = Registry(
         "hpss": "featstore.features.hpss:HpssSpec",
         "vq_tokens": "featstore.features.vq_tokens:VqTokensSpec",
         "vq_codes": "featstore.features.vq_tokens:VqCodesSpec",
+        "embedding": "featstore.features.embedding:EmbeddingSpec",
     },
 )
 

@@ -76,8 +76,11 @@ class Outcome:
     progress : Progress
     device : str
         Type of the device.
+    fit : dict
+        Of a model that was fitted: what was chosen, and what else was tried.
     """
 
     parts: list[Any]
     progress: Progress
     device: str
+    fit: dict[str, Any] = field(default_factory=dict)

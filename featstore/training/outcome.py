@@ -122,6 +122,7 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         "scores": {part.split: part.values for part in parts},
         **(_details(parts, labelled, config) if job.objective.needs_labels else {"intervals": {}, "per_class": {}}),
         "classes_without_both": labelled.one_sided,
+        **({"fit": outcome.fit} if outcome.fit else {}),
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "n_tracks": {split: len(part) for split, part in labelled.splits.items()},

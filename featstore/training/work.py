@@ -16,13 +16,14 @@ from featstore.training.checkpoints import load_checkpoint, load_module
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine, make_engine, process_settings, seed_everything
 from featstore.training.feeding import evaluation_loader, input_norm, training_loader
+from featstore.training.fitting import fit_run
 from featstore.training.input_shape import InputShape
 from featstore.training.job import Job, Outcome
 from featstore.training.loop import Loop, LoopParts
 from featstore.training.normed_model import InputNorm, NormedModel
 from featstore.training.objectives import Objective, Scored
 from featstore.training.optimizers import make_optimizer
-from featstore.training.progress import shown_bar
+from featstore.training.progress import Progress, shown_bar
 from featstore.training.settings import from_mapping
 from featstore.training.starting import layer_scales, load_start, start_tensors
 from featstore.training.trackers import TRACKERS, Tracker
@@ -47,18 +48,27 @@ def work(fabric: Any, job: Job) -> Outcome:
     try:
         with process_settings(job.config.device, macs_per_batch=job.macs_per_batch):
             trackers = [] if engine.rank else _trackers(job)
-            progress = _make_loop(engine, job, trackers).run()
+            progress, fit = _train(engine, job, trackers)
             for tracker in trackers:
                 tracker.finish()
             engine.gather(None)  # nobody reads a checkpoint before the first process has written it
             normed = model_of_checkpoint(job.run, job.kept).to(engine.device)
             names = [name for name in job.config.evaluate.splits if name in job.labelled.splits]
-            return Outcome(score_splits(normed, job, names, engine), progress, engine.device.type)
+            return Outcome(score_splits(normed, job, names, engine), progress, engine.device.type, fit)
     except RuntimeError as error:
         message = str(error)
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in message or "not enough memory" in message:
             raise _out_of_memory(job.config, message) from error
         raise
+
+
+def _train(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> tuple[Progress, dict[str, Any]]:
+    """Run the loop, or fit a model that needs none; of the latter also what was chosen."""
+    if not MODELS.load(job.run["model"]).fitter:
+        return _make_loop(engine, job, trackers).run(), {}
+    seed_everything(job.config.seed)
+    header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": []}
+    return fit_run(job, build_model(job.run, None), header)
 
 
 def _trackers(job: Job) -> list[Tracker]:

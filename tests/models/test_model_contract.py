@@ -41,7 +41,7 @@ SIZES = {
     "waveform": {"n_samples": 8000},
     "tokens": {"n_codebooks": 2, "n_frames": 60, "n_codes": 16},
     "vectors": {"n_dims": 8, "n_frames": 60},
-    "embedding": {"n_layers": 3, "n_dims": 8, "n_windows": 4},
+    "embedding": {"n_layers": 3, "n_dims": 8, "n_windows": 60},
 }
 N_CLASSES = 5
 # products of queries and keys, and of their weights with values: 2 x layers x width x positions^2

@@ -1,0 +1,372 @@
+"""Vectors of a frozen encoder: one for each window, for the whole track, or for each frame.
+
+A name holds a digest of the weights, never a path. A spec is resolved by :meth:`EmbeddingSpec.resolve`, which opens the
+weights and writes down what follows from them: layers, dimensions, windows, rate.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from featstore.errors import CheckpointError, SpecError, did_you_mean
+from featstore.features.graph import Node, TrackContext
+from featstore.features.weights import (
+    PLACES_VARIABLE,
+    find_weights_file,
+    is_digest,
+    remember_weights,
+    weights_place,
+)
+from featstore.features.windows import TrackCutter, WindowStep
+from featstore.specs import FeatureSpec, parse_spec
+from featstore.specs.base import choice, integer, optional, real, text
+
+if TYPE_CHECKING:
+    from featstore.models.encoder_windows import EncoderCoder, TrackPool
+    from featstore.models.encoders import Encoder, EncoderInfo
+
+__all__ = ["EmbeddingSpec", "encoder_of"]
+
+_FACTS = ("sample_rate", "window", "hop", "tail", "n_layers", "n_dims", "column", "step")  # known once it is resolved
+_SETTINGS = ("model", "weights", "layers", "pool", "per", "tail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSpec(FeatureSpec):
+    """Vectors (layers, dimensions, windows) of a frozen encoder.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz that the encoder was trained at; another one is refused, as audio is resampled to it.
+    model : str
+        An encoder: an entry of ``featstore.models.encoders.ENCODERS``.
+    weights : str
+        Digest of the tensors and settings that decide the vectors; before :meth:`resolve`, a path, the start of a
+        digest, or nothing for weights that were fetched.
+    layers : str
+        Names joined by ``+``, in the encoder's order; ``all`` and ``last`` stand for some; empty takes the usual ones.
+    pool : str
+        Over the frames of a vector: ``mean``, ``mean_std`` (twice the dimensions), ``max``, or ``none`` for all frames.
+    per : str
+        A vector for each ``window``, or one for the ``track``, pooled over all its frames, each of which counts once.
+    window, hop : float
+        Seconds that the encoder sees at once, and between the starts of two windows.
+    tail : str
+        Columns behind the last whole window: ``drop`` them, or ``align`` a last window with the end of the track.
+    n_layers, n_dims : int
+        Size of a vector, as follows from the above.
+    column, step : int
+        Samples between columns of what the encoder takes (1 for a waveform), and columns between frames of the layers
+        (0 where they give one vector a window).
+    """
+
+    kind: ClassVar[str] = "embedding"
+    wants_device: ClassVar[bool] = True
+    sample_rate: int = optional(integer(16000, low=100, high=768000))
+    model: str = text("mtt-musicnn")
+    weights: str = text("")
+    layers: str = text("")
+    pool: str = choice("mean", "mean", "mean_std", "max", "none")
+    per: str = choice("window", "window", "track")
+    window: float = optional(real(3.0, low=0.0, exclusive=True))
+    hop: float = optional(real(3.0, low=0.0, exclusive=True))
+    tail: str = optional(choice("align", "drop", "align"))
+    n_layers: int = optional(integer(1))
+    n_dims: int = optional(integer(1))
+    column: int = optional(integer(1))
+    step: int = optional(integer(1, low=0))
+
+    @classmethod
+    def from_text(cls, fields: dict[str, str]) -> Self:
+        """Make a spec from field texts; ``window=track`` stands for ``per=track`` with the encoder's own windows."""
+        fields = dict(fields)
+        if fields.get("window", "").strip() == "track":
+            del fields["window"]
+            fields["per"] = "track"
+        return super(EmbeddingSpec, cls).from_text(fields)
+
+    def _resolve(self) -> None:
+        from featstore.models.encoders import ENCODERS
+
+        if self.model not in ENCODERS:
+            listed = ", ".join(ENCODERS)
+            raise self._refuse(
+                f"model={self.model!r} is no encoder", f"There are {listed}; {did_you_mean(self.model, ENCODERS)}"
+            )
+        if self.engine != "native":
+            raise self._refuse(f"engine={self.engine} has no encoder", "Leave engine out")
+        if self.per == "track" and self.pool == "none":
+            raise self._refuse("pool=none leaves more than one vector of a track", "Use per=window, or another pool")
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the weights are a digest, and everything that follows from them is known."""
+        return is_digest(self.weights) and bool(self.layers) and all(getattr(self, name) is not None for name in _FACTS)
+
+    def resolve(self) -> Self:
+        """Return the spec with the digest of its weights, and with what follows from them.
+
+        Raises
+        ------
+        SpecError
+            When no weights are found, a layer is unknown, or a field that was given contradicts the encoder.
+        CheckpointError
+            When the file holds no weights of the encoder.
+        """
+        if self.is_resolved:
+            return self
+        info = self._described()
+        if self.sample_rate not in (None, info.sample_rate):
+            raise self._refuse(
+                f"sample_rate={self.sample_rate} Hz, and {self.model} was trained at {info.sample_rate} Hz",
+                "Leave sample_rate out: audio is resampled to the encoder's rate",
+            )
+        layers = _layers(self, info)
+        widths, steps = {info.layers[name] for name in layers}, {info.steps[name] for name in layers}
+        if len(widths) > 1 or len(steps) > 1:
+            shapes = ", ".join(f"{name} {info.layers[name]}" for name in layers)
+            raise self._refuse(f"layers of different shapes fit no array: {shapes}", "Ask for each by itself")
+        step, pool = steps.pop(), self.pool
+        if step == 0 and self.per == "window":
+            if pool in ("mean_std", "max"):
+                raise self._refuse(
+                    f"pool={pool} has one vector to pool: {layers[0]} gives one a window", "Use pool=mean, or per=track"
+                )
+            pool = "mean"
+        column = parse_spec(info.takes).frame_step
+        second = info.sample_rate / column
+        window = info.window if self.window is None else round(self.window * second)
+        hop = window if self.hop is None else max(1, round(self.hop * second))
+        if window < info.least:
+            raise self._refuse(
+                f"window={self.window:g} s is shorter than {self.model} takes: {info.least / second:g} s", "Lengthen it"
+            )
+        found = {
+            "weights": info.digest,
+            "sample_rate": info.sample_rate,
+            "layers": "all" if len(layers) > 1 and len(layers) == len(info.layers) else "+".join(layers),
+            "pool": pool,
+            "window": window / second,
+            "hop": hop / second,
+            "tail": self.tail or info.tail,
+            "n_layers": len(layers),
+            "n_dims": widths.pop() * (2 if pool == "mean_std" else 1),
+            "column": column,
+            "step": step,
+        }
+        for name in ("n_layers", "n_dims", "column", "step"):
+            if getattr(self, name) not in (None, found[name]):
+                raise self._refuse(
+                    f"{name}={getattr(self, name)} does not fit the encoder, which gives {found[name]}",
+                    f"Leave {name} out: it follows from the weights and the layers",
+                    "model",
+                )
+        return self.replace(**found)
+
+    def _described(self) -> EncoderInfo:
+        from featstore.models.encoders import describe_encoder
+
+        given = self.weights
+        if not given:
+            from featstore.models.encoder_fetch import fetched_place, how_to_fetch
+
+            given = fetched_place(self.model) or ""
+            if not given:
+                raise self._refuse(f"no weights of {self.model} are here", how_to_fetch(self.model))
+        place = find_weights_file(given, lambda path: describe_encoder(self.model, path).digest)
+        if place is None:
+            raise self._refuse(
+                f"weights={given} is neither a file nor a known digest",
+                f"Check the path; a digest needs the file in {PLACES_VARIABLE}",
+                "model",
+            )
+        info = describe_encoder(self.model, place)
+        remember_weights(info.digest, place)
+        return info
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest of what decides the vectors."""
+        return self.weights
+
+    def weights_facts(self) -> dict[str, str]:
+        """Licence and source of the weights."""
+        info = encoder_of(self).info
+        return {"model": self.model, "licence": info.licence, "source": info.source}
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What computes the encoder."""
+        return ("torch",)
+
+    # -- computation -------------------------------------------------------------------------------------------------
+
+    @property
+    def _columns(self) -> tuple[int, int]:
+        second = self.sample_rate / self.column
+        return round(self.window * second), round(self.hop * second)
+
+    def _source(self) -> FeatureSpec:
+        """Feature that the encoder takes, of the same signal; needs the weights."""
+        taken = parse_spec(encoder_of(self).info.takes)
+        return taken.replace(decoder=self.decoder, resampler=self.resampler, clip=self.clip)
+
+    def check(self) -> None:
+        """Refuse clips that no window fits into."""
+        if self.clip.policy != "whole" and self.clip.excerpt_samples(self.sample_rate) < self.column:
+            raise self._refuse(f"the clip {self.clip} is shorter than a column of {self.column} samples", "Lengthen it")
+
+    def graph(self) -> Node:
+        """Node of the stored vectors, behind what the encoder takes."""
+        window, hop = self._columns
+        settings: dict[str, Any] = {name: getattr(self, name) for name in _SETTINGS}
+        settings |= {"window": window, "hop": hop, "shape": self.item_shape}
+        return Node.make("embedding", self._source().graph(), EMBEDDING, **settings)
+
+    def frames(self, n_samples: int) -> int:
+        """Vectors of a track of ``n_samples`` at the encoder's rate; exact where the weights are available."""
+        from featstore.models.encoder_windows import n_windows
+
+        window, hop = self._columns
+        known = weights_place(self.weights) is not None
+        left = self.clip.samples_left(self.sample_rate, n_samples)
+        columns = self._source().frames(n_samples) if known else left // self.column + (self.column > 1)
+        least = encoder_of(self).info.least if known else 1
+        windows = n_windows(columns, window=window, hop=hop, least=least, align=self.tail == "align")
+        if self.per == "track":
+            return min(1, windows)
+        if self.pool != "none" or not windows:
+            return windows
+        seen = columns if self.tail == "align" else (windows - 1) * hop + window
+        return seen // self.step
+
+    @property
+    def fixed_length(self) -> int | None:
+        """One vector of every track, where they are pooled."""
+        return 1 if self.per == "track" and self.clip.policy != "every" else None
+
+    @property
+    def frame_step(self) -> int:
+        """Samples between vectors; of one vector a track, those of a window."""
+        if self.pool == "none":
+            return self.step * self.column
+        return self._columns[1 if self.per == "window" else 0] * self.column
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Layers and dimensions."""
+        return (self.n_layers, self.n_dims)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of one track."""
+        return ("layer", "dimension", "frame" if self.pool == "none" else "window")
+
+    def short(self) -> str:
+        """Name with what differs from the usual; a store that has the feature can complete it."""
+        shown = [f"model={self.model}"]
+        shown += [f"weights={self.weights[:12] if is_digest(self.weights) else self.weights}"] if self.weights else []
+        shown += [f"layers={self.layers}"] if self.layers else []
+        shown += [f"pool={self.pool}"] + ([f"per={self.per}"] if self.per != "window" else [])
+        shown += [f"{name}={getattr(self, name):g}" for name in ("window", "hop") if getattr(self, name) is not None]
+        plain = {"decoder": "soundfile", "resampler": "soxr_hq"}
+        shown += [f"{name}={getattr(self, name)}" for name, usual in plain.items() if getattr(self, name) != usual]
+        shown += [f"clip={self.clip}"] if self.clip.policy != "whole" else []
+        return f"{self.kind}({','.join(shown)})"
+
+
+def _layers(spec: EmbeddingSpec, info: EncoderInfo) -> list[str]:
+    """Names of the layers asked for, in the encoder's order."""
+    names = list(info.layers)
+    asked = spec.layers or info.usual_layers
+    if asked in ("all", "last"):
+        return names if asked == "all" else names[-1:]
+    wanted = [name.strip() for name in asked.split("+")]
+    for name in wanted:
+        if name not in names:
+            allowed = f"0 to {names[-1]}" if names[0] == "0" else ", ".join(names)
+            raise SpecError(f"{info.model} has no layer {name}", "embedding spec", f"It has {allowed}")
+    return [name for name in names if name in wanted]
+
+
+def encoder_of(spec: EmbeddingSpec | Node) -> Encoder:
+    """Open the encoder that a spec names, or take the one that is open already.
+
+    Raises
+    ------
+    CheckpointError
+        When the weights are not found, or the file there holds others by now.
+    """
+    get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
+    model, digest = get("model"), get("weights")
+
+    def digest_at(path: str) -> str:
+        from featstore.models.encoders import describe_encoder
+
+        return describe_encoder(model, path).digest
+
+    place = find_weights_file(digest, digest_at)
+    if place is None:
+        raise CheckpointError(
+            f"the weights {digest} of {model} are not available here",
+            "embedding",
+            f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}",
+        )
+    return _opened(model, place, digest)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(model: str, place: str, digest: str) -> Encoder:
+    from featstore.models.encoders import load_encoder
+
+    opened = load_encoder(model, place)
+    if opened.info.digest != digest:
+        raise CheckpointError(
+            f"the file holds the weights {opened.info.digest} now, not {digest}",
+            place,
+            "Restore it, or ask for the vectors of the new weights: they are another feature",
+        )
+    return opened
+
+
+def _open(node: Node) -> EncoderCoder:
+    from featstore.models.encoder_windows import EncoderCoder
+
+    encoder = encoder_of(node)
+    names = list(encoder.info.layers) if node["layers"] == "all" else node["layers"].split("+")
+    pool = "none" if node["per"] == "track" else node["pool"]
+    return _coder(EncoderCoder, encoder, tuple(names), pool)
+
+
+@functools.lru_cache(maxsize=8)
+def _coder(make: Any, encoder: Encoder, names: tuple[str, ...], pool: str) -> EncoderCoder:
+    found: EncoderCoder = make(encoder, names, pool)  # one for all tracks: windows of one coder go together
+    return found
+
+
+def _cut(coder: EncoderCoder, node: Node, context: TrackContext) -> TrackCutter:
+    from featstore.models.encoder_windows import GridCutter
+
+    cutter = GridCutter(
+        window=node["window"],
+        hop=node["hop"],
+        least=coder.encoder.info.least,
+        align=node["tail"] == "align",
+        where=context.where,
+    )
+    shortest = coder.encoder.info.least if node["tail"] == "align" else node["window"]
+    return TrackCutter(cutter, context=context, least=f"a window of {shortest}", unit="columns")
+
+
+def _gather(node: Node) -> TrackPool | None:
+    from featstore.models.encoder_windows import TrackPool
+
+    return TrackPool(node["pool"], node["shape"]) if node["per"] == "track" else None
+
+
+EMBEDDING = WindowStep(_open, _cut, _gather)

@@ -1,0 +1,81 @@
+"""Weights of encoders that are published as a package: fetched by the user's own pip, and only when asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from featstore.errors import CheckpointError, did_you_mean
+
+__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "how_to_fetch"]
+
+FETCHABLE = dict.fromkeys(("mtt-musicnn", "msd-musicnn"), ("musicnn", "0.1.0"))
+"""Encoder to the distribution that ships its weights, which is never installed or imported, and its version."""
+
+_TIMEOUT_S = 600
+
+
+def weights_cache() -> Path:
+    """Folder for fetched weights: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featstore" / "weights"
+
+
+def fetched_place(model: str) -> str | None:
+    """Where an encoder's weights are without being named: a fetched wheel, or the installed package."""
+    if model not in FETCHABLE:
+        return None
+    package, version = FETCHABLE[model]
+    wheels = sorted(weights_cache().glob(f"{package}-{version}-*.whl"))
+    if wheels:
+        return str(wheels[-1])
+    spec = importlib.util.find_spec(package)  # finds, does not import
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return folders[0] if folders else None
+
+
+def how_to_fetch(model: str) -> str:
+    """What to do about weights that are not there."""
+    if model in FETCHABLE:
+        return (
+            f"Fetch them with: featstore models fetch {model}; or write weights=PATH of the package's wheel or folder"
+        )
+    return "Write weights=PATH of their folder or file"
+
+
+def fetch_weights(model: str) -> Path:
+    """Get the wheel that ships an encoder's weights, through pip and without what the package requires.
+
+    Returns
+    -------
+    Path
+        The wheel; one that is there already is not fetched again.
+
+    Raises
+    ------
+    CheckpointError
+        For an encoder that no package ships, or when pip fails, with its last line.
+    """
+    if model not in FETCHABLE:
+        raise CheckpointError(f"no package ships weights of {model!r}", "models fetch", did_you_mean(model, FETCHABLE))
+    package, version = FETCHABLE[model]
+    cache = weights_cache()
+    there = sorted(cache.glob(f"{package}-{version}-*.whl"))
+    if there:
+        return there[-1]
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", "--no-deps", "--only-binary", ":all:"]
+    command += ["--dest", str(cache), "--quiet", "--disable-pip-version-check"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        told = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        told = str(error)
+    found = sorted(cache.glob(f"{package}-{version}-*.whl"))
+    if not found:
+        raise CheckpointError(
+            f"pip could not fetch {package} {version}: {told}", str(cache), "Give weights=PATH of its wheel instead"
+        )
+    return found[-1]

@@ -1,0 +1,148 @@
+"""Frozen encoders: networks whose inner layers describe music, behind one interface.
+
+``load_encoder(model, path)`` opens local weights; nothing is fetched and no code from a checkpoint is run. What an
+encoder's numbers depend on is in its digest. Layers are numbered by us: of a transformer 0 is the input of the first
+block, and the last one comes after the final norm.
+
+See Also
+--------
+featstore.features.embedding : The feature kind that stores their vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from featstore.arrays import FloatArray
+from featstore.models.tokenizers import best_device, stamp_of
+from featstore.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ENCODERS", "Encoder", "EncoderInfo", "describe_encoder", "forward_settings", "load_encoder"]
+
+# encoder -> function(model, path, device=...) that opens its weights
+ENCODERS = Registry(
+    "encoder",
+    {
+        "mtt-musicnn": "featstore.models.musicnn_encoder:open_musicnn",
+        "msd-musicnn": "featstore.models.musicnn_encoder:open_musicnn",
+    },
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderInfo:
+    """What is fixed by an encoder's weights.
+
+    Attributes
+    ----------
+    model : str
+        An entry of :data:`ENCODERS`.
+    digest : str
+        32 hexadecimal digits over the tensors that decide the vectors, and over the settings that no shape shows.
+    takes : str
+        Feature that it takes, as a spec; a window is a stretch of it.
+    sample_rate : int
+        Hz that it was trained at.
+    layers : mapping of str to int
+        Dimensions of each layer, in the order of our numbering.
+    steps : mapping of str to int
+        Columns of the input between two vectors of a layer; 0 for layers that give one vector a window.
+    usual_layers : str
+        Layers that are kept unless others are named.
+    window : int
+        Columns of the input that it was trained on.
+    least : int
+        Columns of the shortest window that it takes.
+    tail : {"drop", "align"}
+        What becomes, unless asked otherwise, of columns behind the last window: dropped, as the authors do, or seen by
+        a last window that ends with the track.
+    licence, source : str
+        Of the weights, as whoever published them says; provenance, not identity.
+    """
+
+    model: str
+    digest: str
+    takes: str
+    sample_rate: int
+    layers: Mapping[str, int]
+    steps: Mapping[str, int]
+    usual_layers: str
+    window: int
+    least: int
+    tail: Literal["drop", "align"] = "align"
+    licence: str = "unknown"
+    source: str = field(default="", compare=False)
+
+
+class Encoder(Protocol):
+    """A network with its weights, in evaluation mode.
+
+    Attributes
+    ----------
+    info : EncoderInfo
+    batch : int
+        Windows of every pass: the number reaches the last bits of a vector, so it is the same for all.
+    """
+
+    info: EncoderInfo
+    batch: int
+
+    def layers_of(self, windows: FloatArray, names: Sequence[str]) -> list[FloatArray]:
+        """Vectors float32 (windows, dimensions, frames) of each layer named, of windows (windows, ..., columns)."""
+        ...
+
+
+def load_encoder(model: str, path: str, *, device: str | torch.device | None = None) -> Encoder:
+    """Open an encoder's local weights.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown encoder.
+    CheckpointError
+        When the weights are missing, damaged, or of another network.
+    """
+    opened: Encoder = ENCODERS.load(model)(model, path, device=device or best_device())
+    return opened
+
+
+def describe_encoder(model: str, path: str) -> EncoderInfo:
+    """What an encoder's weights fix; an unchanged file is read once in a process.
+
+    Raises
+    ------
+    ConfigError, CheckpointError
+        As :func:`load_encoder`.
+    """
+    place = os.path.realpath(path)
+    return _described(model, place, stamp_of(place))
+
+
+@functools.lru_cache(maxsize=16)
+def _described(model: str, path: str, stamp: Any) -> EncoderInfo:
+    return load_encoder(model, path, device="cpu").info
+
+
+@contextlib.contextmanager
+def forward_settings(device: torch.device) -> Iterator[None]:
+    """Float32 without TF32, no gradients, and one thread on a CPU: how work is shared out reaches the last bits."""
+    import torch
+
+    from featstore.models.jukebox_tokenizer import exact_arithmetic
+
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        with torch.inference_mode(), exact_arithmetic():
+            yield
+    finally:
+        torch.set_num_threads(threads)
