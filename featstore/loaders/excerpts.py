@@ -31,8 +31,8 @@ class JoinedExcerpts:
 
     def __init__(self, base: StoredCodes, frames: int, stride: int) -> None:
         self._base, self._frames, self._stride = base, frames, stride
+        self.key, self.item_shape = base.key, base.item_shape
         self.dtype: np.dtype[Any] = base.dtype
-        self.item_shape = base.item_shape
         self.lengths: IntArray = np.where(base.lengths < 0, -1, base.lengths * frames)
         self.mapped_frames = frames if base.mapped_frames else 0
 

@@ -1,16 +1,19 @@
-"""What the loaders need of a stored feature; the store's readers have this shape."""
+"""What loaders and training need of a stored feature and of its store; ``featstore.store`` implements it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray, IntArray
-from featstore.specs import Encoding, FeatureSpec, View
+from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View
 
-__all__ = ["StoredCodes", "StoredFeature"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FeatureStore", "StoredCodes", "StoredFeature"]
 
 
 class StoredCodes(Protocol):
@@ -21,6 +24,10 @@ class StoredCodes(Protocol):
     featstore.store.reader.BaseArray : The implementation of both file formats.
     featstore.loaders.excerpts.JoinedExcerpts : Excerpts of a track, joined along time.
     """
+
+    @property
+    def key(self) -> str:
+        """Path-safe name of the array in its store."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -86,6 +93,18 @@ class StoredFeature(Protocol):
         """Axes of the values of one track before time."""
 
     @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of one track, time last."""
+
+    @property
+    def bytes_alone(self) -> int:
+        """Bytes of the feature stored on its own."""
+
+    @property
+    def bytes_added(self) -> int:
+        """Bytes that the feature adds to a store that holds its base."""
+
+    @property
     def shard_rows(self) -> Sequence[range]:
         """Rows of each committed shard, in storage order."""
 
@@ -98,3 +117,44 @@ class StoredFeature(Protocol):
 
     def read_row(self, row: int, start: int = 0, stop: int | None = None) -> FloatArray:
         """Decoded values of a track."""
+
+    def __getitem__(self, track_id: str) -> FloatArray:
+        """Decoded values of a whole track."""
+
+    def __len__(self) -> int:
+        """Tracks for which the feature is stored."""
+
+
+class FeatureStore(Protocol):
+    """A store of features and its table of tracks.
+
+    See Also
+    --------
+    featstore.open_store : Open one.
+    """
+
+    @property
+    def features(self) -> Sequence[str]:
+        """Names of what is stored, then of the views that were asked for."""
+
+    @property
+    def tracks(self) -> pd.DataFrame:
+        """Tracks by id, with the columns of the ledger."""
+
+    @property
+    def location(self) -> Any:
+        """Folder, file or URL; its text names it in messages."""
+
+    @property
+    def table(self) -> Any:
+        """Stored table of tracks; its ``facts`` are name, task, classes and label column of the data set."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the content."""
+
+    def extract_seconds(self, key: str) -> float | None:
+        """Worker seconds that computing an array took, None where they are unknown."""
+
+    def __getitem__(self, feature: str | FeatureSpec | FeatureRequest) -> StoredFeature:
+        """Return a feature, stored or derived."""

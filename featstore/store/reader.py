@@ -44,6 +44,11 @@ class BaseArray:
         return self.__dict__ | {"_slabs": OrderedDict()}
 
     @property
+    def key(self) -> str:
+        """Path-safe name of the array in its store."""
+        return self.header.key
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the encoded values."""
         return self.header.encoding.dtype

@@ -9,6 +9,7 @@ import torch
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders import BatchLoader, band_statistics
+from featstore.loaders.stored_feature import StoredFeature
 from featstore.training.config import DataConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import INPUT, InputShape, Readers, lengths_of
@@ -95,7 +96,7 @@ def input_norm(readers: Readers, labelled: LabelledTracks, how: str) -> torch.nn
     return norms[INPUT] if INPUT in norms else torch.nn.ModuleDict(norms)
 
 
-def _norm_of(reader: Any, labelled: LabelledTracks, how: str) -> InputNorm:
+def _norm_of(reader: StoredFeature, labelled: LabelledTracks, how: str) -> InputNorm:
     statistics = band_statistics(reader, labelled.splits["train"].track_ids)
     mean, std = statistics.mean, statistics.std
     if how == "global":

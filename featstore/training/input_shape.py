@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
 from featstore.loaders.crops import frame_seconds
+from featstore.loaders.stored_feature import StoredFeature
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, kind_of, plain_inputs
 from featstore.models.interface import Model
 from featstore.training.config import DataConfig
@@ -28,7 +29,7 @@ INPUT = "input"
 
 _SLACK = 0.9  # whole tracks may differ this much in length and still count as equally long
 
-Readers = Mapping[str, Any]
+Readers = Mapping[str, StoredFeature]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def input_shape(readers: Readers, labelled: LabelledTracks, config: DataConfig) 
     """
     first = next(iter(readers.values()))
     if first.clip_frames is not None:  # an input is one of the feature's own excerpts
-        n_frames = _excerpt_frames(first, config)
+        n_frames = _excerpt_frames(first, first.clip_frames, config)
         return InputShape({name: _size(reader, n_frames) for name, reader in readers.items()}, n_frames)
     hop = frame_seconds(first.spec)
 
@@ -151,33 +152,33 @@ def input_shape(readers: Readers, labelled: LabelledTracks, config: DataConfig) 
     return InputShape(sizes, in_frames(config.window_stride_s, n_frames), in_frames(config.crop_grid_s, 1))
 
 
-def _size(reader: Any, n_frames: int) -> InputSize:
+def _size(reader: StoredFeature, n_frames: int) -> InputSize:
     """Size of an input of so many frames, from what the reader says of its axes."""
-    kind = kind_of(reader.dims, str(reader.name))
+    kind = kind_of(reader.dims, reader.name)
     n_codes = reader.spec.vocabulary if INPUT_KINDS[kind].vocabulary else None
-    return InputSize(kind, (*map(int, reader.shape_of_item), n_frames), n_codes)
+    return InputSize(kind, (*reader.shape_of_item, n_frames), n_codes)
 
 
-def _excerpt_frames(reader: Any, config: DataConfig) -> int:
-    frames, seconds = int(reader.clip_frames), reader.spec.clip.length_s
+def _excerpt_frames(reader: StoredFeature, frames: int, config: DataConfig) -> int:
+    seconds = reader.spec.clip.length_s
     if config.crop_frames not in (None, frames) or config.crop_s not in (None, seconds):
         asked = f"crop_frames={config.crop_frames}" if config.crop_frames else f"crop_s={config.crop_s:g}"
         raise ConfigError(
             f"data.{asked}, but the feature is excerpts of {frames} frames ({seconds:g} s)",
-            str(reader.name),
+            reader.name,
             "Leave it out: an input is one excerpt. For other lengths extract the feature with clip=whole",
         )
     return frames
 
 
-def _frames_of_whole_tracks(reader: Any, labelled: LabelledTracks) -> int:
+def _frames_of_whole_tracks(reader: StoredFeature, labelled: LabelledTracks) -> int:
     """Length of the shortest track, when all are about as long: files of one duration differ by a frame or two."""
     lengths = lengths_of(reader, [track for part in labelled.splits.values() for track in part.track_ids])
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest < _SLACK * longest:
         raise ConfigError(
             f"whole tracks differ in length, from {shortest} to {longest} frames",
-            str(reader.name),
+            reader.name,
             "Choose the length of an input: --set data.crop_s=3",
         )
     if shortest < longest:
@@ -185,6 +186,6 @@ def _frames_of_whole_tracks(reader: Any, labelled: LabelledTracks) -> int:
     return shortest
 
 
-def lengths_of(reader: Any, track_ids: Sequence[str]) -> NDArray[np.int64]:
+def lengths_of(reader: StoredFeature, track_ids: Sequence[str]) -> NDArray[np.int64]:
     """Frames of each track."""
-    return np.asarray(reader.lengths)[[reader.row_of(track) for track in track_ids]]
+    return reader.lengths[[reader.row_of(track) for track in track_ids]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -14,13 +14,15 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
+from featstore.loaders.stored_feature import FeatureStore
 from featstore.models import MODELS
 from featstore.models.interface import Model
 from featstore.models.transformer_trunk import grouped
+from featstore.specs import FeatureSpec
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.feeding import training_loader
-from featstore.training.input_shape import InputShape
+from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
 from featstore.training.masked_positions import Choice, MaskedPositions, MaskedPositionsConfig, PositionPredictor
 from featstore.training.masked_targets import (
@@ -123,15 +125,16 @@ class MaskedIds(MaskedPositions):
         self.log_share = self.ids.statistics.log_share.float()
 
     @classmethod
-    def resolve(cls, model: str, config: TrainConfig, readers: Mapping[str, Any], store: Any) -> TrainConfig:
+    def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: FeatureStore) -> TrainConfig:
         """Settings with what follows from the features: feature and number of the tokens that are to be predicted."""
         settings = cast("MaskedIdsConfig", config.objective)
-        spec = next(iter(readers.values())).spec
+        first = next(iter(readers.values()))
+        spec = first.spec
         if settings.targets != "tokens":
             per_frame = settings.per_frame or (_values(readers) if settings.targets == "bins" else 1)
             return dataclasses.replace(config, objective=dataclasses.replace(settings, per_frame=per_frame))
         if MODELS.load(model).takes == "tokens":
-            codes, per_frame, tokens = int(spec.vocabulary), int(spec.n_codebooks), ""
+            codes, per_frame, tokens = spec.vocabulary or 0, first.shape_of_item[0], ""
         else:
             reader = store[settings.tokens or _tokens_beside(spec, store)]
             beside = StoredTokens.beside(reader, spec)
@@ -273,8 +276,8 @@ def _real_frames(batch: ModelBatch) -> torch.Tensor:
     return torch.ones_like(place, dtype=torch.bool) if batch.lengths is None else place < batch.lengths[:, None]
 
 
-def _values(readers: Mapping[str, Any]) -> int:
-    return sum(int(reader.shape_of_item[0]) for reader in readers.values())
+def _values(readers: Readers) -> int:
+    return sum(reader.shape_of_item[0] for reader in readers.values())
 
 
 def _added(counts: list[dict[int, int]]) -> dict[int, int]:
@@ -285,7 +288,7 @@ def _added(counts: list[dict[int, int]]) -> dict[int, int]:
     return total
 
 
-def _tokens_beside(spec: Any, store: Any) -> Any:
+def _tokens_beside(spec: FeatureSpec, store: FeatureStore) -> str | FeatureSpec:
     """Feature whose tokens belong to these frames: those of the code vectors, or the store's only ones."""
     if spec.stored_as.vocabulary:
         return spec.stored_as

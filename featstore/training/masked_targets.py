@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
+from featstore.loaders.stored_feature import StoredFeature
+from featstore.specs import FeatureSpec
 
 __all__ = [
     "Bins",
@@ -154,21 +156,20 @@ class StoredTokens(TargetIds):
 
     Parameters
     ----------
-    reader : FeatureReader
+    reader : StoredFeature
         Of a ``vq_tokens`` feature.
     per_frame : int
         Tokens of one codebook in the time of one frame.
     """
 
-    def __init__(self, reader: Any, per_frame: int) -> None:
-        spec = reader.spec
+    def __init__(self, reader: StoredFeature, per_frame: int) -> None:
         identity = f"tokens.r1({per_frame} of {reader.name})"
-        super().__init__(int(spec.n_codebooks) * per_frame, int(spec.vocabulary), identity)
+        super().__init__(reader.shape_of_item[0] * per_frame, reader.spec.vocabulary or 0, identity)
         self.reader, self.per_frame = reader, per_frame
         self._tracks: dict[str, NDArray[np.uint16]] = {}
 
     @classmethod
-    def beside(cls, reader: Any, spec: Any) -> StoredTokens:
+    def beside(cls, reader: StoredFeature, spec: FeatureSpec) -> StoredTokens:
         """Tokens for the frames of another feature.
 
         Raises
@@ -176,10 +177,10 @@ class StoredTokens(TargetIds):
         ConfigError
             A frame does not last a whole number of tokens, or the rates differ.
         """
-        per_frame, rest = divmod(int(spec.frame_step), int(reader.spec.frame_step))
+        per_frame, rest = divmod(spec.frame_step, reader.spec.frame_step)
         if rest or not per_frame or spec.sample_rate != reader.spec.sample_rate:
             found = f"a frame of {spec.frame_step} samples is no whole number of tokens of {reader.spec.frame_step}"
-            raise ConfigError(found, str(reader.name), "Choose a feature with framing=token and such a hop")
+            raise ConfigError(found, reader.name, "Choose a feature with framing=token and such a hop")
         return cls(reader, per_frame)
 
     def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 
 from featstore.errors import ConfigError
+from featstore.loaders.stored_feature import FeatureStore
 from featstore.models.interface import Model
 from featstore.training.augment import make_augmentation
 from featstore.training.config import ObjectiveConfig, TrainConfig
@@ -86,7 +87,7 @@ class Objective(abc.ABC):
             raise ConfigError(found, "loop.monitor", "It has loss: no labels are learnt")
 
     @classmethod
-    def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: Any) -> TrainConfig:
+    def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: FeatureStore) -> TrainConfig:
         """Settings with what follows from the features of the run."""
         return config
 

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from featstore.errors import ConfigError
+from featstore.loaders.stored_feature import FeatureStore, StoredFeature
 from featstore.metrics.chance import chance_levels
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
 from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import TrainConfig
-from featstore.training.input_shape import InputShape
+from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
 from featstore.training.scoring import confusion_of, intervals_of, per_class_of
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 def describe_run(
-    store: Any,
-    readers: Mapping[str, Any],
+    store: FeatureStore,
+    readers: Readers,
     model: str,
     labelled: LabelledTracks,
     shape: InputShape,
@@ -102,7 +103,7 @@ def _check_batch(model: Any, shape: InputShape, labelled: LabelledTracks, config
         ) from error
 
 
-def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
+def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]:
     """Collect the result: scores, costs and provenance of a run."""
     readers, labelled, config, run = list(job.readers.values()), job.labelled, job.config, job.run
     reader = readers[0]
@@ -131,8 +132,8 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         "parameters_trainable": run["parameters_trainable"],
         "gmacs": run["macs"] / 1e9,
         "bytes": {
-            "alone": sum(int(each.bytes_alone) for each in readers),
-            "added": sum(int(each.bytes_added) for each in readers),
+            "alone": sum(each.bytes_alone for each in readers),
+            "added": sum(each.bytes_added for each in readers),
             "audio": _sum_of(stored, "size_bytes"),
         },
         "seconds": {
@@ -154,7 +155,7 @@ def result_of(store: Any, job: Job, outcome: Outcome) -> dict[str, Any]:
         "duration_s": _sum_of(stored, "duration_s"),
         "n_stored": len(reader),
         "feature_fields": _feature_fields(reader),
-        "hop_multiple": int(reader.view.stride),
+        "hop_multiple": reader.view.stride,
         "store": run["store"],
         "config_hash": run["config_hash"],
         "config": config.as_mapping(),
@@ -202,10 +203,9 @@ def _chance_and_gap(parts: Sequence[Any], labelled: LabelledTracks) -> dict[str,
     return {"chance": chance, **gap}
 
 
-def _extract_seconds(store: Any, readers: Sequence[Any]) -> float | None:
+def _extract_seconds(store: FeatureStore, readers: Sequence[StoredFeature]) -> float | None:
     """Worker seconds that the store's log has for the features' bases; None where it lacks one of them."""
-    seconds = getattr(store, "extract_seconds", None)
-    found = [seconds(key) for key in sorted({reader.base.header.key for reader in readers})] if seconds else [None]
+    found = [store.extract_seconds(key) for key in sorted({reader.base.key for reader in readers})]
     return sum(each for each in found if each is not None) if None not in found else None
 
 
@@ -221,7 +221,7 @@ def _device_name(device: str) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def _feature_fields(reader: Any) -> dict[str, Any]:
+def _feature_fields(reader: StoredFeature) -> dict[str, Any]:
     """Fields of the feature's spec, plain, with kind and encoding."""
     spec = reader.spec
     fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from featstore.errors import CheckpointError, ConfigError, did_you_mean
+from featstore.loaders.stored_feature import FeatureStore, StoredFeature
 from featstore.models import setting_names
 from featstore.results import write_result
+from featstore.specs import FeatureRequest, FeatureSpec
 from featstore.training import OBJECTIVES
 from featstore.training.config import TrainConfig
 from featstore.training.engines import launch, make_engine, make_fabric, process_settings
 from featstore.training.folders import RunFolder
-from featstore.training.input_shape import InputShape, input_names, input_shape
+from featstore.training.input_shape import InputShape, Readers, input_names, input_shape
 from featstore.training.job import Job
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
@@ -30,10 +32,12 @@ __all__ = ["check_model_settings", "evaluate", "train"]
 
 logger = logging.getLogger(__name__)
 
+Feature = str | FeatureSpec | FeatureRequest
+
 
 def train(
-    store: Any,
-    feature: Any,
+    store: FeatureStore | str | Path,
+    feature: Feature | Sequence[Feature],
     model: str,
     out: str | Path,
     *,
@@ -80,10 +84,10 @@ def train(
     objective = OBJECTIVES.load(resolved.objective.name)
     objective.check(model, resolved)
     check_model_settings(model, resolved.model)
-    store = _opened(store)
-    readers = _readers(store, list(feature) if isinstance(feature, list | tuple) else [feature])
-    resolved = objective.resolve(model, resolved, readers, store)
-    labelled = _labels(store, readers, tracks, resolved)
+    opened = _opened(store)
+    readers = _readers(opened, [feature] if isinstance(feature, str | FeatureSpec | FeatureRequest) else feature)
+    resolved = objective.resolve(model, resolved, readers, opened)
+    labelled = _labels(opened, readers, tracks, resolved)
     labelled = with_train_share(labelled, resolved.data.train_share, seed=resolved.data.split_seed)
     if not any(name in labelled.splits for name in resolved.evaluate.splits):
         listing = ", ".join(labelled.splits)
@@ -93,7 +97,7 @@ def train(
     if resolved.start.run:
         check_start(resolved.start.run, labelled)
     shape = input_shape(readers, labelled, resolved.data)
-    run = describe_run(store, readers, model, labelled, shape, resolved)
+    run = describe_run(opened, readers, model, labelled, shape, resolved)
     folder = RunFolder(out)
     _check_folder(folder, run)
     finished = folder.read_result()
@@ -103,20 +107,20 @@ def train(
     with folder.lock():
         folder.write_run(run, resolved.as_mapping())
         write_labels(folder.labels, labelled)
-        beside = {name: store[name] for name in objective.beside(resolved)}
+        beside = {name: opened[name] for name in objective.beside(resolved)}
         job = Job(readers, labelled, shape, resolved, folder, run, beside)
         fabric = make_fabric(resolved.device)
         outcome = launch(fabric, work, job, processes=resolved.device.devices)
         if objective.needs_labels:
             write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
-        write_result(folder.path, result_of(store, job, outcome))
+        write_result(folder.path, result_of(opened, job, outcome))
     return folder.read_result() or {}
 
 
 def evaluate(
     run_dir: str | Path,
     *,
-    store: Any = None,
+    store: FeatureStore | str | Path | None = None,
     tracks: Any = None,
     splits: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -154,20 +158,20 @@ def evaluate(
         raise CheckpointError("there is no run in this folder", str(run_dir), "Train first: featstore train … -o RUN")
     own = merge(read_yaml(folder.path / "config.yaml"), {"device": {"devices": 1}})
     config = TrainConfig.resolve(merge(own, settings or {}))
-    store = _opened(run["store"]["path"] if store is None else store)
-    readers = _readers(store, run["feature"].split(" + "))
+    opened = _opened(run["store"]["path"] if store is None else store)
+    readers = _readers(opened, run["feature"].split(" + "))
     if tracks is None:
         labelled = read_labels(folder.labels)
     else:
         data = replace(config.data, classes=tuple(run["classes"]), task=run["task"])
-        labelled = _labels(store, readers, tracks, replace(config, data=data))
+        labelled = _labels(opened, readers, tracks, replace(config, data=data))
     names = tuple(splits) or tuple(name for name in config.evaluate.splits if name in labelled.splits)
     for name in names:
         if name not in labelled.splits:
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
-    if store.fingerprint != run["store"]["fingerprint"]:
+    if opened.fingerprint != run["store"]["fingerprint"]:
         logger.info("the store has changed since %s was trained", folder.path)
-    beside = {name: store[name] for name in OBJECTIVES.load(config.objective.name).beside(config)}
+    beside = {name: opened[name] for name in OBJECTIVES.load(config.objective.name).beside(config)}
     job = Job(readers, labelled, InputShape.from_mapping(run["input"]), config, folder, run, beside)
     with process_settings(config.device, macs_per_batch=job.macs_per_batch):
         engine = make_engine(make_fabric(config.device))
@@ -178,7 +182,7 @@ def evaluate(
     return {part.split: part.values for part in parts}
 
 
-def _readers(store: Any, features: Sequence[Any]) -> dict[str, Any]:
+def _readers(store: FeatureStore, features: Sequence[Feature]) -> dict[str, StoredFeature]:
     """Features by the names that they have in batches."""
     found = [store[feature] for feature in features]
     names = [reader.name for reader in found]
@@ -187,7 +191,7 @@ def _readers(store: Any, features: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(input_names([reader.spec.kind for reader in found]), found, strict=True))
 
 
-def _opened(store: Any) -> Any:
+def _opened(store: FeatureStore | str | Path) -> FeatureStore:
     """Open a store given by its path, through the package's front door: this room does not know the stores."""
     if not isinstance(store, str | Path):
         return store
@@ -204,11 +208,11 @@ def check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"unknown setting 'model.{name}'", f"model {model}", did_you_mean(name, known))
 
 
-def _labels(store: Any, readers: Mapping[str, Any], tracks: Any, config: TrainConfig) -> LabelledTracks:
-    place = str(getattr(store, "location", "store"))
-    info = None if tracks is not None or not hasattr(store, "table") else store.table.facts
+def _labels(store: FeatureStore, readers: Readers, tracks: Any, config: TrainConfig) -> LabelledTracks:
+    place = str(store.location)
+    info = store.table.facts if tracks is None else None
     name = str(getattr(info, "name", "")) or Path(place).stem
-    there: set[str] = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
+    there = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
     stored = [track for track in next(iter(readers.values())).track_ids if track in there]
     table = store.tracks if tracks is None else tracks
     if not OBJECTIVES.load(config.objective.name).needs_labels:
