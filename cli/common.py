@@ -11,7 +11,6 @@ import click
 __all__ = [
     "emit",
     "feature_option",
-    "human_bytes",
     "json_option",
     "print_json",
     "render_table",
@@ -56,21 +55,6 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
         print_json(value)
     else:
         click.echo(text())
-
-
-def human_bytes(size: float) -> str:
-    """Bytes with a decimal unit.
-
-    Examples
-    --------
-    >>> human_bytes(1234567)
-    '1.23 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
-        size /= 1000
-    raise AssertionError
 
 
 def render_table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:

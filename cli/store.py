@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from featstore_cli.common import emit, feature_option, human_bytes, json_option, render_table
+from featstore.results.units import format_bytes
+from featstore_cli.common import emit, feature_option, json_option, render_table
 
 __all__ = ["store"]
 
@@ -36,7 +37,7 @@ def info(path: str, as_json: bool) -> None:
         header = ["feature", "encoding", "kept", "shape", "tracks"]
         header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
         total = sum(row["bytes_added"] for row in rows)
-        size = f"{opened.n_shards} shards of {opened.shard_tracks}, {human_bytes(total)} stored"
+        size = f"{opened.n_shards} shards of {opened.shard_tracks}, {format_bytes(total)} stored"
         table = render_table([_info_row(row) for row in rows], header)
         mixes = [
             f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
@@ -76,9 +77,9 @@ def _info_row(row: dict[str, Any]) -> list[Any]:
         "stored" if row["stored"] is True else "view",
         "x".join(map(str, row["shape"])),
         row["n_tracks"],
-        human_bytes(row["bytes"]),
-        human_bytes(row["bytes_per_track"]),
-        human_bytes(row["bytes_per_hour"]),
+        format_bytes(row["bytes"]),
+        format_bytes(row["bytes_per_track"]),
+        format_bytes(row["bytes_per_hour"]),
         "" if row["ratio_to_float32"] is None else f"{row['ratio_to_float32']:.3f}",
         "" if row["ratio_to_audio"] is None else f"{row['ratio_to_audio']:.3f}",
         error,
@@ -209,7 +210,7 @@ def convert(source: str, target: str, backend: str | None, compression: str | No
     size = sum(row["bytes_added"] for row in describe_features(made))
     shards = sum(len(made.records(key)) for key in made.arrays)
     payload = {"source": source, "store": target, "backend": made.backend.name, "shards": shards, "bytes": size}
-    emit(payload, as_json, lambda: f"{target}: {shards} shards as {made.backend.name}, {human_bytes(size)}")
+    emit(payload, as_json, lambda: f"{target}: {shards} shards as {made.backend.name}, {format_bytes(size)}")
 
 
 @store.command()
@@ -230,7 +231,7 @@ def pack(path: str, output: str | None, compression: str, as_json: bool) -> None
     made = write_file(path, file, compression=compression)
     size = file.stat().st_size
     payload = {"source": path, "store": str(file), "bytes": size, "arrays": len(made.arrays)}
-    emit(payload, as_json, lambda: f"{file}: {len(made.arrays)} arrays, {human_bytes(size)}")
+    emit(payload, as_json, lambda: f"{file}: {len(made.arrays)} arrays, {format_bytes(size)}")
 
 
 @store.command()

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from featstore_cli.common import emit, feature_option, human_bytes, json_option, render_table, store_option
+from featstore.results.units import format_bytes
+from featstore_cli.common import emit, feature_option, json_option, render_table, store_option
 
 __all__ = ["evaluate", "pretrain", "train"]
 
@@ -150,7 +151,7 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
         f"{result['gmacs']:.4g} GMAC an input of {_size_of(result['input'])}",
         f"training {seconds['train']:.1f} s at {rates['train_samples_per_s']:.0f} samples/s, waiting for data "
         f"{100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",
-        f"feature {human_bytes(size)} alone, {human_bytes(result['bytes']['added'])} added to the store",
+        f"feature {format_bytes(size)} alone, {format_bytes(result['bytes']['added'])} added to the store",
     ]
     for split, classes in result["classes_without_both"].items():
         if classes and split in result["scores"]:
@@ -180,13 +181,14 @@ def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str
 
 def _per_class(run: str) -> dict[str, dict[str, dict[str, Any]]]:
     """Metrics of each class, from the predictions just written; a run without labels writes none."""
-    from featstore.training import per_class_of, read_predictions
+    from featstore.results.details import prediction_file
+    from featstore.training import per_class_of
     from featstore.training.folders import RunFolder
 
     if not RunFolder(run).predictions.is_file():
         return {}
-    parts, classes, _ = read_predictions(RunFolder(run).predictions)
-    return {split: per_class_of(part, classes) for split, part in parts.items()}
+    parts, classes, _ = prediction_file(RunFolder(run).predictions)
+    return {split: per_class_of(part.target, part.score, classes) for split, part in parts.items()}
 
 
 def _class_tables(per_class: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

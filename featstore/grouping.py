@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-__all__ = ["assign_parts"]
+__all__ = ["assign_parts", "assign_rows"]
 
 
 def assign_parts(
@@ -52,6 +52,17 @@ def assign_parts(
             empty = [split for split in used if filled[name][split] == 0]
             place(key, empty if empty and len(left) - position <= len(empty) else used)
     return chosen
+
+
+def assign_rows(
+    groups: Sequence[Hashable], classes: Sequence[Iterable[str]], *, shares: Sequence[float], seed: int = 0
+) -> list[int]:
+    """Choose a part for every row of a table, from the group and the classes of each row: see ``assign_parts``."""
+    members: dict[Hashable, Counter[str]] = {}
+    for group, names in zip(groups, classes, strict=True):
+        members.setdefault(group, Counter()).update(names)
+    chosen = assign_parts(members, shares=shares, seed=seed)
+    return [chosen[group] for group in groups]
 
 
 def _digest(seed: int, key: Hashable) -> bytes:

@@ -13,14 +13,14 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
 from featstore.datasets.table import SPLITS
 from featstore.errors import ConfigError, DatasetError, did_you_mean
-from featstore.grouping import assign_parts
+from featstore.grouping import assign_rows
 
 if TYPE_CHECKING:
     from featstore.datasets.table import TrackTable
@@ -211,11 +211,9 @@ def _shortfalls(labels: Mapping[str, str]) -> list[str]:
 
 def _parts(labels: Mapping[str, str], groups: Mapping[str, str], shares: list[float], seed: int) -> dict[str, int]:
     """Part of each track; tracks of one recording stay together."""
-    members: dict[Hashable, Counter[str]] = {}
-    for track, genre in labels.items():
-        members.setdefault(groups.get(track, track), Counter())[genre] += 1
-    chosen = assign_parts(members, shares=shares, seed=seed)
-    return {track: chosen[groups.get(track, track)] for track in labels}
+    rows = [groups.get(track, track) for track in labels]
+    parts = assign_rows(rows, [[genre] for genre in labels.values()], shares=shares, seed=seed)
+    return dict(zip(labels, parts, strict=True))
 
 
 def _read_folds(source: Path, ids: list[str]) -> dict[str, int]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from featstore.datasets.table import SPLITS
 from featstore.errors import ConfigError, DatasetError, did_you_mean
-from featstore.grouping import assign_parts
+from featstore.grouping import assign_parts, assign_rows
+from featstore.plain import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +64,8 @@ def assign_splits(
         for group, track_id in zip(groups, track_ids, strict=True)
     ]
     values = list(frame[stratify_column]) if stratify_column else [None] * len(frame)
-    members: dict[Hashable, Counter[str]] = {}
-    for key, value in zip(keys, values, strict=True):
-        members.setdefault(key, Counter()).update(_classes(value))
-    chosen = assign_groups(members, fractions=fractions, seed=seed)
-    return pd.Series([chosen[key] for key in keys], index=frame.index, name="split", dtype=object)
+    parts = assign_rows(keys, [_classes(value) for value in values], shares=_checked_fractions(fractions), seed=seed)
+    return pd.Series([SPLITS[part] for part in parts], index=frame.index, name="split", dtype=object)
 
 
 def assign_groups(
@@ -91,7 +89,7 @@ def _checked_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
 
 
 def _given(value: object) -> bool:
-    return value is not None and value == value and str(value) not in ("", "<NA>")
+    return not is_missing(value) and str(value) != ""
 
 
 def _classes(value: object) -> list[str]:

@@ -13,6 +13,7 @@ from featstore.atomic import atomic_path, disk_errors
 from featstore.datasets.spelling import clean_names
 from featstore.errors import DatasetError, did_you_mean
 from featstore.object_storage import ObjectPlace, is_object_url, read_object
+from featstore.plain import is_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -294,18 +295,14 @@ def _missing_column(name: str, columns: Iterable[object], place: str) -> Dataset
     return DatasetError(f"there is no column {name!r}", place, did_you_mean(name, [str(each) for each in columns]))
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or str(value) == "<NA>" or value != value
-
-
 def _text(value: object) -> str:
-    return "" if _is_missing(value) else str(value)
+    return "" if is_missing(value) else str(value)
 
 
 def _text_column(frame: pd.DataFrame, name: str) -> Any:
     """A column of str or None, as objects: pandas' own text type would turn None into NaN."""
     values = frame[name] if name in frame.columns else [None] * len(frame)
-    return _objects([None if _is_missing(value) or value == "" else str(value) for value in values])
+    return _objects([None if is_missing(value) or value == "" else str(value) for value in values])
 
 
 def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
@@ -314,7 +311,7 @@ def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
 
     whole = name in _INTEGERS
     given = list(frame[name]) if name in frame.columns else [None] * len(frame)
-    values = [None if _is_missing(value) else value for value in given]
+    values = [None if is_missing(value) else value for value in given]
     try:
         return pd.array(values, dtype="Int64") if whole else [math.nan if v is None else float(v) for v in values]
     except (TypeError, ValueError, OverflowError):
@@ -341,7 +338,7 @@ def _label_list(value: object) -> list[str]:
     if isinstance(value, str):
         return [value] if value else []
     if value is None or isinstance(value, float) or not isinstance(value, Iterable):
-        return [] if value is None or _is_missing(value) else [str(value)]
+        return [] if value is None or is_missing(value) else [str(value)]
     return [str(each) for each in value]
 
 

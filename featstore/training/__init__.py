@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from featstore.training.run import train as train
     from featstore.training.scoring import confusion_of as confusion_of
     from featstore.training.scoring import per_class_of as per_class_of
-    from featstore.training.scoring import read_predictions as read_predictions
 
 # objective -> class with its settings, what it trains, its loss and its scores
 OBJECTIVES = Registry(
@@ -37,7 +36,6 @@ _LAZY = {
     "evaluate": "run",
     "confusion_of": "scoring",
     "per_class_of": "scoring",
-    "read_predictions": "scoring",
     "train": "run",
 }
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
-from featstore.grouping import assign_parts
+from featstore.grouping import assign_rows
+from featstore.plain import is_missing
 from featstore.training.columns import array_of, column_of
 from featstore.training.config import DataConfig
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = [
     "LabelledTracks",
     "SplitTracks",
-    "assign_splits",
     "label_tracks",
     "read_labels",
+    "splits_by_settings",
     "splits_of",
     "stored_part",
     "write_labels",
@@ -130,7 +130,7 @@ def label_tracks(
     if task == "single_label":
         frame, labels = _only_labelled(frame, labels, config.classes, where)
     targets = _targets(labels, list(frame["track_id"]), task, classes, where)
-    assigned = assign_splits(frame, config, labels, where)
+    assigned = splits_by_settings(frame, config, labels, where)
     splits = splits_of(frame, assigned, targets)
     one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
     _check_splits(splits, one_sided, task, classes, where)
@@ -174,8 +174,7 @@ def _label_list(value: Any) -> list[str]:
         return [value] if value else []
     if isinstance(value, list | tuple | np.ndarray):
         return [str(label) for label in value]
-    missing = value is None or value != value or str(value) == "<NA>"
-    return [] if missing else [str(value)]
+    return [] if is_missing(value) else [str(value)]
 
 
 def _task_and_classes(
@@ -263,17 +262,17 @@ def _groups_of(frame: pd.DataFrame) -> list[str]:
     return [f"group {group}" if _label_list(group) else f"track {track}" for group, track in pairs]
 
 
-def assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
+def splits_by_settings(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
     """Split of each row, None for tracks that take no part."""
     if config.split != "given":
-        groups = _groups_of(frame)
+        groups, names = _groups_of(frame), [row or [""] for row in labels]
         if config.split == "folds":
             shares = [1 / config.folds] * config.folds
-            part = _deal_groups(groups, labels, shares, config.split_seed)
+            part = assign_rows(groups, names, shares=shares, seed=config.split_seed)
             valid = (config.fold + 1) % config.folds
-            names = {config.fold: "test", valid: "valid"}
-            return np.array([names.get(number, "train") for number in part], dtype=object)
-        part = _deal_groups(groups, labels, list(config.fractions), config.split_seed)
+            held = {config.fold: "test", valid: "valid"}
+            return np.array([held.get(number, "train") for number in part], dtype=object)
+        part = assign_rows(groups, names, shares=config.fractions, seed=config.split_seed)
         return np.array([SPLITS[number] for number in part], dtype=object)
     given = [value if isinstance(value, str) else None for value in frame.get("split", [None] * len(frame))]
     if not any(given):
@@ -283,15 +282,6 @@ def assign_splits(frame: pd.DataFrame, config: DataConfig, labels: list[list[str
             "Make them with: featstore datasets split TRACKS -o TRACKS; or draw them here: --set data.split=random",
         )
     return np.array(given, dtype=object)
-
-
-def _deal_groups(groups: list[str], labels: list[list[str]], shares: list[float], seed: int) -> list[int]:
-    """Part of each row: whole groups in parts of the given shares, each class in proportion as far as groups allow."""
-    members: dict[Hashable, Counter[str]] = {}
-    for group, row in zip(groups, labels, strict=True):
-        members.setdefault(group, Counter()).update(row or [""])
-    home = assign_parts(members, shares=shares, seed=seed)
-    return [home[group] for group in groups]
 
 
 def _one_sided(targets: NDArray[Any], classes: Sequence[str]) -> list[str]:

@@ -181,7 +181,7 @@ def _details(parts: Sequence[Any], labelled: LabelledTracks, config: TrainConfig
     return {
         **_chance_and_gap(parts, labelled),
         "intervals": intervals,
-        "per_class": {part.split: per_class_of(part, labelled.classes) for part in parts},
+        "per_class": {part.split: per_class_of(part.tracks.targets, part.scores, labelled.classes) for part in parts},
         "confusion": {part.split: found for part in parts if (found := confusion_of(part)) is not None},
     }
 

@@ -14,10 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
-from featstore.errors import CheckpointError, CorruptFeature
 from featstore.metrics import METRICS, bootstrap_interval, class_metrics, one_hot
 from featstore.metrics.decisions import confusion_matrix
-from featstore.results.details import prediction_file
 from featstore.training.columns import column_of
 from featstore.training.engines import Engine
 from featstore.training.labels import SplitTracks
@@ -30,7 +28,6 @@ __all__ = [
     "intervals_of",
     "per_class_of",
     "predict",
-    "read_predictions",
     "scores_of",
     "track_scores",
     "window_shares",
@@ -147,9 +144,10 @@ def scores_of(predictions: Predictions) -> dict[str, float]:
     return {**values, "loss": predictions.loss}
 
 
-def per_class_of(predictions: Predictions, classes: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Metrics of each class by its name, with the number of its tracks; None where the targets cannot tell."""
-    targets, scores = predictions.tracks.targets, predictions.scores
+def per_class_of(
+    targets: NDArray[Any], scores: NDArray[Any], classes: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """Metrics of each class by its name, with the number of its tracks; None where the targets do not determine it."""
     columns: dict[str, NDArray[Any]] = {"n": one_hot(targets, len(classes)).sum(axis=0)}
     columns |= {name: metric(targets, scores).per_class for name, metric in class_metrics().items()}
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
@@ -199,23 +197,3 @@ def write_predictions(path: Path, parts: Sequence[Predictions], *, classes: Sequ
     metadata = {"featstore": json.dumps({"format": 1, "classes": list(classes), "task": task})}
     with atomic_path(path) as part, pa.OSFile(str(part), "wb") as file:
         pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
-
-
-def read_predictions(path: str | Path) -> tuple[dict[str, Predictions], list[str], str]:
-    """Predictions by split, the classes and the task, from a file that ``write_predictions`` wrote.
-
-    Raises
-    ------
-    CheckpointError
-        When the file is missing or is none of ours.
-    """
-    try:
-        parts, classes, task = prediction_file(path)
-    except CorruptFeature as error:
-        raise CheckpointError("no predictions can be read here", str(path), "Run: featstore evaluate RUN") from error
-    found = {}
-    for split, part in parts.items():
-        ids = list(part.track_ids)
-        tracks = SplitTracks(ids, part.target, ids)
-        found[split] = Predictions(split, tracks, part.score, float("nan"), 0, 0.0)
-    return found, classes, task

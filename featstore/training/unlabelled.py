@@ -9,7 +9,7 @@ import numpy as np
 
 from featstore.errors import DatasetError
 from featstore.training.config import DataConfig
-from featstore.training.labels import LabelledTracks, assign_splits, splits_of, stored_part
+from featstore.training.labels import LabelledTracks, splits_by_settings, splits_of, stored_part
 
 __all__ = ["unlabelled_tracks"]
 
@@ -43,7 +43,7 @@ def unlabelled_tracks(
     frame = frame if "track_id" in frame.columns else frame.rename_axis("track_id").reset_index()
     frame = stored_part(frame, stored, config, where or f"data set {dataset}")
     none: list[list[str]] = [[]] * len(frame)
-    assigned = assign_splits(frame, config, none, where)
+    assigned = splits_by_settings(frame, config, none, where)
     splits = splits_of(frame, assigned, np.zeros(len(frame), dtype=np.int64))
     for split in ("train", "valid"):
         if split not in splits:

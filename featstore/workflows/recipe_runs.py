@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,18 +106,21 @@ def planned_runs(
 ) -> tuple[list[PlannedRun], list[PlannedRun]]:
     """Runs to start from, each once, and those of the recipe."""
     from featstore.training import TrainConfig
-    from featstore.workflows.sweep import plan_runs
+    from featstore.workflows.sweep import grid_of_runs
 
-    store = open_store(folder / "store.zarr")
+    store, tracks = open_store(folder / "store.zarr"), str(folder / "tracks.parquet")
     first: dict[str, PlannedRun] = {}
     runs: list[PlannedRun] = []
     for plan in plans:
         names = [store[request].name for request in chosen.features.get(plan.name, [])]
-        planned = plan_runs(folder, names, plan.model, seeds, plan.settings, name=plan.name)
+        grid = partial(
+            grid_of_runs, folder / "store.zarr", features=names, models=[plan.model], seeds=seeds, tracks=tracks
+        )
+        planned = grid(folder / "runs", settings=plan.settings, label=plan.name)
         if plan.pretrain:
             settings = merged({"model": plan.settings.get("model", {})}, plan.pretrain)
             label = f"{plan.model}-{TrainConfig.digest(settings)[:8]}"  # plans that start alike share these runs
-            before = plan_runs(folder, names, plan.model, seeds, settings, name=label, below="pretraining")
+            before = grid(folder / "pretraining", settings=settings, label=label)
             first |= {run.out: run for run in before}
             planned = [
                 replace(run, settings=merged(run.settings, {"start": {"run": start.out}}))

@@ -347,7 +347,7 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(recipe)))
+    found: dict[str, Any] = parse_yaml(yaml.safe_dump(dataclasses.asdict(recipe)), recipe.name)
     return found
 
 

@@ -17,7 +17,7 @@ from featstore.errors import FeatstoreError, PlanError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
 
-__all__ = ["PlannedRun", "RunOutcome", "carry_out", "grid_of_runs", "plan_runs", "run_sweep", "slug_of"]
+__all__ = ["PlannedRun", "RunOutcome", "carry_out", "grid_of_runs", "run_sweep", "slug_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,35 +75,6 @@ class RunOutcome:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def plan_runs(
-    folder: str | Path,
-    features: Sequence[str],
-    model: str,
-    seeds: Sequence[int],
-    settings: Mapping[str, Any],
-    *,
-    name: str = "",
-    below: str = "runs",
-) -> list[PlannedRun]:
-    """Runs of every feature with every seed, below ``folder/runs/NAME``; cheap features first: results come early."""
-    folder = Path(folder)
-    epochs = int(settings.get("loop", {}).get("epochs", 50))
-    return [
-        PlannedRun(
-            str(folder / "store.zarr"),
-            feature,
-            model,
-            str(folder / below / (name or model) / slug_of(feature) / f"seed-{seed}"),
-            str(folder / "tracks.parquet"),
-            seed,
-            dict(settings),
-            epochs,
-        )
-        for feature in sorted(features, key=_work)
-        for seed in seeds
-    ]
-
-
 def grid_of_runs(
     store: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -113,15 +84,19 @@ def grid_of_runs(
     seeds: Sequence[int],
     settings: Mapping[str, Any],
     tracks: str = "",
+    label: str = "",
 ) -> list[PlannedRun]:
-    """Every feature with every model and seed, below ``out``; cheap features first: results come early."""
+    """Every feature with every model and seed, in ``out/LABEL/FEATURE/seed-N``; cheap features first.
+
+    The label is the model's name where none is given.
+    """
     epochs = int(settings.get("loop", {}).get("epochs", 50))
     return [
         PlannedRun(
             os.fspath(store),
             feature,
             model,
-            str(Path(out) / model / slug_of(feature) / f"seed-{seed}"),
+            str(Path(out) / (label or model) / slug_of(feature) / f"seed-{seed}"),
             tracks,
             seed,
             dict(settings),

@@ -85,5 +85,7 @@ def test_training_scores_it_by_track_class_and_resample(runs: RunSet) -> None:
     part = Predictions("test", tracks, rng.random((30, 2)).astype(np.float32), 0.5, 30, 1.0)
     expected = float(((part.scores - tracks.targets) ** 2).mean())
     assert part.values["brier"] == pytest.approx(expected, rel=1e-6)
-    assert np.mean([row["brier"] for row in per_class_of(part, ["a", "b"]).values()]) == pytest.approx(expected)
+    assert np.mean(
+        [row["brier"] for row in per_class_of(part.tracks.targets, part.scores, ["a", "b"]).values()]
+    ) == pytest.approx(expected)
     assert intervals_of(part, n_resamples=3, seed=0)["brier"] == pytest.approx([expected] * 2, rel=1e-6)

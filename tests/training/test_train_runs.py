@@ -16,7 +16,8 @@ from small_store import CLASSES, SPEC, Collection, make_collection
 from featstore.errors import CheckpointError, ConfigError, DatasetError, MissingFeature
 from featstore.metrics import METRICS
 from featstore.results import read_results
-from featstore.training import NonFiniteLoss, TrainConfig, evaluate, read_predictions, train
+from featstore.results.details import prediction_file
+from featstore.training import NonFiniteLoss, TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
 from featstore.training.loop import Loop
 
@@ -85,11 +86,11 @@ def test_evaluating_again_gives_the_same_scores(finished: tuple[Path, dict]) -> 
 
 def test_any_metric_can_be_computed_from_the_predictions(finished: tuple[Path, dict]) -> None:
     out, result = finished
-    parts, classes, task = read_predictions(out / "predictions.parquet")
+    parts, classes, task = prediction_file(out / "predictions.parquet")
     assert (classes, task, list(parts)) == (list(CLASSES), "multi_label", ["valid", "test"])
     for split, part in parts.items():
         for name in METRICS:
-            assert METRICS.load(name)(part.tracks.targets, part.scores).value == result["scores"][split][name]
+            assert METRICS.load(name)(part.target, part.score).value == result["scores"][split][name]
 
 
 def test_a_finished_run_is_not_trained_again(finished: tuple[Path, dict], music: Collection, caplog) -> None:
@@ -233,19 +234,19 @@ def test_a_single_label_run(styles: Collection, tmp_path: Path, config: Make) ->
     assert confusion.sum() == 12
     assert confusion.trace() / 12 == pytest.approx(result["scores"]["test"]["accuracy"])
     assert [row["n"] for row in result["per_class"]["test"].values()] == confusion.sum(axis=1).tolist()
-    parts, _, _ = read_predictions(tmp_path / "run/predictions.parquet")
-    assert np.allclose(parts["test"].scores.sum(axis=1), 1, atol=1e-5)
-    assert parts["test"].tracks.targets.dtype == np.int64
+    parts, _, _ = prediction_file(tmp_path / "run/predictions.parquet")
+    assert np.allclose(parts["test"].score.sum(axis=1), 1, atol=1e-5)
+    assert parts["test"].target.dtype == np.int64
     assert evaluate(tmp_path / "run") == result["scores"]
 
 
 @pytest.mark.parametrize("pool", ["mean_logit", "majority"])
 def test_other_ways_from_windows_to_tracks(styles: Collection, tmp_path: Path, config: Make, pool: str) -> None:
     result = run(styles, tmp_path / "run", config(f"evaluate.pool={pool}", "data.crop_frames=12"))
-    parts, _, _ = read_predictions(tmp_path / "run/predictions.parquet")
-    assert np.allclose(parts["test"].scores.sum(axis=1), 1, atol=1e-5)
+    parts, _, _ = prediction_file(tmp_path / "run/predictions.parquet")
+    assert np.allclose(parts["test"].score.sum(axis=1), 1, atol=1e-5)
     if pool == "majority":
-        assert set(np.unique(parts["test"].scores * 4).tolist()) <= {0, 1, 2, 3, 4}  # four windows a track
+        assert set(np.unique(parts["test"].score * 4).tolist()) <= {0, 1, 2, 3, 4}  # four windows a track
     assert evaluate(tmp_path / "run") == result["scores"]
 
 
@@ -279,7 +280,7 @@ def test_folds_cover_every_track_once(music: Collection, tmp_path: Path, config:
         result = run(music, tmp_path / str(fold), settings)
         assert result["fold"] == fold
         hashes.add(result["config_hash"])
-        tested += read_predictions(tmp_path / str(fold) / "predictions.parquet")[0]["test"].tracks.track_ids
+        tested += prediction_file(tmp_path / str(fold) / "predictions.parquet")[0]["test"].track_ids
     assert sorted(tested) == sorted(music.frame["track_id"])
     assert len(hashes) == 1
 

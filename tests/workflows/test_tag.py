@@ -14,11 +14,12 @@ from featstore.datasets import TableInfo, TrackTable
 from featstore.errors import CheckpointError, ConfigError, DatasetError
 from featstore.extract import ExtractOptions, extract
 from featstore.models.musicnn_weights import PUBLISHED
+from featstore.results.details import prediction_file
 from featstore.specs import parse_feature, parse_spec
 from featstore.store import open_store
 from featstore.testing.audio import make_collection, make_faulty, tone
 from featstore.testing.musicnn_package import write_untrained
-from featstore.training import read_predictions, train
+from featstore.training import train
 from featstore.workflows.tag import find_audio, tag
 from featstore.workflows.taggers import convert_published, open_tagger
 
@@ -68,8 +69,8 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recorded(run: Path) -> dict[str, np.ndarray]:
-    parts, _, _ = read_predictions(run / "predictions.parquet")
-    return dict(zip(parts["test"].tracks.track_ids, parts["test"].scores, strict=True))
+    parts, _, _ = prediction_file(run / "predictions.parquet")
+    return dict(zip(parts["test"].track_ids, parts["test"].score, strict=True))
 
 
 def test_a_run_tags_files_as_it_was_evaluated(run: Path, music: Path) -> None:
