@@ -1,6 +1,13 @@
-"""Fixtures that several rooms need."""
+"""Fixtures that several rooms need; and what happens where torch is not installed.
 
-from collections.abc import Iterator
+Without torch, a test that imports it, or calls what does, is skipped for just that reason: so the rooms that do without
+can be tried with interpreters and libraries that torch does not support yet.
+"""
+
+import importlib.util
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,3 +28,45 @@ def s3(running_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in running_s3.environment.items():
         monkeypatch.setenv(name, value)
     return running_s3
+
+
+if importlib.util.find_spec("torch") is None:
+
+    def _lacks_torch(error: BaseException | None) -> bool:
+        while error is not None:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "torch":
+                return True
+            error = error.__cause__ or error.__context__
+        return False
+
+    def pytest_configure(config: pytest.Config) -> None:
+        config.option.doctest_ignore_import_errors = True
+
+    class _TorchlessModule(pytest.Module):
+        def _getobj(self) -> Any:
+            try:
+                return super()._getobj()
+            except self.CollectError as error:
+                if _lacks_torch(error):
+                    pytest.skip("imports torch, which is not installed", allow_module_level=True)
+                raise
+
+    def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+        module: pytest.Module = _TorchlessModule.from_parent(parent, path=module_path)
+        return module
+
+    def _skip_without_torch() -> Generator[None, Any, Any]:
+        try:
+            return (yield)
+        except BaseException as error:
+            if _lacks_torch(error):
+                pytest.skip("needs torch, which is not installed")
+            raise
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call() -> Generator[None, Any, Any]:
+        return (yield from _skip_without_torch())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup() -> Generator[None, Any, Any]:
+        return (yield from _skip_without_torch())

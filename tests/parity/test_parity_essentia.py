@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from featstore.dsp import n_frames
 from featstore.features import frames_of
-from featstore.specs import MelSpec, StftSpec
+from featstore.features.mel import MelSpec
+from featstore.features.stft import StftSpec
 from featstore.testing.audio import tone
 from tests.features.runner import run_signal
 
