@@ -89,3 +89,13 @@ def test_waveform_in_int16_keeps_full_scale() -> None:
     codes, saturated = code.encode(np.array([-1, 0, 1, 1.5], dtype=np.float32))
     assert codes.tolist() == [-32767, 0, 32767, 32767] and saturated == 1
     assert np.allclose(code.decode(codes), [-1, 0, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "uint8", "uint16"])
+def test_scale_and_offset_are_what_decoding_does(name: str) -> None:
+    """The CF attributes in the metadata: any reader that knows them gets the values that we get."""
+    code = Encoding.parse(name, MelSpec(scale="db"))
+    codes, _ = code.encode(np.linspace(-100, 40, 29, dtype=np.float32))
+    by_hand = codes.astype(np.float64) * code.scale_factor + code.add_offset
+    assert np.allclose(by_hand, code.decode(codes), atol=1e-4)
+    assert code.is_integer or (code.scale_factor, code.add_offset) == (1.0, 0.0)
