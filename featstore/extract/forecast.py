@@ -17,7 +17,7 @@ from featstore.extract.timing import Cost, expected_durations, time_sample
 from featstore.features import describe, steps_of
 from featstore.specs import FeatureRequest, parse_feature
 from featstore.store.backends import STORES, Backend
-from featstore.store.layout import COMPRESSIONS, Layout, choose_layout, choose_shard_tracks
+from featstore.store.layout import COMPRESSIONS, STORE_FILES, Layout, choose_layout, choose_shard_tracks
 from featstore.store.pack_records import packs
 from featstore.store.stored_tracks import ordered
 
@@ -207,7 +207,7 @@ def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: 
     """Fill in bytes and files, given the seconds of the track in each row; the bytes of all data files."""
     files: type[Backend] = STORES.load(backend)
     views = [key for key, view in plan.views.values() if not view.is_identity]
-    result.n_files = 6  # root and its group or master file, tracks, manifest, request, log
+    result.n_files = STORE_FILES
     total_data = 0.0
     seconds, track_of = np.unique(rows, return_inverse=True)
     for header in plan.headers:

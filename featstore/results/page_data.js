@@ -20,6 +20,8 @@ const configurations = (() => {
       row.scores[name].test = Object.fromEntries(['difference', 'low', 'high', 'p', 'p_holm', 'verdict'].map((part) => [part, tests[part][index]]));
     }
     for (const { name } of data.costs) row.costs[name] = source[name][index];
+    row.rate = source.rate[index];
+    row.fixed = source.fixed_s[index];
     row.text = `${row.label} ${row.model} ${row.feature} ${row.dataset}`.toLowerCase();
     return row;
   });

@@ -126,7 +126,28 @@ def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
     for name in COSTS:
         if summary[name].notna().any():
             columns[name] = [_number(value, 9) for value in summary[name]]
+    stored = [_stored_rate(name) for name in summary["feature"]]
+    columns["rate"] = [_number(rate) for rate, _ in stored]
+    columns["fixed_s"] = [_number(seconds) for _, seconds in stored]
     return columns
+
+
+def _stored_rate(feature: str) -> tuple[float | None, float | None]:
+    """Bytes that a feature takes for a second, by which a store cuts its shards; and its seconds, where it is a clip.
+
+    None for features that this version cannot read, such as several at once.
+    """
+    from featstore.specs import Encoding, parse_feature
+    from featstore.store.layout import ArrayHeader
+
+    try:
+        request = parse_feature(feature)
+        spec = request.spec
+        header = ArrayHeader(spec, request.encoding or Encoding.default(spec), spec.item_shape, ())
+        seconds = spec.clip.length_s if spec.clip.is_fixed else None
+        return header.frame_bytes * header.frames_per_second, seconds
+    except FeatstoreError:
+        return None, None
 
 
 def _tests(summary: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -231,8 +252,9 @@ def _reference(metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def _store_rules() -> dict[str, float]:
-    """How a store cuts its files, for the number of files in the what-if."""
-    from featstore.store.layout import MOST_SHARDS, SHARD_BYTES, SHARD_TRACKS, SLAB_SECONDS
+    """How a store cuts its files, for the number of files in the what-if: the rules by which ``plan`` counts them."""
+    from featstore.store import record_pack
+    from featstore.store.layout import MOST_SHARDS, SHARD_BYTES, SHARD_TRACKS, SLAB_SECONDS, STORE_FILES
 
     low, high = SHARD_TRACKS
     return {
@@ -241,6 +263,8 @@ def _store_rules() -> dict[str, float]:
         "most": high,
         "most_shards": MOST_SHARDS,
         "slab_seconds": SLAB_SECONDS,
+        "pack_from": record_pack.PACK_FROM,
+        "store_files": STORE_FILES,
     }
 
 

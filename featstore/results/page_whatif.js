@@ -8,9 +8,11 @@ function predicted(row, state) {
   const stored = costs.bytes_alone / costs.bytes_per_track;
   const longer = costs.bytes_per_track ? perTrack / costs.bytes_per_track : 1;
   const work = costs.seconds_extract;
+  const seconds = state.seconds || secondsOf(row);
+  const nominal = row.rate && (row.fixed || seconds) ? row.rate * (row.fixed || seconds) : perTrack;
   return {
     bytes: perTrack * state.tracks,
-    files: filesOf(perTrack, state.tracks, state.seconds || secondsOf(row)),
+    files: filesOf(nominal, state.tracks, row.fixed || seconds),
     hours: work === null || work === undefined || !stored ? null : ((work / stored) * longer * state.tracks) / 3600,
   };
 }
@@ -21,14 +23,15 @@ function secondsOf(row) {
   return track && hour ? (3600 * track) / hour : null;
 }
 
-// as a store cuts itself: shards by bytes and by number, a file of values, of lengths and a record each
+// as a store cuts itself: shards by bytes and by number, a file of values and of lengths each, and records, which many
+// shards have in one file
 function filesOf(perTrack, tracks, duration) {
   const rules = data.store;
   const wanted = Math.max(Math.min(Math.floor(rules.shard_bytes / Math.max(1, perTrack)), Math.ceil(tracks / 16)),
     Math.floor(tracks / rules.most_shards), rules.least);
   const shards = Math.ceil(tracks / Math.min(wanted, rules.most));
   const slabs = Math.max(1, Math.ceil((duration || 0) / rules.slab_seconds));
-  return shards * (slabs + 2) + 9; // nine more describe the store itself
+  return shards * (slabs + 1) + (shards >= rules.pack_from ? 1 : shards) + rules.store_files + 3; // three of the array
 }
 
 function makeWhatIf(host, { changed }) {

@@ -28,6 +28,7 @@ SLAB_SECONDS = 600.0  # a whole-track shard file holds this much of each of its 
 SHARD_BYTES = 256 << 20
 SHARD_TRACKS = (16, 4096)
 MOST_SHARDS = 4000
+STORE_FILES = 6  # of a finished store: root and its group or master file, tracks, manifest, request, log
 UNKNOWN_DURATION_S = 240.0  # of a track, where no other one tells
 
 
