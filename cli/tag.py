@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from featstore.plain import inert_cell
 from featstore_cli.common import print_json, render_table
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class _Csv:
 
     def _line(self, cells: list[object]) -> None:
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow(cells)
+        csv.writer(out, lineterminator="\n").writerow([inert_cell(str(cell)) for cell in cells])
         click.echo(out.getvalue(), nl=False)
 
     def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:

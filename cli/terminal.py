@@ -19,8 +19,9 @@ from featstore.stopping import STOP_SIGNALS
 
 __all__ = ["printable", "printable_streams", "signals_interrupt"]
 
-# of C0 all but tab, line feed and carriage return (progress bars need it); DEL and C1, and marks that turn text around
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# of C0 all but tab, line feed and carriage return (progress bars need it); DEL and C1, marks that turn text around, and
+# the bytes of names that are no UTF-8
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff]")
 
 
 def printable(text: str) -> str:
@@ -28,10 +29,15 @@ def printable(text: str) -> str:
 
     Examples
     --------
-    >>> printable("\x1b[31mred")
-    '\\x1b[31mred'
+    >>> printable("\x1b[31mred"), printable(b"caf\xe9".decode(errors="surrogateescape"))
+    ('\\x1b[31mred', 'caf\\xe9')
     """
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _CONTROL.sub(_spelled, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    escaped = "\udc80" <= found[0] <= "\udcff"
+    return f"\\x{ord(found[0]) - 0xDC00:02x}" if escaped else ascii(found[0])[1:-1]
 
 
 class _Printable:

@@ -12,7 +12,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = [
     "is_abandoned",
     "json_object",
     "remove_abandoned",
+    "remove_abandoned_in",
     "write_bytes",
     "write_json",
     "write_text",
@@ -118,7 +119,16 @@ def is_abandoned(part: Path) -> bool:
 def remove_abandoned(target: str | os.PathLike[str]) -> None:
     """Remove the temporary files beside ``target`` that killed writers of it left."""
     target = Path(target)
-    for part in target.parent.glob(f".{glob.escape(target.name[:80])}.*.part"):
+    _remove(target.parent.glob(f".{glob.escape(target.name[:80])}.*.part"))
+
+
+def remove_abandoned_in(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files in a folder and below that killed writers left."""
+    _remove(Path(folder).rglob(".*.part"))
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
         if is_abandoned(part):
             part.unlink(missing_ok=True)
 

@@ -10,7 +10,24 @@ from typing import Any
 
 from featstore.errors import ConfigError
 
-__all__ = ["is_missing", "plain"]
+__all__ = ["inert_cell", "is_missing", "plain"]
+
+
+def inert_cell(cell: str) -> str:
+    """Return a cell of CSV that no spreadsheet takes for a formula: what begins like one, and is no number, is quoted.
+
+    Examples
+    --------
+    >>> inert_cell("=1+1"), inert_cell("-0.5"), inert_cell("-a.wav"), inert_cell("rock")
+    ("'=1+1", '-0.5', "'-a.wav", 'rock')
+    """
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def is_missing(value: Any) -> bool:

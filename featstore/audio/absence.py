@@ -7,9 +7,24 @@ import unicodedata
 
 from featstore.errors import DecodeError
 
-__all__ = ["absent"]
+__all__ = ["absent", "check_name"]
 
+_RENAME = "Rename it, then index again"
 _OLD_ENCODINGS = ("cp1252", "latin-1")  # of names that were written before UTF-8
+
+
+def check_name(place: str) -> None:
+    """Refuse a path that is no UTF-8: track tables and decoding libraries have no way to write it.
+
+    Raises
+    ------
+    DecodeError
+    """
+    try:
+        place.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(place).decode("utf-8", "backslashreplace")
+        raise DecodeError("the file's name is not valid UTF-8", shown, _RENAME) from None
 
 
 def absent(place: str) -> DecodeError:
@@ -29,8 +44,7 @@ def absent(place: str) -> DecodeError:
         except UnicodeDecodeError:
             shown = {entry.decode("utf-8", "backslashreplace"), *(entry.decode(e, "replace") for e in _OLD_ENCODINGS)}
             if wanted in shown:
-                fix = "Rename it, then index again"
-                return DecodeError("the file's name is not valid UTF-8", place, fix)
+                return DecodeError("the file's name is not valid UTF-8", place, _RENAME)
         else:
             if unicodedata.normalize("NFC", form) == wanted:
                 what = "no such file, but one whose name is written in another Unicode form"

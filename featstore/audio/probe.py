@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from featstore.audio.absence import absent
+from featstore.audio.absence import absent, check_name
 from featstore.audio.content import RangedContent, mapped
 from featstore.audio.remote import ranged_file
 from featstore.audio.structure import Structure, examine
@@ -168,6 +168,7 @@ def regular_file_size(place: str) -> int:
 
     The kind of file is checked before opening it: opening a pipe without a writer blocks.
     """
+    check_name(place)
     try:
         status = os.stat(place)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import title_of
-from featstore.plain import is_missing, plain
+from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.frames import COSTS
 from featstore.results.fronts import verdict
 from featstore.results.labels import field_text
@@ -189,7 +189,7 @@ def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Tabl
         return _latex(heads, rows, note)
     if style == "csv":
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([[_inert(cell) for cell in row] for row in (heads, *rows)])
+        csv.writer(out, lineterminator="\n").writerows([[inert_cell(cell) for cell in row] for row in (heads, *rows)])
         return out.getvalue().rstrip("\n")
     left = _left(rows, len(heads))
     widths = [max([_width(head), *(_width(row[i]) for row in rows)]) for i, head in enumerate(heads)]
@@ -259,23 +259,12 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     out = io.StringIO()
     names = list(rows[0]) if rows else []
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(_inert, names))
+    writer.writerow(map(inert_cell, names))
     for row in rows:
         cells = [row[name] for name in names]
         texts = [" ".join(map(str, c)) if isinstance(c, list) else "" if c is None else c for c in cells]
-        writer.writerow([_inert(text) if isinstance(text, str) else text for text in texts])
+        writer.writerow([inert_cell(text) if isinstance(text, str) else text for text in texts])
     return out.getvalue().rstrip("\n")
-
-
-def _inert(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: a quote before what begins like one and is no number."""
-    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 def _width(text: str) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featstore.atomic import disk_errors, write_json, write_text
+from featstore.atomic import disk_errors, remove_abandoned_in, write_json, write_text
 from featstore.errors import CheckpointError, ConfigError
 from featstore.plain import plain
 from featstore.training.events import append_events, restart_events
@@ -64,6 +64,7 @@ class RunFolder:
                 ) from None
             except OSError:  # a file system without locks: nothing to hold on to
                 pass
+            remove_abandoned_in(self.path)
             yield
 
     def write_run(self, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from featstore.atomic import write_text
+from featstore.atomic import remove_abandoned, remove_abandoned_in, write_text
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract import ExtractOptions, ExtractReport, extract
@@ -323,6 +323,9 @@ def run_recipe(
     if not recipe.tokenizer:  # its weights are part of the features' names
         select(recipe.requests(), plans, conditions, recipe.name)
     _check_kept(recipe, folder)
+    for file in ("recipe.yaml", "commands.txt", "tracks.parquet"):
+        remove_abandoned(folder / file)
+    remove_abandoned_in(folder / "report")
     table = prepare_data(recipe, folder, jobs)
     plans = trainable(plans, table)
     _keep(recipe, folder)

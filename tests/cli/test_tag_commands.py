@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_csv(run) -> None:
     assert len({row["tag"] for row in first}) == 50
     assert (rows[-1]["path"], rows[-1]["tag"]) == ("broken.mp3", "")
     assert "not readable as audio" in rows[-1]["error"]
+
+
+def test_names_that_are_no_utf8_or_formulas(run, folder: Path, monkeypatch) -> None:
+    odd = folder / "odd"
+    odd.mkdir()
+    sound = (folder / "music" / "1.wav").read_bytes()
+    (odd / "=1+1.wav").write_bytes(sound)
+    Path(os.fsdecode(os.fsencode(odd) + b"/caf\xe9.wav")).write_bytes(sound)
+    monkeypatch.chdir(odd)
+    code, out, _ = run("tag", "../vgg.safetensors", "=1+1.wav", os.fsdecode(b"caf\xe9.wav"), "--csv", "--top", "1")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 2 and [row["path"] for row in rows] == ["'=1+1.wav", "caf\\xe9.wav"]
+    assert "the file's name is not valid UTF-8" in rows[1]["error"] and "no such file" not in rows[1]["error"]
+    code, out, _ = run("tag", "../vgg.safetensors", ".", "--json")
+    files = json.loads(out)["files"]
+    assert code == 2 and [bool(file["error"]) for file in files] == [False, True]
+    assert "not valid UTF-8" in files[1]["error"]
 
 
 def test_json_with_every_window(run) -> None:
