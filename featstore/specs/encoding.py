@@ -1,8 +1,7 @@
 """How values are kept: float32, float16, whole numbers on a fixed affine range; and tokens, which are codes themselves.
 
 A token feature says how many codes it has (:attr:`FeatureSpec.vocabulary`). Its encodings have no scale and no offset,
-nothing saturates, and the fill value is the largest number of the type: ``uint8``, ``uint16``, or ``packed11``, which
-takes 11 bits a token on disk and is ``uint16`` for its readers.
+nothing saturates, and the fill value is the largest number of the type, ``uint8`` or ``uint16``.
 
 ``mulaw8`` keeps a waveform in 8 bits with steps that grow with the level. Code ``c`` from 0 to 254 is the value
 ``sign(s) (256 ** |s| - 1) / 255`` with ``s = (c - 127) / 127``: the companding curve of mu-law for mu = 255, which
@@ -26,9 +25,9 @@ from featstore.specs.grammar import Call, format_number, parse_call, parse_float
 
 __all__ = ["ENCODINGS", "Encoding"]
 
-ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "mulaw8", "packed11")
-_TOKENS = {"uint8": 255, "uint16": 65535, "packed11": 2048}  # codes that each holds beside its fill value
-_TYPES = {"packed11": "uint16", "mulaw8": "uint8"}  # encodings that are not numpy types, and what they are kept in
+ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "mulaw8")
+_TOKENS = {"uint8": 255, "uint16": 65535}  # codes that each holds besides its fill value
+_TYPES = {"mulaw8": "uint8"}  # encodings that are not numpy types, and what they are kept in
 _MU = 255.0
 _MULAW_ZERO = 127  # code of silence: as many codes above as below
 
@@ -40,7 +39,7 @@ class Encoding:
     Attributes
     ----------
     name : str
-        One of :data:`ENCODINGS`; it is the type on disk as well, but for ``packed11`` and ``mulaw8``.
+        One of :data:`ENCODINGS`; it is the type on disk as well, but for ``mulaw8``.
     low, high : float
         Values of the first and last code of an integer type; what lies outside saturates. Unused for floats and tokens.
     vocabulary : int
@@ -81,8 +80,6 @@ class Encoding:
             return cls(call.name, low, high)
         if spec.vocabulary is not None:
             return cls._of_tokens(call, spec, spec.vocabulary)
-        if call.name == "packed11":
-            raise SpecError("packed11 is for tokens", spec.short(), "Use uint16 or uint8")
         if call.name == "mulaw8" and spec.value_range != (-1.0, 1.0):
             raise SpecError("mulaw8 is for waveforms", spec.short(), "Use uint16 or uint8")
         if call.name == "mulaw8" or not np.issubdtype(np.dtype(call.name), np.integer):
@@ -133,13 +130,8 @@ class Encoding:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the encoded values (little-endian); packed ones are unpacked to it."""
+        """Type of the encoded values (little-endian)."""
         return np.dtype(self._type).newbyteorder("<")
-
-    @property
-    def packed_bits(self) -> int:
-        """Bits of a value on disk where they are fewer than its type's, else 0."""
-        return 11 if self.name == "packed11" else 0
 
     @property
     def is_integer(self) -> bool:

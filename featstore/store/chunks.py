@@ -11,26 +11,23 @@ import numpy as np
 from featstore import checksums
 from featstore.arrays import AnyArray
 from featstore.errors import CorruptFeature, StoreError
-from featstore.store.packing import pack_chunk, unpack_chunk
+from featstore.store.old_formats import PACKED11, unpack_tokens
 
 __all__ = [
     "CRC_BYTES",
     "GZIP_LEVEL",
-    "PACKED_BITS",
     "blosc_codec",
     "checked",
     "compress",
     "crc32c",
     "decode_chunk",
     "decompress",
-    "packed_axis",
     "zarr_codecs",
 ]
 
 CRC_BYTES = 4
 GZIP_LEVEL = 4
 _BLOSC_LEVELS = {"lz4": 5, "zstd": 3}
-PACKED_BITS = {"packed11": 11}  # layouts whose chunks hold numbers of so many bits, and no other compression
 
 
 def crc32c(data: bytes | memoryview) -> bytes:
@@ -72,15 +69,8 @@ def _byte_shuffle(itemsize: int) -> Any:
     return Shuffle(itemsize)
 
 
-def packed_axis(n_axes: int) -> int:
-    """Axis along which a track's tokens grow: time of (codebooks, frames), the first where there are clips."""
-    return n_axes - 1 if n_axes <= 2 else 0
-
-
 def compress(values: AnyArray, compression: str) -> bytes | memoryview:
-    """Bytes of one chunk (C order) without a checksum: as they are (no copy), packed, or compressed."""
-    if compression in PACKED_BITS:
-        return pack_chunk(values, PACKED_BITS[compression], packed_axis(values.ndim))
+    """Bytes of one chunk (C order) without a checksum; without compression no copy."""
     raw = np.ascontiguousarray(values)
     if compression == "none":
         return raw.reshape(-1).view(np.uint8).data
@@ -98,13 +88,10 @@ def decode_chunk(
 
 def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compression: str, where: str) -> AnyArray:
     """Values of a chunk whose checksum was taken off."""
-    if compression in PACKED_BITS:
-        try:
-            return unpack_chunk(body, PACKED_BITS[compression], shape, packed_axis(len(shape)))
-        except ValueError as error:
-            raise CorruptFeature("a chunk cannot be unpacked", where, "Run featstore store repair") from error
     if compression != "none":
         try:
+            if compression == PACKED11:
+                return unpack_tokens(body, shape)
             if compression == "gzip":
                 body = _byte_shuffle(dtype.itemsize).decode(zlib.decompress(body))
             else:
@@ -119,12 +106,8 @@ def decompress(body: Any, dtype: np.dtype[Any], shape: tuple[int, ...], compress
     return values.reshape(shape)
 
 
-def zarr_codecs(compression: str, itemsize: int, n_axes: int = 3) -> list[dict[str, Any]]:
-    """Return the codec chain in Zarr v3 metadata: :func:`compress`, then a checksum; ``n_axes`` counts the tracks'."""
-    if compression in PACKED_BITS:
-        settings = {"bits": PACKED_BITS[compression], "axis": 1 + packed_axis(n_axes - 1)}
-        packing = {"name": "featstore.packed", "configuration": settings}
-        return [packing, {"name": "crc32c"}]
+def zarr_codecs(compression: str, itemsize: int) -> list[dict[str, Any]]:
+    """Return the codec chain in Zarr v3 metadata: :func:`compress`, then a checksum."""
     chain: list[dict[str, Any]] = [
         {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
     ]

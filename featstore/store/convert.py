@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from featstore.atomic import canonical_json, json_object
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS, STORES, Backend, backend_named_by, make_backend
-from featstore.store.chunks import PACKED_BITS
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import consolidate
 from featstore.store.digests import digest_of
@@ -22,12 +21,14 @@ from featstore.store.leases import Lease, hold_store
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, open_manifest, read_manifest
 from featstore.store.missing import find_missing
+from featstore.store.old_formats import PACKED11, OldArray
 from featstore.store.opening import CONVERSION, existing_backend, open_store
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
+from featstore.store.spool import Slab
 from featstore.store.store import FORMAT, Store
 from featstore.store.stored_tracks import TRACKS
-from featstore.store.writing import restore_array
+from featstore.store.writing import note_request, restore_array
 
 __all__ = ["companions", "convert", "unfinished_conversion"]
 
@@ -50,7 +51,7 @@ def convert(
         ``zarr`` or ``hdf5``; by default what the target's name ends in (``.zarr``, ``.h5``), else the other one than
         the source's.
     compression : str, optional
-        ``none``, ``lz4`` or ``zstd``; each array's own by default.
+        ``none``, ``lz4`` or ``zstd``; by default each array's own, or ``zstd`` where that is no longer written.
 
     Raises
     ------
@@ -61,21 +62,25 @@ def convert(
     """
     if compression is not None and compression not in COMPRESSIONS:
         raise ConfigError(f"compression={compression!r} is unknown", "", did_you_mean(compression, COMPRESSIONS))
-    old = open_store(source)
+    old = open_store(source, old_formats=True)
     other = next(name for name in STORES if name != old.backend.name)
     new = _open_target(old, target, backend or backend_named_by(target) or other)
-    layouts = {key: _layout(array.layout, compression) for key, array in old.arrays.items()}
-    _add_arrays(old, new, layouts)
-    todo = [(key, shard) for key in old.arrays for shard in old.records(key) if not _is_done(old, new, key, shard)]
-    logger.info("%d of %d shards to convert", len(todo), sum(len(old.records(key)) for key in old.arrays))
+    arrays = _to_copy(old)
+    _add_arrays(new, [StoredArray(array.header, _layout(array.layout, compression)) for array in arrays])
+    pairs = [(array, record) for array in arrays for record in old.records(array.key).values()]
+    todo = [(array, record) for array, record in pairs if not _is_done(new, array, record)]
+    logger.info("%d of %d shards to convert", len(todo), len(pairs))
     with progress_bar(total=len(todo), desc="convert", unit="shard") as bar:
-        for key, shard in todo:
-            _copy_shard(old, new, key, shard)
+        for array, record in todo:
+            _copy_shard(old, new, array, record)
             bar.update(1)
     for name in all_codebooks(old):
         new.backend.write_codebook(name, *old.backend.read_codebook(name))
     for name, content in companions(old):
-        if not new.location.exists(name):
+        if name.startswith("requests/") and PACKED11.encode() in content:
+            names = json_object(content)["features"]
+            note_request(new, [str(feature).replace(f"@{PACKED11}", "@uint16") for feature in names])
+        elif not new.location.exists(name):
             new.location.write(name, content)
     new.refresh()
     collect_garbage(new.location)
@@ -108,10 +113,18 @@ def companions(store: Store) -> Iterator[tuple[str, bytes]]:
                 yield name, store.location.read(name)
 
 
+def _to_copy(old: Store) -> list[StoredArray]:
+    """Arrays of the source, each to be written under the key of its header."""
+    found = {key: array for key, array in old.arrays.items() if not isinstance(array, OldArray)}
+    for key, array in old.arrays.items():
+        if isinstance(array, OldArray) and found.setdefault(array.header.key, array) is not array:
+            logger.warning("%s/features/%s is left out: the same tokens are in the store as uint16", old.location, key)
+    return list(found.values())
+
+
 def _layout(layout: Layout, compression: str | None) -> Layout:
-    if layout.compression in PACKED_BITS or compression is None:
-        return layout
-    return replace(layout, compression=compression)
+    own = layout.compression if layout.compression in COMPRESSIONS else "zstd"
+    return replace(layout, compression=compression or own)
 
 
 def _open_target(old: Store, target: str | Path | Location, backend: str) -> Store:
@@ -126,7 +139,7 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
     if there is not None:
         new = open_store(location)
         same = new.attributes | {"format": FORMAT} == attributes and location.read(TRACKS) == content
-        if not same or not set(new.arrays) <= set(old.arrays):
+        if not same or not set(new.arrays) <= {array.header.key for array in old.arrays.values()}:
             raise StoreError(
                 "the target is a store of its own, not a conversion of this one",
                 str(location),
@@ -141,10 +154,11 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
     return open_store(location)
 
 
-def _add_arrays(old: Store, new: Store, layouts: dict[str, Layout]) -> None:
+def _add_arrays(new: Store, arrays: Sequence[StoredArray]) -> None:
     """Create the arrays that are not there yet; those that are must be laid out as asked now."""
-    for key, array in new.arrays.items():
-        if array.layout != layouts[key]:
+    for wanted in arrays:
+        array = new.arrays.get(wanted.key, wanted)
+        if array.layout != wanted.layout:
             raise StoreError(
                 f"the target already holds {array.spec.short()} with compression {array.layout.compression}",
                 str(new.location),
@@ -152,18 +166,19 @@ def _add_arrays(old: Store, new: Store, layouts: dict[str, Layout]) -> None:
             )
     if not new.location.exists(MANIFEST):
         open_manifest(new.backend)
-    for key, layout in layouts.items():
-        if key not in new.arrays:
-            restore_array(new, StoredArray(old.arrays[key].header, layout))
+    for wanted in arrays:
+        if wanted.key not in new.arrays:
+            restore_array(new, wanted)
 
 
-def _is_done(old: Store, new: Store, key: str, shard: int) -> bool:
-    record = new.records(key).get(shard)
-    if record is None:
+def _is_done(new: Store, array: StoredArray, record: CommitRecord) -> bool:
+    key = array.header.key
+    there = new.records(key).get(record.shard)
+    if there is None:
         return False
-    if _essence(record) != _essence(old.records(key)[shard]):
+    if _essence(there) != _essence(record):
         raise StoreError(
-            f"shard {shard} of {key} in the target is not that of the source",
+            f"shard {record.shard} of {key} in the target is not that of the source",
             str(new.location),
             "The source changed since, or it is another store: choose a new folder",
         )
@@ -172,21 +187,21 @@ def _is_done(old: Store, new: Store, key: str, shard: int) -> bool:
 
 def _essence(record: CommitRecord) -> CommitRecord:
     """Return what a record says whatever the backend."""
-    return replace(record, files={}, layout={})
+    return replace(record, key="", name="", files={}, layout={})
 
 
-def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
-    """Take one shard over, chunk by chunk, and commit it under the same generation."""
-    record = old.records(key)[shard]
-    layout, target = old.arrays[key].layout, new.arrays[key]
-    location, backend = new.location, new.backend
+def _copy_shard(old: Store, new: Store, array: StoredArray, record: CommitRecord) -> None:
+    """Copy one shard chunk by chunk and commit it under the same generation."""
+    layout, target, shard = array.layout, new.arrays[array.header.key], record.shard
+    key, location, backend = target.key, new.location, new.backend
     with Lease(location, [key], shard) as lease:
         folder = location.staging(f"{lease.owner.label}-{secrets.token_hex(4)}")
         try:
             files: dict[str, list[object]] = {}
             for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
+                source = open_shard_file(old.backend, array, shard, slab)
                 staged = folder / f"{key}.{shard}.{slab}"
-                size, digest = _write_slab(backend, staged, target, record, old, slab)
+                size, digest = _write_slab(backend, staged, target, record, source, slab)
                 name = backend.slab_name(target, shard, slab)
                 location.adopt(staged, name)
                 files[name] = [size, digest]
@@ -194,7 +209,8 @@ def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
             if counts is not None:
                 location.write(*counts)
                 files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
-            copied = replace(record, files=files, layout=target.layout.as_json())
+            name = target.header.name
+            copied = replace(record, key=key, name=name, files=files, layout=target.layout.as_json())
             location.write(record_name(key, shard), copied.to_bytes())
         finally:
             for leftover in folder.iterdir():
@@ -203,14 +219,12 @@ def _copy_shard(old: Store, new: Store, key: str, shard: int) -> None:
 
 
 def _write_slab(
-    backend: Backend, path: Path, target: StoredArray, record: CommitRecord, old: Store, slab: int
+    backend: Backend, path: Path, target: StoredArray, record: CommitRecord, source: Slab, slab: int
 ) -> tuple[int, str]:
     """Write one shard file aside; its bytes and digest."""
-    array = old.arrays[record.key]
-    source = open_shard_file(old.backend, array, record.shard, slab)
     writer = backend.slab_writer(path, target)
     try:
-        for slot, chunk in record.chunks(array.layout, slab):
+        for slot, chunk in record.chunks(target.layout, slab):
             writer.append(slot, chunk, source.read_chunk(slot, chunk))
         return writer.close(record.lengths)
     except BaseException:

@@ -19,7 +19,7 @@ from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.atomic import DAMAGED, canonical_json, disk_errors, json_object
 from featstore.errors import CorruptFeature, StoreError
 from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
-from featstore.store.chunks import GZIP_LEVEL, PACKED_BITS, compress, decompress, packed_axis
+from featstore.store.chunks import GZIP_LEVEL, compress, decompress
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import Location
@@ -39,7 +39,6 @@ __all__ = [
 
 MASTER = "master.h5"
 _BLOSC_FILTER = 32001
-PACKED_FILTER = 47311  # of the numbers that HDF5 leaves to private use; featstore.store.packed_filter brings it
 _LIBVER = ("v110", "v110")  # checksummed metadata, and one known layout whatever version writes
 _BLOSC_CODES = {"lz4": (1, 5), "zstd": (5, 3)}  # compressor, level
 
@@ -372,10 +371,7 @@ def create_chunked(group: Any, name: str, shape: tuple[int, ...], array: StoredA
     settings.set_chunk(chunks)
     settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
     settings.set_obj_track_times(False)  # bytes must not depend on the time of day
-    if layout.compression in PACKED_BITS:
-        numbers = (PACKED_BITS[layout.compression], 1 + packed_axis(len(chunks) - 1), *chunks)
-        settings.set_filter(PACKED_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
-    elif layout.compression == "gzip":
+    if layout.compression == "gzip":
         settings.set_shuffle()
         settings.set_deflate(GZIP_LEVEL)
     elif layout.compression != "none":

@@ -160,7 +160,7 @@ class Layout:
         return -(-n_frames // self.slab_frames)
 
     def data_bytes(self, header: ArrayHeader, lengths: Sequence[int] | IntArray) -> int:
-        """Bytes of all data files for tracks of these lengths (-1: nothing stored), packed but not compressed."""
+        """Bytes of all data files for tracks of these lengths (-1: nothing stored), not compressed."""
         frames = np.maximum(np.asarray(lengths, dtype=np.int64), 0)
         chunks = -(-frames // self.chunk_frames)
         files = 0
@@ -168,11 +168,6 @@ class Layout:
             longest = int(frames[start : start + self.shard_tracks].max(initial=0))
             files += max(1, self.n_slabs(longest))
         tables = files * (16 * self.index_entries + 4)
-        if bits := header.encoding.packed_bits:  # the last chunk of a track holds no more than its frames
-            bits *= math.prod(header.shape_of(1))
-            full, rest = frames // self.chunk_frames, frames % self.chunk_frames
-            packed = full * -(-bits * self.chunk_frames // 8) + -(-bits * rest // 8)
-            return int(packed.sum() + 4 * chunks.sum()) + tables
         chunk_bytes = header.frame_bytes * self.chunk_frames + 4  # each with its crc32c
         return int(chunks.sum()) * chunk_bytes + tables
 
@@ -259,8 +254,6 @@ def choose_layout(header: ArrayHeader, shard_tracks: int, compression: str = "no
         target = min(target, math.ceil(10 * header.frames_per_second))  # a short track wastes at most its last 10 s
     pieces = max(1, round(total / target))
     chunk = -(-total // pieces)
-    if header.encoding.packed_bits:  # nothing is left to gain for another compression
-        compression = header.encoding.name
     return Layout(shard_tracks, chunk * pieces, chunk, compression)
 
 

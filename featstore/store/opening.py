@@ -25,8 +25,14 @@ __all__ = ["CONVERSION", "create_store", "existing_backend", "open_store"]
 CONVERSION = "conversion.json"  # in a store that a conversion is being written to, from its first file to its last
 
 
-def open_store(path: str | os.PathLike[str] | Location) -> Store:
+def open_store(path: str | os.PathLike[str] | Location, *, old_formats: bool = False) -> Store:
     """Open a store for reading: a folder, or the one file that ``featstore store pack`` made.
+
+    Parameters
+    ----------
+    path : path or URL
+    old_formats : bool
+        Accept arrays in formats that are no longer written: for conversion.
 
     Raises
     ------
@@ -60,7 +66,7 @@ def open_store(path: str | os.PathLike[str] | Location) -> Store:
             str(location),
             "Upgrade featstore",
         )
-    return Store(backend, attributes)
+    return Store(backend, attributes, old_formats=old_formats)
 
 
 def create_store(

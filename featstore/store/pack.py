@@ -41,7 +41,7 @@ def pack(
     """Write a store into one new HDF5 file and open it.
 
     The encoded values, the ledger, the records and their provenance stay; compressed chunks are written again with
-    HDF5's own filters, packed tokens as uint16, so that plain h5py needs no plugin.
+    HDF5's own filters, so that plain h5py needs no plugin.
 
     Parameters
     ----------

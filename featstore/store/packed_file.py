@@ -22,6 +22,7 @@ from featstore.errors import CorruptFeature, StoreError
 from featstore.store.hdf5_store import Hdf5Backend, chunk_places, decode_hdf5_chunk, open_hdf5
 from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import FolderLocation, Location, Seen, map_file, open_location
+from featstore.store.old_formats import read_stored_array
 from featstore.store.spool import ABSENT
 
 __all__ = ["PackedBackend", "PackedLocation", "packed_location"]
@@ -127,7 +128,7 @@ class PackedLocation(Location):
         """Offset and length of the chunks behind ``features/<key>/<shard>.<slab>.chunks``, in order."""
         _, key, base = name.split("/")
         shard, slab = (int(part) for part in base.removesuffix(".chunks").split("."))
-        array = StoredArray.from_attributes(json_object(self.files[f"features/{key}/array.json"]))
+        array = read_stored_array(json_object(self.files[f"features/{key}/array.json"]))
         index, layout = self.chunk_index(array), array.layout
         rows = slice(shard * layout.shard_tracks, (shard + 1) * layout.shard_tracks)
         here: Index = index[rows, slab * layout.slab_chunks : (slab + 1) * layout.slab_chunks].reshape(-1, 2)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.arrays import FloatArray
 from featstore.atomic import DAMAGED, canonical_json, json_object
-from featstore.errors import CorruptFeature, MissingFeature, did_you_mean
+from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
 from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, parse_feature, view_of
 from featstore.store.backends import Backend
 from featstore.store.layout import StoredArray
 from featstore.store.ledger import with_ledger
+from featstore.store.old_formats import PACKED11, OldArray, read_stored_array
 from featstore.store.reader import BaseArray, FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_records, scan_records
 from featstore.store.stored_tracks import StoredTracks
@@ -44,8 +45,9 @@ class Store:
     featstore.store.writing : Adds arrays, tracks and shards.
     """
 
-    def __init__(self, backend: Backend, attributes: dict[str, Any]) -> None:
+    def __init__(self, backend: Backend, attributes: dict[str, Any], *, old_formats: bool = False) -> None:
         self.backend, self.location, self.attributes = backend, backend.location, attributes
+        self._old_formats = old_formats
         self._records: dict[str, dict[int, CommitRecord]] = {}
 
     def __repr__(self) -> str:
@@ -97,13 +99,19 @@ class Store:
         found = {}
         for key in self.backend.array_keys():
             try:
-                found[key] = StoredArray.from_attributes(self.backend.read_array(key))
+                found[key] = read_stored_array(self.backend.read_array(key))
                 if found[key].key != key or found[key].layout.shard_tracks != self.shard_tracks:
                     raise ValueError("of another array")
             except DAMAGED as error:
                 raise CorruptFeature(
                     "array metadata cannot be read", f"{self.location}/features/{key}", "Run featstore store verify"
                 ) from error
+            if isinstance(found[key], OldArray) and not self._old_formats:
+                raise StoreError(
+                    f"tokens in the old encoding {PACKED11} are read by featstore store convert only",
+                    f"{self.location}/features/{key}",
+                    f"Run featstore store convert {self.location} NEW: it writes them as uint16",
+                )
         return found
 
     def records(self, key: str) -> dict[int, CommitRecord]:

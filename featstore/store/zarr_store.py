@@ -93,7 +93,7 @@ class ZarrBackend(Backend):
             "name": "sharding_indexed",
             "configuration": {
                 "chunk_shape": list(header.shape_of(layout.chunk_frames, 1)),
-                "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize, 1 + len(header.dims)),
+                "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize),
                 "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
                 "index_location": "end",
             },

@@ -94,7 +94,7 @@ def measure(stores: dict[tuple[str, str], Path], rounds: int, corpus: dict[str, 
 def measure_tokens(corpus: dict[str, Any]) -> list[dict[str, Any]]:
     """Bytes of one clip's tokens, evenly spread over the vocabulary: what no compression can use."""
     tokens = np.random.default_rng(0).integers(0, 2048, (1, TOKENS)).astype("<u2")
-    chunks = {"uint16": "none", "uint16, lz4": "lz4", "uint16, zstd": "zstd", "packed11": "packed11"}
+    chunks = {"uint16": "none", "uint16, lz4": "lz4", "uint16, zstd": "zstd"}
     sizes = {name: len(compress(tokens, compression)) for name, compression in chunks.items()}
     return [
         {"benchmark": "encodings of tokens", "encoding": name, "tokens": TOKENS, "bytes": size, **corpus}

@@ -16,7 +16,7 @@ def test_bench_encodings(tmp_path: Path) -> None:
     assert len(found) == 24 and all(r["read_mb_per_second"] > 0 for r in found.values())
     assert found["zarr", "uint8", "none"]["max_error"] <= 70 / 254 + 1e-3
     assert found["zarr", "float32", "none"]["max_error"] == 0.0
-    assert {r["bytes"] for r in made if r["encoding"] == "packed11"} == {14211}
+    assert {r["bytes"] for r in made if r["encoding"] == "uint16, zstd"} == {16622}
 
 
 def test_the_page_shows_what_was_measured() -> None:

@@ -77,7 +77,7 @@ def test_a_name_has_everything_but_the_path(weights):
     assert parse_spec(str(spec)) == spec and resolve(parse_spec(spec.short())) == spec
     assert spec_of(spec.weights) == spec and resolve(spec) is spec
     assert spec_of(weights, normalize="peak") != spec
-    assert str(Encoding.default(spec)) == "uint8" and Encoding.parse("packed11", spec).packed_bits == 11
+    assert str(Encoding.default(spec)) == "uint8"
     assert parse_feature(f"{spec}@uint16").encoding.fill_value == 65535
 
 
@@ -388,7 +388,7 @@ def test_a_track_of_no_token_has_an_error_of_its_own(weights):
 
 
 @pytest.mark.parametrize("tier", ["disk", "ram", "gpu"])
-@pytest.mark.parametrize("encoding", ["uint8", "uint16", "packed11"])
+@pytest.mark.parametrize("encoding", ["uint8", "uint16"])
 def test_loaders_look_codes_up(tier, encoding, weights, music, tmp_path):
     from featstore.loaders import BatchLoader
 

@@ -98,14 +98,14 @@ def test_stopped_and_run_again_it_goes_on(tmp_path: Path, monkeypatch) -> None:
     def stops(*args) -> None:
         if len(steps) == 4:
             raise KeyboardInterrupt
-        steps.append(args[2:])
+        steps.append((args[3].key, args[3].shard))
         copy(*args)
 
     monkeypatch.setattr(module, "_copy_shard", stops)
     with pytest.raises(KeyboardInterrupt):
         convert(tmp_path / "a", tmp_path / "b")
     begun = list(steps)
-    monkeypatch.setattr(module, "_copy_shard", lambda *args: (steps.append(args[2:]), copy(*args)))
+    monkeypatch.setattr(module, "_copy_shard", lambda *args: (steps.append((args[3].key, args[3].shard)), copy(*args)))
     convert(tmp_path / "a", tmp_path / "b")
     assert len(begun) == 4 and len(steps) == len(set(steps)) == 9, "nothing is done twice"
     assert content(tmp_path / "b") == content(tmp_path / "whole")

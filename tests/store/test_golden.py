@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featstore.errors import NewerFormat
+from featstore.errors import NewerFormat, StoreError
 from featstore.specs import parse_feature
 from featstore.store import Store, open_store
 from featstore.store.convert import convert
 from featstore.store.diff import compare
 from featstore.store.ledger import read_status
+from featstore.store.pack import pack
 from featstore.store.verify import verify
 from tests.golden.make_golden import ARRAYS, LENGTHS, headers, values_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-NAMES = sorted(path.name.removesuffix(".gz").removesuffix(".tar") for path in GOLDEN.glob("*.gz"))
+NAMES = sorted(path.name.removesuffix(".gz").removesuffix(".tar") for path in GOLDEN.glob("[0-9]*.gz"))
+PACKED11 = ["old-packed11-hdf5", "old-packed11-packed.h5", "old-packed11-zarr"]
 
 
 def unpack(name: str, target: Path) -> Path:
@@ -57,7 +59,7 @@ def check(store: Store) -> None:
 
 def test_every_backend_has_a_golden_store() -> None:
     assert {name.rpartition("-")[2] for name in NAMES} == {"zarr", "hdf5", "packed.h5"}
-    assert sum(path.stat().st_size for path in GOLDEN.glob("*.gz")) < 60_000
+    assert sum(path.stat().st_size for path in GOLDEN.glob("*.gz")) < 90_000
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,3 +102,25 @@ def test_formats_of_the_future_are_refused(name: str, tmp_path: Path) -> None:
     record.write_text(newer + end + rest)
     with pytest.raises(NewerFormat, match=r"commit record of format 7.*Upgrade featstore"):
         read_status(open_store(path))
+
+
+@pytest.mark.parametrize("name", PACKED11)
+def test_stores_with_tokens_of_11_bits_are_only_converted(name: str, tmp_path: Path) -> None:
+    path = unpack(name, tmp_path)
+    sentence = r"tokens in the old encoding packed11 .*Run featstore store convert .*: it writes them as uint16"
+    for refused in (lambda: open_store(path).features, lambda: read_status(open_store(path)), lambda: pack(path, "x")):
+        with pytest.raises(StoreError, match=sentence):
+            refused()
+    (problem,) = verify(path)
+    assert "packed11 are read by featstore store convert only" in problem.what
+    made = convert(path, tmp_path / "new.zarr")
+    (reader,) = (made[name] for name in made.features)
+    own = "none" if name.endswith(".h5") else "zstd"
+    assert (reader.encoding.name, reader.base.layout.compression) == ("uint16", own)
+    for track, n_frames in {"one": 5, "two": 700, "four": 1}.items():
+        expected = (np.arange(2 * n_frames).reshape(2, n_frames) * 37 + 2047) % 2048
+        assert np.array_equal(reader[track], expected)
+    assert read_status(made) == {"tracks": 4, "ok": 3, "failed": 1, "pending": 0, "by_reason": {"failed": 1}}
+    assert np.array_equal(made.codebook(reader.spec)[0].ravel(), np.arange(2 * 2048 * 3) % 7)
+    assert verify(tmp_path / "new.zarr") == []
+    assert convert(path, tmp_path / "new.zarr").features == made.features, "run again, nothing is left to do"
