@@ -22,7 +22,11 @@ __all__ = ["CODEBOOKS", "CODEBOOK_DIMS", "STORES", "Backend", "backend_at", "bac
 
 STORES = Registry(
     "store backend",
-    {"zarr": "featstore.store.zarr_store:ZarrBackend", "hdf5": "featstore.store.hdf5_store:Hdf5Backend"},
+    {
+        "zarr": "featstore.store.zarr_store:ZarrBackend",
+        "hdf5": "featstore.store.hdf5_store:Hdf5Backend",
+        "memory": "featstore.store.memory_store:MemoryBackend",
+    },
 )
 CODEBOOKS = "codebooks"  # folder of the code vectors that tokens stand for
 CODEBOOK_DIMS = ("codebook", "code", "dimension")

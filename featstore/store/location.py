@@ -26,6 +26,7 @@ LOCATIONS = Registry(
     {
         "file": "featstore.store.location:FolderLocation",
         "s3": "featstore.store.s3_location:S3Location",
+        "memory": "featstore.store.memory_store:MemoryLocation",
     },
 )
 
@@ -335,7 +336,7 @@ def map_descriptor(descriptor: int) -> memoryview:
 
 
 def open_location(url: str | os.PathLike[str] | Location) -> Location:
-    """Location of a path, a ``file://`` URL, or an ``s3://`` URL.
+    """Location of a path, or of a ``file://``, ``s3://`` or ``memory://`` URL.
 
     Raises
     ------

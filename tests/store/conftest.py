@@ -7,6 +7,8 @@ from places import Place
 
 from featstore.testing.s3_server import S3Server
 
+pytest.register_assert_rewrite("featstore.testing.store_contract")
+
 
 @pytest.fixture(params=["folder", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:

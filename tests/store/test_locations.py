@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import Place
-from small_stores import LENGTHS, SPEC, header_of, make_store, values_of, write_shards
 
 from featstore import object_storage
 from featstore.errors import CorruptFeature, MissingFeature, ObjectStorageError, StoreError, StoreLocked
@@ -24,6 +23,7 @@ from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
 from featstore.store.writing import write_shard
 from featstore.testing.s3_server import S3Server
+from featstore.testing.stores import LENGTHS, SPEC, header_of, make_store, values_of, write_shards
 from featstore.workflows.derive import derive
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -430,6 +430,6 @@ def test_of_two_who_make_a_store_the_second_opens_it(place: Place, monkeypatch: 
 
 
 def make_frame():
-    from small_stores import track_frame
+    from featstore.testing.stores import track_frame
 
     return track_frame(3)

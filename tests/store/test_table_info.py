@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_stores import header_of
 
 from featstore.datasets import TableInfo, TrackTable
 from featstore.errors import StoreError
 from featstore.store import Store, create_store, open_store
 from featstore.store.writing import add_tracks
+from featstore.testing.stores import header_of
 
 
 def frame_of(prefix: str, task: str, classes: list[str], **info: str) -> pd.DataFrame:
