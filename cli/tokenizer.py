@@ -29,7 +29,7 @@ def tokenizer() -> None:
 @click.option("--width", type=int, help="Channels of the model.")
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--batch", type=int, help="Excerpts a step.")
-@click.option("--sample-rate", type=int, help="Hz that the tokenizer works at; 44100 unless told.")
+@click.option("--sample-rate", type=int, help="Hz that the tokenizer works at; 44100 by default.")
 @click.option("--seed", type=int, help="Of weights and excerpts.")
 @click.option("--figure", help="PNG of what the tokenizer keeps of a held-out excerpt.")
 @json_option
@@ -109,13 +109,13 @@ def encode(
     fields = {"codec": codec, "level": level, "weights": weights, "normalize": normalize} | given
     spec = VqTokensSpec.from_text({name: str(value) for name, value in fields.items() if value is not None})
     made = encode_file(audio, spec, target)
-    told = made.as_json()
+    facts = made.as_json()
     emit(
-        told,
+        facts,
         as_json,
         lambda: (
-            f"{target}: {' x '.join(map(str, told['tokens']))} tokens, {told['bytes']:,} bytes, "
-            f"{told['codes_used']} codes used; {told['seconds_per_minute']:.2f} s a minute of music"
+            f"{target}: {' x '.join(map(str, facts['tokens']))} tokens, {facts['bytes']:,} bytes, "
+            f"{facts['codes_used']} codes used; {facts['seconds_per_minute']:.2f} s a minute of music"
         ),
     )
 

@@ -42,7 +42,7 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def train(**options: Any) -> None:
     r"""Train a model from a store, or go on with a run that was stopped.
 
-    A finished run says so and does nothing. Ctrl-C stops after the batch at hand and keeps everything. Several features
+    A finished run says so and does nothing. Ctrl-C stops after the current batch and keeps everything. Several features
     become one input: stacked as channels, or by name where the model takes them so.
 
     \b

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from featstore.arrays import FloatArray, IntArray
 from featstore.atomic import DAMAGED
 from featstore.errors import CorruptFeature
 from featstore.registry import Registry
+from featstore.store.digests import digest_of
 from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import Location
 from featstore.store.spool import Slab, SlabWriter
@@ -115,6 +116,20 @@ class Backend(ABC):
     def open_slab(self, name: str, array: StoredArray) -> Slab:
         """Open a shard file for reading; ``FileNotFoundError`` when it is absent."""
 
+    def adopt_shard(
+        self, array: StoredArray, shard: int, lengths: IntArray, staged: Iterable[tuple[str, Path, int, str]]
+    ) -> dict[str, list[Any]]:
+        """Move finished files (name, staged path, bytes, digest) of a shard into place; bytes and digest by name."""
+        files: dict[str, list[Any]] = {}
+        for name, path, size, digest in staged:
+            self.location.adopt(path, name)
+            files[name] = [size, digest]
+        counts = self.lengths_file(array, shard, lengths)
+        if counts is not None:
+            self.location.write(*counts)
+            files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
+        return files
+
     @classmethod
     @abstractmethod
     def metadata_count(cls, header: ArrayHeader, n_shards: int) -> int:
@@ -143,8 +158,7 @@ class Backend(ABC):
         """Write code vectors float32 (codebooks, codes, width) and what is known of the codec; again, a no-op."""
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
         for path, content in self.codebook_files(name, vectors, attributes).items():
-            if not self.location.exists(path) or self.location.read(path) != content:
-                self.location.write(path, content)
+            self.location.write_changed(path, content)
 
     def read_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
         """Code vectors (codebooks, codes, width) and attributes.

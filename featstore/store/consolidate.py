@@ -29,15 +29,14 @@ def consolidate(store: Store, *, finished: bool = True) -> None:
         store.refresh()
         finished = finished and not find_missing(store)
         for key in store.arrays:
-            _bring_up_to_date(store, array_files(store, key))
-        _bring_up_to_date(store, store.backend.derived_files(store.arrays, store.n_rows))
+            _write_changed(store, array_files(store, key))
+        _write_changed(store, store.backend.derived_files(store.arrays, store.n_rows))
         if finished:
             pack_records(store)
             store.attributes = read_root(store.backend)
             write_manifest(store)
 
 
-def _bring_up_to_date(store: Store, files: dict[str, bytes]) -> None:
+def _write_changed(store: Store, files: dict[str, bytes]) -> None:
     for name, content in files.items():
-        if not store.location.exists(name) or store.location.read(name) != content:
-            store.location.write(name, content)
+        store.location.write_changed(name, content)

@@ -14,7 +14,6 @@ from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS, STORES, Backend, backend_named_by, make_backend
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import consolidate
-from featstore.store.digests import digest_of
 from featstore.store.garbage import collect_garbage
 from featstore.store.layout import COMPRESSIONS, Layout, StoredArray
 from featstore.store.leases import Lease, hold_store
@@ -25,7 +24,6 @@ from featstore.store.old_formats import PACKED11, OldArray
 from featstore.store.opening import CONVERSION, existing_backend, open_store
 from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
-from featstore.store.spool import Slab
 from featstore.store.store import FORMAT, Store
 from featstore.store.stored_tracks import TRACKS
 from featstore.store.writing import note_request, restore_array
@@ -192,23 +190,14 @@ def _essence(record: CommitRecord) -> CommitRecord:
 
 def _copy_shard(old: Store, new: Store, array: StoredArray, record: CommitRecord) -> None:
     """Copy one shard chunk by chunk and commit it under the same generation."""
-    layout, target, shard = array.layout, new.arrays[array.header.key], record.shard
+    target, shard = new.arrays[array.header.key], record.shard
     key, location, backend = target.key, new.location, new.backend
     with Lease(location, [key], shard) as lease:
         folder = location.staging(f"{lease.owner.label}-{secrets.token_hex(4)}")
         try:
-            files: dict[str, list[object]] = {}
-            for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
-                source = open_shard_file(old.backend, array, shard, slab)
-                staged = folder / f"{key}.{shard}.{slab}"
-                size, digest = _write_slab(backend, staged, target, record, source, slab)
-                name = backend.slab_name(target, shard, slab)
-                location.adopt(staged, name)
-                files[name] = [size, digest]
-            counts = backend.lengths_file(target, shard, record.lengths)
-            if counts is not None:
-                location.write(*counts)
-                files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
+            slabs = range(max(1, array.layout.n_slabs(int(record.lengths.max(initial=0)))))
+            staged = (_write_slab(old.backend, array, backend, target, record, slab, folder) for slab in slabs)
+            files = backend.adopt_shard(target, shard, record.lengths, staged)
             name = target.header.name
             copied = replace(record, key=key, name=name, files=files, layout=target.layout.as_json())
             location.write(record_name(key, shard), copied.to_bytes())
@@ -219,14 +208,22 @@ def _copy_shard(old: Store, new: Store, array: StoredArray, record: CommitRecord
 
 
 def _write_slab(
-    backend: Backend, path: Path, target: StoredArray, record: CommitRecord, source: Slab, slab: int
-) -> tuple[int, str]:
-    """Write one shard file aside; its bytes and digest."""
+    old: Backend,
+    array: StoredArray,
+    backend: Backend,
+    target: StoredArray,
+    record: CommitRecord,
+    slab: int,
+    folder: Path,
+) -> tuple[str, Path, int, str]:
+    """Write one shard file aside; its name, staged path, bytes and digest."""
+    source = open_shard_file(old, array, record.shard, slab)
+    path = folder / f"{target.key}.{record.shard}.{slab}"
     writer = backend.slab_writer(path, target)
     try:
         for slot, chunk in record.chunks(target.layout, slab):
             writer.append(slot, chunk, source.read_chunk(slot, chunk))
-        return writer.close(record.lengths)
+        return (backend.slab_name(target, record.shard, slab), path, *writer.close(record.lengths))
     except BaseException:
         writer.abandon()
         raise

@@ -1,4 +1,4 @@
-"""Two stores compared by content: what a reader would get, track by track. How it came about is told apart."""
+"""Two stores compared by content, track by track. Differences of provenance are reported separately."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _compare_codebooks(a: Store, b: Store) -> Iterator[Difference]:
             yield Difference(f"{count} code vectors of the codebook {name} differ")
         if about != also:
             other = ", ".join(key for key in sorted({*about, *also}) if about.get(key) != also.get(key))
-            yield Difference(f"the codebook {name} tells of another {other}", provenance=True)
+            yield Difference(f"the attribute {other} of the codebook {name} differs", provenance=True)
 
 
 def _named(what: str, tracks: list[str], feature: str = "", *, provenance: bool = False) -> Difference:
@@ -181,12 +181,21 @@ class _Side:
         return "" if record is None else record.sources[row - record.first_row]
 
 
+_SENTENCES = {  # of differences of a track in an array, and whether they are of provenance only
+    "status": ("the ledger's status differs", False),
+    "length": ("the number of frames differs", False),
+    "values": ("stored values differ ({} in the first of them)", False),
+    "error": ("a failure's stage or sentence differs", True),
+    "source": ("made from other audio files", True),
+}
+
+
 def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Iterator[Difference]:
     one, two = _Side(a, key), _Side(b, key)
     name = one.header.name
     if one.layout != two.layout:
         yield Difference(f"laid out as {one.layout.as_json()} and {two.layout.as_json()}", name, provenance=True)
-    other: dict[str, list[str]] = {"status": [], "error": [], "length": [], "values": [], "source": []}
+    other: dict[str, list[str]] = {kind: [] for kind in _SENTENCES}
     details: list[str] = []
     versions: set[str] = set()
     known: dict[int, bool] = {}
@@ -213,18 +222,11 @@ def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Itera
             if difference:
                 other["values"].append(str(track))
                 details.append(difference)
-    if other["status"]:
-        yield _named("the ledger's status differs", other["status"], name)
-    if other["length"]:
-        yield _named("the number of frames differs", other["length"], name)
-    if other["values"]:
-        yield _named(f"stored values differ ({details[0]} in the first of them)", other["values"], name)
-    if other["error"]:
-        yield _named("a failure's stage or sentence differs", other["error"], name, provenance=True)
-    if other["source"]:
-        yield _named("made from other audio files", other["source"], name, provenance=True)
-    for told in sorted(versions):
-        yield Difference(told, name, provenance=True)
+    for kind, (what, provenance) in _SENTENCES.items():
+        if other[kind]:
+            yield _named(what.format(*details[:1]), other[kind], name, provenance=provenance)
+    for difference in sorted(versions):
+        yield Difference(difference, name, provenance=True)
 
 
 def _same_files(record: CommitRecord | None, peer: CommitRecord | None, same_row: bool, known: dict[int, bool]) -> bool:

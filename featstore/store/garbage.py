@@ -34,7 +34,7 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     """
     alive = {owner.label for _, _, owner in live_leases(location)}
     found = [
-        _Leftover(name, lambda name=name, version=version: location.take_away(name, version))  # type: ignore[misc]
+        _Leftover(name, lambda name=name, version=version: location.remove_version(name, version))  # type: ignore[misc]
         for name, version in dead_leases(location)
     ]
     if isinstance(location, S3Location):
@@ -83,7 +83,7 @@ def _half_writes(location: FolderLocation) -> Iterator[_Leftover]:
 def _open_uploads(location: S3Location) -> Iterator[_Leftover]:
     """Uploads in parts of shard files that no living writer holds a lease on.
 
-    The uploads are listed first: whoever begins one later has its lease by then.
+    The uploads are listed first: a writer that begins one later has its lease by then.
     """
     uploads = location.place.open_uploads("")
     alive = {(key, str(shard)) for key, shard, _ in live_leases(location)} if uploads else set()

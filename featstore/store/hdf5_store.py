@@ -241,12 +241,10 @@ class Hdf5SlabWriter(Spool):
 
 
 class Hdf5Slab(IndexedSlab):
-    """A shard file open for reading: HDF5 tells once where the chunks lie, then they are read from the memory map."""
+    """A shard file open for reading: HDF5 locates the chunks once, then they are read from the memory map."""
 
     def __init__(self, data: memoryview, where: str, array: StoredArray) -> None:
-        self._data, self._where, self._layout = data, where, array.layout
-        self._dtype = array.header.encoding.dtype
-        self._shape = array.header.shape_of(array.layout.chunk_frames)
+        self._set(data, where, array)
         try:
             with open_hdf5(data) as file:
                 if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):

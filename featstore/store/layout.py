@@ -152,11 +152,11 @@ class Layout:
         return self.shard_tracks * self.slab_chunks
 
     def n_shards(self, n_rows: int) -> int:
-        """Shards that hold so many rows."""
+        """Shards that ``n_rows`` rows take."""
         return -(-n_rows // self.shard_tracks)
 
     def n_slabs(self, n_frames: int) -> int:
-        """Shard files along time that a track of so many frames reaches into."""
+        """Shard files along time that a track of ``n_frames`` frames reaches into."""
         return -(-n_frames // self.slab_frames)
 
     def data_bytes(self, header: ArrayHeader, lengths: Sequence[int] | IntArray) -> int:

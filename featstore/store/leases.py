@@ -41,7 +41,7 @@ def _lease_name(key: str, shard: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who holds a lease, as far as its file tells."""
+    """Owner of a lease, as its file names it."""
 
     owner: Owner
     silent_s: float
@@ -73,7 +73,7 @@ def _read(location: Location, name: str) -> _Holder | None:
 class Lease:
     """Leases on several arrays of one shard, held while a ``with`` block runs; all of them or none.
 
-    While commit records are being packed, whoever has taken a lease on a shard waits: see :func:`hold_packing`.
+    While commit records are being packed, a writer waits once it has its lease: see :func:`hold_packing`.
 
     Raises
     ------
@@ -149,8 +149,8 @@ class Lease:
             )
 
     def _content(self) -> bytes:
-        told = {n: getattr(self.owner, n) for n in ("host", "pid", "started", "run", "machine")}
-        return json.dumps(told | {"token": self._token, "beat": self._beats}).encode()
+        owner = {n: getattr(self.owner, n) for n in ("host", "pid", "started", "run", "machine")}
+        return json.dumps(owner | {"token": self._token, "beat": self._beats}).encode()
 
     def _take(self, name: str) -> None:
         content = self._content()
@@ -207,7 +207,7 @@ class Lease:
                 if not version:
                     self.location.remove(name)
                 elif (own := self._own_version(name) if name in self._unsure else version) is not None:
-                    self.location.take_away(name, own)
+                    self.location.remove_version(name, own)
             except ObjectStorageError as error:  # the shard is committed: others see a silent owner soon
                 logger.warning("a lease could not be given back: %s", error)
         self._held = {}
@@ -230,8 +230,8 @@ def hold_store(location: Location, wait_s: float = PACKING_S) -> Iterator[None]:
 def hold_packing(location: Location, wait_s: float = PACKING_S) -> Iterator[Lease]:
     """Lease on the files of packed commit records.
 
-    A writer first takes its lease and then looks for this one; who packs first takes this one and then looks for
-    :func:`live_writers`. So of the two at least one sees the other, and no record is removed that was just written.
+    A writer first takes its lease and then looks for this one; a process that packs first takes this one and then looks
+    for :func:`live_writers`. At least one of the two sees the other, so that no new record is removed.
     """
     with _awaited(location, PACKING, wait_s) as lease:
         yield lease

@@ -1,7 +1,8 @@
 """Where a store's files are: whole-file reads and atomic writes by relative name, so that backends know no paths.
 
 A location is a folder or, in :mod:`featstore.store.s3_location`, a prefix of a bucket. Both give the same promises: a
-file appears whole or not at all; of several who create one file, one succeeds; what is taken away is what was seen.
+file appears whole or not at all; of several processes that create one file, one succeeds; deletes and replacements of
+small files apply only to the version that was read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from featstore import atomic
 from featstore.errors import StoreError
 from featstore.registry import Registry
 
-__all__ = ["LOCATIONS", "FileBytes", "FolderLocation", "Location", "Seen", "open_location"]
+__all__ = ["LOCATIONS", "FileBytes", "FileVersion", "FolderLocation", "Location", "open_location"]
 
 LOCATIONS = Registry(
     "kind of location",
@@ -41,8 +42,8 @@ class FileBytes(Protocol):
         """Return a stretch of the file."""
 
 
-class Seen(NamedTuple):
-    """A small file as it was found.
+class FileVersion(NamedTuple):
+    """A small file as it was read.
 
     Attributes
     ----------
@@ -50,7 +51,7 @@ class Seen(NamedTuple):
     age_s : float
         Seconds since it was written or touched.
     version : str
-        Says later whether it is still the same file.
+        Equal as long as the file is the same.
     """
 
     data: bytes
@@ -125,7 +126,7 @@ class Location(ABC):
         """Every file below a folder with its size, in sorted order."""
 
     def prefetch(self, names: Iterable[str]) -> None:  # noqa: B027 (files on disk need nothing)
-        """Say that these small files are read next: where that helps, they are fetched together."""
+        """Fetch small files together that are read next, where that helps."""
 
     def refresh(self) -> None:  # noqa: B027 (nor do they here)
         """Forget what is remembered of files: another process may have changed them."""
@@ -133,27 +134,38 @@ class Location(ABC):
     def staged(self, measure: Callable[[], int]) -> Location:
         """Return a location that keeps local copies of files it opens: itself where files are local already.
 
-        ``measure`` tells the bytes of all that will be opened.
+        ``measure`` returns the bytes of all files that will be opened.
         """
         return self
 
-    # -- writing --------------------------------------------------------------------------------------------------
+    # -- writing: a read-only location leaves these as they are --------------------------------------------------
 
-    @abstractmethod
+    def read_only(self) -> StoreError:
+        """Error of every method that would change something."""
+        return StoreError("nothing can be written here", str(self), "Choose another place")
+
     def write(self, name: str, data: bytes) -> None:
         """Put a file in place in one atomic step."""
+        raise self.read_only()
 
-    @abstractmethod
+    def write_changed(self, name: str, data: bytes) -> None:
+        """Put a file in place unless it has that content already."""
+        with suppress(FileNotFoundError):
+            if self.read(name) == data:
+                return
+        self.write(name, data)
+
     def adopt(self, staged: Path, name: str) -> None:
         """Move a finished local file into the store under ``name``; it is whole before it gets its name."""
+        raise self.read_only()
 
-    @abstractmethod
     def staging(self, owner: str) -> Path:
         """Local folder for files in the making; :mod:`featstore.store.leases` says who is alive."""
+        raise self.read_only()
 
-    @abstractmethod
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
+        raise self.read_only()
 
     def remove_many(self, names: Iterable[str]) -> None:
         """Delete many files, those that are there."""
@@ -162,25 +174,25 @@ class Location(ABC):
 
     # -- small files that several may want --------------------------------------------------------------------------
 
-    @abstractmethod
     def create(self, name: str, data: bytes) -> str | None:
         """Make a file that is not there yet: its version, None when there is one."""
+        raise self.read_only()
 
     @abstractmethod
-    def peek(self, name: str) -> Seen | None:
+    def peek(self, name: str) -> FileVersion | None:
         """A small file with its age, None when it is absent."""
 
-    @abstractmethod
     def touch(self, name: str, data: bytes, version: str) -> str | None:
-        """Show that a file's owner lives; its new version, None when it is another's now (where that can be told)."""
+        """Show that a file's owner lives; its new version, None when it is another's now (where that is known)."""
+        raise self.read_only()
 
-    @abstractmethod
     def replace(self, name: str, data: bytes, version: str) -> str | None:
-        """Put one's own file in the place of what was seen; None when that has changed."""
+        """Replace one version of a file; the new version, None when the file has changed since."""
+        raise self.read_only()
 
-    @abstractmethod
-    def take_away(self, name: str, version: str) -> None:
-        """Delete what was seen, and nothing else that has come in its place."""
+    def remove_version(self, name: str, version: str) -> None:
+        """Delete one version of a file; a newer one stays."""
+        raise self.read_only()
 
 
 class FolderLocation(Location):
@@ -288,27 +300,27 @@ class FolderLocation(Location):
                 raise
         return ""
 
-    def peek(self, name: str) -> Seen | None:
+    def peek(self, name: str) -> FileVersion | None:
         """A small file with its age."""
         path = self.path(name)
         try:
             data, state = path.read_bytes(), path.stat()
         except FileNotFoundError:
             return None
-        return Seen(data, max(0.0, time.time() - state.st_mtime), _version(state))
+        return FileVersion(data, max(0.0, time.time() - state.st_mtime), _version(state))
 
     def touch(self, name: str, data: bytes, version: str) -> str | None:
-        """Set the time of the last change; whose the file is cannot be told in one step."""
+        """Set the time of the last change; a file system has no check of the owner in the same step."""
         os.utime(self.path(name))
         return version
 
     def replace(self, name: str, data: bytes, version: str) -> str | None:
-        """Take away what was seen, then create: of two who try, one create fails."""
-        self.take_away(name, version)
+        """Delete the version that was read, then create: of two that try, one create fails."""
+        self.remove_version(name, version)
         return self.create(name, data)
 
-    def take_away(self, name: str, version: str) -> None:
-        """Move the file aside under a name of one's own, look whether it is the one, and put another's back."""
+    def remove_version(self, name: str, version: str) -> None:
+        """Move the file aside under a private name, compare its version, and put a newer one back."""
         path = self.path(name)
         grave = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
         with suppress(FileNotFoundError):

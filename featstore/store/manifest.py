@@ -57,16 +57,12 @@ def write_manifest(store: Store) -> None:
     names = _covered(store)
     store.location.prefetch(names)
     content = manifest_bytes(read_root(store.backend), {name: store.location.read(name) for name in names})
-    if not store.location.exists(MANIFEST) or store.location.read(MANIFEST) != content:
-        store.location.write(MANIFEST, content)
+    store.location.write_changed(MANIFEST, content)
 
 
 def open_manifest(backend: Backend) -> None:
     """Say that the store is being worked on: what an earlier manifest promised may change."""
-    location = backend.location
-    content = manifest_bytes(read_root(backend), {})
-    if not location.exists(MANIFEST) or location.read(MANIFEST) != content:
-        location.write(MANIFEST, content)
+    backend.location.write_changed(MANIFEST, manifest_bytes(read_root(backend), {}))
 
 
 def restore_root(location: Location) -> None:

@@ -1,8 +1,4 @@
-"""Stores in the memory of this process, at ``memory://NAME``: for tests, and as an example of a small backend.
-
-:class:`MemoryLocation` holds the files, :class:`MemoryBackend` says what is in them: JSON for metadata, the shard files
-of the Zarr backend for data.
-"""
+"""Stores in the memory of this process, at ``memory://NAME``: for tests and notebooks."""
 
 from __future__ import annotations
 
@@ -11,20 +7,14 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
-from featstore.arrays import FloatArray
 from featstore.atomic import canonical_json, json_object
 from featstore.errors import StoreError
-from featstore.store.backends import CODEBOOKS, Backend
-from featstore.store.chunks import checked, crc32c
-from featstore.store.layout import ArrayHeader, StoredArray
-from featstore.store.location import Location, Seen
-from featstore.store.zarr_store import ZarrSlab, ZarrSlabWriter
+from featstore.store.location import FileVersion, Location
+from featstore.store.zarr_store import ZarrBackend
 
 __all__ = ["MemoryBackend", "MemoryLocation"]
 
@@ -108,10 +98,10 @@ class MemoryLocation(Location):
         """Make a file that is not there yet."""
         return self.replace(name, data, "")
 
-    def peek(self, name: str) -> Seen | None:
+    def peek(self, name: str) -> FileVersion | None:
         """A small file with its age."""
         found = self._files.get(name)
-        return None if found is None else Seen(found[0], max(0.0, time.time() - found[1]), found[2])
+        return None if found is None else FileVersion(found[0], max(0.0, time.time() - found[1]), found[2])
 
     def touch(self, name: str, data: bytes, version: str) -> str | None:
         """Write new content in place of one's own last one."""
@@ -125,7 +115,7 @@ class MemoryLocation(Location):
             self.write(name, data)
             return self._version(name)
 
-    def take_away(self, name: str, version: str) -> None:
+    def remove_version(self, name: str, version: str) -> None:
         """Delete one version of a file."""
         with _lock:
             if self._version(name) == version:
@@ -135,8 +125,8 @@ class MemoryLocation(Location):
         return self._files[name][2] if name in self._files else ""
 
 
-class MemoryBackend(Backend):
-    """Metadata as JSON, shard files as in Zarr.
+class MemoryBackend(ZarrBackend):
+    """Arrays as in Zarr, below a root of its own.
 
     Raises
     ------
@@ -144,7 +134,7 @@ class MemoryBackend(Backend):
         At any location but a :class:`MemoryLocation`: no other program could read the files.
     """
 
-    name, root = "memory", "store-in-memory.json"
+    name, root, endings = "memory", "store-in-memory.json", ()
 
     def __init__(self, location: Location) -> None:
         if not isinstance(location, MemoryLocation):
@@ -159,53 +149,3 @@ class MemoryBackend(Backend):
     def read_root(self, content: bytes) -> Any:
         """Return the store's own metadata from the root file."""
         return json_object(content)
-
-    def array_files(
-        self, array: StoredArray, n_rows: int, n_frames: int, cost: Mapping[str, float | int] | None = None
-    ) -> dict[str, bytes]:
-        """Metadata file of an array."""
-        content = array.as_attributes() | {"shape": array.header.shape_of(n_frames, n_rows), "cost": dict(cost or {})}
-        return {self.metadata_name(array.key): canonical_json(content)}
-
-    def metadata_name(self, key: str) -> str:
-        """Name of the array's metadata."""
-        return f"features/{key}/array.json"
-
-    def read_array(self, key: str) -> dict[str, Any]:
-        """Attributes of an array."""
-        return json_object(self.location.read(self.metadata_name(key)))
-
-    def slab_name(self, array: StoredArray, shard: int, slab: int) -> str:
-        """Name of the file that holds one shard's stretch of time."""
-        return f"features/{array.key}/{shard}.{slab}"
-
-    def slab_writer(self, path: Path, array: StoredArray) -> ZarrSlabWriter:
-        """Open a new shard file for writing."""
-        return ZarrSlabWriter(path, array)
-
-    def open_slab(self, name: str, array: StoredArray) -> ZarrSlab:
-        """Open a shard file for reading."""
-        return ZarrSlab(self.location.open(name), f"{self.location}/{name}", array)
-
-    @classmethod
-    def metadata_count(cls, header: ArrayHeader, n_shards: int) -> int:
-        """One file; frame counts are in the records only."""
-        return 1
-
-    def codebook_files(self, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> dict[str, bytes]:
-        """Return one file: a line of JSON, the vectors, a checksum of both."""
-        about = {"shape": vectors.shape, "attributes": attributes}
-        body = canonical_json(about).replace(b"\n", b" ") + b"\n" + vectors.tobytes()
-        return {f"{CODEBOOKS}/{name}": body + crc32c(body)}
-
-    def codebook_name(self, entry: str) -> str | None:
-        """Name of the file."""
-        return entry
-
-    def load_codebook(self, name: str) -> tuple[FloatArray, dict[str, Any]]:
-        """Vectors and attributes of a codebook."""
-        place = f"{CODEBOOKS}/{name}"
-        body = bytes(checked(memoryview(self.location.read(place)), f"{self.location}/{place}"))
-        line, _, raw = body.partition(b"\n")
-        about = json_object(line)
-        return np.frombuffer(raw, dtype="<f4").reshape(about["shape"]).astype(np.float32), about["attributes"]

@@ -1,4 +1,4 @@
-"""Shards of one array that were made by different library versions: allowed, and told."""
+"""Shards of one array that were made by different library versions: allowed, and reported."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def describe_mix(mixed: Mapping[str, Mapping[str, int]]) -> str:
     >>> describe_mix({"libsndfile": {"1.2.0": 3, "1.2.2": 1}})
     'libsndfile 1.2.0 (3 shards) and 1.2.2 (1 shard)'
     """
-    told = []
+    found = []
     for library, versions in mixed.items():
         parts = [f"{version} ({count} shard{'s' if count != 1 else ''})" for version, count in versions.items()]
-        told.append(f"{library} {' and '.join(parts)}")
-    return ", ".join(told)
+        found.append(f"{library} {' and '.join(parts)}")
+    return ", ".join(found)

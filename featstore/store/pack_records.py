@@ -1,8 +1,8 @@
-"""Packing the commit records of a finished store, and taking damaged ones out.
+"""Packing the commit records of a finished store, and removing damaged ones.
 
-At every moment each committed pair is told exactly once, whoever looks and whoever is killed: the packed file is
-written whole before a record's own file is removed, and one that is still there afterwards counts and says the same.
-Own files are removed only while nobody writes: see :func:`featstore.store.leases.hold_packing`.
+Readers see exactly one record per pair, even if packing is interrupted: the packed file is complete before a record's
+own file is removed, and a file that remains counts and has the same content. Own files are removed only while no shard
+is being written: see :func:`featstore.store.leases.hold_packing`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from typing import Any
 
 import featstore.store.record_pack as record_pack
@@ -26,7 +25,7 @@ __all__ = ["forget_pairs", "mend_pack", "pack_records", "packs"]
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 1000  # files removed between two looks at one's own lease
+_AT_ONCE = 1000  # files removed between two checks of the lease
 
 
 def packs(n_records: int) -> bool:
@@ -37,7 +36,7 @@ def packs(n_records: int) -> bool:
 def pack_records(store: Store) -> None:
     """Pack the records of all arrays that have many, or new ones beside packed ones.
 
-    Nothing is done while anybody writes a shard: the next finished run packs.
+    Nothing is done while a shard is being written: the next finished run packs.
     """
     location = store.location
     keys = [key for key in store.arrays if _is_due(location, key)]
@@ -65,17 +64,10 @@ def _raise_format(backend: Backend) -> None:
     location = backend.location
     attributes = read_root(backend)
     raised = attributes | {"format": max(PACK_FORMAT, int(attributes["format"]))}
-    _put(location, MANIFEST, manifest_bytes(raised, {}))
+    location.write_changed(MANIFEST, manifest_bytes(raised, {}))
     if raised != attributes:
         for name, content in backend.root_files(raised).items():
-            _put(location, name, content)
-
-
-def _put(location: Location, name: str, content: bytes) -> None:
-    with suppress(FileNotFoundError):
-        if location.read(name) == content:
-            return
-    location.write(name, content)
+            location.write_changed(name, content)
 
 
 def _pack(location: Location, key: str, lease: Lease) -> None:
@@ -90,7 +82,7 @@ def _pack(location: Location, key: str, lease: Lease) -> None:
         if found.name != pack_name(key):
             own.append(record_name(key, found.shard))
     lease.check()
-    _put(location, pack_name(key), pack_bytes(key, records))
+    location.write_changed(pack_name(key), pack_bytes(key, records))
     for start in range(0, len(own), _AT_ONCE):
         lease.check()
         location.remove_many(own[start : start + _AT_ONCE])
@@ -108,7 +100,7 @@ def mend_pack(location: Location, key: str, *, without: Collection[int] = ()) ->
             return
         kept = {shard: content for shard, content in records.items() if shard not in without}
         if kept:
-            _put(location, pack_name(key), pack_bytes(key, kept))
+            location.write_changed(pack_name(key), pack_bytes(key, kept))
         else:
             location.remove(pack_name(key))
 

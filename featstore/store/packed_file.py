@@ -19,9 +19,9 @@ import numpy.typing as npt
 from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import DAMAGED, json_object
 from featstore.errors import CorruptFeature, StoreError
-from featstore.store.hdf5_store import Hdf5Backend, chunk_places, decode_hdf5_chunk, open_hdf5
+from featstore.store.hdf5_store import Hdf5Backend, Hdf5Slab, chunk_places, open_hdf5
 from featstore.store.layout import ArrayHeader, StoredArray
-from featstore.store.location import FolderLocation, Location, Seen, map_file, open_location
+from featstore.store.location import FileVersion, FolderLocation, Location, map_file, open_location
 from featstore.store.old_formats import read_stored_array
 from featstore.store.spool import ABSENT
 
@@ -126,14 +126,19 @@ class PackedLocation(Location):
 
     def _spans(self, name: str) -> Index:
         """Offset and length of the chunks behind ``features/<key>/<shard>.<slab>.chunks``, in order."""
-        _, key, base = name.split("/")
-        shard, slab = (int(part) for part in base.removesuffix(".chunks").split("."))
-        array = read_stored_array(json_object(self.files[f"features/{key}/array.json"]))
-        index, layout = self.chunk_index(array), array.layout
-        rows = slice(shard * layout.shard_tracks, (shard + 1) * layout.shard_tracks)
-        here: Index = index[rows, slab * layout.slab_chunks : (slab + 1) * layout.slab_chunks].reshape(-1, 2)
-        there: Index = here[here[:, 0] != ABSENT]
+        array = read_stored_array(json_object(self.files[f"features/{name.split('/')[1]}/array.json"]))
+        index = self.slab_index(array, *shard_and_slab(name))
+        there: Index = index[index[:, 0] != ABSENT]
         return there
+
+    def slab_index(self, array: StoredArray, shard: int, slab: int) -> Index:
+        """Offset and length of every chunk of one shard's stretch of time, (tracks x chunks of a track, 2)."""
+        whole, layout = self.chunk_index(array), array.layout
+        rows = slice(shard * layout.shard_tracks, (shard + 1) * layout.shard_tracks)
+        here = whole[rows, slab * layout.slab_chunks : (slab + 1) * layout.slab_chunks]
+        index: Index = np.full((layout.shard_tracks, layout.slab_chunks, 2), ABSENT, dtype=np.uint64)
+        index[: here.shape[0], : here.shape[1]] = here
+        return index.reshape(-1, 2)
 
     # -- the interface of a location --------------------------------------------------------------------------------
 
@@ -188,53 +193,20 @@ class PackedLocation(Location):
                 record = json_object(self.files[file])
                 yield from ((data, int(size)) for data, (size, _) in sorted(record["files"].items()))
 
-    def peek(self, name: str) -> Seen | None:
+    def peek(self, name: str) -> FileVersion | None:
         """A small file with its age."""
         if name not in self.files:
             return None
-        return Seen(self.files[name], time.time() - self.root.stat().st_mtime, self.stamp(name))
+        return FileVersion(self.files[name], time.time() - self.root.stat().st_mtime, self.stamp(name))
+
+    def read_only(self) -> StoreError:
+        """Error of every method that would change something."""
+        advice = "Make a folder of it: featstore store convert FILE.h5 FOLDER"
+        return StoreError("a packed store is read-only", str(self), advice)
 
     def path(self, name: str) -> Path:
         """Refuse: nothing in a packed store has a path of its own."""
-        raise _read_only(self)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Refuse, as all that would change something: a packed store is read-only."""
-        raise _read_only(self)
-
-    def adopt(self, staged: Path, name: str) -> None:
-        """Refuse."""
-        raise _read_only(self)
-
-    def staging(self, owner: str) -> Path:
-        """Refuse."""
-        raise _read_only(self)
-
-    def remove(self, name: str) -> None:
-        """Refuse."""
-        raise _read_only(self)
-
-    def create(self, name: str, data: bytes) -> str | None:
-        """Refuse."""
-        raise _read_only(self)
-
-    def touch(self, name: str, data: bytes, version: str) -> str | None:
-        """Refuse."""
-        raise _read_only(self)
-
-    def replace(self, name: str, data: bytes, version: str) -> str | None:
-        """Refuse."""
-        raise _read_only(self)
-
-    def take_away(self, name: str, version: str) -> None:
-        """Refuse."""
-        raise _read_only(self)
-
-
-def _read_only(location: PackedLocation) -> StoreError:
-    return StoreError(
-        "a packed store is read-only", str(location), "Make a folder of it: featstore store convert FILE.h5 FOLDER"
-    )
+        raise self.read_only()
 
 
 class PackedBackend(Hdf5Backend):
@@ -252,38 +224,18 @@ class PackedBackend(Hdf5Backend):
 
     def open_slab(self, name: str, array: StoredArray) -> Any:
         """Open one shard's stretch of time."""
-        shard, slab = (int(part) for part in name.rpartition("/")[2].removesuffix(".chunks").split("."))
-        return PackedSlab(cast(PackedLocation, self.location), array, shard, slab)
+        return PackedSlab(cast(PackedLocation, self.location), name, array)
 
 
-class PackedSlab:
+class PackedSlab(Hdf5Slab):
     """One shard's tracks over one stretch of time, inside the packed file."""
 
-    def __init__(self, location: PackedLocation, array: StoredArray, shard: int, slab: int) -> None:
-        self._header, self._layout, self._location = array.header, array.layout, location
-        self._index = location.chunk_index(array)
-        self._first = (shard * self._layout.shard_tracks, slab * self._layout.slab_chunks)
+    def __init__(self, location: PackedLocation, name: str, array: StoredArray) -> None:
+        self._set(location.bytes_view, f"{location}/{name}", array)
+        self._index = location.slab_index(array, *shard_and_slab(name))
 
-    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
-        """Offset and length of a chunk's bytes in the file, or None where none were written."""
-        row, place = self._first[0] + slot, self._first[1] + chunk
-        if row >= self._index.shape[0] or place >= self._index.shape[1]:
-            return None
-        offset, length = self._index[row, place].tolist()
-        return None if offset == ABSENT else (offset, length)
 
-    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
-        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
-
-        Raises
-        ------
-        CorruptFeature
-            When it is absent, lies outside the file, or fails its checksum.
-        """
-        span, data = self.chunk_span(slot, chunk), self._location.bytes_view
-        where = f"{self._location}, {self._header.key}, row {self._first[0] + slot}, chunk {self._first[1] + chunk}"
-        if span is None or span[0] + span[1] > len(data):
-            raise CorruptFeature("a committed chunk is missing", where, "Pack the store again")
-        block = data[span[0] : span[0] + span[1]]
-        shape = self._header.shape_of(self._layout.chunk_frames)
-        return decode_hdf5_chunk(block, self._header.encoding.dtype, shape, self._layout.compression, where)
+def shard_and_slab(name: str) -> tuple[int, int]:
+    """Numbers in the name of one shard's stretch of time."""
+    shard, slab = name.rpartition("/")[2].removesuffix(".chunks").split(".")
+    return int(shard), int(slab)

@@ -91,9 +91,7 @@ class BaseArray:
         """
         n_frames = int(self.lengths[row]) if 0 <= row < self.n_rows else -1
         if n_frames < 0:
-            raise MissingFeature(
-                f"nothing is stored for row {row}", self.header.name, "See featstore status --failures"
-            )
+            raise _nothing_stored(f"row {row}", self.header.name)
         stop = n_frames if stop is None else stop
         if not 0 <= start <= stop <= n_frames:
             raise StoreError(
@@ -125,6 +123,10 @@ class BaseArray:
             while len(self._slabs) > MAX_OPEN_SLABS:
                 self._slabs.popitem(last=False)
         return opened
+
+
+def _nothing_stored(what: str, feature: str) -> MissingFeature:
+    return MissingFeature(f"nothing is stored for {what}", feature, "See featstore status --failures")
 
 
 def open_shard_file(backend: Backend, array: StoredArray, shard: int, slab: int) -> Slab:
@@ -203,7 +205,7 @@ class FeatureReader:
         return float("nan") if self.view.codes else self.encoding.missing
 
     def shape_of(self, n_frames: int, n_tracks: int) -> list[int]:
-        """Shape of so many frames (or excerpts) of so many tracks."""
+        """Shape of ``n_frames`` frames (or excerpts) of ``n_tracks`` tracks."""
         if self.clip_frames is None:
             return [n_tracks, *self.shape_of_item, n_frames]
         return [n_tracks, n_frames, *self.shape_of_item, self.clip_frames]
@@ -249,9 +251,7 @@ class FeatureReader:
     def __getitem__(self, track_id: str) -> FloatArray:
         row = self.row_of(track_id)
         if self.lengths[row] < 0:
-            raise MissingFeature(
-                f"nothing is stored for track {track_id!r}", self.name, "See featstore status --failures"
-            )
+            raise _nothing_stored(f"track {track_id!r}", self.name)
         return np.array(self.read_row(row), dtype=self.value_dtype)
 
     def __len__(self) -> int:
@@ -277,9 +277,7 @@ class FeatureReader:
         rows = [self.row_of(track_id) for track_id in ids]
         for track_id, row in zip(ids, rows, strict=True):
             if self.lengths[row] < 0:
-                raise MissingFeature(
-                    f"nothing is stored for track {track_id!r}", self.name, "See featstore status --failures"
-                )
+                raise _nothing_stored(f"track {track_id!r}", self.name)
         stop = max((int(self.lengths[row]) for row in rows), default=start) if stop is None else stop
         if not 0 <= start <= stop:
             raise StoreError(
@@ -317,7 +315,7 @@ class FeatureReader:
         """Bytes of this feature stored on its own, in the base's encoding.
 
         What is stored is measured on disk. A view's size is that of the files an uncompressed store of it would have,
-        to the byte in Zarr, but for the attributes that tell an encoding's measured error, and a few kB of HDF5's own
+        to the byte in Zarr, but for the attributes with an encoding's measured error, and a few kB of HDF5's own
         in each of its files; with compression it is scaled by what the base achieves.
         """
         if self.view.is_identity or self.view.codes:

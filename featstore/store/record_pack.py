@@ -97,9 +97,9 @@ def pack_bytes(key: str, records: Mapping[int, Mapping[str, Any]]) -> bytes:
         lines.append(_line(records[shard]))
         index.append([shard, int(records[shard]["generation"]), start, len(lines[-1]) - 1])
         start += len(lines[-1])
-    told: dict[str, Any] = {"format": PACK_FORMAT, "key": key, "index": index}
-    told["digest"] = hashlib.sha256(canonical_json(told)).hexdigest()
-    return b"".join([*lines, _line(told)])
+    last: dict[str, Any] = {"format": PACK_FORMAT, "key": key, "index": index}
+    last["digest"] = hashlib.sha256(canonical_json(last)).hexdigest()
+    return b"".join([*lines, _line(last)])
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
@@ -119,7 +119,8 @@ def read_index(view: FileBytes, where: str) -> Index:
     """
     content = checked_json(_last_line(view), where, "an index of packed commit records", PACK_FORMAT)
     try:
-        return {int(shard): Entry(int(told), int(start), int(size)) for shard, told, start, size in content["index"]}
+        rows = ([int(number) for number in row] for row in content["index"])
+        return {shard: Entry(generation, start, size) for shard, generation, start, size in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFeature("an index of packed commit records cannot be read", where, _FIX) from error
 

@@ -1,8 +1,8 @@
 """Commit records: what became of every track of one shard of one array. A pair without a record does not exist.
 
 A record is a file of its own, or a line of the file into which a finished extraction packs the records of an array
-(:mod:`featstore.store.record_pack`). Where both are there, the file of its own is the newer one, and counts. Whoever
-looks for a record looks there first: records are packed before they are removed, so none is ever missed.
+(:mod:`featstore.store.record_pack`). Where both exist, the file of its own is newer, and counts. Readers look there
+first: records are packed before their files are removed, so none is ever missed.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class Found:
     shard : int
         -1 for the index of packed records.
     name : str
-        File that tells.
+        File that holds it.
     data : bytes
         The record as it is stored.
     record : CommitRecord or None

@@ -26,7 +26,7 @@ from featstore.errors import ObjectStorageError, StoreError
 from featstore.object_client import client
 from featstore.object_storage import Listed, ObjectPlace
 from featstore.owner import Owner
-from featstore.store.location import FileBytes, Location, Seen, map_descriptor, map_file
+from featstore.store.location import FileBytes, FileVersion, Location, map_descriptor, map_file
 
 __all__ = ["RemoteBytes", "S3Location", "staging_folder"]
 
@@ -228,24 +228,24 @@ class S3Location(Location):
             )
         _conditional.add(here)
 
-    def peek(self, name: str) -> Seen | None:
+    def peek(self, name: str) -> FileVersion | None:
         """A small object with its age by the server's clock."""
         try:
             found = self.place.get(self._safe(name))
         except FileNotFoundError:
             return None
-        return Seen(found.data, found.age_s, found.version)
+        return FileVersion(found.data, found.age_s, found.version)
 
     def touch(self, name: str, data: bytes, version: str) -> str | None:
         """Put new content in the place of one's own last one."""
         return self.replace(name, data, version)
 
     def replace(self, name: str, data: bytes, version: str) -> str | None:
-        """Put one's own object in the place of what was seen; None when that has changed."""
+        """Replace one version of an object; the new version, None when the object has changed since."""
         return self.place.put_if(self._safe(name), data, version=version)
 
-    def take_away(self, name: str, version: str) -> None:
-        """Delete what was seen, and nothing else that has come in its place."""
+    def remove_version(self, name: str, version: str) -> None:
+        """Delete one version of an object; a newer one stays."""
         self.place.delete(self._safe(name), version=version)
 
     def _safe(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a store weighs and what its encodings cost: bytes a track and an hour of music, errors as they were measured."""
+"""Sizes of features, bytes per track and per hour of music, and the measured errors of encodings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def measured(records: Iterable[CommitRecord]) -> dict[str, float | int]:
     dict
         ``measured_values`` encoded, ``saturated_values`` outside the range, and the ``measured_max_error`` and
         ``measured_mean_error`` (absolute, on the feature's own scale) of what is decoded against what was encoded,
-        saturated values included. For tokens ``near_ties``, where every shard tells of them: tokens whose code won by
+        saturated values included. For tokens ``near_ties``, where every shard counts them: tokens whose code won by
         so little that the rounding of floats may have decided.
     """
     parts = [record.quality for record in records if record.quality]
@@ -84,7 +84,7 @@ def _row(store: Store, reader: FeatureReader) -> dict[str, Any]:
 
 
 def _seconds(reader: FeatureReader, lengths: IntArray) -> float:
-    """Seconds of music behind so many frames of each track; where excerpts overlap, they count once."""
+    """Seconds of music in ``lengths`` frames of each track; overlaps of excerpts count once."""
     clip = reader.spec.clip
     if reader.clip_frames is None:
         return float(lengths.sum()) * reader.spec.frame_step / reader.spec.sample_rate
@@ -93,7 +93,7 @@ def _seconds(reader: FeatureReader, lengths: IntArray) -> float:
 
 
 def _audio_bytes(store: Store, key: str) -> int:
-    """Bytes of the audio files behind an array, as the fingerprints in its records tell."""
+    """Bytes of the audio files behind an array, from the fingerprints in its records."""
     total = 0
     for record in store.records(key).values():
         for frames, source in zip(record.n_frames, record.sources, strict=True):

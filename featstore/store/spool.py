@@ -12,7 +12,7 @@ from featstore.arrays import AnyArray, IntArray
 from featstore.atomic import disk_errors
 from featstore.errors import CorruptFeature
 from featstore.store.digests import new_digest
-from featstore.store.layout import Layout, StoredArray
+from featstore.store.layout import StoredArray
 from featstore.store.location import FileBytes
 
 __all__ = ["ABSENT", "IndexedSlab", "Slab", "SlabWriter", "Spool"]
@@ -52,10 +52,12 @@ class Slab(Protocol):
 class IndexedSlab:
     """The common part of open shard files: a memory map, and where in it each chunk lies."""
 
-    _data: FileBytes
-    _where: str
-    _layout: Layout
     _index: npt.NDArray[np.uint64]
+
+    def _set(self, data: FileBytes, where: str, array: StoredArray) -> None:
+        self._data, self._where, self._layout = data, where, array.layout
+        self._dtype = array.header.encoding.dtype
+        self._shape = array.header.shape_of(array.layout.chunk_frames)
 
     def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
         """Offset and length of a chunk's bytes in the file, or None where none were written."""

@@ -49,7 +49,7 @@ class Problem:
     shard : int
         -1 where it is not about one.
     tracks : tuple of str
-        Tracks whose data are touched, where that can be told (at most ten).
+        Tracks whose data are touched, where that is known (at most ten).
     """
 
     what: str
@@ -142,7 +142,7 @@ def _check_manifest(location: Location) -> Iterator[Problem]:
         yield Problem(error.what, MANIFEST)
         return
     if files is None and location.list("commits"):
-        yield Problem("the manifest is gone: what it listed cannot be told from what was lost", MANIFEST)
+        yield Problem("the manifest is gone: it alone shows whether a listed file was lost", MANIFEST)
     location.prefetch(files or ())
     for name, (size, digest) in (files or {}).items():
         try:
@@ -217,9 +217,9 @@ def _check_counts(store: Store) -> Iterator[Problem]:
         return
     try:
         counts = read_status(store)
-        told = sum(int(counts[name]) for name in ("ok", "failed", "pending"))
-        if told != len(rows) or int(counts["tracks"]) != len(rows):
-            yield Problem(f"the table has {len(rows)} tracks, the ledger {told}", TRACKS)
+        counted = sum(int(counts[name]) for name in ("ok", "failed", "pending"))
+        if counted != len(rows) or int(counts["tracks"]) != len(rows):
+            yield Problem(f"the table has {len(rows)} tracks, the ledger {counted}", TRACKS)
         finished = bool(_listed(store.location))
         for key, array in store.arrays.items():
             covered = {row for record in store.records(key).values() for row in record.rows}
@@ -229,13 +229,13 @@ def _check_counts(store: Store) -> Iterator[Problem]:
                 what = f"{len(open_rows)} tracks of a finished store are neither stored nor explained"
                 yield Problem(what, f"commits/{key}", key, array.spec.short())
     except StoreError:
-        return  # told already, with the record's name
+        return  # reported already, with the record's name
 
 
 def _warn_of_mixes(store: Store) -> None:
     """Say which arrays have shards of different library versions: nothing is wrong with them, but they may differ."""
     for key, array in store.arrays.items():
-        with suppress(StoreError):  # damaged records are told already
+        with suppress(StoreError):  # damaged records are reported already
             mixed = mixed_versions(store.records(key).values())
             if mixed:
                 logger.warning("%s: %s mixes %s", store.location, array.spec.short(), describe_mix(mixed))
@@ -297,7 +297,7 @@ def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
     try:
         expected, plain = array_files(store, key), array_files(store, key, with_cost=False)
     except StoreError:
-        return  # told already
+        return  # reported already
     listed = _listed(store.location)  # what it does not list is still to be brought up to date
     for name, content in expected.items():
         try:
@@ -308,5 +308,5 @@ def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
         if name in listed and found not in (
             content,
             plain[name],
-        ):  # the first stores did not tell what an encoding cost
+        ):  # the first stores have no cost of the encoding
             yield Problem("array metadata differs from what the records imply", name, key, header.spec.short())

@@ -13,7 +13,6 @@ import numpy as np
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import StoreError
 from featstore.store.backends import Backend
-from featstore.store.digests import digest_of
 from featstore.store.layout import StoredArray
 from featstore.store.leases import Lease
 from featstore.store.manifest import open_manifest
@@ -31,7 +30,7 @@ class _Quality:
     saturated: int = 0
     max_error: float = 0.0
     sum_error: float = 0.0
-    near_ties: int | None = None  # of tokens, where the codec tells
+    near_ties: int | None = None  # of tokens, where the codec counts them
 
     def merged(self, other: _Quality) -> _Quality:
         return _Quality(
@@ -172,8 +171,8 @@ class ArrayWriter:
         q = self._quality
         if self.header.encoding.name == "float32":
             return {}
-        told = {"values": q.values, "saturated": q.saturated, "max_error": q.max_error, "sum_error": q.sum_error}
-        return told if q.near_ties is None else told | {"near_ties": q.near_ties}
+        sums = {"values": q.values, "saturated": q.saturated, "max_error": q.max_error, "sum_error": q.sum_error}
+        return sums if q.near_ties is None else sums | {"near_ties": q.near_ties}
 
 
 _NO_FRAME = "the signal is shorter than one frame. Leave the track out, or ask for framing=librosa"
@@ -193,7 +192,7 @@ class ShardWriter:
     first_row, n_rows : int
         Rows of the store that the shard covers.
     run : str
-        Label of the run, shown to whoever finds the shard taken.
+        Label of the run, shown to other writers of the shard.
     """
 
     def __init__(
@@ -313,14 +312,7 @@ class ShardWriter:
             if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
                 open_manifest(self._backend)  # the last one promises the old record; the end of the run writes it again
                 hide_record(self.location, key, self.shard)
-            files: dict[str, list[object]] = {}
-            for name, staged, size, digest in writer.finish():
-                self.location.adopt(staged, name)
-                files[name] = [size, digest]
-            counts = self._backend.lengths_file(writer.array, self.shard, writer.lengths)
-            if counts is not None:
-                self.location.write(*counts)
-                files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
+            files = self._backend.adopt_shard(writer.array, self.shard, writer.lengths, writer.finish())
             record = CommitRecord(
                 key=key,
                 name=writer.header.name,

@@ -219,9 +219,7 @@ class ZarrSlab(IndexedSlab):
     """A shard file open for reading: the index parsed once, chunks decoded from the memory map."""
 
     def __init__(self, data: FileBytes, where: str, array: StoredArray) -> None:
-        self._data, self._where, self._layout = data, where, array.layout
-        self._dtype = array.header.encoding.dtype
-        self._shape = array.header.shape_of(array.layout.chunk_frames)
+        self._set(data, where, array)
         size = 16 * array.layout.index_entries + CRC_BYTES
         if len(data) < size:
             raise CorruptFeature(

@@ -45,7 +45,7 @@ def find_musicnn(*, download: bool = False) -> tuple[Path | None, str]:
     if wheels:
         return wheels[-1], ""
     if not download:
-        return None, "the package musicnn is not at hand: set FEATSTORE_MUSICNN to its folder or wheel"
+        return None, "the package musicnn is not available: set FEATSTORE_MUSICNN to its folder or wheel"
     command = [sys.executable, "-m", "pip", "download", f"musicnn=={VERSION}", "--no-deps", "-d", str(cache)]
     command += ["--quiet", "--retries", "1", "--timeout", "15", "--disable-pip-version-check"]
     try:

@@ -19,8 +19,8 @@ TEXT = """# Faults and what becomes of them
 Every row is a test of `tests/faults` that does the thing and counts; the page is written from the counts by
 `python -m tests.faults.table`, and nothing in it is typed by hand.
 
-- **told**: an error or `featstore store verify` names it. A kill cannot be told; a harmless thing need not be: of a
-  refused flush of a folder nothing depends.
+- **reported**: an error or `featstore store verify` names it. A kill has no report; a harmless fault needs none:
+  nothing depends on a refused flush of a folder.
 - **half-written and readable**: how often a reader or `verify` was shown something that was not whole.
 - **as undisturbed afterwards**: after running again (or `featstore store repair`) the store has the bytes of one
   that was never disturbed; where a shard was replaced or read, the same values.
@@ -34,18 +34,17 @@ What the rows mean:
 - *Kinds of file*: root, groups, array metadata, data, frame counts, track table, records, requests and manifest.
 - *Packing records* and *packed records*: those of a finished array in one file ([format](format.md)).
 - A bit flipped in a run's log (`log/`) goes unnoticed: logs are for people and outside all hashes.
-- A damaged shard whose audio files are gone is told, and kept as it is: what can be read of it is not given up.
+- A damaged shard whose audio files are gone is reported and kept: what can be read of it stays readable.
 """
 
 
 def render(counts: dict[str, dict[str, int]]) -> str:
-    header = (
-        "| fault | times | told | half-written and readable | as undisturbed afterwards |\n|---|---:|---:|---:|---:|\n"
-    )
+    columns = ("fault", "times", "reported", "half-written and readable", "as undisturbed afterwards")
+    header = f"| {' | '.join(columns)} |\n|---|---:|---:|---:|---:|\n"
     rows = []
     for name, found in sorted(counts.items()):
         after = found.get("same_bytes_afterwards", found.get("same_values_afterwards", found.get("taken_over")))
-        cells = [found["faults"], found.get("told"), found.get("half_written_readable"), after]
+        cells = [found["faults"], found.get("reported"), found.get("half_written_readable"), after]
         if "harmless" in found:
             cells[1] = f"harmless: {found['harmless']}"
         rows.append(f"| {name} | " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |\n")

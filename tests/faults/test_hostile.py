@@ -41,8 +41,8 @@ def test_names_in_a_manifest_cannot_leave_the_store(name: str, tmp_path: Path, t
     content["files"][name] = [6, hashlib.sha256(b"secret").hexdigest()]
     path.write_bytes(signed(content))
     problems = verify(tmp_path / "s")
-    assert problems, "told, never followed"
-    tally("hostile name in a manifest or record", faults=1, told=1)
+    assert problems, "reported, never followed"
+    tally("hostile name in a manifest or record", faults=1, reported=1)
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])
@@ -56,7 +56,7 @@ def test_names_in_a_record_cannot_leave_the_store(name: str, tmp_path: Path, tal
     (tmp_path / "s" / "manifest.json").unlink()
     assert verify(tmp_path / "s")
     assert (tmp_path / "outside").read_text() == "secret" and store.location.exists("tracks.parquet")
-    tally("hostile name in a manifest or record", faults=1, told=1)
+    tally("hostile name in a manifest or record", faults=1, reported=1)
 
 
 @pytest.mark.parametrize("key", ["mel-0000000000000000", "..", "mel-\n"])
@@ -84,7 +84,7 @@ def test_attributes_are_read_and_never_run(tmp_path: Path, tally) -> None:
         path.write_text(json.dumps(content))
         with pytest.raises(CorruptFeature, match="array metadata cannot be read"):
             _ = open_store(tmp_path / "s").arrays
-        tally("code in a name", faults=1, told=1)
+        tally("code in a name", faults=1, reported=1)
     assert not (tmp_path / "ran").exists() and not Path("ran").exists()
 
 
@@ -101,7 +101,7 @@ def test_garbage_is_not_collected_through_links(tmp_path: Path, tally) -> None:
     (tmp_path / "s" / "features" / "elsewhere").symlink_to(precious)
     collect_garbage(store.location)
     assert sorted(file.name for file in precious.iterdir()) == [".x.part", "thesis.tex"]
-    tally("link in a store", faults=2, told=0, harmless=2)
+    tally("link in a store", faults=2, reported=0, harmless=2)
 
 
 HOSTILE = ["-rf.wav", "new\nline.wav", "bell\x07.wav", "ü" * 100 + ".wav", "x" * 251 + ".wav", "a;b|c$(d).wav", "..wav"]
@@ -126,7 +126,7 @@ def test_file_names_of_all_kinds_are_extracted(tmp_path: Path, tally) -> None:
         and report.status["ok"] + report.status["failed"] == report.status["tracks"]
     )
     assert report.status["ok"] >= len(HOSTILE) and verify(tmp_path / "s") == []
-    tally("file name that is hard to handle", faults=len(HOSTILE) + 1, told=0, harmless=len(HOSTILE) + 1)
+    tally("file name that is hard to handle", faults=len(HOSTILE) + 1, reported=0, harmless=len(HOSTILE) + 1)
 
 
 def test_hostile_ids_stay_in_the_table(tmp_path: Path, tally) -> None:
@@ -138,4 +138,4 @@ def test_hostile_ids_stay_in_the_table(tmp_path: Path, tally) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
     with pytest.raises(StoreError):
         store.location.read("../x")
-    tally("hostile track id", faults=len(ids), told=0, harmless=len(ids))
+    tally("hostile track id", faults=len(ids), reported=0, harmless=len(ids))

@@ -115,7 +115,7 @@ def test_killed_while_a_store_is_converted(backend: str, quick_disk: Path, tally
     count = kills(work, 3, lambda: shutil.rmtree(path, ignore_errors=True), check)
     assert count > 10 and len(said) > count // 2
     row = f"conversion to {backend} killed (`-9`)"
-    tally(row, faults=count, told=len(said), half_written_readable=0, same_bytes_afterwards=count)
+    tally(row, faults=count, reported=len(said), half_written_readable=0, same_bytes_afterwards=count)
 
 
 @pytest.mark.slow

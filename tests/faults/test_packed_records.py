@@ -1,4 +1,4 @@
-"""Packed commit records under kill -9, refused writes and damage: every committed pair is told once, none is lost."""
+"""Packed commit records under kill -9, refused writes and damage: readers see every pair once, none is lost."""
 
 import errno
 import os
@@ -134,7 +134,7 @@ def test_a_refused_write_while_packing_loses_nothing(quick_disk: Path, tally, mo
         shutil.rmtree(path)
     assert refused > 10
     count = refused + harmless
-    tally("disk full at the n-th write of packing records", faults=count, told=refused, same_bytes_afterwards=count)
+    tally("disk full at the n-th write of packing records", faults=count, reported=refused, same_bytes_afterwards=count)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -176,7 +176,7 @@ def test_damage_to_packed_records_is_noticed_named_and_mended(sound, tmp_path: P
     assert snapshot(path) == snapshot(healthy)
     assert report.shards == (1 if how == "flip" else 0)  # what is gone altogether is not counted as damaged
     row = f"packed records cut, emptied, deleted or one bit flipped, {backend}"
-    tally(row, faults=1, told=1, same_bytes_afterwards=1)
+    tally(row, faults=1, reported=1, same_bytes_afterwards=1)
 
 
 def test_a_retry_of_a_packed_store_does_only_what_failed(sound, tmp_path: Path) -> None:

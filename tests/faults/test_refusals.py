@@ -61,7 +61,7 @@ def test_a_refused_write_ends_with_a_clear_message(backend: str, name: str, quic
     tally(
         f"{name} at the n-th write, {backend}",
         faults=refused + harmless,
-        told=refused,
+        reported=refused,
         same_bytes_afterwards=refused + harmless,
     )
 
@@ -97,7 +97,7 @@ def test_a_read_only_store_is_read_and_never_written(backend: str, tally) -> Non
             place.chmod(0o555 if place.is_dir() else 0o444)
         assert forked(_as_nobody, folder / "s") == 0
         assert snapshot(folder / "s") == before
-        tally("read-only store", faults=3, told=3)
+        tally("read-only store", faults=3, reported=3)
     finally:
         for place in [folder, *folder.rglob("*")]:
             place.chmod(0o755)
@@ -141,7 +141,7 @@ def test_a_stale_lease_is_taken_over_and_a_living_one_is_not(tmp_path: Path, mon
         build(tmp_path / "s", "zarr", again=((next(iter(store.arrays)), 0),))
     assert collect_garbage(store.location) == []
     tally("stale lease", faults=1, taken_over=1)
-    tally("lease of a living writer", faults=1, told=1)
+    tally("lease of a living writer", faults=1, reported=1)
 
 
 def _read(path: str, reader: object, queue: object) -> None:
@@ -165,4 +165,4 @@ def test_readers_in_every_kind_of_process(method: str, backend: str, tmp_path: P
     assert [queue.get(timeout=60) for _ in children] == [True, True]
     for child in children:
         child.join(60)
-    tally("readers by fork, forkserver and spawn", faults=2, told=0, same_values_afterwards=2)
+    tally("readers by fork, forkserver and spawn", faults=2, reported=0, same_values_afterwards=2)

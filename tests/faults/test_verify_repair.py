@@ -114,7 +114,9 @@ def test_damage_is_noticed_named_and_mended(sound, backend: str, tmp_path: Path,
     assert mended == expected
     assert report.shards == (1 if kind in ("record", "data", "frames") else 0)
     word = {"flip": "one bit flipped", "cut": "cut in half", "empty": "emptied", "delete": "deleted"}[how]
-    tally(f"a file {word}, {backend}: {len(KINDS[backend])} kinds of file", faults=1, told=1, same_bytes_afterwards=1)
+    tally(
+        f"a file {word}, {backend}: {len(KINDS[backend])} kinds of file", faults=1, reported=1, same_bytes_afterwards=1
+    )
 
 
 def test_damaged_tracks_are_named(sound, backend: str, tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_damaged_tracks_are_named(sound, backend: str, tmp_path: Path) -> None:
     assert len(problem.tracks) == 1 and problem.shard == 1 and "bytes differ" in problem.what
 
 
-def test_a_lost_root_without_a_manifest_is_told(sound, tmp_path: Path) -> None:
+def test_a_lost_root_without_a_manifest_is_reported(sound, tmp_path: Path) -> None:
     table, healthy = sound
     path = tmp_path / "s.zarr"
     shutil.copytree(healthy, path)

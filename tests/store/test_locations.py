@@ -101,14 +101,14 @@ def test_of_many_who_create_a_file_one_succeeds(place: Place) -> None:
     assert [location.read("leases/x")] == won
 
 
-def test_only_what_was_seen_is_replaced_or_taken_away(place: Place) -> None:
+def test_only_the_version_that_was_read_is_replaced_or_removed(place: Place) -> None:
     location = open_location(place.url)
     location.create("leases/x", b"old")
     seen = location.peek("leases/x")
     assert seen is not None and seen.data == b"old" and seen.age_s < 30
     location.remove("leases/x")
     location.create("leases/x", b"the next one's")
-    location.take_away("leases/x", seen.version)
+    location.remove_version("leases/x", seen.version)
     assert location.read("leases/x") == b"the next one's"
     assert location.replace("leases/x", b"mine", seen.version) is None
     seen = location.peek("leases/x")

@@ -154,5 +154,5 @@ def test_damaged_tracks_of_a_packed_store_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_bytes(content)
     (problem,) = verify(tmp_path / "x.h5")
     assert (problem.shard, problem.tracks) == (1, (packed.tracks.index[4],)) and "bytes differ" in problem.what
-    with pytest.raises(CorruptFeature, match="row 4, chunk 0"):
+    with pytest.raises(CorruptFeature, match=r"1.0.chunks, track slot 1, chunk 0"):
         open_store(tmp_path / "x.h5")[WAVE].read_row(4)

@@ -101,7 +101,7 @@ def test_codebooks_that_differ_are_told(stores, weights):
     b.backend.write_codebook(spec.codebook_name, vectors, about | {"provenance": {"file": "another.safetensors"}})
     told = [str(one) for one in compare(a, b) if not one.provenance]
     assert told == [f"store: 2 code vectors of the codebook {spec.codebook_name} differ"]
-    assert any("tells of another provenance" in str(one) for one in compare(a, b) if one.provenance)
+    assert any("the attribute provenance of the codebook" in str(one) for one in compare(a, b) if one.provenance)
     b.backend.write_codebook(spec.codebook_name, vectors[:, :30], about)
     assert any("has the shape (1, 40, 5) and (1, 30, 5)" in str(one) for one in compare(a, b))
     c = stores("c", "zarr", name_of(weights).replace("level=2", "level=1"))
