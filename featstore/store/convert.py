@@ -40,7 +40,7 @@ def convert(
     backend: str | None = None,
     compression: str | None = None,
 ) -> Store:
-    """Write a store again elsewhere; stopped and run again, it goes on where it was.
+    """Write a store again elsewhere; after an interruption, the same call continues.
 
     Parameters
     ----------
@@ -57,6 +57,11 @@ def convert(
         When the target is another store than a conversion of this one, or a folder with other files.
     CorruptFeature
         When stored bytes of the source differ from what was committed; nothing damaged is copied.
+
+    See Also
+    --------
+    featstore.store.pack.pack : Writes one HDF5 file.
+    featstore.store.diff.compare : Compares two stores by content.
     """
     if compression is not None and compression not in COMPRESSIONS:
         raise ConfigError(f"compression={compression!r} is unknown", "", did_you_mean(compression, COMPRESSIONS))

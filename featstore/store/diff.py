@@ -79,6 +79,10 @@ def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:
     ------
     CorruptFeature
         When stored bytes of either differ from what was committed.
+
+    See Also
+    --------
+    featstore.store.verify.verify : Checks one store.
     """
     found = [*_compare_settings(a, b), *_compare_tracks(a, b), *_compare_codebooks(a, b)]
     keys = sorted({*a.arrays, *b.arrays})

@@ -39,6 +39,11 @@ def open_store(path: str | os.PathLike[str] | Location, *, old_formats: bool = F
     StoreError
         When there is none, or a newer version wrote it.
 
+    See Also
+    --------
+    create_store : Makes a new store.
+    featstore.store.verify.verify : Checks that a store is whole.
+
     Examples
     --------
     >>> open_store("nowhere.zarr")
@@ -92,7 +97,17 @@ def create_store(
     seed : int
         Of the track order.
     backend : str
-        ``zarr`` or ``hdf5``.
+        Name in :data:`featstore.store.backends.STORES`.
+
+    Raises
+    ------
+    StoreError
+        When the place holds other files, or a store of another backend.
+
+    See Also
+    --------
+    open_store : Opens a store for reading.
+    featstore.store.writing : Adds arrays, tracks and shards.
     """
     packed = packed_location(path)
     if packed is not None:

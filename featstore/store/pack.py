@@ -57,6 +57,10 @@ def pack(
         When the target exists, or the disk refuses.
     CorruptFeature
         When stored bytes of the source differ from what was committed.
+
+    See Also
+    --------
+    featstore.store.convert.convert : Writes a folder from a packed file.
     """
     if compression not in COMPRESSIONS:
         raise ConfigError(f"compression={compression!r} is unknown here", "", did_you_mean(compression, COMPRESSIONS))

@@ -82,6 +82,10 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
     ------
     StoreError
         When there is no store at that place at all, or a newer version wrote it.
+
+    See Also
+    --------
+    featstore.workflows.repair.repair : Computes damaged shards again.
     """
     try:
         store = open_store(path)
