@@ -38,7 +38,7 @@ class Backend(ABC):
     """A file format of stores at a location.
 
     Everything that depends on the format is here: names and metadata of files, shard files, codebooks, file counts. A
-    new one is a subclass and a line in :data:`STORES`, tested by :class:`featstore.testing.store_contract.StoreContract`.
+    new one is a subclass and a line in :data:`STORES`; :class:`featstore.testing.store_contract.StoreContract` tests it.
 
     Attributes
     ----------
