@@ -37,8 +37,8 @@ _FIX = "featstore store repair writes it again where the weights are known: name
 class Backend(ABC):
     """A file format of stores at a location.
 
-    Everything that depends on the format is here: names and metadata of files, shard files, codebooks, file counts. A
-    new one is a subclass and a line in :data:`STORES`; :class:`featstore.testing.store_contract.StoreContract` tests it.
+    Everything that depends on the format is here: names and metadata of files, shard files, codebooks, file counts.
+    A new one is a subclass and a line in :data:`STORES`, tested by ``featstore.testing.store_contract``.
 
     Attributes
     ----------

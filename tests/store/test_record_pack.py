@@ -213,7 +213,7 @@ def test_a_writer_waits_until_packing_ends(place: Place) -> None:
     thread.join()
 
 
-def test_nothing_is_packed_while_anybody_writes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_packed_while_a_shard_is_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = unpacked(place, monkeypatch)
     with write_shard(store, 1, [KEY]):
         consolidate(store)
@@ -259,14 +259,14 @@ def test_readers_see_every_pair_once_while_others_pack(folder: Place, monkeypatc
     thread.start()
     failed: list[BaseException] = []
 
-    def consolidate() -> None:
+    def finish() -> None:
         try:
             consolidate(open_store(folder.url))
         except BaseException as error:
             failed.append(error)
 
     for _ in range(2):
-        both = [threading.Thread(target=consolidate) for _ in range(2)]
+        both = [threading.Thread(target=finish) for _ in range(2)]
         for each in both:
             each.start()
         for each in both:
