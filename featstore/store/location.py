@@ -109,9 +109,9 @@ class Location(ABC):
     def stamp(self, name: str) -> str:
         """Text that changes when the file does."""
 
-    @abstractmethod
     def open(self, name: str) -> FileBytes:
         """Open a file for reads of some of its bytes."""
+        return self.map(name)
 
     @abstractmethod
     def map(self, name: str) -> memoryview:
@@ -228,10 +228,6 @@ class FolderLocation(Location):
     def stamp(self, name: str) -> str:
         """Time of the last change."""
         return str(self.path(name).stat().st_mtime_ns)
-
-    def open(self, name: str) -> FileBytes:
-        """Memory map of a file."""
-        return self.map(name)
 
     def map(self, name: str) -> memoryview:
         """Read-only memory map of a file (empty files give an empty view)."""

@@ -58,10 +58,6 @@ class MemoryLocation(Location):
         """Text that changes when the file does."""
         return self._files[name][2]
 
-    def open(self, name: str) -> memoryview:
-        """Content of a file."""
-        return memoryview(self.read(name))
-
     def map(self, name: str) -> memoryview:
         """Content of a file."""
         return memoryview(self.read(name))

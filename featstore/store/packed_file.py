@@ -165,10 +165,6 @@ class PackedLocation(Location):
         """Time of the packed file's last change."""
         return str(self.root.stat().st_mtime_ns)
 
-    def open(self, name: str) -> memoryview:
-        """Content of a file."""
-        return self.map(name)
-
     def map(self, name: str) -> memoryview:
         """Content of a file; of a data file all its chunks, one after the other."""
         if name in self.files:
