@@ -266,7 +266,23 @@ def derive(path: str, features: tuple[str, ...], compression: str, as_json: bool
     Example:  featstore store derive mel.zarr -f 'mel(n_mels=48,scale=db,hop_length=1024)'
     """
     from featstore.features import expand_features
+    from featstore.store import open_store
     from featstore.workflows.derive import derive as write_out
+    from featstore.workflows.vector_ranges import vector_cost
 
-    written = write_out(path, expand_features(features), compression=compression)
-    emit(written, as_json, lambda: "\n".join(f"{key}: {count} shards written" for key, count in written.items()))
+    requests = expand_features(features)
+    written: dict[str, Any] = dict(write_out(path, requests, compression=compression))
+    opened = open_store(path)
+    vectors = [request for request in requests if request.spec.takes_ranges and request.encoding is not None]
+    costs = {str(opened[request].name): vector_cost(opened, request) for request in vectors}
+
+    def text() -> str:
+        lines = [f"{key}: {count} shards written" for key, count in written.items()]
+        for name, cost in costs.items():
+            lines.append(
+                f"{name.rpartition('@')[2]}: cosine to float32 {cost['mean_cosine']:.6f} on average, "
+                f"{cost['min_cosine']:.6f} at least; {cost.get('retrieval_at_10', 1):.1%} of ten nearest tracks stay"
+            )
+        return "\n".join(lines)
+
+    emit(written | ({"vectors": costs} if costs else {}), as_json, text)

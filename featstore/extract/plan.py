@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from featstore.datasets import TrackTable
-from featstore.errors import PlanError
+from featstore.errors import PlanError, SpecError
 from featstore.features import Node, check, children_of, dims_of, frames_of, graph_of, resolve, share_transforms
 from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
 from featstore.specs.views import base_of
@@ -155,6 +155,12 @@ def check_clips(plan: Plan, tracks: TrackTable) -> None:
 def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
     """Return the header of a feature stored in an encoding."""
     check(spec)
+    if encoding.ranges and encoding.table is None:
+        raise SpecError(
+            f"{encoding.name} of vectors needs the range of each dimension, which only stored vectors tell",
+            spec.short(),
+            "Extract them in float32, then: featstore store derive STORE -f 'FEATURE@uint8'",
+        )
     length = round(spec.clip.length_s * spec.sample_rate)
     if spec.clip.policy == "every":
         return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), None, frames_of(spec, length))
@@ -177,8 +183,6 @@ def _groups(requests: Iterable[FeatureRequest]) -> list[list[tuple[FeatureSpec, 
 
 
 def _plain(encoding: Encoding, spec: FeatureSpec) -> Encoding | None:
-    from featstore.errors import SpecError
-
     try:
         return Encoding.parse(encoding.name, spec)
     except SpecError:

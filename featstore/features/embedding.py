@@ -65,6 +65,7 @@ class EmbeddingSpec(FeatureSpec):
 
     kind: ClassVar[str] = "embedding"
     wants_device: ClassVar[bool] = True
+    takes_ranges: ClassVar[bool] = True
     sample_rate: int = optional(integer(16000, low=100, high=768000))
     model: str = text("mtt-musicnn")
     weights: str = text("")

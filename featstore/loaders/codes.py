@@ -49,6 +49,7 @@ class Decoder:
         self.fill = encoding.fill_value
         # tokens are values themselves, or rows of a codebook
         self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED and not encoding.is_tokens
+        self.has_table &= not encoding.ranges  # a code means another value in each dimension
         self._affine = encoding.is_affine
         self._factor, self._offset = np.float32(encoding.scale_factor), np.float32(encoding.add_offset)
         self._device_tables: dict[torch.device, torch.Tensor] = {}

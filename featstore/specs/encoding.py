@@ -8,12 +8,15 @@ nothing saturates, and the fill value is the largest number of the type, ``uint8
 ITU-T G.711 approximates by straight lines. 255 is the fill value. Code 127 is exactly 0, codes 0 and 254 are exactly
 -1 and 1. A value is rounded to the nearest of these, not on the companded scale, which bounds its error by
 ``0.02232 (|x| + 1 / 255)``, at most 0.02145.
+
+Vectors of an encoder have no range worth fixing, and their dimensions differ in scale: their ``uint8`` and ``uint16``
+have a range for each dimension, measured on what is stored, whose digest is in the name: ``uint8(ranges=0f3c…)``.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +25,14 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import SpecError, did_you_mean
 from featstore.specs.base import FeatureSpec
 from featstore.specs.grammar import Call, format_number, parse_call, parse_float
+from featstore.specs.ranges import Ranges
 
-__all__ = ["ENCODINGS", "Encoding"]
+__all__ = ["ENCODINGS", "MEASURED", "Encoding"]
 
 ENCODINGS = ("float32", "float16", "int16", "uint16", "uint8", "mulaw8")
 _TOKENS = {"uint8": 255, "uint16": 65535}  # codes that each holds besides its fill value
 _TYPES = {"mulaw8": "uint8"}  # encodings that are not numpy types, and what they are kept in
+MEASURED = "measured"  # ranges that are still to be measured, or whichever a store has
 _MU = 255.0
 _MULAW_ZERO = 127  # code of silence: as many codes above as below
 
@@ -44,12 +49,18 @@ class Encoding:
         Values of the first and last code of an integer type; what lies outside saturates. Unused for floats and tokens.
     vocabulary : int
         Number of codes where the values are tokens, 0 where they are numbers.
+    ranges : str
+        Digest of the ranges by dimension, or :data:`MEASURED`; empty for one range.
+    table : Ranges or None
+        These ranges, put in by whoever has them: :meth:`with_ranges`.
     """
 
     name: str = "float32"
     low: float = 0.0
     high: float = 0.0
     vocabulary: int = 0
+    ranges: str = ""
+    table: Ranges | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def default(cls, spec: FeatureSpec) -> Encoding:
@@ -77,7 +88,7 @@ class Encoding:
         given = dict(zip(("low", "high"), call.args, strict=False)) | call.kwargs
         if not spec.is_resolved:  # what the type must hold is not known yet: FeatureRequest.complete checks it
             low, high = (parse_float(given.get(name, 0.0), name) for name in ("low", "high"))
-            return cls(call.name, low, high)
+            return cls(call.name, low, high, ranges=given.get("ranges", ""))
         if spec.vocabulary is not None:
             return cls._of_tokens(call, spec, spec.vocabulary)
         if call.name == "mulaw8" and spec.value_range != (-1.0, 1.0):
@@ -86,6 +97,8 @@ class Encoding:
             if call.args or call.kwargs:
                 raise SpecError(f"{call.name} takes no range", "", f"Write {call.name}")
             return cls(call.name, -1.0, 1.0) if call.name == "mulaw8" else cls(call.name)
+        if spec.takes_ranges and call.name != "int16" and not set(given) - {"ranges"}:
+            return cls(call.name, ranges=given.get("ranges", MEASURED))
         default = spec.value_range
         if call.name == "int16" and (default is None or default[0] != -default[1]):
             raise SpecError("int16 is for waveforms", spec.kind, "Use uint16 or uint8")
@@ -117,7 +130,17 @@ class Encoding:
             )
         return cls(call.name, vocabulary=vocabulary)
 
+    def with_ranges(self, table: Ranges) -> Encoding:
+        """Return the encoding with ranges by dimension, which name it."""
+        return replace(self, ranges=table.digest, table=table)
+
+    def admits(self, stored: Encoding) -> bool:
+        """Whether a stored encoding is what this one asks for."""
+        return self == stored or (self.ranges == MEASURED and stored.name == self.name and stored.ranges != "")
+
     def __str__(self) -> str:
+        if self.ranges:
+            return f"{self.name}(ranges={self.ranges})"
         return (
             f"{self.name}(low={format_number(self.low)},high={format_number(self.high)})"
             if self.is_affine
@@ -141,7 +164,7 @@ class Encoding:
     @property
     def is_affine(self) -> bool:
         """Whether values are whole numbers on an affine range: ``code * scale_factor + add_offset``."""
-        return self.is_integer and not self.is_tokens and self.levels is None
+        return self.is_integer and not self.is_tokens and self.levels is None and not self.ranges
 
     @property
     def levels(self) -> FloatArray | None:
@@ -196,6 +219,8 @@ class Encoding:
             return 0.0
         if self.levels is not None:  # half the widest step
             return float(np.diff(self.levels.astype(np.float64)).max()) / 2
+        if self.ranges:
+            return None if self.table is None else float(self.table.step(self._codes[1]).max(initial=0)) / 2
         return self.scale_factor / 2 if self.is_integer else (0.0 if self.name == "float32" else None)
 
     def encode(self, x: FloatArray) -> tuple[AnyArray, int]:
@@ -218,9 +243,17 @@ class Encoding:
             codes = np.searchsorted(_mulaw_midpoints(), x.astype(np.float64), side="right")
             return codes.astype(self.dtype), int(np.count_nonzero(np.abs(x) > self.high))
         first, last = self._codes
+        if self.ranges:
+            codes, outside = self._table().encode(x, last)
+            return codes.astype(self.dtype), outside
         codes = np.rint((x.astype(np.float64) - self.add_offset) / self.scale_factor)
         outside = int(np.count_nonzero((codes < first) | (codes > last)))
         return np.clip(codes, first, last).astype(self.dtype), outside
+
+    def _table(self) -> Ranges:
+        if self.table is None:
+            raise SpecError(f"the ranges of {self} are not known", "", "Read them from the store that has them")
+        return self.table
 
     def _encode_tokens(self, x: AnyArray) -> AnyArray:
         codes = x.astype(np.int64)
@@ -237,6 +270,9 @@ class Encoding:
         if self.levels is not None:
             table = _mulaw_table()
             return table[x] if xp is np else xp.from_numpy(table).to(x.device)[x.to(xp.int32)]
+        if self.ranges:
+            values = self._table().decode(x, self._codes[1], xp)
+            return xp.where(x == self.fill_value, xp.full_like(values, float("nan")), values)
         if xp is np:
             if not self.is_integer:
                 return np.asarray(x, dtype=np.float32)

@@ -32,6 +32,8 @@ class FeatureRequest:
         if self.encoding is None:
             return FeatureRequest(spec)
         name, low, high = self.encoding.name, self.encoding.low, self.encoding.high
+        if self.encoding.ranges:
+            return FeatureRequest(spec, Encoding.parse(str(self.encoding), spec))
         return FeatureRequest(spec, Encoding.parse(f"{name}({low},{high})" if low < high else name, spec))
 
 

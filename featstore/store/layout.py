@@ -11,6 +11,7 @@ import numpy as np
 
 from featstore.arrays import AnyArray, IntArray
 from featstore.specs import Encoding, FeatureSpec, parse_spec
+from featstore.specs.ranges import Ranges
 
 __all__ = [
     "COMPRESSIONS",
@@ -126,6 +127,8 @@ class ArrayHeader:
             attributes |= {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset}
         if encoding.levels is not None:
             attributes["decode_table"] = encoding.levels.tolist()
+        if encoding.table is not None:
+            attributes["decode_ranges"] = "value = low + code * (high - low) / last_code; see the array's ranges"
         return attributes
 
 
@@ -209,6 +212,8 @@ class StoredArray:
         header, spec, encoding = self.header, self.header.spec, self.header.encoding
         clips = {"clip_frames": header.clip_frames, "clip_step_s": spec.clip.step_s} if header.has_clips else {}
         scale = {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset}
+        if encoding.table is not None:
+            scale = {"ranges": {"low": encoding.table.low.tolist(), "high": encoding.table.high.tolist()}}
         return (
             clips
             | ({} if encoding.levels is not None else scale)
@@ -229,6 +234,10 @@ class StoredArray:
         """Read what :meth:`as_attributes` wrote."""
         spec = parse_spec(attributes["spec"])
         encoding = Encoding.parse(attributes["encoding"], spec)
+        if encoding.ranges:
+            named, encoding = encoding, encoding.with_ranges(Ranges(**attributes["ranges"]))
+            if named != encoding:
+                raise ValueError("the ranges of an encoding are not those of its name")
         item, dims = tuple(attributes["item_shape"]), tuple(attributes["dims"])
         layout = Layout(**attributes["layout"])
         fixed, clips = attributes["fixed_frames"], attributes.get("clip_frames")

@@ -180,7 +180,7 @@ class Store:
         """
         ways: list[tuple[View, str]] = []
         for key, array in self.arrays.items():
-            if request.encoding is not None and array.header.encoding != request.encoding:
+            if request.encoding is not None and not request.encoding.admits(array.header.encoding):
                 continue
             view = view_of(request.spec, array.spec, array.header.encoding)
             if view is not None:

@@ -10,6 +10,7 @@ from featstore.errors import MissingFeature, StoreError
 from featstore.extract.plan import header_of
 from featstore.log import progress_bar
 from featstore.specs import Encoding, FeatureRequest
+from featstore.specs.encoding import MEASURED
 from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
 from featstore.store.layout import ArrayHeader
@@ -20,6 +21,7 @@ from featstore.store.records import CommitRecord, Outcome
 from featstore.store.store import Store
 from featstore.store.writing import add_arrays, write_shard
 from featstore.version import __version__
+from featstore.workflows.vector_ranges import ranged
 
 __all__ = ["derive"]
 
@@ -59,6 +61,8 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
             )
         source = store[FeatureRequest(request.spec)]
         wanted = request.encoding or _same_format(source, request)
+        if wanted.ranges == MEASURED:
+            wanted = ranged(store, request, wanted, source)
         header = header_of(request.spec, wanted)
         written[header.key] = 0
         if not (source.view.is_identity and source.encoding == wanted):

@@ -14,15 +14,20 @@ from featstore.extract import ExtractOptions, extract
 from featstore.extract.weights import weights_facts
 from featstore.features import expand_features, frames_of, resolve
 from featstore.features.embedding import encoder_of
+from featstore.loaders.codes import Decoder
 from featstore.models.encoder_windows import GridCutter, TrackPool, n_windows, pooled
 from featstore.models.encoders import ENCODERS
 from featstore.models.token_windows import WindowValues
-from featstore.specs import parse_spec
+from featstore.specs import Encoding, parse_feature, parse_spec
+from featstore.specs.encoding import MEASURED
+from featstore.specs.ranges import Ranges
 from featstore.store.ledger import read_ledger
 from featstore.store.opening import open_store
 from featstore.store.verify import verify
 from featstore.testing.musicnn_package import write_untrained
+from featstore.workflows.derive import derive
 from featstore.workflows.indexing import index_tracks
+from featstore.workflows.vector_ranges import vector_cost
 
 RATE = 16000
 WINDOW = 24  # columns: short enough for quick tests
@@ -248,3 +253,48 @@ def test_every_encoder_says_what_it_is(name, weights):
     assert info.model == name and len(info.digest) == 32 and list(info.layers) == list(info.steps)
     assert info.least <= info.window and math.isfinite(info.sample_rate)
     assert set(info.usual_layers.split("+")) <= set(info.layers) | {"all", "last"}
+
+
+# -- encodings ---------------------------------------------------------------------------------------------------------
+
+
+def test_eight_bits_with_a_range_for_each_dimension(weights, music, tmp_path):
+    name = str(spec_of(weights))
+    stored(music, tmp_path / "s", name)
+    with pytest.raises(SpecError, match=r"needs the range of each dimension.*featstore store derive"):
+        stored(music, tmp_path / "t", f"{name}@uint8")
+    requests = expand_features([f"{name}@uint8", f"{name}@float16"])
+    written = derive(str(tmp_path / "s"), requests)
+    assert len(written) == 2 and all(written.values())
+    store = open_store(tmp_path / "s")
+    exact, small, half = store[f"{name}@float32"], store[f"{name}@uint8"], store[f"{name}@float16"]
+    assert small.name != exact.name and small.name == store[small.name].name and "ranges=" in small.name
+    every = np.concatenate([exact[track] for track in exact.track_ids], axis=-1)
+    table = small.encoding.table
+    np.testing.assert_array_equal(table.low, every.min(axis=-1))
+    step = (table.high - table.low)[..., None] / 254
+    decoder = Decoder(small.encoding, small.view)
+    for track in exact.track_ids:
+        assert (np.abs(small[track] - exact[track]) <= 0.501 * step + 1e-6).all()
+        np.testing.assert_allclose(half[track], exact[track], rtol=1e-3, atol=1e-4)
+        codes = torch.from_numpy(np.array(small.base.read(small.row_of(track))))[None]
+        np.testing.assert_allclose(decoder.values(codes)[0], small[track], rtol=1e-6, atol=1e-6)
+    assert verify(tmp_path / "s") == []
+    cost = vector_cost(store, parse_feature(f"{name}@uint8"))
+    assert 0.999 < cost["min_cosine"] <= cost["mean_cosine"] <= 1 + 1e-12 and cost["retrieval_at_10"] == 1
+    derive(str(tmp_path / "s"), requests)  # a second time finds the ranges that are there
+    assert len(open_store(tmp_path / "s").arrays) == 3
+
+
+def test_ranges_that_never_change_and_values_outside():
+    table = Ranges(np.array([[0.0, 2.0]]), np.array([[1.0, 2.0]]))
+    encoding = Encoding("uint8", ranges=MEASURED).with_ranges(table)
+    codes, outside = encoding.encode(np.array([[[0.0, 1.5], [2.0, 2.0]]], np.float32))
+    assert codes.tolist() == [[[0, 254], [0, 0]]] and outside == 1
+    assert encoding.decode(codes).tolist() == [[[0.0, 1.0], [2.0, 2.0]]]
+    codes[0, 0, 0] = encoding.fill_value
+    assert np.isnan(encoding.decode(codes)[0, 0, 0])
+    with pytest.raises(SpecError, match=r"not low <= high everywhere"):
+        Ranges([1.0], [0.0])
+    with pytest.raises(SpecError, match=r"the ranges of .* are not known"):
+        Encoding("uint8", ranges="abc").decode(codes)
