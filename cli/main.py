@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("train:evaluate", "Score a trained model again."),
     "tag": ("tag:tag", "Tag audio with a trained or published model."),
     "models": ("models:models", "List models and what they cost; convert published weights."),
+    "filters": ("filters:filters", "Draw the filters that a model learned."),
     "sonify": ("sonify:sonify", "Hear what a representation keeps."),
     "report": ("report:report", "Tables, fronts, figures and pages from runs."),
     "recipe": ("recipe:recipe", "List, show and run whole experiments."),

@@ -112,13 +112,14 @@ def planned_runs(
     first: dict[str, PlannedRun] = {}
     runs: list[PlannedRun] = []
     for plan in plans:
-        names = [store[request].name for request in chosen.features.get(plan.name, [])]
+        each = [store[request].name for request in chosen.features.get(plan.name, [])]
+        names = [tuple(each)] if plan.together and each else each
         grid = partial(
             grid_of_runs, folder / "store.zarr", features=names, models=[plan.model], seeds=seeds, tracks=tracks
         )
         planned = grid(folder / "runs", settings=plan.settings, label=plan.name)
         if plan.pretrain:
-            settings = merged({"model": plan.settings.get("model", {})}, plan.pretrain)
+            settings = merged({"model": plan.settings.get("model", {})} | _division(plan.settings), plan.pretrain)
             label = f"{plan.model}-{TrainConfig.digest(settings)[:8]}"  # plans that start alike share these runs
             before = grid(folder / "pretraining", settings=settings, label=label)
             first |= {run.out: run for run in before}
@@ -128,3 +129,11 @@ def planned_runs(
             ]
         runs += planned
     return list(first.values()), runs
+
+
+def _division(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Cross-validation of a run, which a run that it starts from must share: it may not see the test fold."""
+    data = settings.get("data", {})
+    if data.get("split") != "folds":
+        return {}
+    return {"data": {name: data[name] for name in ("split", "folds", "fold", "split_seed") if name in data}}

@@ -71,7 +71,8 @@ class Recipe:
         The one model, where ``models`` is empty.
     models : list
         Names, or mappings with ``model``, ``only`` (conditions on configurations), ``settings`` (over the recipe's),
-        ``name`` where a model is trained in several ways, and ``pretrain`` (settings of a run to start from).
+        ``name`` where a model is trained in several ways, ``pretrain`` (settings of a run to start from), and
+        ``together`` (its features are one input).
     experiments : dict
         Lists like ``models`` by name, instead of ``models``: ``--only NAME`` runs one. As a mapping, ``models`` is the
         list and ``same`` names the settings that all its models must share, or the comparison is refused.

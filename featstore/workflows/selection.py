@@ -37,6 +37,8 @@ class ModelPlan:
         Folder of its runs; by default the model's name. A recipe may train one model in several ways.
     pretrain : dict
         Settings of a run on the same features that comes first and whose weights it starts from; none where empty.
+    together : bool
+        All its features are one input, stacked or by name, instead of a run for each.
     """
 
     model: str
@@ -44,6 +46,7 @@ class ModelPlan:
     settings: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     pretrain: dict[str, Any] = field(default_factory=dict)
+    together: bool = False
 
     @classmethod
     def read(cls, entry: Any, where: str) -> ModelPlan:
@@ -72,6 +75,7 @@ class ModelPlan:
             dict(entry.get("settings") or {}),
             str(entry.get("name") or entry["model"]),
             dict(entry.get("pretrain") or {}),
+            bool(entry.get("together", False)),
         )
 
 

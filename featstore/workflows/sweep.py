@@ -30,7 +30,9 @@ class PlannedRun:
 
     Attributes
     ----------
-    store, feature, model, out : str
+    store, model, out : str
+    feature : str or tuple of str
+        Several become one input.
     tracks : str
         A track table's file; empty for what the store remembers.
     seed : int
@@ -41,7 +43,7 @@ class PlannedRun:
     """
 
     store: str
-    feature: str
+    feature: str | tuple[str, ...]
     model: str
     out: str
     tracks: str
@@ -79,7 +81,7 @@ def grid_of_runs(
     store: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    features: Sequence[str],
+    features: Sequence[str | tuple[str, ...]],
     models: Sequence[str],
     seeds: Sequence[int],
     settings: Mapping[str, Any],
@@ -88,7 +90,8 @@ def grid_of_runs(
 ) -> list[PlannedRun]:
     """Every feature with every model and seed, in ``out/LABEL/FEATURE/seed-N``; cheap features first.
 
-    The label is the model's name where none is given.
+    The label is the model's name where none is given. Where ``data.split`` is ``folds`` and no fold is chosen, there is
+    a run for each fold, in ``FEATURE/fold-K/seed-N``.
     """
     epochs = int(settings.get("loop", {}).get("epochs", 50))
     return [
@@ -96,25 +99,39 @@ def grid_of_runs(
             os.fspath(store),
             feature,
             model,
-            str(Path(out) / (label or model) / slug_of(feature) / f"seed-{seed}"),
+            str(Path(out) / (label or model) / slug_of(feature) / place / f"seed-{seed}"),
             tracks,
             seed,
-            dict(settings),
+            own,
             epochs,
         )
         for feature in sorted(features, key=_work)
         for model in models
+        for place, own in _by_fold(settings)
         for seed in seeds
     ]
 
 
-def _work(feature: str) -> float:
+def _by_fold(settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Folder and settings of each fold of a cross-validation; otherwise the settings as they are."""
+    data = settings.get("data", {})
+    if data.get("split") != "folds" or "fold" in data:
+        return [("", dict(settings))]
+    n_folds = int(data.get("folds", 5))
+    return [(f"fold-{fold}", {**settings, "data": {**data, "fold": fold}}) for fold in range(n_folds)]
+
+
+def _work(feature: str | tuple[str, ...]) -> float:
+    if not isinstance(feature, str):
+        return sum(map(_work, feature))
     spec = parse_feature(feature).spec
     return getattr(spec, "n_mels", 1) * spec.sample_rate / spec.frame_step
 
 
-def slug_of(feature: str) -> str:
-    """Folder name of a feature: readable, and unique by the end of its key."""
+def slug_of(feature: str | tuple[str, ...]) -> str:
+    """Folder name of a feature, or of several that are one input: readable, and unique by the end of its key."""
+    if not isinstance(feature, str):
+        return "+".join(map(slug_of, feature))
     request = parse_feature(feature)
     spec = request.spec
     words = [spec.kind, f"{spec.sample_rate}hz"]
@@ -135,7 +152,8 @@ def _train(run: PlannedRun) -> str:
 
     config = TrainConfig.resolve(run.settings, seed=run.seed)
     table = TrackTable.read(run.tracks) if run.tracks else None
-    train(run.store, run.feature, run.model, run.out, tracks=table, config=config)
+    features = run.feature if isinstance(run.feature, str) else list(run.feature)
+    train(run.store, features, run.model, run.out, tracks=table, config=config)
     return run.out
 
 
