@@ -117,7 +117,10 @@ def restore_codebooks(store: Store, damaged: AbstractSet[str]) -> dict[str, str]
 
 
 def find_weights(location: Location, specs: Iterable[FeatureSpec]) -> None:
-    """Note for this process, and those that it starts, where the weights of features are, as the store has it."""
+    """Note for this process, and those that it starts, where the weights of features are, as the store has it.
+
+    The path may be stale: the user's own places come first, and then what is at the path is checked when it is used.
+    """
     for digest in {spec.weights_digest for spec in specs} - {None}:
         if weights_place(str(digest)) is not None:
             continue
@@ -126,8 +129,9 @@ def find_weights(location: Location, specs: Iterable[FeatureSpec]) -> None:
         except (OSError, ValueError, KeyError, TypeError, FeatstoreError):
             continue  # never noted, or damaged: opening the weights says what is missing
         if os.path.exists(place):
-            remember_weights(str(digest), place)
             known = os.environ.get(PLACES_VARIABLE, "")
+            if not known:
+                remember_weights(str(digest), place)
             if place not in known.split(os.pathsep):
                 os.environ[PLACES_VARIABLE] = os.pathsep.join(filter(None, [known, place]))
 

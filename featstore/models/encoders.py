@@ -95,6 +95,10 @@ class Encoder(Protocol):
     info: EncoderInfo
     batch: int
 
+    def __hash__(self) -> int:
+        """By identity: open encoders are kept by it."""
+        ...
+
     def layers_of(self, windows: FloatArray, names: Sequence[str]) -> list[FloatArray]:
         """Vectors float32 (windows, dimensions, frames) of each layer named, of windows (windows, ..., columns)."""
         ...

@@ -283,12 +283,19 @@ def _infer(level: int, shapes: Mapping[str, tuple[int, ...]], growth: int, file:
     )
 
 
+def _stored_name(name: str, wanted: Mapping[str, str]) -> str:
+    """Name of a missing tensor as the file would have it, by the weight or bias beside it; else its original name."""
+    module, _, kind = name.rpartition(".")
+    beside = wanted.get(f"{module}.{'bias' if kind == 'weight' else 'weight'}")
+    return name if beside is None else f"{beside.rpartition('.')[0]}.{kind}"
+
+
 def _compare(expected: Mapping[str, tuple[int, ...]], wanted: Mapping[str, str], file: TensorFile, form: str) -> None:
     """Every needed tensor with its shape, and none besides."""
     for name, shape in expected.items():
         if name not in wanted:
             raise CheckpointError(
-                f"{name} of shape {shape} is missing (guessed: {form})",
+                f"{_stored_name(name, wanted)} of shape {shape} is missing (guessed: {form})",
                 file.name,
                 "Fetch the checkpoint again, or export it whole",
             )

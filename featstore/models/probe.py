@@ -12,7 +12,7 @@ featstore.training.probe_fit : Finds the weights; no epochs of the training loop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -95,6 +95,10 @@ class Probe(Model):
 
     config: ProbeConfig
 
+    mean: torch.Tensor
+    std: torch.Tensor
+    share: torch.Tensor
+
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__()
         self.config = config
@@ -114,7 +118,7 @@ class Probe(Model):
         else:
             real = torch.arange(x.shape[-1], device=x.device) < lengths.to(x.device)[:, None]
             vectors = (x * real[:, None, None]).sum(dim=-1) / lengths.to(x.device).clamp(min=1)[:, None, None]
-        vectors = (vectors - cast("torch.Tensor", self.mean)) / cast("torch.Tensor", self.std)
-        share = cast("torch.Tensor", self.share) if self.mixture is None else self.mixture.softmax(dim=0)
+        vectors = (vectors - self.mean) / self.std
+        share = self.share if self.mixture is None else self.mixture.softmax(dim=0)
         found: torch.Tensor = self.body((vectors * share[:, None]).sum(dim=1))
         return found

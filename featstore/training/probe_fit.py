@@ -249,9 +249,9 @@ def _descend(
     best: tuple[float, int, dict[str, torch.Tensor]] = float("nan"), -1, {}
     for epoch in range(settings.epochs):
         fresh.train()
-        for rows in torch.randperm(len(targets)).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(len(targets)), settings.batch_size):
             optimizer.zero_grad()
-            criterion(fresh(tensors["train"][rows]), targets[rows]).backward()
+            torch.autograd.backward(criterion(fresh(tensors["train"][rows]), targets[rows]))
             optimizer.step()
         fresh.eval()
         with torch.no_grad():
@@ -296,4 +296,4 @@ def nearest_scores(known: NDArray[Any], targets: NDArray[Any], asked: NDArray[An
     nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
     weights = np.maximum(np.take_along_axis(cosine, nearest, axis=1), 1e-6)
     total = (targets[nearest] * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
-    return total.astype(np.float32)
+    return np.asarray(total, dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.models.jukebox_files import (
     published_levels,
     random_level,
     small_config,
+    transformers_state,
     write_container,
 )
 
@@ -239,3 +241,12 @@ def test_torchs_advice_to_load_unsafely_is_not_passed_on(tmp_path):
     with pytest.raises(CheckpointError, match="would run code: pathlib") as caught:
         load_level(tmp_path / "a", 2)
     assert "weights_only" not in str(caught.value) and "safe_globals" not in str(caught.value)
+
+
+def test_a_missing_tensor_has_the_name_that_the_file_gives_it(levels, tmp_path):
+    state = transformers_state(levels, "vqvae.")
+    name = "vqvae.encoders.2.level_blocks.0.downsample_block.0.bias"
+    del state[name]
+    message = rf"{re.escape(name)} of shape .* is missing \(guessed: transformers names"
+    with pytest.raises(CheckpointError, match=message):
+        load_level(save(state, tmp_path / "a"), 2)

@@ -16,6 +16,7 @@ from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models import MODELS
+from featstore.models.input_kinds import InputSize
 from featstore.models.interface import InputNormalisation, Model
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
@@ -23,6 +24,7 @@ from featstore.store.consolidate import consolidate
 from featstore.store.writing import add_arrays, add_tracks, write_shard
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.checkpoints import load_checkpoint
+from featstore.training.input_shape import InputShape
 
 Make = Callable[..., TrainConfig]
 POWER = SPEC.replace("scale=db", "scale=power")
@@ -209,3 +211,21 @@ def test_the_store_remembers_its_tables_facts(music: Collection, tmp_path: Path,
     more = table.frame.assign(track_id=[f"n{i}" for i in range(60)])
     assert add_tracks(store, more) == 60
     assert open_store(tmp_path / "s.zarr").table.facts == store.table.facts
+
+
+@pytest.mark.parametrize(
+    ("plain", "inputs"),
+    [
+        ({"n_mels": 16, "n_frames": 20, "stride": 10}, {"input": InputSize("spectrum", (16, 20))}),
+        (
+            {"shapes": {"input_mel_1": [8, 20], "input_mel_2": [16, 10]}, "n_frames": 20, "stride": 20},
+            {"input_mel_1": InputSize("spectrum", (8, 20)), "input_mel_2": InputSize("spectrum", (16, 10))},
+        ),
+        ({"kind": "waveform", "n_frames": 4000, "stride": 4000, "grid": 5}, {"input": InputSize("waveform", (4000,))}),
+    ],
+)
+def test_descriptions_of_older_runs_are_still_read(plain: dict, inputs: dict[str, InputSize]) -> None:
+    shape = InputShape.from_mapping(plain)
+    assert dict(shape.inputs) == inputs
+    assert (shape.stride, shape.grid) == (plain["stride"], plain.get("grid", 1))
+    assert InputShape.from_mapping(shape.as_mapping()) == shape

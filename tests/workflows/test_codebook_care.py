@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -204,6 +205,19 @@ def test_without_weights_it_is_said_what_to_do(stores, weights, tmp_path, nobody
     assert "codebooks/jukebox-" in capsys.readouterr().out
     shutil.copy(weights, moved)
     monkeypatch.setenv(PLACES_VARIABLE, str(moved))
+    assert repair(tmp_path / "s", options=SYNC).left == [] and verify(tmp_path / "s") == []
+
+
+def test_a_stale_path_in_the_log_does_not_hide_the_right_file(stores, weights, tmp_path, nobody_knows, monkeypatch):
+    right = shutil.copy(weights, tmp_path / "right.pth.tar")
+    store = stores("s")
+    flip(book_file(store, weights))
+    stale = tmp_path / "stale.pth.tar"
+    stale.write_bytes(b"another file by now")
+    for note in (tmp_path / "s" / "log" / "weights").iterdir():
+        note.write_text(json.dumps({"path": str(stale)}))
+    places._places.clear()
+    monkeypatch.setenv(PLACES_VARIABLE, str(right))
     assert repair(tmp_path / "s", options=SYNC).left == [] and verify(tmp_path / "s") == []
 
 
