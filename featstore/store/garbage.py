@@ -71,7 +71,7 @@ def _staged_files(staging: Path, alive: set[str], prefix: str = "") -> Iterator[
 
 
 def _half_writes(location: FolderLocation) -> Iterator[_Leftover]:
-    """Temporary files of atomic writes that nobody will finish."""
+    """Temporary files of atomic writes whose process is gone."""
     for name, _ in location.walk(""):
         base = name.rpartition("/")[2]
         if base.startswith(".") and base.endswith(".part"):

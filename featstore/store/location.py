@@ -291,7 +291,7 @@ class FolderLocation(Location):
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
-            except BaseException:  # a full disk may not leave an empty file that nobody owns
+            except BaseException:  # a full disk may not leave an empty file without an owner
                 path.unlink(missing_ok=True)
                 raise
         return ""

@@ -3,7 +3,7 @@
 * A put object appears whole or not at all, and every read that starts later sees it. So shard files go straight to
   their final names, and the record that is put last is the commit, as on disk.
 * Leases are objects that are created with ``If-None-Match: *`` and kept alive, taken over and deleted with
-  ``If-Match``: of several who try, the server lets one.
+  ``If-Match``: of several processes, the server lets one.
 * Files in the making, and the copies that loaders keep, are in a local folder for temporary files (``TMPDIR``).
 """
 
@@ -110,7 +110,7 @@ class S3Location(Location):
         return map_file(copy)
 
     def map(self, name: str) -> memoryview:
-        """Memory map of a copy without a name: its space is free again when nobody looks at it any more."""
+        """Memory map of a copy without a name: its space is free again once the map is closed."""
         with atomic.disk_errors(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
             self.place.download(self._safe(name), file)
             return map_descriptor(file.fileno())

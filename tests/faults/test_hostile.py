@@ -27,7 +27,7 @@ NAMES = ["../../outside", "/etc/passwd", "features/../../outside", "a\0b", "x" *
 
 
 def signed(content: dict) -> bytes:
-    """JSON with a digest that fits: whoever tampers can compute it, too."""
+    """JSON with a digest that fits: an attacker can compute it, too."""
     content.pop("digest", None)
     return canonical_json(content | {"digest": hashlib.sha256(canonical_json(content)).hexdigest()})
 

@@ -105,7 +105,7 @@ def _extract(table: str, path: str, backend: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "kills"), [("zarr", 30), ("hdf5", 20)])
 def test_killed_at_random_moments(backend: str, kills: int, quick_disk: Path, tally) -> None:
-    """One extraction is killed again and again and goes on each time; a finished one is compared and begun anew."""
+    """One extraction is killed again and again and goes on each time; a finished one is compared and started again."""
     from featstore.workflows.indexing import index_tracks
 
     table = quick_disk / "tracks.parquet"

@@ -1,4 +1,4 @@
-"""Stores written again in the other backend hold the same; what differs between two is told, and no more."""
+"""Stores written again in the other backend hold the same; differences between two are reported, and no more."""
 
 import shutil
 from pathlib import Path
@@ -162,8 +162,8 @@ def test_each_difference_is_told(tmp_path: Path) -> None:
     frame["year"] = 1999
     lengths = {row: n + (row == 3) for row, n in LENGTHS.items() if row != 4} | {5: 3}
     two = make(tmp_path / "b", "hdf5", headers=["float32", "wave"], frame=frame, lengths=lengths)
-    told = [str(difference) for difference in compare(one, two) if not difference.provenance]
-    text = "\n".join(told)
+    found = [str(difference) for difference in compare(one, two) if not difference.provenance]
+    text = "\n".join(found)
     assert "1 tracks are in the first store only: t000" in text and "second store only: t007" in text
     assert "the column 'labels' differs: t003" in text and "'year' is in the second store's track table only" in text
     assert f"{SPEC.short()}@uint8: only the first store has it" in text

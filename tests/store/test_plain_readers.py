@@ -62,11 +62,11 @@ def read(key):
 """,
 }
 TELL = """
-kept, told = {}, {}
+kept, about = {}, {}
 for key in keys:
-    kept["data " + key], kept["lengths " + key], told[key] = read(key)
+    kept["data " + key], kept["lengths " + key], about[key] = read(key)
 np.savez(out, **kept)
-print(json.dumps(told))
+print(json.dumps(about))
 """
 
 
@@ -92,9 +92,9 @@ PAIRS = [
 def test_encoded_values_are_there(name: str, reader: str, tmp_path: Path) -> None:
     path = unpack(name, tmp_path)
     rows = open_store(path).table.frame["row"]
-    found, told = run(reader, path, tmp_path / "found.npz")
+    found, about = run(reader, path, tmp_path / "found.npz")
     for header, _ in headers():
-        data, lengths, attributes = found[f"data {header.key}"], found[f"lengths {header.key}"], told[header.key]
+        data, lengths, attributes = found[f"data {header.key}"], found[f"lengths {header.key}"], about[header.key]
         encoding = header.encoding
         assert attributes["spec"] == str(header.spec) and data.dtype == encoding.dtype
         if encoding.is_integer:
@@ -115,10 +115,10 @@ def test_xarray_decodes_unaided(name: str, tmp_path: Path) -> None:
         pytest.importorskip("h5netcdf", reason="xarray reads HDF5 through h5netcdf")
     path = unpack(name, tmp_path)
     rows = open_store(path).table.frame["row"]
-    found, told = run("xarray", path, tmp_path / "found.npz")
+    found, about = run("xarray", path, tmp_path / "found.npz")
     for header, _ in headers():
         data = found[f"data {header.key}"]
-        assert told[header.key]["dims"] == ["track", *header.dims] and data.dtype.kind == "f"
+        assert about[header.key]["dims"] == ["track", *header.dims] and data.dtype.kind == "f"
         bound = (header.encoding.error_bound or 0.0) + 1e-5
         for track, n_frames in LENGTHS.items():
             values, row = values_of(track, header), rows[track]

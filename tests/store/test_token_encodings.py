@@ -71,7 +71,7 @@ def test_near_ties_are_summed_only_where_every_shard_tells() -> None:
             key="k", name="n", shard=shard, generation=1, first_row=0, n_frames=[], sources=[], quality=found
         )
 
-    told, silent, empty = record(0, near_ties=3), record(1), record(2, values=0)
-    assert measured([told, record(1, near_ties=0), empty])["near_ties"] == 3
-    assert "near_ties" not in measured([told, silent]), "a sum that leaves a shard out would be too small"
+    counted, silent, empty = record(0, near_ties=3), record(1), record(2, values=0)
+    assert measured([counted, record(1, near_ties=0), empty])["near_ties"] == 3
+    assert "near_ties" not in measured([counted, silent]), "a sum that leaves a shard out would be too small"
     assert "near_ties" not in measured([silent]) and measured([silent])["measured_values"] == 10
