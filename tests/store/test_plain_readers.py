@@ -72,6 +72,8 @@ print(json.dumps(about))
 
 def run(reader: str, path: Path, out: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, object]]]:
     """Data and lengths, and attributes, of every array of a store, by key."""
+    if "hdf5plugin" in READ[reader] and not (path / "zarr.json").exists():
+        pytest.importorskip("hdf5plugin", reason="plain h5py reads Blosc chunks with the package hdf5plugin alone")
     keys = [header.key for header, _ in headers()]
     command = [sys.executable, "-c", GUARD + READ[reader] + TELL, str(path), str(out), *keys]
     result = subprocess.run(command, capture_output=True, text=True, cwd=out.parent)

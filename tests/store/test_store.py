@@ -46,8 +46,8 @@ def small(tmp_path: Path, backend: str) -> tuple[Store, ArrayHeader, dict[int, i
 def read_plainly(path: Path, key: str, backend: str) -> dict[str, np.ndarray]:
     """Arrays as programs that know nothing of featstore see them."""
     if backend == "hdf5":
-        import hdf5plugin  # noqa: F401 (plain h5py needs its filters)
-
+        if open_store(path).arrays[key].layout.compression in ("lz4", "zstd"):
+            pytest.importorskip("hdf5plugin", reason="plain h5py reads Blosc chunks with the package hdf5plugin alone")
         with h5py.File(path / "master.h5", "r") as master:
             group = master[f"features/{key}"]
             return {"data": group["data"][:], "n_frames": group["n_frames"][:]}
