@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,3 +213,10 @@ def test_two_kernels_and_two_margins():
     assert parse_spec("hpss(kernel=17+17,margin=2+2.0)") == parse_spec("hpss(kernel=17,margin=2)")
     assert str(parse_spec("hpss(kernel=31+31,margin=1+1)")) == str(parse_spec("hpss()"))
     assert spec.replace(kernel=[31, 17]) == spec and spec.replace(kernel=9).kernel == 9
+
+
+def test_numbers_of_numpy_are_numbers_and_lists_are_none() -> None:
+    assert MelSpec(fmin=np.float32(20), n_mels=np.int64(48)) == MelSpec(fmin=20.0, n_mels=48)
+    for wrong in ([20.0], {"hz": 20}, True, "low"):
+        with pytest.raises(SpecError, match=r"fmin=.* is not a number"):
+            MelSpec(fmin=wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from featstore.errors import SpecError
@@ -48,3 +49,21 @@ def test_names_that_contradict(change, told):
     parse_spec(FULL)
     with pytest.raises(SpecError, match=told):
         parse_spec(FULL.replace(*change))
+
+
+def test_what_fits_nothing_or_too_much_is_counted() -> None:
+    spec = parse_spec(FULL)
+    with pytest.raises(SpecError, match=r"n_codebooks=4.* fits none of the stored features .* Name one of them: none"):
+        match_stored(spec.short(), [parse_spec("mel()")])
+    two = [spec, spec.replace(weights="0123456789ab" + "f" * 20)]
+    with pytest.raises(SpecError, match=r"fits 2 of the stored features"):
+        match_stored("vq_tokens(codec=encodec,n_codebooks=4,weights=0123456789ab)", two)
+
+
+@pytest.mark.parametrize("wrong", [3.5, -1.0, 1024.0])
+def test_a_value_that_is_no_code_is_named(wrong: float) -> None:
+    encoding = Encoding.default(parse_spec(FULL))
+    codes, saturated = encoding.encode(np.array([0, 1023, 7], dtype=np.float32))
+    assert codes.tolist() == [0, 1023, 7] and saturated == 0
+    with pytest.raises(SpecError, match=rf"^{wrong} is no token"):
+        encoding.encode(np.array([0, wrong, 7], dtype=np.float32))
