@@ -275,7 +275,7 @@ def pareto(
     style: Any,
     as_json: bool,
 ) -> None:
-    r"""Find what is worth its bytes, and what cannot be told apart from the best.
+    r"""Find what is worth its bytes, and what cannot be distinguished from the best.
 
     \b
     Examples:
@@ -307,7 +307,7 @@ def pareto(
         if not bootstrap and any((record.path / "predictions.parquet").is_file() for record in found[:20]):
             click.echo("The runs kept predictions: --bootstrap 1000 resamples their test tracks as well.", err=True)
         if front.answer != front.best:
-            click.echo(f"The cheapest that cannot be told apart from the best ({labels[front.best]}): "
+            click.echo(f"The cheapest that cannot be distinguished from the best ({labels[front.best]}): "
                        f"{labels[front.answer]}.")  # fmt: skip
     for path in drawn:
         click.echo(f"Figure: {path}", err=style not in ("text", "markdown"))

@@ -48,10 +48,10 @@ def train(
         from featstore.workflows.tokenizer_figure import draw_reconstruction
 
         draw_reconstruction(made, figure)
-    emit(made.as_json(), as_json, lambda: _told(made))
+    emit(made.as_json(), as_json, lambda: _report(made))
 
 
-def _told(made: Any) -> str:
+def _report(made: Any) -> str:
     found, how = made.report, made.report["training"]
     lines = [
         f"{made.path}: {how['codes']} codes, hop {how['hop']} at {how['sample_rate']} Hz, weights {made.digest}",

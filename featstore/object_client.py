@@ -19,7 +19,7 @@ __all__ = [
     "RangeOutside",
     "client",
     "no_bucket",
-    "told",
+    "request_errors",
 ]
 
 CONNECT_S = 5.0
@@ -55,7 +55,7 @@ class RangeOutside(Exception):
 
 
 def client() -> Any:
-    """Return the client of this process for the settings in force; made when first used, and after a fork anew."""
+    """Return the client of this process for the settings in force; made when first used, and again after a fork."""
     settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     with _lock:
         made = _clients.get(settings)
@@ -88,7 +88,7 @@ def _new_client() -> Any:
 
 
 @contextmanager
-def told(bucket: str, url: str) -> Iterator[None]:
+def request_errors(bucket: str, url: str) -> Iterator[None]:
     """Turn errors of requests into ours; a missing object is a ``FileNotFoundError``."""
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -28,7 +28,7 @@ from featstore.object_client import (
     RangeOutside,
     client,
     no_bucket,
-    told,
+    request_errors,
 )
 
 __all__ = ["Fetched", "Listed", "ObjectPlace", "is_object_url", "object_size", "parse_object_url", "read_object"]
@@ -203,7 +203,7 @@ class ObjectPlace:
         if self._bucket_seen:
             return
         try:
-            with told(self.bucket, str(self)):
+            with request_errors(self.bucket, str(self)):
                 client().head_bucket(Bucket=self.bucket)
         except FileNotFoundError:
             raise no_bucket(self.bucket, str(self)) from None
@@ -329,11 +329,11 @@ class ObjectPlace:
         return f"{self.prefix}{name.rstrip('/')}/" if name else self.prefix
 
     def _call(self, operation: str, name: str, **parameters: Any) -> Any:
-        with told(self.bucket, self.url(name)):
+        with request_errors(self.bucket, self.url(name)):
             return getattr(client(), operation)(Bucket=self.bucket, Key=f"{self.prefix}{name}", **parameters)
 
     def _pages(self, operation: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        with told(self.bucket, str(self)):
+        with request_errors(self.bucket, str(self)):
             yield from client().get_paginator(operation).paginate(Bucket=self.bucket, **parameters)
 
     def _with_body(self, fetch: Callable[[], _T], name: str) -> _T:

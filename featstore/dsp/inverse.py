@@ -141,7 +141,7 @@ def overlap_add(
     blocks : iterable of float32 (frames, n_fft)
         Frame t of all begins at sample ``t * hop_length``.
     done : callable
-        Told how many frames were taken after each block.
+        Called after each block with its number of frames.
 
     Yields
     ------

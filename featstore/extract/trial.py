@@ -67,7 +67,7 @@ def try_track(
     status = "timeout" if hung else "quarantined"
     return Verdict(
         status,
-        f"kills or hangs whoever works at it, {STRIKES} times now (the last time: {reason}). "
+        f"kills or hangs the process that works on it, {STRIKES} times now (the last time: {reason}). "
         f"Look at the file, or leave it out; --retry {status} tries it again",
     )
 

@@ -71,7 +71,7 @@ class BatchLoader:
     distinct : bool
         No two of them start at the same frame of the track.
     start_grid : int
-        Random crops start at multiples of so many frames of the first input.
+        Random crops start at multiples of this number of frames of the first input.
     pad_value : float
         What padding holds, on the feature's scale.
     device : str or torch.device

@@ -161,7 +161,7 @@ def plan_crops(
     distinct : bool
         No two random crops of a track start at the same frame, while it has as many places.
     start_grid : int
-        Random crops start at multiples of so many frames of the first feature.
+        Random crops start at multiples of this number of frames of the first feature.
 
     Raises
     ------

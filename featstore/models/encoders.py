@@ -65,7 +65,7 @@ class EncoderInfo:
         What becomes, unless asked otherwise, of columns behind the last window: dropped, as the authors do, or seen by
         a last window that ends with the track.
     licence, source : str
-        Of the weights, as whoever published them says; provenance, not identity.
+        Of the weights, as their publisher states it; provenance, not identity.
     """
 
     model: str

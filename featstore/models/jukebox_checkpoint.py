@@ -114,7 +114,7 @@ def export_levels(
 
 
 def _hps(models: list[JukeboxLevel]) -> dict[str, Any]:
-    """Settings by the original's names, for whoever opens the file."""
+    """Settings by the original's names, for other programs."""
     config = models[0].config
     longest = max((model.config.downs for model in models), key=lambda downs: len(downs))
     return {
@@ -154,7 +154,7 @@ def _original_names(file: TensorFile) -> tuple[dict[str, str], str]:
             form = "transformers names"
         if translated in names:
             raise CheckpointError(
-                f"{stored} and {names[translated]} are the same tensor", file.name, "Export the model anew"
+                f"{stored} and {names[translated]} are the same tensor", file.name, "Export the model again"
             )
         names[translated] = stored
     if not names:

@@ -103,7 +103,7 @@ class JukeboxTokenizer:
         return np.zeros((1, 0), np.int32)
 
     def n_tokens(self, n_samples: int) -> int:
-        """Tokens of so many samples."""
+        """Number of tokens of a signal, from its length in samples."""
         return self.config.n_tokens(n_samples)
 
     def codebook_vectors(self, codebook: int) -> FloatArray:

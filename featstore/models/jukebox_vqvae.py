@@ -104,7 +104,7 @@ class LevelConfig:
         return max(-low, high)
 
     def n_tokens(self, n_samples: int) -> int:
-        """Tokens of so many samples: every stage floors its half, and the floors compose."""
+        """Number of tokens of a signal of ``n_samples``: every stage floors its half, and the floors compose."""
         return n_samples // self.hop
 
 

@@ -254,7 +254,7 @@ class WholeCutter:
     Parameters
     ----------
     n_tokens : callable
-        Tokens of so many samples.
+        Number of tokens of a signal, from its length in samples.
     """
 
     def __init__(self, n_tokens: Callable[[int], int]) -> None:

@@ -137,7 +137,7 @@ class Tokenizer(WindowCoder, Protocol):
     chunking: Chunking
 
     def n_tokens(self, n_samples: int) -> int:
-        """Tokens of a signal of so many samples; 0 where it is too short for one."""
+        """Number of tokens of a signal, from its length in samples; 0 where it is too short for one."""
         ...
 
     def stream(self) -> TokenStream:

@@ -41,7 +41,7 @@ class DataConfig:
     distinct_crops : bool
         These crops start at different frames of the track.
     crop_grid_s : float or None
-        Random crops start at multiples of so many seconds; None lets them start at any frame.
+        Random crops start at multiples of this number of seconds; None lets them start at any frame.
     window_stride_s : float or None
         Seconds between evaluation windows; None puts them side by side.
     batch_size : int
@@ -102,7 +102,7 @@ class AugmentConfig:
     Parameters
     ----------
     gain_db : float
-        Louder or softer by up to so many decibels, uniformly.
+        Louder or softer by up to this number of decibels, uniformly.
     gain : float in [0, 1)
         Amplitude times a uniform factor between 1 - gain and 1 + gain.
     noise : float

@@ -110,7 +110,7 @@ class LoopConfig:
     epochs : int
         Passes over the training split at most.
     patience : int
-        Stop when the monitored score has not improved for so many validations; 0 never stops early.
+        Stop when the monitored score has not improved for this number of validations; 0 never stops early.
     monitor : str
         Metric of the validation split that chooses the best checkpoint; ``loss`` also works. ``auto`` is ``roc_auc``
         where labels are learnt, else ``loss``.
@@ -121,7 +121,7 @@ class LoopConfig:
     validation_windows : int
         Windows of each track in these validations, spread over it; 0 takes all, as the final scores always do.
     accumulate : int
-        Batches whose gradients are summed before a step; the effective batch is so many times larger.
+        Batches whose gradients are summed before a step; the effective batch is larger by this factor.
     clip_norm : float or None
         Largest norm of the gradient.
     class_weights : {"none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted"}
@@ -133,9 +133,9 @@ class LoopConfig:
     ema : float
         Decay of an average of the weights, which is then what is validated and kept; 0 keeps none.
     checkpoint_batches : int
-        Also keep the last state every so many batches; 0 leaves it to ``checkpoint_minutes``.
+        Also keep the last state at this interval, in batches; 0 leaves it to ``checkpoint_minutes``.
     checkpoint_minutes : float
-        Keep the last state after so many minutes within an epoch.
+        Keep the last state at this interval within an epoch, in minutes.
     trackers : list of {"wandb", "mlflow"}
         Pass the metrics of each epoch on to these as well.
     """
@@ -183,7 +183,7 @@ class StartConfig:
         Multiple of the learning rate for what was taken over. 0 freezes it for good, its norms and dropout included:
         what is trained is then a probe on a fixed trunk.
     freeze_epochs : float
-        Leave it as it is for so many epochs.
+        Keep it constant for this number of epochs.
     layer_decay : float in (0, 1]
         Multiple of the learning rate from each block of the trunk to the one before it.
     """

@@ -198,7 +198,7 @@ def make_fabric(config: DeviceConfig) -> Any | None:
 def ddp_strategy(config: DeviceConfig, *, start_method: str = "spawn") -> Any:
     """How processes exchange gradients.
 
-    Gradients travel in buckets, which torch arranges anew after the first step in the order in which gradients arrive;
+    Gradients travel in buckets, which torch rearranges after the first step in the order in which gradients arrive;
     then the first step after a stop would sum three or more processes' gradients in another order than a run that was
     not stopped. Looking for unused parameters, which costs a walk over the graph, keeps the arrangement.
     """
@@ -221,9 +221,9 @@ def launch(fabric: Any | None, function: Callable[[Any, Job], Result], job: Job,
     try:
         sealed = fabric.launch(_unsealed, function, _Sealed(job))
     except ProcessRaisedException as error:
-        kind, _, told = str(error).strip().splitlines()[-1].partition(": ")
+        kind, _, message = str(error).strip().splitlines()[-1].partition(": ")
         if kind.startswith("featstore."):
-            raise FeatstoreError(told) from error
+            raise FeatstoreError(message) from error
         raise
     result: Result = sealed.value
     return result

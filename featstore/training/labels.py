@@ -298,7 +298,7 @@ def _check_splits(
             raise DatasetError(
                 f"no stored track in the split {name!r} (tracks by split: {listing})",
                 where,
-                "Split anew: featstore datasets split TRACKS -o TRACKS; or draw it here: --set data.split=random",
+                "Split again: featstore datasets split TRACKS -o TRACKS; or draw it here: --set data.split=random",
             )
     for name, part in splits.items():
         if task == "multi_label" and not part.targets.any():

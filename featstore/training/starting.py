@@ -101,10 +101,10 @@ def load_start(module: Model, tensors: Mapping[str, torch.Tensor], *, strict: bo
     trunk = {name for name in fitting if name in parameters}
     odd = [name for name in wanted if name not in fitting and not name.startswith(head)]
     if strict and odd:
-        told = "; ".join(_difference(name, wanted[name], found.get(name)) for name in odd[:2])
+        shown = "; ".join(_difference(name, wanted[name], found.get(name)) for name in odd[:2])
         more = f" and {len(odd) - 2} more" if len(odd) > 2 else ""
         raise CheckpointError(
-            f"the trunk does not fit: {told}{more}",
+            f"the trunk does not fit: {shown}{more}",
             where,
             "Start from a run of the same model and settings, or take over what fits: start.strict=false",
         )

@@ -1,4 +1,4 @@
-"""A codebook that follows its encoder: exponential moving averages, with dead codes set anew.
+"""A codebook that follows its encoder: exponential moving averages, with dead codes replaced.
 
 Each step the latents that a code won are averaged into it; a code that wins too few is replaced by a latent of the
 batch. The threshold is relative to the batch: an absolute one that suits a large batch restarts every code of a small
@@ -28,7 +28,7 @@ class CodebookStep:
     vectors : (n, width)
         Those codes.
     restarted : int
-        Codes that were set anew.
+        Codes that were replaced.
     """
 
     tokens: torch.Tensor

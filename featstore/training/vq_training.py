@@ -198,10 +198,10 @@ class TokenizerTraining:
         try:
             with progress_bar(total=config.steps, initial=self.step, desc="tokenizer", unit="step") as bar:
                 while self.step < config.steps:
-                    told = self._one_step()
+                    shown = self._one_step()
                     self.step += 1
                     bar.update(1)
-                    bar.set_postfix_str(told, refresh=False)
+                    bar.set_postfix_str(shown, refresh=False)
                     if time.monotonic() - saved > _SAVE_EVERY_S:
                         self.save()
                         saved = time.monotonic()
@@ -219,7 +219,7 @@ class TokenizerTraining:
         signal = self._batch(step)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         latents = self.model.latents(signal)
-        commitment, told = torch.zeros(()), "no codebook yet"
+        commitment, usage = torch.zeros(()), "no codebook yet"
         if step >= config.plain_steps:
             rows = latents.transpose(1, 2).reshape(-1, config.embedding)
             if step == config.plain_steps:
@@ -230,7 +230,7 @@ class TokenizerTraining:
             shape = (latents.shape[0], latents.shape[2], config.embedding)
             vectors = found.vectors.reshape(shape).transpose(1, 2)
             latents = latents + (vectors - latents).detach()  # gradients pass straight through
-            told = f"{int((torch.bincount(found.tokens) > 0).sum())} codes used, {found.restarted} set anew"
+            usage = f"{int((torch.bincount(found.tokens) > 0).sum())} codes used, {found.restarted} replaced"
         length = signal.shape[1] // config.level_config.hop * config.level_config.hop
         losses = reconstruction_loss(self._decoder(latents)[:, 0], signal[:, :length], self.scale)
         total = losses["total"] + config.commitment * commitment
@@ -244,7 +244,7 @@ class TokenizerTraining:
         for group in self._optimizer.param_groups:
             group["lr"] = config.rate * min(1.0, (step + 1) / max(1, config.warm_up))
         self._optimizer.step()
-        return f"loss {float(losses['total'].detach()):.3f}, {told}"
+        return f"loss {float(losses['total'].detach()):.3f}, {usage}"
 
     def _spent(self) -> float:
         return self.seconds + (0.0 if self._began is None else time.monotonic() - self._began)
@@ -276,7 +276,7 @@ class TokenizerTraining:
             raise CheckpointError(
                 f"a training with {name}={value} was stopped here, not {name}={mine.get(name)}",
                 str(path),
-                "Go on with its settings, or delete the file to start anew",
+                "Go on with its settings, or delete the file to start again",
             )
         for prefix, module in (("model.", self.model), ("codebook.", self.codebook)):
             module.load_state_dict(

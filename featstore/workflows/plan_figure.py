@@ -129,7 +129,7 @@ def _array_text(array: dict[str, Any]) -> str:
 
 
 def _wrapped(name: str, width: int = 62) -> str:
-    """A name in lines of at most so many letters where it can be broken behind a comma."""
+    """A name broken behind commas into lines of a largest length."""
     lines = [""]
     for part in name.replace(",", ",\0").split("\0"):
         if lines[-1] and len(lines[-1]) + len(part) > width:

@@ -165,7 +165,7 @@ def _watched(blocks: Iterator[FloatArray], bar: Any) -> Iterator[FloatArray]:
 
 
 def _exactly(blocks: Iterator[FloatArray], n_samples: int) -> Iterator[FloatArray]:
-    """Blocks of so many samples in all: the rest is silence, or left out."""
+    """Blocks with ``n_samples`` samples in all: padded with silence, or cut."""
     for block in blocks:
         if n_samples <= 0:
             return
@@ -202,8 +202,8 @@ def _passage(reader: FeatureReader, track_id: str, options: SonifyOptions, durat
 def _n_samples(reader: FeatureReader, n_frames: int, duration_s: float | None) -> int:
     """Samples that a track's analysed signal had.
 
-    From the clip, or the probed duration where the frames bear it out; else of the shortest signal with so many frames,
-    and half a hop.
+    From the clip, or the probed duration where it agrees with the frames; else of the shortest signal with that number
+    of frames, and half a hop.
     """
     spec = reader.spec
     if spec.clip.policy != "whole":

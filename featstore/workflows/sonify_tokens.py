@@ -25,7 +25,7 @@ def token_blocks(passage: Passage) -> Iterator[FloatArray]:
     Raises
     ------
     CheckpointError
-        When the weights are not at hand: sound needs the decoder, which a store does not keep.
+        When the weights are not available: sound needs the decoder, which a store does not keep.
     """
     reader = passage.reader
     spec = cast(VqTokensSpec, reader.spec.stored_as)

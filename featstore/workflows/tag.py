@@ -1,6 +1,6 @@
 """Tag audio with a trained model: decode, compute its feature, score window by window, pool to a file.
 
-Files are taken one at a time, in bounded memory but for the spectrogram at hand; with a store, they go through the
+Files are taken one at a time, in bounded memory but for the current spectrogram; with a store, they go through the
 extractor first (in parallel, resumable), and the scores come from what it stored.
 """
 
@@ -233,8 +233,8 @@ def _scored(tagger: Tagger, source: Iterable[Item], short: str) -> Iterator[File
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tagger.module.to(device)
-    for path, features, told in source:
-        yield FileTags.failed(path, told) if features is None else _score(tagger, path, features, told, short, device)
+    for path, features, note in source:
+        yield FileTags.failed(path, note) if features is None else _score(tagger, path, features, note, short, device)
 
 
 def _score(tagger: Tagger, path: str, features: list[FloatArray], note: str, short: str, device: Any) -> FileTags:

@@ -17,7 +17,7 @@ _TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
 class TaggramFolder:
-    """Figures of many files, ``FOLDER/NAME.png`` each; files of one name in several folders are told apart by a number.
+    """Figures of many files, ``FOLDER/NAME.png`` each; files of one name in several folders are numbered.
 
     Parameters
     ----------
