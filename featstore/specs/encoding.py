@@ -240,8 +240,8 @@ class Encoding:
             outside = int(np.count_nonzero(np.abs(x) > limit))
             return (np.clip(x, -limit, limit) if outside else x).astype(self.dtype), outside
         if self.levels is not None:
-            codes = np.searchsorted(_mulaw_midpoints(), x.astype(np.float64), side="right")
-            return codes.astype(self.dtype), int(np.count_nonzero(np.abs(x) > self.high))
+            levels = np.searchsorted(_mulaw_midpoints(), x.astype(np.float64), side="right")
+            return levels.astype(self.dtype), int(np.count_nonzero(np.abs(x) > self.high))
         first, last = self._codes
         if self.ranges:
             codes, outside = self._table().encode(x, last)

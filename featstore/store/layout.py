@@ -211,7 +211,7 @@ class StoredArray:
         """What an array's group says of itself in any backend: enough to read the array again."""
         header, spec, encoding = self.header, self.header.spec, self.header.encoding
         clips = {"clip_frames": header.clip_frames, "clip_step_s": spec.clip.step_s} if header.has_clips else {}
-        scale = {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset}
+        scale: dict[str, Any] = {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset}
         if encoding.table is not None:
             scale = {"ranges": {"low": encoding.table.low.tolist(), "high": encoding.table.high.tolist()}}
         return (

@@ -11,7 +11,7 @@ import contextlib
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,8 @@ def _array_metadata(
 class ZarrBackend(Backend):
     """Names, metadata and files of arrays in a Zarr v3 hierarchy at a location."""
 
-    name, root, endings = "zarr", "zarr.json", (".zarr",)
+    name, root = "zarr", "zarr.json"
+    endings: ClassVar[tuple[str, ...]] = (".zarr",)
 
     # -- metadata ------------------------------------------------------------------------------------------------
 

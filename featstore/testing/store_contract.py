@@ -252,7 +252,7 @@ class StoreContract:
             if backend_at(location) is not None:
                 store = open_store(place)
                 assert verify(place) == []
-                for row in store[SPEC].lengths.nonzero()[0] if header.key in store.arrays else ():
+                for row in store[SPEC].lengths.nonzero()[0].tolist() if header.key in store.arrays else ():
                     if store[SPEC].lengths[row] > 0:
                         assert np.array_equal(store[SPEC].read_row(row), values_of(row, _LENGTHS[row]))
             assert stored_files(self.filled(place, header).location) == whole

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError, ConfigError
@@ -177,7 +178,7 @@ def _maps(model: nn.Module, signal: Any) -> list[FloatArray]:
     return found
 
 
-def response_db(taps: FloatArray, frequencies: FloatArray, sample_rate: int) -> FloatArray:
+def response_db(taps: FloatArray, frequencies: NDArray[np.floating[Any]], sample_rate: int) -> FloatArray:
     """Magnitude responses of filters, each relative to its largest value.
 
     Parameters
@@ -220,12 +221,12 @@ def draw_filters(
 
     with figure_style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure, SubFigure
 
         heights = [2.1 * len(banks)] + ([4.6] if clip else [])
         figure = Figure(figsize=(11.0, 0.4 + sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
-        parts = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
+        parts: list[SubFigure] = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0].tolist()
         axes = parts[0].subplots(len(banks), 3, squeeze=False)
         for row, bank in zip(axes, banks, strict=True):
             _draw_bank(row, bank)
