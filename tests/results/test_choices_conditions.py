@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from featstore.errors import ConfigError
@@ -102,3 +104,16 @@ def test_the_best_that_fits_the_disk(plain: RunSet) -> None:
 def test_nothing_fits_the_disk(plain: RunSet) -> None:
     with pytest.raises(ConfigError, match=r"nothing fits in 1.00 kB for 1,000,000 tracks .*The smallest is 8 mels"):
         fit_budget(summarise(plain), 1000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        ("extract", r"costs [\d.]+ \w+, "),
+        ("train", r"costs [\d.]+ \w+ of training, "),
+        ("bytes_per_hour", r"costs [\d.]+ \wB per hour, "),
+        ("gmacs", r"costs [\d.e-]+ gmacs, "),
+    ],
+)
+def test_each_cost_is_told_in_its_unit(plain: RunSet, cost: str, words: str) -> None:
+    assert re.search(words, minimise(summarise(plain), cost).sentence)

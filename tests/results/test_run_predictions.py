@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from featstore.errors import ConfigError, CorruptFeature
 from featstore.metrics import METRICS
 from featstore.results import RunSet, paired_bootstrap, pareto, read_curves, read_predictions, summarise
-from featstore.results.bootstrap import bootstrap_against_best
+from featstore.results.bootstrap import bootstrap_against_best, paired_bootstrap_of_runs
 from featstore.results.details import Predictions
 from featstore.results.records import RunRecord
 
@@ -68,6 +69,15 @@ def test_rows_of_a_front_against_the_best(grid: RunSet) -> None:
     found = bootstrap_against_best(front, grid, resamples=20)
     assert found and front.best not in found and all(result.runs_a == 3 for result in found.values())
     assert set(found) >= {row for row in range(12) if front.frame["on_front"][row] and row != front.best}
+
+
+def test_runs_without_predictions_on_either_side_have_no_bootstrap(grid: RunSet) -> None:
+    whole, other = grid[0], grid[1]
+    assert paired_bootstrap_of_runs([whole], [other], resamples=10) is not None
+    assert paired_bootstrap_of_runs([whole], [other], split="valid", resamples=10) is None
+    without = replace(other, path=other.path / "nowhere")
+    assert paired_bootstrap_of_runs([whole], [without], resamples=10) is None
+    assert paired_bootstrap_of_runs([without], [whole], resamples=10) is None
 
 
 def test_predictions_are_those_the_scores_come_from(grid: RunSet) -> None:
