@@ -52,6 +52,15 @@ def band_statistics(feature: StoredFeature, tracks: Tracks, *, block_frames: int
         When none of the tracks is stored with at least one frame.
     CorruptFeature
         When a track holds NaN; it is named.
+
+    See Also
+    --------
+    featstore.training.normed_model.InputNorm : The layer that these moments make.
+
+    References
+    ----------
+    T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", The American Statistician
+    37 (1983), 242-247.
     """
     source = Input.bind("", feature, track_id_column(tracks))
     stored = np.flatnonzero(source.lengths > 0)

@@ -295,6 +295,11 @@ def torch_dataset(
         When the split is empty, or its tracks do not fit the crop.
     MissingFeature
         When the store has neither the feature nor a base of it.
+
+    See Also
+    --------
+    EpochBatchSampler : Batches of it that can be resumed and shared among ranks.
+    featstore.loaders.BatchLoader : The loader of ``featstore train``: no worker processes, exact resumption.
     """
     if isinstance(store, str | os.PathLike):
         from featstore.store import open_store

@@ -27,10 +27,10 @@ from featstore.training.engines import Engine
 from featstore.training.job import Job
 from featstore.training.masking import draw_spans, frames_of
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Batches, Forward, Objective
+from featstore.training.objectives import Batches, Forward, Objective, SplitScores
 from featstore.training.settings import require
 
-__all__ = ["CONVENTIONS", "Filling", "MaskedPositions", "MaskedPositionsConfig", "PositionPredictor", "skill_of"]
+__all__ = ["CONVENTIONS", "MaskedPositions", "MaskedPositionsConfig", "PositionPredictor", "skill_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -142,27 +142,6 @@ class PositionPredictor(NormedModel):
         picked = vectors.flatten(0, 1) if chosen is None else vectors[chosen]
         found: torch.Tensor = self.decoder(picked).unflatten(-1, (self.group, self.n_outputs))
         return found.float()
-
-
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """How well the hidden positions of one split were filled in.
-
-    Attributes
-    ----------
-    split : str
-    values : dict of str to float
-        ``loss``; what needs no learning (``*_baseline``); ``skill``: 1 - loss / the baseline to beat, with a 95 %
-        interval over tracks (``skill_low``, ``skill_high``); ``chosen_share`` of the real positions.
-    n_tracks, n_windows : int
-    seconds : float
-    """
-
-    split: str
-    values: dict[str, float]
-    n_tracks: int
-    n_windows: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +265,12 @@ class MaskedPositions(Objective):
         return choice.chosen
 
     @torch.no_grad()
-    def score(self, normed: NormedModel, loader: Batches, split: str) -> Filling:
-        """Errors of a split, hidden in the same places every time."""
+    def score(self, normed: NormedModel, loader: Batches, split: str) -> SplitScores:
+        """Errors of a split, hidden in the same places every time.
+
+        Values: ``loss``; what needs no learning (``*_baseline``); ``skill``: 1 - loss / the baseline to beat, with a
+        95 % interval over tracks (``skill_low``, ``skill_high``); ``chosen_share`` of the real positions.
+        """
         began, windows = time.perf_counter(), 0
         n_tracks = len(self.job.labelled.splits[split])
         sums: dict[str, NDArray[np.float64]] = {}
@@ -303,7 +286,7 @@ class MaskedPositions(Objective):
         total = {name: sum(each.get(name, np.zeros(n_tracks)) for each, _ in found) for name in names}
         seen = int(np.count_nonzero(total["real"]))
         values = self._values(total)
-        return Filling(split, values, seen, sum(each for _, each in found), time.perf_counter() - began)
+        return SplitScores(split, values, seen, sum(each for _, each in found), time.perf_counter() - began)
 
     def _figures(self, normed: NormedModel, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
         """Sums over the positions of each crop ``(batch,)`` by name."""

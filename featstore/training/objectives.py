@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -25,7 +26,7 @@ from featstore.training.losses import class_weighting, make_loss
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.scoring import predict
 
-__all__ = ["Batches", "Forward", "Objective", "Scored", "Supervised"]
+__all__ = ["Batches", "Forward", "Objective", "Scored", "SplitScores", "Supervised"]
 
 Forward = Callable[..., torch.Tensor]
 """The module that is trained, maybe wrapped or compiled: takes inputs and their lengths (or None)."""
@@ -55,6 +56,17 @@ class Scored(Protocol):
     @property
     def values(self) -> dict[str, float]:
         """Scores by name, ``loss`` among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitScores:
+    """Scores of one split for an objective without labels: see :class:`Scored`."""
+
+    split: str
+    values: dict[str, float]
+    n_tracks: int
+    n_windows: int
+    seconds: float
 
 
 class Objective(abc.ABC):

@@ -20,35 +20,12 @@ from featstore.training.input_shape import InputShape
 from featstore.training.job import Job
 from featstore.training.masking import apply_spans, draw_spans, frames_of, interpolated
 from featstore.training.normed_model import InputNorm, Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Forward, Objective
+from featstore.training.objectives import Forward, Objective, SplitScores
 from featstore.training.settings import require
 
-__all__ = ["Masked", "MaskedConfig", "Reconstruction", "Reconstructor"]
+__all__ = ["Masked", "MaskedConfig", "Reconstructor"]
 
 _PURPOSES = {"train": 0, "valid": 1, "test": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Reconstruction:
-    """How well the hidden parts of one split were filled in.
-
-    Attributes
-    ----------
-    split : str
-    values : dict of str to float
-        ``loss``: mean error over chosen frames and bands, in units of each band's deviation. ``mean_baseline`` and
-        ``line_baseline``: what the mean of each band, and a line across each span, would give. ``skill``: 1 - loss
-        / the better of the two; not above 0, and the model has learnt nothing. ``chosen_share``: of
-        the frames.
-    n_tracks, n_windows : int
-    seconds : float
-    """
-
-    split: str
-    values: dict[str, float]
-    n_tracks: int
-    n_windows: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,10 +200,14 @@ class Masked(Objective):
         return (errors * weights).sum() / weights.sum().clamp(min=1)
 
     @torch.no_grad()
-    def score(
-        self, normed: NormedModel | None, loader: Iterable[dict[str, torch.Tensor]], split: str
-    ) -> Reconstruction:
-        """Errors of a split, hidden in the same places every time; without a model the baselines alone."""
+    def score(self, normed: NormedModel | None, loader: Iterable[dict[str, torch.Tensor]], split: str) -> SplitScores:
+        """Errors of a split, hidden in the same places every time; without a model the baselines alone.
+
+        Values: ``loss``, the mean error over chosen frames and bands, in units of each band's deviation;
+        ``mean_baseline`` and ``line_baseline``, what the mean of each band and a line across each span would give;
+        ``skill``, 1 - loss / the better of the two (not above 0: the model has learnt nothing); ``chosen_share`` of the
+        frames.
+        """
         began = time.perf_counter()
         sums, windows, tracks = np.zeros(5), 0, set()
         for batch in loader:
@@ -256,7 +237,7 @@ class Masked(Objective):
             "chosen_share": float(total[3] / max(1.0, total[4])),
         }
         n_windows, n_tracks = sum(each[1] for each in found), sum(each[2] for each in found)
-        return Reconstruction(split, values, n_tracks, n_windows, time.perf_counter() - began)
+        return SplitScores(split, values, n_tracks, n_windows, time.perf_counter() - began)
 
     @torch.no_grad()
     def opening(self, loader: Iterable[dict[str, torch.Tensor]]) -> str:

@@ -79,6 +79,12 @@ def train(
         The loss became NaN; the last good checkpoint stays.
     CheckpointError
         The folder's checkpoint is damaged or foreign.
+
+    See Also
+    --------
+    evaluate : Scores a run again.
+    featstore.training.TrainConfig : All settings.
+    featstore.workflows.tag.tag : Applies a run to new files.
     """
     resolved = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
     objective = OBJECTIVES.load(resolved.objective.name)
@@ -151,6 +157,10 @@ def evaluate(
         There is no run or no checkpoint, or it is damaged or of another model or feature.
     ConfigError
         A split that the run does not have.
+
+    See Also
+    --------
+    featstore.results.read_predictions : Reads what it wrote.
     """
     folder = RunFolder(run_dir)
     run = folder.read_run()
