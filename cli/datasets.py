@@ -164,6 +164,40 @@ def check_command(
         sys.exit(3)
 
 
+@datasets.command("duplicates")
+@click.argument("store")
+@click.option("--by", required=True, metavar="SPEC", help="An embedding of the store.")
+@click.option("--bound", type=float, default=0.99, show_default=True, help="Least cosine of the centred vectors.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None:
+    r"""List tracks of a store whose vectors nearly agree; the exit code is 3 when a pair lies on two sides of a split.
+
+    \b
+    Example:
+      featstore datasets duplicates vectors.zarr --by 'embedding(model=mtt-musicnn)' --bound 0.99
+    """
+    from dataclasses import asdict
+
+    from featstore.store import open_store
+    from featstore.workflows.vector_export import near_pairs
+
+    opened = open_store(store)
+    table = opened.tracks
+    splits = table["split"].dropna().astype(str).to_dict() if "split" in table else {}
+    pairs = near_pairs(opened[by], bound=bound, splits=splits)
+    crossing = sum(pair.crosses for pair in pairs)
+    if as_json:
+        report = {"pairs": [asdict(pair) for pair in pairs], "across_splits": crossing}
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+    else:
+        for pair in pairs:
+            sides = f"  {' and '.join(pair.splits)}: a leak" if pair.crosses else ""
+            click.echo(f"{pair.cosine:.4f}  {pair.first}  {pair.second}{sides}")
+        click.echo(f"{len(pairs)} pairs with a cosine of {bound:g} or more, {crossing} across splits")
+    if crossing:
+        sys.exit(3)
+
+
 @datasets.command("split")
 @click.argument("tracks")
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the table with splits.")

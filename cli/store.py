@@ -286,3 +286,29 @@ def derive(path: str, features: tuple[str, ...], compression: str, as_json: bool
         return "\n".join(lines)
 
     emit(written | ({"vectors": costs} if costs else {}), as_json, text)
+
+
+@store.command()
+@click.argument("path", metavar="STORE")
+@click.option("-f", "--feature", required=True, metavar="SPEC", help="An embedding of the store.")
+@click.option("--parquet", metavar="FILE", help="One row a track and layer, with the vector as a list.")
+@click.option("--npy", metavar="FILE", help="Array (tracks, layers, dimensions); track ids beside it as .json.")
+@json_option
+def export(path: str, feature: str, parquet: str | None, npy: str | None, as_json: bool) -> None:
+    """Write the vectors of all tracks, each the mean over its windows, for other programs.
+
+    Example:  featstore store export vectors.zarr -f 'embedding(model=mtt-musicnn)' --parquet vectors.parquet
+    """
+    from featstore.errors import ConfigError
+    from featstore.store import open_store
+    from featstore.workflows.vector_export import export_npy, export_parquet
+
+    if not parquet and not npy:
+        raise ConfigError("no file to write is named", "export", "Add --parquet FILE or --npy FILE")
+    reader = open_store(path)[feature]
+    done = {}
+    if parquet:
+        done[parquet] = export_parquet(reader, parquet)
+    if npy:
+        done[npy] = export_npy(reader, npy)
+    emit(done, as_json, lambda: "\n".join(f"{file}: {count} tracks" for file, count in done.items()))

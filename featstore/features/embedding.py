@@ -231,20 +231,21 @@ class EmbeddingSpec(FeatureSpec):
 
     def frames(self, n_samples: int) -> int:
         """Vectors of a track of ``n_samples`` at the encoder's rate; exact where the weights are available."""
-        from featstore.models.encoder_windows import n_windows
+        from featstore.models.encoder_windows import n_frames, n_windows
 
         window, hop = self._columns
         known = weights_place(self.weights) is not None
         left = self.clip.samples_left(self.sample_rate, n_samples)
         columns = self._source().frames(n_samples) if known else left // self.column + (self.column > 1)
-        least = encoder_of(self).info.least if known else 1
-        windows = n_windows(columns, window=window, hop=hop, least=least, align=self.tail == "align")
+        info = encoder_of(self).info if known else None
+        least, field = (info.least, info.field) if info else (1, 1)
+        grid: dict[str, Any] = {"window": window, "hop": hop, "least": least, "align": self.tail == "align"}
+        windows = n_windows(columns, **grid)
         if self.per == "track":
             return min(1, windows)
         if self.pool != "none" or not windows:
             return windows
-        seen = columns if self.tail == "align" else (windows - 1) * hop + window
-        return seen // self.step
+        return n_frames(columns, **grid, step=self.step, field=field)
 
     @property
     def fixed_length(self) -> int | None:

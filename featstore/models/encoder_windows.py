@@ -13,7 +13,7 @@ from featstore.errors import DecodeError
 from featstore.models.encoders import Encoder
 from featstore.models.token_windows import Window, WindowValues
 
-__all__ = ["EncoderCoder", "GridCutter", "Pool", "TrackPool", "n_windows", "pooled"]
+__all__ = ["EncoderCoder", "GridCutter", "Pool", "TrackPool", "n_frames", "n_windows", "pooled"]
 
 Pool = Literal["mean", "mean_std", "max", "none"]
 
@@ -30,6 +30,21 @@ def n_windows(columns: int, *, window: int, hop: int, least: int, align: bool) -
         return int(align and columns >= least)
     whole = 1 + (columns - window) // hop
     return whole + int(align and (whole - 1) * hop + window < columns)
+
+
+def n_frames(columns: int, *, window: int, hop: int, least: int, align: bool, step: int, field: int) -> int:
+    """Frames of all windows of a track of so many columns, each counted once."""
+    windows = n_windows(columns, window=window, hop=hop, least=least, align=align)
+    total = covered = 0
+    for number in range(windows):
+        start = number * hop
+        stop = start + window
+        if stop > columns:
+            start, stop = max(0, columns - window), columns
+        again = -(-max(0, covered - start) // step)
+        total += max(0, 1 + (stop - start - field) // step - again)
+        covered = stop
+    return total
 
 
 class GridCutter:

@@ -15,7 +15,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from featstore.arrays import FloatArray
@@ -33,6 +33,10 @@ ENCODERS = Registry(
     {
         "mtt-musicnn": "featstore.models.musicnn_encoder:open_musicnn",
         "msd-musicnn": "featstore.models.musicnn_encoder:open_musicnn",
+        "mert": "featstore.models.wave_encoders:open_wave_encoder",
+        "hubert": "featstore.models.wave_encoders:open_wave_encoder",
+        "wav2vec2": "featstore.models.wave_encoders:open_wave_encoder",
+        "wavlm": "featstore.models.wave_encoders:open_wave_encoder",
     },
 )
 
@@ -61,6 +65,8 @@ class EncoderInfo:
         Columns of the input that it was trained on.
     least : int
         Columns of the shortest window that it takes.
+    field : int
+        Columns that one frame sees: a window of n has ``1 + (n - field) // step`` frames.
     tail : {"drop", "align"}
         What becomes, unless asked otherwise, of columns behind the last window: dropped, as the authors do, or seen by
         a last window that ends with the track.
@@ -77,9 +83,10 @@ class EncoderInfo:
     usual_layers: str
     window: int
     least: int
+    field: int = 1
     tail: Literal["drop", "align"] = "align"
     licence: str = "unknown"
-    source: str = field(default="", compare=False)
+    source: str = ""
 
 
 class Encoder(Protocol):

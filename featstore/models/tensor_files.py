@@ -163,6 +163,9 @@ def _find(path: Path) -> tuple[list[Path], dict[str, Any]]:
     for index in _INDICES:
         if (path / index).is_file():
             shards = sorted(set(_json(path / index).get("weight_map", {}).values()))
+            foreign = [name for name in shards if Path(str(name)).name != name]
+            if foreign:
+                raise CheckpointError(f"{index} names {foreign[0]}, outside its folder", str(path), _FETCH)
             lost = [name for name in shards if not (path / name).is_file()]
             if lost or not shards:
                 raise CheckpointError(

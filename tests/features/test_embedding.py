@@ -15,8 +15,8 @@ from featstore.extract.weights import weights_facts
 from featstore.features import expand_features, frames_of, resolve
 from featstore.features.embedding import encoder_of
 from featstore.loaders.codes import Decoder
+from featstore.models.encoder_fetch import FETCHABLE
 from featstore.models.encoder_windows import GridCutter, TrackPool, n_windows, pooled
-from featstore.models.encoders import ENCODERS
 from featstore.models.token_windows import WindowValues
 from featstore.specs import Encoding, parse_feature, parse_spec
 from featstore.specs.encoding import MEASURED
@@ -247,7 +247,7 @@ def test_licences_are_shown_and_refused(weights, music, tmp_path):
     assert facts == {"model": "mtt-musicnn", "licence": "ISC", "source": "package musicnn 0.1.0, MTT_musicnn"}
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", FETCHABLE)
 def test_every_encoder_says_what_it_is(name, weights):
     info = encoder_of(spec_of(weights, model=name)).info
     assert info.model == name and len(info.digest) == 32 and list(info.layers) == list(info.steps)
