@@ -116,7 +116,7 @@ def near_pairs(reader: FeatureReader, *, bound: float, splits: Mapping[str, str]
     for at in range(0, len(tracks), _ROWS):
         cosine = flat[at : at + _ROWS] @ flat.T
         for row, column in _above(cosine, at, bound):
-            pair = tracks[row], tracks[column]
+            pair = min(tracks[row], tracks[column]), max(tracks[row], tracks[column])
             sides = (str(known.get(pair[0], "")), str(known.get(pair[1], "")))
             found.append(NearPair(*pair, float(cosine[row - at, column]), sides))
     return sorted(found, key=lambda pair: (-pair.cosine, pair.first, pair.second))
