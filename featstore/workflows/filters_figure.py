@@ -231,7 +231,7 @@ def draw_filters(
         for row, bank in zip(axes, banks, strict=True):
             _draw_bank(row, bank)
         for axis, name in zip(axes[0], ("before training", "after training", "sum over the bank"), strict=True):
-            axis.set_title(f"{name}\n{axis.get_title()}" if axis.get_title() else name, loc="left", fontsize=9)
+            axis.set_title("\n".join(filter(None, (name, axis.get_title(loc="left")))), loc="left", fontsize=8)
         for axis in axes[-1]:
             axis.set_xlabel("frequency (Hz)")
         if clip is not None:
