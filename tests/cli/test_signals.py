@@ -59,7 +59,7 @@ def ends_in_one_sentence(process: subprocess.Popen[str], what: str) -> None:
         (signal.SIGINT, True, "leases/*/*"),  # a terminal sends it to all processes
         (signal.SIGTERM, False, "leases/*/*"),
         (signal.SIGTERM, True, "leases/*/*"),  # a batch system does, too
-        (signal.SIGINT, True, "request.json"),  # the workers are about to start
+        (signal.SIGINT, True, "requests"),  # the workers are about to start
     ],
 )
 def test_an_interrupted_extraction(number: int, everyone: bool, moment: str, tmp_path: Path, capfd) -> None:

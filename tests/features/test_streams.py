@@ -133,8 +133,8 @@ def test_hpss_through_a_bank():
     assert np.array_equal(banded, compute_mel(linear, bank))
 
 
-# kinds that need weights: test_vq_tokens.py
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("vq_")])
+# kinds that need weights: test_vq_tokens.py, test_embedding.py
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith(("vq_", "embedding"))])
 def test_every_feature_has_shape_and_dims_that_fit(kind):
     from featstore.specs import parse_spec
 
