@@ -113,17 +113,18 @@ def run(
 
 
 def tell_result(result: Any, as_json: bool) -> None:
-    """Print the table and what was written."""
+    """Print the answer, the table and what was written."""
     if as_json:
         print_json(
             {
                 "folder": str(result.folder),
                 "extraction": result.extraction.as_json(),
-                "configurations": result.rows,
+                "answer": {key: value for key, value in result.answer.items() if key != "rows"},
+                "configurations": result.answer.get("rows", []),
                 "files": [str(path) for path in result.files],
             }
         )
         return
-    click.echo(result.table)
+    click.echo(result.report)
     for path in result.files:
         click.echo(f"wrote {path}")

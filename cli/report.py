@@ -56,6 +56,27 @@ def _test_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--test", type=kinds, default="welch", show_default=True, help=text)(function)
 
 
+def _margin_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    text = "Loss against the best that is accepted, on the score's own scale: 0.02 is 2 points.  [default: 0.02]"
+    return click.option("--margin", type=click.FloatRange(0.0, min_open=True), help=text)(function)
+
+
+def _retired(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Options of the t-tests that bounds have replaced: they say so, and do nothing."""
+
+    def warn(_: click.Context, option: click.Parameter, value: Any) -> None:
+        if value is not None:
+            text = "has no effect: bounds on the loss have replaced the tests, and test tracks are always resampled."
+            click.echo(f"--{option.name} {text} The option goes with the next release.", err=True)
+
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            function = click.option(f"--{name}", hidden=True, expose_value=False, callback=warn)(function)
+        return function
+
+    return decorated
+
+
 def _read(roots: tuple[str, ...], conditions: tuple[str, ...] = (), split: str = "test") -> RunSet:
     """Read the runs that meet the conditions, and say on stderr what was skipped."""
     from featstore.errors import ConfigError
@@ -149,17 +170,20 @@ def table(
 @report.command()
 @_runs_argument
 @click.option("--sql", metavar="SELECT", help="One SELECT over runs, scores, epochs, stores, features, tracks, …")
-@click.option("--minimise", metavar="COST", help="Find the cheapest that is good enough: bytes, gmacs, time, …")
+@click.option("--good-enough", is_flag=True, help="Find the cheapest that is sure to lose at most --margin.")
+@_margin_option
+@click.option("--cost", default="bytes_alone", show_default=True, help="What is to be small, for --good-enough.")
+@click.option("--minimise", metavar="COST", help="Find the cheapest whose mean is high enough: bytes, gmacs, time, …")
 @click.option("--min", "least", multiple=True, metavar="METRIC=VALUE", help="Least mean score; repeats.")
-@click.option("--sure", is_flag=True, help="The whole interval has to meet --min, not only the mean.")
+@click.option("--sure", is_flag=True, help="The whole interval has to meet --min and --within, not only the mean.")
 @click.option("--within", metavar="SHARE", help="How far below the best is good enough: 0.5% of it, or 0.005.")
 @click.option("--of", "of", type=click.Choice(["best"]), default="best", help="What --within is measured from.")
-@click.option("--budget", metavar="SIZE", help="Find the best that fits on a disk: 50GB, 2TiB.")
+@click.option("--budget", metavar="SIZE", help="Find what loses least among those that fit on a disk: 50GB, 2TiB.")
 @click.option("--tracks", type=click.IntRange(min=1), help="Tracks of the collection, for --budget.")
 @click.option("--track-seconds", type=click.FloatRange(min=0.0, min_open=True), help="Their mean duration.")
 @click.option("--metric", help="Metric to compare by; the first that the runs have by default.")
 @_where_option
-@_test_option
+@_retired("test")
 @click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
 @json_option
 def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **question: Any) -> None:
@@ -167,6 +191,7 @@ def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **q
 
     \b
     Examples:
+      featstore report query runs/ --good-enough --margin 0.02
       featstore report query runs/ --minimise bytes --min roc_auc=0.88
       featstore report query runs/ --minimise bytes --within 0.5% --of best
       featstore report query runs/ --budget 50GB --tracks 241904
@@ -174,13 +199,13 @@ def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **q
     """
     from featstore.errors import ConfigError
 
-    asked = [name for name in ("minimise", "budget") if question[name]] + (["sql"] if sql else [])
+    asked = [name for name in ("good_enough", "minimise", "budget") if question[name]] + (["sql"] if sql else [])
     if len(asked) != 1:
-        text = " and ".join(f"--{name}" for name in asked)
+        text = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
         raise ConfigError(
             f"{text} are two questions" if asked else "no question was asked",
             "report query",
-            "Give one of --sql, --minimise, --budget",
+            "Give one of --good-enough, --budget, --minimise, --sql",
         )
     if sql:
         _answer_sql(_read(runs, question["conditions"]), sql, "json" if as_json else style)
@@ -210,6 +235,9 @@ def _answer_choice(
     style: Any,
     as_json: bool,
     *,
+    good_enough: bool,
+    margin: float | None,
+    cost: str,
     minimise: str | None,
     least: tuple[str, ...],
     sure: bool,
@@ -220,41 +248,49 @@ def _answer_choice(
     track_seconds: float | None,
     metric: str | None,
     conditions: tuple[str, ...],
-    test: Any,
 ) -> None:
-    """Answer --minimise or --budget: the answer first, then the alternatives."""
+    """Answer --good-enough, --minimise or --budget: the answer first, then the alternatives."""
     from featstore.errors import ConfigError
     from featstore.results import choices, format_table, summarise
     from featstore.results.conditions import parse_bounds
+    from featstore.results.fronts import MARGIN
     from featstore.results.units import parse_bytes, parse_within
 
     found = _read(runs, conditions)
     summary, bounds = summarise(found), parse_bounds(least, "--min")
     metric = _metric(found, metric or next(iter(bounds), None))
-    if minimise:
+    if good_enough:
+        answer = choices.good_enough(summary, cost, metric=metric, margin=margin or MARGIN, runs=found)
+    elif margin is not None:
+        raise ConfigError("--margin belongs to --good-enough", "report query", "Add --good-enough, or use --within")
+    elif minimise:
         reach = parse_within(within) if within else None
-        answer = choices.minimise(summary, minimise, metric=metric, at_least=bounds, within=reach, sure=sure, test=test)
+        answer = choices.minimise(
+            summary, minimise, metric=metric, at_least=bounds, within=reach, sure=sure, runs=found
+        )
     elif tracks is None:
         raise ConfigError("--budget needs the size of the collection", "report query", "Add --tracks 241904")
     else:
         size = parse_bytes(budget or "")
-        answer = choices.fit_budget(summary, size, tracks, metric=metric, track_seconds=track_seconds, test=test)
+        answer = choices.fit_budget(summary, size, tracks, metric=metric, track_seconds=track_seconds, runs=found)
     if as_json:
         print_json(answer.as_json())
         return
     click.echo(f"{answer.sentence}\n")
     click.echo(f"All {len(answer.frame)} of {answer.considered} that qualify, the answer first:")
     click.echo(format_table(answer.frame, style))
+    if style in ("text", "markdown"):
+        click.echo(f"\n{answer.statement}")
 
 
 @report.command()
 @_runs_argument
 @click.option("--x", default="bytes_alone", show_default=True, help="Axis of cost, or two separated by a comma.")
 @click.option("--y", default=None, help="Metric; the first that the runs have by default.")
-@_test_option
-@click.option("--alpha", type=click.FloatRange(0.0, 1.0, min_open=True), default=0.05, show_default=True)
-@click.option("--bootstrap", type=click.IntRange(min=0), default=0, metavar="N",
-              help="Resample the test tracks N times as well, where runs kept predictions.")  # fmt: skip
+@_margin_option
+@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True,
+              help="That all bounds hold at once.")  # fmt: skip
+@_retired("test", "alpha", "bootstrap")
 @_where_option
 @_split_option
 @_out_option
@@ -265,9 +301,8 @@ def pareto(
     runs: tuple[str, ...],
     x: str,
     y: str | None,
-    test: Any,
-    alpha: float,
-    bootstrap: int,
+    margin: float | None,
+    confidence: float,
     conditions: tuple[str, ...],
     split: str,
     outputs: tuple[Path, ...],
@@ -275,42 +310,35 @@ def pareto(
     style: Any,
     as_json: bool,
 ) -> None:
-    r"""Find what is worth its bytes, and what cannot be distinguished from the best.
+    r"""Say what to keep: what each configuration costs, and how much worse than the best it can be.
 
     \b
     Examples:
       featstore report pareto runs/ -o front.png -o front.svg
-      featstore report pareto runs/ --x bytes_alone,gmacs --y pr_auc --test independent
+      featstore report pareto runs/ --margin 0.01
+      featstore report pareto runs/ --x rate,gmacs --y pr_auc
     """
-    from featstore.results import format_table, plot_pareto, summarise
+    from featstore.results import answer_sentences, format_table, plot_pareto, summarise
     from featstore.results import pareto as find_front
-    from featstore.results.bootstrap import bootstrap_against_best
     from featstore.results.choices import cost_name
+    from featstore.results.fronts import MARGIN
 
     found = _read(runs, conditions, split)
     axes = [cost_name(name.strip()) for name in x.split(",")]
-    front = find_front(summarise(found, split=split), axes, _metric(found, y, split), test=test, alpha=alpha)
+    options: dict[str, Any] = {"runs": found, "margin": margin or MARGIN, "split": split, "confidence": confidence}
+    front = find_front(summarise(found, split=split), axes, _metric(found, y, split), **options)
     drawn = plot_pareto(front, outputs, title=title) if outputs else []
-    resampled = bootstrap_against_best(front, found, resamples=bootstrap) if bootstrap else {}
     if as_json:
-        extra = {str(row): result.as_json() for row, result in resampled.items()}
-        print_json(front.as_json() | {"bootstrap": extra, "figures": [str(path) for path in drawn]})
+        print_json(front.as_json() | {"figures": [str(path) for path in drawn]})
         return
+    people = style in ("text", "markdown")
+    if people:
+        click.echo("\n".join(answer_sentences(front)) + "\n")
     click.echo(format_table(front.frame, style))
-    if style in ("text", "markdown"):
+    if people:
         click.echo(f"\n{front.statement}")
-        labels = front.frame["label"]
-        for row, result in resampled.items():
-            click.echo(f"over test tracks: {labels[row]} − {labels[front.best]}: {result}")
-        if bootstrap and not resampled:
-            click.echo("over test tracks: not resampled, the runs kept no predictions")
-        if not bootstrap and any((record.path / "predictions.parquet").is_file() for record in found[:20]):
-            click.echo("The runs kept predictions: --bootstrap 1000 resamples their test tracks as well.", err=True)
-        if front.answer != front.best:
-            click.echo(f"The cheapest that cannot be distinguished from the best ({labels[front.best]}): "
-                       f"{labels[front.answer]}.")  # fmt: skip
     for path in drawn:
-        click.echo(f"Figure: {path}", err=style not in ("text", "markdown"))
+        click.echo(f"Figure: {path}", err=not people)
 
 
 @report.command()
@@ -357,10 +385,17 @@ def plot(
 @click.option("--title", default="featstore report", show_default=True)
 @click.option("--details", default=300, show_default=True, type=click.IntRange(min=0),
               help="Most runs with curves, class scores and confusion on the page, best first.")  # fmt: skip
+@_margin_option
 @_where_option
 @json_option
 def html(
-    runs: tuple[str, ...], out: Path, title: str, details: int, conditions: tuple[str, ...], as_json: bool
+    runs: tuple[str, ...],
+    out: Path,
+    title: str,
+    details: int,
+    margin: float | None,
+    conditions: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     r"""Write one self-contained page that works offline, in any browser of the last years.
 
@@ -369,9 +404,10 @@ def html(
       featstore report html runs/ -o report.html
     """
     from featstore.results import write_html
+    from featstore.results.fronts import MARGIN
 
     found = _read(runs, conditions)
-    written = write_html(found, out, title=title, details=details)
+    written = write_html(found, out, title=title, details=details, margin=margin or MARGIN)
     if as_json:
         print_json({"page": str(written), "runs": len(found), "bytes": written.stat().st_size})
     else:

@@ -1,7 +1,8 @@
 """Results: run records read from folders, averaged, compared, queried and shown.
 
-``read_results`` finds runs below any folders, ``summarise`` averages them with their uncertainty, ``pareto`` finds
-configurations that are worth their bytes, ``write_html`` writes an interactive page. Published numbers are kept
+``read_results`` finds runs below any folders, ``summarise`` averages them with their uncertainty, ``pareto`` bounds
+what each configuration loses against the best and finds those worth their bytes, ``answer_sentences`` says it in
+words, ``write_html`` writes an interactive page. Published numbers are kept
 separate from measured ones.
 """
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from featstore.results.bootstrap import paired_bootstrap as paired_bootstrap
     from featstore.results.choices import Choice as Choice
     from featstore.results.choices import fit_budget as fit_budget
+    from featstore.results.choices import good_enough as good_enough
     from featstore.results.choices import minimise as minimise
     from featstore.results.conditions import where as where
     from featstore.results.details import read_curves as read_curves
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from featstore.results.run_set import RunSet as RunSet
     from featstore.results.run_set import read_results as read_results
     from featstore.results.schema import write_result as write_result
+    from featstore.results.sentences import answer_sentences as answer_sentences
     from featstore.results.significance import Comparison as Comparison
     from featstore.results.significance import compare as compare
     from featstore.results.significance import compare_stats as compare_stats
@@ -48,11 +51,13 @@ _HOMES = {
     "RunRecord": "records",
     "RunSet": "run_set",
     "SkippedRun": "records",
+    "answer_sentences": "sentences",
     "compare": "significance",
     "compare_stats": "significance",
     "diff_runs": "diff",
     "fit_budget": "choices",
     "format_table": "tables",
+    "good_enough": "choices",
     "holm": "significance",
     "join_published": "reference",
     "minimise": "choices",

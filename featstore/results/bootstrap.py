@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,9 @@ from featstore.errors import ConfigError
 from featstore.metrics import METRICS, bootstrap_values
 from featstore.results.details import Predictions, read_predictions
 from featstore.results.records import RunRecord
-from featstore.results.run_set import RunSet
+from featstore.results.resampled import rows_of
 
-if TYPE_CHECKING:
-    from featstore.results.fronts import ParetoFront
-
-__all__ = ["PairedBootstrap", "bootstrap_against_best", "paired_bootstrap", "paired_bootstrap_of_runs"]
+__all__ = ["PairedBootstrap", "paired_bootstrap", "paired_bootstrap_of_runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +103,6 @@ def paired_bootstrap_of_runs(
     return paired_bootstrap(first, second, metric, resamples=resamples, seed=seed)
 
 
-def bootstrap_against_best(
-    front: ParetoFront, runs: RunSet, *, resamples: int = 1000, seed: int = 0
-) -> dict[int, PairedBootstrap]:
-    """Each row of a front against the best one over test tracks: rows on the front, and rows not told apart.
-
-    Returns
-    -------
-    dict
-        Row of ``front.frame`` -> row − best; rows whose runs kept no predictions are absent.
-    """
-    by_id = {record.run_id: record for record in runs}
-    best = _all_predictions(by_id[name] for name in front.frame["run_ids"][front.best])
-    known: dict[tuple[str, ...], _Resampled] = {}  # the best side is resampled once for each set of shared tracks
-    found = {}
-    for row, (on_front, apart) in enumerate(zip(front.frame["on_front"], front.frame["told_apart"], strict=True)):
-        if best is None or row == front.best or (apart and not on_front):
-            continue
-        side = _all_predictions(by_id[name] for name in front.frame["run_ids"][row])
-        if side is None:
-            continue
-        shared = _shared_tracks(side, best)
-        if shared not in known:
-            known[shared] = _Resampled.of(best, shared, front.y, resamples, seed)
-        own = _Resampled.of(side, shared, front.y, resamples, seed)
-        found[row] = _conclude(own, known[shared], front.y, len(shared), 0.95)
-    return found
-
-
 @dataclass(frozen=True)
 class _Resampled:
     """One side: its score on the tracks as they are, and on each resample, averaged over its runs."""
@@ -147,7 +116,7 @@ class _Resampled:
         cls, side: Sequence[Predictions], track_ids: Sequence[str], metric: str, resamples: int, seed: int
     ) -> _Resampled:
         """Resample ``track_ids``: the same seed draws the same tracks for every side."""
-        measure, rows = METRICS.load(metric), [_rows_of(predictions, track_ids) for predictions in side]
+        measure, rows = METRICS.load(metric), [rows_of(predictions, track_ids) for predictions in side]
         drawn = [bootstrap_values(measure, *each, n_resamples=resamples, seed=seed) for each in rows]
         once = [measure(*each).value for each in rows]
         return cls(float(np.mean(once)), np.mean(drawn, axis=0), len(side))
@@ -184,10 +153,3 @@ def _all_predictions(records: Iterable[RunRecord], split: str = "test") -> list[
     found = [read_predictions(record, split) for record in records]
     known = [predictions for predictions in found if predictions is not None]
     return known if known and len(known) == len(found) else None
-
-
-def _rows_of(predictions: Predictions, track_ids: Sequence[str]) -> tuple[Any, Any]:
-    """Targets and scores of some tracks, in their order."""
-    place = {track: row for row, track in enumerate(predictions.track_ids)}
-    rows = [place[track] for track in track_ids]
-    return predictions.target[rows], predictions.score[rows]

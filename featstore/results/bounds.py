@@ -36,6 +36,7 @@ PRIOR_LIMIT = (
     4.0  # degrees of freedom that the other configurations may lend: without a limit the bounds miss too often
 )
 DRAWS = 4000
+_MOST_NUMBERS = 2_000_000  # configurations times draws: hundreds of configurations take fewer draws
 _TINY = 1e-16  # of a score in [0, 1], squared: differences below 1e-8 are ties
 
 
@@ -128,10 +129,13 @@ class Needed:
         Seeds per configuration in all; None where more seeds alone do not suffice.
     tracks : int or None
         Test tracks in all; None where more tracks alone do not suffice, or the test noise is unknown.
+    both : tuple of int, or None
+        Seeds and test tracks, both multiplied by one number, where neither suffices alone.
     """
 
     seeds: int | None
     tracks: int | None
+    both: tuple[int, int] | None = None
 
 
 def moderated_variances(
@@ -228,8 +232,12 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
     noise = variances / study.seeds
     between = _spread(study.test_covariance)
     errors = np.sqrt(np.maximum(between + noise[:, None] + noise, _TINY))
-    critical = _critical_values(study, noise, total_df, pooled=pooled, confidence=confidence, draws=draws, seed=seed)
     ahead = study.means[:, None] - study.means  # [j, i]: j's score less i's
+    rows = np.flatnonzero((ahead + _ceiling(total_df, confidence) * errors >= 0).all(axis=1))
+    critical = np.full(n, np.nan)  # of those that cannot be the best it is not needed
+    critical[rows] = _critical_values(
+        study, noise, total_df, rows, pooled=pooled, confidence=confidence, draws=draws, seed=seed
+    )
     allowed = critical[:, None] * errors  # j as the control
     others = ~np.eye(n, dtype=bool)
     may_be_best: npt.NDArray[np.bool_] = np.asarray(((ahead + allowed >= 0) | ~others).all(axis=1))
@@ -246,28 +254,50 @@ def _spread(covariance: FloatArray) -> FloatArray:
     return np.maximum(own[:, None] + own - 2 * covariance, 0.0)
 
 
+def _ceiling(df: FloatArray, confidence: float) -> float:
+    """A factor that no critical value exceeds: Bonferroni's, with the fewest degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df.min(), 1 - (1 - confidence) / (2 * max(1, len(df) - 1))))
+
+
 def _critical_values(
-    study: Study, noise: FloatArray, df: FloatArray, *, pooled: bool, confidence: float, draws: int, seed: int
+    study: Study,
+    noise: FloatArray,
+    df: FloatArray,
+    rows: npt.NDArray[np.int64],
+    *,
+    pooled: bool,
+    confidence: float,
+    draws: int,
+    seed: int,
 ) -> FloatArray:
-    """Factor on the standard error for each configuration as the control, by simulation: the quantile of max |t|.
+    """Factor on the standard error for each of some configurations as the control: the quantile of max |t|, simulated.
 
     The variances that a study would see are drawn as well, for each configuration separately (once for all when
-    pooled: then these are Dunnett's values).
+    pooled: then these are Dunnett's values, equal for equal numbers of seeds).
     """
     rng = np.random.default_rng(seed)
     n = len(noise)
+    draws = max(min(draws, 1000), min(draws, _MOST_NUMBERS // n))
+    z = np.sqrt(noise)[:, None] * rng.standard_normal((n, draws))
+    if pooled:
+        seen = noise[:, None] * rng.chisquare(df[:1, None], (1, draws)) / df[:, None]
+        _, first, same = np.unique(study.seeds[rows], return_index=True, return_inverse=True)
+        between = np.zeros(n)
+        found = [_largest_t(z, seen, between, int(rows[each]), confidence) for each in first]
+        return np.array(found)[same]
     values, vectors = np.linalg.eigh(study.test_covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    z = root @ rng.standard_normal((n, draws)) + np.sqrt(noise)[:, None] * rng.standard_normal((n, draws))
-    shape = (1, draws) if pooled else (n, draws)
-    seen = noise[:, None] * rng.chisquare(df[:1, None] if pooled else df[:, None], shape) / df[:, None]
-    between = _spread(study.test_covariance)
-    critical = np.empty(n)
-    for j in range(n):
-        errors = np.sqrt(np.maximum(between[j][:, None] + seen + seen[j], _TINY))
-        t = np.abs(z - z[j]) / errors
-        critical[j] = np.quantile(t.max(axis=0), confidence)
-    return critical
+    z += (vectors * np.sqrt(np.maximum(values, 0.0))) @ rng.standard_normal((n, draws))
+    seen = noise[:, None] * rng.chisquare(df[:, None], (n, draws)) / df[:, None]
+    spread = _spread(study.test_covariance)
+    return np.array([_largest_t(z, seen, spread[j], int(j), confidence) for j in rows])
+
+
+def _largest_t(z: FloatArray, seen: FloatArray, between: FloatArray, j: int, confidence: float) -> float:
+    """Quantile of max |t| of all configurations against ``j`` over the draws."""
+    errors = np.sqrt(np.maximum(between[:, None] + seen + seen[j], _TINY))
+    return float(np.quantile((np.abs(z - z[j]) / errors).max(axis=0), confidence))
 
 
 def needed_for(study: Study, which: int, margin: float, *, most_seeds: int = 100, factor: int = 1000) -> Needed:
@@ -291,7 +321,12 @@ def needed_for(study: Study, which: int, margin: float, *, most_seeds: int = 100
     tracks = None
     if study.covariance is not None and study.tracks:
         tracks = _smallest(lambda n: meets(study.scaled(tracks=n)), study.tracks, study.tracks * factor)
-    return Needed(seeds, tracks)
+    both = None
+    if seeds is None and tracks is None and study.covariance is not None and study.tracks:
+        first = int(study.seeds.max())
+        times = _smallest(lambda n: meets(study.scaled(seeds=first * n, tracks=study.tracks * n)), 1, most_seeds)
+        both = None if times is None else (first * times, study.tracks * times)
+    return Needed(seeds, tracks, both)
 
 
 def _smallest(meets: Callable[[int], bool], low: int, high: int) -> int | None:

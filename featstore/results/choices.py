@@ -6,19 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import bounds_of, lower_is_better
-from featstore.results.fronts import AXES, one_dataset
-from featstore.results.significance import Comparison, TestName, compare
-from featstore.results.units import format_bytes, format_seconds
+from featstore.metrics import lower_is_better
+from featstore.results.fronts import AXES, MARGIN, one_dataset, pareto
+from featstore.results.losses import bounded_losses
+from featstore.results.sentences import answer_sentences, loss_words
+from featstore.results.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Choice", "cost_name", "fit_budget", "minimise", "predicted_bytes"]
+    from featstore.results.run_set import RunSet
+
+__all__ = ["Choice", "cost_name", "fit_budget", "good_enough", "minimise", "predicted_bytes"]
 
 _SHORT = {
     "bytes": "bytes_alone",
+    "rate": "rate_bps",
     "added": "bytes_added",
     "time": "seconds_train",
     "train": "seconds_train",
@@ -34,19 +40,21 @@ class Choice:
     Attributes
     ----------
     frame : DataFrame
-        Rows of the summary that meet the question, the answer first.
+        Rows that meet the question, the answer first, with the bounds of ``Losses.frame``.
     sentence : str
         The answer in words.
-    loss : Comparison
-        The answer compared with the best of all that was asked about, answer − best.
+    metric : str
     considered : int
         Rows that were looked at.
+    statement : str
+        What the bounds rest on.
     """
 
     frame: pd.DataFrame
     sentence: str
-    loss: Comparison
+    metric: str
     considered: int
+    statement: str
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
@@ -56,7 +64,8 @@ class Choice:
         return {
             "answer": rows[0],
             "sentence": self.sentence,
-            "loss": self.loss.as_json(),
+            "metric": self.metric,
+            "statement": self.statement,
             "considered": self.considered,
             "rows": rows,
         }
@@ -76,6 +85,40 @@ def cost_name(text: str) -> str:
     return name
 
 
+def good_enough(
+    summary: pd.DataFrame,
+    cost: str = "bytes_alone",
+    *,
+    metric: str = "roc_auc",
+    margin: float = MARGIN,
+    runs: RunSet | None = None,
+) -> Choice:
+    """Find the cheapest configuration that loses at most ``margin`` against the best, at 95 % confidence.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From ``summarise``, of one data set.
+    cost : str
+        What to keep small, see ``cost_name``.
+    margin : float
+        Loss that is accepted, on the scale of the metric.
+    runs : RunSet, optional
+        The runs behind the summary, for the noise of the test tracks.
+
+    Raises
+    ------
+    ConfigError
+        When none is known to; the message names the smallest bound and what would decide.
+    """
+    front = pareto(summary, cost_name(cost), metric, runs=runs, margin=margin)
+    sentences = answer_sentences(front)
+    good = front.frame[front.frame["loss_most"] <= margin]
+    if not len(good):
+        raise ConfigError(" ".join(sentences), f"--good-enough --margin {margin:g}", "Accept a larger margin")
+    return Choice(good.reset_index(drop=True), "\n".join(sentences), metric, len(front.frame), front.statement)
+
+
 def minimise(
     summary: pd.DataFrame,
     cost: str = "bytes_alone",
@@ -84,9 +127,9 @@ def minimise(
     at_least: Mapping[str, float] | None = None,
     within: tuple[float, bool] | None = None,
     sure: bool = False,
-    test: TestName = "welch",
+    runs: RunSet | None = None,
 ) -> Choice:
-    """Find the cheapest configuration that is good enough.
+    """Find the cheapest configuration whose measured mean is good enough.
 
     Parameters
     ----------
@@ -102,27 +145,31 @@ def minimise(
         How much worse than the best mean is allowed; True makes it a share of the best, False a number of the
         metric's own unit.
     sure : bool
-        Ask the end of the interval, not the mean, to meet ``at_least``.
+        Ask the end of the interval, not the mean, to meet ``at_least``; and the bound on the loss, not the measured
+        one, to meet ``within``.
+    runs : RunSet, optional
+        The runs behind the summary, for the noise of the test tracks.
 
     Raises
     ------
     ConfigError
         For an unknown name, or when nothing is good enough; the message names the best there is.
+
+    See Also
+    --------
+    good_enough : The question that takes the uncertainty of the means into account.
     """
     name = cost_name(cost)
     one_dataset(summary, "report query")
-    known = summary[summary[name].notna() & _column(summary, f"{metric}_mean").notna()]
-    best = _best_row(known, metric)
-    good = known
+    good = known = _bounded(summary, metric, runs, name)
+    best = known.iloc[int(known["loss"].to_numpy(dtype=float).argmin())]
     for wanted, bound in (at_least or {}).items():
         side = "mean" if not sure else "high" if lower_is_better(wanted) else "low"
         values = _column(good, f"{wanted}_{side}")
         good = good[values <= bound] if lower_is_better(wanted) else good[values >= bound]
     if within is not None:
         reach = within[0] * (abs(float(best[f"{metric}_mean"])) if within[1] else 1)
-        means = good[f"{metric}_mean"]
-        bad = means - best[f"{metric}_mean"] if lower_is_better(metric) else best[f"{metric}_mean"] - means
-        good = good[bad <= reach * (1 + 1e-9)]
+        good = good[good["loss_most" if sure else "loss"] <= float(best["loss"]) + reach * (1 + 1e-9)]
     if not len(good):
         asked = ", ".join(f"{key} of {value:g}" for key, value in (at_least or {}).items()) or "what is asked for"
         raise ConfigError(
@@ -131,8 +178,7 @@ def minimise(
             f"The best is {best['label']} with {metric} {best[f'{metric}_mean']:.4f}",
         )
     ordered = good.sort_values([name, f"{metric}_mean"], ascending=[True, lower_is_better(metric)], kind="stable")
-    ordered = ordered.reset_index(drop=True)
-    return _choice(ordered, best, metric, test, len(known), f"costs {_cost_text(name, ordered.iloc[0][name])}")
+    return _choice(ordered.reset_index(drop=True), known, metric, f"costs {_cost_text(name, ordered.iloc[0][name])}")
 
 
 def fit_budget(
@@ -142,9 +188,11 @@ def fit_budget(
     *,
     metric: str = "roc_auc",
     track_seconds: float | None = None,
-    test: TestName = "welch",
+    runs: RunSet | None = None,
 ) -> Choice:
-    """Find the best configuration whose features of ``tracks`` tracks fit in ``budget`` bytes.
+    """Find what to store in ``budget`` bytes for ``tracks`` tracks: the configuration that is sure to lose the least.
+
+    Where nothing was repeated, the best mean decides.
 
     Parameters
     ----------
@@ -154,6 +202,8 @@ def fit_budget(
         Size of the collection.
     track_seconds : float, optional
         Mean duration of its tracks; by default that of the measured store.
+    runs : RunSet, optional
+        The runs behind the summary, for the noise of the test tracks.
 
     Raises
     ------
@@ -161,11 +211,13 @@ def fit_budget(
         When nothing fits; the message names the smallest there is.
     """
     one_dataset(summary, "report query")
-    sizes = predicted_bytes(summary, tracks, track_seconds=track_seconds)
-    known = summary.assign(bytes_predicted=sizes)[sizes.notna() & _column(summary, f"{metric}_mean").notna()]
+    judged = _bounded(summary, metric, runs)
+    sizes = predicted_bytes(judged, tracks, track_seconds=track_seconds)
+    known = judged.assign(bytes_predicted=sizes)[sizes.notna()].reset_index(drop=True)
+    known.attrs = judged.attrs
     if not len(known):
         raise ConfigError("no run says how many tracks its bytes are for", "--budget", "Bytes cannot be predicted")
-    best = _best_row(known, metric)
+    best = known.iloc[int(known["loss"].to_numpy(dtype=float).argmin())]
     fits = known[known["bytes_predicted"] <= budget]
     if not len(fits):
         least = known.iloc[int(known["bytes_predicted"].argmin())]
@@ -174,15 +226,18 @@ def fit_budget(
             "--budget",
             f"The smallest is {least['label']} with {format_bytes(least['bytes_predicted'])}",
         )
-    ordered = fits.sort_values(
-        [f"{metric}_mean", "bytes_predicted"], ascending=[lower_is_better(metric), True], kind="stable"
-    ).reset_index(drop=True)
+    by = (
+        ["loss_most", "loss", "bytes_predicted"]
+        if np.isfinite(fits["loss_most"]).all()
+        else ["loss", "bytes_predicted"]
+    )
+    ordered = fits.sort_values(by, kind="stable").reset_index(drop=True)
     size = float(ordered["bytes_predicted"].iloc[0])
     needs = (
         f"needs {format_bytes(size)} for {tracks:,} tracks ({100 * size / budget:.0f} % of {format_bytes(budget)}; "
-        f"the best would need {format_bytes(best['bytes_predicted'])})"
+        f"the best mean would need {format_bytes(best['bytes_predicted'])})"
     )
-    return _choice(ordered, best, metric, test, len(known), needs)
+    return _choice(ordered, known, metric, needs)
 
 
 def predicted_bytes(summary: pd.DataFrame, tracks: int, *, track_seconds: float | None = None) -> pd.Series:
@@ -192,25 +247,37 @@ def predicted_bytes(summary: pd.DataFrame, tracks: int, *, track_seconds: float 
     return summary["bytes_per_track"] * float(tracks)
 
 
-def _choice(ordered: pd.DataFrame, best: pd.Series, metric: str, test: TestName, considered: int, cost: str) -> Choice:
-    """Put the answer in words, and compare it with the best."""
+def _bounded(summary: pd.DataFrame, metric: str, runs: RunSet | None, cost: str = "") -> pd.DataFrame:
+    """Rows with the metric and the cost, and their bounds; the statement is an attribute of the frame."""
+    known = summary[_column(summary, f"{metric}_mean").notna()]
+    if cost:
+        known = known[known[cost].notna()]
+    if not len(known):
+        raise ConfigError(f"no configuration has both the cost and {metric}", "report query", "Choose other columns")
+    losses = bounded_losses(known, metric, runs)
+    losses.frame.attrs.update(metric=metric, statement=losses.statement)
+    return losses.frame
+
+
+def _choice(ordered: pd.DataFrame, known: pd.DataFrame, metric: str, cost: str) -> Choice:
+    """Put the answer in words, with its bound against the best of all that was considered."""
     answer = ordered.iloc[0]
-    loss = compare(answer[f"{metric}_values"], best[f"{metric}_values"], test=test, bounds=bounds_of(metric))
+    best = known.iloc[int(known["loss"].to_numpy(dtype=float).argmin())]
     std = answer[f"{metric}_std"]
     score = f"{answer[f'{metric}_mean']:.4f}" + (f" ± {std:.4f}" if std == std else "")
-    words = f"{answer['label']}: {cost}, {metric} {score} (n={int(answer[f'{metric}_n'])})"
+    rate = "" if answer["rate_bps"] != answer["rate_bps"] else f"{format_rate(answer['rate_bps'])}, "
+    words = f"{answer['label']}: {rate}{cost}, {metric} {score} (n={int(answer[f'{metric}_n'])})"
+    side = "above" if lower_is_better(metric) else "below"
     if answer["run_ids"] == best["run_ids"]:
-        sentence = f"{words}; it is the best of all {considered}."
+        words += f"; it has the best mean of all {len(known)}"
     else:
-        sentence = f"{words}; against the best of all {considered}, {best['label']}: {loss}."
-    return Choice(ordered, sentence, loss, considered)
-
-
-def _best_row(frame: pd.DataFrame, metric: str) -> pd.Series:
-    if not len(frame):
-        raise ConfigError(f"no configuration has both the cost and {metric}", "report query", "Choose other columns")
-    means = frame[f"{metric}_mean"]
-    return frame.iloc[int(means.argmin() if lower_is_better(metric) else means.argmax())]
+        measured = loss_words(metric, float(answer["loss"]))
+        words += f"; measured {measured} {side} {best['label']}, the best of all {len(known)}"
+    if np.isfinite(answer["loss_most"]) and answer["loss_most"] > 0:
+        words += f"; at most {loss_words(metric, float(answer['loss_most']))} {side} the best (95 %)"
+    if answer["loss_least"] > 0:
+        words += f", at least {loss_words(metric, float(answer['loss_least']), up=False)}"
+    return Choice(ordered, f"{words}.", metric, len(known), str(known.attrs.get("statement", "")))
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -224,6 +291,8 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
 def _cost_text(name: str, value: float) -> str:
     if name.startswith("bytes"):
         return format_bytes(value) + {"bytes_per_hour": " per hour", "bytes_per_track": " per track"}.get(name, "")
+    if name == "rate_bps":
+        return format_rate(value)
     if name.startswith("seconds"):
         return format_seconds(value) + {"seconds_train": " of training"}.get(name, "")
     return f"{value:.4g} {name}"

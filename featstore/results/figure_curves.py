@@ -15,13 +15,15 @@ from featstore.results.figure_style import (
     GREY,
     MARKERS,
     PALETTE,
+    draw_audio,
     figure_style,
     new_figure,
     save_figure,
+    score_limits,
     size_axis,
 )
-from featstore.results.fronts import AXES
-from featstore.results.labels import field_text
+from featstore.results.fronts import AXES, audio_cost
+from featstore.results.labels import field_text, hop_text
 from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ def plot_cost(
     Parameters
     ----------
     colour : str
-        Column of the summary; by default the first of model, n_mels, representation that varies. Hop multiples are
-        written beside the marks.
+        Column of the summary; by default the first of model, n_mels, representation that varies. Hops are written
+        beside the marks.
 
     Raises
     ------
@@ -68,10 +70,12 @@ def plot_cost(
         axes.set_xscale("log" if (known[x] > 0).all() else "linear")
         if (known[x] > 0).all():
             size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
-        axes.set_xlabel(AXES.get(x, x))
+        score_limits(axes.yaxis, y)
+        draw_audio(axes, audio_cost(known, x), x)
+        axes.set_xlabel(AXES.get(x, x).replace("bit per", "kbit per"))
         axes.set_ylabel(title_of(y, split="test"))
         figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
-        note = "whiskers: standard deviation over seeds or folds; hop multiples beside the marks"
+        note = "whiskers: standard deviation over seeds or folds; hops beside the marks"
         figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
         return save_figure(figure, path)
 
@@ -90,10 +94,11 @@ def _draw_series(axes: Any, rows: pd.DataFrame, x: str, y: str, number: int, das
         elinewidth=0.8,
         label=label,
     )
-    if rows["hop_multiple"].notna().all() and len(rows) <= 12:
-        for cost, score, hop in zip(rows[x], rows[f"{y}_mean"], rows["hop_multiple"], strict=True):
+    if rows["hop_length"].notna().all() and rows["hop_length"].nunique() > 1 and len(rows) <= 12:
+        hops = map(hop_text, rows["hop_length"], rows["sample_rate"])
+        for cost, score, hop in zip(rows[x], rows[f"{y}_mean"], hops, strict=True):
             axes.annotate(
-                f"×{hop}", (cost, score), xytext=(5, -8), textcoords="offset points", fontsize=6, color=PALETTE[number]
+                hop, (cost, score), xytext=(5, -8), textcoords="offset points", fontsize=6, color=PALETTE[number]
             )
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.metrics import title_of
-from featstore.results.figure_style import GREY, INK, PALETTE, figure_style, new_figure, save_figure, size_axis
-from featstore.results.fronts import AXES, ParetoFront
+from featstore.metrics import lower_is_better, title_of
+from featstore.results.figure_style import (
+    GREY,
+    INK,
+    PALETTE,
+    draw_audio,
+    figure_style,
+    new_figure,
+    save_figure,
+    score_limits,
+    size_axis,
+)
+from featstore.results.fronts import AXES, ParetoFront, audio_cost
+from featstore.results.sentences import answer_sentences, margin_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_pareto", "plot_pareto"]
 
-_MANY = 40  # beyond this many points, whiskers only for those that matter
+_MANY = 15  # beyond this many points, whiskers only for those on a front
 
 
 def plot_pareto(front: ParetoFront, path: str | Path | Sequence[str | Path], *, title: str = "") -> list[Path]:
@@ -34,83 +45,111 @@ def plot_pareto(front: ParetoFront, path: str | Path | Sequence[str | Path], *, 
 
 
 def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
-    """The figure itself: every configuration, the front, and what cannot be told apart from the best."""
-    figure, axes = new_figure(6.6, 4.3)
+    """The figure itself: every configuration, the measured front, the guaranteed one below it, and the answer."""
+    figure, axes = new_figure(6.8, 4.8)
     frame, x, y = front.frame, front.x, front.y
     cost = frame[x].to_numpy(dtype=float)
-    positive = cost[cost > 0]
-    log = len(positive) == len(cost)
+    log = bool((cost > 0).all())
     if log:
         axes.set_xscale("log")
-    _draw_best_band(axes, front)
     if len(front.axes) > 1:
         _draw_second_cost(figure, axes, front)
     else:
-        _draw_front(axes, frame[frame["on_front"]], x, y)
+        _draw_steps(axes, front)
     for state, style in _STYLES.items():
         rows = np.array([value == state for value in _states(front)])
         if rows.any():
-            _draw_points(axes, frame[rows], x, y, style, many=len(frame) > _MANY)
+            _draw_points(axes, frame[rows], x, y, style, whiskers="front" in state or len(frame) <= _MANY)
     _draw_marks(axes, front)
+    score_limits(axes.yaxis, y)
     if log:
-        size_axis(axes.xaxis, x, (positive.min(), positive.max()))
-        axes.set_xlim(positive.min() / 1.35, positive.max() * 1.35)
-    axes.set_xlabel(AXES[x])
+        size_axis(axes.xaxis, x, (cost.min(), cost.max()))
+        axes.set_xlim(cost.min() / 1.35, cost.max() * 1.35)
+    draw_audio(axes, audio_cost(frame, x), x)
+    axes.set_xlabel(AXES[x].replace("bit per", "kbit per"))
     axes.set_ylabel(title_of(y, split="test"))
     if title:
         axes.set_title(title, loc="left")
     handles, names = axes.get_legend_handles_labels()
-    order = sorted(range(len(names)), key=lambda i: _LEGEND.index(names[i]))
+    order = sorted(range(len(names)), key=lambda i: _LEGEND.index(names[i].partition(" (answer")[0]))
     figure.legend(
-        [handles[i] for i in order], [names[i] for i in order], loc="outside upper left", ncols=3, handletextpad=0.6
+        [handles[i] for i in order], [names[i] for i in order], loc="outside upper left", ncols=2, handletextpad=0.6
     )
-    figure.supxlabel(_wrapped(front.statement), fontsize=6.5, color=GREY, x=0.01, ha="left")
-    _label_front(axes, front)  # last: where things lie depends on all the rest
+    text = f"{answer_sentences(front)[0]}\n{front.statement}"
+    figure.supxlabel(_wrapped(text), fontsize=6.5, color=GREY, x=0.01, ha="left")
+    _label_points(axes, front)  # last: where things lie depends on all the rest
     return figure
 
 
 _LEGEND = (
-    "not told apart from the best",
-    "in doubt",
-    "differs from the best",
-    "not tested (fewer than 2 runs)",
     "best mean",
-    "cheapest not told apart",
-    "front",
+    "cheapest that is good enough",
+    "smallest bound",
+    "on a front",
+    "worse than the best, shown",
+    "worse, on a front",
+    "others",
+    "guaranteed: best mean less the bound",
+    "measured front",
     "front (black ring)",
-    "95 % interval of the best",
 )
 _STYLES: dict[str, dict[str, Any]] = {
-    "differs": {"color": GREY, "markerfacecolor": "white", "label": "differs from the best"},
-    "untested": {"color": GREY, "marker": "x", "label": "not tested (fewer than 2 runs)"},
-    "doubt": {"color": PALETTE[0], "markerfacecolor": "#BFDFF0", "label": "in doubt"},
-    "same": {"color": PALETTE[0], "markerfacecolor": PALETTE[0], "label": "not told apart from the best"},
+    "other": {"color": "#B9B9B9", "markerfacecolor": "white", "markersize": 3.5, "zorder": 3, "label": "others"},
+    "worse": {
+        "color": PALETTE[3],
+        "marker": "v",
+        "markerfacecolor": "white",
+        "markersize": 4.5,
+        "label": "worse than the best, shown",
+    },
+    "worse, on a front": {
+        "color": PALETTE[3],
+        "marker": "v",
+        "markersize": 6.5,
+        "zorder": 5,
+        "label": "worse, on a front",
+    },
+    "front": {
+        "color": PALETTE[0],
+        "markerfacecolor": PALETTE[0],
+        "markersize": 5.5,
+        "zorder": 5,
+        "label": "on a front",
+    },
 }
 
 
 def _states(front: ParetoFront) -> list[str]:
-    names = {None: "untested", True: "differs", False: "same"}
-    pairs = zip(front.frame["told_apart"], front.frame["in_doubt"], strict=True)
-    return ["doubt" if doubt else names[None if apart is None else bool(apart)] for apart, doubt in pairs]
+    rows = zip(front.frame["guaranteed"] | front.frame["on_front"], front.frame["loss_least"] > 0, strict=True)
+    return [
+        ("worse, on a front" if worse else "front") if on_one else "worse" if worse else "other"
+        for on_one, worse in rows
+    ]
 
 
-def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str, Any], *, many: bool) -> None:
+def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str, Any], *, whiskers: bool) -> None:
     """Points of one kind; whiskers are intervals of the mean."""
     mean = rows[f"{y}_mean"].to_numpy(dtype=float)
     low, high = mean - rows[f"{y}_low"].to_numpy(dtype=float), rows[f"{y}_high"].to_numpy(dtype=float) - mean
-    if many:
-        keep = rows["on_front"].to_numpy(dtype=bool)
-        low, high = np.where(keep, low, np.nan), np.where(keep, high, np.nan)
-    reach = np.nan_to_num(np.vstack([low, high]))
-    settings = {"marker": "o", "markersize": 3 if many else 5, "linestyle": "none", "zorder": 4} | style
-    axes.errorbar(rows[x].astype(float), mean, yerr=reach, elinewidth=0.8, capsize=0, **settings)
+    reach = np.nan_to_num(np.vstack([low, high])) if whiskers else None
+    settings = {"marker": "o", "linestyle": "none", "zorder": 4} | style
+    axes.errorbar(rows[x].astype(float), mean, yerr=reach, elinewidth=0.6, capsize=0, **settings)
 
 
-def _draw_front(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
-    """The front as steps: the best score within each number of bytes."""
-    ordered = rows.sort_values(x)
-    scores = ordered[f"{y}_mean"].astype(float)
-    axes.step(ordered[x].astype(float), scores, where="post", color=PALETTE[1], linewidth=1.1, zorder=3, label="front")
+def _draw_steps(axes: Any, front: ParetoFront) -> None:
+    """Both fronts as steps: the best mean, and the best guarantee, within each number of bytes."""
+    frame, x, y = front.frame, front.x, front.y
+    measured = frame[frame["on_front"]].sort_values(x)
+    settings: dict[str, Any] = {"where": "post", "linewidth": 1.0, "zorder": 2.5}
+    costs, scores = measured[x].astype(float), measured[f"{y}_mean"].astype(float)
+    axes.step(costs, scores, color=GREY, linestyle=(0, (4, 2)), label="measured front", **settings)
+    sure = frame[frame["guaranteed"]].sort_values(x)
+    if len(sure):
+        sign = 1 if lower_is_better(y) else -1
+        best = float(frame[f"{y}_mean"].iloc[front.best])
+        bounds = best + sign * sure["loss_most"].astype(float)
+        settings |= {"color": PALETTE[1], "label": "guaranteed: best mean less the bound"}
+        axes.step(sure[x].astype(float), bounds, **settings)
 
 
 def _draw_second_cost(figure: Figure, axes: Any, front: ParetoFront) -> None:
@@ -128,7 +167,7 @@ def _draw_second_cost(figure: Figure, axes: Any, front: ParetoFront) -> None:
         cmap="cividis_r",
         norm=norm(second.min(), second.max()),
         edgecolors=["black" if value else "none" for value in rows["on_front"]],
-        zorder=3.5,
+        zorder=2.8,
         label="front (black ring)",
     )
     bar = figure.colorbar(marks, ax=axes, pad=0.02)
@@ -137,72 +176,85 @@ def _draw_second_cost(figure: Figure, axes: Any, front: ParetoFront) -> None:
         size_axis(bar.ax.yaxis, front.axes[1], (float(second.min()), float(second.max())))
 
 
-def _draw_best_band(axes: Any, front: ParetoFront) -> None:
-    best = front.frame.iloc[front.best]
-    low, high = float(best[f"{front.y}_low"]), float(best[f"{front.y}_high"])
-    if np.isfinite(low):
-        axes.axhspan(low, high, color=PALETTE[0], alpha=0.09, linewidth=0, label="95 % interval of the best")
+def _shown_answer(front: ParetoFront) -> tuple[int, str]:
+    """The row with the ring, and what the ring means: the answer, or the smallest bound where there is none."""
+    if front.answer is not None:
+        return front.answer, f"cheapest that is good enough (answer for {margin_words(front.y, front.margin)})"
+    most = front.frame["loss_most"].to_numpy(dtype=float)
+    return (front.best if np.isnan(most).all() else int(np.nanargmin(most))), "smallest bound"
 
 
 def _draw_marks(axes: Any, front: ParetoFront) -> None:
-    """Rings around the best, and around the cheapest that cannot be told apart from it."""
-    for row, marker, size, name in (
-        (front.best, "*", 13, "best mean"),
-        (front.answer, "o", 12, "cheapest not told apart"),
-    ):
+    """A star on the best mean, a ring around the answer."""
+    ringed, words = _shown_answer(front)
+    marks: list[tuple[int, str, float, str]] = [(front.best, "*", 13, "best mean")]
+    if front.losses.study is not None:
+        marks.append((ringed, "o", 13, words))
+    for row, marker, size, name in marks:
         point = front.frame.iloc[row]
-        face = PALETTE[1] if marker == "*" else "none"
+        star = marker == "*"
         axes.plot(
             [float(point[front.x])],
             [float(point[f"{front.y}_mean"])],
             marker=marker,
             markersize=size,
-            markerfacecolor=face,
-            markeredgecolor=PALETTE[1] if marker != "*" else "white",
-            markeredgewidth=1.5 if marker != "*" else 0.8,
+            markerfacecolor=PALETTE[1] if star else "none",
+            markeredgecolor="white" if star else PALETTE[1],
+            markeredgewidth=0.8 if star else 1.8,
             linestyle="none",
             zorder=6,
             label=name,
         )
 
 
-def _label_front(axes: Any, front: ParetoFront) -> None:
-    """Names beside the points of the front, as many as fit without lying on one another or on a point."""
+def _label_points(axes: Any, front: ParetoFront) -> None:
+    """Names beside the points that matter, as many as fit without lying on one another, on a point or on the frame."""
     from matplotlib.patheffects import withStroke
 
-    frame = front.frame
-    rows = [row for row in range(len(frame)) if frame["on_front"].iloc[row] or row in (front.best, front.answer)]
-    rows.sort(key=lambda row: (row not in (front.best, front.answer), -float(frame[f"{front.y}_mean"].iloc[row])))
+    frame, first = front.frame, (_shown_answer(front)[0], front.best)
+    named = [row for row in range(len(frame)) if frame["guaranteed"].iloc[row] or frame["on_front"].iloc[row]]
+    rows = list(dict.fromkeys([*first, *sorted(named, key=lambda row: not frame["guaranteed"].iloc[row])]))
     figure = axes.figure
     figure.draw_without_rendering()
     renderer, ground = figure.canvas.get_renderer(), axes.bbox
     at = axes.transData.transform(np.column_stack([frame[front.x], frame[f"{front.y}_mean"]]).astype(float))
-    taken = np.column_stack([at - 3, at + 3])  # left, bottom, right, top of each point
+    taken = np.column_stack([at - 3.5, at + 3.5])  # left, bottom, right, top of each point
     for row in rows:
         spot = (float(frame[front.x].iloc[row]), float(frame[f"{front.y}_mean"].iloc[row]))
-        for dx, dy, side in ((-8, 5, "right"), (8, -10, "left"), (-8, -10, "right"), (8, 6, "left")):
+        for (dx, dy), side in _offsets(far=row in first):
             text = axes.annotate(
                 str(frame["label"].iloc[row]),
                 spot,
                 xytext=(dx, dy),
                 textcoords="offset points",
                 ha=side,
+                va="center",
                 fontsize=6.8,
                 color=INK,
                 zorder=7,
                 path_effects=[withStroke(linewidth=2, foreground="white")],
                 in_layout=False,
+                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
+                if abs(dy) > 20
+                else None,
             )
             box = text.get_window_extent(renderer)
-            inside = ground.x0 + 2 <= box.x0 and box.x1 <= ground.x1 + 4 and box.y1 <= ground.y1 + 4
+            inside = ground.x0 + 2 <= box.x0 and box.x1 <= ground.x1 and ground.y0 <= box.y0 and box.y1 <= ground.y1
             hit = (taken[:, 0] < box.x1) & (box.x0 < taken[:, 2]) & (taken[:, 1] < box.y1) & (box.y0 < taken[:, 3])
             if inside and not hit.any():
-                taken = np.vstack([taken, [box.x0, box.y0, box.x1, box.y1]])
+                taken = np.vstack([taken, [box.x0 - 1, box.y0 - 1, box.x1 + 1, box.y1 + 1]])
                 break
             text.remove()
 
 
-def _wrapped(text: str, width: int = 125) -> str:
+def _offsets(*, far: bool) -> Iterator[tuple[tuple[float, float], str]]:
+    """Places of a name around its point, in points: near ones, and for the names that must be there also far ones."""
+    for dy in (0, 9, -9, 15, -15, *((26, -26, 38, -38, 52, -52, 68, -68) if far else ())):
+        yield (-9 if dy == 0 else -7, dy), "right"
+        yield (9 if dy == 0 else 7, dy), "left"
+
+
+def _wrapped(text: str, width: int = 128) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, width))
+    return "\n".join("\n".join(textwrap.wrap(line, width)) for line in text.splitlines())

@@ -13,7 +13,18 @@ from featstore.errors import ConfigError, MissingDependency, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GREY", "INK", "MARKERS", "PALETTE", "PUBLISHED", "figure_style", "save_figure", "size_axis"]
+__all__ = [
+    "GREY",
+    "INK",
+    "MARKERS",
+    "PALETTE",
+    "PUBLISHED",
+    "draw_audio",
+    "figure_style",
+    "save_figure",
+    "score_limits",
+    "size_axis",
+]
 
 # the palette of Okabe and Ito, told apart with every kind of colour vision; order chosen for contrast in grey too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
@@ -105,7 +116,7 @@ def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
     """Ticks of a cost axis in units that people use; bytes as kB, MB, GB."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    from featstore.results.units import format_bytes, format_seconds
+    from featstore.results.units import format_bytes, format_rate, format_seconds
 
     low, high = limits
     decades = _decades(low, high)
@@ -115,11 +126,53 @@ def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
         text = format_bytes
     elif name.startswith("seconds"):
         text = format_seconds
+    elif name == "rate_bps":
+        text = format_rate
     elif name == "ratio_to_audio":
         text = _percent
     else:
         text = _general
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(text(value))))
+
+
+def score_limits(axis: Any, metric: str) -> None:
+    """Keep an axis of scores within what the metric can be, with a little room for marks at the edge."""
+    from featstore.metrics import bounds_of
+
+    low, high = axis.get_view_interval()
+    least, most = bounds_of(metric)
+    axis.axes.set_ylim(max(low, least), min(high, most))
+
+
+def draw_audio(axes: Any, cost: float | None, name: str) -> None:
+    """A line where the audio files of the same music lie on a cost axis; nothing where they are not known.
+
+    The axis is extended up to the line when it lies less than a hundred times beyond its end; else the line is at the
+    edge and says so.
+    """
+    if cost is None or cost <= 0:
+        return
+    from featstore.results.units import format_bytes, format_rate
+
+    low, high = axes.get_xlim()
+    far = cost > 100 * high or cost < low
+    if not far:
+        axes.set_xlim(low, max(high, cost * (1.3 if axes.get_xscale() == "log" else 1.05)))
+    size = {"rate_bps": format_rate}.get(name, format_bytes)(cost) if name != "ratio_to_audio" else "100 %"
+    at = cost if not far else (high if cost > high else low)
+    axes.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=2)
+    axes.annotate(
+        f"the audio files: {size}{' (beyond)' if far else ''}",
+        (at, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="bottom",
+        fontsize=6.5,
+        color=GREY,
+    )
 
 
 def _decades(low: float, high: float) -> float:

@@ -12,7 +12,7 @@ from featstore.results.figure_encoding import against_float, plot_encoding
 from featstore.results.figure_gallery import plot_gallery
 from featstore.results.figure_pareto import plot_pareto
 from featstore.results.figure_study import plot_study
-from featstore.results.fronts import pareto
+from featstore.results.fronts import MARGIN, pareto
 from featstore.results.run_set import RunSet
 from featstore.results.summary import summarise
 
@@ -26,6 +26,7 @@ _OPTIONS: dict[str, Any] = {
     "published": "",
     "cost": "bytes_alone",
     "test": "welch",
+    "margin": MARGIN,
     "store": "",
     "features": (),
     "track": "",
@@ -40,7 +41,8 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
     Parameters
     ----------
     **options
-        ``metric, title, colour, published, cost, test``, and of the gallery ``store, features, track, start, seconds``.
+        ``metric, title, colour, published, cost, margin, test``, and of the gallery ``store, features, track, start,
+        seconds``.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
 
 
 def _pareto(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    front = pareto(summarise(runs), options["cost"], options["metric"], test=options["test"])
+    front = pareto(summarise(runs), options["cost"], options["metric"], runs=runs, margin=options["margin"])
     return plot_pareto(front, paths, title=options["title"])
 
 
@@ -98,10 +100,11 @@ def _gallery(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) 
 
 
 def _telling(runs: RunSet, metric: str, count: int) -> dict[str, tuple[str, ...]]:
-    """Configurations worth a line of their own: the best, the cheapest not told apart, then along the front."""
-    front = pareto(summarise(runs), "bytes_alone", metric)
+    """Configurations worth a line of their own: the best, the cheapest good enough, then along the measured front."""
+    front = pareto(summarise(runs), "bytes_alone", metric, runs=runs)
     on_front = [row for row in range(len(front.frame)) if front.frame["on_front"].iloc[row]]
-    rows = list(dict.fromkeys([front.best, front.answer, on_front[0], *reversed(on_front)]))[:count]
+    answer = front.best if front.answer is None else front.answer
+    rows = list(dict.fromkeys([front.best, answer, on_front[0], *reversed(on_front)]))[:count]
     rows += [row for row in reversed(range(len(front.frame))) if row not in rows][: count - len(rows)]
     return {str(front.frame["label"].iloc[row]): front.frame["run_ids"].iloc[row] for row in sorted(rows)}
 

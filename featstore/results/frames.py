@@ -31,6 +31,7 @@ FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple
 COSTS = (
     "bytes_alone",
     "bytes_added",
+    "rate_bps",
     "bytes_per_hour",
     "bytes_per_track",
     "ratio_to_audio",
@@ -59,7 +60,8 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         ``run_id, path, dataset, model, feature``, the fields of the feature (``representation, sample_rate, n_mels,
         hop_length, hop_multiple, scale, encoding`` and what else its spec has), ``task, seed, fold, configuration``
         (equal for runs that differ only in seed and fold), scores as ``<split>.<metric>``, the columns of ``COSTS``
-        (bytes, 10⁹ multiply-adds of one forward pass, seconds), ``bytes_audio``, ``duration_s``, ``n_stored``,
+        (bytes, bit per second of audio, 10⁹ multiply-adds of a forward pass, seconds), ``bytes_audio``, ``duration_s``,
+        ``n_stored``,
         ``n_<split>``, ``store``, ``fingerprint``, ``finished``, ``config_hash``, ``settings`` (a dict: the flat
         settings that make a configuration).
     """
@@ -136,6 +138,7 @@ def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
         "bytes_alone": alone,
         "bytes_added": sizes.get("added"),
         "bytes_audio": audio,
+        "rate_bps": 8 * alone / (3600 * hours) if alone is not None and hours else None,
         "bytes_per_hour": alone / hours if alone is not None and hours else None,
         "bytes_per_track": alone / stored if alone is not None and stored else None,
         "ratio_to_audio": alone / audio if alone is not None and audio else None,

@@ -1,4 +1,4 @@
-"""Pareto fronts of score against cost, and tests of every configuration against the best."""
+"""Fronts of score against cost: the measured one, the guaranteed one, and the answer for a margin."""
 
 from __future__ import annotations
 
@@ -10,19 +10,35 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import bounds_of, lower_is_better
-from featstore.plain import is_missing, plain
-from featstore.results.significance import TestName, compare, holm
+from featstore.metrics import lower_is_better
+from featstore.plain import plain
+from featstore.results.losses import Losses, bounded_losses
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AXES", "ParetoFront", "front_of", "judged", "one_dataset", "pareto", "verdict"]
+    from featstore.results.resampled import TestTracks
+    from featstore.results.run_set import RunSet
+
+__all__ = [
+    "AXES",
+    "MARGIN",
+    "ParetoFront",
+    "audio_cost",
+    "cheapest_within",
+    "front_of",
+    "one_dataset",
+    "pareto",
+    "standing",
+]
+
+MARGIN = 0.02  # loss that is accepted unless another is asked for, on the scale of the score
 
 # costs that can be an axis, with the words for it
 AXES = {
     "bytes_alone": "bytes, stored on its own",
     "bytes_added": "bytes, added to the store",
+    "rate_bps": "bit per second of audio",
     "bytes_per_hour": "bytes per hour of audio",
     "bytes_per_track": "bytes per track",
     "ratio_to_audio": "share of the audio's bytes",
@@ -36,26 +52,26 @@ AXES = {
 
 @dataclass(frozen=True)
 class ParetoFront:
-    """Configurations compared with the best one.
+    """Configurations with what they cost and what they may lose.
 
     Attributes
     ----------
     frame : DataFrame
-        The summary's rows, cheapest first, with ``on_front`` (no other is at least as good on every axis and better
-        on one), ``difference`` (to the best), ``difference_low``, ``difference_high``, ``p``, ``p_holm``,
-        ``told_apart`` (by ``p_holm``: True, False, or None where it cannot be tested because a side has fewer than
-        two values) and ``in_doubt`` (not told apart, but only because of the correction).
+        The summary's rows, cheapest first, with ``loss``, ``loss_most``, ``loss_least`` and ``may_be_best`` (see
+        ``Losses``), ``on_front`` (no other is at least as good on every axis of cost and in the mean score, and better
+        on one) and ``guaranteed`` (the same with the bound in place of the mean).
     x, y : str
         Axis of cost (the first of ``axes``), and metric.
     axes : tuple of str
         All axes of cost.
     best : int
         Row of ``frame`` with the best mean of ``y``.
-    answer : int
-        The cheapest row that is neither told apart from the best nor in doubt. The correction guards against
-        finding differences that are not there; for calling something good enough it would err the other way.
-    statement : str
-        Which test, how many values and comparisons, which correction: what has to stand beside the figure.
+    answer : int or None
+        The cheapest row that loses at most ``margin`` (by ``x``); None when no row is known to.
+    margin : float
+        Loss that is accepted, on the scale of ``y``.
+    losses : Losses
+        Everything that was compared, with the study behind the bounds.
     left_out : int
         Rows of the summary without a value on some axis.
     """
@@ -65,27 +81,32 @@ class ParetoFront:
     y: str
     axes: tuple[str, ...]
     best: int
-    answer: int
-    test: TestName
-    alpha: float
-    comparisons: int
-    statement: str
+    answer: int | None
+    margin: float
+    losses: Losses
     left_out: int
+
+    @property
+    def statement(self) -> str:
+        """What the bounds rest on: it has to stand beside the figure."""
+        return self.losses.statement
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
+        from featstore.results.sentences import answer_sentences
+
         return {
             "x": self.x,
             "y": self.y,
             "axes": list(self.axes),
-            "test": self.test,
-            "alpha": self.alpha,
-            "correction": "holm",
-            "comparisons": self.comparisons,
+            "margin": self.margin,
+            "confidence": self.losses.confidence,
+            "sentences": answer_sentences(self),
             "statement": self.statement,
             "left_out": self.left_out,
             "best": self.best,
             "answer": self.answer,
+            "guaranteed": np.flatnonzero(self.frame["guaranteed"]).tolist(),
             "rows": plain(self.frame.to_dict("records")),
         }
 
@@ -95,10 +116,12 @@ def pareto(
     x: str | Sequence[str] = "bytes_alone",
     y: str = "roc_auc",
     *,
-    test: TestName = "welch",
-    alpha: float = 0.05,
+    runs: RunSet | TestTracks | None = None,
+    margin: float = MARGIN,
+    split: str = "test",
+    confidence: float = 0.95,
 ) -> ParetoFront:
-    """Find the configurations that are worth their cost.
+    """Find the configurations that are worth their cost, and the cheapest that is good enough.
 
     Parameters
     ----------
@@ -108,91 +131,76 @@ def pareto(
         Columns of cost, less is better: see ``AXES``.
     y : str
         A metric of the summary.
-    test : str
-        ``welch``, or ``independent`` as in the resolution study; always two-sided, ddof 1, Holm's correction over
-        the comparisons of every other configuration with the best.
-    alpha : float in (0, 1)
-        Configurations with a corrected p of ``alpha`` or more cannot be told apart from the best.
+    runs : RunSet or TestTracks, optional
+        The runs behind the summary: their predictions give the noise of the choice of test tracks.
+    margin : float > 0
+        Loss against the best that is accepted, on the scale of ``y``.
+    confidence : float in (0, 1)
+        That all bounds hold at once: the choice among the rows may use them.
 
     Raises
     ------
     ConfigError
-        For an unknown axis or metric, several data sets at once, or when no row has values on all axes.
+        For an unknown axis or metric, a margin that is none, several data sets at once, or when no row has values on
+        all axes.
+
+    See Also
+    --------
+    featstore.results.sentences.answer_sentences : The answer in words.
     """
     axes = (x,) if isinstance(x, str) else tuple(x)
     _check_axes(summary, axes, y)
-    known = summary[[*axes, f"{y}_mean"]].notna().all(axis=1)
-    if not known.any():
+    if not 0 < margin < np.inf:
+        raise ConfigError(f"a margin of {margin:g} is none", "pareto", "Give the loss that is accepted, such as 0.02")
+    if not summary[[*axes, f"{y}_mean"]].notna().all(axis=1).any():
         raise ConfigError(f"no configuration has values of {', '.join(axes)} and {y}", "pareto", "Choose other axes")
-    sign = 1 if lower_is_better(y) else -1
-    ascending = [True] * len(axes) + [sign == 1]  # of equally cheap ones the best first
-    frame = summary[known].sort_values([*axes, f"{y}_mean"], ascending=ascending, kind="stable", ignore_index=True)
+    losses = bounded_losses(summary, y, runs, split=split, confidence=confidence)
+    known = losses.frame[list(axes)].notna().all(axis=1)
+    ascending = [True] * len(axes) + [lower_is_better(y)]  # of equally cheap ones the best first
+    order = [*axes, f"{y}_mean"]
+    frame = losses.frame[known].sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
     costs = np.column_stack([frame[axis].to_numpy(dtype=float) for axis in axes])
-    scores = sign * frame[f"{y}_mean"].to_numpy(dtype=float)
-    frame["on_front"] = front_of(np.column_stack([costs, scores]))
-    frame, best, statement = judged(frame, y, test=test, alpha=alpha)
-    sure = [apart is False and not doubt for apart, doubt in zip(frame["told_apart"], frame["in_doubt"], strict=True)]
-    return ParetoFront(
-        frame=frame,
-        x=axes[0],
-        y=y,
-        axes=axes,
-        best=best,
-        answer=sure.index(True),
-        test=test,
-        alpha=alpha,
-        comparisons=int(frame["p"].notna().sum()),
-        statement=statement,
-        left_out=int((~known).sum()),
-    )
+    most = frame["loss_most"].to_numpy(dtype=float)
+    frame["on_front"] = front_of(np.column_stack([costs, frame["loss"].to_numpy(dtype=float)]))
+    frame["guaranteed"] = front_of(np.column_stack([costs, most])) if np.isfinite(most).all() else False
+    frame.attrs["metric"] = y
+    best = int(frame["loss"].to_numpy(dtype=float).argmin())
+    answer = cheapest_within(frame, margin)
+    return ParetoFront(frame, axes[0], y, axes, best, answer, margin, losses, len(summary) - len(frame))
 
 
-def judged(
-    frame: pd.DataFrame, y: str, *, test: TestName = "welch", alpha: float = 0.05
-) -> tuple[pd.DataFrame, int, str]:
-    """Compare every row of a summary with the one that has the best mean, by Holm over these comparisons.
-
-    Returns
-    -------
-    frame : DataFrame
-        The rows with ``difference`` to ``in_doubt`` of ``ParetoFront.frame``.
-    best : int
-        Place of the best row; of equals the first.
-    statement : str
-        Which test, on how many values, with which correction.
-    """
-    means, values = frame[f"{y}_mean"].to_numpy(dtype=float), frame[f"{y}_values"].tolist()
-    best = int(np.nanargmin(means) if lower_is_better(y) else np.nanargmax(means))
-    results = [compare(each, values[best], test=test, bounds=bounds_of(y)) for each in values]
-    p = [float("nan") if row == best else result.p for row, result in enumerate(results)]
-    p_holm = holm(p)
-    apart = [False if row == best else None if np.isnan(v) else v < alpha for row, v in enumerate(p_holm)]
-    compared = frame.assign(
-        difference=[result.difference for result in results],
-        difference_low=[result.low for result in results],
-        difference_high=[result.high for result in results],
-        p=p,
-        p_holm=p_holm,
-        told_apart=np.array(apart, dtype=object),
-        in_doubt=[each is False and row != best and p[row] < alpha for row, each in enumerate(apart)],
-    )
-    counts, over = [int(n) for n in frame[f"{y}_n"]], str(frame["over"].iloc[best])
-    return compared, best, _statement(test, int(np.sum(~np.isnan(p))), alpha, counts, best, over)
+def cheapest_within(frame: pd.DataFrame, margin: float) -> int | None:
+    """First row of a front's frame whose loss is at most ``margin``; None without one."""
+    rows = np.flatnonzero(frame["loss_most"].to_numpy(dtype=float) <= margin)
+    return int(rows[0]) if len(rows) else None
 
 
-def verdict(row: Any) -> str:
-    """What a test says, in words: of rows with ``told_apart`` and ``in_doubt``.
+def standing(row: Any) -> str:
+    """What the bounds say of a row, in words.
 
     Examples
     --------
-    >>> verdict({"told_apart": True, "in_doubt": False}), verdict({"told_apart": None, "in_doubt": False})
-    ('differs', 'not tested')
+    >>> standing({"loss_most": 0.02, "loss_least": 0.0, "may_be_best": True})
+    'may be the best'
+    >>> standing({"loss_most": 0.05, "loss_least": 0.01, "may_be_best": False})
+    'worse'
     """
-    if row["told_apart"] is None or is_missing(row["told_apart"]):
-        return "not tested"
-    if row["told_apart"]:
-        return "differs"
-    return "in doubt" if row["in_doubt"] else "not told apart"
+    if not np.isfinite(row["loss_most"]):
+        return "not bounded"
+    if row["may_be_best"]:
+        return "may be the best"
+    return "worse" if row["loss_least"] > 0 else "open"
+
+
+def audio_cost(frame: pd.DataFrame, x: str) -> float | None:
+    """What the audio files of the same music would cost on an axis of bytes; None where it is not known."""
+    if x == "ratio_to_audio":
+        return 1.0
+    if not (x.startswith("bytes") or x == "rate_bps"):
+        return None
+    of = "bytes_alone" if x == "bytes_added" else x
+    shares = (frame[of] / frame["ratio_to_audio"]).astype(float).dropna()
+    return float(shares.median()) if len(shares) else None
 
 
 def front_of(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -238,23 +246,3 @@ def one_dataset(summary: pd.DataFrame, where: str) -> None:
             where,
             f"Choose one data set: --where dataset={datasets[0]}",
         )
-
-
-def _statement(test: str, comparisons: int, alpha: float, counts: list[int], best: int, over: str) -> str:
-    """The sentence that makes the marks of a figure mean something."""
-    if not comparisons:
-        alone = counts[best] < 2 and max(counts) > 1
-        who = "the best has n = 1" if alone else f"n = {_span(counts)} per configuration"
-        return f"Not tested: {who}; a test needs at least 2 (3 seeds are advised)."
-    title = {"welch": "Welch's t-test", "independent": "independent two-sample t-test with equal variances"}[test]
-    unit = {"run": "runs", "seed": "seeds", "fold": "folds"}[over]
-    return (
-        f"{title} against the best, two-sided, on n = {_span(counts)} {unit} per configuration (ddof = 1), "
-        f"Holm's correction over {comparisons} comparisons, alpha = {alpha:g}; in doubt: differs without the "
-        "correction. "
-        "Not told apart does not mean equal: with few runs only large differences show."
-    )
-
-
-def _span(counts: list[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

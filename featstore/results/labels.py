@@ -11,7 +11,7 @@ from featstore.plain import is_missing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["field_text", "labels_of"]
+__all__ = ["field_text", "hop_text", "labels_of"]
 
 # the order in which the parts of a label are read
 _PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
@@ -42,6 +42,19 @@ def field_text(name: str, value: Any) -> str:
     return texts.get(name, f"{name.removeprefix('config.')}={value}")
 
 
+def hop_text(hop_length: Any, sample_rate: Any) -> str:
+    """A hop in samples and in time; empty where either is missing.
+
+    Examples
+    --------
+    >>> hop_text(1024, 16000), hop_text(256, 12000), hop_text(None, 16000)
+    ('hop 1024 (64 ms)', 'hop 256 (21.3 ms)', '')
+    """
+    if is_missing(hop_length) or is_missing(sample_rate):
+        return ""
+    return f"hop {int(hop_length)} ({1000 * float(hop_length) / float(sample_rate):.3g} ms)"
+
+
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """A label for each row: the fields that vary among the rows, and further ones only where those do not suffice.
 
@@ -58,7 +71,12 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
         pairs = frame[["hop_multiple", "hop_length"]].astype(str).drop_duplicates()
         varying.remove("hop_length" if pairs["hop_multiple"].is_unique else "hop_multiple")
     shown = varying or ["representation"]
-    labels = [", ".join(text for text in map(field_text, shown, row) if text) for row in _rows(frame, shown)]
+    texts = {name: [field_text(name, value) for value in frame[name]] for name in shown}
+    if {"hop_multiple", "hop_length"} & set(shown) and {"hop_length", "sample_rate"} <= set(frame):
+        name = "hop_multiple" if "hop_multiple" in shown else "hop_length"
+        hops = map(hop_text, frame["hop_length"], frame["sample_rate"])
+        texts[name] = [hop or text for hop, text in zip(hops, texts[name], strict=True)]
+    labels = [", ".join(filter(None, row)) for row in zip(*texts.values(), strict=True)]
     return _told_apart(frame, labels, set(shown))
 
 
@@ -126,15 +144,8 @@ def _telling(facts: list[dict[str, str]]) -> list[str]:
     return []
 
 
-_COSTLY = ("bytes", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label")
+_COSTLY = ("bytes", "rate_", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label")
 
 
 def _distinct(values: pd.Series) -> int:
     return int(values.astype(str).nunique(dropna=False))
-
-
-def _rows(frame: pd.DataFrame, names: list[str]) -> list[tuple[Any, ...]]:
-    columns: Mapping[str, list[Any]] = {
-        name: [None if is_missing(value) else value for value in frame[name].astype(object)] for name in names
-    }
-    return list(zip(*columns.values(), strict=True))

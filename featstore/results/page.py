@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.atomic import write_text
+from featstore.results.fronts import MARGIN
 from featstore.results.page_data import page_data
 from featstore.results.run_set import RunSet
 
@@ -29,8 +30,15 @@ _SCRIPTS = (
 )
 
 
-def write_html(runs: RunSet, path: str | Path, *, title: str = "featstore report", details: int = 300) -> Path:
-    """Write a page on ``runs`` that needs nothing else: filters, table, front, details, what-if.
+def write_html(
+    runs: RunSet,
+    path: str | Path,
+    *,
+    title: str = "featstore report",
+    details: int = 300,
+    margin: float = MARGIN,
+) -> Path:
+    """Write a page on ``runs`` that needs nothing else: the answer, what-if, fronts, table, filters, details.
 
     Parameters
     ----------
@@ -42,6 +50,8 @@ def write_html(runs: RunSet, path: str | Path, *, title: str = "featstore report
         Heading of the page.
     details : int
         Most runs with learning curves, class scores and confusion matrix on the page.
+    margin : float
+        Loss that is accepted when the page opens, on the scale of the scores; the reader may choose another.
 
     Returns
     -------
@@ -53,7 +63,7 @@ def write_html(runs: RunSet, path: str | Path, *, title: str = "featstore report
     ConfigError
         When there are no runs, or none has a test score.
     """
-    write_text(path, render_page(page_data(runs, title=title, details=details)))
+    write_text(path, render_page(page_data(runs, title=title, details=details, margin=margin)))
     return Path(path)
 
 

@@ -1,4 +1,4 @@
-// The scatter chart: marks by configuration, the front, names along it; mouse, touch and keyboard.
+// The scatter chart: marks by configuration, both fronts, names along them; mouse, touch and keyboard.
 
 const SIZE = { width: 900, height: 430, left: 66, right: 18, top: 12, bottom: 46 };
 
@@ -22,8 +22,8 @@ function ticksOf(low, high, logarithmic) {
   return found;
 }
 
-// a scale from values to pixels; zero costs stand in a gutter of their own left of a logarithmic axis
-function scaleOf(values, from, to, logarithmic) {
+// a scale from values to pixels, within a range; zero costs stand in a gutter of their own left of a logarithmic axis
+function scaleOf(values, from, to, logarithmic, range = [-Infinity, Infinity]) {
   const positive = logarithmic ? values.filter((value) => value > 0) : values;
   let low = positive.reduce((a, b) => Math.min(a, b), Infinity);
   let high = positive.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -32,7 +32,7 @@ function scaleOf(values, from, to, logarithmic) {
   const start = zeros ? from + 46 : from;
   const map = logarithmic ? Math.log10 : (value) => value;
   const pad = (map(high) - map(low)) * 0.06 || (logarithmic ? 0.3 : Math.abs(high) * 0.05 || 0.5);
-  const [a, b] = [map(low) - pad, map(high) + pad];
+  const [a, b] = [Math.max(map(low) - pad, range[0]), Math.min(map(high) + pad, range[1])];
   const scale = (value) => (zeros && value <= 0 ? from + 18 : start + ((map(value) - a) / (b - a)) * (to - start));
   scale.low = logarithmic ? 10 ** a : a;
   scale.high = logarithmic ? 10 ** b : b;
@@ -62,19 +62,19 @@ function makeChart(host, { reader, pick }) {
     }
     const { width, height, left, right, top, bottom } = SIZE;
     const logarithmic = points.some(({ item }) => item.cost > 0);
-    const x = scaleOf([...points.map(({ item }) => item.cost), ...view.published.map((row) => row.cost)],
+    const x = scaleOf([...points.map(({ item }) => item.cost), ...view.published.map((row) => row.cost), ...(view.audio ? [view.audio] : [])],
       left, width - right, logarithmic);
-    const y = scaleOf(heights(view), height - bottom, top, false);
+    const y = scaleOf(heights(view), height - bottom, top, false, metricOf[view.metric].range);
     for (const point of points) { point.x = x(point.item.cost); point.y = y(point.item.mean); }
     svg = draw('svg', { viewBox: `0 0 ${width} ${height}`, role: 'presentation' });
     drawAxes(svg, x, y, view);
-    drawBand(svg, y, view);
-    drawFront(svg, view);
+    drawAudio(svg, x, view);
+    drawFronts(svg, x, y, view);
     drawPublished(svg, x, y, view);
     drawMarks(svg, y, view);
-    nameFront(svg, view);
-    svg.append(draw('circle', { class: 'cursor', r: 9, visibility: 'hidden' }));
     host.append(legendOf(view), svg);
+    nameFront(svg, view); // measures its texts, so the drawing has to be there
+    svg.append(draw('circle', { class: 'cursor', r: 9, visibility: 'hidden' }));
   }
 
   function heights(view) {
@@ -82,10 +82,14 @@ function makeChart(host, { reader, pick }) {
     for (const { item } of points) {
       const part = item.row.scores[view.metric];
       found.push(item.mean);
-      if ((points.length <= 60 || item.front) && part.low !== null) found.push(...clipped(part, view));
+      if (whiskers(item) && part.low !== null) found.push(...clipped(part, view));
+      if (item.sure) found.push(guaranteed(item, view));
     }
     return [...found, ...view.published.map((row) => row.value)];
   }
+
+  const whiskers = (item) => points.length <= 15 || item.front || item.sure;
+  const guaranteed = (item, view) => view.judged.top + (metricOf[view.metric].lower ? 1 : -1) * item.bound.most;
 
   // intervals of two runs can be absurdly wide: they must not flatten the chart
   function clipped(part, view) {
@@ -113,19 +117,23 @@ function makeChart(host, { reader, pick }) {
         `${metricOf[view.metric].title} (test)`));
   }
 
-  function drawBand(target, y, view) {
-    const part = view.judged.best.row.scores[view.metric];
-    if (part.low === null) return;
-    const [high, low] = [Math.max(SIZE.top, y(part.high)), Math.min(SIZE.height - SIZE.bottom, y(part.low))];
-    target.append(draw('rect', { class: 'band', x: SIZE.left, width: SIZE.width - SIZE.left - SIZE.right, y: high,
-      height: Math.max(0, low - high) }));
+  // where the audio files of the same music lie
+  function drawAudio(target, x, view) {
+    if (!view.audio) return;
+    const at = x(view.audio);
+    target.append(draw('line', { class: 'audio', x1: at, x2: at, y1: SIZE.top, y2: SIZE.height - SIZE.bottom }),
+      draw('text', { class: 'quiet-text', transform: `translate(${at - 5} ${SIZE.height - SIZE.bottom - 6}) rotate(-90)` },
+        `the audio files: ${cost(view.costName, view.audio)}`));
   }
 
-  function drawFront(target, view) {
-    const steps = points.filter(({ item }) => item.front);
-    const path = steps.map(({ x, y }, i) => (i ? `H${x.toFixed(1)}V${y.toFixed(1)}` : `M${x.toFixed(1)} ${y.toFixed(1)}`));
-    if (!view.judged.rows.length) return;
-    target.append(draw('path', { class: 'front', d: path.join('') }));
+  function drawFronts(target, x, y, view) {
+    const path = (items, height) => items.map((item, i) => {
+      const [px, py] = [x(item.cost).toFixed(1), y(height(item)).toFixed(1)];
+      return i ? `H${px}V${py}` : `M${px} ${py}`;
+    }).join('');
+    const items = points.map(({ item }) => item);
+    target.append(draw('path', { class: 'front', d: path(items.filter((item) => item.front), (item) => item.mean) }));
+    if (view.judged.bounded) target.append(draw('path', { class: 'sure', d: path(items.filter((item) => item.sure), (item) => guaranteed(item, view)) }));
   }
 
   function drawPublished(target, x, y, view) {
@@ -138,29 +146,34 @@ function makeChart(host, { reader, pick }) {
   }
 
   function drawMarks(target, y, view) {
-    const { best, answer } = view.judged;
-    const few = points.length <= 60;
+    const { best, answer, bounded } = view.judged;
     const radius = points.length > 400 ? 3 : 4.5;
     const order = [...points].sort((a, b) => rank(a.item) - rank(b.item));
     for (const { item, x, y: py } of order) {
       const part = item.row.scores[view.metric];
-      if (part.low !== null && (few || item.front || item === best || item === answer)) {
+      if (part.low !== null && whiskers(item)) {
         const [low, high] = clipped(part, view);
-        target.append(draw('line', { class: ['same', 'doubt'].includes(kindOf(item)) ? 'whisker of-same' : 'whisker', x1: x, x2: x, y1: y(low), y2: y(high) }));
+        target.append(draw('line', { class: kindOf(item) === 'on-front' ? 'whisker of-front' : 'whisker', x1: x, x2: x, y1: y(low), y2: y(high) }));
       }
-      const kind = kindOf(item);
-      target.append(kind === 'untested' ? draw('path', { class: kind, d: `M${x - 4} ${py - 4}l8 8m0 -8l-8 8` })
-        : draw('circle', { class: kind, cx: x, cy: py, r: radius }));
+      target.append(shapeOf(item, x, py, radius));
       if (view.picked === item.row.index) target.append(draw('circle', { class: 'picked', cx: x, cy: py, r: 12 }));
     }
-    const top = points.find(({ item }) => item === best);
-    const cheap = points.find(({ item }) => item === answer);
-    target.append(draw('path', { class: 'best', d: star(top.x, top.y, 9) }),
-      draw('circle', { class: 'ring', cx: cheap.x, cy: cheap.y, r: 10 }));
+    const at = (one) => points.find(({ item }) => item === one);
+    target.append(draw('path', { class: 'best', d: star(at(best).x, at(best).y, 9) }));
+    if (bounded) target.append(draw('circle', { class: 'ring', cx: at(answer).x, cy: at(answer).y, r: 11 }));
   }
 
-  const kindOf = (item) => ({ differs: 'apart', 'in doubt': 'doubt', 'not tested': 'untested' })[verdictOf(item)] || 'same';
-  const rank = (item) => (same(item) ? 2 : 1) + (item.front ? 2 : 0);
+  const kindOf = (item) => (isWorse(item) ? 'worse' : item.front || item.sure ? 'on-front' : 'other');
+  const rank = (item) => ({ other: 0, worse: 1, 'on-front': 2 })[kindOf(item)];
+
+  // worse ones are triangles, filled on a front; the others circles, light where something cheaper is as good
+  function shapeOf(item, x, y, radius) {
+    const kind = kindOf(item);
+    if (kind !== 'worse') return draw('circle', { class: `mark ${kind}`, cx: x, cy: y, r: kind === 'other' ? radius * 0.8 : radius + 0.5 });
+    return draw('path', { class: `mark worse${item.front || item.sure ? ' filled' : ''}`, d: triangle(x, y, radius + 0.5) });
+  }
+
+  const triangle = (x, y, r) => `M${(x - r).toFixed(1)} ${(y - r * 0.8).toFixed(1)}H${(x + r).toFixed(1)}L${x.toFixed(1)} ${(y + r).toFixed(1)}Z`;
 
   function star(x, y, radius) {
     const corner = (k) => {
@@ -171,20 +184,26 @@ function makeChart(host, { reader, pick }) {
     return `M${Array.from({ length: 10 }, (_, k) => corner(k)).join('L')}Z`;
   }
 
-  // names beside the marks of the front, as many as fit without hiding marks or each other
+  // names beside the marks of the fronts, as many as fit without hiding marks or each other
   function nameFront(target, view) {
     const { best, answer } = view.judged;
-    const taken = points.map(({ x, y }) => [x - 4, y - 4, x + 4, y + 4]);
-    const wanted = points.filter(({ item }) => item.front || item === best || item === answer);
-    wanted.sort((a, b) => ((b.item === best || b.item === answer) - (a.item === best || a.item === answer)) || (a.y - b.y));
-    for (const { item, x, y } of wanted) {
-      const length = item.row.label.length * 5.9;
-      for (const [dx, dy, side] of [[-9, -6, 'end'], [9, 14, 'start'], [-9, 14, 'end'], [9, -6, 'start']]) {
+    const taken = points.map(({ x, y }) => [x - 5, y - 5, x + 5, y + 5]);
+    const first = ({ item }) => (item === answer ? 0 : item === best ? 1 : item.sure ? 2 : 3);
+    const wanted = points.filter((point) => first(point) < 3 || point.item.front);
+    wanted.sort((a, b) => first(a) - first(b) || a.y - b.y);
+    for (const point of wanted) {
+      const { item, x, y } = point;
+      const probe = draw('text', { class: 'name', x: 0, y: 0, visibility: 'hidden' }, item.row.label);
+      target.append(probe);
+      const length = probe.getComputedTextLength() || item.row.label.length * 6.2;
+      probe.remove();
+      for (const [dx, dy, side] of places(first(point) < 2)) {
         const left = side === 'end' ? x + dx - length : x + dx;
-        const box = [left, y + dy - 10, left + length, y + dy + 3];
-        const inside = box[0] > SIZE.left && box[2] < SIZE.width - 4 && box[1] > 0;
+        const box = [left - 2, y + dy - 11, left + length + 2, y + dy + 4];
+        const inside = box[0] > SIZE.left && box[2] < SIZE.width - 4 && box[1] > 0 && box[3] < SIZE.height - SIZE.bottom;
         if (inside && !taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) {
           taken.push(box);
+          if (Math.abs(dy) > 24) target.append(draw('line', { class: 'leader', x1: x, y1: y + Math.sign(dy) * 8, x2: x + dx, y2: y + dy - 4 }));
           target.append(draw('text', { class: 'name', x: x + dx, y: y + dy, 'text-anchor': side }, item.row.label));
           break;
         }
@@ -192,18 +211,25 @@ function makeChart(host, { reader, pick }) {
     }
   }
 
+  // near places first; names that must be there may stand further away, with a line
+  function places(far) {
+    const heights = [4, -8, 16, -18, 26, ...(far ? [-34, 42, -50, 58, -66, 74] : [])];
+    return heights.flatMap((dy) => [[dy === 4 ? -13 : -9, dy, 'end'], [dy === 4 ? 13 : 9, dy, 'start']]);
+  }
+
   function legendOf(view) {
     const symbol = (...shapes) => draw('svg', { viewBox: '0 0 22 14', 'aria-hidden': 'true' }, ...shapes);
     const has = (kind) => points.some(({ item }) => kindOf(item) === kind);
+    const { found, bounded } = view.judged;
+    const ring = found ? `cheapest within ${marginText(view.metric, view.margin)}` : 'smallest bound';
     const entries = [
-      has('same') && [symbol(draw('circle', { class: 'same', cx: 11, cy: 7, r: 4.5 })), 'not told apart from the best'],
-      has('doubt') && [symbol(draw('circle', { class: 'doubt', cx: 11, cy: 7, r: 4.5 })), 'in doubt'],
-      has('apart') && [symbol(draw('circle', { class: 'apart', cx: 11, cy: 7, r: 4.5 })), 'differs from the best'],
-      has('untested') && [symbol(draw('path', { class: 'untested', d: 'M7 3l8 8m0 -8l-8 8' })), 'not tested (fewer than 2 runs)'],
       [symbol(draw('path', { class: 'best', d: star(11, 7, 7) })), 'best mean'],
-      [symbol(draw('circle', { class: 'ring', cx: 11, cy: 7, r: 5.5 })), 'cheapest not told apart'],
-      [symbol(draw('path', { class: 'front', d: 'M1 11H11V3H21' })), 'front'],
-      [symbol(draw('rect', { class: 'band', width: 22, height: 14 })), '95 % interval of the best'],
+      bounded && [symbol(draw('circle', { class: 'ring', cx: 11, cy: 7, r: 5.5 })), ring],
+      has('on-front') && [symbol(draw('circle', { class: 'mark on-front', cx: 11, cy: 7, r: 5 })), 'on a front'],
+      has('worse') && [symbol(draw('path', { class: 'mark worse', d: triangle(11, 7, 5) })), 'shown to be worse (filled: on a front)'],
+      has('other') && [symbol(draw('circle', { class: 'mark other', cx: 11, cy: 7, r: 3.6 })), 'others'],
+      bounded && [symbol(draw('path', { class: 'sure', d: 'M1 11H11V3H21' })), 'guaranteed: best mean less the bound'],
+      [symbol(draw('path', { class: 'front', d: 'M1 11H11V3H21' })), 'measured front'],
       view.published.length && [symbol(draw('path', { class: 'published', d: 'M6 7L11 2L16 7L11 12Z' })), 'published, on other data'],
     ];
     return make('ul', { id: 'legend' }, entries.filter(Boolean).map(([icon, text]) => make('li', {}, icon, text)));
@@ -213,9 +239,9 @@ function makeChart(host, { reader, pick }) {
 
   function describe({ item }) {
     const part = item.row.scores[shown.metric];
-    const verdict = verdictOf(item) + (item.test.p_holm === null ? '' : `, p ${pText(item.test.p_holm)} after Holm`);
+    const fronts = [item.front && 'measured', item.sure && 'guaranteed'].filter(Boolean).join(' and ');
     return [item.row.label, `${metricOf[shown.metric].title} ${meanAndStd(part)} (n = ${part.n})`,
-      `${cost(shown.costName, item.cost)}, ${verdict}${item.front ? ', on the front' : ''}`];
+      `${cost(shown.costName, item.cost)}, ${boundText(item, shown.metric)}${fronts ? `, on the ${fronts} front` : ''}`];
   }
 
   function show(index, speak) {
@@ -276,7 +302,7 @@ function makeChart(host, { reader, pick }) {
   });
 
   function nextFront(step) {
-    for (let i = cursor + step; i >= 0 && i < points.length; i += step) if (points[i].item.front) return i;
+    for (let i = cursor + step; i >= 0 && i < points.length; i += step) if (points[i].item.front || points[i].item.sure) return i;
     return cursor;
   }
 

@@ -8,7 +8,7 @@ const configurations = (() => {
   const source = data.configurations;
   const texts = {};
   for (const name of ['label', 'dataset', 'model', 'feature', 'configuration', 'representation', 'sample_rate',
-    'n_mels', 'hop_multiple', 'scale', 'encoding', 'over']) texts[name] = column(source[name]);
+    'n_mels', 'hop_multiple', 'hop', 'scale', 'encoding', 'over']) texts[name] = column(source[name]);
   return Array.from({ length: source.count }, (_, index) => {
     const row = { index, scores: {}, costs: {}, runs: [] };
     for (const name in texts) row[name] = texts[name][index];
@@ -16,8 +16,8 @@ const configurations = (() => {
       const values = source[`${name}.values`][index];
       row.scores[name] = { values, n: values.length };
       for (const part of ['mean', 'std', 'low', 'high']) row.scores[name][part] = source[`${name}.${part}`][index];
-      const tests = data.tests[name];
-      row.scores[name].test = Object.fromEntries(['difference', 'low', 'high', 'p', 'p_holm', 'verdict'].map((part) => [part, tests[part][index]]));
+      const bounds = data.bounds[name];
+      row.scores[name].bound = Object.fromEntries(['loss', 'most', 'least', 'standing'].map((part) => [part, bounds[part][index]]));
     }
     for (const { name } of data.costs) row.costs[name] = source[name][index];
     row.rate = source.rate[index];
@@ -28,6 +28,10 @@ const configurations = (() => {
 })();
 data.runs.configuration.forEach((place, run) => configurations[place].runs.push(run));
 
+for (const metric of data.metrics) { // points are hundredths of a score between 0 and 1
+  metric.share = metric.range[0] === 0 && metric.range[1] === 1;
+  metric.range = [metric.range[0] ?? -Infinity, metric.range[1] ?? Infinity];
+}
 const metricOf = Object.fromEntries(data.metrics.map((metric) => [metric.name, metric]));
 const costTitle = Object.fromEntries(data.costs.map((cost) => [cost.name, cost.title]));
 
@@ -53,14 +57,14 @@ function seconds(value) {
 
 const count = (value) => (value === null || value === undefined ? '–' : Math.round(value).toLocaleString('en'));
 const score = (value) => (value === null || value === undefined ? '–' : value.toFixed(4));
-const signed = (value) => (value >= 0 ? '+' : '−') + Math.abs(value).toFixed(4);
 const percent = (value) => (value === null || value === undefined ? '–' : `${digits(100 * value, 3)} %`);
-const pText = (p) => (p === null || p === undefined ? '' : p >= 0.001 ? p.toFixed(3) : p.toExponential(1));
+const rate = (value) => (value === null || value === undefined ? '–' : `${digits(value / 1000, 3)} kbit/s`);
 
 function cost(name, value) {
   if (value === null || value === undefined) return '–';
   if (name.startsWith('bytes')) return bytes(value);
   if (name.startsWith('seconds')) return seconds(value);
+  if (name === 'rate_bps') return rate(value);
   if (name === 'ratio_to_audio') return percent(value);
   return name === 'parameters' ? count(value) : digits(value, 3);
 }

@@ -1,7 +1,8 @@
-"""Data of the HTML page: runs and configurations by columns, tests, details of the best, published numbers."""
+"""Data of the HTML page: runs and configurations by columns, bounds, details of the best, published numbers."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 import math
@@ -12,16 +13,18 @@ import numpy as np
 
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.log import progress
-from featstore.metrics import class_metrics, lower_is_better, title_of
+from featstore.metrics import bounds_of, class_metrics, lower_is_better, title_of
 from featstore.metrics.decisions import confusion_matrix
 from featstore.plain import is_missing
 from featstore.results.details import Predictions, read_curves, read_predictions
 from featstore.results.frames import COSTS, flatten, metrics_in
-from featstore.results.fronts import AXES, judged, pareto, verdict
-from featstore.results.labels import field_text, labels_of
+from featstore.results.fronts import AXES, MARGIN, ParetoFront, cheapest_within, pareto, standing
+from featstore.results.labels import field_text, hop_text, labels_of
 from featstore.results.records import RunRecord
 from featstore.results.reference import PAPERS, read_reference, reference_notes
+from featstore.results.resampled import TestTracks
 from featstore.results.run_set import RunSet
+from featstore.results.sentences import MARGINS, what_would_decide
 from featstore.results.significance import mean_and_std
 from featstore.results.summary import CONFIGURATION, summarise
 from featstore.version import __version__
@@ -38,7 +41,7 @@ _CURVE_POINTS = 400  # longer curves are thinned, so that one run cannot fill th
 _MATRIX_CLASSES = 60  # a larger matrix cannot be read
 
 
-def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
+def page_data(runs: RunSet, *, title: str, details: int, margin: float = MARGIN) -> dict[str, Any]:
     """Everything that the page shows, as plain values.
 
     Parameters
@@ -47,6 +50,8 @@ def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
     title : str
     details : int
         Most runs with curves, class scores and confusion; those of the fronts first, then the best.
+    margin : float
+        Loss that is accepted when the page opens, on the scale of the scores.
 
     Raises
     ------
@@ -60,17 +65,22 @@ def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
     summary["label"] = _labels(runs.frame, summary)
     place = {run_id: row for row, ids in enumerate(summary["run_ids"]) for run_id in ids}
     kept = [record for record in runs if record.run_id in place]  # a run done again is represented by its last
-    chosen = _chosen(summary, metrics[0], details)
+    tracks = TestTracks(runs)
+    fronts = {metric: _fronts(summary, metric, tracks, margin) for metric in metrics}
+    bounds = {metric: _bounds(summary, fronts[metric]) for metric in metrics}
+    chosen = _chosen(summary, fronts[metrics[0]].values(), details)
     return {
         "title": title,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "version": __version__,
-        "metrics": [{"name": m, "title": title_of(m), "lower": lower_is_better(m)} for m in metrics],
+        "metrics": [_metric(name) for name in metrics],
         "classTitles": {name: metric.class_title for name, metric in class_metrics().items()},
         "costs": [{"name": name, "title": AXES[name]} for name in COSTS if summary[name].notna().any()],
         "filters": _filters(summary),
         "configurations": _configurations(summary, metrics),
-        "tests": {metric: _tests(summary, metric) for metric in metrics},
+        "bounds": bounds,
+        "margins": sorted({*MARGINS, margin}),
+        "margin": margin,
         "runs": _runs(kept, place),
         "replaced": len(runs) - len(kept),
         "details": _details(kept, chosen, place),
@@ -81,6 +91,12 @@ def page_data(runs: RunSet, *, title: str, details: int) -> dict[str, Any]:
     }
 
 
+def _metric(name: str) -> dict[str, Any]:
+    low, high = bounds_of(name)
+    known = [None if math.isinf(end) else end for end in (low, high)]
+    return {"name": name, "title": title_of(name), "lower": lower_is_better(name), "range": known}
+
+
 def _labels(frame: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """Names of configurations within their data set: the page shows one data set at a time."""
     names: dict[str, str] = {}
@@ -89,15 +105,22 @@ def _labels(frame: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     return [names[key] for key in summary["configuration"]]
 
 
-def _chosen(summary: pd.DataFrame, metric: str, count: int) -> list[str]:
-    """Runs that get details: those of each data set's front, then the best ones."""
+def _fronts(summary: pd.DataFrame, metric: str, tracks: TestTracks, margin: float) -> dict[str, ParetoFront]:
+    """The front of each data set that has the metric and bytes; by bytes where they are known, else by model size."""
+    found = {}
+    for dataset, part in summary[summary[f"{metric}_mean"].notna()].groupby("dataset", sort=False):
+        cost = next((name for name in ("bytes_alone", *COSTS) if part[name].notna().all()), "")
+        if cost:
+            found[str(dataset)] = pareto(part.assign(place=part.index), cost, metric, runs=tracks, margin=margin)
+    return found
+
+
+def _chosen(summary: pd.DataFrame, fronts: Iterable[ParetoFront], count: int) -> list[str]:
+    """Runs that get details: those of each data set's fronts, then the best ones."""
     first: list[str] = []
-    for _, part in summary.groupby("dataset", sort=False):
-        try:
-            front = pareto(part, "bytes_alone", metric).frame
-        except ConfigError:  # a data set whose runs have no bytes or not this metric
-            continue
-        first += [run_id for ids in front[front["on_front"]]["run_ids"] for run_id in ids]
+    for front in fronts:
+        kept = front.frame["guaranteed"] | front.frame["on_front"]
+        first += [run_id for ids in front.frame[kept]["run_ids"] for run_id in ids]
     rest = [run_id for ids in summary["run_ids"] for run_id in ids]
     return list(dict.fromkeys([*first, *rest]))[:count]
 
@@ -119,6 +142,7 @@ def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
     columns: dict[str, Any] = {"count": len(summary)}
     for name in ("label", *CONFIGURATION, *FILTERS[1:], "over"):
         columns[name] = _coded("" if is_missing(value) else str(value) for value in summary[name])
+    columns["hop"] = _coded(map(hop_text, summary["hop_length"], summary["sample_rate"]))
     for metric in metrics:
         for part in ("mean", "std", "low", "high"):
             columns[f"{metric}.{part}"] = [_number(value) for value in summary[f"{metric}_{part}"]]
@@ -150,20 +174,25 @@ def _stored_rate(feature: str) -> tuple[float | None, float | None]:
         return None, None
 
 
-def _tests(summary: pd.DataFrame, metric: str) -> dict[str, Any]:
-    """What the tests say: every configuration against the best of its data set, and the sentence for each data set."""
-    columns: dict[str, list[Any]] = {
-        name: [None] * len(summary) for name in ("difference", "low", "high", "p", "p_holm", "verdict")
-    }
-    statements = {}
-    for dataset, part in summary[summary[f"{metric}_mean"].notna()].groupby("dataset", sort=False):
-        frame, best, statements[str(dataset)] = judged(part, metric)
-        for place, (index, row) in enumerate(zip(part.index, frame.to_dict("records"), strict=True)):
-            words = "best" if place == best else verdict(row)
-            values = [row[name] for name in ("difference", "difference_low", "difference_high", "p", "p_holm")]
-            for name, value in zip(columns, [*map(_number, values), words], strict=True):
-                columns[name][index] = value
-    return columns | {"statements": statements}
+def _bounds(summary: pd.DataFrame, fronts: dict[str, ParetoFront]) -> dict[str, Any]:
+    """Bounds of every configuration against the best of its data set; sentences for each data set."""
+    columns: dict[str, list[Any]] = {name: [None] * len(summary) for name in ("loss", "most", "least", "standing")}
+    statements, decide = {}, {}
+    for dataset, front in fronts.items():
+        statements[dataset] = front.statement
+        usual = (
+            [front] if len(front.frame) > 300 else [_with_margin(front, margin) for margin in (*MARGINS, front.margin)]
+        )
+        decide[dataset] = {f"{each.margin:g}": what_would_decide(each) for each in usual} if front.losses.study else {}
+        for row in front.losses.frame.to_dict("records"):
+            values = (*(_number(row[name]) for name in ("loss", "loss_most", "loss_least")), standing(row))
+            for name, value in zip(columns, values, strict=True):
+                columns[name][row["place"]] = value
+    return columns | {"statements": statements, "decide": decide}
+
+
+def _with_margin(front: ParetoFront, margin: float) -> ParetoFront:
+    return dataclasses.replace(front, margin=margin, answer=cheapest_within(front.frame, margin))
 
 
 def _runs(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, Any]:

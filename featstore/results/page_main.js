@@ -3,13 +3,13 @@
 const VIRTUAL = 'bytes_collection';
 const state = {
   dataset: null, metric: data.metrics[0].name, cost: null, search: '', off: {}, published: false, picked: null,
-  tracks: 100000, seconds: null, within: 0.005,
+  margin: data.margin, tracks: 100000, seconds: 210, budget: null,
 };
 
 const chart = makeChart(byId('chart'), { reader: byId('chart-reader'), pick: (row) => pickRow(row) });
 const table = makeTable(byId('table'), { pick: (row) => pickRow(row) });
 const details = makeDetails(byId('details'), { closed: () => unpick() });
-const whatif = makeWhatIf(byId('whatif'), { changed: (size) => { Object.assign(state, size); drawSize(); } });
+const whatif = makeWhatIf(byId('collection'), byId('whatif'), { changed: (size) => { Object.assign(state, size); drawSize(); } });
 let cameFrom = null;
 let view = null;
 
@@ -23,15 +23,15 @@ function matches(row) {
 
 function render() {
   const rows = configurations.filter(matches);
-  const judged = judge(rows, state.metric, costOf);
+  const judged = judge(rows, state.metric, costOf, state.margin);
   view = { judged, metric: state.metric, costName: state.cost === VIRTUAL ? 'bytes' : state.cost,
     costTitle: state.cost === VIRTUAL ? `bytes for ${count(state.tracks)} tracks` : costTitle[state.cost],
-    published: state.published ? publishedPoints() : [], picked: state.picked };
+    published: state.published ? publishedPoints() : [], picked: state.picked, margin: state.margin, audio: audioCost(rows) };
   const verdict = new Map(judged.rows.map((item) => [item.row.index, item]));
   const all = configurations.filter((row) => row.dataset === state.dataset).length;
   byId('count').textContent = `${count(rows.length)} of ${count(all)} configurations`;
   const nowhere = state.published && !view.published.length
-    ? ' Published numbers of this score can be shown against GMACs, bytes per track and the collection below, where they have them.' : '';
+    ? ' Published numbers of this score can be shown against GMACs, bytes per track and the collection, where they have them.' : '';
   byId('statement').textContent = judged.statement + nowhere;
   drawAnswer(judged);
   chart.update(view);
@@ -44,60 +44,89 @@ function drawSize() {
   if (state.cost === VIRTUAL) render(); else whatif.update(view, state);
 }
 
+// what the audio files of the same music would cost on the axis, where it is one of bytes
+function audioCost(rows) {
+  const known = rows.find((row) => row.costs.ratio_to_audio && costOf(row));
+  if (state.cost === 'ratio_to_audio') return known ? 1 : null;
+  if (!known || !(state.cost === VIRTUAL || state.cost === 'rate_bps' || state.cost.startsWith('bytes'))) return null;
+  return (state.cost === 'bytes_added' ? known.costs.bytes_alone : costOf(known)) / known.costs.ratio_to_audio;
+}
+
+const link = (item) => make('button', { type: 'button', class: 'link', onclick: () => pickRow(item.row) }, item.row.label);
+
 function drawAnswer(judged) {
   const host = byId('answer');
   if (!judged.best) {
     host.replaceChildren(make('p', {}, 'No configuration has both this score and this cost.'));
     return;
   }
-  const { best, answer } = judged;
-  const name = metricOf[state.metric].title;
-  const fact = (value, text) => make('div', { class: 'fact' }, make('b', {}, value), make('span', {}, text));
-  const share = best.cost ? `${percent(answer.cost / best.cost)} of the best's ${cost(view.costName, best.cost)}` : view.costTitle;
-  const link = (item) => make('button', { type: 'button', class: 'link', onclick: () => pickRow(item.row) }, item.row.label);
-  const part = answer.row.scores[state.metric];
-  const { test } = answer;
-  const loss = test.verdict === 'best' ? 'it is the best itself' : test.p !== null
-    ? `against the best [${signed(test.low)}, ${signed(test.high)}]` : 'against the best, not tested';
+  const { answer, best, found, bounded } = judged;
+  const { metric } = state;
+  const one = judged.rows.length === 1;
+  const words = !bounded ? 'Nothing can be called good enough yet. Best mean: ' : found || one ? 'Keep ' : `Nothing is known to be within ${marginText(metric, state.margin)} yet. Smallest bound: `;
   host.replaceChildren(
-    make('p', {}, judged.found && judged.tested ? 'The cheapest configuration that cannot be told apart from the best: '
-      : judged.tested ? 'None of those shown is as good as the best of all; the best of them: ' : 'The best, as nothing can be tested: ', link(answer)),
-    make('div', { class: 'facts' }, fact(cost(view.costName, answer.cost), share), fact(meanAndStd(part), `${name} (n = ${part.n})`),
-      fact(test.verdict === 'best' ? '0' : signed(test.difference), loss)),
-    ...(answer === best ? [] : [make('p', {}, 'Best mean: ', link(best), ` with ${name} ${meanAndStd(best.row.scores[state.metric])}.`)]),
-    tolerance(judged, link));
+    make('p', { class: 'big' }, words, link(answer)),
+    make('div', { class: 'facts' }, ...factsOf(answer, best, bounded)),
+    make('p', {}, 'Accept a loss of at most ', marginSelect(judged), ' (95 %).', bounded ? '' : ' Train every configuration with at least two seeds: without them the noise of training is unknown.'),
+    ...(bounded ? [make('ul', { class: 'also' }, alsoOf(judged).map((parts) => make('li', {}, ...parts)))] : []));
 }
 
-// the other way to ask: a mean that is at most so much worse than the best
-function tolerance(judged, link) {
-  const { best } = judged;
-  const lower = metricOf[state.metric].lower;
-  const reach = Math.abs(best.mean) * state.within * (1 + 1e-9);
-  const near = judged.rows.find((item) => (lower ? item.mean - best.mean : best.mean - item.mean) <= reach);
-  const select = make('select', { id: 'within', 'aria-label': 'share of the best mean', onchange: () => { state.within = Number(select.value); drawAnswer(judged); byId('within').focus(); } },
-    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05].map((value) => make('option', { value, selected: value === state.within }, `${value * 100} %`)));
-  return make('p', {}, 'Cheapest whose mean is within ', select, ' of the best: ', link(near), `, ${cost(view.costName, near.cost)}`
-    + (near === best ? '.' : ` (${verdictOf(near)}).`));
+function factsOf(item, best, bounded) {
+  const { costs } = item.row;
+  const fact = (value, text) => make('div', { class: 'fact' }, make('b', {}, value), make('span', {}, text));
+  const part = item.row.scores[state.metric];
+  const size = view.costName.startsWith('bytes') || ['rate_bps', 'ratio_to_audio'].includes(view.costName);
+  const share = best !== item && best.cost ? `, ${percent(item.cost / best.cost)} of the best` : '';
+  return [
+    bounded && fact(item.bound.most === 0 ? '0' : `≤ ${atMost(state.metric, item.bound.most)}`, `${sideOf(state.metric)} the best, at 95 %`),
+    size && costs.rate_bps && fact(rate(costs.rate_bps), 'of audio'),
+    fact(cost(view.costName, item.cost), (size && view.costName === 'bytes_alone' ? 'for this set' : view.costTitle) + share),
+    fact(meanAndStd(part), `${metricOf[state.metric].title} (n = ${part.n})`),
+  ].filter(Boolean);
+}
+
+function marginSelect(judged) {
+  const select = make('select', { id: 'margin', 'aria-label': 'loss that is accepted', onchange: () => { state.margin = Number(select.value); render(); byId('margin').focus(); } },
+    data.margins.map((value) => make('option', { value, selected: value === state.margin }, marginText(state.metric, value))));
+  return select;
+}
+
+// what else the bounds say: other margins, what is worse, what would decide
+function alsoOf(judged) {
+  const { metric } = state;
+  const others = data.margins.filter((margin) => margin !== state.margin).map((margin) => {
+    const item = judged.rows.find(({ bound }) => bound.most <= margin * (1 + 1e-9));
+    return [`Within ${marginText(metric, margin)}: `, item ? link(item) : 'none yet', item ? ` (${cost(view.costName, item.cost)})` : ''];
+  });
+  const worse = judged.rows.filter(isWorse).sort((a, b) => b.bound.least - a.bound.least);
+  const told = worse.length ? ['Shown to be worse: ', ...worse.slice(0, 2).flatMap((item, i) => [i ? '; ' : '', link(item), ` by at least ${atLeast(metric, item.bound.least)}`]),
+    worse.length > 2 ? `; ${count(worse.length)} in all` : ''] : ['None is shown to be worse than the best.'];
+  const decide = state.cost === 'bytes_alone' && ((data.bounds[metric].decide[state.dataset] ?? {})[String(state.margin)]);
+  return [...others, told, ...(decide ? [[decide]] : [])];
 }
 
 function columnsOf(verdict) {
   const has = (name) => configurations.some((row) => row.dataset === state.dataset && row.scores[name].n);
   const others = data.metrics.filter(({ name }) => name !== state.metric && name !== 'loss' && has(name));
-  const shown = ['bytes_alone', 'ratio_to_audio', 'bytes_added', 'gmacs', 'seconds_train'].filter((name) => costTitle[name]);
-  const short = { bytes_alone: 'alone', bytes_added: 'added', ratio_to_audio: 'of audio', gmacs: 'GMACs', seconds_train: 'training' };
+  const shown = ['rate_bps', 'bytes_alone', 'ratio_to_audio', 'bytes_added', 'gmacs', 'seconds_train'].filter((name) => costTitle[name]);
+  const short = { rate_bps: 'bit rate', bytes_alone: 'alone', bytes_added: 'added', ratio_to_audio: 'of audio', gmacs: 'GMACs', seconds_train: 'training' };
   const of = (row) => verdict.get(row.index);
-  const said = (row) => (of(row) ? verdictOf(of(row)) : '');
+  const bound = (row, part) => (of(row) ? of(row).bound[part] : null);
+  const unit = isShare(state.metric) ? 'points ' : '';
+  const points = (value, text) => (value === null ? '' : isShare(state.metric) ? text(value) : digits(value, 3));
+  const fronts = (row) => (of(row) ? [of(row).front && 'measured', of(row).sure && 'guaranteed'].filter(Boolean).join(' and ') : '');
   const interval = (part) => (part.low === null ? '' : ` [${score(part.low)}, ${score(part.high)}]`);
   return [
     { key: 'configuration', title: 'configuration', words: true, down: false, value: (row) => row.label, text: (row) => row.label },
     { key: state.metric, title: metricOf[state.metric].title, down: !metricOf[state.metric].lower, value: (row) => row.scores[state.metric].mean,
       text: (row) => meanAndStd(row.scores[state.metric]) + interval(row.scores[state.metric]) },
     { key: 'n', title: 'n', value: (row) => row.scores[state.metric].n, text: (row) => String(row.scores[state.metric].n) },
-    { key: 'against_the_best', title: 'against the best', words: true, down: false, value: said, text: said },
+    { key: 'at_most', title: `at most ${unit}${sideOf(state.metric)} the best`, down: false, value: (row) => bound(row, 'most'), text: (row) => points(bound(row, 'most'), up) },
+    { key: 'at_least', title: 'at least', value: (row) => bound(row, 'least') || null, text: (row) => (bound(row, 'least') > 0 ? points(bound(row, 'least'), down) : '') },
     ...shown.map((name) => ({ key: name, title: short[name], down: false, value: (row) => row.costs[name], text: (row) => cost(name, row.costs[name]) })),
-    { key: 'front', title: 'front', value: (row) => (of(row) && of(row).front ? 1 : 0), text: (row) => (of(row) && of(row).front ? 'yes' : '') },
+    { key: 'front', title: 'front', words: true, down: false, value: fronts, text: fronts },
     ...others.map(({ name, title, lower }) => ({ key: name, title, down: !lower, value: (row) => row.scores[name].mean, text: (row) => meanAndStd(row.scores[name]) })),
-    { key: 'p_holm', title: 'p (Holm)', value: (row) => (of(row) ? of(row).test.p_holm : null), text: (row) => (of(row) ? pText(of(row).test.p_holm) : '') },
+    { key: 'standing', title: 'against the best', words: true, down: false, value: (row) => bound(row, 'standing'), text: (row) => bound(row, 'standing') ?? '' },
   ];
 }
 
@@ -175,7 +204,7 @@ function drawControls() {
   if (!metrics.some(({ name }) => name === state.metric)) state.metric = metrics[0].name;
   options(byId('metric'), metrics.map(({ name, title }) => [name, title]), state.metric);
   const costs = data.costs.filter(({ name }) => here.some((row) => row.costs[name] !== null)).map(({ name, title }) => [name, title]);
-  if (costTitle.bytes_per_track) costs.push([VIRTUAL, 'bytes for the collection below']);
+  if (costTitle.bytes_per_track || costTitle.rate_bps) costs.push([VIRTUAL, 'bytes for the collection']);
   if (!costs.some(([name]) => name === state.cost)) state.cost = costs.length ? costs[0][0] : null;
   options(byId('cost'), costs, state.cost);
   byId('search').value = state.search;
@@ -184,7 +213,7 @@ function drawControls() {
   const filters = data.filters.map(({ name, options: all }) => ({ name, values: all.filter(({ value }) => present(name, value)) }))
     .filter(({ values }) => values.length > 1);
   byId('filters').replaceChildren(...filters.map(({ name, values }) => make('fieldset', {},
-    make('legend', {}, { n_mels: 'mel bands', hop_multiple: 'hop', sample_rate: 'sample rate' }[name] || name),
+    make('legend', {}, { n_mels: 'mel bands', hop_multiple: 'hop, multiple of the finest', sample_rate: 'sample rate' }[name] || name),
     make('div', { class: 'options' }, values.map(({ value, title }) => make('label', {},
       make('input', { type: 'checkbox', checked: !(state.off[name] && state.off[name].has(value)), 'data-field': name, 'data-value': value,
         onchange: (event) => toggle(name, value, event.target.checked) }), title.replace(/ mels$/, '').replace(/^hop /, '')))))));

@@ -20,7 +20,7 @@ from featstore.results.conditions import parse_conditions
 from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
-from featstore.results.fronts import AXES
+from featstore.results.fronts import AXES, MARGIN
 from featstore.results.paper_tables import TESTS, PaperTable, against_best, conditions_of, paper_table, selected
 from featstore.results.reference import PAPERS
 from featstore.results.run_set import RunSet, config_columns
@@ -29,7 +29,14 @@ from featstore.results.tables import format_table, plain_rows
 
 __all__ = ["DEFAULTS", "check_report", "write_page"]
 
-DEFAULTS = {"metric": "roc_auc", "cost": "bytes_alone", "test": "welch", "published": "", "page": "page.html"}
+DEFAULTS = {
+    "metric": "roc_auc",
+    "cost": "bytes_alone",
+    "margin": MARGIN,
+    "test": "welch",
+    "published": "",
+    "page": "page.html",
+}
 _KEYS = (*DEFAULTS, "where", "tables", "figures")
 _TABLE_KEYS = ("title", "where", "rows", "columns", "metrics", "reference", "within", "note")
 _FIGURE_KEYS = ("kind", "title", "text", "where", "each", "file", "metric", "colour")
@@ -166,7 +173,7 @@ def _figures(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> Iterato
                 .replace("{published}", settings["published"])
                 for key, default in (("file", spec["kind"]), ("title", spec["kind"]), ("text", ""))
             )
-            options = {key: settings[key] for key in ("metric", "cost", "test", "published")}
+            options = {key: settings[key] for key in ("metric", "cost", "margin", "test", "published")}
             options |= {key: spec[key] for key in ("metric", "colour") if key in spec}
             paths = draw(part, spec["kind"], [folder / f"{name}{suffix}" for suffix in (".png", ".svg")], **options)
             ids = tuple(dict.fromkeys(run for ids in rows["run_ids"] for run in ids))

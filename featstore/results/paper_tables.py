@@ -13,8 +13,9 @@ from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import bounds_of, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
-from featstore.results.fronts import AXES, pareto, verdict
+from featstore.results.fronts import AXES
 from featstore.results.labels import field_text
+from featstore.results.paper_tests import judged, verdict
 from featstore.results.reference import read_reference
 from featstore.results.significance import TestName
 from featstore.results.summary import summarise
@@ -102,7 +103,7 @@ def against_best(
     Returns
     -------
     frame : DataFrame
-        The summary's rows, best first within a group, with the columns of ``ParetoFront.frame`` and ``verdict``.
+        The summary's rows, best first within a group, with the columns of ``judged`` and ``verdict``.
     statements : dict of str to str
         Group to the sentence that says which test, on how many values, with which correction.
     """
@@ -112,11 +113,12 @@ def against_best(
         raise ConfigError(f"runs have no column {within!r}", "report: within", did_you_mean(within, map(str, summary)))
     frames, statements = [], {}
     for group, rows in summary.groupby(within, sort=True):
-        front = pareto(rows, cost, metric, test=test)
-        frame = front.frame.assign(verdict=[verdict(row) for row in front.frame.to_dict("records")])
-        frame.loc[front.best, "verdict"] = "best mean"
+        known = rows[rows[cost].notna() & rows[f"{metric}_mean"].notna()]
+        ordered = known.sort_values(cost, kind="stable", ignore_index=True)
+        frame, best, statements[str(group)] = judged(ordered, metric, test=test)
+        frame = frame.assign(verdict=[verdict(row) for row in frame.to_dict("records")])
+        frame.loc[best, "verdict"] = "best mean"
         frames.append(frame.sort_values(f"{metric}_mean", ascending=lower_is_better(metric), kind="stable"))
-        statements[str(group)] = front.statement
     return pd.concat(frames, ignore_index=True), statements
 
 

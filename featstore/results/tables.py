@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import title_of
+from featstore.metrics import bounds_of, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.frames import COSTS
-from featstore.results.fronts import verdict
+from featstore.results.fronts import standing
 from featstore.results.labels import field_text
-from featstore.results.units import format_bytes, format_count, format_seconds
+from featstore.results.units import format_bytes, format_count, format_rate, format_seconds, loss_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +45,7 @@ HEADS = {
     "hop_length": "hop",
     "bytes_alone": "alone",
     "bytes_added": "added",
+    "rate_bps": "bit rate",
     "bytes_per_hour": "per hour",
     "bytes_per_track": "per track",
     "ratio_to_audio": "of audio",
@@ -58,10 +59,11 @@ _NUMBERS: dict[str, Callable[[float], str]] = {
     "ratio_to_audio": lambda v: f"{100 * v:.3g} %" if v < 9.995 else f"{100 * v:,.0f} %",
     "gmacs": lambda v: f"{v:.3f}" if v >= 0.1 else f"{v:.3g}",
     "parameters": format_count,
+    "rate_bps": format_rate,
     **{name: format_bytes for name in COSTS if name.startswith("bytes")},
     **{name: format_seconds for name in COSTS if name.startswith("seconds")},
 }
-_MAIN_COSTS = ("bytes_alone", "bytes_added", "ratio_to_audio", "gmacs", "seconds_train")
+_MAIN_COSTS = ("rate_bps", "bytes_alone", "bytes_added", "ratio_to_audio", "gmacs", "seconds_train")
 _SHOWN_COSTS = tuple(name for name in COSTS if name != "bytes_per_track")
 
 
@@ -139,28 +141,42 @@ def display_table(
     for column in map(str, summary.columns):
         if column.startswith("published "):
             columns += [(column, ["" if is_missing(value) else str(value) for value in summary[column]])]
-    if "told_apart" in summary:
-        columns += [("front", ["yes" if value else "" for value in summary["on_front"]])]
-        columns += [("p (Holm)", [_p_text(value) for value in summary["p_holm"]])]
-        columns += [
-            (
-                "against the best",
-                [
-                    "best" if is_missing(row["p"]) and row["difference"] == 0 else verdict(row)
-                    for row in plain_rows(summary)
-                ],
-            )
-        ]
+    if "loss_most" in summary:
+        columns += _bound_columns(summary)
     heads = [head for head, _ in columns]
     notes = [f"All: {', '.join(common)}"] if common else []
     notes += _warnings(summary)
     return heads, [list(row) for row in zip(*(cells for _, cells in columns), strict=True)], "\n".join(notes)
 
 
+def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """What a front says of its rows: bounds on the loss, in points where the score lies in [0, 1], and the fronts."""
+    metric = str(summary.attrs.get("metric") or _metrics_of(summary)[0])
+    shares = bounds_of(metric) == (0.0, 1.0)
+    rows = summary.to_dict("records")
+
+    def cell(value: float, *, up: bool) -> str:
+        return "" if is_missing(value) else loss_number(metric, value, up=up)
+
+    unit, side = ("points " if shares else "", "above" if lower_is_better(metric) else "below")
+    fronts = [
+        " and ".join(word for word, key in (("measured", "on_front"), ("guaranteed", "guaranteed")) if row[key])
+        for row in rows
+    ]
+    return [
+        (f"at most {unit}{side} the best", [cell(row["loss_most"], up=True) for row in rows]),
+        ("at least", [cell(row["loss_least"], up=False) if row["loss_least"] > 0 else "" for row in rows]),
+        ("front", fronts),
+        ("against the best", [standing(row) for row in rows]),
+    ]
+
+
 def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[str]]]:
     """A column a metric; the interval of the first one only, unless asked for all."""
     metrics = _metrics_of(summary)
     shown = metrics if wide else [m for m in metrics if m != "loss"] or metrics
+    if "loss_most" in summary and not wide:  # a front is about one metric
+        shown = [str(summary.attrs.get("metric") or shown[0])]
     return [
         (title_of(metric), _score_cells(summary, metric, wide or not position)) for position, metric in enumerate(shown)
     ]
@@ -248,12 +264,6 @@ def _score_cells(summary: pd.DataFrame, metric: str, interval: bool) -> list[str
     return cells
 
 
-def _p_text(value: Any) -> str:
-    if is_missing(value):
-        return ""
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
 def _csv(rows: list[dict[str, Any]]) -> str:
     """Every number in full; lists are joined by blanks."""
     out = io.StringIO()
@@ -279,7 +289,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) 
     return "  ".join(padded).rstrip()
 
 
-_NUMBER = re.compile(r"(|–|[×<+-]?[0-9.,]+(e[+-]?\d+)?( ?(%|[kMGTP]?B|ms|s|min|h))?( ± .*)?)")
+_NUMBER = re.compile(r"(|–|[×<+-]?[0-9.,]+(e[+-]?\d+)?( ?(%|[kMGTP]?B|kbit/s|ms|s|min|h))?( ± .*)?)")
 
 
 def _left(rows: Sequence[Sequence[str]], count: int) -> list[bool]:

@@ -6,8 +6,17 @@ import math
 import re
 
 from featstore.errors import ConfigError
+from featstore.metrics import bounds_of
 
-__all__ = ["format_bytes", "format_count", "format_seconds", "parse_bytes", "parse_within"]
+__all__ = [
+    "format_bytes",
+    "format_count",
+    "format_rate",
+    "format_seconds",
+    "loss_number",
+    "parse_bytes",
+    "parse_within",
+]
 
 _DECIMAL = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
 _BINARY = {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "PIB": 2**50}
@@ -61,6 +70,17 @@ def format_bytes(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
+def format_rate(value: float | None) -> str:
+    """Print bit per second of audio, as codecs state it.
+
+    Examples
+    --------
+    >>> format_rate(6000), format_rate(192_000.0), format_rate(78.2), format_rate(None)
+    ('6.00 kbit/s', '192 kbit/s', '0.0782 kbit/s', '–')
+    """
+    return "–" if value is None or math.isnan(value) else f"{_three_digits(value / 1000)} kbit/s"
+
+
 def format_seconds(value: float | None) -> str:
     """Print a duration: seconds, then minutes, then hours.
 
@@ -88,6 +108,29 @@ def format_count(value: float | None) -> str:
     '17,365,940'
     """
     return "–" if value is None or math.isnan(value) else f"{value:,.0f}"
+
+
+def loss_number(metric: str, value: float, *, up: bool = True) -> str:
+    """A loss in points (hundredths) where the score lies in [0, 1], rounded so that what it claims stays true.
+
+    Parameters
+    ----------
+    up : bool
+        True for an upper bound, False for a lower one.
+
+    Examples
+    --------
+    >>> loss_number("roc_auc", 0.0231), loss_number("roc_auc", 0.0239, up=False), loss_number("loss", 0.02)
+    ('2.4', '2.3', '0.02')
+    >>> loss_number("roc_auc", 0.00047, up=False)
+    '0.04'
+    """
+    if bounds_of(metric) != (0.0, 1.0):
+        return f"{value:.3g}"
+    decimals = 2 if 0 < value < 0.001 and not up else 1
+    scaled = round(100 * value * 10**decimals, 6)
+    rounded = (math.ceil(scaled) if up else math.floor(scaled)) / 10**decimals
+    return f"{rounded:.{decimals}f}"
 
 
 def _three_digits(value: float) -> str:

@@ -178,9 +178,9 @@ class RecipeResult:
     ----------
     folder : Path
     extraction : ExtractReport
-    table : str
-        Storage against accuracy, for people.
-    rows : list of dict
+    report : str
+        The answer in words and the table of storage against accuracy, for people.
+    answer : dict
         The same for programs.
     files : list of Path
         Figures and pages.
@@ -188,8 +188,8 @@ class RecipeResult:
 
     folder: Path
     extraction: ExtractReport
-    table: str = ""
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    report: str = ""
+    answer: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
 
@@ -340,7 +340,7 @@ def run_recipe(
         for runs in planned_runs(folder, plans, chosen, recipe.seeds):
             run_sweep(runs, jobs=jobs)
     if "report" in wanted:
-        result.table, result.rows, result.files = write_report(
+        result.report, result.answer, result.files = write_report(
             folder, recipe.report, title=recipe.title, commands=commands
         )
     return result

@@ -1,4 +1,4 @@
-"""The report of a recipe: table, front, figure and page from its run folders."""
+"""The report of a recipe: answer, table, fronts, figure and page from its run folders."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featstore.atomic import write_text
+from featstore.atomic import write_json, write_text
 
 __all__ = ["write_report"]
 
 
 def write_report(
     folder: str | Path, settings: Mapping[str, Any], *, title: str = "", commands: Sequence[str] = ()
-) -> tuple[str, list[dict[str, Any]], list[Path]]:
-    """Write a recipe's ``report/``: ``table.txt``, ``table.csv``, ``pareto.png``, ``.svg``, ``index.html``.
+) -> tuple[str, dict[str, Any], list[Path]]:
+    """Write a recipe's ``report/``: answer (JSON), table (text, CSV), figure (PNG, SVG) and page.
 
     Parameters
     ----------
     folder : path
         With ``runs/`` in it.
     settings : mapping
-        ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``test`` (default ``welch``); with
-        ``tables`` or ``figures`` also the paper's page that they describe.
+        ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``margin`` (default 0.02, the loss
+        that is accepted); with ``tables`` or ``figures`` also the paper's page that they describe.
     title : str
         Heading of the pages.
     commands : sequence of str
@@ -30,29 +30,30 @@ def write_report(
 
     Returns
     -------
-    table : str
-        For people.
-    rows : list of dict
-        The same for programs.
+    text : str
+        For people: the answer in words, then the table.
+    answer : dict
+        The same for programs: see ``ParetoFront.as_json``.
     files : list of Path
     """
     from featstore.results import format_table, pareto, plot_pareto, read_results, summarise, write_html
+    from featstore.results.fronts import MARGIN
 
     folder = Path(folder)
     metric, cost = settings.get("metric", "roc_auc"), settings.get("cost", "bytes_alone")
     runs = read_results(folder / "runs")
-    summary = summarise(runs)
-    test = settings.get("test", "welch")
-    front = pareto(summary, x=cost, y=metric, test=test)
+    front = pareto(summarise(runs), x=cost, y=metric, runs=runs, margin=settings.get("margin", MARGIN))
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
-    table = format_table(summary)
-    write_text(target / "table.txt", table + "\n")
-    write_text(target / "table.csv", format_table(summary, "csv"))
+    answer = front.as_json()
+    text = "\n".join([*answer["sentences"], "", format_table(front.frame), "", front.statement])
+    write_text(target / "table.txt", text + "\n")
+    write_text(target / "table.csv", format_table(front.frame, "csv"))
+    write_json(target / "answer.json", answer)
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
-    files.append(write_html(runs, target / "index.html", title=title or "featstore report"))
+    files.append(write_html(runs, target / "index.html", title=title or "featstore report", margin=front.margin))
     if settings.get("tables") or settings.get("figures"):
         from featstore.results.paper_page import write_page
 
         files += write_page(runs, target, settings, title=title, commands=commands)
-    return table, front.as_json()["rows"], [target / "table.csv", *files]
+    return text, answer, [target / "answer.json", target / "table.csv", *files]

@@ -56,7 +56,7 @@ def steps(root: Path, out: Path) -> Iterator[tuple[str, float]]:
     yield timed("read", lambda: read_results(root))
     runs = kept["read"]
     yield timed("summarise", lambda: summarise(runs))
-    yield timed("pareto", lambda: pareto(kept["summarise"]))
+    yield timed("pareto", lambda: pareto(kept["summarise"], runs=runs))
     yield timed("table", lambda: format_table(kept["summarise"]))
     yield timed("query", lambda: query(runs, "SELECT model, avg(roc_auc) FROM runs GROUP BY model"))
     yield timed("figure", lambda: plot_pareto(kept["pareto"], out / "front.png"))

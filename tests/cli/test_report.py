@@ -63,6 +63,11 @@ def test_table_styles_and_files(report: Report, runs: str, tmp_path: Path) -> No
 def test_plain_questions(report: Report, runs: str) -> None:
     code, out, _ = report("query", runs, "--minimise", "bytes", "--within", "2%", "--of", "best")
     assert code == 0 and "costs" in out.splitlines()[0] and "the answer first" in out
+    code, out, _ = report("query", runs, "--good-enough", "--margin", "0.5")
+    assert code == 0 and out.startswith("Keep ") and "resampled" in out
+    told = json.loads(report("query", runs, "--good-enough", "--margin", "0.5", "--json")[1])
+    assert told["answer"]["bytes_alone"] == min(row["bytes_alone"] for row in told["rows"])
+    assert told["answer"]["loss_most"] <= 0.5
     code, out, _ = report("query", runs, "--minimise", "bytes", "--min", "roc_auc=0.5", "--json")
     told = json.loads(out)
     assert code == 0 and told["answer"]["bytes_alone"] == min(row["bytes_alone"] for row in told["rows"])
@@ -80,15 +85,16 @@ def test_sql(report: Report, runs: str) -> None:
     assert "(no rows)" in report("query", runs, "--sql", "SELECT * FROM runs WHERE false")[1]
 
 
-def test_pareto_with_figures_and_bootstrap(report: Report, runs: str, tmp_path: Path) -> None:
+def test_pareto_with_figures(report: Report, runs: str, tmp_path: Path) -> None:
     pictures = [str(tmp_path / name) for name in ("front.png", "front.svg", "front.pdf")]
     outputs = [word for path in pictures for word in ("-o", path)]
-    code, out, _ = report("pareto", runs, *outputs, "--bootstrap", "20")
+    code, out, _ = report("pareto", runs, *outputs, "--margin", "0.5")
     assert code == 0 and all(Path(path).stat().st_size > 5000 for path in pictures)
-    assert "Welch's t-test" in out and "paired bootstrap, 60 tracks, 20 resamples" in out
-    code, out, _ = report("pareto", runs, "--x", "bytes,gmacs", "--y", "pr_auc", "--test", "independent", "--json")
+    assert out.startswith("Keep ") and "60 test tracks resampled" in out
+    code, out, err = report("pareto", runs, "--x", "rate,gmacs", "--y", "pr_auc", "--test", "independent", "--json")
     told = json.loads(out)
-    assert code == 0 and told["axes"] == ["bytes_alone", "gmacs"] and told["test"] == "independent"
+    assert code == 0 and told["axes"] == ["rate_bps", "gmacs"] and told["margin"] == 0.02
+    assert "--test has no effect" in err
 
 
 def test_plot_html_and_diff(report: Report, runs: str, tmp_path: Path) -> None:
@@ -113,6 +119,8 @@ def test_plot_html_and_diff(report: Report, runs: str, tmp_path: Path) -> None:
         (["table", "RUNS", "--format", "xml"], "'xml' is not one of"),
         (["query", "RUNS"], "no question was asked"),
         (["query", "RUNS", "--minimise", "bytes", "--budget", "1GB"], "--minimise and --budget are two questions"),
+        (["query", "RUNS", "--budget", "1GB", "--tracks", "9", "--margin", "0.1"], "--margin belongs to --good-enough"),
+        (["query", "RUNS", "--good-enough", "--margin", "0.000001"], "is known to be within 0.0001 points of the best"),
         (["query", "RUNS", "--budget", "1GB"], "--budget needs the size of the collection"),
         (["query", "RUNS", "--sql", "DROP TABLE runs"], "only one SELECT can be run"),
         (["query", "RUNS", "--minimise", "bytes", "--min", "0.9"], "'0.9' is not NAME=NUMBER [--min]"),

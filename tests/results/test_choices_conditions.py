@@ -7,7 +7,7 @@ import re
 import pytest
 
 from featstore.errors import ConfigError
-from featstore.results import RunSet, fit_budget, minimise, summarise, where
+from featstore.results import RunSet, fit_budget, good_enough, minimise, pareto, summarise, where
 from featstore.results.conditions import parse_bounds, parse_condition
 
 
@@ -59,7 +59,8 @@ def test_the_cheapest_that_is_good_enough(plain: RunSet) -> None:
     assert choice.frame["bytes_alone"].is_monotonic_increasing
     assert choice.sentence.startswith(choice.frame["label"].iloc[0]) and "n=3" in choice.sentence
     told = choice.as_json()
-    assert told["answer"]["label"] == choice.frame["label"].iloc[0] and told["loss"]["test"] == "welch"
+    assert told["answer"]["label"] == choice.frame["label"].iloc[0]
+    assert told["answer"]["loss_most"] >= told["answer"]["loss"]
 
 
 def test_sure_asks_the_whole_interval(plain: RunSet) -> None:
@@ -77,7 +78,19 @@ def test_within_a_share_or_a_number_of_the_best(plain: RunSet) -> None:
     assert set(relative["label"]) == set(summary[summary["roc_auc_mean"] >= best * 0.99]["label"])
     absolute = minimise(summary, "gmacs", within=(0.004, False)).frame
     assert set(absolute["label"]) == set(summary[summary["roc_auc_mean"] >= best - 0.004]["label"])
-    assert minimise(summary, within=(0.0, True)).sentence.endswith("it is the best of all 12.")
+    assert minimise(summary, within=(0.0, True)).sentence.count("it has the best mean of all 12") == 1
+
+
+def test_good_enough_takes_the_bound_not_the_mean(plain: RunSet) -> None:
+    summary = summarise(plain)
+    choice = good_enough(summary, "bytes", margin=0.02, runs=plain)
+    frame = pareto(summary, runs=plain).frame
+    sure = frame[frame["loss_most"] <= 0.02]
+    assert choice.frame["label"].iloc[0] == sure.sort_values("bytes_alone", kind="stable")["label"].iloc[0]
+    assert choice.sentence.startswith(f"Keep {choice.frame['label'].iloc[0]}: ")
+    assert len(choice.frame) == len(sure) < len(minimise(summary, within=(0.02, False)).frame) + 1
+    with pytest.raises(ConfigError, match=r"No configuration is known to be within 0.001 points.*smallest bound"):
+        good_enough(summary, margin=0.00001, runs=plain)
 
 
 def test_nothing_is_good_enough(plain: RunSet) -> None:
@@ -96,7 +109,8 @@ def test_the_best_that_fits_the_disk(plain: RunSet) -> None:
     fitting = summary[sizes <= 20e9]
     assert choice.frame["roc_auc_mean"].iloc[0] == fitting["roc_auc_mean"].max()
     assert len(choice.frame) == len(fitting) and "241,904 tracks" in choice.sentence
-    assert choice.loss.difference <= 0
+    assert choice.frame["loss_most"].iloc[0] == choice.frame["loss_most"].min()
+    assert "kbit/s" in choice.sentence
     longer = fit_budget(summary, 20 * 10**9, 241_904, track_seconds=58.2)  # twice as long as measured
     assert longer.frame["bytes_predicted"].min() == pytest.approx(2 * choice.frame["bytes_predicted"].min())
 

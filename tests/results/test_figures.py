@@ -12,13 +12,16 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.text import Text
+
 from featstore.errors import ConfigError, MissingDependency
-from featstore.results import RunSet, pareto, plot_pareto, summarise
+from featstore.results import RunSet, pareto, plot_pareto, read_results, summarise
 from featstore.results.figure_gallery import plot_gallery
 from featstore.results.figure_pareto import draw_pareto
 from featstore.results.figure_study import draw_study, plot_study
 from featstore.results.figure_style import MARKERS, PALETTE, figure_style
 from featstore.results.figures import KINDS, draw
+from featstore.testing.runs import mel_grid, write_runs
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
@@ -39,20 +42,32 @@ def test_the_front_is_drawn_where_the_numbers_are(plain: RunSet) -> None:
     with figure_style():
         figure = draw_pareto(front, title="A title")
     axes = figure.axes[0]
-    [step] = [line for line in axes.lines if line.get_label() == "front"]
+    [step] = [line for line in axes.lines if line.get_label() == "measured front"]
     rows = front.frame[front.frame["on_front"]]
     assert np.allclose(step.get_xdata(), rows["bytes_alone"]) and np.allclose(step.get_ydata(), rows["roc_auc_mean"])
     [star] = [line for line in axes.lines if line.get_label() == "best mean"]
     assert star.get_ydata()[0] == front.frame["roc_auc_mean"].max()
+    [sure] = [line for line in axes.lines if line.get_label().startswith("guaranteed")]
+    rows = front.frame[front.frame["guaranteed"]]
+    assert np.allclose(sure.get_ydata(), front.frame["roc_auc_mean"].max() - rows["loss_most"])
+    assert axes.get_ylim()[1] <= 1
+    assert any(text.get_text().startswith("the audio files: 465 MB") for text in axes.texts)
     assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "A title"
 
 
-def test_names_of_the_front_do_not_lie_on_one_another(plain: RunSet) -> None:
+def test_names_do_not_lie_on_one_another_with_sixty_configurations(tmp_path: Path) -> None:
+    axes = {"n_mels": [128, 96, 48, 24, 8], "hop_multiple": [1, 2, 4], "scale": ["db", "log10_1p"]}
+    write_runs(tmp_path, mel_grid(**axes, encoding=["float32", "uint8"]), spread=0.003)
+    front = pareto(summarise(read_results(tmp_path)))
+    assert len(front.frame) == 60
     with figure_style():
-        figure = draw_pareto(pareto(summarise(plain)))
+        figure = draw_pareto(front)
         figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) >= 2
+    labels = set(front.frame["label"])
+    names = [text for text in figure.axes[0].texts if text.get_text() in labels]
+    boxes = [Text.get_window_extent(text) for text in names]  # without the line to the point
+    assert {front.frame["label"][front.best], front.frame["label"][front.answer]} <= {t.get_text() for t in names}
+    assert len(boxes) >= 3
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 

@@ -1,4 +1,4 @@
-"""Fronts by hand, by brute force, and against pairwise tests."""
+"""Fronts by hand and by brute force; the tests of a paper's page."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from featstore.errors import ConfigError
 from featstore.metrics import lower_is_better
 from featstore.results import RunSet, compare, holm, pareto, read_results, summarise, write_result
 from featstore.results.fronts import front_of
+from featstore.results.paper_tests import judged
 
 
 @pytest.fixture
@@ -34,28 +35,34 @@ def three(tmp_path: Path, result: dict[str, Any]) -> RunSet:
 
 
 def test_front_best_and_answer_by_hand(three: RunSet) -> None:
-    front = pareto(summarise(three))
+    front = pareto(summarise(three), margin=0.05)
     frame = front.frame
     assert frame["n_mels"].tolist() == [8, 48, 96, 128]  # cheapest first
     assert frame["on_front"].tolist() == [True, True, True, False]
-    assert frame["n_mels"][front.best] == 96 and frame["n_mels"][front.answer] == 48
-    assert frame["told_apart"].tolist() == [True, False, False, True]
-    assert frame["difference"][0] == pytest.approx(0.71 - (0.885 + 0.894 + 0.905) / 3)
-    assert front.comparisons == 3 and "n = 3 runs per configuration (ddof = 1)" in front.statement
-    assert "Holm's correction over 3 comparisons" in front.statement and "Welch" in front.statement
+    assert frame["n_mels"][front.best] == 96
+    assert frame["n_mels"][front.answer] == 48
+    assert frame["may_be_best"].tolist() == [False, True, True, False]
+    assert frame["loss"][0] == pytest.approx((0.885 + 0.894 + 0.905) / 3 - 0.71)
+    assert frame["loss_least"][0] > 0.1
+    assert frame["loss_least"][1] == 0
+    assert "all 4 configurations at once" in front.statement
+    assert "n = 3 runs each" in front.statement
 
 
 def test_p_values_are_those_of_the_tests_after_holm(three: RunSet) -> None:
+    summary = summarise(three).sort_values("bytes_alone", ignore_index=True)
     for test in ("welch", "independent"):
-        frame = pareto(summarise(three), test=test).frame
-        best = frame.loc[2, "roc_auc_values"]
-        raw = [compare(values, best, test=test).p for values in frame["roc_auc_values"]]
+        frame, best, statement = judged(summary, "roc_auc", test=test)
+        raw = [compare(values, frame.loc[2, "roc_auc_values"], test=test).p for values in frame["roc_auc_values"]]
         raw[2] = float("nan")
+        assert best == 2
         assert frame["p"].tolist() == pytest.approx(raw, nan_ok=True)
         assert frame["p_holm"].tolist() == pytest.approx(holm(raw), nan_ok=True)
+        assert "Holm's correction over 3 comparisons" in statement
+        assert "n = 3 runs per configuration (ddof = 1)" in statement
 
 
-def test_a_row_that_only_the_correction_saves_is_in_doubt_and_no_answer(three: RunSet) -> None:
+def test_a_row_that_only_the_correction_saves_is_in_doubt(three: RunSet) -> None:
     summary = summarise(three)
     values = {
         8: (0.885, 0.886, 0.887),
@@ -65,17 +72,16 @@ def test_a_row_that_only_the_correction_saves_is_in_doubt_and_no_answer(three: R
     }
     summary["roc_auc_values"] = [values[int(mels)] for mels in summary["n_mels"]]
     summary["roc_auc_mean"] = [float(np.mean(v)) for v in summary["roc_auc_values"]]
-    front = pareto(summary, alpha=0.07)
-    row = front.frame.set_index("n_mels")
-    doubtful = row[row["in_doubt"]]
+    frame, _, _ = judged(summary, "roc_auc", alpha=0.07)
+    doubtful = frame[frame["in_doubt"]]
     assert len(doubtful) and (doubtful["p"] < 0.07).all() and (doubtful["p_holm"] >= 0.07).all()
-    assert not front.frame["in_doubt"][front.answer]
 
 
 def test_one_run_each_is_not_tested(three: RunSet) -> None:
-    front = pareto(summarise(three.select(lambda record: record.result["seed"] == 0)))
-    assert front.frame["told_apart"].tolist() == [None, None, False, None]
-    assert front.answer == front.best == 2 and front.statement.startswith("Not tested: n = 1")
+    summary = summarise(three.select(lambda record: record.result["seed"] == 0))
+    frame, best, statement = judged(summary, "roc_auc")
+    assert [apart for row, apart in enumerate(frame["told_apart"]) if row != best] == [None] * 3
+    assert statement.startswith("Not tested: n = 1")
 
 
 def test_two_costs_and_a_loss(three: RunSet) -> None:
@@ -127,7 +133,10 @@ def test_plain_values_for_programs(plain: RunSet) -> None:
     import json
 
     told = json.loads(json.dumps(pareto(summarise(plain)).as_json()))
-    assert told["correction"] == "holm" and told["rows"][told["best"]]["p"] is None and len(told["rows"]) == 12
+    assert told["margin"] == 0.02
+    assert len(told["rows"]) == 12
+    assert set(told["guaranteed"]) == {row for row, each in enumerate(told["rows"]) if each["guaranteed"]}
+    assert told["sentences"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=25))

@@ -57,7 +57,7 @@ def test_tables_and_fronts_minimise_it(runs: RunSet) -> None:
     front = pareto(summarise(runs), y="brier")
     assert front.frame["brier_mean"][front.best] == min(means)
     cheapest = front.frame["bytes_alone"].argmin()
-    assert front.frame["on_front"][cheapest] and (front.frame["difference"] >= 0).all()
+    assert front.frame["on_front"][cheapest] and (front.frame["loss"] >= 0).all()
     found = minimise(summarise(runs), "bytes", metric="brier", at_least={"brier": means[1] + 1e-9})
     assert len(found.frame) == 2
     assert "test.brier" in diff_runs(runs[:3], runs[3:6], resamples=5).scores
@@ -65,11 +65,11 @@ def test_tables_and_fronts_minimise_it(runs: RunSet) -> None:
 
 def test_page_sql_and_figures_know_it(runs: RunSet, tmp_path: Path) -> None:
     data = page_data(runs, title="t", details=10)
-    assert {"name": "brier", "title": "Brier score", "lower": True} in data["metrics"]
+    assert {"name": "brier", "title": "Brier score", "lower": True, "range": [0.0, 1.0]} in data["metrics"]
     assert data["classTitles"]["brier"] == "squared error"
-    told = data["tests"]["brier"]
+    told = data["bounds"]["brier"]
     best = data["configurations"]["brier.mean"].index(min(data["configurations"]["brier.mean"]))
-    assert told["verdict"][best] == "best" and all(value >= 0 for value in told["difference"])
+    assert told["standing"][best] == "may be the best" and min(told["loss"]) == told["loss"][best] == 0
     write_html(runs, tmp_path / "page.html")
     best = query(runs, "SELECT n_mels, avg(brier) AS mean FROM runs GROUP BY ALL ORDER BY mean LIMIT 1")
     assert best["mean"][0] == pytest.approx(summarise(runs)["brier_mean"].min())

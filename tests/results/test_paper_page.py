@@ -13,9 +13,9 @@ import yaml
 from featstore.errors import ConfigError
 from featstore.results import RunSet, compare, holm, read_results, summarise
 from featstore.results.figure_encoding import against_float
-from featstore.results.fronts import verdict
 from featstore.results.paper_page import DEFAULTS, check_report, write_page
 from featstore.results.paper_tables import against_best, paper_table
+from featstore.results.paper_tests import verdict
 from featstore.testing.runs import mel_grid, write_runs
 from featstore.workflows.recipes import load_recipe
 

@@ -14,8 +14,8 @@ import pytest
 
 from featstore.errors import ConfigError, CorruptFeature
 from featstore.metrics import METRICS
-from featstore.results import RunSet, paired_bootstrap, pareto, read_curves, read_predictions, summarise
-from featstore.results.bootstrap import bootstrap_against_best, paired_bootstrap_of_runs
+from featstore.results import RunSet, paired_bootstrap, read_curves, read_predictions
+from featstore.results.bootstrap import paired_bootstrap_of_runs
 from featstore.results.details import Predictions
 from featstore.results.records import RunRecord
 
@@ -62,13 +62,6 @@ def test_only_shared_tracks_count() -> None:
     renamed = Predictions(whole.track_ids, whole.target, whole.score, ("x", "y", "z"))
     with pytest.raises(ConfigError, match="different classes"):
         paired_bootstrap([whole], [renamed])
-
-
-def test_rows_of_a_front_against_the_best(grid: RunSet) -> None:
-    front = pareto(summarise(grid))
-    found = bootstrap_against_best(front, grid, resamples=20)
-    assert found and front.best not in found and all(result.runs_a == 3 for result in found.values())
-    assert set(found) >= {row for row in range(12) if front.frame["on_front"][row] and row != front.best}
 
 
 def test_runs_without_predictions_on_either_side_have_no_bootstrap(grid: RunSet) -> None:

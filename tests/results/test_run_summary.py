@@ -176,7 +176,7 @@ def test_the_frame_reads_fields_from_the_name_when_none_are_recorded(write: Writ
 
 def test_labels_tell_only_what_differs(plain: RunSet) -> None:
     labels = set(summarise(plain)["label"])
-    assert len(labels) == 12 and "48 mels, hop ×2, uint8" in labels
+    assert len(labels) == 12 and "48 mels, hop 512 (32 ms), uint8" in labels
 
 
 def test_hops_are_named_by_length_where_multiples_would_mislead(write: Write) -> None:

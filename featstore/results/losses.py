@@ -1,0 +1,138 @@
+"""Each configuration's loss against the best one, bounded: the rows of a summary, judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.metrics import bounds_of, lower_is_better
+from featstore.results.bounds import LossBounds, Study, loss_bounds
+from featstore.results.resampled import TestTracks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featstore.results.run_set import RunSet
+
+__all__ = ["Losses", "bounded_losses"]
+
+_UNITS = {"run": "runs", "seed": "seeds", "fold": "folds"}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Configurations with their loss against the best.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Rows of the summary that have the metric, with ``loss`` (measured, against the best mean), ``loss_most`` and
+        ``loss_least`` (bounds on the true loss, which hold for all rows at once) and ``may_be_best``. A loss is never
+        negative, whichever direction of the metric is better. Bounds are NaN when nothing was repeated.
+    metric : str
+    best : int
+        Row with the best mean; of equals the first.
+    confidence : float
+    statement : str
+        What the bounds rest on.
+    study : Study or None
+        What they were computed from; None when nothing was repeated.
+    """
+
+    frame: pd.DataFrame
+    metric: str
+    best: int
+    confidence: float
+    statement: str
+    study: Study | None
+
+
+def bounded_losses(
+    summary: pd.DataFrame,
+    metric: str,
+    runs: RunSet | TestTracks | None = None,
+    *,
+    split: str = "test",
+    confidence: float = 0.95,
+) -> Losses:
+    """Bound the loss of every row of a summary.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From ``summarise``, of one data set.
+    metric : str
+    runs : RunSet or TestTracks, optional
+        The runs behind the summary. From their predictions comes the noise of the choice of test tracks; without
+        them only that of training is known, and the statement says so.
+    split : str
+    confidence : float in (0, 1)
+        That all bounds hold at once.
+
+    Raises
+    ------
+    ConfigError
+        When no row has the metric.
+
+    See Also
+    --------
+    featstore.results.bounds.loss_bounds : The method.
+    """
+    frame = summary[summary[f"{metric}_mean"].notna()].reset_index(drop=True)
+    if not len(frame):
+        raise ConfigError(f"no configuration has a value of {metric}", "report", "Choose another metric")
+    means = frame[f"{metric}_mean"].to_numpy(dtype=float) * (-1 if lower_is_better(metric) else 1)
+    best = int(means.argmax())
+    study, words = _study(frame, metric, means, runs, split)
+    bounds = None if study is None else loss_bounds(study, confidence=confidence)
+    low, high = bounds_of(metric)
+    blank = np.full(len(frame), np.nan)
+    judged = frame.assign(
+        loss=means[best] - means,
+        loss_most=blank if bounds is None else np.minimum(bounds.most, high - low),
+        loss_least=blank if bounds is None else bounds.least,
+        may_be_best=True if bounds is None else bounds.may_be_best,
+    )
+    return Losses(judged, metric, best, confidence, _statement(frame, metric, bounds, words, confidence), study)
+
+
+def _study(
+    frame: pd.DataFrame, metric: str, means: np.ndarray, runs: RunSet | TestTracks | None, split: str
+) -> tuple[Study | None, str]:
+    """The rows as a study, and what is known of its test noise in words."""
+    seeds = frame[f"{metric}_n"].to_numpy(dtype=np.int64)
+    variances = np.square(np.nan_to_num(frame[f"{metric}_std"].to_numpy(dtype=float)))
+    if len(frame) > 1 and (seeds < 2).all():
+        return None, ""
+    if runs is None:
+        return Study(means, variances, seeds), "no predictions were given"
+    tracks = runs if isinstance(runs, TestTracks) else TestTracks(runs, split)
+    noise = tracks.noise(frame, metric)
+    return Study(means, variances, seeds, noise.covariance, noise.units), noise.words
+
+
+def _statement(frame: pd.DataFrame, metric: str, bounds: LossBounds | None, words: str, confidence: float) -> str:
+    """What has to stand beside the bounds."""
+    counts = [int(n) for n in frame[f"{metric}_n"]]
+    span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    unit = _UNITS[str(frame["over"].iloc[0])]
+    if len(frame) == 1:
+        return "There is one configuration: it is its own best."
+    if bounds is None:
+        return (
+            "No bounds: every configuration has a single value (n = 1), so the noise of training is unknown. "
+            "Train each with at least 2 seeds (3 are advised)."
+        )
+    head = (
+        f"Bounds on the loss against the best, valid for all {len(frame)} configurations at once with "
+        f"{100 * confidence:g} % confidence (Edwards and Hsu's comparisons with the best), from n = {span} {unit} each"
+    )
+    if bounds.pooled:
+        return (
+            f"{head}. One variance is pooled over all configurations, and the noise of the test tracks is not "
+            f"included: {words}."
+        )
+    return f"{head} with moderated variances, and {words}."
