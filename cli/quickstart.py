@@ -15,7 +15,7 @@ __all__ = ["quickstart"]
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
 @json_option
 def quickstart(out: str, smoke: bool, jobs: int | None, as_json: bool) -> None:
-    """From music to a trade-off report: demo music, features, 18 small models, table, figure and page.
+    """From music to an answer: demo music, features, 36 small models, what to keep, table, figure and page.
 
     Takes minutes on two cores, no GPU and no internet. Killed or run again, it goes on where it stopped.
 
@@ -30,6 +30,6 @@ def quickstart(out: str, smoke: bool, jobs: int | None, as_json: bool) -> None:
         click.echo(
             "\nNext:\n"
             f"  featstore store info {out}/store.zarr          what is stored, and what follows from it\n"
-            f"  featstore report pareto {out}/runs              which configuration to keep\n"
+            f"  featstore report pareto {out}/runs              what to keep; --margin 0.05 accepts more\n"
             "  featstore datasets index folder YOUR_MUSIC -o tracks.parquet    your own collection"
         )

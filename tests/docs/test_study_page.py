@@ -8,8 +8,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from featstore.results.bounds import Study, loss_bounds
 from featstore.results.units import format_bytes
 from featstore.workflows.recipes import load_recipe
 from featstore.workflows.selection import select
@@ -57,11 +59,27 @@ def test_commands_are_of_these_configurations(rows: list[dict[str, str]]) -> Non
     assert len(ids) == 126 and all(f"<td>{run}</td>" in page for run in ids)
 
 
-def test_eight_bands_differ(rows: list[dict[str, str]]) -> None:
-    eight = [row for row in rows if row["n_mels"] == "8"]
-    assert Counter(row["verdict"] for row in eight) == {"differs": 6, "in doubt": 1}
-    losses = sorted(-100 * float(row["difference"]) for row in eight)
-    assert f"by {losses[0]:.1f} to {losses[-1]:.1f} points" in PAGE
+def test_bounds_are_those_of_the_runs(rows: list[dict[str, str]]) -> None:
+    scores = [float(row["roc_auc_mean"]) for row in rows], [float(row["roc_auc_std"]) ** 2 for row in rows]
+    found = loss_bounds(Study(*map(np.array, scores), np.array([int(row["n"]) for row in rows])))
+    points = {row["configuration"]: 100 * most for row, most in zip(rows, found.most, strict=True)}
+    said = re.findall(
+        r"^\| (\d+) kHz, (\d+) mels, hop (\d+) .*, (\w+), (\w+) \| ([\d.]+ MB) \| ([\d.]+) points \|$", PAGE, re.M
+    )
+    assert len(said) == 6
+    for rate, mels, hop, scale, encoding, size, most in said:
+        wanted = [str(1000 * int(rate)), mels, hop, {"log": "log10_1p", "dB": "db"}[scale], encoding]
+        fields = ("sample_rate", "n_mels", "hop_length", "scale", "encoding")
+        [row] = [row for row in rows if [row[name] for name in fields] == wanted]
+        assert format_bytes(float(row["bytes_alone"])) == size
+        assert points[row["configuration"]] == pytest.approx(float(most), abs=0.15)  # critical values are simulated
+        cheaper = [points[r["configuration"]] for r in rows if float(r["bytes_alone"]) < float(row["bytes_alone"])]
+        assert points[row["configuration"]] < min(cheaper), "on the guaranteed front"
+    worse = [row for row, least in zip(rows, found.least, strict=True) if least > 0.002]
+    assert [row["n_mels"] for row in worse] == ["8"] * 6
+    assert found.may_be_best.sum() == 16
+    doubtful = [points[row["configuration"]] for row in rows if row["verdict"] == "in doubt"]
+    assert f"their bounds are {min(doubtful):.0f} to {max(doubtful):.0f} points" in PAGE
 
 
 def test_pages_and_figures_exist_and_are_small() -> None:

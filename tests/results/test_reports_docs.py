@@ -37,7 +37,7 @@ def test_every_command_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
     monkeypatch.chdir(place)
     lines = [line for block in _blocks("bash") for line in block.splitlines()]
-    assert len(lines) == 17
+    assert len(lines) == 18
     for line in lines:
         program, *args = shlex.split(line)
         assert program == "featstore"
