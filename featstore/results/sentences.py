@@ -176,7 +176,11 @@ def what_would_decide(front: ParetoFront) -> str:
     unit = "test tracks"
     ways = []
     if needed.seeds is not None:
-        ways.append(f"about {max(1, needed.seeds - seeds)} more seeds each")
+        ways.append(
+            f"about {max(1, needed.seeds - seeds)} more seeds each"
+            if needed.seeds - seeds > 1
+            else "one more seed each"
+        )
     if needed.tracks is not None:
         ways.append(f"about {max(1, needed.tracks - tracks)} more {unit}")
     if needed.both is not None:

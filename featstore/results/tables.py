@@ -159,16 +159,16 @@ def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
         return "" if is_missing(value) else loss_number(metric, value, up=up)
 
     unit, side = ("points " if shares else "", "above" if lower_is_better(metric) else "below")
-    fronts = [
-        " and ".join(word for word, key in (("measured", "on_front"), ("guaranteed", "guaranteed")) if row[key])
-        for row in rows
-    ]
-    return [
+    columns = [
         (f"at most {unit}{side} the best", [cell(row["loss_most"], up=True) for row in rows]),
         ("at least", [cell(row["loss_least"], up=False) if row["loss_least"] > 0 else "" for row in rows]),
-        ("front", fronts),
         ("against the best", [standing(row) for row in rows]),
     ]
+    if "on_front" in summary:
+        names = (("measured", "on_front"), ("guaranteed", "guaranteed"))
+        fronts = [" and ".join(word for word, key in names if row[key]) for row in rows]
+        columns.insert(2, ("front", fronts))
+    return columns
 
 
 def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[str]]]:
