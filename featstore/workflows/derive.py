@@ -60,6 +60,7 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
                 "Read them as they are: every reader and loader looks them up",
             )
         source = store[FeatureRequest(request.spec)]
+        request = request.complete(source.spec)  # what the name leaves open, the stored feature says
         wanted = request.encoding or _same_format(source, request)
         if wanted.ranges == MEASURED:
             wanted = ranged(store, request, wanted, source)
