@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections import Counter
 from typing import Any
@@ -145,6 +144,7 @@ class RunProgress:
             "host": owner.host,
             "pid": owner.pid,
             "process_started": owner.started,
+            "machine": owner.machine,
             "started": self._wall_started,
             "updated": time.time(),
             "dashboard": self.dashboard,
@@ -176,11 +176,13 @@ def runs_under_way(location: Location, *, tidy: bool = False) -> list[dict[str, 
             continue
         try:
             content = json.loads(location.read(f"log/{name}"))
-            owner = Owner(content["host"], content["pid"], content["process_started"])
+            owner = Owner(
+                content["host"], content["pid"], content["process_started"], machine=content.get("machine", "")
+            )
             silent_s = max(0.0, time.time() - content["updated"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # finished while we looked, or a damaged note that costs nothing
-        gone = owner.is_gone(silent_s) and silent_s > (0 if owner.host == socket.gethostname() else STALE_S)
+        gone = owner.is_gone(silent_s) and silent_s > (0 if owner.is_local else STALE_S)
         if tidy:
             if gone and owner.pid != os.getpid():
                 location.remove(f"log/{name}")

@@ -108,11 +108,8 @@ def dead_notes(location: Location) -> Iterator[DeadNote]:
 
 
 def owner_of(folder: str) -> Owner | None:
-    """Writer of a staging folder, from its name: host-pid-start-token."""
-    parts = folder.rsplit("-", 3)
-    if len(parts) != 4 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-        return None
-    return Owner(parts[0], int(parts[1]), int(parts[2]) / 100)
+    """Writer of a staging folder, from its name: the owner's label and a token."""
+    return Owner.from_label(folder.rpartition("-")[0])
 
 
 def clear_note(path: Path) -> None:

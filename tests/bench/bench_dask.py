@@ -21,6 +21,7 @@ from featstore.datasets.table import TableInfo
 from featstore.extract import ExtractOptions, extract
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
+from featstore.extract.plan import Graph
 from featstore.extract.worker import ShardReport, ShardTask
 from featstore.specs import expand_features
 from featstore.store.location import open_location
@@ -35,7 +36,7 @@ def no_work(task: ShardTask) -> ShardReport:
 def round_trip_ms(folder: Path, jobs: int, tasks: int) -> float:
     """Milliseconds of the whole cluster between two reports, without work."""
     options = ExtractOptions(jobs=jobs)
-    todo = [ShardTask(str(folder), shard, ("key",)) for shard in range(tasks)]
+    todo = [ShardTask(str(folder), shard, ("key",), Graph((), {}, {})) for shard in range(tasks)]
     times = []
     policy = FailurePolicy(open_location(folder), "bench")
     for _ in Dispatch(todo, options, policy, run_shard=no_work).reports():

@@ -16,7 +16,7 @@ from featstore.cluster import gpu_count
 from featstore.extract import ExtractOptions
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
-from featstore.extract.plan import make_plan
+from featstore.extract.plan import Graph, make_plan
 from featstore.extract.run import make_tasks, prepare
 from featstore.extract.worker import ShardReport, ShardTask
 from featstore.specs import expand_features
@@ -57,7 +57,8 @@ def dispatch(cluster, tmp_path, tasks) -> Dispatch:
 
 def tasks(tmp_path, count: int) -> list[ShardTask]:
     """Every other shard has work for a GPU."""
-    return [ShardTask(str(tmp_path), shard, ("key",), device=shard % 2 == 0) for shard in range(count)]
+    nothing = Graph((), {}, {})
+    return [ShardTask(str(tmp_path), shard, ("key",), nothing, device=shard % 2 == 0) for shard in range(count)]
 
 
 def test_shards_that_lack_tokens_are_for_a_gpu(tmp_path):

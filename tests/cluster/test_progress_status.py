@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from featstore.errors import FeatstoreError
 from featstore.extract import ExtractOptions, extract
 from featstore.extract.run_progress import runs_under_way
+from featstore.extract.work_notes import owner_of
+from featstore.owner import Owner
 from featstore.specs import expand_features
 from featstore.store import open_store
 from featstore.store.location import open_location
@@ -128,3 +130,10 @@ def test_a_running_scheduler_is_joined_and_its_loss_costs_nothing_committed(musi
 def test_no_scheduler_there(music: Path, tmp_path: Path) -> None:
     with pytest.raises(FeatstoreError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         extract(index_tracks("folder", music), FEATURES, tmp_path / "s", ExtractOptions(scheduler="tcp://127.0.0.1:9"))
+
+
+def test_the_owner_of_a_staging_folder_is_read_from_its_name() -> None:
+    own = Owner.this_process()
+    found = owner_of(f"{own.label}-0a1b2c3d")
+    assert found is not None and found.is_local and found.pid == own.pid and not found.is_gone(1e6)
+    assert owner_of("not-a-label") is None

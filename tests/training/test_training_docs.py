@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -37,10 +38,12 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_every_setting_on_the_page_exists() -> None:
     from featstore.models import setting_names
-    from featstore.training import TrainConfig
+    from featstore.training import OBJECTIVES, TrainConfig
 
     sections = {name: set(inner) for name, inner in TrainConfig().as_mapping().items() if isinstance(inner, dict)}
     sections["model"] = set(setting_names("vgg-cnn"))
+    for objective in OBJECTIVES:
+        sections["objective"] |= {field.name for field in dataclasses.fields(OBJECTIVES.load(objective).Config)}
     named = re.findall(
         r"\b(data|model|objective|start|augment|optimizer|schedule|loop|evaluate|device)\.([a-z_]+)", PAGE.read_text()
     )
