@@ -322,6 +322,7 @@ def pareto(
     from featstore.results import pareto as find_front
     from featstore.results.choices import cost_name
     from featstore.results.fronts import MARGIN
+    from featstore.results.sentences import answer_json
 
     found = _read(runs, conditions, split)
     axes = [cost_name(name.strip()) for name in x.split(",")]
@@ -329,7 +330,7 @@ def pareto(
     front = find_front(summarise(found, split=split), axes, _metric(found, y, split), **options)
     drawn = plot_pareto(front, outputs, title=title) if outputs else []
     if as_json:
-        print_json(front.as_json() | {"figures": [str(path) for path in drawn]})
+        print_json(answer_json(front) | {"figures": [str(path) for path in drawn]})
         return
     people = style in ("text", "markdown")
     if people:

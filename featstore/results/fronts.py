@@ -92,16 +92,13 @@ class ParetoFront:
         return self.losses.statement
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for ``--json``."""
-        from featstore.results.sentences import answer_sentences
-
+        """Plain values; ``sentences.answer_json`` adds the words."""
         return {
             "x": self.x,
             "y": self.y,
             "axes": list(self.axes),
             "margin": self.margin,
             "confidence": self.losses.confidence,
-            "sentences": answer_sentences(self),
             "statement": self.statement,
             "left_out": self.left_out,
             "best": self.best,

@@ -19,7 +19,7 @@ from featstore.results.units import format_bytes, format_rate, loss_number
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MARGINS", "answer_sentences", "cost_words", "loss_words", "what_would_decide"]
+__all__ = ["MARGINS", "answer_json", "answer_sentences", "cost_words", "loss_words", "what_would_decide"]
 
 MARGINS = (0.01, 0.02, 0.05)
 COLLECTION = (100_000, 210.0)  # tracks and seconds of each, for which bytes are forecast
@@ -86,6 +86,11 @@ def answer_sentences(front: ParetoFront) -> list[str]:
         return [f"There is one configuration, {frame['label'][0]}: {cost_words(frame.iloc[0], front.x)}."]
     found = [_keep(front), _other_margins(front), _worse(front), what_would_decide(front)]
     return [sentence for sentence in found if sentence]
+
+
+def answer_json(front: ParetoFront) -> dict[str, Any]:
+    """The front and its sentences as plain values, for programs."""
+    return {"sentences": answer_sentences(front)} | front.as_json()
 
 
 def _keep(front: ParetoFront) -> str:

@@ -33,11 +33,12 @@ def write_report(
     text : str
         For people: the answer in words, then the table.
     answer : dict
-        The same for programs: see ``ParetoFront.as_json``.
+        The same for programs: see ``sentences.answer_json``.
     files : list of Path
     """
     from featstore.results import format_table, pareto, plot_pareto, read_results, summarise, write_html
     from featstore.results.fronts import MARGIN
+    from featstore.results.sentences import answer_json
 
     folder = Path(folder)
     metric, cost = settings.get("metric", "roc_auc"), settings.get("cost", "bytes_alone")
@@ -45,7 +46,7 @@ def write_report(
     front = pareto(summarise(runs), x=cost, y=metric, runs=runs, margin=settings.get("margin", MARGIN))
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
-    answer = front.as_json()
+    answer = answer_json(front)
     text = "\n".join([*answer["sentences"], "", format_table(front.frame), "", front.statement])
     write_text(target / "table.txt", text + "\n")
     write_text(target / "table.csv", format_table(front.frame, "csv"))

@@ -15,6 +15,7 @@ from featstore.metrics import lower_is_better
 from featstore.results import RunSet, compare, holm, pareto, read_results, summarise, write_result
 from featstore.results.fronts import front_of
 from featstore.results.paper_tests import judged
+from featstore.results.sentences import answer_json
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_data_sets_are_not_compared_with_each_other(plain: RunSet) -> None:
 def test_plain_values_for_programs(plain: RunSet) -> None:
     import json
 
-    told = json.loads(json.dumps(pareto(summarise(plain)).as_json()))
+    told = json.loads(json.dumps(answer_json(pareto(summarise(plain)))))
     assert told["margin"] == 0.02
     assert len(told["rows"]) == 12
     assert set(told["guaranteed"]) == {row for row, each in enumerate(told["rows"]) if each["guaranteed"]}
