@@ -1,19 +1,16 @@
-// What the features of a collection of any size would take: bytes, files, core-hours, and what fits on a disk.
+// What the features of a collection of any size would take: bytes, files, and what fits on a disk. Hours are
+// not among them: only featstore plan forecasts those, from a timed sample on the machine that will do the work.
 
 function predicted(row, state) {
   const costs = row.costs;
   const perTrack = state.seconds && costs.bytes_per_hour !== undefined && costs.bytes_per_hour !== null
     ? (costs.bytes_per_hour * state.seconds) / 3600 : costs.bytes_per_track;
-  if (perTrack === null || perTrack === undefined) return { bytes: null, files: null, hours: null };
-  const stored = costs.bytes_alone / costs.bytes_per_track;
-  const longer = costs.bytes_per_track ? perTrack / costs.bytes_per_track : 1;
-  const work = costs.seconds_extract;
+  if (perTrack === null || perTrack === undefined) return { bytes: null, files: null };
   const seconds = state.seconds || secondsOf(row);
   const nominal = row.rate && (row.fixed || seconds) ? row.rate * (row.fixed || seconds) : perTrack;
   return {
     bytes: perTrack * state.tracks,
     files: filesOf(nominal, state.tracks, row.fixed || seconds),
-    hours: work === null || work === undefined || !stored ? null : ((work / stored) * longer * state.tracks) / 3600,
   };
 }
 
@@ -93,17 +90,17 @@ function makeWhatIf(controls, host, { changed }) {
       return make('tr', { class: item.row.index === state.picked ? 'picked' : null },
         make('th', { scope: 'row', class: 'words' }, item.row.label), make('td', { class: 'words' }, notes),
         make('td', {}, item.bound.most === null ? '–' : atMost(metric, item.bound.most)), make('td', {}, bytes(guess.bytes)),
-        make('td', {}, count(guess.files)), make('td', {}, guess.hours === null ? '–' : digits(guess.hours, 3)));
+        make('td', {}, count(guess.files)));
     };
     const ratio = rows.map((item) => item.row.costs).find((costs) => costs.ratio_to_audio);
     const audio = ratio ? ` The audio itself would be about ${bytes((predicted(rows.find((item) => item.row.costs === ratio).row, state).bytes) / ratio.ratio_to_audio)}.` : '';
     host.replaceChildren(
       make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Predictions' }, make('table', {},
         make('caption', {}, `${count(state.tracks)} tracks${state.seconds ? ` of ${digits(state.seconds / 60, 3)} min` : ''}: both fronts, cheapest first.${audio}`),
-        make('thead', {}, make('tr', {}, ['configuration', '', `at most ${sideOf(metric)} the best`, 'bytes', 'files', 'core-hours'].map((text, i) => make('th', { scope: 'col', class: i < 2 ? 'words' : null }, text)))),
+        make('thead', {}, make('tr', {}, ['configuration', '', `at most ${sideOf(metric)} the best`, 'bytes', 'files'].map((text, i) => make('th', { scope: 'col', class: i < 2 ? 'words' : null }, text)))),
         make('tbody', {}, rows.map(line)))),
-      make('p', { class: 'quiet' }, 'In proportion to the measured runs: bytes and extraction seconds per second of audio (per track where no duration is given); '
-        + 'files as a store of this feature alone cuts its shards, about 256 MiB each. Scores are those measured, not predicted: more tracks may change them.'));
+      make('p', { class: 'quiet' }, 'Bytes in proportion to the measured runs, per second of audio (per track where no duration is given); '
+        + 'files as a store of this feature alone cuts its shards, about 256 MiB each; featstore plan --tracks N forecasts the core-hours. Scores are those measured, not predicted: more tracks may change them.'));
   }
 
   return { update };

@@ -273,12 +273,9 @@ def test_what_if_follows_slider_and_numbers(page: Browser, runs: RunSet) -> None
     put("#tracks", "241904")
     put("#minutes", "0.485")  # as long as the measured ones
     row = summarise(runs.select(lambda record: record.dataset == "demo")).iloc[0]
-    size, files, hours = told()[row["label"]]
+    size, files = told()[row["label"]]
     assert _bytes(size) == pytest.approx(row["bytes_alone"] / 1000 * 241904, rel=0.005)
-    assert (
-        float(hours) == pytest.approx(row["seconds_extract"] / 1000 * 241904 / 3600, rel=0.005)
-        and int(files.replace(",", "")) > 0
-    )
+    assert int(files.replace(",", "")) > 0
     put("#tracks-slider", "400")
     assert page.run("document.querySelector('#tracks').value") == "10000000"
     put("#tracks-slider", "0")
