@@ -193,8 +193,6 @@ def _table_in(content: Content, at: int, step: int) -> _Table | None:
 def _with_count(content: Content, first: int, step: int, table: _Table, frames: int, size: int) -> dict[int, bytes]:
     """Patch of the first frame: its table with the counted frames and bytes. The encoder's delay in it stays."""
     counted = frames.to_bytes(4, "big"), size.to_bytes(4, "big")
-    if table.is_vbri:
-        return {table.at + 10: counted[1] + counted[0]}
     old = content[table.at : first + step]
     flags = int.from_bytes(old[4:8], "big")
     rest = old[8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) :]
@@ -307,7 +305,7 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
         mean = table.size / table.frames
         used = [length for length in kind.steps if length]
         if abs(table.size - held) <= spare * mean and min(used) <= mean <= max(used) + 2:
-            return Mpeg(view=view)
+            return Mpeg(table.frames * kind.samples if table.is_vbri else -1, view)
     if table is None and not thoroughly and _is_constant(content, first, end, kind):
         return Mpeg(int(held / _mean_step(content, first, kind)) * kind.samples, view)
     if not isinstance(content, mmap.mmap):
@@ -315,7 +313,12 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
     walk = _walk(content, first, end, kind)
     if table is None:
         return _without_table(walk, first, kind, spare, is_constant=_is_constant(content, first, end, kind), view=view)
-    return _against_table(content, walk, first, step, table, kind, spare, view)
+    found = _against_table(content, walk, first, step, table, kind, spare, view)
+    if not table.is_vbri:
+        return found
+    # libsndfile's decoder does not read this kind of table: it would guess the length from the first frames
+    declared = found.n_samples if found.n_samples >= 0 else walk.frames * kind.samples
+    return Mpeg(declared, ViewOf(first, walk.end, is_open_ended=True), found.damage)
 
 
 def _plain_start(content: Content) -> int:

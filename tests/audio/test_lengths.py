@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from featstore.audio import open_audio, probe_audio
+from featstore.audio.containers import find_extent
 from featstore.errors import DecodeError
 from featstore.testing.audio import tone
 
@@ -292,3 +293,9 @@ def test_whole_files_of_every_coding_are_whole(tmp_path: Path, form: str) -> Non
             assert source.info.damage == "" and source.info.n_samples == len(plain), (subtype, channels, count)
             assert got.shape == plain.T.shape, (subtype, channels, count)
     assert tried
+
+
+def test_a_form_is_known_by_both_of_its_marks() -> None:
+    body = bytes(4) + b"WAVEfmt " + bytes(32)
+    assert find_extent(b"JUNK" + body) is None
+    assert find_extent(b"RIFX" + bytes(4) + b"AVI " + bytes(36)) is None

@@ -77,6 +77,20 @@ def test_tables_that_leave_counts_out(tmp_path: Path, flags: int) -> None:
         assert judged(written(tmp_path, cut))[0] != "whole", "either count shows a cut"
 
 
+@pytest.mark.parametrize("share", [0.5, 1, 2])
+def test_a_wrong_count_in_a_vbri_table(tmp_path: Path, share: float) -> None:
+    """The other kind of table: bytes, then frames, at fixed places behind the first frame's header."""
+    content = mp3(tmp_path, QUIET_END)
+    at = place(content) + 8
+    frames, size = struct.unpack(">II", content[at : at + 8])
+    table = b"VBRI" + struct.pack(">HHHIIHHHH", 1, 0, 0, size, int(frames * share), 0, 1, 2, 1)
+    bare = content[:4] + bytes(place(content) + 150 - 4) + content[place(content) + 150 :]
+    whole = bare[:36] + table + bare[36 + len(table) :]
+    verdict, seconds = judged(written(tmp_path, whole))
+    assert verdict == "whole" and seconds == pytest.approx(4.0, abs=0.08)
+    assert judged(written(tmp_path, whole[: len(whole) // 2]))[0] != "whole"
+
+
 FRONTS = {
     "small and small": id3(2000) + id3(200),
     "cover": id3(2000) + id3(150_000),
