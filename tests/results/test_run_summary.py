@@ -182,7 +182,7 @@ def test_labels_tell_only_what_differs(plain: RunSet) -> None:
 def test_hops_are_named_by_length_where_multiples_would_mislead(write: Write) -> None:
     write((0, None, 0.7), feature="mel(hop_length=256)", hop_multiple=1)
     summary = summarise(write((0, None, 0.6), feature="mel(hop_length=512)", hop_multiple=1))
-    assert summary["label"].tolist() == ["hop 256", "hop 512"]
+    assert summary["label"].tolist() == ["hop 256 (16 ms)", "hop 512 (32 ms)"]
 
 
 def test_small_helpers() -> None:
