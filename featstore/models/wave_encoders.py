@@ -115,10 +115,11 @@ def open_wave_encoder(name: str, path: str | os.PathLike[str], *, device: str | 
     with open_tensors(folder) as file:
         tensors = _read(file, model.state_dict())
     model.load_state_dict(tensors, strict=False)  # what may lack is the embedding of masked frames
-    settings = {key: getattr(model.config, key) for key in _SILENT if hasattr(model.config, key)}
+    own: Any = model.config
+    settings = {key: getattr(own, key) for key in _SILENT if hasattr(own, key)}
     settings |= {"sample_rate": rate, "normalize": normalize, "type": _CLASSES[config["model_type"]]}
     deciding = {_plain_name(key): value for key, value in tensors.items() if key != _UNUSED}
-    n, width = int(model.config.num_hidden_layers), int(model.config.hidden_size)
+    n, width = int(own.num_hidden_layers), int(own.hidden_size)
     info = EncoderInfo(
         model=name,
         digest=digest_of_tensors(deciding, settings),
