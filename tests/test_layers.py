@@ -92,3 +92,9 @@ def test_no_file_is_called_like_a_standard_module() -> None:
     names = {path.stem for path in FILES} - allowed
     assert not names & set(sys.stdlib_module_names)
     assert "utils" not in names
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Folders of tests are no packages: two files of one name could not be imported in one run."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
