@@ -29,8 +29,8 @@ class FeatureRequest:
 
     def complete(self, spec: FeatureSpec) -> FeatureRequest:
         """Return the request for the resolved form of its spec: now the encoding can be checked, too."""
-        if self.encoding is None:
-            return FeatureRequest(spec)
+        if self.encoding is None or self.spec.is_resolved:
+            return FeatureRequest(spec, self.encoding)
         name, low, high = self.encoding.name, self.encoding.low, self.encoding.high
         if self.encoding.ranges:
             return FeatureRequest(spec, Encoding.parse(str(self.encoding), spec))

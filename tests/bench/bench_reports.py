@@ -88,7 +88,8 @@ def browse(page: Path, profile: Path) -> Iterator[tuple[str, float]]:
 
 def measure(root: Path) -> dict[str, Any]:
     """One round in this process: seconds by step, peak memory, and the page's bytes."""
-    with tempfile.TemporaryDirectory() as out:
+    # a browser may still write into its profile when it is removed
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as out:
         seconds = dict(steps(root, Path(out)))
         size = (Path(out) / "page.html").stat().st_size
     peak = peak_resident_bytes()
@@ -106,7 +107,7 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(args.one)))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         count = write_folders(Path(folder), args.runs)
         command = [sys.executable, "-m", "tests.bench.bench_reports", "--one", folder]
         rounds = [json.loads(subprocess.check_output(command)) for _ in range(args.rounds)]
