@@ -70,6 +70,13 @@ def _read(location: Location, name: str) -> _Holder | None:
         return _Holder(Owner("?", 0, 0.0), silent_s, seen.version)
 
 
+def _read_owner(location: Location, name: str) -> _Holder | None:
+    """Wait while a lease names nobody: it is filled in a moment, or its process was killed before that."""
+    while (holder := _read(location, name)) is not None and not holder.owner.pid and not holder.is_gone:
+        time.sleep(0.1)
+    return holder
+
+
 class Lease:
     """Leases on several arrays of one shard, held while a ``with`` block runs; all of them or none.
 
@@ -157,7 +164,7 @@ class Lease:
         for _ in range(8):
             version = self.location.create(name, content)
             if version is None:
-                holder = _read(self.location, name)
+                holder = _read_owner(self.location, name)
                 if holder is None:
                     continue
                 if not holder.is_gone:

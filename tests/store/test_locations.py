@@ -434,3 +434,13 @@ def make_frame():
     from featstore.testing.stores import track_frame
 
     return track_frame(3)
+
+
+def test_a_lease_that_was_never_filled_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process killed between making and filling a lease leaves an empty file; who comes next waits and takes it."""
+    monkeypatch.setattr("featstore.store.leases.HEARTBEAT_S", 0.5)
+    location = open_location(tmp_path)
+    location.create("leases/mel-1/0.json", b"")
+    with Lease(location, ["mel-1"], 0) as lease:
+        assert lease.owner.pid == os.getpid()
+    assert not (tmp_path / "leases/mel-1/0.json").exists()
