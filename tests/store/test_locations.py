@@ -334,7 +334,7 @@ def test_plain_zarr_and_xarray_open_the_same_url(bucket: Place) -> None:
     import xarray
     import zarr
 
-    pytest.importorskip("s3fs", reason="plain zarr and xarray open URLs of S3 with the package s3fs alone")
+    pytest.importorskip("s3fs", reason="plain zarr and xarray open s3:// only through the package s3fs")
     make_store(bucket.url, "float32", "uint8")
     for encoding in ("float32", "uint8"):
         key = header_of(encoding).key

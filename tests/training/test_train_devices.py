@@ -45,10 +45,8 @@ def test_a_compiled_model_follows_the_plain_one(music: Collection, tmp_path: Pat
     run(music, tmp_path / "plain", config())
     result = run(music, tmp_path / "compiled", config("device.compile=true"))
     # fused operations round in another order, and training spreads that
-    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-2)
-    again = evaluate(tmp_path / "compiled")
-    for split, scores in result["scores"].items():
-        assert again[split] == pytest.approx(scores, abs=1e-2), split
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
+    assert evaluate(tmp_path / "compiled") == result["scores"]
 
 
 def test_process_settings_are_undone() -> None:
