@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from featstore.arrays import FloatArray
 from featstore.dsp import MelBank, apply_bank, make_mel_bank
+from featstore.errors import SpecError
 from featstore.features.engines import engine_node
 from featstore.features.graph import Node, TrackContext
 from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled, spectrum_node, to_exponent
 from featstore.specs import Scale
 from featstore.specs.base import choice, integer, optional, real, scale
 
-if TYPE_CHECKING:
-    from featstore.features.hpss import HpssSpec
-
 __all__ = ["MelSpec", "bank_node", "bank_of", "check_band_edges"]
 
 _BANK_FIELDS = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
 
 
-def bank_node(source: Node, spec: MelSpec | HpssSpec) -> Node:
+class BankSpec(Protocol):
+    """What a spec of spectra has that may go through a mel bank; the fields are those of :class:`MelSpec`."""
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def fmin(self) -> float: ...
+    @property
+    def fmax(self) -> float: ...
+    @property
+    def power(self) -> float: ...
+    @property
+    def scale(self) -> Scale: ...
+    def _refuse(self, what: str, fix: str, *about: str) -> SpecError: ...
+
+
+def bank_node(source: Node, spec: BankSpec) -> Node:
     """Node of a spectrum seen through a spec's mel bank."""
     return Node.make("mel_bank", source, mel_bank_stream, **{name: getattr(spec, name) for name in _BANK_FIELDS})
 
 
-def bank_of(spec: MelSpec | HpssSpec) -> MelBank:
+def bank_of(spec: BankSpec) -> MelBank:
     """Return the bank of a spec; refuses one with empty bands."""
     return make_mel_bank(**{name: getattr(spec, name) for name in _BANK_FIELDS})
 
 
-def check_band_edges(spec: MelSpec | HpssSpec) -> None:
+def check_band_edges(spec: BankSpec) -> None:
     """Fill in ``fmax``, and refuse edges that no bank can have."""
     if spec.fmax is None:
         object.__setattr__(spec, "fmax", spec.sample_rate / 2)

@@ -33,7 +33,7 @@ def n_windows(columns: int, *, window: int, hop: int, least: int, align: bool) -
 
 
 def n_frames(columns: int, *, window: int, hop: int, least: int, align: bool, step: int, field: int) -> int:
-    """Frames of all windows of a track of so many columns, each counted once."""
+    """Frames of all windows of a track with ``columns`` columns; frames that two windows share count once."""
     windows = n_windows(columns, window=window, hop=hop, least=least, align=align)
     total = covered = 0
     for number in range(windows):

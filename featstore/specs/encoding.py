@@ -52,7 +52,7 @@ class Encoding:
     ranges : str
         Digest of the ranges by dimension, or :data:`MEASURED`; empty for one range.
     table : Ranges or None
-        These ranges, put in by whoever has them: :meth:`with_ranges`.
+        The ranges themselves, where they are known: see :meth:`with_ranges`.
     """
 
     name: str = "float32"
