@@ -10,7 +10,7 @@ __all__ = ["quickstart"]
 
 
 @click.command()
-@click.option("--out", default="featstore-quickstart", show_default=True, help="Folder for everything it makes.")
+@click.option("-o", "--out", default="featstore-quickstart", show_default=True, help="Folder for everything it makes.")
 @click.option("--smoke", is_flag=True, help="The same path in under a minute, to see that it works.")
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
 @json_option
@@ -19,7 +19,7 @@ def quickstart(out: str, smoke: bool, jobs: int | None, as_json: bool) -> None:
 
     Takes minutes on two cores, no GPU and no internet. Killed or run again, it goes on where it stopped.
 
-    Example:  featstore quickstart --out first-look
+    Example:  featstore quickstart -o first-look
     """
     from featstore.workflows.recipes import load_recipe, run_recipe
     from featstore_cli.recipe import tell_result

@@ -60,7 +60,7 @@ def show(name: str) -> None:
 @click.option(
     "--data-option", "data_options", multiple=True, metavar="NAME=VALUE", help="An option of the data set; repeats."
 )
-@click.option("--out", help="Folder for everything; the recipe's name by default.")
+@click.option("-o", "--out", help="Folder for everything; the recipe's name by default.")
 @click.option("--smoke", is_flag=True, help="The same path in seconds, to see that it works.")
 @click.option("--seeds", type=int, help="Number of seeds.")
 @click.option("--width", type=float, help="Width of the models that have one, such as 0.125.")

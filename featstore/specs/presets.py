@@ -223,6 +223,6 @@ def _expand_one(item: str | FeatureSpec | FeatureRequest) -> list[FeatureRequest
         return [request for grid in grids for request in expand_grid(grid, name)]
     if item.endswith((".yaml", ".yml")):
         return _from_yaml(Path(item))
-    if "(" not in item and item.partition(".")[0] not in KINDS:
-        raise SpecError(f"{item!r} is neither a feature kind nor a preset", "", did_you_mean(item, [*KINDS, *PRESETS]))
+    if "(" not in name and name.partition(".")[0] not in KINDS:
+        raise SpecError(f"{name!r} is neither a feature kind nor a preset", "", did_you_mean(name, [*KINDS, *PRESETS]))
     return [parse_feature(item)]

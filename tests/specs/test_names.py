@@ -220,3 +220,11 @@ def test_numbers_of_numpy_are_numbers_and_lists_are_none() -> None:
     for wrong in ([20.0], {"hz": 20}, True, "low"):
         with pytest.raises(SpecError, match=r"fmin=.* is not a number"):
             MelSpec(fmin=wrong)
+
+
+@pytest.mark.parametrize("kind", ["waveform", "stft"])
+def test_a_bare_kind_may_name_its_encoding(kind: str) -> None:
+    (request,) = expand_features([f"{kind}@float16"])
+    assert request == parse_feature(f"{kind}()@float16")
+    with pytest.raises(SpecError, match=r"'wavefrom' is neither .* Did you mean waveform"):
+        expand_features(["wavefrom@float16"])
