@@ -14,7 +14,7 @@ from featstore_cli.common import emit, json_option, render_table
 
 __all__ = ["doctor"]
 
-CORE = ("numpy", "scipy", "soundfile", "soxr", "zarr", "h5py", "dask", "torch", "librosa", "numba", "pandas", "pyarrow")
+CORE = ("numpy", "scipy", "soundfile", "soxr", "zarr", "h5py", "dask", "torch", "librosa", "pandas", "pyarrow")
 
 
 def _extras() -> dict[str, dict[str, bool]]:

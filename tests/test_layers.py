@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GROUND = {"errors", "arrays", "plain", "registry", "atomic", "log", "cluster", "cluster_file", "specs", "version"}
-GROUND |= {"checksums", "crc_kernel", "plain_yaml", "process_memory", "object_client", "object_storage", "owner"}
+GROUND |= {"plain_yaml", "process_memory", "object_client", "object_storage", "owner"}
 GROUND |= {"grouping", "stopping"}
 MAY_IMPORT = {
     "audio": set(),

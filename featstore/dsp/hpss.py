@@ -34,7 +34,7 @@ def frequency_median(magnitude: FloatArray, kernel: int) -> FloatArray:
     bins = magnitude.shape[0]
     rows = magnitude[symmetric_positions(np.arange(-(kernel // 2), bins + kernel // 2), bins)]
     medians = np.empty(magnitude.shape, np.float32)
-    running_median(rows, kernel, medians)
+    running_median(np.ascontiguousarray(rows), kernel, medians)
     return medians
 
 
@@ -109,7 +109,7 @@ def _soft_mask(own: FloatArray, other: FloatArray, power: float, even_split: boo
         from featstore.dsp.kernels import soft_mask_2
 
         soft = np.empty(own.shape, np.float32)
-        soft_mask_2(own, other, np.float32(0.5 if even_split else 0.0), soft)
+        soft_mask_2(np.ascontiguousarray(own), np.ascontiguousarray(other), 0.5 if even_split else 0.0, soft)
         return soft
     largest = np.maximum(own, other)
     nothing = largest < _TINY

@@ -51,19 +51,19 @@ def frames_power(
         return power
     if len(samples) < (count - 1) * hop_length + n_fft or power.shape[1] < column + count:  # the kernel does not look
         raise ValueError(f"{len(samples)} samples do not hold {count} frames, or {power.shape} no place for them")
-    from featstore.dsp.vector_kernels import LANES, can_transform, power_of_groups, twiddles
+    from featstore.dsp.vector_kernels import LANES, can_transform, power_of_groups
 
     if not can_transform(n_fft):
         return _any_length(samples, count, window, hop_length, power, column)
-    samples, tables = np.ascontiguousarray(samples, np.float32), twiddles(n_fft)
+    samples, window = np.ascontiguousarray(samples, np.float32), np.ascontiguousarray(window, np.float32)
     whole = count - count % LANES
-    power_of_groups(samples, whole // LANES, hop_length, window, *tables, power, column)
+    power_of_groups(samples, whole // LANES, hop_length, window, power, column)
     if whole < count:  # the last frames, with zeros in the lanes that have none
         rest = np.zeros((LANES - 1) * hop_length + n_fft, np.float32)
         needed = (count - whole - 1) * hop_length + n_fft
         rest[:needed] = samples[whole * hop_length : whole * hop_length + needed]
         group = np.empty((1 + n_fft // 2, LANES), np.float32)
-        power_of_groups(rest, 1, hop_length, window, *tables, group, 0)
+        power_of_groups(rest, 1, hop_length, window, group, 0)
         power[:, column + whole : column + count] = group[:, : count - whole]
     return power
 

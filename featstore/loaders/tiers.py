@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.checksums import check_in_parallel
 from featstore.errors import ConfigError
 from featstore.loaders.codes import torch_dtype
 from featstore.loaders.inputs import Input
@@ -29,7 +28,6 @@ logger = logging.getLogger(__name__)
 Tier = Literal["auto", "disk", "ram", "gpu"]
 
 _SHARE = 0.5  # of the free memory that auto may fill
-_LARGE = 1 << 26  # bytes from which compiled checksums are worth loading
 _MAPPED_CHUNKS = 1 << 18  # arrays over mapped files that are kept, some 500 bytes each
 
 
@@ -53,8 +51,6 @@ class DiskTier:
         source.base.stage()
         self._chunk_frames = 0 if recheck else source.base.mapped_frames  # 0 keeps nothing
         self._chunks: dict[tuple[int, int], NDArray[Any]] = {}
-        if source.held_bytes >= _LARGE:
-            check_in_parallel()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_chunks": {}}

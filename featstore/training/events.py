@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from crc32c import crc32c
+
 from featstore.atomic import disk_errors, write_bytes
 
 __all__ = ["append_events", "event_records", "restart_events", "scalars_of"]
@@ -18,9 +20,7 @@ __all__ = ["append_events", "event_records", "restart_events", "scalars_of"]
 
 def _crc(data: bytes) -> bytes:
     """CRC-32C, rotated and shifted as the format wants it."""
-    import google_crc32c
-
-    crc = google_crc32c.value(data)
+    crc = crc32c(data)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 

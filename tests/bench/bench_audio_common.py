@@ -17,7 +17,7 @@ import numpy as np
 
 from featstore.process_memory import peak_resident_bytes
 
-PACKAGES = ("featstore", "numpy", "scipy", "numba", "soundfile", "soxr", "librosa", "essentia")
+PACKAGES = ("featstore", "numpy", "scipy", "llvmlite", "soundfile", "soxr", "librosa", "essentia")
 FORMS = {"16 kHz mono mp3": (16000, 1, 0.85), "44.1 kHz stereo mp3": (44100, 2, 0.6)}  # rate, channels, compression
 
 Contender = Callable[[Sequence[Path]], object]

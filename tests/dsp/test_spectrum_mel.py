@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -166,18 +163,3 @@ def test_keeping_freed_memory_changes_no_number():
     before = compute_power(noise, n_fft=512, hop_length=128)
     assert keep_freed_memory() in (True, False)
     assert np.array_equal(compute_power(noise, n_fft=512, hop_length=128), before)
-
-
-def test_kernels_work_where_nothing_can_be_cached(tmp_path):
-    """No folder to write to: numba refuses to keep code, and the functions are compiled in each process."""
-    code = (
-        "import numba.core.caching as caching\n"
-        "def refuse(*args, **kwargs): raise RuntimeError('no locator')\n"
-        "caching.FunctionCache.__init__ = refuse\n"
-        "import numpy as np\n"
-        "from featstore.dsp.compiling import compiled\n"
-        "@compiled\n"
-        "def twice(x): return 2 * x\n"
-        "assert twice(np.float32(2)) == 4\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
