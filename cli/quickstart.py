@@ -2,34 +2,117 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from featstore_cli.common import json_option
+from featstore_cli.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from featstore.workflows.own_music import Survey
 
 __all__ = ["quickstart"]
 
 
 @click.command()
+@click.option("--music", metavar="FOLDER|CSV", help="Your own music: sub-folders are labels; or a list of files.")
+@click.option("--label-column", metavar="NAME", help="With a list: the column of the labels.")
 @click.option("-o", "--out", default="featstore-quickstart", show_default=True, help="Folder for everything it makes.")
 @click.option("--smoke", is_flag=True, help="The same path in under a minute, to see that it works.")
-@click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes; all cores by default.")
 @json_option
-def quickstart(out: str, smoke: bool, jobs: int | None, as_json: bool) -> None:
-    """From music to an answer: demo music, features, 36 small models, what to keep, table, figure and page.
+def quickstart(
+    music: str | None, label_column: str | None, out: str, smoke: bool, jobs: int | None, as_json: bool
+) -> None:
+    r"""From music to an answer: features, small models, what to keep, table, figure and page.
 
-    Takes minutes on two cores, no GPU and no internet. Killed or run again, it goes on where it stopped.
+    Takes minutes on two cores, no GPU and no internet. Killed or run again, it goes on where it stopped. Without
+    --music it renders music of its own first. With --music, the folder is looked at before anything is written: what
+    the labels, groups and splits are, and what cannot be used. Groups (the artist tag, or the folder below the label)
+    never are on two sides of a split. Music without labels is extracted, not trained on.
 
-    Example:  featstore quickstart -o first-look
+    \b
+    Examples:
+      featstore quickstart -o first-look
+      featstore quickstart --music my-music -o my-answer
     """
+    if music is not None:
+        _on_own_music(music, label_column, Path(out), smoke, jobs, as_json)
+        return
+    if label_column is not None:
+        raise click.UsageError("--label-column names a column of a list: add --music LIST.csv")
     from featstore.workflows.recipes import load_recipe, run_recipe
     from featstore_cli.recipe import tell_result
 
-    result = run_recipe(load_recipe("quickstart", smoke=smoke), out, jobs=jobs)
+    command = shlex.join(["featstore", *sys.argv[1:]])
+    result = run_recipe(load_recipe("quickstart", smoke=smoke), out, jobs=jobs, command=command)
     tell_result(result, as_json)
     if not as_json:
         click.echo(
             "\nNext:\n"
-            f"  featstore store info {out}/store.zarr          what is stored, and what follows from it\n"
-            f"  featstore report pareto {out}/runs              what to keep; --margin 0.05 accepts more\n"
-            "  featstore datasets index folder YOUR_MUSIC -o tracks.parquet    your own collection"
+            f"  featstore quickstart --music FOLDER -o my-answer   the same on your own music\n"
+            f"  featstore store info {out}/store.zarr              what is stored, and what follows from it\n"
+            f"  featstore report pareto {out}/runs --margin 0.05   what to keep, when more may be lost"
         )
+
+
+def _on_own_music(
+    music: str, label_column: str | None, out: Path, smoke: bool, jobs: int | None, as_json: bool
+) -> None:
+    from featstore.atomic import write_text
+    from featstore.workflows.own_music import survey_music
+    from featstore.workflows.recipes import run_recipe
+    from featstore.workflows.steps import steps_of
+    from featstore_cli.recipe import result_as_json, tell_result
+
+    survey = survey_music(music, label_column=label_column, jobs=jobs)
+    click.echo(f"{music}:", err=True)
+    for sentence in survey.sentences:
+        click.echo(f"  {sentence}", err=True)
+    recipe = survey.recipe(smoke=smoke)
+    command = shlex.join(["featstore", *sys.argv[1:]])
+    stages = () if survey.trains else ("data", "extract")
+    result = run_recipe(recipe, out, jobs=jobs, only=stages, command=command, table=survey.table)
+    steps = out / "steps.sh"
+    write_text(steps, "\n".join(["set -e", *steps_of(recipe, out, trains=survey.trains)]) + "\n")
+    if as_json:
+        print_json({"survey": survey.as_json(), **result_as_json(result), "steps": str(steps)})
+    else:
+        if survey.trains:
+            tell_result(result, as_json)
+        else:
+            _tell_sizes(out)
+        for line in survey.advice:
+            click.echo(f"\nNote: {line}.")
+        click.echo("\n" + _next(survey, out, steps))
+    if result.extraction.asked.get("failed"):
+        raise click.exceptions.Exit(2)
+
+
+def _tell_sizes(out: Path) -> None:
+    """What was extracted, where nothing could be trained."""
+    from featstore.extract.weights import weights_facts
+    from featstore.store import open_store
+    from featstore.store.sizes import describe_features
+    from featstore_cli.store import describe_store
+
+    opened = open_store(out / "store.zarr")
+    click.echo(describe_store(opened, describe_features(opened), weights_facts(opened)))
+
+
+def _next(survey: Survey, out: Path, steps: Path) -> str:
+    lines: list[tuple[str, Any]] = []
+    if survey.trains:
+        lines.append((f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"))
+        lines.append((f"featstore recipe run {out} -o again", "the same again, from its recipe"))
+    elif not survey.vectors:
+        lines.append(("featstore models fetch mtt-musicnn", "get an encoder, then run this again for its vectors"))
+    else:
+        lines.append((f"featstore tag mtt-musicnn {shlex.quote(survey.music)}", "tags of a published model"))
+    lines.append((f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"))
+    lines.append((f"sh {steps}", "all steps as single commands: read it, change it"))
+    width = max(len(command) for command, _ in lines)
+    return "\n".join(["Next:", *(f"  {command:<{width}}   {what}" for command, what in lines)])

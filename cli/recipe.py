@@ -10,7 +10,7 @@ import click
 
 from featstore_cli.common import emit, json_option, print_json, render_table
 
-__all__ = ["recipe", "tell_result"]
+__all__ = ["recipe", "result_as_json", "tell_result"]
 
 
 @click.group()
@@ -91,7 +91,7 @@ def run(
 ) -> None:
     r"""Run a recipe stage by stage; run again, it does only what is missing.
 
-    NAME is an installed recipe, or a folder with a plan.yaml.
+    NAME is an installed recipe, a folder with a plan.yaml, or a folder that a recipe was run in.
 
     \b
     Examples:
@@ -112,18 +112,21 @@ def run(
     tell_result(result, as_json)
 
 
+def result_as_json(result: Any) -> dict[str, Any]:
+    """Return what a recipe left behind, as plain values."""
+    return {
+        "folder": str(result.folder),
+        "extraction": result.extraction.as_json(),
+        "answer": {key: value for key, value in result.answer.items() if key != "rows"},
+        "configurations": result.answer.get("rows", []),
+        "files": [str(path) for path in result.files],
+    }
+
+
 def tell_result(result: Any, as_json: bool) -> None:
     """Print the answer, the table and what was written."""
     if as_json:
-        print_json(
-            {
-                "folder": str(result.folder),
-                "extraction": result.extraction.as_json(),
-                "answer": {key: value for key, value in result.answer.items() if key != "rows"},
-                "configurations": result.answer.get("rows", []),
-                "files": [str(path) for path in result.files],
-            }
-        )
+        print_json(result_as_json(result))
         return
     click.echo(result.report)
     for path in result.files:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from featstore.results.units import format_bytes
 from featstore_cli.common import emit, feature_option, json_option, render_table
 
-__all__ = ["store"]
+if TYPE_CHECKING:
+    from featstore.store.store import Store
+
+__all__ = ["describe_store", "store"]
 
 
 @click.group()
@@ -27,29 +31,10 @@ def info(path: str, as_json: bool) -> None:
     """
     from featstore.extract.weights import weights_facts
     from featstore.store import open_store
-    from featstore.store.mixed_versions import describe_mix
     from featstore.store.sizes import describe_features
 
     opened = open_store(path)
     rows, weights = describe_features(opened), weights_facts(opened)
-
-    def text() -> str:
-        header = ["feature", "encoding", "kept", "shape", "tracks"]
-        header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
-        total = sum(row["bytes_added"] for row in rows)
-        size = f"{opened.n_shards} shards of {opened.shard_tracks}, {format_bytes(total)} stored"
-        table = render_table([_info_row(row) for row in rows], header)
-        mixes = [
-            f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
-            for row in rows
-            if row["stored"] is True and row["mixed_versions"]
-        ]
-        licences = [
-            f"\nweights of {facts['model']} ({digest[:12]}): licence {facts['licence']}, {facts['source']}"
-            for digest, facts in weights.items()
-        ]
-        return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes + licences)}"
-
     payload = {
         "store": str(opened.location),
         "backend": opened.backend.name,
@@ -59,7 +44,28 @@ def info(path: str, as_json: bool) -> None:
         "features": rows,
         "weights": weights,
     }
-    emit(payload, as_json, text)
+    emit(payload, as_json, lambda: describe_store(opened, rows, weights))
+
+
+def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[str, Any]) -> str:
+    """Say what a store holds, as a line and a table of its features."""
+    from featstore.store.mixed_versions import describe_mix
+
+    header = ["feature", "encoding", "kept", "shape", "tracks"]
+    header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
+    total = sum(row["bytes_added"] for row in rows)
+    size = f"{opened.n_shards} shards of {opened.shard_tracks}, {format_bytes(total)} stored"
+    table = render_table([_info_row(row) for row in rows], header)
+    mixes = [
+        f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
+        for row in rows
+        if row["stored"] is True and row["mixed_versions"]
+    ]
+    licences = [
+        f"\nweights of {facts['model']} ({digest[:12]}): licence {facts['licence']}, {facts['source']}"
+        for digest, facts in weights.items()
+    ]
+    return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes + licences)}"
 
 
 def _info_row(row: dict[str, Any]) -> list[Any]:

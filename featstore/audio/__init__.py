@@ -6,6 +6,7 @@ Nothing else in featstore opens an audio file. ``AUDIO_STREAMS`` holds the strea
 
 from __future__ import annotations
 
+from featstore.audio.artist import read_artist
 from featstore.audio.clip import clip_bounds, cut_signal, every_starts
 from featstore.audio.decode import AudioSource, AudioStatistics, decode_audio, decoder_versions, open_audio
 from featstore.audio.faults import NonFiniteAudio, TrackTimeout, TrackTooLarge, TrackTooShort
@@ -32,6 +33,7 @@ __all__ = [
     "local_copy",
     "open_audio",
     "probe_audio",
+    "read_artist",
     "resample_signal",
     "resampled_length",
 ]

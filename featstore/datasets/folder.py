@@ -51,8 +51,9 @@ def index_folder(
         The folder.
     label_from : "top", "parent" or "none"
         The folder that is the label: the first below the root, the one the file lies in, or no label.
-    group_from : "none" or "parent"
-        ``parent`` makes the folder a file lies in its group, as for a tree of artist or album folders.
+    group_from : "none", "parent" or "second"
+        ``parent`` makes the folder a file lies in its group, as for a tree of artist or album folders; ``second`` the
+        second folder below the root, as for LABEL/ARTIST/ALBUM.
     name : str
         Name of the data set; the folder's by default.
 
@@ -68,7 +69,7 @@ def index_folder(
     from featstore.datasets.table import TableInfo, TrackTable
 
     _check_choice("label_from", label_from, ("top", "parent", "none"))
-    _check_choice("group_from", group_from, ("none", "parent"))
+    _check_choice("group_from", group_from, ("none", "parent", "second"))
     base = _existing_folder(root)
     found, problems, others = _audio_files(base)
     if not found:
@@ -185,9 +186,17 @@ def _row(base: Path, parts: tuple[str, ...], label_from: str, group_from: str, w
         "path": printable(str(base / relative)),
         "labels": [printable(label)] if label else [],
         "split": SPLIT_NAMES[parts[0].lower()] if with_splits else None,
-        "group": printable("/".join(folders)) if group_from == "parent" and folders else None,
+        "group": _group(folders, group_from),
         "probe_error": None if _is_utf8(str(base / relative)) else _NOT_UTF8,
     }
+
+
+def _group(folders: tuple[str, ...], group_from: str) -> str | None:
+    """Folders that are a file's group, as one text; None where it has none."""
+    least = {"parent": 1, "second": 2}.get(group_from)
+    if least is None or len(folders) < least:
+        return None
+    return printable("/".join(folders if group_from == "parent" else folders[:2]))
 
 
 def _is_utf8(text: str) -> bool:

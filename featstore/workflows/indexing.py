@@ -12,17 +12,20 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featstore.audio.artist import read_artist
 from featstore.audio.av_decoder import probe_av
 from featstore.audio.probe import AV_SUFFIXES, AudioInfo, needs_av, probe_audio
 from featstore.datasets import describe, index
+from featstore.datasets.spelling import clean_name
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress_bar
+from featstore.object_storage import is_object_url
 from featstore.workflows.probe_cache import ProbeCache, default_cache
 
 if TYPE_CHECKING:
     from featstore.datasets import TrackTable
 
-__all__ = ["index_tracks", "probe_tracks"]
+__all__ = ["artists_of", "index_tracks", "probe_tracks", "with_groups"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,8 @@ def index_tracks(
     Parameters
     ----------
     kind, root, **options
-        As for ``featstore.datasets.index``.
+        As for ``featstore.datasets.index``. Besides, for any kind, ``group_from="artist"`` makes the artist that a
+        file's tags name its group (a file without that tag has none), and ``group_from="none"`` takes groups away.
     jobs : int > 0, optional
         Files handled at a time.
 
@@ -50,7 +54,37 @@ def index_tracks(
     """
     if jobs is not None and "jobs" in describe(kind)[1]:
         options["jobs"] = jobs
-    return probe_tracks(index(kind, root, **options), jobs=jobs)
+    groups = options.pop("group_from") if options.get("group_from") in ("artist", "none") else ""
+    table = probe_tracks(index(kind, root, **options), jobs=jobs)
+    if groups:
+        table = with_groups(table, artists_of(table, jobs=jobs) if groups == "artist" else [None] * len(table))
+    return table
+
+
+def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None]:
+    """Artist tag of each track's file, None where there is none."""
+    readable = table.frame["probe_error"].isna() & ~table.frame["path"].map(is_object_url)
+    paths = list(table.frame["path"][readable])
+    with progress_bar(total=len(paths), desc="artist tags", unit="file", leave=False) as bar:
+        found = []
+        for name in _in_order(read_artist, paths, _threads(jobs)):
+            bar.update(1)
+            found.append(clean_name(name) or None)
+    names = iter(found)
+    return [next(names) if each else None for each in readable]
+
+
+def with_groups(table: TrackTable, groups: Sequence[str | None]) -> TrackTable:
+    """The same tracks in other groups; names that differ in case alone are one group."""
+    from featstore.datasets import TrackTable
+
+    first: dict[str, str] = {}
+    merged = [group and first.setdefault(group.casefold(), group) for group in groups]
+    return TrackTable(table.frame.assign(group=merged), table.info)
+
+
+def _threads(jobs: int | None) -> int:
+    return jobs or min(_MOST_THREADS, 4 * (os.cpu_count() or 1))
 
 
 def probe_tracks(
@@ -71,7 +105,7 @@ def probe_tracks(
 
     started = time.monotonic()
     frame = table.frame.copy()
-    threads = jobs or min(_MOST_THREADS, 4 * (os.cpu_count() or 1))
+    threads = _threads(jobs)
     todo = [row for row, error in enumerate(frame["probe_error"]) if error is None]
     paths = [frame["path"].iloc[row] for row in todo]
     columns: dict[str, list[Any]] = {name: list(frame[name]) for name in _COLUMNS}

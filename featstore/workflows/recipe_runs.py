@@ -86,7 +86,8 @@ def trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
     ready = []
     for plan in plans:
         settings = plan.settings
-        if bare and "split" not in settings.get("data", {}):
+        drawn = bare and "split" not in settings.get("data", {})
+        if drawn:
             settings = merged(settings, {"data": {"split": "random"}})
         config = TrainConfig.resolve(settings)
         objective = OBJECTIVES.load(config.objective.name)
@@ -94,7 +95,7 @@ def trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
         check_model_settings(plan.model, config.model)
         if objective.needs_labels:
             labelled = label_tracks(table, list(table.frame["track_id"]), config.data, where="the recipe's data set")
-            if config.data.split == "random" and bare:
+            if drawn:
                 counts = ", ".join(f"{len(part)} {name}" for name, part in labelled.splits.items())
                 logger.warning("the tracks have no splits: random ones, whole groups at a time (%s)", counts)
         ready.append(replace(plan, settings=settings))

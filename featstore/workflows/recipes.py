@@ -41,7 +41,8 @@ KEYS = (
     "report",
     "minutes",
 )
-FILES = ("plan.yaml", "train.yaml")
+KEPT = "recipe.yaml"  # in the folder of results: the recipe that made them, which can be run again
+FILES = (KEPT, "plan.yaml", "train.yaml")
 TOKENIZER = "TOKENIZER"
 # a folder may be taken up again with more of these, never with other data or settings
 _MAY_GROW = ("name", "title", "features", "models", "experiments", "seeds", "report", "minutes")
@@ -204,7 +205,7 @@ def list_recipes() -> list[Recipe]:
 
 
 def _folder(name: str) -> Any:
-    if Path(name).is_dir() and (Path(name) / "plan.yaml").is_file():
+    if any((Path(name) / file).is_file() for file in ("plan.yaml", KEPT)):
         return Path(name)
     folders = _folders()
     if name not in folders:
@@ -233,7 +234,7 @@ def load_recipe(
     data_options: Mapping[str, Any] | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Read a recipe by its name, or from a folder of one's own.
+    """Read a recipe by its name, from a folder of one's own, or from one that a recipe was run in.
 
     Parameters
     ----------
@@ -280,6 +281,8 @@ def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
     content = parse_yaml(path.read_text(encoding="utf-8"), f"{name}/{file}") or {}
     if not isinstance(content, dict):
         raise ConfigError("holds no mapping", f"{name}/{file}", f"Keys are {', '.join(KEYS)}")
+    if file == KEPT:
+        content.pop("name", None)
     for key in content:
         if key not in KEYS:
             raise ConfigError(f"unknown key {key!r}", f"{name}/{file}", did_you_mean(key, KEYS))
@@ -293,6 +296,7 @@ def run_recipe(
     jobs: int | None = None,
     only: Sequence[str] = (),
     command: str = "",
+    table: TrackTable | None = None,
 ) -> RecipeResult:
     """Carry out a recipe in a folder: data set, features, training, report.
 
@@ -308,6 +312,8 @@ def run_recipe(
         configurations, such as ``n_mels=48|96`` or ``model=vgg-cnn``, which must all hold.
     command : str
         What was typed; the folder keeps every command that went into it (``commands.txt``), and the report shows them.
+    table : TrackTable, optional
+        What indexing the recipe's data set gives, where that is known already.
 
     Raises
     ------
@@ -324,11 +330,11 @@ def run_recipe(
     if not recipe.tokenizer:  # its weights are part of the features' names
         select(recipe.requests(), plans, conditions, recipe.name)
     _check_kept(recipe, folder)
-    for file in ("recipe.yaml", "commands.txt", "tracks.parquet"):
+    for file in (KEPT, "commands.txt", "tracks.parquet"):
         remove_abandoned(folder / file)
     remove_abandoned_in(folder / "report")
-    table = prepare_data(recipe, folder, jobs)
-    plans = trainable(plans, table)
+    table = prepare_data(recipe, folder, jobs, table)
+    plans = trainable(plans, table) if "train" in wanted else plans
     _keep(recipe, folder)
     commands = _keep_command(folder, command)
     chosen = select(recipe.requests(tokenizer_of(recipe.tokenizer, folder, table)), plans, conditions, recipe.name)
@@ -338,7 +344,8 @@ def run_recipe(
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
     if "train" in wanted:
         for runs in planned_runs(folder, plans, chosen, recipe.seeds):
-            run_sweep(runs, jobs=jobs)
+            if runs:
+                run_sweep(runs, jobs=jobs)
     if "report" in wanted:
         result.report, result.answer, result.files = write_report(
             folder, recipe.report, title=recipe.title, commands=commands
@@ -357,7 +364,7 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 def _check_kept(recipe: Recipe, folder: Path) -> None:
     """Refuse a folder that holds results of other data or settings; what has no results yet may change."""
-    path, now = folder / "recipe.yaml", _plain(recipe)
+    path, now = folder / KEPT, _plain(recipe)
     if not path.is_file():
         return
     there = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
@@ -384,7 +391,7 @@ def _keep(recipe: Recipe, folder: Path) -> None:
     """Write the resolved recipe beside what it makes."""
     import yaml
 
-    write_text(folder / "recipe.yaml", yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
+    write_text(folder / KEPT, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
 
 
 def _keep_command(folder: Path, command: str) -> list[str]:
@@ -404,13 +411,16 @@ def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]
     return {plan.name: (plan.settings, plan.pretrain) for plan in plans}
 
 
-def prepare_data(recipe: Recipe, folder: Path, jobs: int | None) -> TrackTable:
-    """Index the data set once; the table in the folder is what later runs read."""
+def prepare_data(recipe: Recipe, folder: Path, jobs: int | None, table: TrackTable | None = None) -> TrackTable:
+    """Index the data set once, unless its table is given; the one in the folder is what later runs read."""
     from featstore.workflows.indexing import index_tracks
 
     path = folder / "tracks.parquet"
     if path.is_file():
         return TrackTable.read(path)
+    if table is not None:
+        table.write(path)
+        return table
     settings = dict(recipe.data)
     kind, root = settings.pop("kind"), settings.pop("root", None)
     if kind == "demo":
