@@ -222,10 +222,10 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     Example:  featstore status mel.zarr --failures
     """
     from featstore.extract.run_progress import runs_under_way
-    from featstore.extract.sources import mixed_sources
     from featstore.store import open_store
     from featstore.store.convert import unfinished_conversion
     from featstore.store.ledger import read_ledger, read_status
+    from featstore.store.mixed_versions import mixed_sources
 
     opened = open_store(store)
     counts = read_status(opened)

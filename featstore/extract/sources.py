@@ -24,11 +24,12 @@ from featstore.errors import DecodeError, PlanError, StoreError
 from featstore.extract.worker import fingerprint
 from featstore.log import progress_bar
 from featstore.object_storage import is_object_url
+from featstore.store.mixed_versions import stored_sources
 from featstore.store.record_pack import pack_name
 from featstore.store.records import record_name
 from featstore.store.store import Store
 
-__all__ = ["SourceAudit", "audit_sources", "changed_pairs", "mixed_sources"]
+__all__ = ["SourceAudit", "audit_sources", "changed_pairs"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def audit_sources(
     quickly : bool
         Read only files whose size is the stored one and whose times are later than their values.
     """
-    known = _fingerprints(store, list(store.arrays) if keys is None else list(keys))
+    known = stored_sources(store, list(store.arrays) if keys is None else list(keys))
     paths = _paths(store, tracks)
     names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
     audit = SourceAudit(checked=len(known))
@@ -143,14 +144,6 @@ def changed_pairs(store: Store, tracks: TrackTable, changed: str) -> set[tuple[s
         )
     logger.warning("%d audio files changed, their shards are computed again: %s", len(files), named)
     return audit.pairs
-
-
-def mixed_sources(store: Store) -> dict[str, str]:
-    """Tracks whose arrays were made from different versions of one file: track id to path."""
-    mixed = [row for row, made in _fingerprints(store, store.arrays).items() if len(set(made.values())) > 1]
-    paths = _paths(store, None)
-    names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
-    return {names[row]: paths[names[row]] for row in sorted(mixed)}
 
 
 def _paths(store: Store, tracks: TrackTable | None) -> dict[str, str]:
@@ -219,17 +212,6 @@ class _Quick:
         if self._was_read:
             memory = {"time": self._started, "paths": self._paths}
             self._store.location.write(_CHECKED, json.dumps(memory, sort_keys=True).encode())
-
-
-def _fingerprints(store: Store, keys: Iterable[str]) -> dict[int, dict[str, str]]:
-    """Row to the fingerprint that each array has of its file; tracks without values have none."""
-    known: dict[int, dict[str, str]] = {}
-    for key in keys:
-        for record in store.records(key).values():
-            for row, frames, source in zip(record.rows, record.n_frames, record.sources, strict=True):
-                if frames >= 0 and source:
-                    known.setdefault(row, {})[key] = source
-    return known
 
 
 def _now(path: str) -> str | None:

@@ -21,7 +21,7 @@ from featstore.store.digests import digest_fits
 from featstore.store.ledger import read_status
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
-from featstore.store.mixed_versions import describe_mix, mixed_versions
+from featstore.store.mixed_versions import describe_mix, mixed_sources, mixed_versions
 from featstore.store.opening import CONVERSION, open_store
 from featstore.store.packed_file import PackedLocation, packed_location
 from featstore.store.reader import BaseArray
@@ -122,6 +122,7 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
             problems += _check_packed(store, store.location, key, names)
     problems += _check_codebooks(store)
     problems += _check_counts(store)
+    problems += _check_sources(store)
     _warn_of_mixes(store)
     unique = {(p.file, p.shard, p.what): p for p in problems}
     return sorted(unique.values(), key=lambda p: (p.file, p.shard, p.what))
@@ -234,6 +235,17 @@ def _check_counts(store: Store) -> Iterator[Problem]:
                 yield Problem(what, f"commits/{key}", key, array.spec.short())
     except StoreError:
         return  # reported already, with the record's name
+
+
+def _check_sources(store: Store) -> Iterator[Problem]:
+    """All values of a track come from one version of its audio file."""
+    with suppress(StoreError):  # damaged records are reported already
+        if mixed := mixed_sources(store):
+            what = (
+                f"{len(mixed)} tracks hold features of two versions of their file: extract again with "
+                "--changed recompute"
+            )
+            yield Problem(what, "commits", tracks=tuple(mixed)[:10])
 
 
 def _warn_of_mixes(store: Store) -> None:

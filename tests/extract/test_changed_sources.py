@@ -20,6 +20,8 @@ from featstore.extract.run import ExtractReport
 from featstore.specs import expand_features
 from featstore.store import open_store
 from featstore.store.ledger import read_status
+from featstore.store.mixed_versions import mixed_sources
+from featstore.store.verify import verify
 from featstore.testing.audio import tone
 
 RATE = 16000
@@ -66,8 +68,6 @@ def test_recompute_makes_all_features_from_the_new_file(music: Path) -> None:
     store = open_store(music.parent / "s.zarr")
     assert not np.array_equal(store[OLD]["2.wav"], before)
     assert read_status(store)["ok"] == 4
-    from featstore.extract.sources import mixed_sources
-
     assert mixed_sources(store) == {}
     assert run(music, OLD, NEW).shards == 0, "nothing has changed since"
 
@@ -83,9 +83,12 @@ def test_keep_leaves_two_versions_and_status_says_so(music: Path) -> None:
     assert np.array_equal(store[OLD]["2.wav"], before) and "2.wav" in store[NEW].track_ids
     told = CliRunner().invoke(cli, ["status", str(music.parent / "s.zarr")]).output
     assert "1 tracks hold features of two versions of their file" in told and "2.wav" in told
+    (problem,) = verify(music.parent / "s.zarr")
+    assert "1 tracks hold features of two versions of their file" in str(problem) and problem.tracks == ("2.wav",)
     with pytest.raises(PlanError, match=r"2\.wav"):
         run(music, OLD, NEW)
     run(music, NEW, changed="recompute")
+    assert verify(music.parent / "s.zarr") == []
     assert "two versions" not in CliRunner().invoke(cli, ["status", str(music.parent / "s.zarr")]).output
 
 
