@@ -37,6 +37,7 @@ _SUBTYPES = {f"PCM_S{bits}{order}": f"PCM_{bits}" for bits in (16, 24, 32) for o
     "PCM_F32LE": "FLOAT", "PCM_F32BE": "FLOAT", "PCM_F64LE": "DOUBLE", "PCM_F64BE": "DOUBLE",
 }  # fmt: skip
 _NOTHING_KNOWN = Structure()
+_LIBSNDFILE = "Decode it with decoder=soundfile"
 _GAP = 1000  # samples between frames that show that one is lost; containers round times to a thousandth of a second
 
 
@@ -77,6 +78,9 @@ def _opened(path: str, structure: Structure) -> Iterator[Any]:
     """
     av = require_av()
     options = {"metadata_errors": "replace"} if _takes_metadata_errors(av) else {}
+    with open(path, "rb") as file:
+        if file.read(4) == b"RIFX":  # FFmpeg takes its samples for little-endian ones: noise, and no error
+            raise DecodeError("FFmpeg does not read big-endian WAV (RIFX)", path, _LIBSNDFILE)
     with ExitStack() as stack:
         source: Any = path
         if structure.view is not None:
@@ -118,6 +122,8 @@ def probe_av(path: str, structure: Structure = _NOTHING_KNOWN) -> AudioInfo:
                 length = container.duration / 1_000_000
             kind = container.format.name.split(",")[0].upper()
             codec = str(stream.codec_context.name).upper()
+            if codec.startswith("G72"):  # other samples than libsndfile's, which are those that were encoded
+                raise DecodeError("FFmpeg does not decode G.721 and G.723 exactly", path, _LIBSNDFILE)
     except DecodeError:
         raise
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:

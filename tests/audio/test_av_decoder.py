@@ -77,6 +77,31 @@ def test_pcm_is_exact(tmp_path: Path) -> None:
         assert np.array_equal(decode_audio(path, decoder="av")[0], decode_audio(path)[0]), subtype
 
 
+def formats() -> list[tuple[str, str, str]]:
+    """What libsndfile writes without loss beyond its quantisation: container, coding, byte order."""
+    kinds = [
+        (form, code) for form in ("WAV", "AIFF", "AU", "W64", "RF64", "CAF") for code in ("PCM_16", "ALAW", "FLOAT")
+    ]
+    adpcm = [("WAV", "G721_32"), ("AU", "G721_32"), ("AU", "G723_24"), ("AU", "G723_40")]
+    endings = [(form, code, order) for form, code in kinds for order in ("FILE", "LITTLE", "BIG")]
+    return [case for case in [*endings, *((*kind, "FILE") for kind in adpcm)] if soundfile.check_format(*case)]
+
+
+@pytest.mark.parametrize(("form", "code", "order"), formats())
+def test_ffmpeg_gives_the_samples_of_libsndfile_or_an_error(tmp_path: Path, form: str, code: str, order: str) -> None:
+    """FFmpeg takes big-endian WAV for noise and decodes G.721 otherwise, without an error of its own."""
+    pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
+    path = tmp_path / "a.bin"
+    soundfile.write(path, tone(0.5), 22050, format=form, subtype=code, endian=order)
+    expected = decode_audio(path)[0]
+    try:
+        found = decode_audio(path, decoder="av")[0]
+    except DecodeError as error:
+        assert "decoder=soundfile" in str(error) or "not readable as audio" in str(error)
+    else:
+        assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-4
+
+
 def test_faults_become_ours(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs the extra [av] (PyAV)")
     (tmp_path / "page.m4a").write_text("<html></html>" * 50)
