@@ -62,7 +62,8 @@ def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[
         if row["stored"] is True and row["mixed_versions"]
     ]
     licences = [
-        f"\nweights of {facts['model']} ({digest[:12]}): licence {facts['licence']}, {facts['source']}"
+        f"\nweights of {facts['model']} ({digest[:12]}): licence {facts['licence']}, {facts['source']};"
+        f" trained on {facts['trained_on']}"
         for digest, facts in weights.items()
     ]
     return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes + licences)}"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import logging
 import os
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from featstore.atomic import canonical_json
 from featstore.errors import CorruptFeature, FeatstoreError, PlanError
 from featstore.features.weights import PLACES_VARIABLE, remember_weights, weights_place
 from featstore.specs import FeatureSpec
 from featstore.store.location import Location
 from featstore.store.store import Store
+from featstore.store.weight_notes import read_weights_note, write_weights_note
 
 __all__ = [
     "check_licences",
@@ -26,8 +25,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-_HINTS = "log/weights"  # digest to path, on the machine that extracts: outside hashes, like all of log/
 
 
 def keep_codebooks(store: Store, specs: Iterable[FeatureSpec]) -> None:
@@ -52,22 +49,19 @@ def _keep(store: Store, spec: FeatureSpec) -> None:
     digest = str(spec.weights_digest)
     place = weights_place(digest)
     if place is not None:
-        noted = canonical_json({"path": place} | spec.weights_facts())
-        store.location.write(f"{_HINTS}/{digest}.json", noted)
+        write_weights_note(store.location, digest, {"path": place} | spec.weights_facts())
 
 
 def weights_facts(store: Store) -> dict[str, dict[str, str]]:
-    """Licence and source of the weights behind a store's arrays, by their digest, where the extraction noted them."""
+    """Licence, source and training data of the weights behind a store's arrays, by digest, where they are noted."""
     found = {}
     for digest in sorted(
         {str(array.spec.weights_digest) for array in store.arrays.values() if array.spec.weights_digest}
     ):
-        try:
-            noted = json.loads(store.location.read(f"{_HINTS}/{digest}.json"))
-        except (OSError, ValueError, FeatstoreError):
-            continue
-        if isinstance(noted, dict) and "licence" in noted:
+        noted = store.weights_note(digest)
+        if "licence" in noted:
             found[digest] = {name: str(noted.get(name, "")) for name in ("model", "licence", "source")}
+            found[digest]["trained_on"] = str(noted.get("data", "unknown data"))
     return found
 
 
@@ -124,11 +118,8 @@ def find_weights(location: Location, specs: Iterable[FeatureSpec]) -> None:
     for digest in {spec.weights_digest for spec in specs} - {None}:
         if weights_place(str(digest)) is not None:
             continue
-        try:
-            place = str(json.loads(location.read(f"{_HINTS}/{digest}.json"))["path"])
-        except (OSError, ValueError, KeyError, TypeError, FeatstoreError):
-            continue  # never noted, or damaged: opening the weights says what is missing
-        if os.path.exists(place):
+        place = str(read_weights_note(location, str(digest)).get("path", ""))
+        if os.path.exists(place):  # else never noted, or moved: opening the weights says what is missing
             known = os.environ.get(PLACES_VARIABLE, "")
             if not known:
                 remember_weights(str(digest), place)

@@ -77,6 +77,8 @@ class BatchedWriter:
     writer : ShardWriter
     paths : sequence of str
         Files of the shard's slots, for the ledger.
+    graph : Graph
+        Steps of every track.
     held_bytes : int, optional
         What may wait, but for the block that comes in last; :data:`HELD_BYTES` unless given.
 
@@ -88,16 +90,21 @@ class BatchedWriter:
         Bytes that waited at a time.
     """
 
-    def __init__(self, writer: ShardWriter, paths: Sequence[str], *, held_bytes: int | None = None) -> None:
-        self._writer, self._paths = writer, paths
+    def __init__(
+        self, writer: ShardWriter, paths: Sequence[str], graph: Graph, *, held_bytes: int | None = None
+    ) -> None:
+        self._writer, self._paths, self._children = writer, paths, graph.children
         self._limit = HELD_BYTES if held_bytes is None else held_bytes
         self._tracks: list[_Track] = []
         self._held = self.most_held = 0
         self.lost: dict[int, str] = {}
 
     def make_stream(self, node: Node, context: TrackContext) -> Any:
-        """Put a step to work on a track: window-wise steps give windows, except for short excerpts of a track."""
-        if isinstance(node.stream, WindowStep) and not is_clipwise(node):
+        """Put a step to work on a track: window-wise steps give windows.
+
+        Not so for short excerpts of a track, and where another step takes the values: tokens that a model reads.
+        """
+        if isinstance(node.stream, WindowStep) and not is_clipwise(node) and not self._children[node]:
             return node.stream.pending(node, context)
         return make_stream(node, context)
 

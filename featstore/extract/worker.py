@@ -170,7 +170,7 @@ def _run_shard(task: ShardTask) -> ShardReport:
     ):
         if len(_done_before(location, asked)) > len(done):
             raise _Overtaken
-        batched = BatchedWriter(shard_writer, paths) if wants_batches(graph, task.batches) else None
+        batched = BatchedWriter(shard_writer, paths, graph) if wants_batches(graph, task.batches) else None
         writer = batched or shard_writer
         became: dict[int, tuple[str, float]] = {}
         for slot, path in enumerate(paths):

@@ -7,6 +7,7 @@ weights and writes down what follows from them: layers, dimensions, windows, rat
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -42,7 +43,8 @@ class EmbeddingSpec(FeatureSpec):
     sample_rate : int
         Hz that the encoder was trained at; another one is refused, as audio is resampled to it.
     model : str
-        An encoder: an entry of ``featstore.models.encoders.ENCODERS``.
+        An encoder: one of ``featstore.models.encoders.encoder_names()``; before :meth:`resolve`, a run of ours may
+        stand here by its path, which is then called like its architecture.
     weights : str
         Digest of the tensors and settings that decide the vectors; before :meth:`resolve`, a path, the start of a
         digest, or nothing for weights that were fetched.
@@ -90,12 +92,16 @@ class EmbeddingSpec(FeatureSpec):
         return super(EmbeddingSpec, cls).from_text(fields)
 
     def _resolve(self) -> None:
-        from featstore.models.encoders import ENCODERS
+        from featstore.models.encoders import ENCODERS, encoder_names
 
-        if self.model not in ENCODERS:
-            listed = ", ".join(ENCODERS)
+        names = encoder_names()
+        if not self.weights and self.model not in names and _is_place(self.model):
+            object.__setattr__(self, "weights", self.model)
+            object.__setattr__(self, "model", "")
+        if self.model not in names and not (self.weights and self.model == ""):
             raise self._refuse(
-                f"model={self.model!r} is no encoder", f"There are {listed}; {did_you_mean(self.model, ENCODERS)}"
+                f"model={self.model!r} is no encoder",
+                f"There are {', '.join(ENCODERS)}, and runs by their path; {did_you_mean(self.model, names)}",
             )
         if self.engine != "native":
             raise self._refuse(f"engine={self.engine} has no encoder", "Leave engine out")
@@ -107,7 +113,8 @@ class EmbeddingSpec(FeatureSpec):
     @property
     def is_resolved(self) -> bool:
         """Whether the weights are a digest, and everything that follows from them is known."""
-        return is_digest(self.weights) and bool(self.layers) and all(getattr(self, name) is not None for name in _FACTS)
+        known = bool(self.model) and is_digest(self.weights) and bool(self.layers)
+        return known and all(getattr(self, name) is not None for name in _FACTS)
 
     def resolve(self) -> Self:
         """Return the spec with the digest of its weights, and with what follows from them.
@@ -124,7 +131,7 @@ class EmbeddingSpec(FeatureSpec):
         info = self._described()
         if self.sample_rate not in (None, info.sample_rate):
             raise self._refuse(
-                f"sample_rate={self.sample_rate} Hz, and {self.model} was trained at {info.sample_rate} Hz",
+                f"sample_rate={self.sample_rate} Hz, and {info.model} was trained at {info.sample_rate} Hz",
                 "Leave sample_rate out: audio is resampled to the encoder's rate",
             )
         layers = _layers(self, info)
@@ -139,15 +146,19 @@ class EmbeddingSpec(FeatureSpec):
                     f"pool={pool} has one vector to pool: {layers[0]} gives one a window", "Use pool=mean, or per=track"
                 )
             pool = "mean"
-        column = parse_spec(info.takes).frame_step
+        taken = parse_spec(info.takes)
+        column = taken.frame_step
         second = info.sample_rate / column
         window = info.window if self.window is None else round(self.window * second)
         hop = window if self.hop is None else max(1, round(self.hop * second))
-        if window < info.least:
+        if not info.least <= window <= (info.most or window):
+            what, bound = ("shorter", info.least) if window < info.least else ("longer", info.most or 0)
             raise self._refuse(
-                f"window={self.window:g} s is shorter than {self.model} takes: {info.least / second:g} s", "Lengthen it"
+                f"window={self.window or window / second:g} s is {what} than {info.model} takes: {bound / second:g} s",
+                "Leave window out" if info.least == info.most else "Change it",
             )
         found = {
+            "model": info.model,
             "weights": info.digest,
             "sample_rate": info.sample_rate,
             "layers": "all" if len(layers) > 1 and len(layers) == len(info.layers) else "+".join(layers),
@@ -160,6 +171,9 @@ class EmbeddingSpec(FeatureSpec):
             "column": column,
             "step": step,
         }
+        for name in ("decoder", "resampler"):  # what a run was trained on, unless asked otherwise
+            if getattr(self, name) == getattr(type(self)(), name):
+                found[name] = getattr(taken, name)
         for name in ("n_layers", "n_dims", "column", "step"):
             if getattr(self, name) not in (None, found[name]):
                 raise self._refuse(
@@ -195,10 +209,11 @@ class EmbeddingSpec(FeatureSpec):
         """Digest of what decides the vectors."""
         return self.weights
 
-    def weights_facts(self) -> dict[str, str]:
-        """Licence and source of the weights."""
+    def weights_facts(self) -> dict[str, Any]:
+        """Licence and source of the weights, and what they were trained on, as far as it is known."""
         info = encoder_of(self).info
-        return {"model": self.model, "licence": info.licence, "source": info.source}
+        seen = {} if info.trained_on is None else {"data": info.trained_on.data, "members": info.trained_on.members}
+        return {"model": self.model, "licence": info.licence, "source": info.source, **seen}
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -280,6 +295,11 @@ class EmbeddingSpec(FeatureSpec):
         shown += [f"{name}={getattr(self, name)}" for name, usual in plain.items() if getattr(self, name) != usual]
         shown += [f"clip={self.clip}"] if self.clip.policy != "whole" else []
         return f"{self.kind}({','.join(shown)})"
+
+
+def _is_place(model: str) -> bool:
+    """Whether a name is meant as a path: it has a separator, or something is there."""
+    return os.sep in model or os.path.exists(os.path.expanduser(model))
 
 
 def _layers(spec: EmbeddingSpec, info: EncoderInfo) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -155,6 +155,9 @@ class FeatureStore(Protocol):
 
     def extract_seconds(self, key: str) -> float | None:
         """Worker seconds that computing an array took, None where they are unknown."""
+
+    def weights_note(self, digest: str) -> Mapping[str, Any]:
+        """What the extraction knew of the weights behind an array; empty where that is unknown."""
 
     def __getitem__(self, feature: str | FeatureSpec | FeatureRequest) -> StoredFeature:
         """Return a feature, stored or derived."""

@@ -246,6 +246,11 @@ class Ast(Model):
         """Input on the scale of AST: half a deviation is 1."""
         return x / 2
 
+    @property
+    def least_length(self) -> int:
+        """Frames of a patch."""
+        return PATCH
+
     def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Mean of the two tokens behind the norm of the head, ``(batch, width)``."""
         found: torch.Tensor = self.norm(self.trunk(self.scaled(x).squeeze(1), lengths))

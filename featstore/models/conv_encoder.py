@@ -7,6 +7,7 @@ where they were. The classes are read from the mean over time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.interface import SequenceModel
+from featstore.models.interface import FEATURES, InnerLayer, SequenceModel
 
 __all__ = ["ConvEncoder", "ConvEncoderConfig"]
 
@@ -106,6 +107,20 @@ class ConvEncoder(SequenceModel):
         for block in self.blocks:
             x = block(x)
         return x
+
+    def inner_layers(self) -> dict[str, InnerLayer]:
+        """Vectors of frames (``frames``), and their mean."""
+        return {"frames": InnerLayer(self.width, 1)} | super().inner_layers()
+
+    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors ``(batch, width, frames)``, and their mean ``(batch, width)``."""
+        frames = self.encode(x)
+        return {"frames": frames, FEATURES: self.dropout(frames.mean(dim=2))}
+
+    @property
+    def least_length(self) -> int:
+        """One frame."""
+        return 1
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Mean over time ``(batch, width)``, behind the dropout."""

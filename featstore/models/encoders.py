@@ -1,8 +1,8 @@
 """Frozen encoders: networks whose inner layers describe music, behind one interface.
 
-``load_encoder(model, path)`` opens local weights; nothing is fetched and no code from a checkpoint is run. What an
-encoder's numbers depend on is in its digest. Layers are numbered by us: of a transformer 0 is the input of the first
-block, and the last one comes after the final norm.
+``load_encoder(model, path)`` opens local weights, of others or of a run of ours; nothing is fetched and no code from a
+checkpoint is run. What an encoder's numbers depend on is in its digest. Layers are numbered by us: of a transformer 0
+is the input of the first block, and the last one comes after the final norm.
 
 See Also
 --------
@@ -19,13 +19,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from featstore.arrays import FloatArray
+from featstore.errors import CheckpointError
 from featstore.models.tokenizers import best_device, stamp_of
-from featstore.registry import Registry
+from featstore.registry import Registry, load_attribute
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ENCODERS", "Encoder", "EncoderInfo", "describe_encoder", "forward_settings", "load_encoder"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "EncoderInfo",
+    "TrainedOn",
+    "describe_encoder",
+    "encoder_names",
+    "forward_settings",
+    "load_encoder",
+]
 
 # encoder -> function(model, path, device=...) that opens its weights
 ENCODERS = Registry(
@@ -37,8 +47,29 @@ ENCODERS = Registry(
         "hubert": "featstore.models.wave_encoders:open_wave_encoder",
         "wav2vec2": "featstore.models.wave_encoders:open_wave_encoder",
         "wavlm": "featstore.models.wave_encoders:open_wave_encoder",
+        "gafx-u": "featstore.models.gafx_encoder:open_hdemucs",
     },
 )
+
+
+_OPEN_RUN = "featstore.models.run_encoder:open_run"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """What an encoder has seen.
+
+    Attributes
+    ----------
+    data : str
+        Data sets, as people name them.
+    members : tuple of str
+        ``DATA SET: track ID`` and ``DATA SET: group NAME`` of tracks that a run of ours was trained on, sorted; empty
+        for encoders of others.
+    """
+
+    data: str
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +94,8 @@ class EncoderInfo:
         Layers that are kept unless others are named.
     window : int
         Columns of the input that it was trained on.
-    least : int
-        Columns of the shortest window that it takes.
+    least, most : int
+        Columns of the shortest and of the longest window that it takes; ``most`` is None where there is no longest.
     field : int
         Columns that one frame sees: a window of n has ``1 + (n - field) // step`` frames.
     tail : {"drop", "align"}
@@ -72,6 +103,8 @@ class EncoderInfo:
         a last window that ends with the track.
     licence, source : str
         Of the weights, as their publisher states it; provenance, not identity.
+    trained_on : TrainedOn or None
+        What it has seen; None where nobody wrote that down.
     """
 
     model: str
@@ -83,10 +116,12 @@ class EncoderInfo:
     usual_layers: str
     window: int
     least: int
+    most: int | None = None
     field: int = 1
     tail: Literal["drop", "align"] = "align"
     licence: str = "unknown"
     source: str = ""
+    trained_on: TrainedOn | None = None
 
 
 class Encoder(Protocol):
@@ -111,8 +146,15 @@ class Encoder(Protocol):
         ...
 
 
+def encoder_names() -> list[str]:
+    """Names of all encoders: those whose weights others publish, and architectures that a run of ours may have."""
+    from featstore.models import MODELS
+
+    return list(dict.fromkeys([*ENCODERS, *MODELS]))
+
+
 def load_encoder(model: str, path: str, *, device: str | torch.device | None = None) -> Encoder:
-    """Open an encoder's local weights.
+    """Open an encoder's local weights: a run of ours of that architecture (any, for ``""``), or what others publish.
 
     Raises
     ------
@@ -121,7 +163,21 @@ def load_encoder(model: str, path: str, *, device: str | torch.device | None = N
     CheckpointError
         When the weights are missing, damaged, or of another network.
     """
-    opened: Encoder = ENCODERS.load(model)(model, path, device=device or best_device())
+    from featstore.models.checkpoint_file import is_run
+
+    opened: Encoder
+    if is_run(path):
+        opened = load_attribute(_OPEN_RUN)(path, device=device or best_device())
+        if model not in ("", opened.info.model):
+            raise CheckpointError(f"the run is of {opened.info.model}, not {model}", path, "Name its own architecture")
+    elif model in ENCODERS:
+        opened = ENCODERS.load(model)(model, path, device=device or best_device())
+    else:
+        raise CheckpointError(
+            f"there is no run of {model or 'ours'}",
+            path,
+            "Name a folder that featstore train or pretrain has made",
+        )
     return opened
 
 

@@ -9,7 +9,7 @@ the classifier (here each clip is standardised).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,8 +19,16 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import CheckpointError, ConfigError
-from featstore.models.ast_transformer import AstTrunk, Size, check_size, classifier, patch_grid, standardise_picture
-from featstore.models.interface import Model
+from featstore.models.ast_transformer import (
+    PATCH,
+    AstTrunk,
+    Size,
+    check_size,
+    classifier,
+    patch_grid,
+    standardise_picture,
+)
+from featstore.models.interface import FEATURES, InnerLayer, Model
 from featstore.models.layers import check_positive
 from featstore.models.sinc import mono_signal
 
@@ -187,6 +195,7 @@ class GafxR(Model):
     input_norm: ClassVar[Any] = "none"
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 661_600}
     any_length: ClassVar[bool] = True
+    usual_layers: ClassVar[str] = "picture"
 
     config: GafxRConfig
 
@@ -203,15 +212,35 @@ class GafxR(Model):
         """What draws the picture: ``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``."""
         return RowTrunk(width=config.width, checkpointing=config.checkpointing)
 
-    def extract(self, x: torch.Tensor) -> torch.Tensor:
-        """Picture ``(batch, 128, frames)`` that the classifier sees: each clip with mean 0 and deviation 0.5.
+    def draw(self, x: torch.Tensor) -> torch.Tensor:
+        """Picture ``(batch, 128, frames)`` as the extractor draws it, a frame for each row of 200 samples."""
+        picture: torch.Tensor = self.extractor(rows_of(mono_signal(x, None, "gafx")))
+        return picture.float()
 
-        The number of frames is the nearest to ``n_samples / 200``.
-        """
-        picture = self.extractor(rows_of(mono_signal(x, None, "gafx")))
-        return standardise_picture(picture.float())
+    def extract(self, x: torch.Tensor) -> torch.Tensor:
+        """Picture ``(batch, 128, frames)`` that the classifier sees: each clip with mean 0 and deviation 0.5."""
+        return standardise_picture(self.draw(x))
+
+    def classify(self, picture: torch.Tensor) -> torch.Tensor:
+        """What the last layer reads, ``(batch, width)``, of pictures as they are drawn."""
+        found: torch.Tensor = self.norm(self.trunk(standardise_picture(picture)))
+        return found
+
+    def inner_layers(self) -> dict[str, InnerLayer]:
+        """The picture as it is drawn, which every clip's own mean and deviation standardise later; and the features."""
+        return {"picture": InnerLayer(BANDS, ROW, ROW // 2)} | super().inner_layers()
+
+    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Picture ``(batch, 128, frames)``, and features ``(batch, width)`` where they are asked for."""
+        picture = self.draw(x)
+        features = {FEATURES: self.classify(picture)} if FEATURES in names else {}
+        return {"picture": picture, **features}
+
+    @property
+    def least_length(self) -> int:
+        """Samples of as many rows as a patch of the classifier has frames."""
+        return PATCH * ROW - ROW // 2
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """What the last layer reads, ``(batch, width)``."""
-        found: torch.Tensor = self.norm(self.trunk(self.extract(x)))
-        return found
+        return self.classify(self.draw(x))

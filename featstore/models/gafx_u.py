@@ -11,7 +11,7 @@ standardised).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -22,8 +22,16 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import ConfigError, MissingDependency, did_you_mean
-from featstore.models.ast_transformer import AstTrunk, Size, check_size, classifier, patch_grid, standardise_picture
-from featstore.models.interface import Model
+from featstore.models.ast_transformer import (
+    PATCH,
+    AstTrunk,
+    Size,
+    check_size,
+    classifier,
+    patch_grid,
+    standardise_picture,
+)
+from featstore.models.interface import FEATURES, InnerLayer, Model
 from featstore.models.layers import check_positive, full_precision
 
 try:
@@ -253,6 +261,7 @@ class GafxU(Model):
     input_norm: ClassVar[Any] = "none"  # Demucs normalises each clip itself
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 480_000}
     any_length: ClassVar[bool] = True
+    usual_layers: ClassVar[str] = "+".join(SOURCES)
 
     config: GafxUConfig
 
@@ -306,7 +315,27 @@ class GafxU(Model):
         """
         return self.join(self.sources(x))
 
+    def inner_layers(self) -> dict[str, InnerLayer]:
+        """Spectrograms of the sources, each a layer, and the features."""
+        bands, hop = self.config.n_fft // (2 * GROUP), self.config.n_fft // 4
+        return dict.fromkeys(SOURCES, InnerLayer(bands, hop)) | super().inner_layers()
+
+    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Spectrograms ``(batch, 128, frames)`` by source, and features ``(batch, width)`` where they are asked for."""
+        sources = self.sources(x)
+        features = {FEATURES: self.classify(sources)} if FEATURES in names else {}
+        return dict(zip(SOURCES, sources.unbind(dim=1), strict=True)) | features
+
+    @property
+    def least_length(self) -> int:
+        """Samples whose sources, joined, have the frames of a patch of the classifier."""
+        return max(5 * self.config.n_fft // 8, (-(-PATCH // len(SOURCES)) - 1) * self.config.n_fft // 4) + 1
+
+    def classify(self, sources: torch.Tensor) -> torch.Tensor:
+        """What the last layer reads, ``(batch, width)``, of the sources' spectrograms."""
+        found: torch.Tensor = self.norm(self.trunk(self.join(sources)))
+        return found
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """What the last layer reads, ``(batch, width)``."""
-        found: torch.Tensor = self.norm(self.trunk(self.extract(x)))
-        return found
+        return self.classify(self.sources(x))

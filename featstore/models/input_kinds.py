@@ -16,7 +16,7 @@ from featstore.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INPUT_KINDS", "SEVERAL", "InputKind", "InputSize", "kind_of", "plain_inputs"]
+__all__ = ["INPUT_KINDS", "SEVERAL", "InputKind", "InputSize", "batched", "kind_of", "plain_inputs", "read_inputs"]
 
 SEVERAL = "several"
 """What a model takes that gets its inputs as a dict by name; its ``Config`` has ``inputs``, each one's `InputSize`."""
@@ -145,6 +145,12 @@ class InputSize:
         named = dict(zip(INPUT_KINDS[self.kind].example, self.axes, strict=True))
         return named if self.n_codes is None else named | {"n_codes": self.n_codes}
 
+    @property
+    def as_picture(self) -> InputSize:
+        """Frames of several layers as one spectrum, in which the layers follow each other in time."""
+        layers, width, frames = self.axes
+        return InputSize("spectrum", (width, layers * frames))
+
     def batch(self, n: int = 1, *, channels: int = 1, device: str = "meta") -> torch.Tensor:
         """Batch of zeros of this size: without memory on the device ``meta``, to count what a model costs."""
         import torch
@@ -161,3 +167,27 @@ def plain_inputs(inputs: Mapping[str, InputSize]) -> dict[str, Any]:
         name: {"kind": one.kind, "axes": list(one.axes), **({} if one.n_codes is None else {"n_codes": one.n_codes})}
         for name, one in inputs.items()
     }
+
+
+def read_inputs(plain: Mapping[str, Any]) -> dict[str, InputSize]:
+    """Inputs by name from a run's description; runs of before version 0.4 have one input, or spectra by name."""
+    if "inputs" in plain:
+        return {name: InputSize(**size) for name, size in plain["inputs"].items()}
+    if plain.get("shapes"):
+        return {name: InputSize("spectrum", tuple(axes)) for name, axes in plain["shapes"].items()}
+    waveform = plain.get("kind") == "waveform"
+    axes = (plain["n_frames"],) if waveform else (plain["n_mels"], plain["n_frames"])
+    return {"input": InputSize("waveform" if waveform else "spectrum", axes)}
+
+
+def batched(x: torch.Tensor, kind: str) -> torch.Tensor:
+    """Input ``(batch, *axes)`` as a model takes it: with the axis of channels that its kind has, tokens as int64.
+
+    Frames of several layers ``(batch, layers, dimensions, frames)`` are one picture for a model of spectra: the layers
+    follow each other in time.
+    """
+    entry = INPUT_KINDS[kind]
+    if kind == "spectrum" and x.ndim == 4:
+        x = x.movedim(1, 2).flatten(2)
+    x = x.unsqueeze(1) if entry.stacked else x
+    return x.long() if entry.vocabulary else x

@@ -8,14 +8,38 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import nn
 
-__all__ = ["InputNormalisation", "Model", "SequenceModel"]
+__all__ = ["FEATURES", "InnerLayer", "InputNormalisation", "Model", "SequenceModel"]
 
 InputNormalisation = Literal["band", "global", "none"]
+
+FEATURES = "features"
+"""Name of the inner layer that every model has: what its head reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class InnerLayer:
+    """Shape of a layer whose vectors a frozen model gives.
+
+    Attributes
+    ----------
+    width : int
+        Length of a vector.
+    step : int
+        Frames (or samples) of the input between two vectors; 0 for a layer that gives one vector an input.
+    field : int
+        Frames that an input needs for its first vector: one of n has ``1 + (n - field) // step`` vectors.
+    """
+
+    width: int
+    step: int = 0
+    field: int = 1
 
 
 class Model(nn.Module, abc.ABC):
@@ -41,6 +65,8 @@ class Model(nn.Module, abc.ABC):
         The same weights take any number of frames.
     head : str
         Name of the submodule that gives the logits; everything else is the trunk.
+    usual_layers : str
+        Inner layers that are kept of a frozen model unless others are named, joined by ``+``.
     fitter : str
         ``module:attribute`` of the function that finds the weights from whole splits in memory; empty for models that
         are trained batch by batch.
@@ -57,6 +83,7 @@ class Model(nn.Module, abc.ABC):
     paper_input: ClassVar[dict[str, int] | None] = None
     any_length: ClassVar[bool] = False
     head: ClassVar[str] = "output"
+    usual_layers: ClassVar[str] = FEATURES
     fitter: ClassVar[str] = ""
 
     config: Any
@@ -69,6 +96,19 @@ class Model(nn.Module, abc.ABC):
         """Logits ``(batch, n_classes)``."""
         given = () if lengths is None else (lengths,)
         return cast("torch.Tensor", self.get_submodule(self.head)(self.forward_features(x, *given)))
+
+    def inner_layers(self) -> dict[str, InnerLayer]:
+        """Layers whose vectors a frozen model gives, in their order."""
+        return {FEATURES: InnerLayer(cast("nn.Linear", self.get_submodule(self.head)).in_features)}
+
+    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors ``(batch, width, frames)`` of inner layers, by name; without frames ``(batch, width)``."""
+        return {FEATURES: self.forward_features(x)}
+
+    @property
+    def least_length(self) -> int:
+        """Frames (or samples) of the shortest input that the weights take: those of the config, unless any will do."""
+        return int(getattr(self.config, "n_samples", None) or self.config.n_frames)
 
     def cutoff_names(self) -> list[str]:
         """Names of parameters that are frequencies in Hz, which may have a learning rate of their own."""

@@ -1,12 +1,14 @@
-"""Pieces that several convolutional taggers share: checks of sizes, norms, padding."""
+"""Pieces that several models share: checks of sizes, norms, padding."""
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -14,6 +16,7 @@ from featstore.errors import ConfigError
 
 __all__ = [
     "NORM_EPS",
+    "InputNorm",
     "SameConv1d",
     "check_positive",
     "check_share",
@@ -81,6 +84,26 @@ def full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
     if x.device.type == "meta":  # shapes only, and torch has no mixed precision for it
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+class InputNorm(nn.Module):
+    """Subtract the mean and divide by the deviation of each band; both are buffers, so they travel with the weights.
+
+    Parameters
+    ----------
+    mean, std : array (*bands,)
+        Of the training split. A band that never changes keeps its scale.
+    """
+
+    def __init__(self, mean: NDArray[np.floating], std: NDArray[np.floating]) -> None:
+        super().__init__()
+        std = np.where(std > 1e-6, std, 1.0)
+        self.register_buffer("mean", torch.as_tensor(np.asarray(mean), dtype=torch.float32)[..., None])
+        self.register_buffer("std", torch.as_tensor(np.asarray(std), dtype=torch.float32)[..., None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``(batch, *bands, frames)``."""
+        return (x - cast("torch.Tensor", self.mean)) / cast("torch.Tensor", self.std)
 
 
 class SameConv1d(nn.Conv1d):

@@ -170,6 +170,11 @@ class Musicnn(Model):
         self.output = nn.Linear(dense, config.n_classes)
         init_fan_in(self)
 
+    @property
+    def least_length(self) -> int:
+        """Frames of the first convolution, which is not padded."""
+        return 7
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Hidden layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""
         envelope = x.mean(dim=2)

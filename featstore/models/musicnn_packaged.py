@@ -10,6 +10,7 @@ added after the norm, even kernels padded by one more zero on the right, maxima 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.interface import InputNormalisation, Model
+from featstore.models.interface import InnerLayer, InputNormalisation, Model
 from featstore.models.layers import check_positive, check_share, init_glorot, norm_1d, norm_2d, pad_time
 
 __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", "PackagedMusicnnConfig"]
@@ -26,6 +27,7 @@ __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", 
 TIMBRAL_HEIGHTS = (0.4, 0.7)
 TIMBRAL_FILTERS, TIMBRAL_FRAMES = 204, 7
 TEMPORAL_FILTERS, TEMPORAL_FRAMES = 51, (128, 64, 32)
+MID_FRAMES = 7  # of the convolutions of the mid-end, the first of which is not padded
 _LEAST_MELS = 3
 
 
@@ -105,6 +107,7 @@ class PackagedMusicnn(Model):
     Config: ClassVar[type[PackagedMusicnnConfig]] = PackagedMusicnnConfig
     input_norm: ClassVar[InputNormalisation] = "none"  # it brings its own
     any_length: ClassVar[bool] = True
+    usual_layers: ClassVar[str] = "penultimate"
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: PackagedMusicnnConfig) -> None:
@@ -163,6 +166,24 @@ class PackagedMusicnn(Model):
             "mean_pool": means,
             "penultimate": penultimate,
         }
+
+    def inner_layers(self) -> dict[str, InnerLayer]:
+        """Layers by the package's names."""
+        front = {"timbral": 2 * TIMBRAL_FILTERS, "temporal": len(self.temporal) * TEMPORAL_FILTERS}
+        frames = front | dict.fromkeys(("cnn1", "cnn2", "cnn3"), self.config.channels)
+        pooled = sum(frames.values())
+        found = {name: InnerLayer(width, 1) for name, width in frames.items()}
+        found |= {"max_pool": InnerLayer(pooled), "mean_pool": InnerLayer(pooled)}
+        return found | {"penultimate": InnerLayer(self.config.dense)}
+
+    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What the package calls features; see :meth:`activations`."""
+        return self.activations(x)
+
+    @property
+    def least_length(self) -> int:
+        """Frames that the convolutions of the mid-end see."""
+        return MID_FRAMES
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Penultimate layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""

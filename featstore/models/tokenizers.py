@@ -207,11 +207,12 @@ def _describe(codec: str, path: str, stamp: Any, settings: tuple[tuple[str, Any]
 
 
 def stamp_of(path: str) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of a file, or of a folder's files."""
+    """Names, sizes and times of a file, or of the files of a folder and of its own folders."""
     if not os.path.isdir(path):
         files = [path] if os.path.exists(path) else []
     else:
-        files = sorted(entry.path for entry in os.scandir(path) if entry.is_file())
+        folders = [path, *(entry.path for entry in os.scandir(path) if entry.is_dir())]
+        files = sorted(entry.path for folder in folders for entry in os.scandir(folder) if entry.is_file())
     stats = [(file, os.stat(file)) for file in files]
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 

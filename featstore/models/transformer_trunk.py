@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.interface import SequenceModel
+from featstore.models.interface import FEATURES, InnerLayer, SequenceModel
 from featstore.models.layers import check_positive
 
 __all__ = ["SIZES", "Former", "FormerConfig", "FrontEnd", "Size", "grouped"]
@@ -258,15 +259,14 @@ class Former(SequenceModel):
     def _outputs(
         self, x: torch.Tensor, lengths: torch.Tensor | None, hidden: torch.Tensor | None
     ) -> list[torch.Tensor]:
-        """Output of each layer ``(batch, positions, width)``, the last behind the final norm."""
+        """What the first layer sees and each layer gives, ``(batch, positions, width)``; the last behind the norm."""
         _check_length(x.shape[-1], self.config.group, self.config.place)
-        vectors, outputs = self.front(x, hidden), []
+        vectors = self.front(x, hidden)
         keys = None if lengths is None else _attended_to(self._real(vectors, lengths))
+        outputs = [vectors]
         for layer in self.layers:
-            vectors = layer(vectors, keys)
-            outputs.append(vectors)
-        outputs[-1] = self.norm(vectors)
-        return outputs
+            outputs.append(layer(outputs[-1], keys))
+        return [*outputs[:-1], self.norm(outputs[-1])]
 
     def _real(self, vectors: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """Positions whose frames are all real, bool ``(batch, positions)``."""
@@ -275,9 +275,27 @@ class Former(SequenceModel):
             return torch.ones_like(place, dtype=torch.bool)
         return place < (lengths.to(vectors.device) // self.config.group)[:, None]
 
+    def inner_layers(self) -> dict[str, InnerLayer]:
+        """Positions by layer, 0 (what the first one sees) to the last one behind the norm, and the pooled features."""
+        positions = InnerLayer(self.width, self.config.group, self.config.group)
+        return {str(number): positions for number in range(len(self.layers) + 1)} | super().inner_layers()
+
+    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors ``(batch, width, positions)`` of layers by number, and ``(batch, width)`` of the features."""
+        found = {}
+        if set(names) - {FEATURES}:
+            outputs = enumerate(self._outputs(x, None, None))
+            found = {str(number): vectors.transpose(1, 2) for number, vectors in outputs}
+        return found | (super().inner_values(x, names) if FEATURES in names else {})
+
+    @property
+    def least_length(self) -> int:
+        """Frames of one position."""
+        return self.config.group
+
     def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Pooled vectors ``(batch, width)``, or twice the width where the deviation is part of the pool."""
-        outputs, pool = self._outputs(x, lengths, None), self.config.pool
+        outputs, pool = self._outputs(x, lengths, None)[1:], self.config.pool
         vectors = torch.stack(outputs).mean(dim=0) if pool == "layers" else outputs[-1]
         weights = self._real(vectors, lengths).to(vectors.dtype)[..., None]
         count = weights.sum(dim=1).clamp(min=1)

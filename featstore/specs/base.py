@@ -317,8 +317,8 @@ class FeatureSpec:
         """Name of the table in a store that its values are looked up in; None where there is none."""
         return None
 
-    def weights_facts(self) -> dict[str, str]:
-        """Licence and source of the weights, where they are known; opens them."""
+    def weights_facts(self) -> dict[str, Any]:
+        """Licence and source of the weights, and what they have seen, where they are known; opens them."""
         return {}
 
     def codebook(self) -> tuple[Any, dict[str, Any]]:

@@ -17,6 +17,7 @@ from featstore.store.old_formats import PACKED11, OldArray, read_stored_array
 from featstore.store.reader import BaseArray, FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_records, scan_records
 from featstore.store.stored_tracks import StoredTracks
+from featstore.store.weight_notes import read_weights_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,6 +158,10 @@ class Store:
             except DAMAGED:
                 continue  # logs are for people: a damaged one costs nothing but this number
         return sum(shares) if shares else None
+
+    def weights_note(self, digest: str) -> dict[str, Any]:
+        """What the extraction knew of weights: ``path``, ``licence``, ``data`` …; empty where that is unknown."""
+        return read_weights_note(self.location, digest)
 
     @property
     def fingerprint(self) -> str:

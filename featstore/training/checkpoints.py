@@ -1,127 +1,28 @@
-"""Checkpoints: one safetensors file holds weights, optimizer and generators, and in its header the rest as JSON.
+"""What a stopped run goes on from, as named tensors and plain values: optimizer and generators.
 
-The header is part of the same file, so tensors and state cannot part; ``state.json`` beside them is a copy for people.
-Nothing is ever unpickled.
+They are kept in the run's checkpoint file; ``state.json`` beside it is a copy for people.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from featstore.errors import CheckpointError
-from featstore.models.tensor_files import save_tensors
+from featstore.models.checkpoint_file import State, Tensors
 
 __all__ = [
-    "FORMAT",
     "generator_state",
-    "load_checkpoint",
-    "load_module",
     "optimizer_state",
     "rank_streams",
     "rank_tensors",
     "restore_generators",
     "restore_optimizer",
     "restore_rank",
-    "save_checkpoint",
 ]
-
-FORMAT = 1
-Tensors = dict[str, torch.Tensor]
-State = dict[str, Any]
-
-_KEY = "featstore"
-
-
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
-    """CRC-32 over names, shapes and bytes: a flipped bit in a checkpoint must not become a wrong score."""
-    total = 0
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        total = zlib.crc32(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode(), total)
-        if tensor.numel():
-            total = zlib.crc32(tensor.contiguous().view(-1).view(torch.uint8).numpy().data, total)
-    return f"{total:08x}"
-
-
-def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and state as one file, in one atomic step.
-
-    Raises
-    ------
-    StoreError
-        The disk is full or refuses.
-    """
-    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    header = {"format": FORMAT, "checksum": _checksum(plain), "state": dict(state)}
-    save_tensors(path, plain, {_KEY: json.dumps(header)})
-
-
-def load_checkpoint(path: Path) -> tuple[Tensors, State]:
-    """Read a checkpoint that ``save_checkpoint`` wrote.
-
-    Raises
-    ------
-    CheckpointError
-        When it is missing, truncated, damaged, not ours or from a newer version.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    fix = "Delete it to start again from what is left, or restore it from a copy"
-    if not path.is_file():
-        raise CheckpointError("there is no checkpoint", str(path), "Train first, or check the path")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"the checkpoint is truncated or damaged: {error}", str(path), fix) from error
-    if _KEY not in metadata:
-        raise CheckpointError("not a checkpoint of featstore: it has no state", str(path))
-    try:
-        header = json.loads(metadata[_KEY])
-        version, checksum, state = header["format"], header["checksum"], header["state"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CheckpointError("the checkpoint is damaged: its header cannot be read", str(path), fix) from error
-    if version != FORMAT or not isinstance(state, dict):
-        raise CheckpointError(
-            f"checkpoint of format {version!r}; this version reads {FORMAT}", str(path), "Update featstore"
-        )
-    if checksum != _checksum(tensors):
-        raise CheckpointError("the checkpoint is damaged: its checksum does not fit", str(path), fix)
-    return tensors, state
-
-
-def load_module(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str, where: str) -> None:
-    """Load the tensors below ``prefix`` into a module, all of them and nothing else.
-
-    Raises
-    ------
-    CheckpointError
-        When names or shapes differ: the checkpoint is of another model.
-    """
-    wanted = module.state_dict()
-    found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    problems = [f"lacks {name}" for name in wanted if name not in found]
-    problems += [f"has {name} besides" for name in found if name not in wanted]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
-        raise CheckpointError(
-            f"the checkpoint is of another model: {'; '.join(problems[:2])}{more}", where, "Build the model it is of"
-        )
-    module.load_state_dict(found)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, prefix: str) -> tuple[Tensors, State]:

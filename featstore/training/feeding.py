@@ -10,11 +10,11 @@ import torch
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders import BatchLoader, band_statistics
 from featstore.loaders.stored_feature import StoredFeature
+from featstore.models.layers import InputNorm
 from featstore.training.config import DataConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import INPUT, InputShape, Readers, lengths_of
 from featstore.training.labels import LabelledTracks, SplitTracks
-from featstore.training.normed_model import InputNorm
 
 __all__ = ["evaluation_loader", "input_norm", "training_loader"]
 

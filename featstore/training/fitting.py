@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from featstore.errors import ConfigError, CorruptFeature
+from featstore.models.checkpoint_file import save_checkpoint
 from featstore.models.interface import Model
 from featstore.registry import load_attribute
-from featstore.training.checkpoints import save_checkpoint
 from featstore.training.job import Job
 from featstore.training.labels import SplitTracks
 from featstore.training.normed_model import NormedModel

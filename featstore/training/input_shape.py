@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featstore.errors import ConfigError
 from featstore.loaders.crops import frame_seconds
 from featstore.loaders.stored_feature import StoredFeature
-from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, kind_of, plain_inputs
+from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, kind_of, plain_inputs, read_inputs
 from featstore.models.interface import Model
 from featstore.training.config import DataConfig
 from featstore.training.labels import LabelledTracks
@@ -77,13 +77,21 @@ class InputShape:
                 "training",
                 "Choose features of one size and hop, or a model that takes them by name",
             )
-        return {**self.first.sizes, "in_channels": len(self.inputs)}
+        return {**self._taken(model).sizes, "in_channels": len(self.inputs)}
 
     def example(self, model: type[Model], n: int = 1) -> torch.Tensor | dict[str, torch.Tensor]:
         """Batch of ``n`` examples on the device ``meta``, as the model takes it."""
         if model.takes == SEVERAL:
             return {name: size.batch(n) for name, size in self.inputs.items()}
-        return self.first.batch(n, channels=len(self.inputs))
+        return self._taken(model).batch(n, channels=len(self.inputs))
+
+    def _taken(self, model: type[Model]) -> InputSize:
+        """Size of the first input as the model takes it: frames of several layers are a picture for one of spectra."""
+        return self.first.as_picture if self.is_picture(model) else self.first
+
+    def is_picture(self, model: type[Model]) -> bool:
+        """Whether frames of several layers stand for a spectrum: for models that take one."""
+        return model.takes == "spectrum" and self.first.kind == "embedding" and self.n_frames > 1
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain values, as ``run.json`` has them."""
@@ -92,16 +100,8 @@ class InputShape:
 
     @classmethod
     def from_mapping(cls, plain: Mapping[str, Any]) -> InputShape:
-        """Undo ``as_mapping``; runs of before version 0.4 have one spectrum or waveform, or spectra by name."""
-        if "inputs" in plain:
-            inputs = {name: InputSize(**size) for name, size in plain["inputs"].items()}
-        elif plain.get("shapes"):
-            inputs = {name: InputSize("spectrum", tuple(axes)) for name, axes in plain["shapes"].items()}
-        else:
-            waveform = plain.get("kind") == "waveform"
-            axes = (plain["n_frames"],) if waveform else (plain["n_mels"], plain["n_frames"])
-            inputs = {INPUT: InputSize("waveform" if waveform else "spectrum", axes)}
-        return cls(inputs, int(plain["stride"]), int(plain.get("grid", 1)))
+        """Undo ``as_mapping``."""
+        return cls(read_inputs(plain), int(plain["stride"]), int(plain.get("grid", 1)))
 
 
 def input_names(kinds: Sequence[str]) -> list[str]:

@@ -16,17 +16,16 @@ import torch
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
 from featstore.metrics import is_better
+from featstore.models.checkpoint_file import load_module, save_checkpoint
 from featstore.stopping import StopRequest
 from featstore.training.checkpoints import (
     generator_state,
-    load_module,
     optimizer_state,
     rank_streams,
     rank_tensors,
     restore_generators,
     restore_optimizer,
     restore_rank,
-    save_checkpoint,
 )
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine

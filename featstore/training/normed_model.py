@@ -7,15 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from featstore.models.input_kinds import INPUT_KINDS, SEVERAL
+from featstore.models.input_kinds import SEVERAL, batched
 from featstore.models.interface import Model
 
-__all__ = ["InputNorm", "Inputs", "ModelBatch", "NormedModel", "WeightAverage", "is_finite"]
+__all__ = ["Inputs", "ModelBatch", "NormedModel", "WeightAverage", "is_finite"]
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 """Features of a batch: of one input, or of several by name."""
@@ -24,26 +22,6 @@ Inputs = torch.Tensor | dict[str, torch.Tensor]
 def is_finite(x: Inputs) -> bool:
     """Whether all values are."""
     return all(bool(torch.isfinite(each).all()) for each in (x.values() if isinstance(x, dict) else (x,)))
-
-
-class InputNorm(nn.Module):
-    """Subtract the mean and divide by the deviation of each band; both are buffers, so they travel with the weights.
-
-    Parameters
-    ----------
-    mean, std : array (*bands,)
-        Of the training split. A band that never changes keeps its scale.
-    """
-
-    def __init__(self, mean: NDArray[np.floating], std: NDArray[np.floating]) -> None:
-        super().__init__()
-        std = np.where(std > 1e-6, std, 1.0)
-        self.register_buffer("mean", torch.as_tensor(np.asarray(mean), dtype=torch.float32)[..., None])
-        self.register_buffer("std", torch.as_tensor(np.asarray(std), dtype=torch.float32)[..., None])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise ``(batch, *bands, frames)``."""
-        return (x - cast("torch.Tensor", self.mean)) / cast("torch.Tensor", self.std)
 
 
 @dataclass(slots=True)
@@ -137,8 +115,8 @@ class NormedModel(nn.Module):
         if takes == SEVERAL:
             sizes = self.model.config.inputs
             named = x if isinstance(x, dict) else {self.names[0]: x}
-            return {name: self._laid_out(_batched(each, sizes[name].kind)) for name, each in named.items()}
-        return self._laid_out(torch.stack(list(x.values()), dim=1) if isinstance(x, dict) else _batched(x, takes))
+            return {name: self._laid_out(batched(each, sizes[name].kind)) for name, each in named.items()}
+        return self._laid_out(torch.stack(list(x.values()), dim=1) if isinstance(x, dict) else batched(x, takes))
 
     def _laid_out(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(memory_format=self._format) if x.ndim == 4 and x.is_floating_point() else x
@@ -168,13 +146,6 @@ class NormedModel(nn.Module):
                 if any(name not in self._fixed for name in own):
                     module.train()
         return self
-
-
-def _batched(x: torch.Tensor, kind: str) -> torch.Tensor:
-    """Input ``(batch, *axes)`` with the axis of channels that its kind has; tokens as int64."""
-    entry = INPUT_KINDS[kind]
-    x = x.unsqueeze(1) if entry.stacked else x
-    return x.long() if entry.vocabulary else x
 
 
 class WeightAverage:

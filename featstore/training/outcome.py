@@ -24,6 +24,7 @@ from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
 from featstore.training.scoring import confusion_of, intervals_of, per_class_of
+from featstore.training.seen_data import outside_data
 from featstore.training.starting import checkpoint_of, file_digest
 from featstore.version import __version__
 
@@ -59,6 +60,10 @@ def describe_run(
         built = create(model, **sizes, **config.model)
     parameters, trainable = count_parameters(built)
     _check_batch(built, shape, labelled, config)
+    if kind.takes_lengths and shape.is_picture(kind) and config.data.ragged == "pad":
+        raise ConfigError(
+            f"{model} cannot tell padding in a picture of several layers", "data.ragged=pad", "Set data.ragged=skip"
+        )
     return {
         "run_id": TrainConfig.digest(identity, tracks),
         "config_hash": TrainConfig.digest(identity | {"settings": repeatable}),
@@ -75,6 +80,7 @@ def describe_run(
         "parameters": parameters,
         "parameters_trainable": trainable,
         "macs": count_macs(built, shape.example(kind)),
+        "outside_data": outside_data(store, readers, labelled, config.start.run or ""),
         "seed": config.seed,
         "fold": config.data.fold if config.data.split == "folds" else None,
         "store": {"path": _absolute(str(store.location)), "fingerprint": store.fingerprint},
@@ -114,6 +120,7 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
         "model": run["model"],
         "feature": run["feature"],
         "dataset": run["dataset"],
+        "outside_data": run.get("outside_data", ""),
         "seed": run["seed"],
         "fold": run["fold"],
         "task": run["task"],

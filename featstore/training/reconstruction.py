@@ -14,12 +14,13 @@ from torch import nn
 from featstore.errors import ConfigError
 from featstore.models import MODELS
 from featstore.models.interface import Model, SequenceModel
+from featstore.models.layers import InputNorm
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape
 from featstore.training.job import Job
 from featstore.training.masking import apply_spans, draw_spans, frames_of, interpolated
-from featstore.training.normed_model import InputNorm, Inputs, ModelBatch, NormedModel
+from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Forward, Objective, SplitScores
 from featstore.training.settings import require
 

@@ -22,6 +22,7 @@ from featstore.training.job import Job
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import write_predictions
+from featstore.training.seen_data import check_encoders
 from featstore.training.settings import merge, read_yaml
 from featstore.training.shares import with_train_share
 from featstore.training.starting import check_start
@@ -100,6 +101,7 @@ def train(
         raise ConfigError(
             f"no track in {', '.join(resolved.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
         )
+    check_encoders(opened, readers, labelled)
     if resolved.start.run:
         check_start(resolved.start.run, labelled)
     shape = input_shape(readers, labelled, resolved.data)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from featstore.errors import CheckpointError, DatasetError
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.models.interface import Model
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.folders import RunFolder
 from featstore.training.labels import LabelledTracks, SplitTracks, read_labels
 

@@ -16,8 +16,9 @@ import torch
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError, ConfigError, did_you_mean
 from featstore.log import progress_bar
+from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
 from featstore.models.jukebox_vqvae import DOWNS, Decoder, JukeboxLevel, LevelConfig
-from featstore.training.checkpoints import load_checkpoint, optimizer_state, restore_optimizer, save_checkpoint
+from featstore.training.checkpoints import optimizer_state, restore_optimizer
 from featstore.training.vq_codebook import EmaCodebook, perplexity
 from featstore.training.vq_losses import DataScale, reconstruction_loss, si_sdr_db, spectral_convergence
 

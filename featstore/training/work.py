@@ -11,8 +11,9 @@ import torch
 
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import MODELS, create
+from featstore.models.checkpoint_file import load_checkpoint, load_module
+from featstore.models.layers import InputNorm
 from featstore.training import OBJECTIVES
-from featstore.training.checkpoints import load_checkpoint, load_module
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine, make_engine, process_settings, seed_everything
 from featstore.training.feeding import evaluation_loader, input_norm, training_loader
@@ -20,7 +21,7 @@ from featstore.training.fitting import fit_run
 from featstore.training.input_shape import InputShape
 from featstore.training.job import Job, Outcome
 from featstore.training.loop import Loop, LoopParts
-from featstore.training.normed_model import InputNorm, NormedModel
+from featstore.training.normed_model import NormedModel
 from featstore.training.objectives import Objective, Scored
 from featstore.training.optimizers import make_optimizer
 from featstore.training.progress import Progress, shown_bar

@@ -138,7 +138,7 @@ def _of_run(path: Path) -> Tagger:
 
 
 def _of_file(path: Path) -> Tagger:
-    from featstore.training.checkpoints import load_checkpoint
+    from featstore.models.checkpoint_file import load_checkpoint
 
     _, state = load_checkpoint(path)
     return _make(state.get("name", str(path)), state, path, **state.get("tagging", {}))
@@ -237,8 +237,8 @@ def convert_published(
     ConfigError
         The file has another ending.
     """
+    from featstore.models.checkpoint_file import save_checkpoint
     from featstore.models.musicnn_weights import PUBLISHED, load_published, published_name
-    from featstore.training.checkpoints import save_checkpoint
 
     target, known = Path(out), published_name(name)
     if target.suffix != ".safetensors":

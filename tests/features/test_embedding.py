@@ -244,7 +244,12 @@ def test_licences_are_shown_and_refused(weights, music, tmp_path):
     assert not (tmp_path / "s").exists()
     store = stored(music, tmp_path / "s", feature, licence_allow=("mit", "isc"))
     (facts,) = weights_facts(store).values()
-    assert facts == {"model": "mtt-musicnn", "licence": "ISC", "source": "package musicnn 0.1.0, MTT_musicnn"}
+    assert facts == {
+        "model": "mtt-musicnn",
+        "licence": "ISC",
+        "source": "package musicnn 0.1.0, MTT_musicnn",
+        "trained_on": "MagnaTagATune",
+    }
 
 
 @pytest.mark.parametrize("name", FETCHABLE)

@@ -12,13 +12,13 @@ import torch
 from killing import killed_after
 
 from featstore.errors import ConfigError, DatasetError
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
 from featstore.store.consolidate import consolidate
 from featstore.store.missing import find_missing
 from featstore.store.writing import add_arrays, write_shard
 from featstore.training import TrainConfig, evaluate, train
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.masked_positions import CONVENTIONS, MaskedPositions, MaskedPositionsConfig, skill_of
 from featstore.training.masked_targets import (
     Bins,

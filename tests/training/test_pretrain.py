@@ -17,11 +17,11 @@ from small_store import SPEC, Collection, make_collection
 
 from featstore.errors import CheckpointError, ConfigError, DatasetError
 from featstore.models import create
+from featstore.models.checkpoint_file import load_checkpoint
+from featstore.models.layers import InputNorm
 from featstore.results import read_results
 from featstore.training import TrainConfig, evaluate, train
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.masking import HIDE, SWAP, apply_spans, draw_spans, frames_of, interpolated
-from featstore.training.normed_model import InputNorm
 from featstore.training.reconstruction import Reconstructor
 from featstore.training.starting import layer_scales
 

@@ -11,10 +11,10 @@ from killing import killed_after
 from small_store import SPEC, Collection
 
 from featstore.errors import CheckpointError, ConfigError
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.specs import parse_spec
 from featstore.training import TrainConfig, train
 from featstore.training.augment import gain, make_augmentation, mask, mixup
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.config import AugmentConfig
 
 Make = Callable[..., TrainConfig]

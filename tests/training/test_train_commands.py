@@ -14,7 +14,7 @@ import yaml
 from small_store import SPEC, Collection
 
 from featstore.datasets import TableInfo, TrackTable
-from featstore.training.checkpoints import load_checkpoint
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore_cli.main import main
 
 SETTINGS = {

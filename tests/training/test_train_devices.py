@@ -11,8 +11,8 @@ import torch
 from small_store import SPEC, Collection
 
 from featstore.errors import ConfigError, FeatstoreError
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.training import TrainConfig, evaluate, train, work
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.config import DeviceConfig
 from featstore.training.engines import make_fabric, process_settings
 from featstore.training.loop import Loop

@@ -11,8 +11,8 @@ import torch
 from killing import killed_after
 from small_store import SPEC, Collection
 
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.training import NonFiniteLoss, TrainConfig, evaluate, train
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.loop import Loop
 
 pytestmark = [

@@ -16,6 +16,7 @@ from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models import MODELS
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.models.input_kinds import InputSize
 from featstore.models.interface import InputNormalisation, Model
 from featstore.specs import Encoding, parse_spec
@@ -23,7 +24,6 @@ from featstore.store import ArrayHeader, Store, create_store, open_store
 from featstore.store.consolidate import consolidate
 from featstore.store.writing import add_arrays, add_tracks, write_shard
 from featstore.training import TrainConfig, evaluate, train
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.input_shape import InputShape
 
 Make = Callable[..., TrainConfig]

@@ -14,9 +14,9 @@ import pytest
 import torch
 from small_store import SPEC, Collection
 
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.training import TrainConfig, train
 from featstore.training import run as run_module
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.work import Job, work
 
 Make = Callable[..., TrainConfig]

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from small_store import SPEC, Collection
 
 from featstore.errors import CheckpointError, ConfigError, DatasetError, FeatstoreError, StoreError
+from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
 from featstore.models.jukebox_checkpoint import export_levels
 from featstore.training import TrainConfig, train
-from featstore.training.checkpoints import load_checkpoint, save_checkpoint
 from tests.models.jukebox_files import random_level, small_config
 
 Make = Callable[..., TrainConfig]

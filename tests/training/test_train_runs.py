@@ -15,10 +15,10 @@ from small_store import CLASSES, SPEC, Collection, make_collection
 
 from featstore.errors import CheckpointError, ConfigError, DatasetError, MissingFeature
 from featstore.metrics import METRICS
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.results import read_results
 from featstore.results.details import prediction_file
 from featstore.training import NonFiniteLoss, TrainConfig, evaluate, train
-from featstore.training.checkpoints import load_checkpoint
 from featstore.training.loop import Loop
 
 Make = Callable[..., TrainConfig]

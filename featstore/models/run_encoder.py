@@ -1,0 +1,172 @@
+"""Models trained or pretrained here as encoders: the trunk of a run, with the norm and the feature of its input.
+
+A run is its folder, or a checkpoint file that says all about itself. The encoder is called like the architecture. Its
+digest is over the weights but for the head, the norm of the input, the settings, and the feature that was the input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featstore.errors import CheckpointError, ConfigError
+from featstore.models import MODELS, create
+from featstore.models.checkpoint_file import load_checkpoint, load_module
+from featstore.models.encoders import TrainedOn
+from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, read_inputs
+from featstore.models.interface import Model
+from featstore.models.layers import InputNorm
+from featstore.models.model_encoder import ModelEncoder, describe_model
+from featstore.models.tensor_files import digest_of_tensors
+from featstore.plain_yaml import parse_yaml
+from featstore.specs import FeatureSpec, parse_feature
+
+__all__ = ["architecture_of", "open_run"]
+
+_NAME_RUN = "Name a run of one feature, or its checkpoint"
+_SAID = ("model", "feature", "model_settings", "input", "classes")  # what a checkpoint must say of itself
+_MOST_STARTS = 20  # runs that a run started from, one after the other
+
+
+def architecture_of(path: str | os.PathLike[str]) -> str:
+    """Name of the architecture of a run or a checkpoint of ours.
+
+    Raises
+    ------
+    CheckpointError
+        There is no finished checkpoint, or it is damaged.
+    """
+    return str(_checkpoint(Path(path).expanduser())[1]["model"])
+
+
+def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
+    """Open a run's folder, or a checkpoint of ours, as an encoder.
+
+    Raises
+    ------
+    CheckpointError
+        There is no checkpoint, it is damaged, or does not say what it is of.
+    ConfigError
+        The run has several inputs, or one that is no window of a feature.
+    """
+    place = Path(path).expanduser()
+    tensors, state, file = _checkpoint(place)
+    model, size = _model(state, str(path))
+    averaged = "average." if any(name.startswith("average.model.") for name in tensors) else "model."
+    load_module(model, tensors, f"{averaged}model.", str(file))
+    taken = _feature(state, str(path))
+    norm = _norm(tensors)
+    deciding = {name: tensor for name, tensor in model.state_dict().items() if _decides(name, model.head)}
+    deciding |= {} if norm is None else {f"norm.{name}": tensor for name, tensor in norm.state_dict().items()}
+    settings = json.dumps(state["model_settings"], sort_keys=True)
+    info = describe_model(
+        model,
+        window=size.axes[-1],
+        model=state["model"],
+        digest=digest_of_tensors(deciding, {"model": state["model"], "settings": settings, "takes": taken}),
+        takes=str(taken),
+        sample_rate=taken.sample_rate,
+        licence="own" if place.is_dir() else "unknown",
+        source=f"run {state['run_id']}" if "run_id" in state else file.name,
+        trained_on=_trained_on(place),
+    )
+    return ModelEncoder(model, info, torch.device(device), norm)
+
+
+def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:
+    """Tensors and description of the weights that a run is scored with, and their file."""
+    file = place
+    if place.is_dir():
+        kept = "last" if _settings(place)["keep"] == "last" else "best"
+        file = place / "checkpoints" / f"{kept}.safetensors"
+        if not file.is_file():
+            file = place / "checkpoints" / "last.safetensors"  # of a run without a validated epoch
+    tensors, state = load_checkpoint(file)
+    lacking = [key for key in _SAID if key not in state]
+    if lacking:
+        raise CheckpointError(f"the checkpoint does not say its {', '.join(lacking)}", str(file), _NAME_RUN)
+    return tensors, state, file
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    """Which weights a run keeps, and the run that it started from; empty where there is none."""
+    config = folder / "config.yaml"
+    found = parse_yaml(config.read_text(encoding="utf-8"), str(config)) if config.is_file() else None
+    sections: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    loop, start = sections.get("loop") or {}, sections.get("start") or {}
+    return {"keep": str(loop.get("keep", "best")), "start": str(start.get("run") or "")}
+
+
+def _model(state: Mapping[str, Any], where: str) -> tuple[Model, InputSize]:
+    kind, inputs = MODELS.load(state["model"]), read_inputs(state["input"])
+    if len(inputs) != 1 or kind.takes == SEVERAL:
+        raise ConfigError(f"the run has {len(inputs)} inputs: {', '.join(inputs)}", where, _NAME_RUN)
+    (size,) = inputs.values()
+    if size.kind != kind.takes or kind.fitter:
+        raise ConfigError(f"the run takes {INPUT_KINDS[size.kind].title}, which are no windows", where, _NAME_RUN)
+    settings = state["model_settings"]
+    return create(state["model"], n_classes=max(1, len(state["classes"])), **size.sizes, **settings), size
+
+
+def _feature(state: Mapping[str, Any], where: str) -> FeatureSpec:
+    """The run's input feature, of whole tracks: how audio is cut says the embedding."""
+    if " + " in state["feature"]:
+        raise ConfigError(f"the run has several features: {state['feature']}", where, _NAME_RUN)
+    spec = parse_feature(state["feature"]).spec
+    if spec.stored_as is not spec:
+        raise ConfigError(f"{spec.short()} is looked up in a store and not computed from audio", where, _NAME_RUN)
+    return spec.replace(clip="whole")
+
+
+def _norm(tensors: Mapping[str, torch.Tensor]) -> InputNorm | None:
+    if "model.norm.mean" not in tensors:
+        return None
+    mean, std = (tensors[f"model.norm.{name}"][..., 0].numpy() for name in ("mean", "std"))
+    return InputNorm(mean, std)
+
+
+def _decides(name: str, head: str) -> bool:
+    return not name.startswith(f"{head}.") and not name.endswith("num_batches_tracked")
+
+
+def _outside(folder: Path) -> list[str]:
+    """Other data that a run's weights and features have seen, as its description has it."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [name for name in str(run.get("outside_data") or "").split(" + ") if name]
+
+
+def _trained_on(place: Path) -> TrainedOn | None:
+    """Data set, tracks and groups that a run and those that it started from were trained on; None without a record."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    datasets: dict[str, None] = {}
+    members: set[str] = set()
+    for _ in range(_MOST_STARTS):
+        folder = place if place.is_dir() else place.parent.parent
+        labels = folder / "labels.parquet"
+        if not labels.is_file():
+            return TrainedOn(" + ".join([*datasets, "unknown data"]), tuple(sorted(members))) if datasets else None
+        try:
+            with pa.OSFile(str(labels), "rb") as file:
+                table = pq.read_table(file, columns=["track_id", "split", "group"])
+            dataset = str(json.loads(table.schema.metadata[b"featstore"])["dataset"])
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError("the tracks of the run cannot be read", str(labels), "Train it again") from error
+        datasets |= dict.fromkeys([dataset, *_outside(folder)])
+        for track, split, group in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
+            if split == "train":
+                members |= {f"{dataset}: track {track}", f"{dataset}: {group}"}
+        start = _settings(folder)["start"]
+        if not start:
+            break
+        place = Path(start)
+    return TrainedOn(" + ".join(datasets), tuple(sorted(members)))

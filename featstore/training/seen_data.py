@@ -1,0 +1,75 @@
+"""What the weights behind a run's features, and those it starts from, have seen: its own splits, and other data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featstore.errors import DatasetError
+from featstore.loaders.stored_feature import FeatureStore, StoredFeature
+from featstore.training.folders import RunFolder
+from featstore.training.input_shape import Readers
+from featstore.training.labels import LabelledTracks
+
+__all__ = ["check_encoders", "outside_data"]
+
+_UNKNOWN = "unknown data"
+
+
+def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTracks) -> None:
+    """Refuse features of an encoder that was trained on what this run validates or tests with: tracks, or groups.
+
+    Encoders of others do not say which tracks they have seen; reports name their data in a column of its own.
+
+    Raises
+    ------
+    DatasetError
+    """
+    for reader in readers.values():
+        seen = set(_note(store, reader).get("members", ())) - _members(labelled, "train")
+        for split in ("valid", "test"):
+            both = sorted(seen & _members(labelled, split))
+            if both:
+                raise DatasetError(
+                    f"its encoder was trained on {both[0].partition(': ')[2]} and {len(both) - 1} more tracks or groups"
+                    f" of this run's split {split}",
+                    reader.spec.short(),
+                    "Use a run on the same splits as the encoder, or train it again on these",
+                )
+
+
+def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks, start: str = "") -> str:
+    """Data besides the run's own data set that its weights have seen, joined by ``+``; empty for none.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    readers : mapping of str to StoredFeature
+    labelled : LabelledTracks
+    start : str
+        Run or checkpoint that the weights start from; empty for random ones.
+    """
+    names: dict[str, None] = {}
+    for reader in readers.values():
+        if reader.spec.weights_digest is not None:
+            names |= dict.fromkeys(str(_note(store, reader).get("data", _UNKNOWN)).split(" + "))
+    if start:
+        place = Path(start)
+        run = RunFolder(place if place.is_dir() else place.parent.parent).read_run() or {}
+        names |= dict.fromkeys([str(run.get("dataset", _UNKNOWN)), *str(run.get("outside_data") or "").split(" + ")])
+    return " + ".join(name for name in names if name not in ("", labelled.dataset))
+
+
+def _note(store: FeatureStore, reader: StoredFeature) -> Mapping[str, Any]:
+    digest = reader.spec.weights_digest
+    return {} if digest is None else store.weights_note(digest)
+
+
+def _members(labelled: LabelledTracks, split: str) -> set[str]:
+    """Tracks and groups of a split, each with its data set."""
+    part = labelled.splits.get(split)
+    if part is None:
+        return set()
+    every = {f"track {track}" for track in part.track_ids} | set(part.groups)
+    return {f"{labelled.dataset}: {member}" for member in every}
