@@ -92,9 +92,12 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @click.option("--encoding", help="Encoding of features that name none: float32, float16, uint16, uint8.")
 @click.option("--backend", help="Of a new store: zarr or hdf5; by default as its name ends (.h5), else zarr.")
 @click.option("--compression", default="none", show_default=True, help="Of new arrays: none, lz4 or zstd.")
-@click.option("-j", "--jobs", type=int, help="Worker processes; all cores by default.")
+@click.option("-j", "--jobs", type=int, help="Workers; all cores by default.")
 @click.option(
-    "--scheduler", default="processes", show_default=True, help="processes, threads, sync, or tcp://HOST:PORT."
+    "--scheduler",
+    default="auto",
+    show_default=True,
+    help="auto, threads, processes, sync, or tcp://HOST:PORT; auto takes threads where they run side by side.",
 )
 @click.option("--cluster", metavar="FILE", help="Ask a batch system for workers: a YAML file, see docs/cluster.md.")
 @click.option("--shard-range", callback=_parse_range, metavar="i/N", help="Do part i of N (from 0), for job arrays.")

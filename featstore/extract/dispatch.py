@@ -1,4 +1,4 @@
-"""Shards to workers: in this process, in threads, or through Dask, with whatever happens to the workers on the way."""
+"""Shards to workers: in this process, in threads of another, or through Dask, with what happens to the workers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from featstore.cluster import GPU, cpu_count, gpu_count
 from featstore.errors import FeatstoreError, StoreLocked
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.options import ExtractOptions
+from featstore.extract.thread_worker import ThreadWorker, WorkerLost
 from featstore.extract.worker import ShardReport, ShardTask, run_shard
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Dispatch:
             yield from self._here()
         elif self._options.scheduler == "threads":
             yield from self._in_threads(jobs)
-        else:
+        if self._waiting:
             from featstore.cluster import dask_client
 
             remote = "://" in self._options.scheduler
@@ -105,19 +105,23 @@ class Dispatch:
             self._on_tick(len(self._waiting), 1)
 
     def _in_threads(self, jobs: int) -> Iterator[ShardReport]:
+        """Threads of one worker process; when it is lost, what it had and what waits is left for other workers."""
         self._on_start("")
-        with ThreadPoolExecutor(jobs, thread_name_prefix="featstore-extract") as pool:
-            running: set[Any] = set()
-            try:
-                while self._waiting or running:
-                    while self._waiting and len(running) < jobs:
-                        running.add(pool.submit(self._run_shard, self._policy.prepare(self._waiting.popleft())))
-                    done, running = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-                    self._on_tick(len(running), jobs)
-            finally:
-                self._waiting.clear()
+        fresh = any(task.device for task in self._waiting)
+        try:
+            with ThreadWorker(jobs, self._run_shard, fresh=fresh) as worker:
+                while self._waiting or worker.running:
+                    while self._waiting and len(worker.running) < jobs:
+                        worker.submit(self._policy.prepare(self._waiting.popleft()))
+                    report = worker.result(TICK_S)
+                    if report is not None:
+                        yield report
+                    self._on_tick(len(worker.running), jobs)
+        except WorkerLost as lost:
+            logger.warning("the worker process was lost: a cluster of processes takes over")
+            again = self._policy.after_loss(lost.tasks)
+            self.given_up += sorted({task.shard for task in lost.tasks} - {task.shard for task in again})
+            self._waiting.extendleft(reversed(again))
 
     def _through_dask(self, client: Client) -> Iterator[ShardReport]:
         """Keep two tasks a thread in flight: enough to keep workers busy, and a bound on what a scheduler holds."""

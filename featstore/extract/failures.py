@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from featstore.extract.limits import BLIND_DEATHS, MOST_BYSTANDS, MOST_DEATHS
@@ -65,6 +66,13 @@ class FailurePolicy:
             logger.error("shard %d has lost too many workers and is left for another run", task.shard)
             return None
         return self.prepare(replace(task, attempt=task.attempt + 1))
+
+    def after_loss(self, tasks: Sequence[ShardTask]) -> list[ShardTask]:
+        """Tasks for another try after one worker was lost that had several of them."""
+        before = self.lost_workers
+        again = [self.after_death(task) for task in tasks]
+        self.lost_workers = before + 1
+        return [task for task in again if task is not None]
 
     def clean_up(self) -> None:
         """Remove what is left of this run's notes."""

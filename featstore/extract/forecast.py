@@ -12,7 +12,9 @@ import numpy as np
 from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError
+from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Plan, check_clips, make_plan
+from featstore.extract.scheduler_choice import choose_scheduler
 from featstore.extract.timing import Cost, expected_durations, time_sample
 from featstore.features import describe, steps_of
 from featstore.specs import FeatureRequest, parse_feature
@@ -53,7 +55,7 @@ class Forecast:
     sampled : int
         Tracks that were timed.
     start_s : float
-        Until a local cluster of processes is at work.
+        Until a local cluster of processes is at work; 0 where threads do the work.
     """
 
     plan: Plan
@@ -184,7 +186,9 @@ def forecast(
     for name, (key, view) in plan.views.items():
         result.features.append({"name": name, "stored": view.is_identity, "base": stored[key], "exact": view.exact})
     if cost:
-        result.start_s = cost.start_s
+        specs = [header.spec for header in plan.headers]
+        chosen = choose_scheduler(ExtractOptions(jobs=jobs), None, specs, result.n_shards, result.duration_s)
+        result.start_s = cost.start_s if chosen == "processes" else 0.0
         result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result
 

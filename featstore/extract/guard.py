@@ -30,6 +30,8 @@ __all__ = ["Guard"]
 Deliver = Callable[[str, FloatArray], None]
 
 _POLL_S = 0.5
+_clock = threading.Lock()  # the interpreter has one clock for all guards of a process: the last one stops it
+_ending: set[Guard] = set()
 
 
 class Guard:
@@ -55,6 +57,9 @@ class Guard:
 
     def __enter__(self) -> Guard:
         if self._limits.seconds or self._limits.memory_bytes:
+            if self._may_end:
+                _ending.add(self)
+                self._wind_clock()  # a track may stop everything before the thread has run once
             self._thread = threading.Thread(target=self._watch, daemon=True, name="featstore-guard")
             self._thread.start()
         return self
@@ -66,7 +71,10 @@ class Guard:
         if self._thread is not None:
             self._thread.join()
             if self._may_end:
-                faulthandler.cancel_dump_traceback_later()
+                with _clock:
+                    _ending.discard(self)
+                    if not _ending:
+                        faulthandler.cancel_dump_traceback_later()
         self._note.close()
 
     def begin(self, slot: int, path: str) -> None:
@@ -95,15 +103,24 @@ class Guard:
 
         return passed_on
 
-    def _watch(self) -> None:
+    @property
+    def _pause_s(self) -> float:
+        return min(_POLL_S, self._limits.seconds / 4) if self._limits.seconds else _POLL_S
+
+    def _wind_clock(self) -> None:
+        """A library that keeps Python's lock stops the thread, too: then this clock runs out."""
         limits = self._limits
-        pause = min(_POLL_S, limits.seconds / 4) if limits.seconds else _POLL_S
+        if limits.seconds:
+            with _clock:
+                _exit_after(limits.seconds + limits.grace_s + 10 * self._pause_s)
+
+    def _watch(self) -> None:
+        limits, pause = self._limits, self._pause_s
         over_memory_since: float | None = None
         while not self._stop.wait(pause):
             began = self._began
-            if self._may_end and limits.seconds:
-                # a library that keeps Python's lock stops this thread too: then this clock runs out
-                _exit_after(limits.seconds + limits.grace_s + 10 * pause)
+            if self._may_end:
+                self._wind_clock()
             if began is None:
                 over_memory_since = None
                 continue

@@ -21,10 +21,11 @@ class ExtractOptions:
     Attributes
     ----------
     jobs : int or None
-        Worker processes; None takes one for each core.
+        Workers; None takes one for each core.
     scheduler : str
-        ``processes`` (a local Dask cluster), ``threads`` or ``sync`` (this process), or the address of a running
-        scheduler.
+        ``threads`` (of one worker process), ``processes`` (a local Dask cluster), ``sync`` (this process), or the
+        address of a running scheduler; ``auto`` takes threads where the work lets them run side by side, else
+        processes.
     cluster : str or None
         A cluster file: jobs of a batch system, instead of ``scheduler``.
     compression : str
@@ -61,7 +62,7 @@ class ExtractOptions:
     """
 
     jobs: int | None = None
-    scheduler: str = "processes"
+    scheduler: str = "auto"
     compression: str = "none"
     backend: str | None = None
     shard_tracks: int | None = None
@@ -89,9 +90,9 @@ class ExtractOptions:
         one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
         one_of("changed", self.changed, ("refuse", "recompute", "keep"))
         if "://" not in self.scheduler:
-            one_of("scheduler", self.scheduler, ("processes", "threads", "sync"))
+            one_of("scheduler", self.scheduler, ("auto", "processes", "threads", "sync"))
         one_of("progress", self.progress, ("bar", "json", "none"))
-        if self.cluster is not None and self.scheduler != "processes":
+        if self.cluster is not None and self.scheduler not in ("auto", "processes"):
             raise ConfigError(
                 f"scheduler={self.scheduler} and cluster={self.cluster} exclude each other", "", "Give one of them"
             )

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featstore.atomic import canonical_json
@@ -20,12 +20,14 @@ from featstore.extract.limits import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_plan
 from featstore.extract.run_progress import RunProgress, runs_under_way
+from featstore.extract.scheduler_choice import choose_scheduler
 from featstore.extract.weights import check_licences, keep_codebooks
 from featstore.extract.worker import ShardReport, ShardTask, versions_of
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at, backend_named_by
 from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
+from featstore.store.layout import mean_duration
 from featstore.store.leases import live_leases
 from featstore.store.ledger import read_status
 from featstore.store.location import open_location
@@ -186,6 +188,7 @@ def compute_missing(
         report.part_shards = len(range(options.shard_range[0], n_shards, options.shard_range[1]))
         report.left_shards = len(missing) - len(todo)
     run = secrets.token_hex(4)
+    options = replace(options, scheduler=_scheduler(store, todo, options))
     tasks = make_tasks(store, tracks, todo, options, run)
     policy = FailurePolicy(store.location, run)
     if tasks:
@@ -196,6 +199,13 @@ def compute_missing(
     report.seconds = time.perf_counter() - started
     report.status, report.asked = read_status(store), read_status(store, keys)
     return report
+
+
+def _scheduler(store: Store, todo: list[tuple[int, list[str]]], options: ExtractOptions) -> str:
+    specs = [store.arrays[key].spec for key in sorted({key for _, keys in todo for key in keys})]
+    tracks = sum(len(store.shard_rows(shard)) for shard, _ in todo)
+    audio_s = tracks * mean_duration(store.table.frame.get("duration_s", ()))
+    return choose_scheduler(options, store.location, specs, len(todo), audio_s)
 
 
 def _count(store: Store, tasks: Sequence[ShardTask]) -> int:
@@ -334,7 +344,7 @@ def make_tasks(
                 paths=paths,
                 generations=tuple(_generation(store, key, shard) for key in keys),
                 limits=TrackLimits(options.track_timeout, options.track_memory),
-                own_process=options.scheduler not in ("sync", "threads"),
+                own_process=options.scheduler != "sync",
                 batches=options.token_batches,
                 device=any(header.spec.wants_device for header in headers),
             )

@@ -1,0 +1,161 @@
+"""Threads of one worker process: who gets them, and that the process may be lost without the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from featstore.errors import StoreError
+from featstore.extract import ExtractOptions
+from featstore.extract.scheduler_choice import choose_scheduler
+from featstore.extract.thread_worker import ThreadWorker, WorkerLost
+from featstore.extract.worker import ShardReport, ShardTask
+from featstore.specs import parse_feature
+from featstore.store.location import open_location
+from featstore.testing.audio import make_collection
+from tests.cluster.poison import environment, extract_command
+from tests.cluster.test_lost_workers import collection, contents, finish, ledger
+
+MEL = parse_feature("mel(n_mels=16,scale=db)").spec
+ESSENTIA = parse_feature("mel(n_mels=16,scale=db,engine=essentia,framing=essentia,window_symmetric=true)").spec
+DAY_S = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("options", "specs", "shards", "audio_s", "chosen"),
+    [
+        ({"jobs": 2}, [MEL], 100, DAY_S, "threads"),
+        ({"jobs": 16}, [MEL], 100, 300.0, "threads"),  # a cluster would start for longer than the work takes
+        ({"jobs": 16}, [MEL], 100, 30 * DAY_S, "processes"),
+        ({"jobs": 2}, [ESSENTIA], 100, DAY_S, "processes"),
+        ({"jobs": 2}, [ESSENTIA], 1, DAY_S, "threads"),  # one of them
+        ({"jobs": 2, "track_memory": 1 << 30}, [MEL], 100, DAY_S, "processes"),
+        ({"jobs": 2, "cluster": "slurm.yaml"}, [MEL], 1, 1.0, "processes"),
+        ({"jobs": 2, "scheduler": "processes"}, [MEL], 1, 1.0, "processes"),
+        ({"jobs": 2, "scheduler": "sync"}, [MEL], 9, 1.0, "sync"),
+    ],
+)
+def test_who_does_the_work(tmp_path, options, specs, shards, audio_s, chosen) -> None:
+    assert choose_scheduler(ExtractOptions(**options), open_location(tmp_path), specs, shards, audio_s) == chosen
+
+
+def test_a_store_in_memory_is_written_by_its_own_process() -> None:
+    assert choose_scheduler(ExtractOptions(jobs=2), open_location("memory://choice"), [MEL], 9, DAY_S) == "sync"
+
+
+# ---- the process by itself ------------------------------------------------------------------------------------------
+
+
+def act(task: ShardTask) -> ShardReport:
+    """What the tests ask of a worker: die, fail, or say where it ran."""
+    if task.shard == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task.shard == 7:
+        raise StoreError("no room", "shard 7", "Make some")
+    if task.shard == 99:
+        time.sleep(60)
+    return ShardReport(task.shard, tracks=os.getpid())
+
+
+def task(shard: int) -> ShardTask:
+    return ShardTask("store", shard, (), None)
+
+
+def gather(worker: ThreadWorker) -> ShardReport:
+    for _ in range(100):
+        report = worker.result(0.1)
+        if report is not None:
+            return report
+    raise AssertionError("no report in ten seconds")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_reports_and_errors_come_back(fresh: bool) -> None:
+    with ThreadWorker(2, act, fresh=fresh) as worker:
+        worker.submit(task(1))
+        assert gather(worker).tracks not in (0, os.getpid()) and not worker.running
+        worker.submit(task(7))
+        with pytest.raises(StoreError, match="no room"):
+            gather(worker)
+        worker.submit(task(2))
+        assert gather(worker).shard == 2
+
+
+def test_a_lost_process_names_what_it_had() -> None:
+    with ThreadWorker(2, act, fresh=False) as worker:
+        worker.submit(task(99))
+        worker.submit(task(13))
+        with pytest.raises(WorkerLost) as lost:
+            gather(worker)
+    assert [one.shard for one in lost.value.tasks] == [99, 13]
+
+
+def test_leaving_early_ends_the_process_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), ThreadWorker(2, act, fresh=False) as worker:
+        worker.submit(task(99))
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 5 and not worker._process.is_alive()
+
+
+# ---- whole runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_tracks_that_kill_or_hang_the_process_are_left_out_by_name(tmp_path: Path) -> None:
+    """Also a fault inside a library, and a hang that stops every thread of the process."""
+    music = collection(tmp_path / "m", "killer.wav", "hanger.wav", "crasher.wav", "stopper.wav", n_tracks=6)
+    limits = ("--scheduler", "threads", "--shard-tracks", "5", "-j", "2", "--json", "--track-timeout", "4")
+    code, report, _ = finish(extract_command(music, tmp_path / "s.zarr", *limits), environment(tmp_path / "trap"))
+    assert code == 2
+    assert (report["ok"], report["failed"], report["pending"]) == (6, 4, 0)
+    assert report["by_reason"] == {"quarantined": 2, "timeout": 2} and report["lost_workers"] >= 1
+    said = {name: status for name, (status, _) in ledger(tmp_path / "s.zarr").items()}
+    assert said == {
+        "killer.wav": "quarantined",
+        "crasher.wav": "quarantined",
+        "hanger.wav": "timeout",
+        "stopper.wav": "timeout",
+    }
+    assert not list((tmp_path / "s.zarr" / "staging").glob("*"))
+
+
+def test_a_killed_command_takes_its_process_along(tmp_path: Path) -> None:
+    """The worker notices within moments, and the next run gives the bytes of an undisturbed one."""
+    music = make_collection(tmp_path / "m", n_tracks=8, seconds=(0.5, 1.0))
+    store, arguments = tmp_path / "s.zarr", ("--shard-tracks", "1", "-j", "2")
+    env = environment(tmp_path / "trap", SLOW_ALL="1", SLOW_S="0.2")
+    command = subprocess.Popen(extract_command(music, store, *arguments), env=env, stdout=-3, stderr=-3)
+    deadline = time.monotonic() + 60
+    while not list(store.glob("commits/*/*.json")):
+        assert time.monotonic() < deadline and command.poll() is None
+        time.sleep(0.02)
+    workers = psutil.Process(command.pid).children(recursive=True)
+    command.kill()
+    command.wait()
+    assert workers and not psutil.wait_procs(workers, timeout=10)[1]
+    code, report, _ = finish(extract_command(music, store, *arguments, "--json"), dict(os.environ))
+    assert code == 0 and report["ok"] == 8
+    finish(extract_command(music, tmp_path / "calm.zarr", "--shard-tracks", "1", "--json", "--scheduler", "sync"), None)
+    assert contents(store) == contents(tmp_path / "calm.zarr")
+
+
+def test_an_interrupted_command_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
+    music = make_collection(tmp_path / "m", n_tracks=4, seconds=(0.5, 1.0))
+    store = tmp_path / "s.zarr"
+    env = environment(tmp_path / "trap", SLOW_ALL="1", SLOW_S="2")
+    words = extract_command(music, store, "--shard-tracks", "1", "-j", "2")
+    command = subprocess.Popen(words, env=env, stdout=-3, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(store.glob("staging/*/work.*")):
+        assert time.monotonic() < deadline and command.poll() is None
+        time.sleep(0.02)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process
+    _, said = command.communicate(timeout=10)
+    assert command.returncode == 130 and "interrupted" in said and "Traceback" not in said
