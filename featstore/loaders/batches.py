@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
 
-_RESERVED = ("target", "index", "start")
+_RESERVED = ("target", "index", "start", "fresh")
 
 
 class BatchLoader:
@@ -91,7 +91,8 @@ class BatchLoader:
     ------
     dict
         ``"<input>"`` float32 ``(batch, *bands, frames)`` for each input, ``"target"``, ``"index"`` int64 ``(batch,)``
-        position in ``tracks``, ``"start"`` int64 ``(batch,)`` in frames of the first input.
+        position in ``tracks``, ``"start"`` int64 ``(batch,)`` in frames of the first input; of evaluation windows
+        ``"fresh"`` int64 ``(batch,)``: frames that no earlier window of the track has.
 
     Raises
     ------
@@ -174,6 +175,7 @@ class BatchLoader:
             found = f"{len(self.plan)} items make no full batch of {batch_size}"
             raise DatasetError(found, "loader", "Lower batch_size, or keep the last batch with drop_last=False")
         self._padded = ragged in ("pad", "bucket")
+        self._fresh = self.plan.fresh() if mode == "windows" else None
         default_threads = {"disk": 2, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
         self._threads = default_threads if threads is None else threads
         self._read_ahead = read_ahead
@@ -255,6 +257,8 @@ class BatchLoader:
         if self._targets is not None:
             batch["target"] = self._targets[index.to(self.device)]
         batch["index"], batch["start"] = index, torch.from_numpy(part.starts[here])
+        if self._fresh is not None:
+            batch["fresh"] = torch.from_numpy(self._fresh[part.items[here]])
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -280,7 +284,7 @@ def _check_inputs(readers: Mapping[str, StoredFeature], track_ids: Sequence[str]
     clash = [name for name in readers if name in _RESERVED or name.endswith("_mask")]
     if clash:
         raise ConfigError(
-            f"input name {clash[0]!r} is taken", "loader", "Avoid target, index, start and names in _mask"
+            f"input name {clash[0]!r} is taken", "loader", "Avoid target, index, start, fresh and names in _mask"
         )
     if not track_ids:
         raise DatasetError("the track list is empty", "loader", "Check the split and the track table")

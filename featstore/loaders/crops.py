@@ -116,6 +116,22 @@ class CropPlan:
         frames = self.frames[feature]
         return left if frames is None else np.minimum(left, frames)
 
+    def fresh(self) -> NDArray[np.int64]:
+        """Frames of each evaluation window that no earlier window of its track has, int64 ``(n_items,)``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fractions import Fraction
+        >>> plan = plan_crops([np.array([10])], [Fraction(1, 10)], ["a"], ["x"], mode="windows", crop_frames=4)
+        >>> plan.first.tolist(), plan.fresh().tolist()
+        ([0, 4, 6], [4, 4, 2])
+        """
+        items = np.arange(len(self))
+        valid = self.valid_of(0, items, self.first)
+        follows = np.diff(self.track, prepend=-1) == 0
+        return np.where(follows, np.minimum(valid, np.diff(self.first, prepend=0)), valid)
+
     def item_lengths(self) -> NDArray[np.int64]:
         """Frames of the first feature in each item's track: what buckets are made of."""
         return self.lengths[0][self.track]

@@ -46,7 +46,7 @@ _VOLATILE = frozenset(
     {
         *("seed", "fold", "out", "run", "run_dir", "log"),
         *("device", "devices", "accelerator", "workers", "num_workers", "threads", "jobs", "tier", "keep_memory"),
-        *("checkpoint_batches", "checkpoint_minutes", "bootstrap"),
+        *("checkpoint_batches", "checkpoint_minutes", "bootstrap", "probe_every", "probe_tracks"),
     }
 )
 

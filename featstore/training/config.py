@@ -93,7 +93,7 @@ class TrainConfig:
         plain["device"] = {"precision": self.device.precision}
         for name in ("tier", "threads"):
             del plain["data"][name]
-        for name in ("checkpoint_batches", "checkpoint_minutes", "trackers"):
+        for name in ("checkpoint_batches", "checkpoint_minutes", "probe_every", "probe_tracks", "trackers"):
             del plain["loop"][name]
         return plain
 

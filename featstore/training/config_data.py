@@ -143,6 +143,9 @@ class EvaluateConfig:
     pool : {"mean_probability", "mean_logit", "majority"}
         From windows to a track: mean of probabilities (a soft vote); mean of logits (the normalised product of
         probabilities); share of the windows that decide for a class (a hard vote).
+    weigh : {"windows", "frames"}
+        What a window counts: all alike, or by its frames that no earlier window of the track has. The last window ends
+        with the track and may overlap the one before it.
     splits : list of str
         Splits that are scored at the end.
     bootstrap : int
@@ -150,6 +153,7 @@ class EvaluateConfig:
     """
 
     pool: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability"
+    weigh: Literal["windows", "frames"] = "windows"
     splits: tuple[str, ...] = ("valid", "test")
     bootstrap: int = 200
 

@@ -136,6 +136,11 @@ class LoopConfig:
         Also keep the last state at this interval, in batches; 0 leaves it to ``checkpoint_minutes``.
     checkpoint_minutes : float
         Keep the last state at this interval within an epoch, in minutes.
+    probe_every : int
+        Optimizer steps between linear probes of the trunk on the labels, for pretraining: ``probes.jsonl`` keeps their
+        scores beside the validation loss. 0 probes nothing.
+    probe_tracks : int
+        Training tracks that a probe is fitted to, at most.
     trackers : list of {"wandb", "mlflow"}
         Pass the metrics of each epoch on to these as well.
     """
@@ -153,12 +158,14 @@ class LoopConfig:
     ema: float = 0.0
     checkpoint_batches: int = 0
     checkpoint_minutes: float = 10.0
+    probe_every: int = 0
+    probe_tracks: int = 1000
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "validate_every", "accumulate"):
+        for name in ("epochs", "validate_every", "accumulate", "probe_tracks"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "loop")
-        for name in ("patience", "checkpoint_batches", "validation_windows"):
+        for name in ("patience", "checkpoint_batches", "validation_windows", "probe_every"):
             require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "loop")
         monitors = [*METRICS, "loss", "auto"]
         require(self.monitor in monitors, f"monitor={self.monitor!r}", "loop", did_you_mean(self.monitor, monitors))

@@ -22,7 +22,8 @@ class RunFolder:
     """Paths and files of one run.
 
     ``config.yaml`` (resolved settings), ``run.json`` (what is trained on what), ``labels.parquet`` (its tracks, splits
-    and targets), ``metrics.jsonl`` (one line an epoch) and ``events.*`` (the same for TensorBoard),
+    and targets), ``metrics.jsonl`` (one line an epoch) and ``events.*`` (the same for TensorBoard), ``probes.jsonl``
+    (one line a probe of the trunk),
     ``checkpoints/{best,last}.safetensors`` and ``state.json``, ``predictions.parquet``, ``result.json``.
     """
 
@@ -31,6 +32,7 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best.safetensors"
         self.last = self.path / "checkpoints" / "last.safetensors"
         self.metrics = self.path / "metrics.jsonl"
+        self.probes = self.path / "probes.jsonl"
         self.labels = self.path / "labels.parquet"
         self.events = self.path / "events.out.tfevents.0.featstore"
         self.predictions = self.path / "predictions.parquet"
@@ -97,24 +99,47 @@ class RunFolder:
         """Add the line of an epoch, for programs and for TensorBoard."""
         line = plain(line)
         append_events(self.events, line)
-        with disk_errors(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        _append(self.metrics, line)
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the lines of the first ``epochs`` epochs: those after were not reached by the checkpoint."""
-        kept: list[str] = []
-        lines: list[dict[str, Any]] = []
-        if self.metrics.is_file():
-            for text in self.metrics.read_text(encoding="utf-8").splitlines():
-                try:
-                    line = json.loads(text)
-                except ValueError:  # the process died while it wrote
-                    continue
-                if line.get("epoch", epochs) < epochs:
-                    kept.append(text + "\n")
-                    lines.append(line)
-        write_text(self.metrics, "".join(kept))
+        lines = [line for line in _read_lines(self.metrics) if line.get("epoch", epochs) < epochs]
+        write_text(self.metrics, "".join(map(_text, lines)))
         restart_events(self.events, lines, time=lines[0]["time"] if lines else time.time())
+
+    def append_probe(self, line: Mapping[str, Any]) -> None:
+        """Add the line of a probe of the trunk."""
+        _append(self.probes, plain(line))
+
+    def read_probes(self) -> list[dict[str, Any]]:
+        """Lines of all probes, in the order of their steps."""
+        return _read_lines(self.probes)
+
+    def cut_probes(self, step: int) -> None:
+        """Keep the probes up to an optimizer step: those after were not reached by the checkpoint."""
+        if self.probes.is_file():
+            kept = [line for line in self.read_probes() if line.get("step", step + 1) <= step]
+            write_text(self.probes, "".join(map(_text, kept)))
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(_text(line))
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of a file of JSON; those that a process left half-written are passed over."""
+    found = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            found.append(dict(json.loads(text)))
+        except (TypeError, ValueError):
+            continue
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:

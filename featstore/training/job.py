@@ -33,6 +33,8 @@ class Job:
         The run's description, as ``run.json`` has it.
     beside : mapping of str to FeatureReader
         What the objective reads besides the inputs, by feature.
+    probe : LabelledTracks or None
+        Labels of linear probes during pretraining.
     """
 
     readers: Readers
@@ -42,6 +44,7 @@ class Job:
     folder: RunFolder
     run: Mapping[str, Any]
     beside: Readers = field(default_factory=dict)
+    probe: LabelledTracks | None = None
 
     @property
     def objective(self) -> Any:

@@ -35,6 +35,7 @@ from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
 from featstore.training.progress import LossWatch, Progress, shown_bar
 from featstore.training.trackers import Tracker
+from featstore.training.trunk_probe import TrunkProbe
 
 __all__ = ["Loop", "LoopParts"]
 
@@ -69,6 +70,8 @@ class LoopParts:
         The score that chooses the best weights.
     opening : str
         What people should know before the first batch.
+    probe : TrunkProbe or None
+        Of the trunk, every ``loop.probe_every`` steps.
     """
 
     normed: NormedModel
@@ -80,6 +83,7 @@ class LoopParts:
     validate: Validate
     monitor: str
     opening: str = ""
+    probe: TrunkProbe | None = None
 
 
 class Loop:
@@ -119,6 +123,7 @@ class Loop:
         self._bar: Any = None
         self._last_saved = time.monotonic()
         self._scores: dict[str, float] = {}
+        self._probed = -1  # step of the last probe
 
     # -- resuming -------------------------------------------------------------------------------------------------
 
@@ -198,9 +203,14 @@ class Loop:
         with StopRequest() as stop, shown_bar(self.engine.rank, **settings) as self._bar:
             if self.parts.opening:
                 self._bar.write(self.parts.opening, file=sys.stderr)
+            self._probed = self.engine.gather(self._last_probe())[0]
+            if self._probed < 0:
+                self._probe()
             while self.progress.epoch < epochs and not self.progress.finished:
                 self._train_epoch(stop)
                 self._finish_epoch(stop)
+            if self.progress.step != self._probed:
+                self._probe()
         return self.progress
 
     def _train_epoch(self, stop: StopRequest) -> None:
@@ -213,8 +223,11 @@ class Loop:
                 began = time.perf_counter()
                 batch = next(batches)
                 progress.seconds_wait += time.perf_counter() - began
+                step = progress.step
                 self._step(batch, n_batches)
                 progress.seconds_train += time.perf_counter() - began
+                if progress.step > step and self._probe_is_due:
+                    self._probe()
                 self._bar.update(1)
                 self._show()
                 if progress.batch < n_batches and progress.batch % self.config.loop.accumulate == 0:
@@ -279,6 +292,31 @@ class Loop:
             return False, False
         votes = self.engine.gather((stop.requested, late))
         return any(vote[0] for vote in votes), any(vote[1] for vote in votes)
+
+    @property
+    def _probe_is_due(self) -> bool:
+        every = self.config.loop.probe_every
+        return bool(every) and self.progress.step % every == 0
+
+    def _last_probe(self) -> int:
+        """Step of the last probe that is kept; -1 where none is."""
+        lines = [] if self.engine.rank or self.parts.probe is None else self.folder.read_probes()
+        return int(lines[-1]["step"]) if lines else -1
+
+    def _probe(self) -> None:
+        """Score the trunk by a linear probe, and note it beside the validation loss of the same weights."""
+        if self.parts.probe is None:
+            return
+        progress, began = self.progress, time.perf_counter()
+        self.engine.share_buffers(self.scored_model)
+        valid = self.parts.validate(self.scored_model).values
+        found = self.parts.probe.scores(self.scored_model)
+        self.parts.normed.train()
+        progress.seconds_validate += time.perf_counter() - began
+        self._probed = progress.step
+        if self.engine.rank == 0:
+            place = {"step": progress.step, "epoch": progress.epoch + progress.batch / len(self.parts.loader)}
+            self.folder.append_probe({**place, "valid": valid, "probe": found})
 
     # -- after an epoch -------------------------------------------------------------------------------------------
 

@@ -241,7 +241,7 @@ class MaskedIds(MaskedPositions):
     def _judged(
         self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
     ) -> dict[str, torch.Tensor]:
-        there = wanted[choice.chosen]
+        there = wanted[choice.judged]
         usual = self.log_share.to(prediction.device).expand(*there.shape, -1)
         right = self._scores(prediction).argmax(dim=-1) == there
         known = there >= 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -151,19 +151,27 @@ class Choice:
     Attributes
     ----------
     chosen : bool
-        Those that are judged.
+        Those that are to be predicted.
     hidden : bool
         Those of them that show the mask symbol.
     source : int64
         Position whose input is shown; its own number but for swapped ones.
     real : bool
         Those that are no padding.
+    fresh : bool
+        Those that no earlier window of the track has.
     """
 
     chosen: torch.Tensor
     hidden: torch.Tensor
     source: torch.Tensor
     real: torch.Tensor
+    fresh: torch.Tensor
+
+    @property
+    def judged(self) -> torch.Tensor:
+        """Chosen positions that count in a score."""
+        return self.chosen & self.fresh
 
     def shown(self, x: Inputs, group: int) -> Inputs:
         """Input with swapped positions in place."""
@@ -224,7 +232,7 @@ class MaskedPositions(Objective):
     def _judged(
         self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
     ) -> dict[str, torch.Tensor]:
-        """Further figures of each chosen position, the baselines among them."""
+        """Further figures of each judged position, the baselines among them."""
 
     def choose(self, batch: ModelBatch, *, epoch: int, split: str) -> Choice:
         """Draw the positions of a batch: the same for any model with positions of this length."""
@@ -250,7 +258,18 @@ class MaskedPositions(Objective):
         own = torch.arange(n_positions).expand_as(source)
         # a swapped span may take from anywhere in the crop, but not from padding
         source = torch.where(chosen & ~hidden, source.minimum((count[:, None] - 1).clamp(min=0)), own)
-        return Choice(*(each.to(first.device, non_blocking=True) for each in (chosen, hidden, source, real)))
+        parts = (chosen, hidden, source, real, torch.ones_like(real))
+        return Choice(*(each.to(first.device, non_blocking=True) for each in parts))
+
+    def _judged_choice(self, batch: ModelBatch, split: str) -> Choice:
+        """The choice in a batch of windows, those positions left out that an earlier window of their track has."""
+        choice = self.choose(batch, epoch=0, split=split)
+        if batch.fresh is None:
+            return choice
+        whole = torch.full((len(batch),), batch.first.shape[-1])
+        seen = (whole if batch.lengths is None else batch.lengths.cpu()) - batch.fresh
+        place = torch.arange(choice.real.shape[1]) * self.normed.group
+        return replace(choice, fresh=(place >= seen[:, None]).to(choice.real.device))
 
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Mean error over the chosen positions of a batch."""
@@ -290,13 +309,13 @@ class MaskedPositions(Objective):
 
     def _figures(self, normed: NormedModel, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
         """Sums over the positions of each crop ``(batch,)`` by name."""
-        choice = self.choose(batch, epoch=0, split=split)
+        choice = self._judged_choice(batch, split)
         shown = choice.shown(batch.x, self.normed.group)
-        prediction = normed(shown, batch.lengths, choice.hidden, choice.chosen)
+        prediction = normed(shown, batch.lengths, choice.hidden, choice.judged)
         wanted = self._wanted(batch, split)
-        errors = self._errors(prediction, wanted[choice.chosen])
+        errors = self._errors(prediction, wanted[choice.judged])
         known = ~errors.isnan()
-        row = choice.chosen.nonzero()[:, 0][known]
+        row = choice.judged.nonzero()[:, 0][known]
 
         def by_crop(each: torch.Tensor) -> torch.Tensor:
             return torch.zeros(len(batch), dtype=torch.float64, device=row.device).index_add_(0, row, each.double())
@@ -305,8 +324,8 @@ class MaskedPositions(Objective):
         return {
             **{name: by_crop(each[known]) for name, each in judged.items()},
             "known": by_crop(torch.ones_like(row)),
-            "chosen": choice.chosen.sum(dim=1),
-            "real": choice.real.sum(dim=1),
+            "chosen": choice.judged.sum(dim=1),
+            "real": (choice.real & choice.fresh).sum(dim=1),
         }
 
     def _values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:

@@ -80,10 +80,10 @@ class MaskedValues(MaskedPositions):
         group = self.normed.group
         gaps = (choice.chosen | ~choice.real).repeat_interleave(group, dim=1)  # no line starts in padding
         line = grouped(interpolated(self.normed.frames(batch.x)[..., : gaps.shape[1]], gaps), group)
-        there = wanted[choice.chosen]
+        there = wanted[choice.judged]
         return {
             "mean_baseline": self._errors(torch.zeros_like(there), there),
-            "line_baseline": self._errors(line[choice.chosen], there),
+            "line_baseline": self._errors(line[choice.judged], there),
         }
 
     @torch.no_grad()
@@ -93,10 +93,10 @@ class MaskedValues(MaskedPositions):
         for raw in loader:
             batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
             if len(batch):
-                choice = self.choose(batch, epoch=0, split="valid")
+                choice = self._judged_choice(batch, "valid")
                 found = self._baselines(batch, self._wanted(batch, "valid"), choice)
                 sums = {name: value + float(found[name].sum()) for name, value in sums.items()}
-                n += int(choice.chosen.sum())
+                n += int(choice.judged.sum())
         line, mean = (value / max(1, n) for value in sums.values())
         return (
             f"to beat on the validation split: {line:.4f} (a line across each hidden span), "

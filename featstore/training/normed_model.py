@@ -38,6 +38,8 @@ class ModelBatch:
         Place of the track in the loader's list, and first frame of the crop.
     target : float32 (batch, classes) or int64 (batch,)
         Labels; zeros where none are learnt.
+    fresh : int64 (batch,) or None, on the CPU
+        Of evaluation windows: frames that no earlier window of the track has.
     """
 
     x: Inputs
@@ -45,6 +47,7 @@ class ModelBatch:
     index: torch.Tensor
     start: torch.Tensor
     target: torch.Tensor
+    fresh: torch.Tensor | None = None
 
     @classmethod
     def of(cls, batch: Mapping[str, torch.Tensor], names: Sequence[str], device: torch.device) -> ModelBatch:
@@ -57,6 +60,7 @@ class ModelBatch:
             index=batch["index"],
             start=batch["start"],
             target=batch["target"].to(device, non_blocking=True),
+            fresh=batch.get("fresh"),
         )
 
     def __len__(self) -> int:

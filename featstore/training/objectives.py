@@ -153,7 +153,7 @@ class Supervised(Objective):
             for each in class_weighting(config.loop.class_weights, train, len(labelled.classes))
         )
         specs = {name: reader.spec for name, reader in job.readers.items()}
-        self.labelled, self.engine, self.pool = labelled, engine, config.evaluate.pool
+        self.labelled, self.engine, self.evaluation = labelled, engine, config.evaluate
         smoothing = config.loop.label_smoothing
         self.criterion = make_loss(labelled.task, weights=weights, added=added, label_smoothing=smoothing)
         self.augment = make_augmentation(config.augment, specs, len(labelled.classes))
@@ -179,7 +179,8 @@ class Supervised(Objective):
             split=split,
             task=self.labelled.task,
             n_classes=len(self.labelled.classes),
-            pool=self.pool,
+            pool=self.evaluation.pool,
+            weigh=self.evaluation.weigh,
             loss=make_loss(self.labelled.task),
             engine=self.engine,
         )

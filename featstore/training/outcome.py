@@ -20,6 +20,7 @@ from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
 from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import TrainConfig
+from featstore.training.folders import RunFolder
 from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
@@ -133,6 +134,7 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
         **({"fit": outcome.fit} if outcome.fit else {}),
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
+        **({"probes": found} if (found := job.folder.read_probes()) else {}),
         "n_tracks": {split: len(part) for split, part in labelled.splits.items()},
         "input": run["input"],
         "parameters": run["parameters"],
@@ -160,6 +162,7 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
         "peak_memory_bytes": _peak_memory(outcome.device),
         "device": _device_name(outcome.device),
         "duration_s": _sum_of(stored, "duration_s"),
+        "audio_seen_s": _audio_seen(reader, job, progress.n_seen),
         "n_stored": len(reader),
         "feature_fields": _feature_fields(reader),
         "hop_multiple": reader.view.stride,
@@ -172,6 +175,17 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
 
 def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).absolute())
+
+
+def _audio_seen(reader: StoredFeature, job: Job, n_seen: int) -> dict[str, float]:
+    """Seconds of audio that the optimizer was shown, crop by crop: by this run, and by the one it starts from."""
+    spec = reader.spec
+    found = {"run": n_seen * job.shape.n_frames * spec.frame_step / spec.sample_rate, "start": 0.0}
+    place = job.config.start.run
+    before = RunFolder(place).read_result() if place and Path(place).is_dir() else None
+    if before is not None:
+        found["start"] = sum(before.get("audio_seen_s", {}).values())
+    return found
 
 
 def _sum_of(frame: Any, column: str) -> float | None:

@@ -94,7 +94,8 @@ def train(
     opened = _opened(store)
     readers = _readers(opened, [feature] if isinstance(feature, str | FeatureSpec | FeatureRequest) else feature)
     resolved = objective.resolve(model, resolved, readers, opened)
-    labelled = _labels(opened, readers, tracks, resolved)
+    labelled = _labels(opened, readers, tracks, resolved, needed=objective.needs_labels)
+    probe = _labels(opened, readers, tracks, resolved, needed=True) if resolved.loop.probe_every else None
     labelled = with_train_share(labelled, resolved.data.train_share, seed=resolved.data.split_seed)
     if not any(name in labelled.splits for name in resolved.evaluate.splits):
         listing = ", ".join(labelled.splits)
@@ -116,7 +117,7 @@ def train(
         folder.write_run(run, resolved.as_mapping())
         write_labels(folder.labels, labelled)
         beside = {name: opened[name] for name in objective.beside(resolved)}
-        job = Job(readers, labelled, shape, resolved, folder, run, beside)
+        job = Job(readers, labelled, shape, resolved, folder, run, beside, probe)
         fabric = make_fabric(resolved.device)
         outcome = launch(fabric, work, job, processes=resolved.device.devices)
         if objective.needs_labels:
@@ -175,8 +176,9 @@ def evaluate(
     if tracks is None:
         labelled = read_labels(folder.labels)
     else:
-        data = replace(config.data, classes=tuple(run["classes"]), task=run["task"])
-        labelled = _labels(opened, readers, tracks, replace(config, data=data))
+        own_data = replace(config.data, classes=tuple(run["classes"]), task=run["task"])
+        needed = OBJECTIVES.load(config.objective.name).needs_labels
+        labelled = _labels(opened, readers, tracks, replace(config, data=own_data), needed=needed)
     names = tuple(splits) or tuple(name for name in config.evaluate.splits if name in labelled.splits)
     for name in names:
         if name not in labelled.splits:
@@ -220,14 +222,15 @@ def check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"unknown setting 'model.{name}'", f"model {model}", did_you_mean(name, known))
 
 
-def _labels(store: FeatureStore, readers: Readers, tracks: Any, config: TrainConfig) -> LabelledTracks:
+def _labels(store: FeatureStore, readers: Readers, tracks: Any, config: TrainConfig, *, needed: bool) -> LabelledTracks:
+    """Tracks and splits of a run, with their labels where they are ``needed``."""
     place = str(store.location)
     info = store.table.facts if tracks is None else None
     name = str(getattr(info, "name", "")) or Path(place).stem
     there = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
     stored = [track for track in next(iter(readers.values())).track_ids if track in there]
     table = store.tracks if tracks is None else tracks
-    if not OBJECTIVES.load(config.objective.name).needs_labels:
+    if not needed:
         return unlabelled_tracks(table, stored, config.data, name=name, where=place)
     return label_tracks(table, stored, config.data, info=info, name=name, where=place)
 

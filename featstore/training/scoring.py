@@ -31,6 +31,7 @@ __all__ = [
     "scores_of",
     "track_scores",
     "window_shares",
+    "window_weights",
     "write_predictions",
 ]
 
@@ -87,6 +88,13 @@ def window_shares(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
     return (windows >= 0.5).double()
 
 
+def window_weights(fresh: torch.Tensor | None, n_windows: int, weigh: str) -> NDArray[np.float64]:
+    """What each window counts in the mean over its track; ``weigh`` as ``evaluate.weigh``."""
+    if weigh == "windows" or fresh is None:
+        return np.ones(n_windows)
+    return np.asarray(fresh, dtype=np.float64)
+
+
 def track_scores(means: torch.Tensor, task: str, pool: str) -> torch.Tensor:
     """Scores of tracks from the mean of their windows' shares ``(tracks, classes)``."""
     return probabilities(means, task) if pool == "mean_logit" else means
@@ -102,17 +110,18 @@ def predict(
     task: str,
     n_classes: int,
     pool: str,
+    weigh: str,
     loss: Loss,
     engine: Engine,
 ) -> Predictions:
-    """Score all windows of a split and pool them by track.
+    """Score all windows of a split and pool them by track, as ``evaluate.pool`` and ``evaluate.weigh`` say.
 
     Sums are float64 and the windows of a track come in one order, so the result does not depend on the batches.
     """
     started = time.perf_counter()
     sums = np.zeros((len(tracks), n_classes))
     counts = np.zeros(len(tracks))
-    losses = 0.0
+    losses, n_windows = 0.0, 0
     for batch in loader:
         taken = ModelBatch.of(batch, normed.names, engine.device)
         if not len(taken):
@@ -120,11 +129,13 @@ def predict(
         logits = normed(taken.x, taken.lengths)
         losses += float(loss(logits, taken.target)) * len(logits)
         index = taken.index.numpy()
-        np.add.at(sums, index, window_shares(logits, task, pool).cpu().numpy())
-        np.add.at(counts, index, 1)
-    parts = engine.gather((sums, counts, losses))
+        weights = window_weights(taken.fresh, len(taken), weigh)
+        np.add.at(sums, index, weights[:, None] * window_shares(logits, task, pool).cpu().numpy())
+        np.add.at(counts, index, weights)
+        n_windows += len(taken)
+    parts = engine.gather((sums, counts, losses, n_windows))
     sums, counts = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    n_windows = int(counts.sum())
+    n_windows = sum(part[3] for part in parts)
     means = sums / np.maximum(counts, 1)[:, None]
     scores = track_scores(torch.from_numpy(means), task, pool).numpy().astype(np.float32)
     scored = counts > 0  # tracks that the loader skipped have no score

@@ -28,6 +28,7 @@ from featstore.training.progress import Progress, shown_bar
 from featstore.training.settings import from_mapping
 from featstore.training.starting import layer_scales, load_start, start_tensors
 from featstore.training.trackers import TRACKERS, Tracker
+from featstore.training.trunk_probe import TrunkProbe
 
 __all__ = ["HEADER_KEYS", "build_model", "model_of_checkpoint", "score_splits", "work"]
 
@@ -189,6 +190,7 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
         validate=lambda kept: _scored(objective, kept, validation, "valid", engine),
         monitor=job.monitor,
         opening=objective.opening(validation),
+        probe=None if job.probe is None else TrunkProbe(job, engine),
     )
     header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": sorted(trunk)}
     title = f"{'train' if job.objective.needs_labels else 'pretrain'} {job.run['model']}"
@@ -198,6 +200,7 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
         logger.info("%s goes on in epoch %d, batch %d", folder.path, loop.progress.epoch, loop.progress.batch)
     if engine.rank == 0:
         folder.cut_metrics(loop.progress.epoch)
+        folder.cut_probes(loop.progress.step if saved is not None else -1)
     return loop
 
 

@@ -252,7 +252,7 @@ def _score(tagger: Tagger, path: str, features: list[FloatArray], note: str, sho
     bad = sum(int((~np.isfinite(feature)).sum()) for feature in features)
     if bad:
         return FileTags.failed(path, f"{bad} values of its features are not finite [{path}]")
-    taggram, scores = _pool(_logits(tagger, features, plan, device), tagger)
+    taggram, scores = _pool(_logits(tagger, features, plan, device), plan, tagger)
     starts_s, duration_s = plan.first * tagger.frame_s, n_frames * tagger.frame_s
     if tagger.excerpt_step_s is not None:
         starts_s = plan.first // tagger.n_frames * tagger.excerpt_step_s
@@ -308,15 +308,16 @@ def _logits(tagger: Tagger, features: Sequence[FloatArray], plan: CropPlan, devi
     return np.concatenate(found)
 
 
-def _pool(logits: NDArray[np.float64], tagger: Tagger) -> tuple[FloatArray, FloatArray]:
+def _pool(logits: NDArray[np.float64], plan: CropPlan, tagger: Tagger) -> tuple[FloatArray, FloatArray]:
     """Probabilities of the windows, and of the file as the evaluation of a run pools them."""
     import torch
 
     from featstore.training.losses import probabilities
-    from featstore.training.scoring import track_scores, window_shares
+    from featstore.training.scoring import track_scores, window_shares, window_weights
 
     windows = torch.from_numpy(logits)
-    means = window_shares(windows, tagger.task, tagger.pool).mean(dim=0)
+    weights = torch.from_numpy(window_weights(torch.from_numpy(plan.fresh()), len(windows), tagger.weigh))
+    means = (weights[:, None] * window_shares(windows, tagger.task, tagger.pool)).sum(dim=0) / weights.sum()
     scores = track_scores(means, tagger.task, tagger.pool)
     taggram = probabilities(windows, tagger.task)
     return taggram.numpy().astype(np.float32), scores.numpy().astype(np.float32)

@@ -36,8 +36,8 @@ class Tagger:
         Frames of one input, and between inputs; of the first feature.
     classes : tuple of str
     task : "multi_label" or "single_label"
-    pool : str
-        From windows to a track, as ``evaluate.pool``.
+    pool, weigh : str
+        From windows to a track, as ``evaluate.pool`` and ``evaluate.weigh``.
     tail : "align" or "drop"
         What becomes of frames behind the last whole window.
     any_length : bool
@@ -52,6 +52,7 @@ class Tagger:
     classes: tuple[str, ...]
     task: str
     pool: str
+    weigh: str
     tail: str
     any_length: bool
 
@@ -134,7 +135,8 @@ def _of_run(path: Path) -> Tagger:
     assert run is not None
     settings: dict[str, Any] = read_yaml(path / "config.yaml")
     kept = folder.best if settings.get("loop", {}).get("keep", "best") == "best" else folder.last
-    return _make(str(path), run, kept, pool=settings.get("evaluate", {}).get("pool", "mean_probability"))
+    evaluation = settings.get("evaluate", {})
+    return _make(str(path), run, kept, **{key: evaluation[key] for key in ("pool", "weigh") if key in evaluation})
 
 
 def _of_file(path: Path) -> Tagger:
@@ -145,7 +147,13 @@ def _of_file(path: Path) -> Tagger:
 
 
 def _make(
-    name: str, run: Mapping[str, Any], path: Path, *, pool: str = "mean_probability", tail: str = "align"
+    name: str,
+    run: Mapping[str, Any],
+    path: Path,
+    *,
+    pool: str = "mean_probability",
+    weigh: str = "windows",
+    tail: str = "align",
 ) -> Tagger:
     from featstore.training.work import model_of_checkpoint
 
@@ -153,10 +161,10 @@ def _make(
     if missing:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(missing)}", str(path), "Name a run's folder")
     module = model_of_checkpoint(run, path).eval()
-    return _tagger(name, module, run, pool=pool, tail=tail)
+    return _tagger(name, module, run, pool=pool, weigh=weigh, tail=tail)
 
 
-def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], *, pool: str, tail: str) -> Tagger:
+def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], *, pool: str, weigh: str, tail: str) -> Tagger:
     from featstore.training.input_shape import InputShape
 
     shape = InputShape.from_mapping(run["input"])
@@ -169,6 +177,7 @@ def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], *, pool: str
         classes=tuple(run["classes"]),
         task=run["task"],
         pool=pool,
+        weigh=weigh,
         tail=tail,
         any_length=module.model.any_length,
     )
@@ -206,7 +215,7 @@ def _published(name: str, weights: str | os.PathLike[str] | None) -> Tagger:
     run = _description(name)
     module = build_model(run, None)
     module.model.load_state_dict(load_published(name, weights))
-    return _tagger(name, module.eval(), run, pool="mean_probability", tail="drop")
+    return _tagger(name, module.eval(), run, pool="mean_probability", weigh="windows", tail="drop")
 
 
 def convert_published(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pandas as pd
 import pytest
 import torch
 from killing import killed_after
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.models.checkpoint_file import load_checkpoint
@@ -19,6 +23,7 @@ from featstore.store.consolidate import consolidate
 from featstore.store.missing import find_missing
 from featstore.store.writing import add_arrays, write_shard
 from featstore.training import TrainConfig, evaluate, train
+from featstore.training.folders import RunFolder
 from featstore.training.masked_positions import CONVENTIONS, MaskedPositions, MaskedPositionsConfig, skill_of
 from featstore.training.masked_targets import (
     Bins,
@@ -29,6 +34,7 @@ from featstore.training.masked_targets import (
     count_pairs,
 )
 from featstore.training.masking import draw_spans, frames_of
+from featstore.training.work import model_of_checkpoint
 
 Make = Callable[..., TrainConfig]
 N_CODES, N_DIMS, N_FRAMES, N = 24, 6, 256, 40
@@ -295,3 +301,62 @@ def test_wrong_use(steps: Store, tmp_path: Path, hidden: Make) -> None:
         run("tokenformer", "objective.codes=7", feature=TOKENS)
     with pytest.raises(ConfigError, match="no whole number of tokens of 128"):
         StoredTokens.beside(steps[TOKENS], parse_spec(MEL.replace("hop_length=128", "hop_length=200")))
+
+
+# ---- probes of the trunk ------------------------------------------------------------------------------------------
+
+
+def test_probes_of_the_trunk_stand_beside_the_loss_and_change_nothing(
+    steps: Store, tmp_path: Path, hidden: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("objective.name=masked-ids", "loop.epochs=3", "data.crops_per_track=1", "model.dropout=0.1")
+    plain = train(steps, TOKENS, "tokenformer", tmp_path / "plain", config=hidden(*common))
+    probed = hidden(*common, "loop.probe_every=2", "loop.checkpoint_batches=1")
+    whole = train(steps, TOKENS, "tokenformer", tmp_path / "whole", config=probed)
+    assert whole["run_id"] == plain["run_id"] and whole["scores"] == plain["scores"]
+    assert "probes" not in plain
+    assert [line["step"] for line in whole["probes"]] == [0, 2, 4, 6, 8, 9]  # the first weights, and the last
+    assert whole["probes"][3]["epoch"] == 2.0
+    last = RunFolder(tmp_path / "whole").read_probes()[-1]
+    assert last == whole["probes"][-1] and set(last["probe"]) > {"accuracy", "macro_f1_all"}
+    assert last["valid"]["loss"] < whole["probes"][0]["valid"]["loss"]
+    with killed_after(5, monkeypatch):
+        train(steps, TOKENS, "tokenformer", tmp_path / "cut", config=probed)
+    assert train(steps, TOKENS, "tokenformer", tmp_path / "cut", config=probed)["probes"] == whole["probes"]
+
+
+def test_a_probe_needs_labels(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    config = hidden("objective.name=masked-ids", "loop.probe_every=2", "data.label_column=genre")
+    with pytest.raises(DatasetError, match="genre"):
+        train(steps, TOKENS, "tokenformer", tmp_path / "run", config=config)
+
+
+def test_a_probe_is_logistic_regression_on_the_pooled_vectors(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    config = hidden("objective.name=masked-ids", "loop.epochs=1", "loop.probe_every=5", "loop.keep=last")
+    found = train(steps, TOKENS, "tokenformer", tmp_path / "run", config=config)["probes"][-1]["probe"]
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    normed = model_of_checkpoint(run, RunFolder(tmp_path / "run").last).eval()
+    vectors, labels = {}, {}
+    for split in ("train", "valid"):
+        ids = [track for track in steps.tracks.index if steps.tracks.loc[track, "split"] == split]
+        tokens = torch.from_numpy(np.stack([steps[TOKENS][track] for track in ids]).astype(np.int64))
+        with torch.no_grad():  # two windows of each track
+            windows = [normed.model.forward_features(tokens[..., a : a + 128]) for a in (0, 128)]
+        vectors[split] = torch.stack(windows).mean(dim=0).numpy()
+        labels[split] = [steps.tracks.loc[track, "labels"][0] for track in ids]
+    scaler = StandardScaler().fit(vectors["train"])
+    fitted = LogisticRegression(C=1.0, tol=1e-9, max_iter=10_000)
+    fitted.fit(scaler.transform(vectors["train"]), labels["train"])
+    scores = fitted.decision_function(scaler.transform(vectors["valid"]))
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(labels["valid"], scores))
+
+
+def test_seconds_of_audio_are_counted_with_those_of_the_start(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    first = hidden("objective.name=masked-ids", "loop.epochs=2", "data.crops_per_track=1")
+    seen = train(steps, TOKENS, "tokenformer", tmp_path / "first", config=first)["audio_seen_s"]
+    crop_s = 128 * 128 / 44100
+    assert seen == {"run": pytest.approx(2 * 24 * crop_s), "start": 0.0}
+    small = ["model.size=tiny", "data.batch_size=8", "loop.epochs=1", "data.crop_frames=128", "device.accelerator=cpu"]
+    config = TrainConfig.resolve(assignments=[*small, f"start.run={tmp_path / 'first'}"])
+    seen = train(steps, TOKENS, "tokenformer", tmp_path / "second", config=config)["audio_seen_s"]
+    assert seen == {"run": pytest.approx(24 * crop_s), "start": pytest.approx(48 * crop_s)}
