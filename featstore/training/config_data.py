@@ -21,7 +21,9 @@ class DataConfig:
     fractions : three numbers
         Shares of train, valid and test of a random split.
     folds, fold : int
-        Number of folds, and which one is tested on (the next one validates).
+        Number of folds, and which one is tested on. The next one validates, unless ``valid_share`` is given.
+    valid_share : float in (0, 1), or None
+        Cross-validation: share of the tracks of all other folds that validates, in place of a whole fold.
     split_seed : int
         Of random splits and folds; apart from ``seed``, so that runs with other seeds see the same tracks.
     train_share : float in (0, 1]
@@ -62,6 +64,7 @@ class DataConfig:
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     folds: int = 5
     fold: int = 0
+    valid_share: float | None = None
     split_seed: int = 0
     train_share: float = 1.0
     label_column: str = ""
@@ -87,6 +90,8 @@ class DataConfig:
         require(self.fractions[0] > 0, "fractions leave nothing to train on", "data")
         require(self.folds >= 3, f"folds={self.folds}", "data", "Use at least 3: one tests, one validates")
         require(0 <= self.fold < self.folds, f"fold={self.fold} of {self.folds}", "data", "Folds count from 0")
+        share = self.valid_share
+        require(share is None or 0 < share < 1, f"valid_share={share} is not in (0, 1)", "data")
         for name in ("crop_s", "crop_frames", "window_stride_s", "crop_grid_s"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name}={value} is not positive", "data")

@@ -267,11 +267,7 @@ def splits_by_settings(frame: pd.DataFrame, config: DataConfig, labels: list[lis
     if config.split != "given":
         groups, names = _groups_of(frame), [row or [""] for row in labels]
         if config.split == "folds":
-            shares = [1 / config.folds] * config.folds
-            part = assign_rows(groups, names, shares=shares, seed=config.split_seed)
-            valid = (config.fold + 1) % config.folds
-            held = {config.fold: "test", valid: "valid"}
-            return np.array([held.get(number, "train") for number in part], dtype=object)
+            return _fold_splits(groups, names, config)
         part = assign_rows(groups, names, shares=config.fractions, seed=config.split_seed)
         return np.array([SPLITS[number] for number in part], dtype=object)
     given = [value if isinstance(value, str) else None for value in frame.get("split", [None] * len(frame))]
@@ -282,6 +278,22 @@ def splits_by_settings(frame: pd.DataFrame, config: DataConfig, labels: list[lis
             "Make them with: featstore datasets split TRACKS -o TRACKS; or draw them here: --set data.split=random",
         )
     return np.array(given, dtype=object)
+
+
+def _fold_splits(groups: list[str], names: list[list[str]], config: DataConfig) -> NDArray[Any]:
+    """Split of each row in a cross-validation: one fold tests, the next one or a share of all others validates."""
+    part = assign_rows(groups, names, shares=[1 / config.folds] * config.folds, seed=config.split_seed)
+    if config.valid_share is None:
+        held = {config.fold: "test", (config.fold + 1) % config.folds: "valid"}
+        return np.array([held.get(number, "train") for number in part], dtype=object)
+    found = np.full(len(part), "test", dtype=object)
+    rest = [row for row, number in enumerate(part) if number != config.fold]
+    shares = (1 - config.valid_share, config.valid_share)
+    chosen = assign_rows(
+        [groups[row] for row in rest], [names[row] for row in rest], shares=shares, seed=config.split_seed
+    )
+    found[rest] = [("train", "valid")[number] for number in chosen]
+    return found
 
 
 def _one_sided(targets: NDArray[Any], classes: Sequence[str]) -> list[str]:

@@ -137,4 +137,5 @@ def _division(settings: Mapping[str, Any]) -> dict[str, Any]:
     data = settings.get("data", {})
     if data.get("split") != "folds":
         return {}
-    return {"data": {name: data[name] for name in ("split", "folds", "fold", "split_seed") if name in data}}
+    shared = ("split", "folds", "fold", "valid_share", "split_seed")
+    return {"data": {name: data[name] for name in shared if name in data}}

@@ -153,6 +153,26 @@ def test_random_shares_are_about_right_and_folds_partition() -> None:
     assert sum(map(len, tests)) == 200 == len(set.union(*tests))
 
 
+def test_a_share_may_validate_in_place_of_a_whole_fold() -> None:
+    frame = frame_of(
+        [["a", "b"][i % 2 : i % 2 + 1] for i in range(200)], [None] * 200, group=[f"g{i // 2}" for i in range(200)]
+    )
+    whole, small = (
+        [
+            label_tracks(frame, all_of(frame), DataConfig(split="folds", fold=fold, valid_share=share))
+            for fold in range(5)
+        ]
+        for share in (None, 0.05)
+    )
+    for one, other in zip(whole, small, strict=True):
+        assert one.splits["test"].track_ids == other.splits["test"].track_ids
+        assert [len(other.splits[name]) for name in ("train", "valid", "test")] == [152, 8, 40]
+        sides = [set(part.groups) for part in other.splits.values()]
+        assert sum(map(len, sides)) == len(set.union(*sides)) == 100
+    with pytest.raises(ConfigError, match=r"valid_share=1 is not in \(0, 1\)"):
+        DataConfig(valid_share=1)
+
+
 def test_labels_survive_a_file(tmp_path: Path) -> None:
     for labels in (MULTI, [["x"], ["y"], ["x"]]):
         frame = frame_of(labels)
