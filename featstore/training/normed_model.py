@@ -85,7 +85,7 @@ class NormedModel(nn.Module):
     names : sequence of str
         Of the inputs, as in the loader's batches.
     channels_last : bool
-        Keep images with channels last.
+        Keep images with channels last, where the model allows it.
     """
 
     model: Model
@@ -100,6 +100,7 @@ class NormedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.norm, self.names = model, norm, tuple(names)
+        channels_last = channels_last and not any(map(_needs_channels_first, model.modules()))
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._fixed: frozenset[str] = frozenset()
         if channels_last:
@@ -150,6 +151,19 @@ class NormedModel(nn.Module):
                 if any(name not in self._fixed for name in own):
                     module.train()
         return self
+
+
+def _needs_channels_first(module: nn.Module) -> bool:
+    """Whether a layer is one whose gradient torch writes out of bounds on a CPU, with channels last.
+
+    This is so for convolutions of one cell with a stride and fewer than 8 input channels (torch 2.13): the shortcuts of
+    a very narrow ResNet. The process dies, or computes with damaged memory.
+    """
+    narrow = isinstance(module, nn.Conv2d) and module.in_channels < _SAFE_CHANNELS
+    return narrow and set(module.kernel_size) == {1} and max(module.stride) > 1
+
+
+_SAFE_CHANNELS = 8
 
 
 class WeightAverage:
