@@ -58,6 +58,7 @@ def show(name: str, as_json: bool) -> None:
         f"{card.parameters:,} parameters, {card.macs / 1e9:.4g} GMAC an input of "
         f"{' x '.join(map(str, card.input.values()))}, {card.n_classes} classes; {card.source}",
         render_table([[f"model.{key}", str(value)] for key, value in card.settings.items()], ["setting", "default"]),
+        *(f"Weights from a local file: train --set start.weights.{part}=FILE" for part in card.published),
     ]
     emit(dataclasses.asdict(card), as_json, lambda: "\n".join(lines))
 

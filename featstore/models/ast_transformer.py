@@ -1,7 +1,7 @@
 """Audio Spectrogram Transformer: a picture of bands and frames, cut into patches of 16 x 16, read by a transformer.
 
 Origin: Y. Gong, Y.-A. Chung, J. Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021, with patches that do not
-overlap, as Y. Bu et al., "GAFX: A general audio feature extractor", 2022, use it. Layers are those of transformers; the
+overlap, as Z. Bu et al., "GAFX: A general audio feature extractor", 2022, use it. Layers are those of transformers; the
 sizes and the norms' eps are DeiT's (H. Touvron et al., ICML 2021), whose weights it may start from (``ast_weights``).
 Pictures of any length are read at their own length: the table of positions is cut or stretched, and clips that a batch
 padded are masked.
@@ -9,6 +9,7 @@ padded are masked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -232,6 +233,7 @@ class Ast(Model):
     input_norm: ClassVar[Any] = "global"
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 128, "n_frames": 3308}
     any_length: ClassVar[bool] = True
+    published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.ast_weights:deit_trunk"}
     takes_lengths: ClassVar[bool] = True
 
     def __init__(self, config: AstConfig) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models.tensor_files import open_tensors
 
-__all__ = ["from_deit", "patch_weight", "read_deit", "resize_positions"]
+__all__ = ["deit_trunk", "from_deit", "patch_weight", "read_deit", "resize_positions"]
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +181,16 @@ def read_deit(path: str | Path, **options: Any) -> dict[str, torch.Tensor]:
     with open_tensors(Path(path)) as opened:
         state = {name: opened.finite(name) for name in opened.names}
     return from_deit(state, where=str(path), **options)
+
+
+def deit_trunk(path: str | Path, model: Any) -> dict[str, torch.Tensor]:
+    """Weights of ``trunk`` of any model with an ``AstTrunk``, from a local file: see ``Model.published``."""
+    n_f, n_t = model.trunk.grid
+    found = read_deit(path, n_mels=16 * n_f, n_frames=16 * n_t)
+    for name in model.trunk.state_dict():
+        if name not in found:
+            raise CheckpointError(f"the weights lack {name}", str(path), "Give model.depth the number of their layers")
+    return found
 
 
 _CLASS, _SECOND = "embeddings.cls_token", "embeddings.distillation_token"

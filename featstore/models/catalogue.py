@@ -38,6 +38,8 @@ class ModelCard:
         Multiply-accumulates of one input, by torch's FLOP counter over 2.
     settings : dict
         Its own settings with their defaults.
+    published : list of str
+        Parts that weights from elsewhere fit: ``start.weights.PART`` of training.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ModelCard:
     parameters: int
     macs: int
     settings: dict[str, Any]
+    published: list[str]
 
 
 def model_card(name: str) -> ModelCard:
@@ -78,6 +81,7 @@ def model_card(name: str) -> ModelCard:
         parameters=count_parameters(built)[0],
         macs=count_macs(built, InputSize.of(model.takes, sizes).batch()),
         settings={setting: _default(fields[setting]) for setting in setting_names(name)},
+        published=list(model.published),
     )
 
 

@@ -6,6 +6,7 @@ nothing else in them can run. Every tensor is accounted for; nothing is fetched.
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 import re
@@ -20,7 +21,7 @@ from featstore.errors import CheckpointError
 from featstore.models.gafx_u import SOURCES, demucs_settings
 from featstore.models.tensor_files import open_tensors
 
-__all__ = ["read_hdemucs"]
+__all__ = ["demucs_extractor", "read_hdemucs"]
 
 _MEMBER = "Give the file of one Hybrid Demucs, a member of a bag (such as mdx_extra) that has both branches"
 _FETCH = "Fetch the file again"
@@ -74,6 +75,23 @@ def read_hdemucs(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tens
         given = {"channels": len(state["encoder.0.conv.weight"])}  # a plain state dict says no more
     settings = _settings(given, str(path))
     return settings, _fitted(settings, state, str(path))
+
+
+def demucs_extractor(path: str | Path, model: Any) -> dict[str, torch.Tensor]:
+    """Weights of ``extractor`` of ``gafx-u`` from a local file: see ``Model.published``.
+
+    Raises
+    ------
+    CheckpointError
+        As ``read_hdemucs``, and for a network of other settings than the model's, which the message names.
+    """
+    settings, state = read_hdemucs(path)
+    usual = {name: each.default for name, each in inspect.signature(HDemucs.__init__).parameters.items()}
+    own = dict(model.config.hdemucs)
+    if usual | settings != usual | own:
+        fix = f"Set model.hdemucs={json.dumps(settings)}"
+        raise CheckpointError(f"its settings are {settings}, the model's {own}", str(path), fix)
+    return state
 
 
 def _library_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

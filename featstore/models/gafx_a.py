@@ -1,6 +1,6 @@
 """GAFX-A: GAFX-R with attention between the rows.
 
-Origin: Y. Bu, Y. Zhang, J. Zhu, "GAFX: A general audio feature extractor", 2022, who gave the variant up when its loss
+Origin: Z. Bu, H. Zhang, X. Zhu, "GAFX: A general audio feature extractor", 2022, who gave the variant up when its loss
 was not a number, and say nothing about number, width, heads or norms of its attention layers. Those are ours, and so is
 what keeps it finite: the waveform is standardised with a floor, so that silence is zeros; layers begin with a norm;
 scores are scaled before their softmax, in full precision; the picture is standardised with a floor.

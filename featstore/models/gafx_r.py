@@ -1,6 +1,6 @@
 """GAFX-R: a ResNet that draws the picture for an Audio Spectrogram Transformer from rows of 200 samples.
 
-Origin: Y. Bu, Y. Zhang, J. Zhu, "GAFX: A general audio feature extractor", 2022. Written from facts about its tables:
+Origin: Z. Bu, H. Zhang, X. Zhu, "GAFX: A general audio feature extractor", 2022. Written from facts about its tables:
 basic blocks as in ResNet-18 whose strides act on one axis only, and a fifth stage, which no library has. The paper says
 nothing about biases (there are none here) and does not say how the picture, which comes out of a ReLU, is scaled for
 the classifier (here each clip is standardised).
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +32,7 @@ from featstore.models.ast_transformer import (
 from featstore.models.interface import FEATURES, InnerLayer, Model
 from featstore.models.layers import check_positive
 from featstore.models.sinc import mono_signal
+from featstore.models.tensor_files import open_tensors
 
 __all__ = ["BANDS", "ROW", "GafxR", "GafxRConfig", "RowTrunk", "from_imagenet", "rows_of"]
 
@@ -144,6 +146,16 @@ def from_imagenet(state_dict: Mapping[str, torch.Tensor], *, where: str = "") ->
 _LAST_STAGE = len(_WIDTHS) - 1
 
 
+def imagenet_stages(path: str | Path, model: Model) -> dict[str, torch.Tensor]:
+    """Weights of ``extractor`` from an ImageNet ResNet-18 in a local file: see ``Model.published``."""
+    with open_tensors(Path(path)) as opened:
+        named = [name for name in opened.names if not name.endswith("num_batches_tracked")]
+        found = from_imagenet({name: opened.finite(name) for name in named}, where=str(path))
+    extractor = model.get_submodule("extractor")
+    place = "" if isinstance(extractor, RowTrunk) else "rows."
+    return {f"{place}{name}": tensor for name, tensor in found.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GafxRConfig:
     """Settings of GAFX-R, and of GAFX-A.
@@ -196,6 +208,10 @@ class GafxR(Model):
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 661_600}
     any_length: ClassVar[bool] = True
     usual_layers: ClassVar[str] = "picture"
+    published: ClassVar[Mapping[str, str]] = {
+        "extractor": "featstore.models.gafx_r:imagenet_stages",
+        "trunk": "featstore.models.ast_weights:deit_trunk",
+    }
 
     config: GafxRConfig
 

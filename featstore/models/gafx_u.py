@@ -1,6 +1,6 @@
 """GAFX-U: spectrograms of four separated sources, from inside Hybrid Demucs, for an Audio Spectrogram Transformer.
 
-Origin: Y. Bu, Y. Zhang, J. Zhu, "GAFX: A general audio feature extractor", 2022; A. Défossez, "Hybrid spectrogram and
+Origin: Z. Bu, H. Zhang, X. Zhu, "GAFX: A general audio feature extractor", 2022; A. Défossez, "Hybrid spectrogram and
 waveform source separation", 2021. Written from facts about both and about the library ``demucs``, which brings the
 network. Where the paper contradicts itself, shapes decide: the transform is Hybrid Demucs' own of 4096 samples, sources
 are joined along time, bins are averaged in groups of 16. It does not say how complex values become real ones
@@ -262,6 +262,10 @@ class GafxU(Model):
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 480_000}
     any_length: ClassVar[bool] = True
     usual_layers: ClassVar[str] = "+".join(SOURCES)
+    published: ClassVar[Mapping[str, str]] = {
+        "extractor": "featstore.models.demucs_weights:demucs_extractor",
+        "trunk": "featstore.models.ast_weights:deit_trunk",
+    }
 
     config: GafxUConfig
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -67,6 +67,9 @@ class Model(nn.Module, abc.ABC):
         Name of the submodule that gives the logits; everything else is the trunk.
     usual_layers : str
         Inner layers that are kept of a frozen model unless others are named, joined by ``+``.
+    published : dict of str to str
+        Submodules that weights from elsewhere fit, and the ``module:attribute`` of the function that reads them:
+        ``(path, model)`` to tensors by their names in the submodule. What a function leaves out stays fresh.
     fitter : str
         ``module:attribute`` of the function that finds the weights from whole splits in memory; empty for models that
         are trained batch by batch.
@@ -84,6 +87,7 @@ class Model(nn.Module, abc.ABC):
     any_length: ClassVar[bool] = False
     head: ClassVar[str] = "output"
     usual_layers: ClassVar[str] = FEATURES
+    published: ClassVar[Mapping[str, str]] = {}
     fitter: ClassVar[str] = ""
 
     config: Any

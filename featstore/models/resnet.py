@@ -28,6 +28,7 @@ __all__ = [
     "Resnet18Config",
     "ResnetTrunk",
     "from_torchvision",
+    "imagenet_trunk",
     "read_torchvision",
     "spatial_pyramid",
     "trunk_names",
@@ -164,6 +165,11 @@ def read_torchvision(path: str | Path) -> dict[str, torch.Tensor]:
         return from_torchvision({name: opened.finite(name) for name in named}, where=str(path))
 
 
+def imagenet_trunk(path: str | Path, model: Model) -> dict[str, torch.Tensor]:
+    """Weights of ``trunk`` from a local file with torchvision's names, of any model here: see ``Model.published``."""
+    return read_torchvision(path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resnet18Config:
     """Settings of ``resnet18``.
@@ -226,6 +232,7 @@ class Resnet18(Model):
     input_norm: ClassVar[Any] = "none"  # it standardises clips itself
     any_length: ClassVar[bool] = True
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 160, "n_frames": 376}
+    published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.resnet:imagenet_trunk"}
 
     def __init__(self, config: Resnet18Config) -> None:
         super().__init__()

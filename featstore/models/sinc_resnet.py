@@ -8,6 +8,7 @@ the paper gives none.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -101,6 +102,7 @@ class MsSincResnet(Model):
     takes: ClassVar[str] = "waveform"
     input_norm: ClassVar[Any] = "none"  # it begins with a norm
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 48_000}
+    published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.resnet:imagenet_trunk"}
 
     config: MsSincResnetConfig
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from featstore.errors import did_you_mean
@@ -184,8 +184,11 @@ class StartConfig:
     run : str
         Folder of a run, or a checkpoint file, whose weights are taken over; empty starts fresh. The head (the layer
         that names the classes) is taken over where it fits; every other parameter (the trunk) must fit.
+    weights : dict of str to str
+        Local files with weights from elsewhere, by the part of the model that they fill, in place of ``run``: for
+        ``resnet18`` ``trunk`` is an ImageNet ResNet-18. ``featstore models show NAME`` lists a model's parts.
     strict : bool
-        False takes over what fits, if that is half of the parameters at least.
+        False takes over what fits of ``run``, if that is half of the parameters at least.
     trunk_rate : float
         Multiple of the learning rate for what was taken over. 0 freezes it for good, its norms and dropout included:
         what is trained is then a probe on a fixed trunk.
@@ -196,12 +199,15 @@ class StartConfig:
     """
 
     run: str = ""
+    weights: dict[str, str] = field(default_factory=dict)
     strict: bool = True
     trunk_rate: float = 1.0
     freeze_epochs: float = 0.0
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        both = bool(self.run) and bool(self.weights)
+        require(not both, "run and weights are both given", "start", "A run holds weights of the whole trunk: drop one")
         require(self.trunk_rate >= 0, f"trunk_rate={self.trunk_rate} is negative", "start")
         require(0 < self.layer_decay <= 1, f"layer_decay={self.layer_decay} is not in (0, 1]", "start")
         require(self.freeze_epochs >= 0, f"freeze_epochs={self.freeze_epochs} is negative", "start")

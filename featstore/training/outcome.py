@@ -26,7 +26,7 @@ from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
 from featstore.training.scoring import confusion_of, intervals_of, per_class_of
 from featstore.training.seen_data import outside_data
-from featstore.training.starting import checkpoint_of, file_digest
+from featstore.training.starting import check_parts, checkpoint_of, file_digest
 from featstore.version import __version__
 
 __all__ = ["describe_run", "result_of"]
@@ -52,6 +52,9 @@ def describe_run(
     identity = {"model": model, "feature": feature, "dataset": labelled.dataset, "settings": settings}
     if config.start.run:  # what is in the file decides, not where it lies
         settings["start"]["run"] = file_digest(checkpoint_of(config.start.run))
+    settings["start"]["weights"] = {
+        part: file_digest(Path(path), f"start.weights.{part}") for part, path in config.start.weights.items()
+    }
     repeatable = copy.deepcopy(settings)
     del repeatable["seed"], repeatable["data"]["fold"]
     tracks = labelled.digest()
@@ -65,6 +68,7 @@ def describe_run(
         raise ConfigError(
             f"{model} cannot tell padding in a picture of several layers", "data.ragged=pad", "Set data.ragged=skip"
         )
+    check_parts(built, model, config.start.weights)
     return {
         "run_id": TrainConfig.digest(identity, tracks),
         "config_hash": TrainConfig.digest(identity | {"settings": repeatable}),

@@ -1,4 +1,4 @@
-"""Weights to start from: another run's checkpoint, whose trunk must fit and whose head need not."""
+"""Weights to start from: another run's checkpoint, whose trunk must fit and whose head need not; or published ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featstore.errors import CheckpointError, DatasetError
+from featstore.errors import CheckpointError, ConfigError, DatasetError
 from featstore.models.checkpoint_file import load_checkpoint
 from featstore.models.interface import Model
+from featstore.registry import load_attribute
 from featstore.training.folders import RunFolder
 from featstore.training.labels import LabelledTracks, SplitTracks, read_labels
 
-__all__ = ["check_start", "checkpoint_of", "file_digest", "layer_scales", "load_start", "start_tensors"]
+__all__ = [
+    "check_parts",
+    "check_start",
+    "checkpoint_of",
+    "file_digest",
+    "layer_scales",
+    "load_published",
+    "load_start",
+    "start_tensors",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +37,8 @@ def checkpoint_of(place: str) -> Path:
     return RunFolder(path).best if path.is_dir() else path
 
 
-def file_digest(path: Path) -> str:
-    """Digest of a checkpoint's bytes.
+def file_digest(path: Path, setting: str = "start.run") -> str:
+    """Digest of a checkpoint's bytes; the setting names it in a message.
 
     Raises
     ------
@@ -36,7 +46,7 @@ def file_digest(path: Path) -> str:
         When there is none.
     """
     if not path.is_file():
-        raise CheckpointError("there is no checkpoint to start from", str(path), "Check start.run")
+        raise CheckpointError("there is no checkpoint to start from", str(path), f"Check {setting}")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -119,6 +129,57 @@ def load_start(module: Model, tensors: Mapping[str, torch.Tensor], *, strict: bo
     fresh = [name for name in parameters if name not in trunk]
     logger.info("%d parameters from %s; fresh: %s", len(trunk), where, ", ".join(fresh) or "none")
     return trunk
+
+
+def check_parts(module: Model, name: str, weights: Mapping[str, str]) -> None:
+    """Refuse parts of a model that no weights from elsewhere fit.
+
+    Raises
+    ------
+    ConfigError
+        With the parts that there are.
+    """
+    for part in weights:
+        if part not in module.published:
+            known = ", ".join(module.published) or "none"
+            raise ConfigError(f"{name} has no part {part!r} for weights from elsewhere", "start", f"Parts: {known}")
+
+
+def load_published(module: Model, weights: Mapping[str, str]) -> set[str]:
+    """Fill parts of a model from local files.
+
+    Parameters
+    ----------
+    module : Model
+    weights : mapping of str to path
+        By part.
+
+    Returns
+    -------
+    set of str
+        Names of the parameters that were loaded.
+
+    Raises
+    ------
+    CheckpointError
+        A file does not fit the model.
+    """
+    loaded: set[str] = set()
+    parameters = {name for name, _ in module.named_parameters()}
+    for part, path in weights.items():
+        wanted = module.get_submodule(part).state_dict()
+        found = load_attribute(module.published[part])(path, module)
+        for name, tensor in found.items():
+            if name not in wanted or wanted[name].shape != tensor.shape:
+                here = tuple(wanted[name].shape) if name in wanted else "missing"
+                what = f"{part}.{name} has shape {tuple(tensor.shape)} in the file and is {here} in the model"
+                raise CheckpointError(what, path, "Take the settings of the published network, such as model.width=1")
+        module.get_submodule(part).load_state_dict(found, strict=False)
+        names = {f"{part}.{name}" for name in found} & parameters
+        fresh = sorted(name for name in wanted if name not in found and f"{part}.{name}" in parameters)
+        logger.info("%d parameters of %s from %s; fresh: %s", len(names), part, path, ", ".join(fresh) or "none")
+        loaded |= names
+    return loaded
 
 
 def _difference(name: str, wanted: torch.Tensor, found: torch.Tensor | None) -> str:

@@ -26,7 +26,7 @@ from featstore.training.objectives import Objective, Scored
 from featstore.training.optimizers import make_optimizer
 from featstore.training.progress import Progress, shown_bar
 from featstore.training.settings import from_mapping
-from featstore.training.starting import layer_scales, load_start, start_tensors
+from featstore.training.starting import layer_scales, load_published, load_start, start_tensors
 from featstore.training.trackers import TRACKERS, Tracker
 from featstore.training.trunk_probe import TrunkProbe
 
@@ -166,6 +166,8 @@ def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     trunk = set(saved[1]["trunk"]) if saved is not None else set()
     if start is not None:
         trunk = load_start(normed.model, start, strict=config.start.strict, where=config.start.run)
+    elif saved is None:
+        trunk = load_published(normed.model, config.start.weights)
     if trunk and config.start.trunk_rate == 0:
         normed.fix(trunk)
     wrapped, optimizer = _set_up(engine, normed, config, trunk)
