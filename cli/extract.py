@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,17 +17,6 @@ from featstore_cli.common import (
 )
 
 __all__ = ["extract", "plan", "status"]
-
-
-def _read_tracks(path: str) -> Any:
-    """Track table from a Parquet file, or indexed on the spot from a folder or a CSV file."""
-    from featstore.datasets import TrackTable
-
-    if Path(path).is_dir() or path.endswith(".csv"):
-        from featstore.workflows.indexing import index_tracks
-
-        return index_tracks("csv" if path.endswith(".csv") else "folder", path)
-    return TrackTable.read(path)
 
 
 @click.command()
@@ -71,9 +59,10 @@ def _asked(tracks: str, features: tuple[str, ...], encoding: str | None) -> tupl
     """Track table and plan; what cannot be computed is refused before a file is opened."""
     from featstore.extract import make_plan
     from featstore.features import expand_features
+    from featstore.workflows.toplevel import load_tracks
 
     made = make_plan(expand_features(features, encoding))
-    return _read_tracks(tracks), made
+    return load_tracks(tracks), made
 
 
 def _parse_range(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:

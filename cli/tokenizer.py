@@ -41,9 +41,9 @@ def train(
     Example:  featstore tokenizer train --data music/ --preset small -o own.safetensors --figure own.png
     """
     from featstore.workflows.tokenizer import train_tokenizer
-    from featstore_cli.extract import _read_tracks
+    from featstore.workflows.toplevel import load_tracks
 
-    made = train_tokenizer(_read_tracks(tracks), target, preset=preset, minutes=minutes, **settings)
+    made = train_tokenizer(load_tracks(tracks), target, preset=preset, minutes=minutes, **settings)
     if figure:
         from featstore.workflows.tokenizer_figure import draw_reconstruction
 

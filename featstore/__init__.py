@@ -12,18 +12,50 @@ from typing import TYPE_CHECKING, Any
 from featstore.version import __version__
 
 if TYPE_CHECKING:
+    from featstore import models as models
     from featstore.loaders import torch_dataset as torch_dataset
     from featstore.specs import parse_spec as parse_spec
     from featstore.store import open_store as open_store
+    from featstore.workflows.toplevel import evaluate as evaluate
+    from featstore.workflows.toplevel import extract as extract
+    from featstore.workflows.toplevel import load_tracks as load_tracks
+    from featstore.workflows.toplevel import plan as plan
+    from featstore.workflows.toplevel import pretrain as pretrain
+    from featstore.workflows.toplevel import results as results
+    from featstore.workflows.toplevel import tag as tag
+    from featstore.workflows.toplevel import train as train
 
-__all__ = ["__version__", "models", "open_store", "parse_spec", "torch_dataset"]
-
+# name -> "module:attribute"; the packages extract and results are themselves what is called
 _LAZY = {
+    "evaluate": "featstore.workflows.toplevel:evaluate",
+    "extract": "featstore.extract:",
+    "load_tracks": "featstore.workflows.toplevel:load_tracks",
+    "models": "featstore.models:",
     "open_store": "featstore.store:open_store",
     "parse_spec": "featstore.specs:parse_spec",
+    "plan": "featstore.workflows.toplevel:plan",
+    "pretrain": "featstore.workflows.toplevel:pretrain",
+    "results": "featstore.results:",
+    "tag": "featstore.workflows.toplevel:tag",
     "torch_dataset": "featstore.loaders:torch_dataset",
-    "models": "featstore.models:",
+    "train": "featstore.workflows.toplevel:train",
 }
+
+__all__ = [  # noqa: RUF022 -- the order of work
+    "__version__",
+    "load_tracks",
+    "plan",
+    "extract",
+    "open_store",
+    "torch_dataset",
+    "pretrain",
+    "train",
+    "evaluate",
+    "tag",
+    "results",
+    "models",
+    "parse_spec",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -107,15 +107,27 @@ class MissingDependency(FeatstoreError, ImportError):
         return cls(f"{purpose} needs the package {package!r}", "", f"Install it: pip install 'featstore[{extra}]'")
 
 
+_ALL_SHOWN = 12
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Advice for an unknown name: the near misses, or all that is known when nothing is near.
+    """Advice for an unknown name: the near misses and what is known; of a long list the five nearest at most.
 
     Examples
     --------
     >>> did_you_mean("n_mel", ["n_mels", "hop_length"])
     'Did you mean n_mels? Known: hop_length, n_mels'
+    >>> did_you_mean("track-17", [f"track-{n:03}" for n in range(100)])
+    'Did you mean track-017 or track-097 or track-087 or track-077 or track-071? There are 100'
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    listing = f"Known: {', '.join(known)}" if known else "Nothing is known here"
+    long = len(known) > _ALL_SHOWN
+    near = difflib.get_close_matches(name, known, n=5 if long else 3, cutoff=0.6)
+    if not long:
+        listing = f"Known: {', '.join(known)}" if known else "Nothing is known here"
+    elif near:
+        listing = f"There are {len(known):,}"
+    else:
+        nearest = difflib.get_close_matches(name, known, n=5, cutoff=0.0)
+        listing = f"There are {len(known):,}, such as {', '.join(nearest)}"
     return f"Did you mean {' or '.join(near)}? {listing}" if near else listing

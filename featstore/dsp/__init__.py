@@ -14,7 +14,16 @@ from featstore.dsp.hpss import (
     harmonic_and_percussive,
     time_median,
 )
-from featstore.dsp.mel import MelBank, apply_bank, compute_mel, hz_to_mel, make_mel_bank, mel_to_hz, raise_spectrum
+from featstore.dsp.mel import (
+    MelBank,
+    apply_bank,
+    compute_mel,
+    hz_to_mel,
+    make_mel_bank,
+    mel_centres,
+    mel_to_hz,
+    raise_spectrum,
+)
 from featstore.dsp.memory import keep_freed_memory
 from featstore.dsp.padding import pad_signal, reflect_positions, symmetric_positions
 from featstore.dsp.stft import compute_magnitude, compute_power, frames_power
@@ -36,6 +45,7 @@ __all__ = [
     "keep_freed_memory",
     "make_mel_bank",
     "make_window",
+    "mel_centres",
     "mel_to_hz",
     "n_frames",
     "needed_samples",

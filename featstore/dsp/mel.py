@@ -87,6 +87,23 @@ def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "slaney") -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
+def mel_centres(*, n_mels: int, fmin: float, fmax: float, mel_scale: str = "slaney") -> np.ndarray:
+    """Hz of the peak of each band of a bank, float64 (n_mels,).
+
+    Examples
+    --------
+    >>> mel_centres(n_mels=3, fmin=0.0, fmax=800.0)
+    array([200., 400., 600.])
+    """
+    return _corners(n_mels, fmin, fmax, mel_scale)[1:-1]
+
+
+def _corners(n_mels: int, fmin: float, fmax: float, mel_scale: str) -> np.ndarray:
+    """Hz where the bands begin, peak and end: each begins at the peak of the one below it."""
+    low, high = hz_to_mel(fmin, mel_scale), hz_to_mel(fmax, mel_scale)
+    return mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale)
+
+
 def make_mel_bank(
     *,
     sample_rate: int,
@@ -127,8 +144,7 @@ def make_mel_bank(
     if norm not in ("slaney", "none"):
         raise SpecError(f"unknown norm {norm!r}", "", "Allowed: slaney, none")
     fmax = sample_rate / 2 if fmax is None else fmax
-    low, high = hz_to_mel(fmin, mel_scale), hz_to_mel(fmax, mel_scale)
-    corners = mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale)
+    corners = _corners(n_mels, fmin, fmax, mel_scale)
     bins = np.arange(1 + n_fft // 2) * (sample_rate / n_fft)
     rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
     falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]

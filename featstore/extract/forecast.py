@@ -17,6 +17,7 @@ from featstore.extract.plan import Plan, check_clips, make_plan
 from featstore.extract.scheduler_choice import choose_scheduler
 from featstore.extract.timing import Cost, expected_durations, time_sample
 from featstore.features import describe, steps_of
+from featstore.html_repr import html_card
 from featstore.specs import FeatureRequest, parse_feature
 from featstore.store.backends import STORES, Backend
 from featstore.store.layout import COMPRESSIONS, STORE_FILES, Layout, choose_layout, choose_shard_tracks
@@ -103,6 +104,15 @@ class Forecast:
             "seconds": self.seconds,
             "sampled": self.sampled,
         }
+
+    def _repr_html_(self) -> str:
+        size = f"{self.n_bytes / 1e9:,.3f} GB in {self.n_files:,} files"
+        time = "" if self.core_s is None else f", {self.core_s / 3600:,.3f} core-hours"
+        rows = (
+            (parse_feature(each["name"]).spec.short(), "stored" if each["stored"] else "view") for each in self.features
+        )
+        title = f"{self.n_tracks:,} tracks, {self.duration_s / 3600:,.1f} h: {size}{time}"
+        return html_card(title, rows, ("feature", "kept"), total=len(self.features))
 
     def as_text(self) -> str:
         """Return the graph and the cost for people."""

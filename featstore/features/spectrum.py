@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
 from featstore.dsp import (
     first_sample,
     frames_power,
     make_window,
+    mel_centres,
     n_frames,
     pad_signal,
     raise_spectrum,
@@ -118,6 +120,20 @@ class SpectralSpec(FeatureSpec):
     def dims(self) -> tuple[str, ...]:
         """Names of the axes of one track."""
         return ("band" if getattr(self, "n_mels", 0) else "bin", "frame")
+
+    @property
+    def band_centres(self) -> NDArray[np.float64]:
+        """Hz of the peak of each band, or of each bin where there is no bank."""
+        if n_mels := getattr(self, "n_mels", 0):
+            edges = {name: getattr(self, name) for name in ("fmin", "fmax", "mel_scale")}
+            return mel_centres(n_mels=n_mels, **edges)
+        return np.arange(1 + self.n_fft // 2) * (self.sample_rate / self.n_fft)
+
+    @property
+    def first_centre_s(self) -> float:
+        """Seconds to the centre of the first frame."""
+        first = first_sample(n_fft=self.n_fft, hop_length=self.hop_length, framing=self.framing)
+        return (first + self.n_fft // 2) / self.sample_rate
 
     @property
     def view_base(self) -> SpectralSpec:

@@ -93,7 +93,7 @@ class StoredFeature(Protocol):
         """Axes of the values of one track before time."""
 
     @property
-    def dims(self) -> tuple[str, ...]:
+    def item_dims(self) -> tuple[str, ...]:
         """Names of the axes of one track, time last."""
 
     @property

@@ -3,13 +3,16 @@
 ``read_results`` finds runs below any folders, ``summarise`` averages them with their uncertainty, ``pareto`` bounds
 what each configuration loses against the best and finds those worth their bytes, ``answer_sentences`` says it in
 words, ``write_html`` writes an interactive page. Published numbers are kept
-separate from measured ones.
+separate from measured ones. Called as a function, ``featstore.results("runs")``, it is
+:func:`featstore.workflows.toplevel.results`.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from featstore.callable_package import make_callable
 
 if TYPE_CHECKING:
     from featstore.results.bootstrap import PairedBootstrap as PairedBootstrap
@@ -86,3 +89,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+make_callable(__name__, "featstore.workflows.toplevel:results")

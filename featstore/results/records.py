@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from featstore.errors import ConfigError
+from featstore.html_repr import html_card
 from featstore.results.schema import RESULT_NAME, problems_of
+from featstore.specs import parse_feature
 
 __all__ = ["RunRecord", "SkippedRun", "find_records"]
 
@@ -59,6 +61,11 @@ class RunRecord:
         return str(self.result["feature"])
 
     @property
+    def short_feature(self) -> str:
+        """The feature, or several joined by ``+``, with the fields that differ from the defaults."""
+        return " + ".join(parse_feature(each).spec.short() for each in self.feature.split(" + "))
+
+    @property
     def dataset(self) -> str:
         """Name of the data set."""
         return str(self.result["dataset"])
@@ -80,6 +87,15 @@ class RunRecord:
         """Digest of that store, empty when it is not recorded."""
         store = self.result.get("store")
         return str(store.get("fingerprint") or "") if isinstance(store, Mapping) else ""
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Metrics by split."""
+        return {split: dict(values) for split, values in self.result["scores"].items()}
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{split} {name}", value) for split, values in self.scores.items() for name, value in values.items()]
+        return html_card(f"{self.model} on {self.short_feature}: {self.path}", rows, total=len(rows))
 
     def score(self, metric: str, split: str = "test") -> float:
         """Value of ``metric`` on ``split``; NaN when the run has none."""

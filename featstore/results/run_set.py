@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.html_repr import html_card
 from featstore.results.frames import flatten, runs_frame
 from featstore.results.records import RunRecord, SkippedRun, find_records
 
@@ -42,6 +43,17 @@ class RunSet(Sequence[RunRecord]):
 
     def __iter__(self) -> Iterator[RunRecord]:
         return iter(self.records)
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} folders skipped" if self.skipped else ""
+        return f"<{len(self.records)} run{'s' * (len(self.records) != 1)}{skipped}>"
+
+    def _repr_html_(self) -> str:
+        def main_score(run: RunRecord) -> Any:
+            return next(iter(run.scores.get("test", {}).values()), "")
+
+        rows = ((run.model, run.short_feature, run.result.get("seed"), main_score(run)) for run in self.records)
+        return html_card(repr(self)[1:-1], rows, ("model", "feature", "seed", "test"), total=len(self.records))
 
     def select(self, keep: Callable[[RunRecord], bool]) -> RunSet:
         """The runs for which ``keep`` is true; what was skipped stays listed."""

@@ -239,6 +239,21 @@ class FeatureSpec:
         return ("frame",)
 
     @property
+    def band_centres(self) -> Any:
+        """Hz of the centre of each place on the axis before time, float64; None where they are no frequencies."""
+        return None
+
+    @property
+    def first_centre_s(self) -> float:
+        """Seconds from the start of the signal to the centre of the first value on the last axis."""
+        return 0.0
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values; ``1`` where they have none."""
+        return "dB" if getattr(getattr(self, "scale", None), "name", "") == "db" else "1"
+
+    @property
     def view_base(self) -> FeatureSpec:
         """The spec with everything fixed that a view can change: specs with equal ones may share a stored array."""
         return self

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
+from featstore.html_repr import html_card
 from featstore.specs import Encoding, FeatureSpec, View
 from featstore.store.backends import Backend, make_backend
 from featstore.store.layout import ArrayHeader, StoredArray, choose_layout
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = ["BaseArray", "FeatureReader", "open_shard_file"]
+
+Which = str | int | slice | Sequence[str]
 
 MAX_OPEN_SLABS = 512  # file handles are closed at once after mapping; this bounds the address space and the indices
 
@@ -189,7 +192,7 @@ class FeatureReader:
         return (self.spec.width,) if self.view.codes else self.base.item_shape  # type: ignore[attr-defined]
 
     @property
-    def dims(self) -> tuple[str, ...]:
+    def item_dims(self) -> tuple[str, ...]:
         """Names of the axes of one track or excerpt, time last."""
         own = (dim for dim in self.base.header.dims if dim != "clip")
         return tuple("dimension" if dim == "codebook" and self.view.codes else dim for dim in own)
@@ -248,14 +251,86 @@ class FeatureReader:
         values: FloatArray = self.view.apply(self.encoding.decode(codes[..., ::stride]))
         return values
 
-    def __getitem__(self, track_id: str) -> FloatArray:
+    def __getitem__(self, which: Which | tuple[Which, slice]) -> FloatArray:
+        """Values of a track (*item_shape, frames), or of several (tracks, *item_shape, frames).
+
+        One track by its id or its place; several by a list of ids or a slice of places: ``mel["a.wav"]``, ``mel[0]``,
+        ``mel[["a.wav", "b.wav"]]``, ``mel[:10]``. A second index cuts frames: ``mel["a.wav", 100:200]``.
+        """
+        frames = slice(None)
+        if isinstance(which, tuple):
+            which, frames = which
+        start, stop = frames.start or 0, frames.stop
+        if frames.step not in (None, 1) or start < 0 or (stop is not None and stop < start):
+            raise StoreError(
+                f"frames {start}:{stop}:{frames.step} are no stretch", self.spec.short(), "Write mel[track, 100:200]"
+            )
+        if isinstance(which, slice):
+            return self.read(self.track_ids[which], start, stop)
+        if not isinstance(which, str | int | np.integer):
+            return self.read(which, start, stop)
+        track_id = which if isinstance(which, str) else self._at(int(which))
         row = self.row_of(track_id)
-        if self.lengths[row] < 0:
+        length = int(self.lengths[row])
+        if length < 0:
             raise _nothing_stored(f"track {track_id!r}", self.name)
-        return np.array(self.read_row(row), dtype=self.value_dtype)
+        stop = length if stop is None else min(stop, length)
+        return np.array(self.read_row(row, min(start, stop), stop), dtype=self.value_dtype)
+
+    def _at(self, place: int) -> str:
+        ids = self.track_ids
+        try:
+            return ids[place]
+        except IndexError:
+            raise MissingFeature(
+                f"no track number {place}", self.spec.short(), f"There are {len(ids)}, from 0"
+            ) from None
+
+    # -- as a mapping from track ids to arrays -----------------------------------------------------------------------
 
     def __len__(self) -> int:
         return int((self.lengths >= 0).sum())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.track_ids)
+
+    def __contains__(self, track_id: object) -> bool:
+        return track_id in self._rows and bool(self.lengths[self._rows[str(track_id)]] >= 0)
+
+    def keys(self) -> list[str]:
+        """Tracks for which the feature is there, in storage order."""
+        return self.track_ids
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.track_ids
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what is read: float32, for tokens int32."""
+        return self.value_dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all tracks read at once, along :attr:`dims`: as long as the longest one."""
+        return tuple(self.shape_of(int(self.lengths.max(initial=0)), len(self)))
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of several tracks, time last: ``("track", "band", "frame")``."""
+        return ("track", *(("clip",) if self.clip_frames is not None else ()), *self.item_dims)
+
+    def _repr_html_(self) -> str:
+        spec = self.spec
+        seconds = int(self.lengths.max(initial=0)) * spec.frame_step / spec.sample_rate
+        kept = "stored" if self.view.is_identity else f"view of {self.base.header.spec.short()}"
+        rows = [
+            ("shape", " × ".join(f"{size} {dim}s" for size, dim in zip(self.shape, self.dims, strict=True))),
+            ("values", f"{self.dtype}, {spec.unit}" if spec.unit != "1" else str(self.dtype)),
+            ("longest", f"{seconds:.1f} s" if self.clip_frames is None else f"{self.shape[1]} clips"),
+            ("kept", f"{kept}, {self.encoding.name}, {self.bytes_alone / 1e6:.3g} MB alone"),
+            ("name", self.name),
+        ]
+        return html_card(spec.short(), rows)
 
     def read(self, track_ids: Iterable[str], start: int = 0, stop: int | None = None) -> FloatArray:
         """Values (tracks, *item_shape, frames) of several tracks, frames ``start`` to ``stop``.
@@ -291,17 +366,13 @@ class FeatureReader:
         return out
 
     def to_xarray(self, track_ids: Sequence[str] | None = None) -> xarray.DataArray:
-        """Return the feature as a DataArray with tracks and seconds as coordinates (all of it in memory)."""
-        import xarray
+        """Return the feature as a DataArray, all of it in memory, with units on its values and axes.
 
-        ids = self.track_ids if track_ids is None else list(track_ids)
-        values = self.read(ids)
-        seconds = np.arange(values.shape[-1]) * self.spec.frame_step / self.spec.sample_rate
-        dims = ("track", *(("clip",) if self.clip_frames is not None else ()), *self.dims)
-        coords = {"track": ids, dims[-1]: seconds}
-        if self.clip_frames is not None:
-            coords["clip"] = np.arange(values.shape[1]) * self.spec.clip.step_s
-        return xarray.DataArray(values, coords=coords, dims=dims, name=self.spec.kind, attrs={"spec": str(self.spec)})
+        Coordinates are track ids, seconds of the centre of each frame, and Hz of the centre of each band or bin.
+        """
+        from featstore.store.labelled import to_xarray
+
+        return to_xarray(self, track_ids)
 
     # -- sizes ----------------------------------------------------------------------------------------------------
 

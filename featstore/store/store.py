@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from featstore.arrays import FloatArray
 from featstore.atomic import DAMAGED, canonical_json, json_object
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
+from featstore.html_repr import html_card
 from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, parse_feature, view_of
 from featstore.store.backends import Backend
 from featstore.store.layout import StoredArray
@@ -53,6 +55,14 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<store {self.location}: {len(self.table)} tracks, {len(self.arrays)} arrays>"
+
+    def _repr_html_(self) -> str:
+        names = self.features
+        rows = ((parse_feature(name).spec.short(), name.rpartition("@")[2].partition("(")[0]) for name in names)
+        return html_card(f"{self.location}: {len(self.table)} tracks", rows, ("feature", "encoding"), total=len(names))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [*(array.spec.short() for array in self.arrays.values()), *self.features]
 
     def refresh(self) -> None:
         """Forget what was read from disk: another process may have added to it."""
@@ -212,6 +222,21 @@ class Store:
         if view.codes:
             view = view.with_table(self.codebook(request.spec)[0])
         return FeatureReader(request.spec, view, base, self.table, str(self.location))
+
+    def to_hf_dataset(self, feature: str | FeatureSpec | FeatureRequest, track_ids: Sequence[str] | None = None) -> Any:
+        """Return a feature as a data set of Hugging Face's ``datasets``, cached as Arrow on disk.
+
+        A row has ``track_id``, ``labels``, ``split``, ``group`` and the values under the feature's kind, as nested
+        lists in the order of the reader's axes.
+
+        Raises
+        ------
+        MissingDependency
+            When the package ``datasets`` is not installed.
+        """
+        from featstore.store.labelled import to_hf_dataset
+
+        return to_hf_dataset(self[feature], self.tracks, track_ids)
 
     def codebook(self, spec: Any) -> tuple[FloatArray, dict[str, Any]]:
         """Code vectors float32 (codebooks, codes, width) of a token feature, and what is known of its codec.

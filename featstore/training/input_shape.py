@@ -154,7 +154,7 @@ def input_shape(readers: Readers, labelled: LabelledTracks, config: DataConfig) 
 
 def _size(reader: StoredFeature, n_frames: int) -> InputSize:
     """Size of an input of ``n_frames`` frames, from the axes of the feature."""
-    kind = kind_of(reader.dims, reader.name)
+    kind = kind_of(reader.item_dims, reader.name)
     n_codes = reader.spec.vocabulary if INPUT_KINDS[kind].vocabulary else None
     return InputSize(kind, (*reader.shape_of_item, n_frames), n_codes)
 
