@@ -47,6 +47,10 @@ ENCODERS = Registry(
         "hubert": "featstore.models.wave_encoders:open_wave_encoder",
         "wav2vec2": "featstore.models.wave_encoders:open_wave_encoder",
         "wavlm": "featstore.models.wave_encoders:open_wave_encoder",
+        "ast": "featstore.models.ast_encoder:open_ast_encoder",
+        "clap": "featstore.models.clap_encoder:open_clap",
+        "encodec": "featstore.models.codec_encoders:open_codec_encoder",
+        "dac": "featstore.models.codec_encoders:open_codec_encoder",
         "gafx-u": "featstore.models.gafx_encoder:open_hdemucs",
     },
 )

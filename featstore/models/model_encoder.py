@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from featstore.arrays import FloatArray
-from featstore.models.encoders import EncoderInfo, forward_settings
+from featstore.models.encoders import EncoderInfo
+from featstore.models.frozen_encoder import FrozenEncoder
 from featstore.models.input_kinds import batched
 from featstore.models.interface import Model
-from featstore.models.token_windows import full_passes
 
 if TYPE_CHECKING:
     from featstore.models.layers import InputNorm
 
 __all__ = ["ModelEncoder", "describe_model"]
-
-_GPU_BATCH = 16
 
 
 def describe_model(network: Model, *, window: int, layers: Sequence[str] = (), **facts: Any) -> EncoderInfo:
@@ -48,7 +45,7 @@ def describe_model(network: Model, *, window: int, layers: Sequence[str] = (), *
     )
 
 
-class ModelEncoder:
+class ModelEncoder(FrozenEncoder):
     """A model with its weights, as an encoder.
 
     Parameters
@@ -62,19 +59,11 @@ class ModelEncoder:
     """
 
     def __init__(self, model: Model, info: EncoderInfo, device: torch.device, norm: InputNorm | None = None) -> None:
-        self.model, self.info, self._device = model.to(device).eval().requires_grad_(False), info, device
-        self.norm = None if norm is None else norm.to(device)
-        self.batch = 1 if device.type == "cpu" else _GPU_BATCH  # more at once gain nothing on a CPU
+        super().__init__(model, info, device, gpu_batch=16)
+        self.model, self.norm = model, None if norm is None else norm.to(device)
 
-    def layers_of(self, windows: FloatArray, names: Sequence[str]) -> list[FloatArray]:
-        """Vectors (windows, dimensions, frames) of each layer named, of windows (windows, ..., columns)."""
-        found: list[list[FloatArray]] = [[] for _ in names]
-        with forward_settings(self._device):
-            for rows, real in full_passes(windows, self.batch):
-                x = torch.from_numpy(rows).to(self._device)
-                x = x if self.norm is None else self.norm(x)
-                layers = self.model.inner_values(batched(x, self.model.takes), names)
-                for place, name in enumerate(names):
-                    values = layers[name][:real].float().cpu().numpy()
-                    found[place].append(values if values.ndim == 3 else values[..., None])
-        return [np.concatenate(parts) for parts in found]
+    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the model's inner layers."""
+        x = torch.from_numpy(windows).to(self.device)
+        x = x if self.norm is None else self.norm(x)
+        return self.model.inner_values(batched(x, self.model.takes), names)

@@ -1,0 +1,170 @@
+"""The Audio Spectrogram Transformer of transformers as an encoder, with its Kaldi filterbank.
+
+Origin: Y. Gong, Y.-A. Chung, J. Glass, "AST: Audio Spectrogram Transformer", Interspeech 2021. The picture of a window
+is the one that the published weights were trained on: 128 bands of 25 ms every 10 ms of the signal in [-1, 1], filled
+with zeros to 1024 frames, then scaled. Filling is part of the model: no frame of another window depends on it.
+
+Layer 0 is the input of the first block, layer n the output of the last one behind the final norm, each the mean over
+frequency; ``pooled`` is the mean of the two class tokens behind that norm.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.arrays import FloatArray
+from featstore.errors import CheckpointError
+from featstore.models.encoders import EncoderInfo
+from featstore.models.frozen_encoder import FrozenEncoder
+from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.transformers_folder import open_folder
+
+__all__ = ["AstEncoder", "kaldi_filterbank", "open_ast_encoder"]
+
+_PREFIX = "audio_spectrogram_transformer."
+_SPELLINGS = {  # of transformers before version 5, which its version 5 still writes
+    "encoder.layer.": "layers.",
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+_SILENT = ("num_attention_heads", "layer_norm_eps", "hidden_act", "frequency_stride", "time_stride")
+_FRAME, _HOP, _FFT = 400, 160, 512  # samples at 16 kHz: 25 ms, 10 ms
+_WINDOW_S = 10
+_SCALE = {"do_normalize": True, "mean": -4.2677393, "std": 4.5689974}  # of AudioSet
+
+
+def kaldi_filterbank(signal: FloatArray, *, n_mels: int, sample_rate: int = 16000) -> FloatArray:
+    """Natural-log mel energies as Kaldi has them, float32 (frames, bands).
+
+    Frames of 25 ms every 10 ms, without padding; the mean of a frame is taken off, pre-emphasis is 0.97, the window a
+    symmetric Hann; mel bands from 20 Hz, triangles on the mel scale, power, floor 1.19e-7.
+
+    Parameters
+    ----------
+    signal : float32 (n,) in [-1, 1]
+    n_mels : int
+    sample_rate : int
+        Hz.
+    """
+    from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+
+    bank = mel_filter_bank(
+        num_frequency_bins=_FFT // 2 + 1,
+        num_mel_filters=n_mels,
+        min_frequency=20,
+        max_frequency=sample_rate // 2,
+        sampling_rate=sample_rate,
+        norm=None,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
+    found = spectrogram(
+        signal,
+        window_function(_FRAME, "hann", periodic=False),
+        frame_length=_FRAME,
+        hop_length=_HOP,
+        fft_length=_FFT,
+        power=2.0,
+        center=False,
+        preemphasis=0.97,
+        mel_filters=bank,
+        log_mel="log",
+        mel_floor=1.192092955078125e-07,
+        remove_dc_offset=True,
+    )
+    return np.asarray(found.T, np.float32)
+
+
+class AstEncoder(FrozenEncoder):
+    """An AST with its weights and the scale of its input.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        ``ASTModel``.
+    info : EncoderInfo
+    scale : dict
+        ``do_normalize``, ``mean`` and ``std`` of the folder's preprocessor.
+    device : torch.device
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, info: EncoderInfo, *, scale: dict[str, Any], device: torch.device
+    ) -> None:
+        super().__init__(model, info, device)
+        self.scale = scale
+
+    def picture(self, signal: FloatArray) -> FloatArray:
+        """Input of the network, float32 (``max_length``, bands), of a window (n,)."""
+        config: Any = self.module.config
+        bands = kaldi_filterbank(signal, n_mels=config.num_mel_bins)
+        filled = np.zeros((config.max_length, config.num_mel_bins), np.float32)
+        filled[: len(bands)] = bands
+        if not self.scale["do_normalize"]:
+            return filled
+        return np.asarray((filled - self.scale["mean"]) / (2 * self.scale["std"]), np.float32)
+
+    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the frames that the window's own samples reach, by layer, and the pooled ones."""
+        pictures = torch.from_numpy(np.stack([self.picture(window) for window in windows])).to(self.device)
+        out = self.module(pictures, output_hidden_states=True)
+        config: Any = self.module.config
+        n_f = 1 + (config.num_mel_bins - config.patch_size) // config.frequency_stride
+        real = 1 + (windows.shape[-1] - self.info.field) // max(self.info.steps.values())
+        states = [*out.hidden_states[:-1], out.last_hidden_state]
+        found = {"pooled": out.pooler_output}
+        for number, state in enumerate(states):  # patches are frequency-major, behind two class tokens
+            found[str(number)] = state[:, 2:].unflatten(1, (n_f, -1)).mean(dim=1).transpose(1, 2)[..., :real]
+        return found
+
+
+def open_ast_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> AstEncoder:
+    """Open a folder of ``ASTModel``, or of the classifier around it.
+
+    Raises
+    ------
+    CheckpointError
+        The folder is of another model, asks for code, its weights do not fill it, or its rate is not 16 kHz.
+    """
+    folder = open_folder(name, path, ("audio-spectrogram-transformer",))
+    rate = folder.rate(16000)
+    if rate != 16000:
+        raise CheckpointError(f"its preprocessor names {rate} Hz, not 16000 Hz", folder.where, "Correct it")
+    model = folder.build("AST")
+    deciding = folder.fill(model, rename=_renamed, left_out=("classifier.",))
+    own: Any = model.config
+    scale = {key: folder.preprocessor.get(key, usual) for key, usual in _SCALE.items()}
+    n, width = int(own.num_hidden_layers), int(own.hidden_size)
+    step = _HOP * own.time_stride
+    layers = [str(layer) for layer in range(n + 1)]
+    info = EncoderInfo(
+        model=name,
+        digest=digest_of_tensors(deciding, {key: getattr(own, key) for key in _SILENT} | scale),
+        takes=f"waveform(sample_rate={rate})",
+        sample_rate=rate,
+        layers=dict.fromkeys([*layers, "pooled"], width),
+        steps=dict.fromkeys(layers, step) | {"pooled": 0},
+        usual_layers="pooled",
+        window=min(_WINDOW_S * rate, _FRAME + _HOP * (own.max_length - 1)),
+        least=_FRAME + _HOP * (own.patch_size - 1),
+        most=_FRAME + _HOP * own.max_length - 1,
+        field=_FRAME + _HOP * (own.patch_size - 1),
+        **folder.provenance(),
+    )
+    return AstEncoder(model, info, scale=scale, device=torch.device(device))
+
+
+def _renamed(name: str) -> str:
+    name = name.removeprefix(_PREFIX)
+    for old, new in _SPELLINGS.items():
+        name = name.replace(old, new)
+    return name

@@ -1,0 +1,120 @@
+"""The audio side of CLAP through transformers, on exact windows of 10 s.
+
+Origin: Y. Wu et al., "Large-scale contrastive language-audio pretraining with feature fusion and keyword-to-caption
+augmentation", ICASSP 2023. The library cuts longer clips at random, and marks one of a batch as long at random where
+inputs are fused: windows of exactly the trained length leave nothing to chance, and fused models are refused.
+
+Layers are ``frames`` (the last map, mean over frequency), ``pooled`` (their mean as the library has it), and
+``projected``, the vector that is compared with text, which is not of length one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.arrays import FloatArray
+from featstore.errors import CheckpointError
+from featstore.models.encoders import EncoderInfo
+from featstore.models.frozen_encoder import FrozenEncoder
+from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.transformers_folder import open_folder
+
+__all__ = ["ClapEncoder", "open_clap"]
+
+_LEFT_OUT = ("text_model.", "text_projection.", "logit_scale")
+_SILENT = ("num_attention_heads", "layer_norm_eps", "hidden_act", "projection_hidden_act", "window_size", "spec_size")
+_PREPARED = (
+    "feature_size",
+    "fft_window_size",
+    "hop_length",
+    "max_length_s",
+    "frequency_min",
+    "frequency_max",
+    "top_db",
+)
+
+
+class ClapEncoder(FrozenEncoder):
+    """CLAP's audio model and projection with their weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        ``ClapAudioModelWithProjection``: the class that finds the tensors of a published folder.
+    extractor : transformers.ClapFeatureExtractor
+    info : EncoderInfo
+    device : torch.device
+    """
+
+    def __init__(self, model: torch.nn.Module, extractor: Any, info: EncoderInfo, device: torch.device) -> None:
+        super().__init__(model, info, device)
+        self.extractor = extractor
+
+    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the three layers."""
+        prepared = self.extractor(
+            list(windows),
+            sampling_rate=self.info.sample_rate,
+            truncation="rand_trunc",  # nothing is cut: a window has the trained length
+            padding="repeatpad",
+            return_tensors="np",
+        )
+        spectra = torch.from_numpy(np.asarray(prepared["input_features"], np.float32)).to(self.device)
+        is_longer = torch.zeros(len(windows), 1, dtype=torch.bool, device=self.device)
+        network: Any = self.module
+        out = network.audio_model(input_features=spectra, is_longer=is_longer)
+        projected = network.audio_projection(out.pooler_output)
+        return {"frames": out.last_hidden_state.mean(dim=2), "pooled": out.pooler_output, "projected": projected}
+
+
+def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ClapEncoder:
+    """Open a folder of ``ClapModel``, or of its audio side.
+
+    Raises
+    ------
+    CheckpointError
+        The folder is of another model or a fused one, asks for code, lacks its preprocessor, or its weights do not fit.
+    """
+    folder = open_folder(name, path, ("clap", "clap_audio_model"))
+    audio = dict(folder.config.get("audio_config") or {}) if folder.kind == "clap" else dict(folder.config)
+    if audio.get("enable_fusion"):
+        raise CheckpointError(
+            "enable_fusion=true draws parts of a clip at random", folder.where, "Give a checkpoint without fusion"
+        )
+    lacking = [key for key in ("frequency_min", "frequency_max", "sampling_rate") if key not in folder.preprocessor]
+    if lacking:
+        raise CheckpointError(
+            f"preprocessor_config.json does not say {', '.join(lacking)}", folder.where, "Fetch it with the weights"
+        )
+    if "projection_dim" in folder.config:
+        audio["projection_dim"] = folder.config["projection_dim"]
+    model = folder.build("ClapAudio", "ClapAudioModelWithProjection", config=audio)
+    deciding = folder.fill(model, left_out=_LEFT_OUT)
+    from transformers import ClapFeatureExtractor
+
+    rate = folder.rate(48000)
+    prepared = {key: folder.preprocessor[key] for key in _PREPARED if key in folder.preprocessor}
+    extractor: Any = ClapFeatureExtractor(sampling_rate=rate, truncation="rand_trunc", padding="repeatpad", **prepared)
+    own: Any = model.config
+    window = int(extractor.nb_max_samples)
+    frames = own.spec_size // own.patch_stride[0] // 2 ** (len(own.depths) - 1) * (own.spec_size // own.num_mel_bins)
+    info = EncoderInfo(
+        model=name,
+        digest=digest_of_tensors(deciding, {key: getattr(own, key) for key in _SILENT} | prepared | {"rate": rate}),
+        takes=f"waveform(sample_rate={rate})",
+        sample_rate=rate,
+        layers={"frames": own.hidden_size, "pooled": own.hidden_size, "projected": own.projection_dim},
+        steps={"frames": window // frames, "pooled": 0, "projected": 0},
+        usual_layers="projected",
+        window=window,
+        least=window,
+        most=window,
+        field=window // frames,
+        **folder.provenance(),
+    )
+    return ClapEncoder(model, extractor, info, torch.device(device))

@@ -1,0 +1,252 @@
+"""Local folders as transformers writes them: settings, model card, and weights that fill a module strictly.
+
+Modules are those of ``transformers``, built from the folder's settings; code that a folder names is never run, nothing
+is fetched, and a tensor that is missing is never drawn at random.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featstore.errors import CheckpointError, FeatstoreError, MissingDependency
+from featstore.models.encoders import TrainedOn
+from featstore.models.tensor_files import TensorFile, open_tensors
+
+__all__ = ["TransformersFolder", "open_folder", "plain_name"]
+
+_FETCH = "Fetch the checkpoint again"
+_FOREIGN = ("auto_map", "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "_name_or_path")
+_NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersFolder:
+    """A folder whose settings were read and are of the right kind.
+
+    Attributes
+    ----------
+    path : Path
+    where : str
+        The path as it was given, for messages.
+    config, preprocessor : dict
+        Contents of ``config.json`` and ``preprocessor_config.json``; the second is empty where there is none.
+    """
+
+    path: Path
+    where: str
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Its ``model_type``."""
+        return str(self.config["model_type"])
+
+    @property
+    def source(self) -> str:
+        """What reports call it."""
+        return f"transformers folder {self.path.name}"
+
+    def rate(self, usual: int, key: str = "sample_rate") -> int:
+        """Sample rate in Hz that its settings name; ``usual`` where they name none.
+
+        Raises
+        ------
+        CheckpointError
+            When the two files contradict each other.
+        """
+        rates = {int(each) for each in (self.config.get(key), self.preprocessor.get("sampling_rate")) if each}
+        if len(rates) > 1:
+            raise CheckpointError(
+                f"config.json and preprocessor_config.json name the rates {sorted(rates)}",
+                self.where,
+                "Correct the wrong one",
+            )
+        return rates.pop() if rates else usual
+
+    def card(self) -> dict[str, Any]:
+        """Header of the model card beside the weights; empty without one."""
+        from featstore.plain_yaml import parse_yaml
+
+        card = self.path / "README.md"
+        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+        before, fence, rest = text.partition("---\n")
+        if not fence or before.strip():
+            return {}
+        try:
+            found = parse_yaml(rest.partition("\n---")[0], str(card))
+        except FeatstoreError:  # a card is prose: one that cannot be read says nothing
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def provenance(self) -> dict[str, Any]:
+        """Licence, source and training data, as far as the card says them."""
+        card = self.card()
+        data = card.get("datasets") or []
+        names = " + ".join(map(str, data)) if isinstance(data, list) else str(data)
+        return {
+            "licence": str(card.get("license", "unknown")),
+            "source": self.source,
+            "trained_on": TrainedOn(names) if names else None,
+        }
+
+    def build(self, stem: str, model: str = "", *, config: Mapping[str, Any] | None = None) -> torch.nn.Module:
+        """Module of transformers with fresh float32 weights and eager attention, one implementation for all versions.
+
+        Parameters
+        ----------
+        stem : str
+            ``Hubert`` for ``HubertConfig`` and ``HubertModel``.
+        model : str
+            Name of the module's class, where it is not that.
+        config : mapping, optional
+            A part of the folder's settings, which are taken by default.
+
+        Raises
+        ------
+        CheckpointError
+            The settings make no such module.
+        """
+        try:
+            import transformers
+        except ImportError as error:
+            raise MissingDependency.of("transformers", "codecs", f"a folder of {stem}") from error
+        given = dict(self.config if config is None else config)
+        given = {k: v for k, v in given.items() if k not in _FOREIGN and not k.startswith("quantization")}
+        try:
+            settings = getattr(transformers, f"{stem}Config")(**given)
+            settings._attn_implementation = "eager"
+            built: torch.nn.Module = getattr(transformers, model or f"{stem}Model")(settings).float()
+        except Exception as error:  # the library raises whatever its parts do
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"config.json makes no {stem}: {first}", self.where, _FETCH) from error
+        return built
+
+    def fill(
+        self,
+        module: torch.nn.Module,
+        *,
+        rename: Callable[[str], str] = lambda name: name,
+        left_out: tuple[str, ...] = (),
+        optional: Collection[str] = (),
+    ) -> dict[str, torch.Tensor]:
+        """Fill a module with the folder's weights, each tensor at its place and none left over.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        rename : callable
+            Takes a stored name, gives the module's; a weight norm is ``weight_g`` and ``weight_v`` in both.
+        left_out : tuple of str
+            Beginnings of renamed names that belong to other parts of the checkpoint.
+        optional : collection of str
+            Tensors of the module that may be missing.
+
+        Returns
+        -------
+        dict of str to tensor
+            What was filled in, by plain names; the optional ones are left out.
+
+        Raises
+        ------
+        CheckpointError
+            A tensor is missing, left over, of another shape, or not finite; a shard is missing.
+        """
+        wanted = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+        places = {plain_name(name): name for name in wanted}
+        buffers = {plain_name(name) for name in module.state_dict()} - set(places)  # counts and tables of indices
+        with open_tensors(self.path) as file:
+            found = _read(file, wanted, places, buffers, rename, left_out)
+        lacking = sorted(set(wanted) - set(found) - set(optional))
+        if lacking:
+            more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            raise CheckpointError(f"the checkpoint lacks {lacking[0]}{more}", self.where, _FETCH)
+        module.load_state_dict(found, strict=False)
+        return {plain_name(name): tensor for name, tensor in found.items() if name not in optional}
+
+
+def open_folder(name: str, path: str | os.PathLike[str], kinds: tuple[str, ...]) -> TransformersFolder:
+    """Read a folder's settings.
+
+    Parameters
+    ----------
+    name : str
+        The encoder, for messages.
+    path : path
+    kinds : tuple of str
+        Values of ``model_type`` that are taken.
+
+    Raises
+    ------
+    CheckpointError
+        There is no folder with ``config.json``, it is of another model, or asks for code from the folder.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{name} is loaded from a folder with config.json and weights", str(path), "Give it")
+    config, preprocessor = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
+    kind = config.get("model_type")
+    if kind not in kinds:
+        raise CheckpointError(
+            f"config.json is of model_type {kind!r}, not {' or '.join(kinds)}", str(path), "Name its own encoder"
+        )
+    if config.get("auto_map") and kind != "mert_model":
+        raise CheckpointError(
+            "config.json asks for code from the folder (auto_map), which is never run", str(path), "Remove auto_map"
+        )
+    return TransformersFolder(folder, str(path), config, preprocessor)
+
+
+def plain_name(name: str) -> str:
+    """Name of a tensor with one spelling of weight norms.
+
+    Examples
+    --------
+    >>> plain_name("conv.parametrizations.weight.original0")
+    'conv.weight_g'
+    """
+    for new, old in _NORM_NAMES.items():
+        name = name.replace(new, old)
+    return name
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot read it as JSON: {error}", str(path), _FETCH) from error
+    if not isinstance(found, dict):
+        raise CheckpointError("it is no JSON object", str(path), _FETCH)
+    return found
+
+
+def _read(
+    file: TensorFile,
+    wanted: Mapping[str, torch.Tensor],
+    places: Mapping[str, str],
+    buffers: Collection[str],
+    rename: Callable[[str], str],
+    left_out: tuple[str, ...],
+) -> dict[str, torch.Tensor]:
+    """Tensors of a module by its own names."""
+    found: dict[str, torch.Tensor] = {}
+    for stored in file.names:
+        name = rename(plain_name(stored))
+        if name.startswith(left_out) or name in buffers:
+            continue
+        if name not in places:
+            raise CheckpointError(f"{stored} has no place in the model that config.json describes", file.name, _FETCH)
+        shape = tuple(wanted[places[name]].shape)
+        if file.shape(stored) != shape:
+            raise CheckpointError(f"{stored} has shape {file.shape(stored)}, not {shape}", file.name, _FETCH)
+        found[places[name]] = file.finite(stored)
+    return found
