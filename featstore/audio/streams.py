@@ -10,7 +10,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.audio.clip import clip_bounds, fill_up
-from featstore.audio.resample import ResampleStream, resampled_length
+from featstore.audio.resample import FIT, FitStream, ResampleStream, resampled_length
 from featstore.errors import DecodeError
 from featstore.specs import Clip
 
@@ -156,8 +156,10 @@ def mono_stream(node: Step, context: Context) -> MonoStream:
     return MonoStream()
 
 
-def resample_stream(node: Step, context: Context) -> ResampleStream:
+def resample_stream(node: Step, context: Context) -> ResampleStream | FitStream:
     """Stream of a ``resample`` node."""
+    if node["resampler"] == FIT:
+        return FitStream(source_rate=context.source_rate, sample_rate=node["sample_rate"], where=context.where)
     return ResampleStream(source_rate=context.source_rate, sample_rate=node["sample_rate"], resampler=node["resampler"])
 
 

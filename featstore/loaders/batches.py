@@ -65,7 +65,8 @@ class BatchLoader:
         What to do with tracks that the store lacks.
     window_stride, tail
         Evaluation windows: frames between them (None: ``crop_frames``), and whether a last one is aligned to the end
-        (``align``) or what they do not reach is left out (``drop``).
+        (``align``), what they do not reach is left out (``drop``), or windows and random crops may reach past the end
+        (``overhang``): see :func:`~featstore.loaders.crops.plan_crops`.
     crops_per_track : int
         Random crops of each track in an epoch.
     distinct : bool

@@ -23,7 +23,7 @@ __all__ = ["CropPlan", "Mode", "Ragged", "Tail", "frame_seconds", "plan_crops", 
 
 Mode = Literal["random", "windows", "whole"]
 Ragged = Literal["error", "skip", "pad", "bucket"]
-Tail = Literal["align", "drop"]
+Tail = Literal["align", "drop", "overhang"]
 
 _LARGEST_GRID = 16  # frames; a common grid coarser than this would take too many starts away
 
@@ -40,8 +40,8 @@ def window_starts(last_start: int, *, stride: int, tail: Tail) -> NDArray[np.int
     ----------
     last_start : int >= 0
         Start of the window that ends with the track, frames.
-    tail : {'align', 'drop'}
-        ``align`` adds that last window where the steps do not reach it; ``drop`` leaves the rest of the track out.
+    tail : {'align', 'drop', 'overhang'}
+        ``align`` adds that last window where the steps do not reach it; the others leave the rest of the track out.
 
     Examples
     --------
@@ -75,6 +75,9 @@ class CropPlan:
         Random starts are multiples of it, so that every feature is cut at a frame of its own where that is possible.
     per_track : int
         Random crops of a track that start at different places; 1 lets each fall where it will.
+    skipped : numpy.ndarray or None
+        int64 ``(n_items,)``: a start that random crops leave out, where crops may overhang; :attr:`first` is then one
+        place smaller.
     """
 
     mode: Mode
@@ -86,6 +89,7 @@ class CropPlan:
     lengths: tuple[NDArray[np.int64], ...]
     grid: int
     per_track: int = 1
+    skipped: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.track)
@@ -96,14 +100,19 @@ class CropPlan:
             return self.first
         if self.per_track > 1:
             options = {"per_track": self.per_track, "seed": seed, "epoch": epoch, "grid": self.grid}
-            return distinct_starts(self.first, self.draws, **options)
-        return crop_starts(self.first, self.draws, seed=seed, epoch=epoch, grid=self.grid)
+            return self._moved(distinct_starts(self.first, self.draws, **options), self.skipped)
+        return self._moved(crop_starts(self.first, self.draws, seed=seed, epoch=epoch, grid=self.grid), self.skipped)
 
     def drawn_starts(self, items: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
         """Starts of some items from numbers in [0, 1), one for each, instead of from an epoch's number."""
         if self.mode != "random":
             return self.first[items]
-        return self.grid * (chance * (self.first[items] // self.grid + 1)).astype(np.int64)
+        drawn = self.grid * (chance * (self.first[items] // self.grid + 1)).astype(np.int64)
+        return self._moved(drawn, None if self.skipped is None else self.skipped[items])
+
+    def _moved(self, starts: NDArray[np.int64], skipped: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Random starts with those from the one that is left out on moved by a place."""
+        return starts if skipped is None else starts + self.grid * (starts >= skipped)
 
     def starts_of(self, feature: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same starts in frames of another feature: the nearest frame (half a frame off at most)."""
@@ -170,6 +179,10 @@ def plan_crops(
         lengths differ, ``pad`` and ``bucket`` allow it (``skip`` is refused).
     window_stride : int or None
         Frames between evaluation windows; None is ``crop_frames``.
+    tail : {'align', 'drop', 'overhang'}
+        End of a track, for windows: see :func:`window_starts`. With ``overhang`` windows and random crops may start at
+        any place of their grid in the track, and are padded where they reach past its end. Random crops leave out the
+        first of these starts, as the published code of MS-SincResNet does, which this is for.
     crops_per_track : int
         Random crops that each track gives in an epoch.
     segment : int or None
@@ -187,6 +200,8 @@ def plan_crops(
         For tracks that do not fit the settings, with the first of them and its frames.
     """
     _check_settings(mode, crop_frames, ragged, window_stride, crops_per_track, start_grid)
+    if tail == "overhang" and ragged != "pad":
+        raise ConfigError(f"tail='overhang' with ragged={ragged!r}", "loader", "Choose ragged='pad'")
     lengths = tuple(np.asarray(one, dtype=np.int64) for one in lengths)
     ratios = tuple(seconds[0] / other for other in seconds)
     present = np.flatnonzero(np.logical_and.reduce([one >= 0 for one in lengths]))
@@ -198,14 +213,22 @@ def plan_crops(
         return CropPlan(mode, present, zeros, zeros, ratios, (None,) * len(lengths), lengths, 1)
     assert crop_frames is not None
     frames = tuple(max(1, round(crop_frames * ratio)) for ratio in ratios)
-    last = np.min([_last_starts(*each) for each in zip(lengths, frames, ratios, strict=True)], axis=0)
+    whole = np.min([_last_starts(*each) for each in zip(lengths, frames, ratios, strict=True)], axis=0)
+    last = whole
+    if tail == "overhang":
+        last = np.min([_last_starts(one, 1, ratio) for one, ratio in zip(lengths, ratios, strict=True)], axis=0)
     present, last = _settle_short(present, last, lengths, frames, track_ids, names, ragged)
     if mode == "random":
         track = np.repeat(present, crops_per_track)
         draws = track * crops_per_track + np.tile(np.arange(crops_per_track), len(present))
         grid = math.lcm(segment or _grid(ratios), start_grid)
         together = crops_per_track if distinct else 1
-        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, grid, together)
+        skipped = None
+        if tail == "overhang":
+            skipped = np.where(whole >= 0, (whole // grid + 1) * grid, last + 1)
+            last = np.where(skipped <= last, last - grid, last)
+            skipped = skipped[track]
+        return CropPlan(mode, track, last[track], draws, ratios, frames, lengths, grid, together, skipped)
     each = [window_starts(int(last[i]), stride=window_stride or crop_frames, tail=tail) for i in present]
     track = np.repeat(present, [len(starts) for starts in each])
     first = np.concatenate(each) if each else np.zeros(0, dtype=np.int64)

@@ -138,7 +138,7 @@ class FeatureSpec:
     revision: ClassVar[int] = 1  # raised whenever the numbers change, so that old arrays stop matching
     sample_rate: int = integer(16000, low=100, high=768000)
     decoder: str = choice("soundfile", "soundfile", "essentia", "av")
-    resampler: str = choice("soxr_hq", "soxr_hq", "soxr_vhq", "soxr_mq", "soxr_lq", "soxr_qq")
+    resampler: str = choice("soxr_hq", "soxr_hq", "soxr_vhq", "soxr_mq", "soxr_lq", "soxr_qq", "fit_to_30s")
     clip: Clip = clip("whole")
     engine: str = choice("native", "native", "librosa", "essentia")
 

@@ -46,6 +46,11 @@ class DataConfig:
         Random crops start at multiples of this number of seconds; None lets them start at any frame.
     window_stride_s : float or None
         Seconds between evaluation windows; None puts them side by side.
+    clip_policy : {"cover", "whole", "published_code"}
+        Which windows a track is scored by. ``cover`` adds one that ends with the track where the strides do not reach
+        its end; ``whole`` takes the strides' whole windows only. ``published_code`` repeats the code of MS-SincResNet:
+        windows and crops start at every stride in the track and are filled with zeros past its end (``ragged`` must be
+        ``pad``); training leaves out the first that is not whole.
     batch_size : int
         Crops in one step of the optimizer's global batch.
     ragged : {"error", "skip", "pad"}
@@ -76,6 +81,7 @@ class DataConfig:
     distinct_crops: bool = False
     crop_grid_s: float | None = None
     window_stride_s: float | None = None
+    clip_policy: Literal["cover", "whole", "published_code"] = "cover"
     batch_size: int = 32
     ragged: Literal["error", "skip", "pad"] = "error"
     missing: Literal["skip", "error"] = "skip"
@@ -90,6 +96,8 @@ class DataConfig:
         require(self.fractions[0] > 0, "fractions leave nothing to train on", "data")
         require(self.folds >= 3, f"folds={self.folds}", "data", "Use at least 3: one tests, one validates")
         require(0 <= self.fold < self.folds, f"fold={self.fold} of {self.folds}", "data", "Folds count from 0")
+        padded = self.clip_policy != "published_code" or self.ragged == "pad"
+        require(padded, f"clip_policy={self.clip_policy} with ragged={self.ragged}", "data", "Set data.ragged=pad")
         share = self.valid_share
         require(share is None or 0 < share < 1, f"valid_share={share} is not in (0, 1)", "data")
         for name in ("crop_s", "crop_frames", "window_stride_s", "crop_grid_s"):

@@ -9,6 +9,7 @@ import torch
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders import BatchLoader, band_statistics
+from featstore.loaders.crops import Tail
 from featstore.loaders.stored_feature import StoredFeature
 from featstore.models.layers import InputNorm
 from featstore.training.config import DataConfig
@@ -16,7 +17,10 @@ from featstore.training.engines import Engine
 from featstore.training.input_shape import INPUT, InputShape, Readers, lengths_of
 from featstore.training.labels import LabelledTracks, SplitTracks
 
-__all__ = ["evaluation_loader", "input_norm", "training_loader"]
+__all__ = ["TAILS", "evaluation_loader", "input_norm", "training_loader"]
+
+TAILS: dict[str, Tail] = {"cover": "align", "whole": "drop", "published_code": "overhang"}
+"""What the policies of clips mean to a loader."""
 
 
 def _loader(
@@ -69,6 +73,7 @@ def training_loader(
         crops_per_track=config.crops_per_track,
         distinct=config.distinct_crops,
         start_grid=shape.grid,
+        tail=TAILS[config.clip_policy],
         drop_last=len(part) * config.crops_per_track >= config.batch_size,
     )
 
@@ -78,6 +83,7 @@ def evaluation_loader(
 ) -> BatchLoader:
     """Windows of each track of a split, in the table's order: all that cover it, or about ``windows`` of them."""
     settings: dict[str, Any] = {"mode": "windows", "shuffle": False, "window_stride": shape.stride}
+    settings["tail"] = TAILS[config.clip_policy]
     if windows:
         first = next(iter(readers.values()))
         excerpt = 1 if first.clip_frames is None else shape.n_frames  # lengths are counted in excerpts

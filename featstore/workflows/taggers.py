@@ -136,7 +136,9 @@ def _of_run(path: Path) -> Tagger:
     settings: dict[str, Any] = read_yaml(path / "config.yaml")
     kept = folder.best if settings.get("loop", {}).get("keep", "best") == "best" else folder.last
     evaluation = settings.get("evaluate", {})
-    return _make(str(path), run, kept, **{key: evaluation[key] for key in ("pool", "weigh") if key in evaluation})
+    options = {key: evaluation[key] for key in ("pool", "weigh") if key in evaluation}
+    covered = settings.get("data", {}).get("clip_policy", "cover") == "cover"
+    return _make(str(path), run, kept, tail="align" if covered else "drop", **options)
 
 
 def _of_file(path: Path) -> Tagger:

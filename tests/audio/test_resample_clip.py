@@ -14,7 +14,7 @@ from featstore.audio import (
     resample_signal,
     resampled_length,
 )
-from featstore.audio.resample import RESAMPLERS
+from featstore.audio.resample import RESAMPLERS, FitStream
 from featstore.audio.streams import CutStream, mix_down
 from featstore.errors import DecodeError, SpecError
 from featstore.specs import Clip
@@ -56,6 +56,39 @@ def test_equal_rates_pass_through():
     signal = np.arange(5, dtype=np.float32)
     assert resample_signal(signal, source_rate=8000, sample_rate=8000) is not None
     assert np.array_equal(resample_signal(signal, source_rate=8000, sample_rate=8000), signal)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(66_179, 2205), (67_580, 2205), (48_000, 1600), (10, 2205)])
+def test_a_track_is_fitted_to_30_s_by_one_fourier_transform(n, rate):
+    signal = np.sin(2 * np.pi * 100 * np.arange(n) / rate).astype(np.float32)
+    stream = FitStream(source_rate=rate, sample_rate=1600)
+    parts = [stream.push(block) for block in pieces(signal, [17, 4000])]
+    found = np.concatenate([*parts, stream.finish()])
+    assert found.dtype == np.float32 and len(found) == 48_000
+    wanted = np.fft.irfft(_bins(np.fft.rfft(signal.astype(np.float64)), n), 48_000) * 48_000 / n
+    assert np.abs(found - wanted).max() < 1e-5
+    if n > 10:  # the tone is as much too high as the track was too long
+        loudest = int(np.abs(np.fft.rfft(found)).argmax())
+        assert loudest / 30 == pytest.approx(100 * n / rate / 30, abs=0.05)
+
+
+def _bins(spectrum, n):
+    """Bins of a spectrum that fit below the new Nyquist frequency; the one at it is shared by both halves."""
+    room = 48_000 // 2 + 1
+    kept = np.zeros(room, complex)
+    kept[: min(room, len(spectrum))] = spectrum[:room]
+    if n > 48_000:
+        kept[-1] = 2 * kept[-1].real
+    elif n % 2 == 0 and n < 48_000:
+        kept[len(spectrum) - 1] /= 2
+    return kept
+
+
+def test_a_track_too_long_to_be_fitted():
+    stream = FitStream(source_rate=10, sample_rate=10, where="long.wav")
+    with pytest.raises(DecodeError, match=r"longer than 600 s.*long\.wav.*soxr_hq"):
+        stream.push(np.zeros(6001, np.float32))
+    assert len(FitStream(source_rate=10, sample_rate=10).finish()) == 0
 
 
 def test_unknown_resampler():

@@ -24,7 +24,7 @@ AUDIO_KINDS = ("waveform", "stft", "mel", "hpss")
 MEANING = {
     "sample_rate": "Hz, after resampling",
     "decoder": "what turns the file into samples",
-    "resampler": "soxr's quality",
+    "resampler": "soxr's quality; `fit_to_30s` brings whole tracks to 30 s whatever their length (a study of 2021)",
     "clip": "part of the track, cut after resampling: [clips](#clips)",
     "engine": "whose code computes: [engines](#engines)",
     "channels": "mean of the channels",

@@ -115,6 +115,12 @@ def test_waveform_in_blocks(signal, cuts, clip, pad, source_rate):
     assert np.array_equal(direct, run_signal(spec, signal, cuts, source_rate))
 
 
+def test_a_fitted_waveform_has_30_s_at_any_rate():
+    spec = WaveformSpec(sample_rate=RATE, resampler="fit_to_30s")
+    for n, source_rate in ((5000, 8000), (RATE * 31, RATE)):
+        assert len(run_signal(spec, np.ones(n, np.float32), [100], source_rate)) == 30 * RATE
+
+
 def test_mel_is_the_bank_of_the_power_spectrum():
     signal = np.random.default_rng(1).standard_normal(9000).astype(np.float32)
     spec = MelSpec(sample_rate=RATE, n_mels=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 import torch
 from small_store import fill_store
 
-from featstore.loaders.crops import window_starts
+from featstore.errors import ConfigError
+from featstore.loaders.crops import CropPlan, plan_crops
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.config import OptimizerConfig, ScheduleConfig
+from featstore.training.feeding import TAILS
 from featstore.training.optimizers import make_optimizer, rate_factor, set_rate
 
 WAVE = "waveform(sample_rate=8000)"
@@ -96,7 +99,55 @@ def test_schedule_of_the_paper() -> None:
     assert rates == pytest.approx(wanted)
 
 
-def test_clips_at_test_are_the_55_of_the_paper() -> None:
-    starts = window_starts(480_000 - 48_000, stride=8000, tail="drop")
-    assert len(starts) == 55 and starts[-1] == 432_000
-    assert starts.tolist() == list(range(0, 440_000, 8000))
+CLIP, GRID = 48_000, 8000
+
+
+def clips(n_samples: int, policy: str, mode: str, **more: object) -> CropPlan:
+    """Clips of 3 s of one track, as the loaders of training lay them out."""
+    settings = {"crop_frames": CLIP, "window_stride": GRID, "ragged": "pad", "tail": TAILS[policy]}
+    lengths, seconds = [np.array([n_samples])], [Fraction(1, 16_000)]
+    return plan_crops(lengths, seconds, ["track"], ["waveform"], mode=mode, **settings, **more)
+
+
+@pytest.mark.parametrize("n_samples", [480_000, 480_213, 487_999])  # the second is the usual length of GTZAN
+def test_clips_at_test_are_the_55_of_the_paper(n_samples: int) -> None:
+    assert clips(n_samples, "whole", "windows").first.tolist() == list(range(0, 440_000, GRID))
+    covered = clips(n_samples, "cover", "windows").first
+    assert covered[-1] == n_samples - CLIP, "which is a clip more than the paper's where the track is longer than 30 s"
+
+
+@pytest.mark.parametrize("n_samples", [47_999, 16_000, 1])
+def test_a_track_shorter_than_a_clip_gives_one_that_is_filled_up(n_samples: int) -> None:
+    for policy in ("whole", "cover"):
+        plan = clips(n_samples, policy, "windows")
+        assert plan.first.tolist() == [0]
+        assert plan.valid_of(0, np.array([0]), plan.first).tolist() == [n_samples]
+
+
+def test_clips_of_the_published_code() -> None:
+    """Its rows, from its rule: two seconds before and one after each mark of half a second, wrapped and filled up."""
+    signal = np.arange(1, 480_001)
+
+    def row(number: int) -> np.ndarray:
+        start = GRID * number - 32_000
+        part = signal[start:] if start < 0 else signal[start : start + CLIP]
+        return np.pad(part, (0, CLIP - len(part)))
+
+    plan = clips(480_000, "published_code", "windows")
+    found = [signal[start : start + CLIP] for start in plan.first]
+    valid = plan.valid_of(0, np.arange(60), plan.first)
+    assert [len(part) for part in found] == valid.tolist()
+    filled = {tuple(np.pad(part, (0, CLIP - len(part)))[[0, -1]]) for part in found}
+    assert len(found) == 60 and filled == {tuple(row(number)[[0, -1]]) for number in range(60)}
+    drawn = clips(480_000, "published_code", "random", crops_per_track=3, start_grid=GRID)
+    starts = np.concatenate([drawn.starts(seed=0, epoch=epoch) for epoch in range(400)])
+    assert set(starts) == {int(row(number)[0]) - 1 for number in range(59)}, "it never trains on the last row"
+    assert {int(row(number)[0]) - 1 for number in range(60)} - set(starts) == {440_000}
+    chance = np.linspace(0, 1, 59, endpoint=False)
+    loose = drawn.drawn_starts(np.zeros(59, dtype=int), chance + 1e-9)
+    assert sorted(loose) == sorted(set(starts))
+
+
+def test_clips_past_the_end_must_be_filled_up() -> None:
+    with pytest.raises(ConfigError, match=r"clip_policy=published_code with ragged=error.*data\.ragged=pad"):
+        TrainConfig.resolve(assignments=["data.clip_policy=published_code"])
