@@ -39,6 +39,11 @@ def clip_bounds(n_samples: int, sample_rate: int, clip: Clip, where: str = "") -
     TrackTooShort
         When the track ends before the excerpt does and ``pad`` is ``none``, or before it begins.
 
+    See Also
+    --------
+    cut_signal : Applies the bounds.
+    every_starts : Starts of clips at equal distances.
+
     Examples
     --------
     >>> clip_bounds(465984, 16000, Clip.parse("centre(29.1 s)"))
@@ -68,6 +73,10 @@ def every_starts(n_samples: int, sample_rate: int, clip: Clip, where: str = "") 
     ------
     TrackTooShort
         When not even one fits and ``pad`` is ``none``.
+
+    See Also
+    --------
+    clip_bounds : Bounds of a single clip.
 
     Examples
     --------
@@ -101,6 +110,10 @@ def cut_signal(signal: FloatArray, sample_rate: int, clip: Clip, where: str = ""
     Raises
     ------
     TrackTooShort
+
+    See Also
+    --------
+    clip_bounds : Where a clip begins and ends.
     """
     start, stop = clip_bounds(len(signal), sample_rate, clip, where)
     return fill_up(signal[start:stop], stop - start, clip.pad)

@@ -46,6 +46,10 @@ class AudioStatistics:
         Largest absolute value; full scale is 1.
     n_clipped : int
         Values of any channel at :data:`CLIPPED_FROM` of full scale or above.
+
+    See Also
+    --------
+    featstore.extract : Judges each array by the statistics of its own signal.
     """
 
     n_samples: int = 0
@@ -147,6 +151,11 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
         For an unknown decoder.
     MissingDependency
         When essentia or PyAV is asked for and not installed.
+
+    See Also
+    --------
+    decode_audio : The whole signal at once.
+    probe_audio : What the header declares, without decoding.
     """
     if decoder not in DECODERS:
         raise ConfigError(f"unknown decoder {decoder!r}", "", did_you_mean(decoder, DECODERS))
@@ -169,6 +178,11 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
     ------
     DecodeError, ConfigError, MissingDependency
         As :func:`open_audio` and :meth:`AudioSource.blocks`.
+
+    See Also
+    --------
+    open_audio : Blocks instead of the whole signal.
+    resample_signal : Another sample rate.
     """
     with local_copy(os.fspath(path)):
         source = open_audio(path, decoder=decoder)
@@ -257,6 +271,10 @@ def _essentia() -> Any:
 
 def decoder_versions(*, decoder: str = "soundfile") -> dict[str, str]:
     """Versions of the libraries that make samples: the decoder's, and the resampler's.
+
+    See Also
+    --------
+    featstore.store.mixed_versions.mixed_versions : Reports shards that were made by different versions.
 
     Examples
     --------

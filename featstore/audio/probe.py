@@ -77,6 +77,10 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
     DecodeError
         When there is no such file, or it is a dangling link, a folder, a pipe or device, unreadable, empty, or
         not audio that libsndfile knows.
+
+    See Also
+    --------
+    open_audio : Decodes, and judges the length by the bytes of the file.
     """
     place = os.fspath(path)
     if is_object_url(place):

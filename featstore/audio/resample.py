@@ -22,6 +22,10 @@ _FEED = 16384
 def resampled_length(n_samples: int, source_rate: int, sample_rate: int) -> int:
     """Samples that ``n_samples`` at ``source_rate`` become: soxr rounds ``n / (in / out)``, in floating point.
 
+    See Also
+    --------
+    resample_signal : Makes that many samples.
+
     Examples
     --------
     >>> resampled_length(1300001, 44100, 22050), resampled_length(465984, 16000, 12000)
@@ -41,6 +45,10 @@ class ResampleStream:
         Hz in and out; equal rates pass the samples through untouched.
     resampler : str
         One of :data:`RESAMPLERS`.
+
+    See Also
+    --------
+    resample_signal : The same samples in one call.
     """
 
     def __init__(self, *, source_rate: int, sample_rate: int, resampler: str = "soxr_hq") -> None:
@@ -135,6 +143,12 @@ class FitStream:
 def resample_signal(
     signal: FloatArray, *, source_rate: int, sample_rate: int, resampler: str = "soxr_hq"
 ) -> FloatArray:
-    """Resample a whole signal (n_samples,), with the samples that :class:`ResampleStream` gives."""
+    """Resample a whole signal (n_samples,), with the samples that :class:`ResampleStream` gives.
+
+    See Also
+    --------
+    ResampleStream : The same samples from blocks.
+    resampled_length : Their number.
+    """
     stream = ResampleStream(source_rate=source_rate, sample_rate=sample_rate, resampler=resampler)
     return np.concatenate([stream.push(signal), stream.finish()])

@@ -104,14 +104,24 @@ def index(kind: str, root: str | os.PathLike[str] | None = None, **options: Any)
 
 
 def describe(kind: str) -> tuple[str, tuple[str, ...]]:
-    """First line of an adapter's description, and the names of its options."""
+    """First line of an adapter's description, and the names of its options.
+
+    See Also
+    --------
+    about : Citation and licence of a kind.
+    """
     adapter = DATASETS.load(kind)
     summary = (inspect.getdoc(adapter) or "").partition("\n")[0]
     return summary, tuple(name for name in inspect.signature(adapter).parameters if name != "root")
 
 
 def about(kind: str) -> Card:
-    """Citation, licence, checksums and published counts of a kind of data set."""
+    """Citation, licence, checksums and published counts of a kind of data set.
+
+    See Also
+    --------
+    Card : What it returns.
+    """
     from featstore.datasets.card import card_of
 
     return card_of(DATASETS.load(kind))

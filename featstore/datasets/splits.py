@@ -50,6 +50,10 @@ def assign_splits(
         When the fractions are not three shares of a whole.
     DatasetError
         When a named column is missing.
+
+    See Also
+    --------
+    TrackTable : Holds the splits.
     """
     import pandas as pd
 

@@ -17,6 +17,12 @@ def first_sample(*, n_fft: int, hop_length: int, framing: str = "librosa") -> in
     int
         Samples relative to the signal's first one: negative where the frame reaches into the padding.
 
+    See Also
+    --------
+    n_frames : How many frames there are.
+    needed_samples : How many samples they take.
+    librosa.stft : ``framing=librosa`` is its ``center=True``.
+
     Examples
     --------
     >>> first_sample(n_fft=512, hop_length=256), first_sample(n_fft=512, hop_length=128, framing="token")
@@ -56,6 +62,11 @@ def n_frames(n_samples: int, *, n_fft: int, hop_length: int, framing: str = "lib
     SpecError
         For an unknown framing.
 
+    See Also
+    --------
+    first_sample : Where frame 0 begins.
+    needed_samples : The inverse: samples that give a number of frames.
+
     Examples
     --------
     >>> n_frames(30 * 22050, n_fft=2048, hop_length=512)
@@ -76,6 +87,10 @@ def n_frames(n_samples: int, *, n_fft: int, hop_length: int, framing: str = "lib
 
 def needed_samples(frames: int, *, n_fft: int, hop_length: int, framing: str = "librosa") -> int:
     """Samples from the signal's start up to the end of frame ``frames - 1``: what must be there, or padded.
+
+    See Also
+    --------
+    n_frames : Frames of a number of samples.
 
     Examples
     --------

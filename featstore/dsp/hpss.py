@@ -28,7 +28,13 @@ def harmonic_and_percussive(value: float | Pair) -> Pair:
 
 
 def frequency_median(magnitude: FloatArray, kernel: int) -> FloatArray:
-    """Median over ``kernel`` neighbouring bins of each frame: float32 (bins, frames), edges padded ``symmetric``."""
+    """Median over ``kernel`` neighbouring bins of each frame: float32 (bins, frames), edges padded ``symmetric``.
+
+    See Also
+    --------
+    time_median : The other axis.
+    extract_component : Turns both into masks.
+    """
     from featstore.dsp.kernels import running_median
 
     bins = magnitude.shape[0]
@@ -49,6 +55,12 @@ def time_median(context: FloatArray, kernel: int) -> FloatArray:
     Returns
     -------
     float32 (bins, frames)
+
+    See Also
+    --------
+    frequency_median : The other axis.
+    extract_component : Turns both into masks.
+    scipy.ndimage.median_filter : The same values with ``mode='reflect'``.
     """
     from featstore.dsp.kernels import running_median
 
@@ -84,6 +96,18 @@ def extract_component(
     -------
     float32 (bins, frames)
         Equal to ``librosa.decompose.hpss`` bit for bit at ``mask_power=2``.
+
+    See Also
+    --------
+    time_median : Enhances what lasts.
+    frequency_median : Enhances what is broad-band.
+    librosa.decompose.hpss : The same masks.
+
+    References
+    ----------
+    D. FitzGerald, "Harmonic/percussive separation using median filtering", DAFx (2010).
+    J. Driedger, M. Müller and S. Disch, "Extending harmonic-percussive separation of audio signals", ISMIR (2014):
+    margins and the residual.
     """
     if component not in COMPONENTS:
         raise SpecError(f"unknown component {component!r}", "", did_you_mean(component, COMPONENTS))

@@ -31,6 +31,11 @@ class MelBank:
     weights : float32 (n_weights,)
     n_bins : int
         ``1 + n_fft // 2``.
+
+    See Also
+    --------
+    make_mel_bank : Makes one.
+    apply_bank : Applies one.
     """
 
     first: np.ndarray
@@ -55,6 +60,11 @@ class MelBank:
 def hz_to_mel(frequency: np.ndarray | float, mel_scale: str = "slaney") -> np.ndarray:
     """Mel number of a frequency in Hz.
 
+    See Also
+    --------
+    mel_to_hz : The inverse.
+    librosa.hz_to_mel : The same scales.
+
     Examples
     --------
     >>> float(hz_to_mel(1000.0)), round(float(hz_to_mel(1000.0, "htk")), 3)
@@ -71,6 +81,10 @@ def hz_to_mel(frequency: np.ndarray | float, mel_scale: str = "slaney") -> np.nd
 
 def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "slaney") -> np.ndarray:
     """Frequency in Hz of a mel number.
+
+    See Also
+    --------
+    hz_to_mel : The inverse.
 
     Examples
     --------
@@ -89,6 +103,10 @@ def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "slaney") -> np.ndarray:
 @lru_cache(maxsize=256)
 def mel_centres(*, n_mels: int, fmin: float, fmax: float, mel_scale: str = "slaney") -> np.ndarray:
     """Hz of the peak of each band of a bank, float64 (n_mels,).
+
+    See Also
+    --------
+    make_mel_bank : The filters around these frequencies.
 
     Examples
     --------
@@ -135,6 +153,17 @@ def make_mel_bank(
     ------
     SpecError
         When a band lies between two bins and so would be empty, or a setting is unknown.
+
+    See Also
+    --------
+    apply_bank : Applies it to spectra.
+    mel_centres : Centre frequencies in Hz.
+    librosa.filters.mel : The same bank as a dense matrix.
+
+    References
+    ----------
+    M. Slaney, "Auditory Toolbox", Interval Research Corporation, technical report 1998-010 (1998): the scale and the
+    norm named ``slaney``.
 
     Examples
     --------
@@ -184,6 +213,10 @@ def apply_bank(bank: MelBank, spectrum: FloatArray) -> FloatArray:
     -------
     float32 (n_mels, frames)
         Each frame's values depend on that frame alone, bit for bit.
+
+    See Also
+    --------
+    make_mel_bank : Makes the bank.
     """
     from featstore.dsp.vector_kernels import weighted_runs
 
@@ -208,7 +241,12 @@ def compute_mel(power: FloatArray, bank: MelBank, exponent: float = 2.0) -> Floa
 
 
 def raise_spectrum(power: FloatArray, exponent: float) -> FloatArray:
-    """Power spectrum to ``magnitude ** exponent``, in float32."""
+    """Power spectrum to ``magnitude ** exponent``, in float32.
+
+    See Also
+    --------
+    compute_power : Power spectra, the base of every exponent.
+    """
     if exponent == 2.0:
         return power
     if exponent == 1.0:

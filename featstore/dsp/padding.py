@@ -17,6 +17,11 @@ __all__ = ["pad_signal", "reflect_positions", "symmetric_positions"]
 def symmetric_positions(positions: np.ndarray, n_samples: int) -> np.ndarray:
     """Positions inside a signal for positions outside, the edge repeated (numpy's ``symmetric``).
 
+    See Also
+    --------
+    reflect_positions : The edge sample once.
+    numpy.pad : ``mode='symmetric'``.
+
     Examples
     --------
     >>> symmetric_positions(np.arange(-3, 5), 2).tolist()
@@ -29,6 +34,11 @@ def symmetric_positions(positions: np.ndarray, n_samples: int) -> np.ndarray:
 
 def reflect_positions(positions: np.ndarray, n_samples: int) -> np.ndarray:
     """Positions inside a signal for positions outside, the edge not repeated (numpy's ``reflect``).
+
+    See Also
+    --------
+    symmetric_positions : The edge sample twice.
+    numpy.pad : ``mode='reflect'``.
 
     Examples
     --------
@@ -56,6 +66,12 @@ def pad_signal(signal: FloatArray, *, left: int, right: int, pad_mode: str = "ze
     ------
     SpecError
         For an unknown mode.
+
+    See Also
+    --------
+    reflect_positions : Positions behind ``reflect``.
+    symmetric_positions : Positions behind ``symmetric``.
+    numpy.pad : The same modes.
     """
     n_samples = len(signal)
     if pad_mode == "reflect" and n_samples and (left > 0 or right > 0):

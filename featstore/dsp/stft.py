@@ -44,6 +44,10 @@ def frames_power(
     -------
     float32 (1 + n_fft // 2, count)
         Or ``out``.
+
+    See Also
+    --------
+    compute_power : Cuts the frames itself.
     """
     n_fft = len(window)
     power = np.empty((1 + n_fft // 2, count), np.float32) if out is None else out
@@ -110,6 +114,12 @@ def compute_power(
     -------
     float32 (1 + n_fft // 2, frames)
         ``|X|^2``, not normalised by the window; within 2e-6 of the frame's largest value of ``librosa.stft`` squared.
+
+    See Also
+    --------
+    compute_magnitude : Its square root.
+    frames_power : The same for frames cut by the caller.
+    librosa.stft : Complex values with the same framing.
     """
     signal = np.ascontiguousarray(signal, np.float32)
     taps = make_window(window, win_length=win_length or n_fft, n_fft=n_fft, symmetric=window_symmetric)
@@ -121,5 +131,10 @@ def compute_power(
 
 
 def compute_magnitude(power: FloatArray) -> FloatArray:
-    """Magnitude of a power spectrum: its square root, correctly rounded."""
+    """Magnitude of a power spectrum: its square root, correctly rounded.
+
+    See Also
+    --------
+    compute_power : Its square.
+    """
     return np.sqrt(power)

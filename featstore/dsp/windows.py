@@ -46,6 +46,10 @@ def make_window(
     SpecError
         For an unknown name, or a window longer than the transform.
 
+    See Also
+    --------
+    scipy.signal.get_window : The same windows; ``fftbins`` is the opposite of ``symmetric``.
+
     Examples
     --------
     >>> make_window("hann", win_length=4, n_fft=6).tolist()

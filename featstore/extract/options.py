@@ -59,6 +59,10 @@ class ExtractOptions:
         Compute the tokens of several tracks together; None does where they are computed on a GPU.
     licence_allow : tuple of str
         Licences that weights of encoders may have; empty allows all.
+
+    See Also
+    --------
+    extract : Takes them.
     """
 
     jobs: int | None = None

@@ -68,6 +68,11 @@ class Plan:
     views : dict
         Canonical request name to (array key, view).
     graph : Graph
+
+    See Also
+    --------
+    make_plan : Makes one.
+    extract : Runs one.
     """
 
     requests: tuple[FeatureRequest, ...]
@@ -98,6 +103,11 @@ def make_plan(requests: Sequence[FeatureRequest] | Plan) -> Plan:
         When a feature cannot be computed (empty bands, a hop longer than the clip).
     PlanError
         When nothing is asked for.
+
+    See Also
+    --------
+    extract : Runs a plan.
+    Plan : What it returns.
     """
     if isinstance(requests, Plan):
         return requests

@@ -53,6 +53,11 @@ class ExtractReport:
         Shards of the part that ``shard_range`` chose; None for the whole store.
     left_shards : int
         Shards with work for the other parts.
+
+    See Also
+    --------
+    extract : Returns one.
+    featstore.store.ledger.read_ledger : Every track that is not plainly ok.
     """
 
     store: str
@@ -130,6 +135,12 @@ def extract(
         When another run is writing the same shards.
     StoreError, SpecError, PlanError
         When the store cannot be written or the features cannot be computed; nothing is lost then.
+
+    See Also
+    --------
+    make_plan : Forecasts seconds and bytes without computing.
+    ExtractOptions : How it runs.
+    featstore.open_store : Reads what was written.
     """
     options = options or ExtractOptions()
     started = time.perf_counter()

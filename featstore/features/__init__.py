@@ -51,6 +51,11 @@ def resolve(feature: Named) -> Named:
         When the weights are not available, or a field that was given contradicts them.
     CheckpointError
         When the file is no such checkpoint.
+
+    See Also
+    --------
+    featstore.parse_spec : Makes the unresolved spec.
+    check : Refuses what cannot be computed.
     """
     if isinstance(feature, FeatureSpec):
         return feature.resolve()
@@ -64,6 +69,10 @@ def expand_features(
 
     One that names a digest stays as it is: a store may know the rest of it, see
     :func:`featstore.specs.match_stored`; :func:`resolve` looks for the file.
+
+    See Also
+    --------
+    featstore.specs.expand_features : The same without opening weights.
     """
 
     def names_file(spec: FeatureSpec) -> bool:
@@ -80,6 +89,11 @@ def graph_of(spec: FeatureSpec) -> Node:
     ------
     SpecError
         As :func:`check`.
+
+    See Also
+    --------
+    describe : The graph as text.
+    share_transforms : Joins graphs that have steps in common.
     """
     check(spec)
     node: Node = spec.graph()
@@ -128,6 +142,11 @@ def frames_of(spec: FeatureSpec, n_samples: int) -> int:
     -------
     int >= 0
         0 for a track that is shorter than the clip (and is not filled up). With ``every``, frames of each excerpt.
+
+    See Also
+    --------
+    steps_of : Frames that a longer hop leaves.
+    dims_of : Names of the other axes.
     """
     return spec.frames(n_samples)
 
@@ -146,7 +165,12 @@ def steps_of(spec: FeatureSpec, n_samples: int) -> int:
 
 
 def dims_of(spec: FeatureSpec) -> tuple[str, ...]:
-    """Names of the axes of one track, time last: ``("band", "frame")`` or ``("clip", "sample")``."""
+    """Names of the axes of one track, time last: ``("band", "frame")`` or ``("clip", "sample")``.
+
+    See Also
+    --------
+    frames_of : Length of the time axis.
+    """
     return ("clip", *spec.dims) if spec.clip.policy == "every" else spec.dims
 
 
@@ -157,6 +181,11 @@ def make_stream(node: Node, context: TrackContext) -> Stream:
     ------
     ConfigError
         For a step of the audio room (``mono``, ``resample``, ``cut``): those streams are made there.
+
+    See Also
+    --------
+    graph_of : What it computes.
+    Stream : What it returns.
     """
     factory = node.stream
     if factory is None:

@@ -84,6 +84,10 @@ class Stream(Protocol):
 
     The results, put together along the last axis, do not depend on where the blocks were cut, bit for bit. A block
     handed on, either way, is never written to again: the receiver may keep it.
+
+    See Also
+    --------
+    make_stream : Makes one.
     """
 
     def push(self, block: FloatArray) -> FloatArray:
@@ -127,7 +131,12 @@ def children_of(nodes: Iterable[Node]) -> dict[Node | None, list[Node]]:
 
 
 def describe(nodes: Iterable[Node]) -> str:
-    """Draw the tree of several nodes as text, one step a line."""
+    """Draw the tree of several nodes as text, one step a line.
+
+    See Also
+    --------
+    graph_of : Makes the graph.
+    """
     children = children_of(nodes)
     lines: list[str] = []
 

@@ -184,6 +184,10 @@ def share_transforms(nodes: Iterable[Node]) -> list[Node]:
     -------
     list of Node
         In the order of ``nodes``.
+
+    See Also
+    --------
+    graph_of : One feature's graph.
     """
     nodes = list(nodes)
     transforms = {step for node in nodes for step in chain_of(node) if step.op == "power_spectrum"}

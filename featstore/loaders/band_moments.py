@@ -55,7 +55,7 @@ def band_statistics(feature: StoredFeature, tracks: Tracks, *, block_frames: int
 
     See Also
     --------
-    featstore.training.normed_model.InputNorm : The layer that these moments make.
+    featstore.models.layers.InputNorm : The layer that these moments make.
 
     References
     ----------

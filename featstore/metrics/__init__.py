@@ -47,6 +47,10 @@ METRICS = Registry(
 def lower_is_better(name: str) -> bool:
     """Whether less of a score is better: as its metric declares; of names that are not registered, true for losses.
 
+    See Also
+    --------
+    is_better : Compares two scores.
+
     Examples
     --------
     >>> lower_is_better("roc_auc"), lower_is_better("loss"), lower_is_better("reconstruction_loss")
@@ -58,7 +62,12 @@ def lower_is_better(name: str) -> bool:
 
 
 def is_better(name: str, new: float, old: float) -> bool:
-    """Whether ``new`` beats ``old``; NaN beats nothing and loses to every number."""
+    """Whether ``new`` beats ``old``; NaN beats nothing and loses to every number.
+
+    See Also
+    --------
+    lower_is_better : The direction alone.
+    """
     if math.isnan(new) or math.isnan(old):
         return math.isnan(old) and not math.isnan(new)
     return new < old if lower_is_better(name) else new > old
@@ -66,6 +75,10 @@ def is_better(name: str, new: float, old: float) -> bool:
 
 def title_of(name: str, *, split: str = "") -> str:
     """A score's name for people; with ``split`` as the label of an axis.
+
+    See Also
+    --------
+    bounds_of : Least and greatest value.
 
     Examples
     --------
@@ -79,7 +92,12 @@ def title_of(name: str, *, split: str = "") -> str:
 
 
 def bounds_of(name: str) -> tuple[float, float]:
-    """Least and greatest value of a score; infinite where they are not known."""
+    """Least and greatest value of a score; infinite where they are not known.
+
+    See Also
+    --------
+    title_of : Title for people.
+    """
     if name in METRICS:
         low, high = METRICS.load(name).bounds
         return float(low), float(high)
@@ -87,6 +105,11 @@ def bounds_of(name: str) -> tuple[float, float]:
 
 
 def class_metrics() -> dict[str, Metric]:
-    """The metrics that have values of single classes, by the name of these values."""
+    """The metrics that have values of single classes, by the name of these values.
+
+    See Also
+    --------
+    title_of : Their titles.
+    """
     found: list[Metric] = [METRICS.load(name) for name in METRICS]
     return {metric.class_name: metric for metric in found if metric.class_name}

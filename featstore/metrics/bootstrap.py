@@ -19,7 +19,12 @@ _BLOCK = 50  # resamples at a time: bounds memory, and stays in the cache
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Bounds of a score at a level of confidence, and the number of resamples they rest on."""
+    """Bounds of a score at a level of confidence, and the number of resamples they rest on.
+
+    See Also
+    --------
+    bootstrap_values : The resampled scores.
+    """
 
     low: float
     high: float
@@ -57,6 +62,15 @@ def bootstrap_values(
     -------
     float64 (n_resamples,)
         NaN where the whole has no value.
+
+    See Also
+    --------
+    Interval : What becomes of the values.
+    featstore.results.bounds : Bounds on losses, for several configurations at once.
+
+    References
+    ----------
+    B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", chapter 13, Chapman and Hall (1993).
     """
     targets, scores = np.asarray(targets), np.asarray(scores)
     check_scores(targets, scores)

@@ -212,7 +212,8 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
     -------
     LossBounds
         With two seeds somewhere, critical values are those of a higher confidence, calibrated by simulation
-        (docs/benchmarks/bounds.jsonl). Without predictions (``study.covariance`` is None) from one pooled variance, without test noise.
+        (docs/benchmarks/bounds.jsonl). Without predictions (``study.covariance`` is None) from one pooled variance,
+        without test noise.
 
     Examples
     --------

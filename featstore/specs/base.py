@@ -132,6 +132,10 @@ class FeatureSpec:
         Part of the track, cut after resampling.
     engine : str
         Code that computes the feature: ``native``, ``librosa`` or ``essentia``.
+
+    See Also
+    --------
+    parse_spec : Makes one from its name.
     """
 
     kind: ClassVar[str] = ""

@@ -27,6 +27,10 @@ class Clip:
     ``centre(29.1 s)``, ``start(30 s)``, ``offset(10 s, 29.1 s)`` (from second 10), ``every(3 s, 0.5 s)`` (3 s long, a
     new one each 0.5 s). ``pad`` says what becomes of a track that is too short: ``none`` refuses it, ``zeros`` and
     ``repeat`` fill it up.
+
+    See Also
+    --------
+    featstore.audio.clip_bounds : Where it begins and ends in a signal.
     """
 
     policy: str = "whole"

@@ -53,6 +53,10 @@ class Encoding:
         Digest of the ranges by dimension, or :data:`MEASURED`; empty for one range.
     table : Ranges or None
         The ranges themselves, where they are known: see :meth:`with_ranges`.
+
+    See Also
+    --------
+    featstore.store.sizes : What an encoding saves, and its measured error.
     """
 
     name: str = "float32"

@@ -19,7 +19,12 @@ _KIND = re.compile(r"([A-Za-z_]\w*?)(?:\.r(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class FeatureRequest:
-    """A spec, and the encoding it was asked in (None: the most exact one there is, float32 when extracted)."""
+    """A spec, and the encoding it was asked in (None: the most exact one there is, float32 when extracted).
+
+    See Also
+    --------
+    parse_feature : Makes one from its name.
+    """
 
     spec: FeatureSpec
     encoding: Encoding | None = None
@@ -44,6 +49,11 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
     ------
     SpecError
         For text that is no spec, an unknown kind or field, a value out of range, or another revision.
+
+    See Also
+    --------
+    parse_feature : Takes an encoding and view fields as well.
+    featstore.features.resolve : Opens the weights that a spec names.
 
     Examples
     --------
@@ -73,6 +83,11 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
 def parse_feature(text: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
     """Read ``spec`` or ``spec@encoding``.
 
+    See Also
+    --------
+    parse_spec : The spec alone.
+    expand_features : Presets and YAML files.
+
     Examples
     --------
     >>> str(parse_feature("mel(scale=db)@uint8").encoding)
@@ -99,6 +114,10 @@ def match_stored(feature: str | FeatureSpec | FeatureRequest, stored: Iterable[F
     ------
     SpecError
         When an unresolved spec fits none of the stored ones, or several.
+
+    See Also
+    --------
+    parse_spec : A name that leaves nothing open.
     """
     request = parse_feature(feature)
     if request.spec.is_resolved:

@@ -198,6 +198,10 @@ def expand_features(
     ------
     SpecError
         When an item is none of the three, or the whole exceeds :data:`MAX_FEATURES`.
+
+    See Also
+    --------
+    parse_feature : A single name.
     """
     requests: dict[FeatureRequest, None] = {}
     for item in items:

@@ -34,6 +34,10 @@ class Scale:
     ``log10_1p(gain)``    log10(1 + gain * x)
     ``ln(eps)``           ln(eps + x)
     ====================  =====================================================
+
+    See Also
+    --------
+    FeatureSpec : Has one where values are spectra.
     """
 
     name: str

@@ -36,6 +36,10 @@ class View:
         Where the base holds tokens and the feature their code vectors: how several codebooks combine; else empty.
     table : CodeTable or None
         The code vectors themselves, set with :meth:`with_table`.
+
+    See Also
+    --------
+    view_of : Finds the view that gives a spec from a base.
     """
 
     stride: int = 1
@@ -80,6 +84,10 @@ def base_of(spec: FeatureSpec) -> FeatureSpec:
 
 def view_of(want: FeatureSpec, base: FeatureSpec, encoding: Encoding | None = None) -> View | None:
     """How ``want`` is read from ``base`` stored in ``encoding`` (its default when None), or None where it cannot be.
+
+    See Also
+    --------
+    View : What it returns.
 
     Examples
     --------

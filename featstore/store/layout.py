@@ -53,6 +53,10 @@ class ArrayHeader:
         Frames of every track where the clip policy fixes them, None where tracks differ.
     clip_frames : int or None
         Frames of each excerpt where there is an axis of excerpts, else None.
+
+    See Also
+    --------
+    StoredArray : Header and layout.
     """
 
     spec: FeatureSpec
@@ -192,6 +196,10 @@ class StoredArray:
     ----------
     header : ArrayHeader
     layout : Layout
+
+    See Also
+    --------
+    ArrayHeader : What its metadata say.
     """
 
     header: ArrayHeader

@@ -32,6 +32,10 @@ class BaseArray:
     """One stored array: encoded values of any track, any stretch of frames.
 
     Picklable; files are mapped when first read, in each process by itself.
+
+    See Also
+    --------
+    FeatureReader : What users get from ``store[name]``.
     """
 
     def __init__(self, backend: Backend, array: StoredArray, records: Mapping[int, CommitRecord], n_rows: int) -> None:
@@ -164,6 +168,10 @@ class FeatureReader:
         Frames of every row of the store, -1 where nothing is stored; excerpts, where there is an axis of excerpts.
     clip_frames : int or None
         Frames of each excerpt, where there is an axis of excerpts.
+
+    See Also
+    --------
+    BaseArray : A stored array without its view.
     """
 
     def __init__(self, spec: FeatureSpec, view: View, base: BaseArray, tracks: StoredTracks, source: str) -> None:

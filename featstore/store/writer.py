@@ -193,6 +193,10 @@ class ShardWriter:
         Rows of the store that the shard covers.
     run : str
         Label of the run, shown to other writers of the shard.
+
+    See Also
+    --------
+    featstore.extract.extract : Writes shards and commits them.
     """
 
     def __init__(
