@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -119,17 +120,26 @@ class Backend(ABC):
 
     def adopt_shard(
         self, array: StoredArray, shard: int, lengths: IntArray, staged: Iterable[tuple[str, Path, int, str]]
-    ) -> dict[str, list[Any]]:
-        """Move finished files (name, staged path, bytes, digest) of a shard into place; bytes and digest by name."""
+    ) -> tuple[dict[str, list[Any]], list[Callable[[], None]]]:
+        """How finished files (name, staged path, bytes, digest) of a shard come into place.
+
+        Returns
+        -------
+        files : dict
+            Name to ``[bytes, digest]``.
+        steps : list of callable
+            What puts each of them there, to be taken by :meth:`Location.together`.
+        """
         files: dict[str, list[Any]] = {}
+        steps: list[Callable[[], None]] = []
         for name, path, size, digest in staged:
-            self.location.adopt(path, name)
+            steps.append(partial(self.location.adopt, path, name))
             files[name] = [size, digest]
         counts = self.lengths_file(array, shard, lengths)
         if counts is not None:
-            self.location.write(*counts)
+            steps.append(partial(self.location.write, *counts))
             files[counts[0]] = [len(counts[1]), digest_of(counts[1])]
-        return files
+        return files, steps
 
     @classmethod
     @abstractmethod

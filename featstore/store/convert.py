@@ -202,7 +202,8 @@ def _copy_shard(old: Store, new: Store, array: StoredArray, record: CommitRecord
         try:
             slabs = range(max(1, array.layout.n_slabs(int(record.lengths.max(initial=0)))))
             staged = (_write_slab(old.backend, array, backend, target, record, slab, folder) for slab in slabs)
-            files = backend.adopt_shard(target, shard, record.lengths, staged)
+            files, steps = backend.adopt_shard(target, shard, record.lengths, staged)
+            location.together(steps)
             name = target.header.name
             copied = replace(record, key=key, name=name, files=files, layout=target.layout.as_json())
             location.write(record_name(key, shard), copied.to_bytes())

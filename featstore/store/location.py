@@ -11,7 +11,8 @@ import mmap
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from featstore import atomic
 from featstore.errors import StoreError
 from featstore.registry import Registry
+from featstore.store.write_behind import flush_threads
 
 __all__ = ["LOCATIONS", "FileBytes", "FileVersion", "FolderLocation", "Location", "open_location"]
 
@@ -159,6 +161,14 @@ class Location(ABC):
         """Move a finished local file into the store under ``name``; it is whole before it gets its name."""
         raise self.read_only()
 
+    def together(self, steps: Sequence[Callable[[], None]]) -> None:
+        """Take writing steps that do not depend on each other, side by side where that is faster.
+
+        All of them are over when this returns; the first error is raised.
+        """
+        for step in steps:
+            step()
+
     def staging(self, owner: str) -> Path:
         """Local folder for files in the making; :mod:`featstore.store.leases` says who is alive."""
         raise self.read_only()
@@ -263,6 +273,13 @@ class FolderLocation(Location):
                 os.fsync(file.fileno())
             os.replace(staged, target)
             atomic.fsync_directory(target.parent)
+
+    def together(self, steps: Sequence[Callable[[], None]]) -> None:
+        """Take the steps in threads: a disk flushes many files in little more than the time of one."""
+        waiting = [flush_threads().submit(step) for step in steps]
+        wait(waiting)
+        for one in waiting:
+            one.result()
 
     def staging(self, owner: str) -> Path:
         """Folder for files in the making, on the same file system."""

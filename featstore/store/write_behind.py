@@ -1,4 +1,4 @@
-"""Flushing to disk while the next tracks are computed, so that a commit finds most of its bytes there already."""
+"""Flushing to disk in threads: while the next tracks are computed, and many files at once when a shard is committed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from featstore.atomic import disk_errors
 
-__all__ = ["WriteBehind"]
+__all__ = ["WriteBehind", "flush_threads"]
 
 FLUSH_BYTES = 8 << 20  # of one file before its flush begins: few enough calls, and little left over for the commit
+_THREADS = 16  # they wait for the disk, nearly all the time
 
 _flush = getattr(os, "fdatasync", os.fsync)  # not everywhere
-_threads: list[ThreadPoolExecutor] = []  # one a process, made at the first need
+_pools: list[ThreadPoolExecutor] = []  # one a process, made at the first need
 
 
-def _thread() -> ThreadPoolExecutor:
-    if not _threads:
-        _threads.append(ThreadPoolExecutor(max_workers=1, thread_name_prefix="featstore-flush"))
-    return _threads[0]
+def flush_threads() -> ThreadPoolExecutor:
+    """Threads of this process that wait for the disk."""
+    if not _pools:
+        _pools.append(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="featstore-flush"))
+    return _pools[0]
 
 
 if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_threads.clear)
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 class WriteBehind:
@@ -47,7 +49,7 @@ class WriteBehind:
         if self._waiting >= FLUSH_BYTES and (self._running is None or self._running.done()):
             self.wait()  # an error of the last one must not get lost: the system reports it once
             self._waiting = 0
-            self._running = _thread().submit(_flush, self._descriptor)
+            self._running = flush_threads().submit(_flush, self._descriptor)
 
     def wait(self) -> None:
         """Return when no flush is running.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -302,37 +304,45 @@ class ShardWriter:
             found.append(Outcome(self.first_row + slot, status, stage, error, path))
 
     def commit(self, versions: dict[str, str]) -> list[CommitRecord]:
-        """Move the files into place, then write the records; from here on the shard exists.
+        """Move the files of all arrays into place, then write the records; from here on the shard exists.
 
         Raises
         ------
         StoreError
             When the disk refuses; what was not recorded does not exist and is written again by the next run.
         """
-        records = []
+        old, files, steps = {}, {}, []
         for key, writer in self._writers.items():
             self._lease.check()
-            old = last_generation(self.location, key, self.shard)
-            if old is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
+            old[key] = last_generation(self.location, key, self.shard)
+            if old[key] is not None:  # while a shard is replaced it does not exist: readers never see old and new mixed
                 open_manifest(self._backend)  # the last one promises the old record; the end of the run writes it again
                 hide_record(self.location, key, self.shard)
-            files = self._backend.adopt_shard(writer.array, self.shard, writer.lengths, writer.finish())
-            record = CommitRecord(
-                key=key,
-                name=writer.header.name,
-                shard=self.shard,
-                generation=(old or 0) + 1,
-                first_row=self.first_row,
-                n_frames=[int(n) for n in writer.lengths],
-                sources=self._sources,
-                outcomes=sorted(self._outcomes[key], key=lambda outcome: outcome.row),
-                files=files,
-                layout=writer.layout.as_json(),
-                quality=writer.quality,
-                versions=versions,
-            )
-            self._lease.check()
-            self.location.write(record_name(key, self.shard), record.to_bytes())
-            records.append(record)
+            staged = writer.finish()
+            files[key], moves = self._backend.adopt_shard(writer.array, self.shard, writer.lengths, staged)
+            steps += moves
+        self.location.together(steps)
+        records = [self._record(key, (old[key] or 0) + 1, files[key], versions) for key in self._writers]
+        self._lease.check()
+        self.location.together(
+            [partial(self.location.write, record_name(r.key, r.shard), r.to_bytes()) for r in records]
+        )
         self._writers = {}
         return records
+
+    def _record(self, key: str, generation: int, files: dict[str, list[Any]], versions: dict[str, str]) -> CommitRecord:
+        writer = self._writers[key]
+        return CommitRecord(
+            key=key,
+            name=writer.header.name,
+            shard=self.shard,
+            generation=generation,
+            first_row=self.first_row,
+            n_frames=[int(n) for n in writer.lengths],
+            sources=self._sources,
+            outcomes=sorted(self._outcomes[key], key=lambda outcome: outcome.row),
+            files=files,
+            layout=writer.layout.as_json(),
+            quality=writer.quality,
+            versions=versions,
+        )
