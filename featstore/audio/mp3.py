@@ -389,7 +389,10 @@ def _is_constant(content: Content, first: int, end: int, kind: _Kind) -> bool:
     for probe in range(1, _PROBES + 1):
         place = first + int(probe * max(0, count - 1) / _PROBES) * mean
         window = content[max(first, int(place) - 5) : int(place) + 12]
-        if not any(_same_rate(head, window[k : k + 3]) for k in range(len(window) - 2)):
+        at = window.find(b"\xff", 0, -2)
+        while at >= 0 and not _same_rate(head, window[at : at + 3]):
+            at = window.find(b"\xff", at + 1, -2)
+        if at < 0:
             return False
     return True
 

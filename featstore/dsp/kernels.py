@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.dsp.compiling import LANES, Code, Index, Lanes, Library, aligned_floats
+from featstore.compiling import LANES, Code, Index, Lanes, Library, aligned_floats
 
 __all__ = ["running_median", "soft_mask_2"]
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.dsp.compiling import LANES, Code, Index, Library, aligned_floats
+from featstore.compiling import LANES, Code, Index, Library, aligned_floats
 
 __all__ = ["LANES", "can_transform", "power_of_groups", "weighted_runs"]
 

@@ -31,7 +31,7 @@ LOOK_S = 5.0  # between two counts of the workers
 GPU_PATIENCE_S = 60.0  # for the last worker with a GPU to come back
 _LOCK_PAUSE_S = 2.0
 
-RunShard = Callable[[ShardTask], ShardReport]
+RunShard = Callable[..., ShardReport]
 
 
 class Dispatch:
@@ -111,7 +111,7 @@ class Dispatch:
         try:
             with ThreadWorker(jobs, self._run_shard, fresh=fresh) as worker:
                 while self._waiting or worker.running:
-                    while self._waiting and len(worker.running) < jobs:
+                    while self._waiting and len(worker.running) < worker.most_running:
                         worker.submit(self._policy.prepare(self._waiting.popleft()))
                     report = worker.result(TICK_S)
                     if report is not None:

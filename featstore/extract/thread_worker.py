@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 END_S = 10.0  # for the process to end by itself
 SWITCH_S = 0.0005  # between threads: those that come back from compiled code need the lock for moments only
 
-RunShard = Callable[[ShardTask], ShardReport]
+RunShard = Callable[[ShardTask, Callable[[], None]], ShardReport]
 
 
 class WorkerLost(Exception):
@@ -44,10 +44,14 @@ class WorkerLost(Exception):
 class ThreadWorker:
     """A worker process with some threads; use as a context manager.
 
+    While a shard is flushed and committed, the next one is computed: twice as many are in work as are computed.
+
     Parameters
     ----------
     threads : int
+        Shards that are computed at a time.
     run_shard : callable
+        Does a task, given a callable that it calls when nothing is left but to commit.
     fresh : bool
         Whether the process has to import everything itself.
 
@@ -55,6 +59,8 @@ class ThreadWorker:
     ----------
     running : dict
         Tasks that it has, by shard.
+    most_running : int
+        As many as it takes at a time.
     """
 
     def __init__(self, threads: int, run_shard: RunShard, *, fresh: bool) -> None:
@@ -64,7 +70,7 @@ class ThreadWorker:
         self._process = context.Process(
             target=_serve, args=(theirs, own, threads, run_shard), name="featstore-extract", daemon=False
         )
-        self._theirs, self.threads = theirs, threads
+        self._theirs, self.most_running = theirs, 2 * threads
         self.running: dict[int, ShardTask] = {}
 
     def __enter__(self) -> ThreadWorker:
@@ -122,23 +128,47 @@ def _serve(end: Connection, parents_end: Connection | None, threads: int, run_sh
     sys.setswitchinterval(SWITCH_S)
     lock = threading.Lock()
 
+    places = threading.Semaphore(threads)
+
     def work(task: ShardTask) -> None:
         report, error = None, None
-        try:
-            report = run_shard(task)
-        except BaseException as raised:
-            logger.debug("shard %d failed", task.shard, exc_info=True)
-            error = raised
+        with _Place(places) as place:
+            try:
+                report = run_shard(task, place.leave)
+            except BaseException as raised:
+                logger.debug("shard %d failed", task.shard, exc_info=True)
+                error = raised
         with lock:
             _answer(end, task.shard, report, error)
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="featstore-extract") as pool:
+    with ThreadPoolExecutor(2 * threads, thread_name_prefix="featstore-extract") as pool:
         while True:
             try:
                 task = end.recv()
             except (EOFError, OSError):
                 os._exit(0)  # what is in work now is not wanted any more, and is done again when it is
             pool.submit(work, task)
+
+
+class _Place:
+    """One of the places where shards are computed: taken on entry, given up once, when the shard needs it no more."""
+
+    def __init__(self, places: threading.Semaphore) -> None:
+        self._places, self._taken = places, False
+
+    def __enter__(self) -> _Place:
+        self._places.acquire()
+        self._taken = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the place up; again, a no-op."""
+        if self._taken:
+            self._taken = False
+            self._places.release()
 
 
 def _answer(end: Connection, shard: int, report: ShardReport | None, error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -131,8 +131,14 @@ def _opened(path: str, keys: tuple[str, ...], stamp: str) -> Store:
     return store
 
 
-def run_shard(task: ShardTask) -> ShardReport:
+def run_shard(task: ShardTask, computed: Callable[[], None] = lambda: None) -> ShardReport:
     """Compute and commit one shard.
+
+    Parameters
+    ----------
+    task : ShardTask
+    computed : callable
+        Called when nothing is left to do but to flush and to commit: another shard may be computed meanwhile.
 
     Raises
     ------
@@ -143,14 +149,14 @@ def run_shard(task: ShardTask) -> ShardReport:
     """
     while True:
         with suppress(_Overtaken):
-            return _run_shard(task)
+            return _run_shard(task, computed)
 
 
 class _Overtaken(Exception):
     """Another run committed part of the shard while this one was on its way to the lease."""
 
 
-def _run_shard(task: ShardTask) -> ShardReport:
+def _run_shard(task: ShardTask, computed: Callable[[], None]) -> ShardReport:
     started = time.perf_counter()
     location = open_location(task.store)
     asked, done = task, _done_before(location, task)
@@ -185,6 +191,7 @@ def _run_shard(task: ShardTask) -> ShardReport:
         if batched is not None:
             batched.flush()
             became |= {slot: (status, 0.0) for slot, status in batched.lost.items()}
+        computed()
         records = shard_writer.commit(versions_of(store, task.keys))
     report.tracks = len(became)
     report.statuses.update(status for status, _ in became.values())

@@ -25,6 +25,7 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import SpecError, did_you_mean
 from featstore.specs.base import FeatureSpec
 from featstore.specs.grammar import Call, format_number, parse_call, parse_float
+from featstore.specs.quantising import quantise
 from featstore.specs.ranges import Ranges
 
 __all__ = ["ENCODINGS", "MEASURED", "Encoding"]
@@ -253,6 +254,16 @@ class Encoding:
         codes = np.rint((x.astype(np.float64) - self.add_offset) / self.scale_factor)
         outside = int(np.count_nonzero((codes < first) | (codes > last)))
         return np.clip(codes, first, last).astype(self.dtype), outside
+
+    def encode_measured(self, x: FloatArray) -> tuple[AnyArray, int, float, float]:
+        """Return ``x`` in the stored type, how many values saturated, and the largest and total absolute error."""
+        if self.is_affine:
+            first, last = self._codes
+            scale, offset = self.scale_factor, self.add_offset
+            return quantise(x, self.dtype, scale_factor=scale, add_offset=offset, first=first, last=last)
+        codes, saturated = self.encode(x)
+        error = np.abs(self.decode(codes) - x)
+        return codes, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64))
 
     def _table(self) -> Ranges:
         if self.table is None:

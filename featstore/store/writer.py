@@ -129,11 +129,8 @@ class ArrayWriter:
     def _encode(self, values: FloatArray) -> AnyArray:
         """Codes of a whole chunk, filled up at its end; what that costs in exactness is counted."""
         encoding = self.header.encoding
-        codes, saturated = encoding.encode(values)
-        error = np.abs(encoding.decode(codes) - values)
-        self._track.quality = self._track.quality.merged(
-            _Quality(codes.size, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64)))
-        )
+        codes, saturated, max_error, sum_error = encoding.encode_measured(values)
+        self._track.quality = self._track.quality.merged(_Quality(codes.size, saturated, max_error, sum_error))
         if codes.shape == self._buffer.shape:
             return codes
         padded = np.full(self._buffer.shape, encoding.fill_value, dtype=encoding.dtype)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -52,7 +53,7 @@ def test_a_store_in_memory_is_written_by_its_own_process() -> None:
 # ---- the process by itself ------------------------------------------------------------------------------------------
 
 
-def act(task: ShardTask) -> ShardReport:
+def act(task: ShardTask, computed: Callable[[], None]) -> ShardReport:
     """What the tests ask of a worker: die, fail, or say where it ran."""
     if task.shard == 13:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -60,6 +61,9 @@ def act(task: ShardTask) -> ShardReport:
         raise StoreError("no room", "shard 7", "Make some")
     if task.shard == 99:
         time.sleep(60)
+    if task.shard >= 50:  # these are computed quickly, and wait long for the disk
+        computed()
+        time.sleep(1)
     return ShardReport(task.shard, tracks=os.getpid())
 
 
@@ -94,6 +98,15 @@ def test_a_lost_process_names_what_it_had() -> None:
         with pytest.raises(WorkerLost) as lost:
             gather(worker)
     assert [one.shard for one in lost.value.tasks] == [99, 13]
+
+
+def test_shards_are_computed_while_others_are_committed() -> None:
+    with ThreadWorker(1, act, fresh=False) as worker:
+        began = time.monotonic()
+        for shard in (50, 51):
+            worker.submit(task(shard))
+        assert {gather(worker).shard, gather(worker).shard} == {50, 51}
+        assert time.monotonic() - began < 1.9
 
 
 def test_leaving_early_ends_the_process_at_once() -> None:

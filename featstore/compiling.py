@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import logging
+import operator
 import os
 import tempfile
 import threading
@@ -31,7 +33,14 @@ logger = logging.getLogger(__name__)
 
 LANES = 8  # float32 side by side; the buffers of a 512-point transform then fill the first-level cache and no more
 
-_TYPES = {"floats": np.dtype(np.float32), "integers": np.dtype(np.int64), "bytes": np.dtype(np.uint8)}
+_TYPES = {
+    "floats": np.dtype(np.float32),
+    "doubles": np.dtype(np.float64),
+    "integers": np.dtype(np.int64),
+    "bytes": np.dtype(np.uint8),
+    "words": np.dtype(np.uint16),
+}
+_SIZES = {"float": 4, "double": 8, "i8": 1, "i16": 2}  # bytes, which vectors need no more alignment than
 _LINE = 16  # float32 in a line of the processor's cache
 
 _FOLDERS: tuple[Callable[[], Path], ...] = (
@@ -70,8 +79,9 @@ class Library:
     def kernel(self, *kinds: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         """Make a kernel of a function that takes a :class:`Code` and one argument of each kind.
 
-        Kinds are ``floats`` and ``integers`` (pointers to float32 and int64; calls take contiguous arrays), ``bytes``
-        (uint8), ``integer`` and ``number`` (float32). Calls check neither sizes nor numbers.
+        Kinds are ``floats``, ``doubles``, ``integers``, ``bytes`` and ``words`` (pointers to float32, float64, int64,
+        uint8 and uint16; calls take contiguous arrays), ``integer``, ``number`` and ``double`` (int64, float32 and
+        float64). Calls check neither sizes nor numbers.
         """
 
         def made(emit: Callable[..., None]) -> Callable[..., None]:
@@ -144,7 +154,7 @@ class _Kernel:
 
     def __call__(self, *arguments: Any) -> None:
         if self._function is None:
-            types = {"integer": ctypes.c_int64, "number": ctypes.c_float}
+            types = {"integer": ctypes.c_int64, "number": ctypes.c_float, "double": ctypes.c_double}
             prototype = ctypes.CFUNCTYPE(None, *(types.get(kind, ctypes.c_void_p) for kind in self._kinds))
             self._function = prototype(self._library.address(self._name))
         # the arrays stay alive as arguments of this call
@@ -173,9 +183,12 @@ def _ir_type(kind: str) -> Any:
     plain = {
         "floats": ir.FloatType().as_pointer(),
         "integers": ir.IntType(64).as_pointer(),
+        "doubles": ir.DoubleType().as_pointer(),
         "bytes": ir.IntType(8).as_pointer(),
+        "words": ir.IntType(16).as_pointer(),
         "integer": ir.IntType(64),
         "number": ir.FloatType(),
+        "double": ir.DoubleType(),
     }
     return plain[kind]
 
@@ -236,7 +249,7 @@ class Index:
 
 
 class Lanes:
-    """Eight float32 values in the code being generated, or one."""
+    """Eight numbers in the code being generated, or one: float32, unless they were made wider."""
 
     __slots__ = ("builder", "value")
 
@@ -257,6 +270,24 @@ class Lanes:
 
     def __lt__(self, other: Lanes) -> Any:
         return self.builder.fcmp_ordered("<", self.value, other.value)
+
+    def __gt__(self, other: Lanes) -> Any:
+        return self.builder.fcmp_ordered(">", self.value, other.value)
+
+    def __abs__(self) -> Lanes:
+        return self._intrinsic("fabs")
+
+    def rounded(self) -> Lanes:
+        """To whole numbers, halves to even ones."""
+        return self._intrinsic("rint")
+
+    def _intrinsic(self, name: str) -> Lanes:
+        from llvmlite import ir
+
+        module, kind = self.builder.module, self.value.type
+        full = f"llvm.{name}.v{kind.count}{kind.element.intrinsic_name}"
+        function = module.globals.get(full) or ir.Function(module, ir.FunctionType(kind, [kind]), full)
+        return Lanes(self.builder, self.builder.call(function, [self.value]))
 
 
 class Variable:
@@ -313,20 +344,36 @@ class Code:
         """A value that changes."""
         return Variable(self, start)
 
-    def _vector(self, lanes: int) -> Any:
-        return self._ir.VectorType(self._ir.FloatType(), lanes)
+    def _vector(self, lanes: int, element: Any = None) -> Any:
+        return self._ir.VectorType(element or self._ir.FloatType(), lanes)
 
-    def _place(self, array: Any, index: Index | int, lanes: int) -> Any:
+    def _place(self, array: Any, index: Index | int, kind: Any) -> Any:
         place = self.builder.gep(array, [self.index(index).value])
-        return self.builder.bitcast(place, self._vector(lanes).as_pointer())
+        return self.builder.bitcast(place, kind.as_pointer())
 
     def load(self, array: Any, index: Index | int, lanes: int = LANES) -> Lanes:
         """Numbers of a float32 array from an index on."""
-        return Lanes(self.builder, self.builder.load(self._place(array, index, lanes), align=4))
+        return Lanes(self.builder, self.builder.load(self._place(array, index, self._vector(lanes)), align=4))
 
     def store(self, array: Any, index: Index | int, lanes: Lanes) -> None:
-        """Put numbers into a float32 array from an index on."""
-        self.builder.store(lanes.value, self._place(array, index, lanes.value.type.count), align=4)
+        """Put numbers into an array of their type from an index on."""
+        kind = lanes.value.type
+        self.builder.store(lanes.value, self._place(array, index, kind), align=_SIZES[str(kind.element)])
+
+    def widened(self, lanes: Lanes) -> Lanes:
+        """Float32 to float64."""
+        kind = self._vector(lanes.value.type.count, self._ir.DoubleType())
+        return Lanes(self.builder, self.builder.fpext(lanes.value, kind))
+
+    def narrowed(self, lanes: Lanes) -> Lanes:
+        """Float64 to float32, rounded."""
+        return Lanes(self.builder, self.builder.fptrunc(lanes.value, self._vector(lanes.value.type.count)))
+
+    def as_integers(self, lanes: Lanes, bits: int) -> Lanes:
+        """Whole numbers to integers of some bits, signed or not: what they do not hold is cut off."""
+        count, ir = lanes.value.type.count, self._ir
+        whole = self.builder.fptosi(lanes.value, self._vector(count, ir.IntType(32)))
+        return Lanes(self.builder, self.builder.trunc(whole, self._vector(count, ir.IntType(bits))))
 
     def integer(self, array: Any, index: Index | int) -> Index:
         """One number of an int64 array."""
@@ -337,14 +384,19 @@ class Code:
         return self.every(self.builder.load(self.builder.gep(array, [self.index(index).value])), lanes)
 
     def every(self, number: Any, lanes: int = LANES) -> Lanes:
-        """A float32 (an argument of the kernel) in every lane."""
-        nothing = self._ir.Constant(self._vector(lanes), self._ir.Undefined)
+        """A number (an argument of the kernel) in every lane."""
+        nothing = self._ir.Constant(self._vector(lanes, number.type), self._ir.Undefined)
         first = self.builder.insert_element(nothing, number, self._ir.Constant(self._ir.IntType(32), 0))
         return self.shuffle(Lanes(self.builder, first), Lanes(self.builder, nothing), [0] * lanes)
 
     def constant(self, number: float, lanes: int = LANES) -> Lanes:
         """A number in every lane."""
         return Lanes(self.builder, self._ir.Constant(self._vector(lanes), [float(np.float32(number))] * lanes))
+
+    def total(self, lanes: Lanes) -> Lanes:
+        """Sum of the lanes, from the first to the last, in a single one."""
+        parts = [self.shuffle(lanes, lanes, [lane]) for lane in range(lanes.value.type.count)]
+        return functools.reduce(operator.add, parts)
 
     def select(self, condition: Any, a: Lanes, b: Lanes) -> Lanes:
         """``a`` in the lanes where the condition holds, ``b`` in the others."""

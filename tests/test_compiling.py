@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featstore.dsp import compiling
-from featstore.dsp.compiling import LANES, Library
+from featstore import compiling
+from featstore.compiling import LANES, Library
 
 
 def doubling() -> object:
