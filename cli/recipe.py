@@ -56,7 +56,12 @@ def show(name: str) -> None:
 
 @recipe.command()
 @click.argument("name")
-@click.option("--data", multiple=True, metavar="KIND[=ROOT]", help="Use this data set instead of the recipe's own.")
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="KIND[=ROOT]",
+    help="Use this data set instead of the recipe's own; a second one is what models may start from.",
+)
 @click.option(
     "--data-option", "data_options", multiple=True, metavar="NAME=VALUE", help="An option of the data set; repeats."
 )
@@ -101,14 +106,13 @@ def run(
     from featstore.training.settings import parse_assignments
     from featstore.workflows.recipes import load_recipe, run_recipe, with_overrides
 
-    if len(data) > 1:
-        raise click.UsageError("a folder holds the results on one data set: give --data once")
     options = parse_assignments(data_options)
     chosen = load_recipe(name, smoke=smoke, data=data[0] if data else None, data_options=options)
     settings = parse_assignments(assignments)
     chosen = with_overrides(chosen, seeds=seeds, width=width, epochs=epochs, settings=settings)
     command = shlex.join(["featstore", *sys.argv[1:]])
-    result = run_recipe(chosen, out or chosen.name, jobs=jobs, only=only, command=command)
+    before = [load_recipe(name, smoke=smoke, data=each) for each in data[1:]]
+    result = run_recipe(chosen, out or chosen.name, jobs=jobs, only=only, command=command, before=before)
     tell_result(result, as_json)
 
 

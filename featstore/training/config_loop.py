@@ -186,7 +186,8 @@ class StartConfig:
         that names the classes) is taken over where it fits; every other parameter (the trunk) must fit.
     weights : dict of str to str
         Local files with weights from elsewhere, by the part of the model that they fill, in place of ``run``: for
-        ``resnet18`` ``trunk`` is an ImageNet ResNet-18. ``featstore models show NAME`` lists a model's parts.
+        ``resnet18``, ``trunk`` is an ImageNet ResNet-18. ``featstore models show NAME`` lists a model's parts. The
+        folder of a run gives its part of the same name, and nothing else of it.
     strict : bool
         False takes over what fits of ``run``, if that is half of the parameters at least.
     trunk_rate : float
@@ -211,6 +212,11 @@ class StartConfig:
         require(self.trunk_rate >= 0, f"trunk_rate={self.trunk_rate} is negative", "start")
         require(0 < self.layer_decay <= 1, f"layer_decay={self.layer_decay} is not in (0, 1]", "start")
         require(self.freeze_epochs >= 0, f"freeze_epochs={self.freeze_epochs} is negative", "start")
+
+    @property
+    def places(self) -> list[str]:
+        """Runs and files that weights come from."""
+        return [place for place in (self.run, *self.weights.values()) if place]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

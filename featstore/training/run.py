@@ -103,8 +103,8 @@ def train(
             f"no track in {', '.join(resolved.evaluate.splits)}", "evaluate.splits", f"There are: {listing}"
         )
     check_encoders(opened, readers, labelled)
-    if resolved.start.run:
-        check_start(resolved.start.run, labelled)
+    for place in resolved.start.places:
+        check_start(place, labelled)
     shape = input_shape(readers, labelled, resolved.data)
     run = describe_run(opened, readers, model, labelled, shape, resolved)
     folder = RunFolder(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTrac
                 )
 
 
-def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks, start: str = "") -> str:
+def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks, starts: Iterable[str] = ()) -> str:
     """Data besides the run's own data set that its weights have seen, joined by ``+``; empty for none.
 
     Parameters
@@ -47,15 +47,14 @@ def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks
     store : FeatureStore
     readers : mapping of str to StoredFeature
     labelled : LabelledTracks
-    start : str
-        Run or checkpoint that the weights start from; empty for random ones.
+    starts : iterable of str
+        Runs and files that the weights start from.
     """
     names: dict[str, None] = {}
     for reader in readers.values():
         if reader.spec.weights_digest is not None:
             names |= dict.fromkeys(str(_note(store, reader).get("data", _UNKNOWN)).split(" + "))
-    if start:
-        place = Path(start)
+    for place in map(Path, starts):
         run = RunFolder(place if place.is_dir() else place.parent.parent).read_run() or {}
         names |= dict.fromkeys([str(run.get("dataset", _UNKNOWN)), *str(run.get("outside_data") or "").split(" + ")])
     return " + ".join(name for name in names if name not in ("", labelled.dataset))

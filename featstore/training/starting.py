@@ -37,18 +37,37 @@ def checkpoint_of(place: str) -> Path:
     return RunFolder(path).best if path.is_dir() else path
 
 
+def is_run(place: str | Path) -> bool:
+    """Whether this is the folder of a run."""
+    return RunFolder(place).read_run() is not None if Path(place).is_dir() else False
+
+
+def weights_of(place: str) -> Path:
+    """File of the weights that a part of a model starts from: a run's checkpoint, or what was named."""
+    return checkpoint_of(place) if is_run(place) else Path(place)
+
+
 def file_digest(path: Path, setting: str = "start.run") -> str:
-    """Digest of a checkpoint's bytes; the setting names it in a message.
+    """Digest of a checkpoint's bytes, of a folder's files of tensors; the setting names it in a message.
 
     Raises
     ------
     CheckpointError
         When there is none.
     """
-    if not path.is_file():
+    files = sorted(each for each in path.iterdir() if each.suffix in _TENSORS) if path.is_dir() else [path]
+    if not files or not path.exists():
         raise CheckpointError("there is no checkpoint to start from", str(path), f"Check {setting}")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digests = []
+    for each in files:
+        with each.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()[:16]
+    return hashlib.sha256(b"".join(each.digest() for each in digests)).hexdigest()[:16]
+
+
+_TENSORS = (".safetensors", ".bin")
 
 
 def check_start(place: str, labelled: LabelledTracks) -> None:
@@ -152,7 +171,7 @@ def load_published(module: Model, weights: Mapping[str, str]) -> set[str]:
     ----------
     module : Model
     weights : mapping of str to path
-        By part.
+        By part; the folder of a run gives its part of that name.
 
     Returns
     -------
@@ -168,7 +187,7 @@ def load_published(module: Model, weights: Mapping[str, str]) -> set[str]:
     parameters = {name for name, _ in module.named_parameters()}
     for part, path in weights.items():
         wanted = module.get_submodule(part).state_dict()
-        found = load_attribute(module.published[part])(path, module)
+        found = _part_of_run(path, part) if is_run(path) else load_attribute(module.published[part])(path, module)
         for name, tensor in found.items():
             if name not in wanted or wanted[name].shape != tensor.shape:
                 here = tuple(wanted[name].shape) if name in wanted else "missing"
@@ -180,6 +199,16 @@ def load_published(module: Model, weights: Mapping[str, str]) -> set[str]:
         logger.info("%d parameters of %s from %s; fresh: %s", len(names), part, path, ", ".join(fresh) or "none")
         loaded |= names
     return loaded
+
+
+def _part_of_run(place: str, part: str) -> dict[str, torch.Tensor]:
+    """Tensors that a run has trained for a part of the same name."""
+    prefix = f"model.model.{part}."
+    tensors, _ = load_checkpoint(checkpoint_of(place))
+    found = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+    if not found:
+        raise CheckpointError(f"the model of this run has no part {part!r}", place, "Name a run of the same model")
+    return found
 
 
 def _difference(name: str, wanted: torch.Tensor, found: torch.Tensor | None) -> str:

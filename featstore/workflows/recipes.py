@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
 from featstore.workflows.recipe_runs import check_same, merged, own_settings, planned_runs, tokenizer_of, trainable
+from featstore.workflows.recipe_starts import linked, starts_on
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
 __all__ = ["Recipe", "RecipeResult", "list_recipes", "load_recipe", "recipe_text", "run_recipe", "with_overrides"]
@@ -297,6 +299,7 @@ def run_recipe(
     only: Sequence[str] = (),
     command: str = "",
     table: TrackTable | None = None,
+    before: Sequence[Recipe] = (),
 ) -> RecipeResult:
     """Carry out a recipe in a folder: data set, features, training, report.
 
@@ -314,6 +317,9 @@ def run_recipe(
         What was typed; the folder keeps every command that went into it (``commands.txt``), and the report shows them.
     table : TrackTable, optional
         What indexing the recipe's data set gives, where that is known already.
+    before : sequence of Recipe
+        The recipe on other data sets, for models that start from runs there (``start.weights`` as ``KIND:NAME``). What
+        is needed of them is carried out first, in a folder of the kind's name. Without them, such models are left out.
 
     Raises
     ------
@@ -330,6 +336,7 @@ def run_recipe(
     if not recipe.tokenizer:  # its weights are part of the features' names
         select(recipe.requests(), plans, conditions, recipe.name)
     _check_kept(recipe, folder)
+    _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
     for file in (KEPT, "commands.txt", "tracks.parquet"):
         remove_abandoned(folder / file)
     remove_abandoned_in(folder / "report")
@@ -343,7 +350,7 @@ def run_recipe(
         options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
     if "train" in wanted:
-        for runs in planned_runs(folder, plans, chosen, recipe.seeds):
+        for runs in planned_runs(folder, linked(plans, folder), chosen, recipe.seeds):
             if runs:
                 run_sweep(runs, jobs=jobs)
     if "report" in wanted:
@@ -351,6 +358,22 @@ def run_recipe(
             folder, recipe.report, title=recipe.title, commands=commands
         )
     return result
+
+
+def _run_before(
+    before: Sequence[Recipe],
+    starts: Mapping[str, Sequence[str]],
+    folder: Path,
+    run: Callable[..., RecipeResult],
+    stages: Sequence[str],
+) -> None:
+    """Carry out what models start from, on the other data sets that were given."""
+    for each in before:
+        kind = str(each.data["kind"])
+        if kind not in starts:
+            known = f"Models start from runs on {', '.join(starts)}" if starts else "Give --data once"
+            raise ConfigError(f"no model here starts from a run on {kind}", each.name, known)
+        run(each, folder / kind, only=[*stages, *starts[kind]])
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
