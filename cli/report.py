@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 _STYLES = ("text", "markdown", "csv", "json", "latex")
-_KINDS = ("pareto", "figure1", "bytes", "gmacs", "time", "curves", "classes", "encoding", "gallery")
+_COSTS = ("bytes", "storage", "gmacs", "time")
+_KINDS = ("pareto", "figure1", *_COSTS, "curves", "classes", "encoding", "probes", "gallery")
 
 
 @click.group()

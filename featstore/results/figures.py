@@ -11,6 +11,8 @@ from featstore.results.figure_curves import plot_classes, plot_cost, plot_curves
 from featstore.results.figure_encoding import against_float, plot_encoding
 from featstore.results.figure_gallery import plot_gallery
 from featstore.results.figure_pareto import plot_pareto
+from featstore.results.figure_probes import plot_probes
+from featstore.results.figure_storage import plot_storage
 from featstore.results.figure_study import plot_study
 from featstore.results.fronts import MARGIN, pareto
 from featstore.results.run_set import RunSet
@@ -71,6 +73,10 @@ def _encoding(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any])
     return plot_encoding(pairs, paths, metric=options["metric"])
 
 
+def _storage(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    return plot_storage(runs, paths, metric=options["metric"], title=options["title"])
+
+
 def _cost(x: str) -> Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Path]]:
     def drawn(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
         picked = {name: options[name] for name in ("colour", "title")}
@@ -81,6 +87,10 @@ def _cost(x: str) -> Callable[[RunSet, list[str | Path], Mapping[str, Any]], lis
 
 def _curves(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
     return plot_curves(runs, _telling(runs, options["metric"], 6), paths, title=options["title"])
+
+
+def _probes(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+    return plot_probes(runs, paths, metric=options["metric"], title=options["title"])
 
 
 def _classes(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
@@ -114,8 +124,10 @@ KINDS: dict[str, Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Pa
     "figure1": _study,
     "bytes": _cost("bytes_alone"),
     "gmacs": _cost("gmacs"),
+    "storage": _storage,
     "time": _cost("seconds_train"),
     "curves": _curves,
+    "probes": _probes,
     "classes": _classes,
     "encoding": _encoding,
     "gallery": _gallery,

@@ -40,6 +40,7 @@ COSTS = (
     "seconds_train",
     "seconds_inference",
     "seconds_extract",
+    "seconds_audio",
 )
 # settings that may differ between two runs of one configuration: repetition, place, and how the work is done
 _VOLATILE = frozenset(
@@ -113,7 +114,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "seed": result.get("seed"),
         "fold": result.get("fold"),
         "configuration": configuration_key(record),
-        "settings": {key: str(value) for key, value in flatten(_without_volatile(record.config)).items()},
+        "settings": {key: str(value) for key, value in flatten(_settings_of(record)).items()},
         "store": record.store_path,
         "fingerprint": record.store_fingerprint,
         "finished": result.get("finished"),
@@ -147,6 +148,7 @@ def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
         "seconds_train": seconds.get("train"),
         "seconds_inference": seconds.get("inference"),
         "seconds_extract": seconds.get("extract"),
+        "seconds_audio": sum(seen.values()) if isinstance(seen := result.get("audio_seen_s"), Mapping) else None,
         "duration_s": result.get("duration_s"),
         "n_stored": stored,
     }
@@ -209,10 +211,20 @@ def short_scale(scale: Any) -> str | None:
 
 def configuration_key(record: RunRecord) -> str:
     """Digest that is equal for runs that differ in nothing but seed, fold and place."""
-    settings = _without_volatile(record.config)
+    settings = _settings_of(record)
     identity = [record.dataset, record.model, record.feature, settings or record.result.get("parameters")]
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _settings_of(record: RunRecord) -> dict[str, Any]:
+    """Settings that make a configuration; where a run starts from another, what that was trained to do, not where."""
+    settings: dict[str, Any] = _without_volatile(record.config)
+    start = record.result.get("start")
+    if isinstance(start, Mapping) and isinstance(settings.get("start"), Mapping):
+        source = f"{start.get('objective')} {str(start.get('config_hash'))[:6]}"
+        settings = {**settings, "start": {**settings["start"], "from": source}}
+    return settings
 
 
 def _without_volatile(value: Any) -> Any:

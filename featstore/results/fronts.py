@@ -47,6 +47,7 @@ AXES = {
     "seconds_train": "training time (s)",
     "seconds_inference": "inference time (s)",
     "seconds_extract": "extraction time (s)",
+    "seconds_audio": "audio seen in training (s)",
 }
 
 

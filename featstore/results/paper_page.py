@@ -21,7 +21,16 @@ from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
 from featstore.results.fronts import AXES, MARGIN
-from featstore.results.paper_tables import TESTS, PaperTable, against_best, conditions_of, paper_table, selected
+from featstore.results.paper_tables import (
+    RUN_FIGURES,
+    TESTS,
+    PaperTable,
+    against_best,
+    conditions_of,
+    paper_table,
+    selected,
+    stage_of,
+)
 from featstore.results.reference import PAPERS
 from featstore.results.run_set import RunSet, config_columns
 from featstore.results.summary import summarise
@@ -38,18 +47,20 @@ DEFAULTS = {
     "page": "page.html",
 }
 _KEYS = (*DEFAULTS, "where", "tables", "figures")
-_TABLE_KEYS = ("title", "where", "rows", "columns", "metrics", "reference", "within", "note")
-_FIGURE_KEYS = ("kind", "title", "text", "where", "each", "file", "metric", "colour")
+_TABLE_KEYS = ("title", "stage", "where", "rows", "columns", "metrics", "reference", "within", "note")
+_FIGURE_KEYS = ("kind", "title", "text", "stage", "where", "each", "file", "metric", "colour")
 
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """A figure of the page: its file, what it shows, the runs behind it."""
+    """A figure of the page: its file, what it shows, the runs behind it and the split of their scores."""
 
     path: Path
     title: str
     text: str
     run_ids: tuple[str, ...]
+    runs: RunSet
+    split: str
 
 
 def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
@@ -62,7 +73,7 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
     """
     _known(settings, _KEYS, where)
     parse_conditions(conditions_of(settings))
-    columns = ("n", *METRICS, "loss", *AXES, *TESTS)
+    columns = ("n", *METRICS, "loss", *AXES, *TESTS, *RUN_FIGURES)
     for place, spec in _entries(settings, "tables", where):
         _known(spec, _TABLE_KEYS, place)
         rows = spec.get("rows")
@@ -100,7 +111,13 @@ def _conditions(row: Any, place: str) -> list[str]:
 
 
 def write_page(
-    runs: RunSet, folder: str | Path, settings: Mapping[str, Any], *, title: str = "", commands: Sequence[str] = ()
+    runs: RunSet,
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    before: RunSet | None = None,
+    title: str = "",
+    commands: Sequence[str] = (),
 ) -> list[Path]:
     """Write the figures, tables and page that a recipe's ``report`` section describes to ``folder``.
 
@@ -113,6 +130,8 @@ def write_page(
         Of one data set; those that do not meet ``where`` are left out.
     settings : mapping
         The ``report`` section; ``docs/reports.md`` describes its keys.
+    before : RunSet, optional
+        Runs of pretraining, for tables and figures whose ``stage`` is ``pretraining``.
     title : str
         Heading.
     commands : sequence of str
@@ -132,11 +151,12 @@ def write_page(
     summary = summarise(runs)
     frame, _ = against_best(summary, settings["metric"], cost=settings["cost"], test=settings["test"])
     write_text(folder / "configurations.csv", format_table(frame, "csv"))
-    figures = list(_figures(settings, runs, folder))
-    tables = [paper_table(spec, runs, settings) for _, spec in _entries(settings, "tables", "report")]
+    stages = {"test": runs, "valid": RunSet() if before is None else before}
+    figures = list(_figures(settings, stages, folder))
+    tables = [paper_table(spec, stages[stage_of(spec)], settings) for _, spec in _entries(settings, "tables", "report")]
     datasets = ", ".join(sorted(map(str, summary["dataset"].unique())))
     head = f"{int(summary['n_runs'].sum())} runs of {len(summary)} configurations on {datasets}."
-    parts = [*(_show_figure(each, runs) for each in figures), *(_show_table(each) for each in tables if each)]
+    parts = [*map(_show_figure, figures), *(_show_table(each) for each in tables if each)]
     page = folder / settings["page"]
     write_text(page, _page(title or "Report", head, commands, parts))
     return [page, folder / "configurations.csv", *(figure.path for figure in figures)]
@@ -150,11 +170,13 @@ def _known(entry: Any, keys: Sequence[str], where: str) -> None:
             raise ConfigError(f"unknown key {key!r}", where, did_you_mean(str(key), keys))
 
 
-def _figures(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> Iterator[_Figure]:
+def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: Path) -> Iterator[_Figure]:
     """Draw the figures; neighbours that are drawn for each value of one column alternate."""
     entries = [spec for _, spec in _entries(settings, "figures", "report")]
-    for column, specs in itertools.groupby(entries, lambda spec: spec.get("each", "")):
-        chosen = list(specs)
+    for (column, split), specs in itertools.groupby(entries, lambda spec: (spec.get("each", ""), stage_of(spec))):
+        chosen, runs = list(specs), stages[split]
+        if not len(runs):
+            continue
         frame = config_columns(runs, [column])
         if column and column not in frame:
             raise ConfigError(f"runs have no column {column!r}", "report: each", did_you_mean(column, map(str, frame)))
@@ -162,7 +184,7 @@ def _figures(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> Iterato
         for value, spec in itertools.product(values, chosen):
             conditions = [*conditions_of(spec), *([f"{column}={value}"] if column else [])]
             part = selected(runs, conditions)
-            rows = summarise(part) if len(part) else None
+            rows = summarise(part, split=split) if len(part) else None
             if rows is not None and spec["kind"] == "encoding":
                 rows = against_float(rows, spec.get("metric", settings["metric"]), settings["test"])
             if rows is None or not len(rows):
@@ -177,7 +199,7 @@ def _figures(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> Iterato
             options |= {key: spec[key] for key in ("metric", "colour") if key in spec}
             paths = draw(part, spec["kind"], [folder / f"{name}{suffix}" for suffix in (".png", ".svg")], **options)
             ids = tuple(dict.fromkeys(run for ids in rows["run_ids"] for run in ids))
-            yield _Figure(paths[0], title, text, ids)
+            yield _Figure(paths[0], title, text, ids, runs, split)
 
 
 def _page(title: str, head: str, commands: Sequence[str], parts: Sequence[str]) -> str:
@@ -199,15 +221,16 @@ def _page(title: str, head: str, commands: Sequence[str], parts: Sequence[str]) 
     return "\n".join(lines) + "\n"
 
 
-def _show_figure(figure: _Figure, runs: RunSet) -> str:
+def _show_figure(figure: _Figure) -> str:
     """A figure with its runs: id, configuration, seed and scores."""
+    runs, split = figure.runs, figure.split
     picture = base64.b64encode(figure.path.with_suffix(".svg").read_bytes()).decode()
-    metrics, text = metrics_in(runs.frame)[:2], html.escape
+    metrics, text = metrics_in(runs.frame, split)[:2], html.escape
     seeds = {row["run_id"]: row for row in plain_rows(runs.frame)}
     rows = []
     for run in figure.run_ids:
         row = seeds[run]
-        scores = [f"{row.get(f'test.{metric}') or float('nan'):.4f}" for metric in metrics]
+        scores = [f"{row.get(f'{split}.{metric}') or float('nan'):.4f}" for metric in metrics]
         rows.append([run, os.sep.join(Path(str(row["path"])).parts[-3:]), str(row["seed"]), *scores])
     body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     heads = "".join(f"<th>{text(head)}</th>" for head in ("run", "folder", "seed", *map(title_of, metrics)))

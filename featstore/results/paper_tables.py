@@ -16,6 +16,7 @@ from featstore.results.conditions import where
 from featstore.results.fronts import AXES
 from featstore.results.labels import field_text
 from featstore.results.paper_tests import judged, verdict
+from featstore.results.probes import probe_table, run_correlations
 from featstore.results.reference import read_reference
 from featstore.results.significance import TestName
 from featstore.results.summary import summarise
@@ -26,10 +27,18 @@ if TYPE_CHECKING:
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["TESTS", "PaperTable", "against_best", "conditions_of", "paper_table", "selected"]
+__all__ = ["RUN_FIGURES", "TESTS", "PaperTable", "against_best", "conditions_of", "paper_table", "selected", "stage_of"]
 
 TESTS = {"verdict": "against the best", "difference": "difference", "p": "p", "p_holm": "p (Holm)"}
-_SPECIAL = ("label", "where", "published")  # keys of a row that are no columns of a run
+RUN_FIGURES = {
+    "overfitting": "train − valid",
+    "skill": "skill",
+    "baseline": "to beat",
+    "target_perplexity": "perplexity of targets",
+    "probe": "probe",
+    "rank_correlation": "ρ of loss and probe",
+}
+_SPECIAL = ("label", "where", "published", "chance")  # keys of a row that are no columns of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,11 @@ def conditions_of(spec: Mapping[str, Any], key: str = "where") -> list[str]:
     return [found] if isinstance(found, str) else list(found)
 
 
+def stage_of(spec: Mapping[str, Any]) -> str:
+    """The split that a table or figure is about: runs of pretraining have no test scores."""
+    return "valid" if spec.get("stage") == "pretraining" else "test"
+
+
 def selected(runs: RunSet, conditions: str | Iterable[str]) -> RunSet:
     """The runs that meet all conditions."""
     kept = set(where(runs, conditions)["run_id"])
@@ -71,8 +85,9 @@ def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, An
     Parameters
     ----------
     spec : mapping
-        ``title, where, rows, columns, metrics, reference, within, note``.
+        ``title, stage, where, rows, columns, metrics, reference, within, note``.
     runs : RunSet
+        Of the table's stage.
     settings : mapping
         ``metric``, ``cost`` and ``test`` of the whole report.
 
@@ -87,12 +102,13 @@ def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, An
         For an unknown column or reference.
     """
     chosen = selected(runs, conditions_of(spec))
-    summary = summarise(chosen) if len(chosen) else None
+    summary = summarise(chosen, split=stage_of(spec)) if len(chosen) else None
     rows = spec["rows"]
     if all(isinstance(name, str) for name in rows):
-        return None if summary is None else _found_table(spec, rows, summary, settings)
+        return None if summary is None else _found_table(spec, rows, chosen, summary, settings)
     records: list[Any] = [] if summary is None else summary.to_dict("records")
-    return _planned_table(spec, [one for entry in rows for one in _crossed(entry)], chosen, records)
+    planned = [one for entry in rows for one in _crossed(entry)]
+    return _planned_table(spec, planned, chosen, records, settings["metric"])
 
 
 def against_best(
@@ -123,7 +139,7 @@ def against_best(
 
 
 def _found_table(
-    spec: Mapping[str, Any], names: Sequence[str], summary: pd.DataFrame, settings: Mapping[str, Any]
+    spec: Mapping[str, Any], names: Sequence[str], runs: RunSet, summary: pd.DataFrame, settings: Mapping[str, Any]
 ) -> PaperTable:
     """One row per measured configuration."""
     columns, notes = _columns(spec), [spec.get("note", "")]
@@ -140,7 +156,7 @@ def _found_table(
     cells = [
         [
             *(field_text(name, row.get(name)) for name in names),
-            *(_cell(row, column, settings["metric"]) for column in columns),
+            *(_cell(row, column, settings["metric"], runs) for column in columns),
             *published.cells({name: row.get(name) for name in names}),
         ]
         for row in records
@@ -150,24 +166,34 @@ def _found_table(
 
 
 def _planned_table(
-    spec: Mapping[str, Any], rows: Sequence[dict[str, Any]], runs: RunSet, records: Sequence[dict[str, Any]]
+    spec: Mapping[str, Any],
+    rows: Sequence[dict[str, Any]],
+    runs: RunSet,
+    records: Sequence[dict[str, Any]],
+    metric: str,
 ) -> PaperTable:
     """The rows that the paper has, whether they were measured or not."""
     columns, published = _columns(spec), _Published.of(spec)
-    names = [name for name in rows[0] if name not in ("where", "published")]
-    cells, ids, several = [], [], 0
+    names = [name for name in rows[0] if name not in ("where", "published", "chance")]
+    cells, ids, several, guesses = [], [], 0, 0
     for row in rows:
+        if "chance" in row:
+            named = [str(row.get(name, "")) for name in names]
+            cells.append([*named, *_chance_cells(row["chance"], runs, columns), *([""] * len(published.heads))])
+            ids.append(())
+            guesses += 1
+            continue
         fields = {name: value for name, value in row.items() if name not in _SPECIAL}
         conditions = [*(f"{name}={value}" for name, value in fields.items()), *conditions_of(row)]
         kept = set(where(runs, conditions)["run_id"]) if records else set()
         own = [record for record in records if set(record["run_ids"]) <= kept]
         several += len(own) > 1
         shown = {**row, **({name: own[0].get(name, row[name]) for name in fields} if own else {})}
-        measured = [_cell(own[0], column) if own else _empty(column) for column in columns]
+        measured = [_cell(own[0], column, metric, runs) if own else _empty(column) for column in columns]
         named = [field_cell(name, str(shown[name]).partition("|")[0]) for name in names]
         cells.append([*named, *measured, *published.cells(fields, conditions_of(row, "published"))])
         ids.append(tuple(own[0]["run_ids"]) if own else ())
-    missing = sum(not each for each in ids)
+    missing = sum(not each for each in ids) - guesses
     notes = [spec.get("note", ""), published.note]
     notes += [f"{missing} of {len(ids)} rows were not run."] if missing else []
     notes += [f"Several configurations meet {several} of the rows: the best of them is shown."] if several else []
@@ -207,6 +233,8 @@ class _Published:
         """The paper's values for the fields of a row, or for the conditions on the reference that the row names."""
         if not self.metrics:
             return []
+        if not conditions and not fields:
+            return ["" for _ in self.metrics]
         known = {name: value for name, value in fields.items() if name in self.frame and not is_missing(value)}
         rows = where(self.frame, conditions or [f"{name}={value}" for name, value in known.items()])
         return [
@@ -233,19 +261,31 @@ def _columns(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _head(column: str) -> str:
-    return TESTS.get(column) or HEADS.get(column) or title_of(column)
+    return TESTS.get(column) or RUN_FIGURES.get(column) or HEADS.get(column) or title_of(column)
 
 
 def _empty(column: str) -> str:
-    return "0" if column == "n" else "–" if column in TESTS or column in AXES else "not run"
+    return "0" if column == "n" else "–" if column in TESTS or column in AXES or column in RUN_FIGURES else "not run"
 
 
-def _cell(row: Mapping[str, Any], column: str, metric: str = "") -> str:
-    """A measured cell: a count, a cost, what a test says, or a score."""
+def _chance_cells(guess: str, runs: RunSet, columns: Sequence[str]) -> list[str]:
+    """Cells of a way to guess: its macro F1 on the test labels of these runs, which all have the same."""
+    known: Any = next((record.result["chance"]["test"] for record in runs if record.result.get("chance")), {})
+    if guess not in known:
+        return ["–" for _ in columns]
+    score = _score("macro_f1_all", known[guess]["mean"], known[guess]["deviation"])
+    return [score if column == "macro_f1_all" else "–" for column in columns]
+
+
+def _cell(row: Mapping[str, Any], column: str, metric: str, runs: RunSet) -> str:
+    """A measured cell: a count, a cost, what a test says, a figure of the runs, or a score."""
     if column == "n":
         return str(int(row["n"]))
     if column in AXES:
         return "–" if is_missing(row[column]) else cost_text(column, row[column])
+    if column in RUN_FIGURES:
+        kept = set(row["run_ids"])
+        return _run_figure(column, runs.select(lambda record: record.run_id in kept), metric)
     if column == "verdict":
         return str(row[column])
     if column == "difference":
@@ -257,6 +297,35 @@ def _cell(row: Mapping[str, Any], column: str, metric: str = "") -> str:
         raise ConfigError(f"no run has the column {column!r}", "report.tables", "Name a metric, a cost, n, or a test")
     mean = row[f"{column}_mean"]
     return "not run" if is_missing(mean) else _score(column, mean, row[f"{column}_std"])
+
+
+def _run_figure(column: str, runs: RunSet, metric: str) -> str:
+    """A figure of the runs of one row that is no test score."""
+    frame, scale = runs.frame, _scale(metric)
+    if column == "overfitting":
+        names = [f"{split}.{metric}" for split in ("train", "valid")]
+        return _mean(scale * (frame[names[0]] - frame[names[1]]), 2) if set(names) <= set(frame) else "–"
+    if column == "skill" and "valid.skill" in frame:
+        low, high = frame["valid.skill_low"].min(), frame["valid.skill_high"].max()
+        return f"{frame['valid.skill'].mean():.3f} [{low:.3f}, {high:.3f}]"
+    if column == "baseline":
+        least = frame[[name for name in frame if str(name).startswith("valid.") and str(name).endswith("_baseline")]]
+        return _mean(least.min(axis=1), 3) if least.shape[1] else "–"
+    if column == "target_perplexity" and "valid.target_perplexity" in frame:
+        return _mean(frame["valid.target_perplexity"], 1)
+    probes = probe_table(runs, metric)
+    if column == "probe" and len(probes):
+        ordered = probes.sort_values("step").groupby("run_id")["score"]
+        return f"{_mean(scale * ordered.last(), 2)} (first weights {_mean(scale * ordered.first(), 2)})"
+    found = [value for value in run_correlations(probes).values() if np.isfinite(value)]
+    if column == "rank_correlation" and found:
+        return f"{np.mean(found):+.2f} ({min(found):+.2f} to {max(found):+.2f})"
+    return "–"
+
+
+def _mean(values: pd.Series, digits: int) -> str:
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
 
 
 def _scale(metric: str) -> int:

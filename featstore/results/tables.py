@@ -53,6 +53,7 @@ HEADS = {
     "seconds_train": "training",
     "seconds_inference": "inference",
     "seconds_extract": "extraction",
+    "seconds_audio": "audio seen",
     "parameters": "parameters",
 }
 _NUMBERS: dict[str, Callable[[float], str]] = {

@@ -166,7 +166,7 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
         "peak_memory_bytes": _peak_memory(outcome.device),
         "device": _device_name(outcome.device),
         "duration_s": _sum_of(stored, "duration_s"),
-        "audio_seen_s": _audio_seen(reader, job, progress.n_seen),
+        **_start_and_audio(reader, job, progress.n_seen),
         "n_stored": len(reader),
         "feature_fields": _feature_fields(reader),
         "hop_multiple": reader.view.stride,
@@ -181,15 +181,17 @@ def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).absolute())
 
 
-def _audio_seen(reader: StoredFeature, job: Job, n_seen: int) -> dict[str, float]:
-    """Seconds of audio that the optimizer was shown, crop by crop: by this run, and by the one it starts from."""
+def _start_and_audio(reader: StoredFeature, job: Job, n_seen: int) -> dict[str, Any]:
+    """What the run starts from, and seconds of audio that the optimizer was shown, crop by crop: here, and there."""
     spec = reader.spec
-    found = {"run": n_seen * job.shape.n_frames * spec.frame_step / spec.sample_rate, "start": 0.0}
+    seen = {"run": n_seen * job.shape.n_frames * spec.frame_step / spec.sample_rate, "start": 0.0}
     place = job.config.start.run
     before = RunFolder(place).read_result() if place and Path(place).is_dir() else None
-    if before is not None:
-        found["start"] = sum(before.get("audio_seen_s", {}).values())
-    return found
+    if before is None:
+        return {"audio_seen_s": seen}
+    seen["start"] = sum(before.get("audio_seen_s", {}).values())
+    start = {name: before.get(name) for name in ("model", "objective", "config_hash")}
+    return {"audio_seen_s": seen, "start": start}
 
 
 def _sum_of(frame: Any, column: str) -> float | None:

@@ -19,7 +19,7 @@ def write_report(
     Parameters
     ----------
     folder : path
-        With ``runs/`` in it.
+        With ``runs/`` in it, and maybe ``pretraining/``.
     settings : mapping
         ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``margin`` (default 0.02, the loss
         that is accepted); with ``tables`` or ``figures`` also the paper's page that they describe.
@@ -56,5 +56,7 @@ def write_report(
     if settings.get("tables") or settings.get("figures"):
         from featstore.results.paper_page import write_page
 
-        files += write_page(runs, target, settings, title=title, commands=commands)
+        started = folder / "pretraining"
+        before = read_results(started) if started.is_dir() else None
+        files += write_page(runs, target, settings, before=before, title=title, commands=commands)
     return text, answer, [target / "answer.json", target / "table.csv", *files]

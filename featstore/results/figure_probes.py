@@ -1,0 +1,102 @@
+"""Figure of pretraining: the score of each checkpoint over its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.metrics import title_of
+from featstore.results.figure_style import GREY, MARKERS, PALETTE, figure_style, new_figure, save_figure
+from featstore.results.probes import probe_table, rank_correlation, run_correlations
+from featstore.results.run_set import RunSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["plot_probes"]
+
+
+def plot_probes(
+    runs: RunSet, path: str | Path | Sequence[str | Path], *, metric: str = "roc_auc", title: str = ""
+) -> list[Path]:
+    """Draw score against loss for the checkpoints of pretraining: a panel for each model, and one for all runs.
+
+    Parameters
+    ----------
+    runs : RunSet
+        Runs of pretraining with probes (``loop.probe_every``), of seven models at most.
+    metric : str
+        Score of the probe.
+
+    Raises
+    ------
+    ConfigError
+        When no run has probes, or there are too many models.
+    """
+    probes = probe_table(runs, metric)
+    models = list(dict.fromkeys(probes["model"]))
+    if not models:
+        raise ConfigError("no run has probes of its trunk", "report plot probes", "Pretrain with loop.probe_every=N")
+    if len(models) >= len(PALETTE):
+        raise ConfigError(f"{len(models)} models do not fit in one figure", "report plot probes", "Choose some")
+    columns = min(2, len(models) + 1)
+    rows = -(-(len(models) + 1) // columns)
+    with figure_style():
+        figure, panels = new_figure(3.4 * columns, 0.7 + 2.5 * rows, nrows=rows, ncols=columns, squeeze=False)
+        places = list(panels.flat)
+        for number, model in enumerate(models):
+            _draw_model(places[number], probes[probes["model"] == model], number)
+            places[number].set_title(model, loc="left")
+        _draw_all(places[len(models)], probes, models)
+        for axes in places[len(models) + 1 :]:
+            axes.set_visible(False)
+        for axes in places[: len(models) + 1]:
+            axes.set_ylabel(f"probe: {title_of(metric)}")
+        note = "hollow: first weights, which do not count in a correlation; lines follow a run"
+        figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        figure.legend(loc="outside upper left", ncols=4, title=title or None, alignment="left")
+        return save_figure(figure, path)
+
+
+def _draw_model(axes: Any, probes: pd.DataFrame, number: int) -> None:
+    """Runs of one model as lines over the loss, with the mean of their rank correlations."""
+    for run in dict.fromkeys(probes["run_id"]):
+        part = probes[probes["run_id"] == run].sort_values("step")
+        axes.plot(part["loss"], part["score"], color=PALETTE[number], linewidth=0.8, alpha=0.6)
+        _marks(axes, part, "loss", number)
+    axes.set_xlabel("validation loss")
+    axes.invert_xaxis()  # training goes to the right
+    found = [value for value in run_correlations(probes).values() if not np.isnan(value)]
+    if found:
+        span = f" ({min(found):+.2f} to {max(found):+.2f})" if len(found) > 1 else ""
+        axes.set_title(f"ρ within a run: {np.mean(found):+.2f}{span}", loc="right", fontsize=7)
+
+
+def _draw_all(axes: Any, probes: pd.DataFrame, models: Sequence[str]) -> None:
+    """All checkpoints over the skill, which compares between models; the last of each run decides the correlation."""
+    for number, model in enumerate(models):
+        _marks(axes, probes[probes["model"] == model], "skill", number, label=model)
+    axes.set_title("all models", loc="left")
+    axes.set_xlabel("skill: share of the baseline's error that is spared")
+    last = probes.sort_values("step").groupby("run_id", sort=False).tail(1)
+    value = rank_correlation(last["skill"].tolist(), last["score"].tolist())
+    if not np.isnan(value):
+        axes.set_title(f"ρ over the last weights of {len(last)} runs: {value:+.2f}", loc="right", fontsize=7)
+
+
+def _marks(axes: Any, probes: pd.DataFrame, x: str, number: int, label: str = "") -> None:
+    for part, filled in ((probes[probes["step"] > 0], True), (probes[probes["step"] == 0], False)):
+        axes.plot(
+            part[x],
+            part["score"],
+            linestyle="none",
+            marker=MARKERS[number],
+            markersize=4,
+            color=PALETTE[number],
+            markerfacecolor=PALETTE[number] if filled else "white",
+            label=label if filled and label else None,
+        )

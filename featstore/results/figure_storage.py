@@ -1,0 +1,135 @@
+"""Figure of representations: scores of models over the bytes of a stored clip, beside what guessing scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featstore.errors import ConfigError
+from featstore.metrics import title_of
+from featstore.results.figure_style import (
+    GREY,
+    MARKERS,
+    PALETTE,
+    figure_style,
+    new_figure,
+    save_figure,
+    score_limits,
+    size_axis,
+)
+from featstore.results.fronts import AXES
+from featstore.results.run_set import RunSet
+from featstore.results.summary import summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["plot_storage"]
+
+_COST = "bytes_per_track"
+_ASIDE = 1.06  # factor between marks that would lie over one another
+
+
+def plot_storage(
+    runs: RunSet, path: str | Path | Sequence[str | Path], *, metric: str = "macro_f1_all", title: str = ""
+) -> list[Path]:
+    """Draw every configuration over the bytes that its representation takes for a track.
+
+    A colour and a mark for each model; hollow from fresh weights, half filled on a fixed trunk, filled where the whole
+    model was trained from pretrained weights, and where there is nothing to pretrain.
+
+    Raises
+    ------
+    ConfigError
+        When nothing has both values, or there are more than eight models.
+    """
+    rows = summarise(runs)
+    rows = rows[rows[_COST].notna() & rows[f"{metric}_mean"].notna()].reset_index(drop=True)
+    models = sorted(rows["model"].unique())
+    if not len(rows) or len(models) > len(PALETTE):
+        found = f"{len(models)} models do not fit" if len(rows) else f"no configuration has both {_COST} and {metric}"
+        raise ConfigError(found, "report plot storage", "Choose others with --where")
+    levels = _guesses(runs) if metric == "macro_f1_all" else {}
+    with figure_style():
+        figure, axes = new_figure(6.8, 4.2)
+        fills, places = _fills(runs), _places(rows, models)
+        for row, place in zip(rows.to_dict("records"), places, strict=True):
+            _draw(axes, row, place, metric, models.index(row["model"]), fills[row["run_ids"][0]])
+        for number, model in enumerate(models):
+            axes.plot([], [], linestyle="none", marker=MARKERS[number], color=PALETTE[number], label=model)
+        axes.set_xscale("log")
+        size_axis(axes.xaxis, _COST, (min(places), max(places)))
+        _draw_levels(axes, levels)
+        score_limits(axes.yaxis, metric)
+        axes.set_xlabel(AXES[_COST])
+        axes.set_ylabel(title_of(metric, split="test"))
+        figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
+        note = "hollow: from fresh weights; half filled: on a fixed pretrained trunk; whiskers: deviation over seeds"
+        figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        return save_figure(figure, path)
+
+
+def _fills(runs: RunSet) -> dict[str, str]:
+    """How the mark of each run is filled: by what it starts from, where its model is pretrained at all."""
+    pretrained = {record.model for record in runs if record.result.get("start")}
+    found = {}
+    for record in runs:
+        fixed = (record.config.get("start") or {}).get("trunk_rate") == 0
+        started = bool(record.result.get("start"))
+        found[record.run_id] = "left" if started and fixed else "full"
+        if record.model in pretrained and not started:
+            found[record.run_id] = "none"
+    return found
+
+
+def _places(rows: pd.DataFrame, models: Sequence[str]) -> list[float]:
+    """Bytes of each row, those that share a place set apart from one another, model by model."""
+    found = np.asarray(rows[_COST], dtype=float)
+    order = sorted(range(len(rows)), key=lambda row: (models.index(rows["model"][row]), row))
+    placed = found.copy()
+    groups: dict[float, list[int]] = {}
+    for row in order:
+        groups.setdefault(float(f"{found[row]:.2g}"), []).append(row)
+    for members in groups.values():
+        for number, row in enumerate(members):
+            placed[row] = found[row] * _ASIDE ** (number - (len(members) - 1) / 2)
+    return [float(value) for value in placed]
+
+
+def _draw(axes: Any, row: Mapping[str, Any], place: float, metric: str, number: int, fill: str) -> None:
+    axes.errorbar(
+        [place],
+        [row[f"{metric}_mean"]],
+        yerr=np.nan_to_num([row[f"{metric}_std"]]),
+        linestyle="none",
+        marker=MARKERS[number],
+        color=PALETTE[number],
+        markersize=6,
+        elinewidth=0.8,
+        fillstyle=fill,
+        markerfacecoloralt="white",
+    )
+
+
+def _guesses(runs: RunSet) -> dict[str, float]:
+    """What guessing scores on the test labels, lowest first; names of equal levels are joined."""
+    known: Any = next((record.result["chance"]["test"] for record in runs if record.result.get("chance")), {})
+    found: dict[str, float] = {}
+    for name, level in sorted(known.items(), key=lambda item: float(item[1]["mean"])):
+        text, value = name.replace("_", " "), float(level["mean"])
+        last = next(reversed(found), None)
+        if last is not None and value - found[last] < 0.005:
+            text = f"{last}, {text}"
+            value = found.pop(last)
+        found[text] = value
+    return found
+
+
+def _draw_levels(axes: Any, levels: Mapping[str, float]) -> None:
+    for name, level in levels.items():
+        axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+        axes.annotate(f"guessing: {name}", (0.995, level), ha="right", fontsize=6, color=GREY, **place)

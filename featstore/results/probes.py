@@ -1,0 +1,76 @@
+"""Probes of a trunk while it was pretrained: the loss and the score of every checkpoint, and how their ranks agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featstore.results.records import RunRecord
+from featstore.results.run_set import RunSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["probe_table", "rank_correlation", "run_correlations"]
+
+
+def probe_table(runs: RunSet, metric: str) -> pd.DataFrame:
+    """Every probe of every run.
+
+    Returns
+    -------
+    DataFrame
+        ``model, run_id, step``, ``loss`` and ``skill`` on the validation split (NaN where the objective has no skill),
+        ``score``: ``metric`` of the linear probe. Step 0 is the trunk with its first weights.
+    """
+    import pandas as pd
+
+    rows = [row for record in runs for row in _rows(record, metric)]
+    return pd.DataFrame(rows, columns=["model", "run_id", "step", "loss", "skill", "score"])
+
+
+def _rows(record: RunRecord, metric: str) -> list[tuple[str, str, int, float, float, float]]:
+    lines = record.result.get("probes") or []
+    return [
+        (
+            record.model,
+            record.run_id,
+            int(line["step"]),
+            _number(line["valid"].get("loss")),
+            _number(line["valid"].get("skill")),
+            _number(line["probe"].get(metric)),
+        )
+        for line in lines
+    ]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's coefficient; NaN for fewer than three pairs, or where one side never changes.
+
+    Examples
+    --------
+    >>> round(rank_correlation([1, 2, 3, 4], [2, 1, 4, 3]), 3)
+    0.6
+    """
+    from scipy.stats import spearmanr
+
+    pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))])
+    if len(pairs) < 3 or np.ptp(pairs, axis=0).min() == 0:
+        return math.nan
+    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+
+
+def run_correlations(probes: pd.DataFrame) -> dict[str, float]:
+    """Rank correlation of loss and score over the checkpoints of each run, by its id; first weights do not count."""
+    trained = probes[probes["step"] > 0]
+    return {
+        str(run): rank_correlation(part["loss"].tolist(), part["score"].tolist())
+        for run, part in trained.groupby("run_id", sort=False)
+    }
