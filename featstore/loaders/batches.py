@@ -71,6 +71,8 @@ class BatchLoader:
         Random crops of each track in an epoch.
     distinct : bool
         No two of them start at the same frame of the track.
+    repeats : numpy.ndarray or None
+        int64 ``(n_tracks,)`` row by row with ``tracks``: times ``crops_per_track`` that each track gives; 1 by default.
     start_grid : int
         Random crops start at multiples of this number of frames of the first input.
     pad_value : float
@@ -127,6 +129,7 @@ class BatchLoader:
         tail: Tail = "align",
         crops_per_track: int = 1,
         distinct: bool = False,
+        repeats: NDArray[np.int64] | None = None,
         start_grid: int = 1,
         pad_value: float = 0.0,
         device: str | torch.device = "cpu",
@@ -159,6 +162,7 @@ class BatchLoader:
             crops_per_track=crops_per_track,
             segment=segment,
             distinct=distinct,
+            repeats=repeats,
             start_grid=start_grid,
         )
         self.tier = choose_tier(self.inputs, tier=tier, device=self.device, processes=world_size)

@@ -160,6 +160,7 @@ def plan_crops(
     crops_per_track: int = 1,
     segment: int | None = None,
     distinct: bool = False,
+    repeats: NDArray[np.int64] | None = None,
     start_grid: int = 1,
 ) -> CropPlan:
     """Lay out the items of an epoch.
@@ -189,6 +190,8 @@ def plan_crops(
         Frames of an excerpt, where tracks are excerpts joined along time: a crop is one of them.
     distinct : bool
         No two random crops of a track start at the same frame, while it has as many places.
+    repeats : numpy.ndarray or None
+        int64 ``(n_tracks,)``: times ``crops_per_track`` that each track gives; 1 by default.
     start_grid : int
         Random crops start at multiples of this number of frames of the first feature.
 
@@ -219,8 +222,12 @@ def plan_crops(
         last = np.min([_last_starts(one, 1, ratio) for one, ratio in zip(lengths, ratios, strict=True)], axis=0)
     present, last = _settle_short(present, last, lengths, frames, track_ids, names, ragged)
     if mode == "random":
-        track = np.repeat(present, crops_per_track)
-        draws = track * crops_per_track + np.tile(np.arange(crops_per_track), len(present))
+        if repeats is not None and distinct:
+            raise ConfigError("distinct crops of tracks that are repeated", "loader", "Choose one of them")
+        counts = crops_per_track * (np.ones(len(present), dtype=np.int64) if repeats is None else repeats[present])
+        track = np.repeat(present, counts)
+        most = int(counts.max(initial=crops_per_track))
+        draws = track * most + np.concatenate([np.arange(0), *map(np.arange, counts)])
         grid = math.lcm(segment or _grid(ratios), start_grid)
         together = crops_per_track if distinct else 1
         skipped = None

@@ -142,10 +142,13 @@ class SequenceModel(Model):
     takes_hidden : bool
         ``encode`` has a third argument ``hidden``, bool ``(batch, positions)``: positions that show a learned symbol
         in place of their input.
+    pooling : str
+        Name of the submodule that only pooling over positions needs; empty where it has no weights.
     """
 
     takes_hidden: ClassVar[bool] = False
 
+    pooling: str = ""
     width: int
     frames_per_position: int
 

@@ -63,8 +63,10 @@ class FormerConfig:
         of queries and keys.
     dropout : float in [0, 1)
         Behind the embedding and both parts of each layer.
-    pool : {"mean", "mean_std", "layers"}
-        From positions to one vector: mean, mean and deviation, or the mean over positions and all layers.
+    pool : {"mean", "mean_std", "layers", "attention", "cls"}
+        From positions to one vector: mean; mean and deviation; the mean over positions and all layers; a mean weighted
+        by a learned score of each position, which starts as the plain mean; or what one more position holds, which
+        stands before the others and has no input.
     head_dropout : float in [0, 1)
         Before the classes.
     """
@@ -75,7 +77,7 @@ class FormerConfig:
     group: int = 4
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     dropout: float = 0.1
-    pool: Literal["mean", "mean_std", "layers"] = "mean"
+    pool: Literal["mean", "mean_std", "layers", "attention", "cls"] = "mean"
     head_dropout: float = 0.3
 
     place: ClassVar[str] = "transformer"
@@ -85,7 +87,7 @@ class FormerConfig:
         choices = {
             "size": tuple(SIZES),
             "positions": ("sinusoidal", "learned", "rotary"),
-            "pool": ("mean", "mean_std", "layers"),
+            "pool": ("mean", "mean_std", "layers", "attention", "cls"),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -234,12 +236,19 @@ class Former(SequenceModel):
         self.layers = nn.ModuleList(_Layer(size, config.dropout, rotary=rotary) for _ in range(size.layers))
         self.norm = nn.LayerNorm(size.width)
         self.head_dropout = nn.Dropout(config.head_dropout)
+        if config.pool == "attention":
+            self.scores, self.pooling = nn.Linear(size.width, 1), "scores"
+        if config.pool == "cls":
+            self.summary = nn.Parameter(torch.empty(size.width))
+            nn.init.normal_(self.summary, std=_DEVIATION)
         self.output = nn.Linear(size.width * (2 if config.pool == "mean_std" else 1), config.n_classes)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=_DEVIATION)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        if config.pool == "attention":
+            nn.init.zeros_(self.scores.weight)
 
     def encode(
         self, x: torch.Tensor, lengths: torch.Tensor | None = None, hidden: torch.Tensor | None = None
@@ -254,7 +263,12 @@ class Former(SequenceModel):
         hidden : bool (batch, positions), optional
             Positions whose input is replaced by the mask symbol.
         """
-        return self._outputs(x, lengths, hidden)[-1].transpose(1, 2)
+        return self._outputs(x, lengths, hidden)[-1][:, self._before :].transpose(1, 2)
+
+    @property
+    def _before(self) -> int:
+        """Positions before those of the input."""
+        return int(self.config.pool == "cls")
 
     def _outputs(
         self, x: torch.Tensor, lengths: torch.Tensor | None, hidden: torch.Tensor | None
@@ -263,6 +277,9 @@ class Former(SequenceModel):
         _check_length(x.shape[-1], self.config.group, self.config.place)
         vectors = self.front(x, hidden)
         keys = None if lengths is None else _attended_to(self._real(vectors, lengths))
+        if self._before:
+            vectors = torch.cat([self.summary.to(vectors.dtype).expand(len(vectors), 1, -1), vectors], dim=1)
+            keys = None if keys is None else functional.pad(keys, (1, 0), value=True)
         outputs = [vectors]
         for layer in self.layers:
             outputs.append(layer(outputs[-1], keys))
@@ -285,7 +302,7 @@ class Former(SequenceModel):
         found = {}
         if set(names) - {FEATURES}:
             outputs = enumerate(self._outputs(x, None, None))
-            found = {str(number): vectors.transpose(1, 2) for number, vectors in outputs}
+            found = {str(number): vectors[:, self._before :].transpose(1, 2) for number, vectors in outputs}
         return found | (super().inner_values(x, names) if FEATURES in names else {})
 
     @property
@@ -297,13 +314,24 @@ class Former(SequenceModel):
         """Pooled vectors ``(batch, width)``, or twice the width where the deviation is part of the pool."""
         outputs, pool = self._outputs(x, lengths, None)[1:], self.config.pool
         vectors = torch.stack(outputs).mean(dim=0) if pool == "layers" else outputs[-1]
+        if pool == "cls":
+            return cast("torch.Tensor", self.head_dropout(vectors[:, 0]))
         weights = self._real(vectors, lengths).to(vectors.dtype)[..., None]
-        count = weights.sum(dim=1).clamp(min=1)
+        if pool == "attention":
+            weights = _weighted(self.scores(vectors), weights)
+        count = weights.sum(dim=1).clamp(min=1e-6)
         mean = (vectors * weights).sum(dim=1) / count
         if pool == "mean_std":
             variance = ((vectors - mean[:, None]).square() * weights).sum(dim=1) / count
             mean = torch.cat([mean, (variance + 1e-6).sqrt()], dim=-1)
         return cast("torch.Tensor", self.head_dropout(mean))
+
+
+def _weighted(scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Weights ``(batch, positions, 1)`` from scores of the same shape; zero where a position is padding."""
+    known = scores.float().masked_fill(real == 0, -torch.inf)
+    largest = known.amax(dim=1, keepdim=True)
+    return (known - torch.where(largest.isfinite(), largest, 0.0)).exp().to(real.dtype)
 
 
 def _attended_to(real: torch.Tensor) -> torch.Tensor:

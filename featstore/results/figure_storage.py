@@ -47,7 +47,8 @@ def plot_storage(
         When nothing has both values, or there are more than eight models.
     """
     rows = summarise(runs)
-    rows = rows[rows[_COST].notna() & rows[f"{metric}_mean"].notna()].reset_index(drop=True)
+    scored = rows[f"{metric}_mean"].notna() if f"{metric}_mean" in rows else False
+    rows = rows[rows[_COST].notna() & scored].reset_index(drop=True)
     models = sorted(rows["model"].unique())
     if not len(rows) or len(models) > len(PALETTE):
         found = f"{len(models)} models do not fit" if len(rows) else f"no configuration has both {_COST} and {metric}"

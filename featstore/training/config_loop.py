@@ -124,10 +124,11 @@ class LoopConfig:
         Batches whose gradients are summed before a step; the effective batch is larger by this factor.
     clip_norm : float or None
         Largest norm of the gradient.
-    class_weights : {"none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted"}
+    class_weights : {"none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted", "balanced_sampler"}
         ``balanced`` weighs classes (single-label) or positives (multi-label, at most 100 times) by their rarity;
         single-label: ``inverse`` does so at most 10 times, ``inverse_sqrt`` by the square root, and ``logit_adjusted``
-        adds the logarithm of each class's share to its logit in training.
+        adds the logarithm of each class's share to its logit in training; ``balanced_sampler`` leaves the loss alone
+        and takes more crops of the tracks of rare classes, at most 10 times as many, which makes an epoch longer.
     label_smoothing : float
         Share of the target spread evenly (single-label), or drawn towards one half (multi-label).
     ema : float
@@ -153,7 +154,7 @@ class LoopConfig:
     validation_windows: int = 0
     accumulate: int = 1
     clip_norm: float | None = None
-    class_weights: Literal["none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted"] = "none"
+    class_weights: Literal["none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted", "balanced_sampler"] = "none"
     label_smoothing: float = 0.0
     ema: float = 0.0
     checkpoint_batches: int = 0

@@ -16,6 +16,7 @@ from featstore.training.config import DataConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import INPUT, InputShape, Readers, lengths_of
 from featstore.training.labels import LabelledTracks, SplitTracks
+from featstore.training.losses import crops_by_class
 
 __all__ = ["TAILS", "evaluation_loader", "input_norm", "training_loader"]
 
@@ -43,9 +44,18 @@ def _loader(
 
 
 def training_loader(
-    readers: Readers, labelled: LabelledTracks, shape: InputShape, config: DataConfig, engine: Engine, *, seed: int
+    readers: Readers,
+    labelled: LabelledTracks,
+    shape: InputShape,
+    config: DataConfig,
+    engine: Engine,
+    *,
+    seed: int,
+    balanced: bool = False,
 ) -> BatchLoader:
     """Random crops of the training split, full batches only (unless there is not even one).
+
+    ``balanced`` takes more crops of the tracks of rare classes: see ``losses.crops_by_class``.
 
     Raises
     ------
@@ -59,6 +69,7 @@ def training_loader(
             "Choose a multiple of device.devices",
         )
     part = labelled.splits["train"]
+    repeats = crops_by_class(part.targets, len(labelled.classes))[part.targets] if balanced else None
     if engine.world_size > 1 and len(part) * config.crops_per_track < config.batch_size:
         raise DatasetError(f"{len(part)} tracks make no full batch of {config.batch_size}", "training", "Lower it")
     return _loader(
@@ -72,6 +83,7 @@ def training_loader(
         seed=seed,
         crops_per_track=config.crops_per_track,
         distinct=config.distinct_crops,
+        repeats=repeats,
         start_grid=shape.grid,
         tail=TAILS[config.clip_policy],
         drop_last=len(part) * config.crops_per_track >= config.batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 
-__all__ = ["Loss", "balanced_weights", "class_weighting", "make_loss", "probabilities"]
+__all__ = ["Loss", "balanced_weights", "class_weighting", "crops_by_class", "make_loss", "probabilities"]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -75,12 +76,27 @@ def class_weighting(
         return balanced_weights(targets, n_classes), None
     if targets.ndim != 1:
         raise ConfigError(f"{how} is for single labels", "loop.class_weights", "Choose none or balanced")
+    if how == "balanced_sampler":  # the loader's
+        return None, None
     if how == "logit_adjusted":
         counts = np.bincount(targets, minlength=n_classes) + 1.0
         return None, np.log(counts / counts.sum()).astype(np.float32)
     inverse = balanced_weights(targets, n_classes)
     weights = np.sqrt(inverse) if how == "inverse_sqrt" else inverse
     return np.minimum(weights, _MOST_OF_A_CLASS).astype(np.float32), None
+
+
+def crops_by_class(targets: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
+    """Crops that a track of each class gives for one of the largest class: as many crops of each, 10 a track at most.
+
+    Examples
+    --------
+    >>> crops_by_class(np.array([0] * 7 + [1] * 3 + [2] * 1), 4).tolist()
+    [1, 2, 7, 10]
+    """
+    counts = np.bincount(targets, minlength=n_classes)
+    ratio = np.divide(counts.max(), counts, out=np.full(n_classes, _MOST_OF_A_CLASS), where=counts > 0)
+    return np.rint(np.minimum(ratio, _MOST_OF_A_CLASS)).astype(np.int64)
 
 
 def make_loss(

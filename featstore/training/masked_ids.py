@@ -24,7 +24,7 @@ from featstore.training.engines import Engine
 from featstore.training.feeding import training_loader
 from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
-from featstore.training.masked_positions import Choice, MaskedPositions, MaskedPositionsConfig, PositionPredictor
+from featstore.training.masked_positions import Choice, MaskedPositions, PositionPredictor, mean_of_known
 from featstore.training.masked_targets import (
     Bins,
     IdStatistics,
@@ -36,6 +36,7 @@ from featstore.training.masked_targets import (
     bigram_entropy,
     count_pairs,
 )
+from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.objectives import Batches
 from featstore.training.settings import require
@@ -267,8 +268,7 @@ class MaskedIds(MaskedPositions):
 def _over_ids(loss: Callable[..., torch.Tensor], scores: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Mean of a loss over the known ids of each position: scores ``(n, group, n_ids, codes)``; NaN where none is."""
     flat = loss(scores.flatten(0, -2), ids.flatten().clamp(min=0), reduction="none").reshape(ids.shape)
-    known = (ids >= 0).to(flat.dtype)
-    return (flat * known).sum(dim=(1, 2)) / known.sum(dim=(1, 2))  # 0 / 0 is NaN
+    return mean_of_known(flat, (ids >= 0).to(flat.dtype))
 
 
 def _real_frames(batch: ModelBatch) -> torch.Tensor:

@@ -12,7 +12,7 @@ import abc
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -22,73 +22,20 @@ from torch import nn
 from featstore.errors import ConfigError, DatasetError
 from featstore.models import MODELS
 from featstore.models.interface import Model, SequenceModel
-from featstore.training.config import ObjectiveConfig, TrainConfig
+from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.job import Job
-from featstore.training.masking import draw_spans, frames_of
+from featstore.training.masking import draw_bands, draw_spans, frames_of
+from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Batches, Forward, Objective, SplitScores
-from featstore.training.settings import require
 
-__all__ = ["CONVENTIONS", "MaskedPositions", "MaskedPositionsConfig", "PositionPredictor", "skill_of"]
+__all__ = ["MaskedPositions", "PositionPredictor", "mean_of_known", "skill_of"]
 
 logger = logging.getLogger(__name__)
 
 _PURPOSES = {"train": 0, "valid": 1, "test": 2}
 _RESAMPLES = 1000
-
-CONVENTIONS: dict[str, dict[str, Any]] = {
-    "span": {"share": 0.3, "span_ms": 100.0, "hidden": 0.8, "swapped": 0.1, "overlap": False},
-    "bert": {"share": 0.15, "span_ms": 0.0, "hidden": 0.8, "swapped": 0.1, "overlap": False},
-    "mam": {"share": 0.15, "span_ms": 70.0, "hidden": 0.8, "swapped": 0.1, "overlap": True},
-    "w2v2": {"share": 0.49, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
-    "hubert": {"share": 0.57, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
-    "mae": {"share": 0.75, "span_ms": 0.0, "hidden": 1.0, "swapped": 0.0, "overlap": False},
-}
-"""How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and
-whether spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover;
-``mae`` hides patches, it does not remove them from the encoder."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedPositionsConfig(ObjectiveConfig):
-    """Which positions are hidden; what is left at None follows from the convention.
-
-    Parameters
-    ----------
-    convention : {"span", "bert", "mam", "w2v2", "hubert", "mae"}
-        A key of :data:`CONVENTIONS`.
-    share : float in (0, 1), optional
-        Share of the positions that is chosen.
-    span_ms : float >= 0, optional
-        Length of one span; 0 is one position.
-    hidden, swapped : float, optional
-        Shares of the spans that show the mask symbol, and another stretch of the crop; the rest is shown as it is.
-    overlap : bool, optional
-        Spans start anywhere.
-    """
-
-    convention: Literal["span", "bert", "mam", "w2v2", "hubert", "mae"] = "span"
-    share: float | None = None
-    span_ms: float | None = None
-    hidden: float | None = None
-    swapped: float | None = None
-    overlap: bool | None = None
-
-    def __post_init__(self) -> None:
-        for name, usual in CONVENTIONS[self.convention].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, usual)
-        require(0 < self.how["share"] < 1, f"share={self.share} is not in (0, 1)", "objective")
-        require(self.how["span_ms"] >= 0, f"span_ms={self.span_ms} is negative", "objective")
-        hidden, swapped = self.how["hidden"], self.how["swapped"]
-        right = hidden >= 0 and swapped >= 0 and 0 < hidden + swapped <= 1
-        require(right, f"hidden={hidden} and swapped={swapped} are not shares of a whole", "objective")
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """What ``draw_spans`` takes."""
-        return {name: getattr(self, name) for name in CONVENTIONS["span"]}
 
 
 class PositionPredictor(NormedModel):
@@ -116,7 +63,8 @@ class PositionPredictor(NormedModel):
     ) -> None:
         super().__init__(model, norm, **settings)
         sequence = cast("SequenceModel", model)
-        model.get_submodule(model.head).requires_grad_(False)  # no gradient ever reaches the classes
+        for name in filter(None, (model.head, sequence.pooling)):  # no gradient ever reaches classes and pool
+            model.get_submodule(name).requires_grad_(False)
         self.group, self.n_outputs = int(sequence.frames_per_position), n_outputs
         self.decoder = nn.Linear(int(sequence.width), n_outputs * self.group)
         self.targets = targets
@@ -131,13 +79,18 @@ class PositionPredictor(NormedModel):
         lengths: torch.Tensor | None = None,
         hidden: torch.Tensor | None = None,
         chosen: torch.Tensor | None = None,
+        bands: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predictions ``(chosen positions, group, n_outputs)``, of all positions by default.
 
-        ``hidden`` and ``chosen`` are bool ``(batch, positions)``.
+        ``hidden`` and ``chosen`` are bool ``(batch, positions)``, ``bands`` bool ``(batch, bands)``: those that show
+        their mean.
         """
         encode: Any = cast("SequenceModel", self.model).encode
-        code = encode(self.arranged(self.normalised(x)), *(self.lengths_for(lengths) or (None,)), hidden)
+        arranged = self.arranged(self.normalised(x))
+        if bands is not None:
+            arranged = arranged.masked_fill(bands[:, None, :, None], 0.0)
+        code = encode(arranged, *(self.lengths_for(lengths) or (None,)), hidden)
         vectors = code.transpose(1, 2)
         picked = vectors.flatten(0, 1) if chosen is None else vectors[chosen]
         found: torch.Tensor = self.decoder(picked).unflatten(-1, (self.group, self.n_outputs))
@@ -214,6 +167,9 @@ class MaskedPositions(Objective):
                 f"model {model}",
                 f"Choose {', '.join(able)}, or objective.name=masked, which shows the mean in their place",
             )
+        if cast("MaskedPositionsConfig", config.objective).band_share and MODELS.load(model).takes != "spectrum":
+            found = "bands are hidden of spectra alone"
+            raise ConfigError(found, f"objective.band_share, model {model}", "Set objective.band_share=0")
 
     @classmethod
     def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
@@ -274,14 +230,35 @@ class MaskedPositions(Objective):
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Mean error over the chosen positions of a batch."""
         choice = self.choose(batch, epoch=epoch, split="train")
+        bands = self._bands(batch, epoch)
         judged = self._positions_of_loss(choice)
-        prediction = forward(choice.shown(batch.x, self.normed.group), batch.lengths, choice.hidden, judged)
-        errors = self._errors(prediction, self._wanted(batch, "train")[judged])
+        prediction = forward(choice.shown(batch.x, self.normed.group), batch.lengths, choice.hidden, judged, bands)
+        errors = self._errors_of_loss(prediction, self._wanted(batch, "train")[judged], choice, bands)
         known = ~errors.isnan()
         return errors[known].sum() / known.sum().clamp(min=1)
 
+    def _bands(self, batch: ModelBatch, epoch: int) -> torch.Tensor | None:
+        """Bands that a batch of training does not show, bool ``(batch, bands)``."""
+        if not self.config.band_share:
+            return None
+        found = draw_bands(
+            batch.index.numpy(),
+            batch.start.numpy() * self.hop_ms,
+            batch.first.shape[-2],
+            share=self.config.band_share,
+            seed=self.seed,
+            epoch=epoch,
+        )
+        return found.to(batch.first.device, non_blocking=True)
+
     def _positions_of_loss(self, choice: Choice) -> torch.Tensor:
         return choice.chosen
+
+    def _errors_of_loss(
+        self, prediction: torch.Tensor, wanted: torch.Tensor, choice: Choice, bands: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Error of each position that enters the loss; NaN where nothing is known."""
+        return self._errors(prediction, wanted)
 
     @torch.no_grad()
     def score(self, normed: NormedModel, loader: Batches, split: str) -> SplitScores:
@@ -340,6 +317,14 @@ class MaskedPositions(Objective):
             "skill_high": high,
             "chosen_share": counts["chosen"] / max(1.0, counts["real"]),
         }
+
+
+def mean_of_known(errors: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean over all axes but the first of what is known (1, else 0); NaN where nothing is, with a gradient of zero."""
+    axes = tuple(range(1, errors.ndim))
+    count = known.sum(dim=axes)
+    mean = (errors * known).sum(dim=axes) / count.clamp(min=1)
+    return torch.where(count > 0, mean, torch.nan)
 
 
 def skill_of(

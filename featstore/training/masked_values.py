@@ -11,8 +11,9 @@ from featstore.models.interface import Model
 from featstore.models.transformer_trunk import grouped
 from featstore.training.config import ObjectiveConfig
 from featstore.training.input_shape import InputShape
-from featstore.training.masked_positions import Choice, MaskedPositions, MaskedPositionsConfig, PositionPredictor
+from featstore.training.masked_positions import Choice, MaskedPositions, PositionPredictor, mean_of_known
 from featstore.training.masking import interpolated
+from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.objectives import Batches
 
@@ -65,11 +66,26 @@ class MaskedValues(MaskedPositions):
         return grouped(self.normed.frames(batch.x), self.normed.group)
 
     def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return self._distance(prediction, wanted).mean(dim=(1, 2))
+
+    def _distance(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         distance = (prediction - wanted).abs()
-        return (distance if self._settings.distance == "l1" else distance.square()).mean(dim=(1, 2))
+        return distance if self._settings.distance == "l1" else distance.square()
 
     def _positions_of_loss(self, choice: Choice) -> torch.Tensor:
-        return choice.real if self._settings.positions == "all" else choice.chosen
+        return choice.real if self._settings.positions == "all" or self.config.band_share else choice.chosen
+
+    def _errors_of_loss(
+        self, prediction: torch.Tensor, wanted: torch.Tensor, choice: Choice, bands: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Error of each position: of what is hidden there, all of it or some bands, unless all values count."""
+        if bands is None or self._settings.positions == "all":
+            return self._errors(prediction, wanted)
+        repeats = wanted.shape[-1] // bands.shape[1]  # spectra that are stacked are hidden alike
+        row = choice.real.nonzero()[:, 0]
+        hidden = choice.chosen[choice.real][:, None] | bands.repeat(1, repeats)[row]
+        weights = hidden[:, None].expand(wanted.shape).to(prediction.dtype)
+        return mean_of_known(self._distance(prediction, wanted), weights)
 
     def _judged(
         self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice

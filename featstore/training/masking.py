@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["HIDE", "KEEP", "SWAP", "Spans", "apply_spans", "draw_spans", "frames_of", "interpolated"]
+__all__ = ["HIDE", "KEEP", "SWAP", "Spans", "apply_spans", "draw_bands", "draw_spans", "frames_of", "interpolated"]
 
 HIDE, SWAP, KEEP = 0, 1, 2
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -56,6 +56,43 @@ def _uniform(keys: NDArray[np.uint64], stream: int, count: int) -> NDArray[np.fl
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def _keys(
+    index: NDArray[np.int64], start_ms: NDArray[np.float64], *, seed: int, epoch: int, purpose: int
+) -> NDArray[np.uint64]:
+    """A number for each crop, from which all that is drawn for it follows."""
+    keys = np.full(len(index), _mixed(np.array([seed], dtype=np.uint64))[0])
+    for word in (np.full(len(index), purpose), np.full(len(index), epoch), index, np.rint(start_ms)):
+        number: NDArray[np.uint64] = np.asarray(word, dtype=np.int64).astype(np.uint64)
+        keys = _mixed(np.bitwise_xor(keys, number))
+        with np.errstate(over="ignore"):
+            keys = keys + _GOLDEN
+    return keys
+
+
+def draw_bands(
+    index: NDArray[np.int64],
+    start_ms: NDArray[np.float64],
+    n_bands: int,
+    *,
+    share: float,
+    seed: int,
+    epoch: int,
+    purpose: int = 0,
+) -> torch.Tensor:
+    """Choose neighbouring bands of each crop, bool ``(batch, n_bands)``: none to ``share`` of them, anywhere (TERA).
+
+    Parameters
+    ----------
+    index, start_ms, seed, epoch, purpose
+        As for :func:`draw_spans`.
+    """
+    drawn = _uniform(_keys(index, start_ms, seed=seed, epoch=epoch, purpose=purpose), 3, 2)
+    width = np.floor(drawn[:, 0] * (int(share * n_bands) + 1))[:, None]
+    first = np.floor(drawn[:, 1:] * (n_bands - width + 1))
+    place = np.arange(n_bands)
+    return torch.from_numpy((place >= first) & (place < first + width))
+
+
 def draw_spans(
     index: NDArray[np.int64],
     start_ms: NDArray[np.float64],
@@ -88,12 +125,7 @@ def draw_spans(
         Spans start anywhere, as in wav2vec 2.0 and HuBERT: as many as cover ``share`` of the crop on average, their
         overlaps counted once.
     """
-    keys = np.full(len(index), _mixed(np.array([seed], dtype=np.uint64))[0])
-    for word in (np.full(len(index), purpose), np.full(len(index), epoch), index, np.rint(start_ms)):
-        number: NDArray[np.uint64] = np.asarray(word, dtype=np.int64).astype(np.uint64)
-        keys = _mixed(np.bitwise_xor(keys, number))
-        with np.errstate(over="ignore"):
-            keys = keys + _GOLDEN
+    keys = _keys(index, start_ms, seed=seed, epoch=epoch, purpose=purpose)
     span = np.minimum(span_ms, length_ms / 2)
     count = np.maximum(1, np.rint(share * length_ms / span)).astype(np.int64)
     count = np.minimum(count, np.maximum(1, (length_ms // span).astype(np.int64)))

@@ -17,7 +17,7 @@ from featstore.workflows.selection import ModelPlan, Selection
 if TYPE_CHECKING:
     from featstore.workflows.sweep import PlannedRun
 
-__all__ = ["check_same", "merged", "own_settings", "planned_runs", "tokenizer_of", "trainable"]
+__all__ = ["check_same", "merged", "own_settings", "planned_runs", "tokenizer_file", "tokenizer_of", "trainable"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,12 @@ def check_same(plans: Sequence[ModelPlan], same: Sequence[str], where: str) -> N
                 raise ConfigError(found, where, f"Give both the same, or take {setting} out of `same`")
 
 
-def tokenizer_of(tokenizer: Mapping[str, Any], folder: Path, table: TrackTable) -> str:
+def tokenizer_file(name: str = "") -> str:
+    """Name of the file of a tokenizer that a recipe trains; the main one has no name of its own."""
+    return f"tokenizer-{name}.safetensors" if name else "tokenizer.safetensors"
+
+
+def tokenizer_of(tokenizer: Mapping[str, Any], folder: Path, table: TrackTable, name: str = "") -> str:
     """Path of a recipe's tokenizer, which is trained where the recipe brings none; empty where it has none."""
     settings = dict(tokenizer)
     if not settings:
@@ -62,7 +67,7 @@ def tokenizer_of(tokenizer: Mapping[str, Any], folder: Path, table: TrackTable) 
         return str(settings["weights"])
     from featstore.workflows.tokenizer import train_tokenizer
 
-    path = folder / "tokenizer.safetensors"
+    path = folder / tokenizer_file(name)
     if not path.is_file() or path.with_name(f"{path.name}.state").is_file():
         train_tokenizer(table, path, **settings)
     return str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,15 @@ from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
-from featstore.workflows.recipe_runs import check_same, merged, own_settings, planned_runs, tokenizer_of, trainable
+from featstore.workflows.recipe_runs import (
+    check_same,
+    merged,
+    own_settings,
+    planned_runs,
+    tokenizer_file,
+    tokenizer_of,
+    trainable,
+)
 from featstore.workflows.recipe_starts import linked, starts_on
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
@@ -31,6 +40,7 @@ KEYS = (
     "title",
     "data",
     "tokenizer",
+    "tokenizers",
     "features",
     "encoding",
     "extract",
@@ -46,8 +56,9 @@ KEYS = (
 KEPT = "recipe.yaml"  # in the folder of results: the recipe that made them, which can be run again
 FILES = (KEPT, "plan.yaml", "train.yaml")
 TOKENIZER = "TOKENIZER"
+_NAMED = re.compile(rf"weights={TOKENIZER}(?::([\w-]+))?")
 # a folder may be taken up again with more of these, never with other data or settings
-_MAY_GROW = ("name", "title", "features", "models", "experiments", "seeds", "report", "minutes")
+_MAY_GROW = ("name", "title", "tokenizers", "features", "models", "experiments", "seeds", "report", "minutes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,9 @@ class Recipe:
     tokenizer : dict
         ``weights`` of a checkpoint, or how one is trained on the data set first: ``preset``, ``minutes`` and settings.
         Features name it by ``weights=TOKENIZER``.
+    tokenizers : dict
+        Further ones by name, likewise; features name them by ``weights=TOKENIZER:NAME``. One is trained when a chosen
+        model has such a feature.
     features : list
         Specs, preset names, or grids.
     encoding : str or None
@@ -74,8 +88,8 @@ class Recipe:
         The one model, where ``models`` is empty.
     models : list
         Names, or mappings with ``model``, ``only`` (conditions on configurations), ``settings`` (over the recipe's),
-        ``name`` where a model is trained in several ways, ``pretrain`` (settings of a run to start from), and
-        ``together`` (its features are one input).
+        ``name`` where a model is trained in several ways, ``pretrain`` (settings of a run to start from),
+        ``together`` (its features are one input), and ``features`` (its own, in place of the recipe's).
     experiments : dict
         Lists like ``models`` by name, instead of ``models``: ``--only NAME`` runs one. As a mapping, ``models`` is the
         list and ``same`` names the settings that all its models must share, or the comparison is refused.
@@ -94,6 +108,7 @@ class Recipe:
     title: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     tokenizer: dict[str, Any] = field(default_factory=dict)
+    tokenizers: dict[str, Any] = field(default_factory=dict)
     features: list[Any] = field(default_factory=list)
     encoding: str | None = None
     extract: dict[str, Any] = field(default_factory=dict)
@@ -116,6 +131,36 @@ class Recipe:
             else:
                 found += expand_features([str(entry).replace(f"weights={TOKENIZER}", f"weights={tokenizer}")])
         return expand_features(found, self.encoding)
+
+    def own_requests(
+        self, plans: Sequence[ModelPlan], tokenizers: Mapping[str, str]
+    ) -> dict[str, list[FeatureRequest]]:
+        """Features of the plans that have features of their own, by the plan's name.
+
+        ``tokenizers`` are the paths of checkpoints by name; the recipe's main one has an empty name.
+        """
+
+        def filled(text: str) -> str:
+            return _NAMED.sub(lambda match: f"weights={tokenizers[match[1] or '']}", text)
+
+        named = {plan.name: [filled(text) for text in plan.features] for plan in plans if plan.features}
+        return {name: expand_features(expand_features(texts), self.encoding) for name, texts in named.items()}
+
+    def tokenizers_of(self, plans: Sequence[ModelPlan]) -> list[str]:
+        """Names of the further tokenizers that these plans need.
+
+        Raises
+        ------
+        ConfigError
+            For one that the recipe does not have.
+        """
+        texts = [text for plan in plans for text in plan.features]
+        found = sorted({match[1] for text in texts for match in _NAMED.finditer(text) if match[1]})
+        for name in found:
+            if name not in self.tokenizers:
+                fix = did_you_mean(name, list(self.tokenizers))
+                raise ConfigError(f"no tokenizer {name!r}", f"{self.name}, tokenizers", fix)
+        return found
 
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""
@@ -332,9 +377,9 @@ def run_recipe(
     stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
     wanted = set(stages) or set(STAGES)
     plans = recipe.model_plans(experiments)
-    folder = Path(out)
-    if not recipe.tokenizer:  # its weights are part of the features' names
-        select(recipe.requests(), plans, conditions, recipe.name)
+    folder, further = Path(out), recipe.tokenizers_of(plans)
+    if not recipe.tokenizer and not further:  # their weights are part of the features' names
+        select(recipe.requests(), plans, conditions, recipe.name, recipe.own_requests(plans, {}))
     _check_kept(recipe, folder)
     _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
     for file in (KEPT, "commands.txt", "tracks.parquet"):
@@ -344,7 +389,10 @@ def run_recipe(
     plans = trainable(plans, table) if "train" in wanted else plans
     _keep(recipe, folder)
     commands = _keep_command(folder, command)
-    chosen = select(recipe.requests(tokenizer_of(recipe.tokenizer, folder, table)), plans, conditions, recipe.name)
+    tokenizers = {"": tokenizer_of(recipe.tokenizer, folder, table)}
+    tokenizers |= {name: tokenizer_of(recipe.tokenizers[name], folder, table, name) for name in further}
+    own = recipe.own_requests(plans, tokenizers)
+    chosen = select(recipe.requests(tokenizers[""]), plans, conditions, recipe.name, own)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
     if "extract" in wanted:
         options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
@@ -398,7 +446,10 @@ def _check_kept(recipe: Recipe, folder: Path) -> None:
         "runs": ("model", "settings"),
     }
     fixed = {key for name, keys in made.items() if (folder / name).exists() for key in keys}
+    made_tokenizers = [name for name in now["tokenizers"] if (folder / tokenizer_file(name)).exists()]
     differing = [key for key in now if key not in _MAY_GROW and key in fixed and there.get(key) != now[key]]
+    kept = there.get("tokenizers") or {}
+    differing += [f"tokenizer {name}" for name in made_tokenizers if kept.get(name) != now["tokenizers"][name]]
     if "settings" in fixed:
         old, new = (_settings_of_models(each, recipe.name) for each in (there, now))
         differing += [f"settings of {model}" for model in new if model in old and old[model] != new[model]]

@@ -39,6 +39,8 @@ class ModelPlan:
         Settings of a run on the same features that comes first and whose weights it starts from; none where empty.
     together : bool
         All its features are one input, stacked or by name, instead of a run for each.
+    features : tuple of str
+        Features of its own, in place of the recipe's.
     """
 
     model: str
@@ -47,6 +49,7 @@ class ModelPlan:
     name: str = ""
     pretrain: dict[str, Any] = field(default_factory=dict)
     together: bool = False
+    features: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, entry: Any, where: str) -> ModelPlan:
@@ -76,6 +79,7 @@ class ModelPlan:
             str(entry.get("name") or entry["model"]),
             dict(entry.get("pretrain") or {}),
             bool(entry.get("together", False)),
+            tuple(map(str, entry.get("features") or ())),
         )
 
 
@@ -167,7 +171,11 @@ def _plain(value: Any) -> Any:
 
 
 def select(
-    requests: Sequence[FeatureRequest], models: Sequence[ModelPlan], conditions: Sequence[str], where: str
+    requests: Sequence[FeatureRequest],
+    models: Sequence[ModelPlan],
+    conditions: Sequence[str],
+    where: str,
+    own: Mapping[str, Sequence[FeatureRequest]] | None = None,
 ) -> Selection:
     """Choose the features of each model.
 
@@ -175,6 +183,8 @@ def select(
     ----------
     requests : sequence of FeatureRequest
         All features of the recipe.
+    own : mapping of str to sequence of FeatureRequest, optional
+        Name of a plan to the features that it takes in place of these.
     models : sequence of ModelPlan
     conditions : sequence of str
         All must hold, besides the model's own; as in ``featstore report --where``, with ``model`` as one more column.
@@ -188,19 +198,22 @@ def select(
     """
     from featstore.results import where as matching
 
+    given = own or {}
     table = configurations(requests)
     chosen: dict[str, list[FeatureRequest]] = {}
     for plan in models:
-        kept = matching(table.assign(model=plan.model), [*plan.only, *conditions])
+        there = given.get(plan.name, requests)
+        known = configurations(there) if plan.name in given else table
+        kept = matching(known.assign(model=plan.model), [*plan.only, *conditions])
         if len(kept):
-            chosen[plan.name] = [requests[row] for row in kept.index]
+            chosen[plan.name] = [there[row] for row in kept.index]
     if not chosen:
         raise ConfigError(
             f"no configuration meets {', '.join(conditions) or 'the conditions of its models'}",
             where,
             "Loosen --only; `featstore recipe show` prints the grid",
         )
-    return Selection(chosen, _with_bases(requests, chosen))
+    return Selection(chosen, _with_bases([*requests, *(each for more in given.values() for each in more)], chosen))
 
 
 def _with_bases(

@@ -43,7 +43,7 @@ def batch(name: str, n: int = 4, n_frames: int = 40) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "rotary"])
-@pytest.mark.parametrize("pool", ["mean", "mean_std", "layers"])
+@pytest.mark.parametrize("pool", ["mean", "mean_std", "layers", "attention", "cls"])
 def test_a_track_scores_alone_as_in_a_padded_batch(name: str, positions: str, pool: str) -> None:
     model = build(name, positions=positions, pool=pool).eval()
     x, lengths = batch(name), [40, 31, 2, 20]
@@ -189,3 +189,28 @@ def test_eight_clips_are_learnt_by_heart(name: str) -> None:
         functional.cross_entropy(model(x), target).backward()
         optimizer.step()
     assert torch.equal(model.eval()(x).argmax(dim=1), target)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_attention_over_positions_starts_as_their_mean(name: str) -> None:
+    plain, learned = build(name, pool="mean").eval(), build(name, pool="attention").eval()
+    learned.load_state_dict(plain.state_dict(), strict=False)
+    lengths = torch.tensor([40, 31, 0, 20])
+    with torch.no_grad():
+        torch.testing.assert_close(learned(batch(name), lengths), plain(batch(name), lengths))
+        learned.scores.weight.normal_()
+        changed = learned(batch(name), lengths)
+    assert changed.isfinite().all() and not torch.allclose(changed[0], plain(batch(name), lengths)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_position_of_its_own_gathers_the_others_and_is_no_part_of_what_is_predicted(name: str) -> None:
+    model = build(name, pool="cls").eval()
+    x = batch(name)
+    with torch.no_grad():
+        assert model.encode(x).shape == (4, 64, 20)
+        assert model.inner_values(x, ["0", "2"])["2"].shape == (4, 64, 20)
+        first = model.forward_features(x)
+        assert not torch.allclose(first, model.forward_features(x.flip(0)))  # it sees the input
+        model.summary.add_(1.0)
+        assert not torch.allclose(first, model.forward_features(x))

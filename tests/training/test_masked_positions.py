@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from featstore.errors import ConfigError, DatasetError
+from featstore.loaders import BatchLoader
 from featstore.models.checkpoint_file import load_checkpoint
 from featstore.specs import Encoding, parse_spec
 from featstore.store import ArrayHeader, Store, create_store, open_store
@@ -24,7 +25,8 @@ from featstore.store.missing import find_missing
 from featstore.store.writing import add_arrays, write_shard
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.folders import RunFolder
-from featstore.training.masked_positions import CONVENTIONS, MaskedPositions, MaskedPositionsConfig, skill_of
+from featstore.training.losses import crops_by_class
+from featstore.training.masked_positions import MaskedPositions, mean_of_known, skill_of
 from featstore.training.masked_targets import (
     Bins,
     KMeans,
@@ -33,7 +35,9 @@ from featstore.training.masked_targets import (
     bigram_entropy,
     count_pairs,
 )
-from featstore.training.masking import draw_spans, frames_of
+from featstore.training.masked_values import MaskedValues
+from featstore.training.masking import draw_bands, draw_spans, frames_of
+from featstore.training.masking_settings import CONVENTIONS, MaskedPositionsConfig
 from featstore.training.work import model_of_checkpoint
 
 Make = Callable[..., TrainConfig]
@@ -168,6 +172,15 @@ def test_entropy_of_pairs_by_hand() -> None:
     assert bigram_entropy(counted, 2) == pytest.approx(expected)
 
 
+def test_positions_of_which_nothing_is_known_give_no_gradient_of_nan() -> None:
+    errors = torch.ones(3, 2, 2, requires_grad=True)
+    known = torch.tensor([[[1.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
+    found = mean_of_known(errors, known)
+    assert found[[0, 2]].tolist() == [1.0, 1.0] and bool(found[1].isnan())
+    found[~found.isnan()].sum().backward()
+    assert errors.grad is not None and errors.grad.isfinite().all() and errors.grad[1].eq(0).all()
+
+
 def test_the_interval_of_skill_is_over_tracks() -> None:
     rng = np.random.default_rng(0)
     least = np.full(200, 2.0)
@@ -182,6 +195,7 @@ def test_the_interval_of_skill_is_over_tracks() -> None:
 OBJECTIVES = [
     ("spectroformer", "masked-values", ()),
     ("spectroformer", "masked-values", ("objective.distance=l2", "objective.positions=all")),
+    ("spectroformer", "masked-values", ("objective.band_share=0.5",)),
     ("spectroformer", "masked-ids", ()),
     ("spectroformer", "masked-ids", ("objective.targets=kmeans", "objective.codes=24")),
     ("spectroformer", "masked-ids", ("objective.targets=random_projection", "objective.codes=64")),
@@ -360,3 +374,85 @@ def test_seconds_of_audio_are_counted_with_those_of_the_start(steps: Store, tmp_
     config = TrainConfig.resolve(assignments=[*small, f"start.run={tmp_path / 'first'}"])
     seen = train(steps, TOKENS, "tokenformer", tmp_path / "second", config=config)["audio_seen_s"]
     assert seen == {"run": pytest.approx(24 * crop_s), "start": pytest.approx(48 * crop_s)}
+
+
+# ---- bands ----------------------------------------------------------------------------------------------------------
+
+
+def test_neighbouring_bands_are_drawn_by_crop_and_epoch() -> None:
+    index, start = np.arange(2000), np.zeros(2000)
+    found = draw_bands(index, start, 64, share=0.25, seed=0, epoch=0).numpy()
+    assert found.sum(axis=1).min() == 0 and found.sum(axis=1).max() == 16
+    assert found.sum(axis=1).mean() == pytest.approx(8, abs=0.3)
+    assert (np.abs(np.diff(found.astype(int), axis=1)).sum(axis=1) <= 2).all()  # one stretch
+    assert found[:, 0].any() and found[:, -1].any()
+    same = draw_bands(index[5:6], start[5:6], 64, share=0.25, seed=0, epoch=0).numpy()
+    assert (same == found[5:6]).all()
+    assert (draw_bands(index, start, 64, share=0.25, seed=0, epoch=1).numpy() != found).any()
+
+
+def test_hidden_bands_cannot_be_read_and_are_what_the_loss_is_about(
+    steps: Store, tmp_path: Path, hidden: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other values under a hidden band change the loss by what is wanted there, and nothing that is predicted."""
+    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    judge = MaskedValues._errors_of_loss
+
+    def noted(self, prediction, wanted, choice, bands):
+        errors = judge(self, prediction, wanted, choice, bands)
+        changed = wanted + 100 * (~bands.repeat(1, 1)[choice.real.nonzero()[:, 0]])[:, None].float()
+        free = ~choice.chosen[choice.real]  # positions that are shown: the visible bands do not count there
+        seen.append((errors[free], judge(self, prediction, changed, choice, bands)[free], bands))
+        return errors
+
+    monkeypatch.setattr(MaskedValues, "_errors_of_loss", noted)
+    config = hidden("objective.name=masked-values", "objective.band_share=0.6", "loop.epochs=1")
+    train(steps, MEL, "spectroformer", tmp_path / "run", config=config)
+    before, after, bands = (torch.cat(each) for each in zip(*seen, strict=True))
+    assert bands.any() and not bands.all()
+    known = ~before.isnan()
+    assert known.any() and not known.all()  # crops without a hidden band count at chosen positions alone
+    torch.testing.assert_close(before[known], after[known])
+
+
+def test_bands_are_hidden_of_spectra_alone(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    assert TrainConfig.resolve({"objective": {"name": "masked-values", "convention": "cfm+ccm"}}).objective.band_share
+    config = hidden("objective.name=masked-ids", "objective.band_share=0.2")
+    with pytest.raises(ConfigError, match="bands are hidden of spectra alone"):
+        train(steps, TOKENS, "tokenformer", tmp_path / "run", config=config)
+    with pytest.raises(ConfigError, match=r"band_share=1.0 is not in \[0, 1\)"):
+        hidden("objective.name=masked-values", "objective.band_share=1.0")
+
+
+# ---- classes of different size --------------------------------------------------------------------------------------
+
+
+def test_rare_classes_give_more_crops(steps: Store) -> None:
+    ids, targets = list(steps.tracks.index[:12]), np.array([0] * 9 + [1] * 3)
+    repeats = crops_by_class(targets, 2)[targets]
+    settings = {"targets": targets, "batch_size": 4, "crop_frames": 32, "seed": 3}
+    loader = BatchLoader({"x": steps[MEL]}, ids, repeats=repeats, **settings)
+    batches = list(loader)
+    seen = torch.cat([batch["target"] for batch in batches])
+    assert torch.bincount(seen).tolist() == [9, 9]
+    places = {(int(i), int(s)) for batch in batches for i, s in zip(batch["index"], batch["start"], strict=True)}
+    assert len(places) == 18  # the further crops of a track lie elsewhere
+    state = BatchLoader({"x": steps[MEL]}, ids, repeats=repeats, **settings)
+    with pytest.raises(ConfigError, match="distinct crops of tracks that are repeated"):
+        BatchLoader({"x": steps[MEL]}, ids, repeats=repeats, distinct=True, crops_per_track=2, **settings)
+    assert [b["start"].tolist() for b in state] == [b["start"].tolist() for b in batches]
+
+
+def test_the_sampler_is_a_way_to_weigh_classes(steps: Store, tmp_path: Path) -> None:
+    few = steps.tracks.assign(labels=[["up"] if i % 4 else ["down"] for i in range(N)])
+    small = ["model.size=tiny", "data.batch_size=8", "loop.epochs=1", "data.crop_frames=128", "data.task=single_label"]
+    config = TrainConfig.resolve(assignments=[*small, "loop.class_weights=balanced_sampler"])
+    result = train(steps, TOKENS, "tokenformer", tmp_path / "run", tracks=few, config=config)
+    of = [labels[0] for labels, split in zip(few["labels"], few["split"], strict=True) if split == "train"]
+    crops = of.count("up") + round(of.count("up") / of.count("down")) * of.count("down")
+    assert crops > len(of)
+    assert result["audio_seen_s"]["run"] == pytest.approx(crops // 8 * 8 * 128 * 128 / 44100)
+    with pytest.raises(ConfigError, match="balanced_sampler is for single labels"):
+        many = [*small[:-1], "data.task=multi_label"]
+        other = TrainConfig.resolve(assignments=[*many, "loop.class_weights=balanced_sampler"])
+        train(steps, TOKENS, "tokenformer", tmp_path / "other", config=other)

@@ -115,9 +115,9 @@ def test_faulty_recipes(tmp_path: Path, train: str, message: str) -> None:
 
 def test_experiments_are_chosen_by_name_and_share_models() -> None:
     study = load_recipe("kamuni2024", data="fma=x")
-    assert study.n_features == 6 and list(study.experiments)[:2] == ["main", "frames"]
+    assert study.n_features == 6 and list(study.experiments)[:2] == ["main", "gradual"]
     names = [plan.name for plan in study.model_plans(["main"])]
-    assert len(names) == 12 and all(f"{model}former-scratch" in names for model in ("spectro", "token", "codebook"))
+    assert len(names) == 9 and all(f"{model}former-scratch" in names for model in ("spectro", "token", "codebook"))
     plans = {plan.name: plan for plan in study.model_plans()}
     assert not plans["tokenformer-scratch"].pretrain
     assert plans["tokenformer-frozen"].pretrain == plans["tokenformer-finetune"].pretrain
@@ -130,6 +130,31 @@ def test_experiments_are_chosen_by_name_and_share_models() -> None:
     assert {plan.settings["model"]["size"] for plan in tiny.model_plans(["main"])} == {"tiny"}
     wider = with_overrides(study, settings={"model": {"size": "base"}})
     assert {plan.settings["model"]["size"] for plan in wider.model_plans(["main", "objective"])} == {"base"}
+
+
+def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> None:
+    study = load_recipe("kamuni2024", data="fma=x")
+    plans = study.model_plans(["codecs"])
+    assert study.tokenizers_of(plans) == ["codes-128", "codes-2048", "level-0", "level-1", "narrow"]
+    assert study.tokenizers_of(study.model_plans(["main", "cheap"])) == []
+    sizes = "sample_rate=44100,hop=128,n_codes=128,code_width=64,n_codebooks=1"
+    one = ModelPlan(
+        "tokenformer", name="one", features=(f"vq_tokens(codec=jukebox,level=2,weights=TOKENIZER:a,{sizes})",)
+    )
+    two = ModelPlan(
+        "tokenformer", name="two", features=(f"vq_tokens(codec=jukebox,level=2,weights=TOKENIZER,{sizes})",)
+    )
+    own = study.own_requests([one, two], {"": "ab" * 16, "a": "cd" * 16})
+    assert [f"weights={name * 16}" in str(own[key][0].spec) for key, name in (("one", "cd"), ("two", "ab"))] == [
+        True,
+        True,
+    ]
+    mel = expand_features(["mel(n_mels=8)"])
+    chosen = select(mel, [ModelPlan("spectroformer", name="mel"), one], [], "x", own)
+    assert chosen.features["mel"] == mel and chosen.features["one"] == own["one"]
+    assert any("weights=cd" in str(each.spec) for each in chosen.stored)
+    with pytest.raises(ConfigError, match=r"no tokenizer 'b' \[kamuni2024, tokenizers\]"):
+        study.tokenizers_of([ModelPlan("tokenformer", name="x", features=("vq_tokens(weights=TOKENIZER:b)",))])
 
 
 def test_tokens_are_selected_with_their_own_encoding() -> None:

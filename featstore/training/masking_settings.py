@@ -1,0 +1,75 @@
+"""Settings of masked prediction: how public models choose what is hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from featstore.training.config import ObjectiveConfig
+from featstore.training.settings import require
+
+__all__ = ["CONVENTIONS", "MaskedPositionsConfig"]
+
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    "span": {"share": 0.3, "span_ms": 100.0, "hidden": 0.8, "swapped": 0.1, "overlap": False},
+    "bert": {"share": 0.15, "span_ms": 0.0, "hidden": 0.8, "swapped": 0.1, "overlap": False},
+    "mam": {"share": 0.15, "span_ms": 70.0, "hidden": 0.8, "swapped": 0.1, "overlap": True},
+    "w2v2": {"share": 0.49, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
+    "hubert": {"share": 0.57, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
+    "mae": {"share": 0.75, "span_ms": 0.0, "hidden": 1.0, "swapped": 0.0, "overlap": False},
+    "cfm+ccm": {"share": 0.15, "span_ms": 70.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
+}
+"""How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and
+whether spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover;
+``mae`` hides patches, it does not remove them from the encoder. ``cfm+ccm`` (MusiCoder) hides neighbouring bands, too,
+a fifth of them at most unless ``band_share`` says otherwise; its other values are those of ``mam``."""
+
+_BANDS = {"cfm+ccm": 0.2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedPositionsConfig(ObjectiveConfig):
+    """Which positions are hidden; what is left at None follows from the convention.
+
+    Parameters
+    ----------
+    convention : {"span", "bert", "mam", "w2v2", "hubert", "mae", "cfm+ccm"}
+        A key of :data:`CONVENTIONS`.
+    share : float in (0, 1), optional
+        Share of the positions that is chosen.
+    span_ms : float >= 0, optional
+        Length of one span; 0 is one position.
+    hidden, swapped : float, optional
+        Shares of the spans that show the mask symbol, and another stretch of the crop; the rest is shown as it is.
+    overlap : bool, optional
+        Spans start anywhere.
+    band_share : float in [0, 1), optional
+        Of spectra: neighbouring bands that are hidden in a whole crop, besides the positions; this share at most. They
+        are hidden in training alone, so that scores with and without them compare.
+    """
+
+    convention: Literal["span", "bert", "mam", "w2v2", "hubert", "mae", "cfm+ccm"] = "span"
+    share: float | None = None
+    span_ms: float | None = None
+    hidden: float | None = None
+    swapped: float | None = None
+    overlap: bool | None = None
+    band_share: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, usual in CONVENTIONS[self.convention].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual)
+        if self.band_share is None:
+            object.__setattr__(self, "band_share", _BANDS.get(self.convention, 0.0))
+        require(0 <= float(self.band_share or 0) < 1, f"band_share={self.band_share} is not in [0, 1)", "objective")
+        require(0 < self.how["share"] < 1, f"share={self.share} is not in (0, 1)", "objective")
+        require(self.how["span_ms"] >= 0, f"span_ms={self.span_ms} is negative", "objective")
+        hidden, swapped = self.how["hidden"], self.how["swapped"]
+        right = hidden >= 0 and swapped >= 0 and 0 < hidden + swapped <= 1
+        require(right, f"hidden={hidden} and swapped={swapped} are not shares of a whole", "objective")
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What ``draw_spans`` takes."""
+        return {name: getattr(self, name) for name in CONVENTIONS["span"]}
