@@ -17,7 +17,7 @@ from featstore.workflows.selection import ModelPlan, Selection
 if TYPE_CHECKING:
     from featstore.workflows.sweep import PlannedRun
 
-__all__ = ["check_same", "merged", "own_settings", "planned_runs", "tokenizer_file", "tokenizer_of", "trainable"]
+__all__ = ["check_same", "merged", "own_settings", "planned_runs", "trainable"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,26 +51,6 @@ def check_same(plans: Sequence[ModelPlan], same: Sequence[str], where: str) -> N
             if value != values[first]:
                 found = f"{setting} is {value!r} for {name}, but {values[first]!r} for {first}"
                 raise ConfigError(found, where, f"Give both the same, or take {setting} out of `same`")
-
-
-def tokenizer_file(name: str = "") -> str:
-    """Name of the file of a tokenizer that a recipe trains; the main one has no name of its own."""
-    return f"tokenizer-{name}.safetensors" if name else "tokenizer.safetensors"
-
-
-def tokenizer_of(tokenizer: Mapping[str, Any], folder: Path, table: TrackTable, name: str = "") -> str:
-    """Path of a recipe's tokenizer, which is trained where the recipe brings none; empty where it has none."""
-    settings = dict(tokenizer)
-    if not settings:
-        return ""
-    if settings.get("weights"):
-        return str(settings["weights"])
-    from featstore.workflows.tokenizer import train_tokenizer
-
-    path = folder / tokenizer_file(name)
-    if not path.is_file() or path.with_name(f"{path.name}.state").is_file():
-        train_tokenizer(table, path, **settings)
-    return str(path)
 
 
 def trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:

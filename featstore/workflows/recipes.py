@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,20 +14,18 @@ from featstore.atomic import remove_abandoned, remove_abandoned_in, write_text
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract import ExtractOptions, ExtractReport, extract
-from featstore.features import expand_features
 from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
-from featstore.specs.presets import expand_grid
-from featstore.workflows.recipe_runs import (
-    check_same,
-    merged,
-    own_settings,
-    planned_runs,
+from featstore.workflows.recipe_features import (
+    TOKENIZER,
+    own_features,
+    recipe_features,
     tokenizer_file,
     tokenizer_of,
-    trainable,
+    tokenizers_of,
 )
+from featstore.workflows.recipe_runs import check_same, merged, own_settings, planned_runs, trainable
 from featstore.workflows.recipe_starts import linked, starts_on
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
@@ -55,8 +52,6 @@ KEYS = (
 )
 KEPT = "recipe.yaml"  # in the folder of results: the recipe that made them, which can be run again
 FILES = (KEPT, "plan.yaml", "train.yaml")
-TOKENIZER = "TOKENIZER"
-_NAMED = re.compile(rf"weights={TOKENIZER}(?::([\w-]+))?")
 # a folder may be taken up again with more of these, never with other data or settings
 _MAY_GROW = ("name", "title", "tokenizers", "features", "models", "experiments", "seeds", "report", "minutes")
 
@@ -123,44 +118,7 @@ class Recipe:
 
     def requests(self, tokenizer: str = "") -> list[FeatureRequest]:
         """Features of the recipe, grids multiplied out; ``tokenizer`` is the path of the checkpoint they name."""
-        found: list[FeatureRequest] = []
-        for entry in self.features:
-            if isinstance(entry, Mapping):
-                grid = {key: tokenizer if value == TOKENIZER else value for key, value in entry.items()}
-                found += expand_grid(grid, self.name)
-            else:
-                found += expand_features([str(entry).replace(f"weights={TOKENIZER}", f"weights={tokenizer}")])
-        return expand_features(found, self.encoding)
-
-    def own_requests(
-        self, plans: Sequence[ModelPlan], tokenizers: Mapping[str, str]
-    ) -> dict[str, list[FeatureRequest]]:
-        """Features of the plans that have features of their own, by the plan's name.
-
-        ``tokenizers`` are the paths of checkpoints by name; the recipe's main one has an empty name.
-        """
-
-        def filled(text: str) -> str:
-            return _NAMED.sub(lambda match: f"weights={tokenizers[match[1] or '']}", text)
-
-        named = {plan.name: [filled(text) for text in plan.features] for plan in plans if plan.features}
-        return {name: expand_features(expand_features(texts), self.encoding) for name, texts in named.items()}
-
-    def tokenizers_of(self, plans: Sequence[ModelPlan]) -> list[str]:
-        """Names of the further tokenizers that these plans need.
-
-        Raises
-        ------
-        ConfigError
-            For one that the recipe does not have.
-        """
-        texts = [text for plan in plans for text in plan.features]
-        found = sorted({match[1] for text in texts for match in _NAMED.finditer(text) if match[1]})
-        for name in found:
-            if name not in self.tokenizers:
-                fix = did_you_mean(name, list(self.tokenizers))
-                raise ConfigError(f"no tokenizer {name!r}", f"{self.name}, tokenizers", fix)
-        return found
+        return recipe_features(self.features, tokenizer, self.encoding, self.name)
 
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""
@@ -377,9 +335,9 @@ def run_recipe(
     stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
     wanted = set(stages) or set(STAGES)
     plans = recipe.model_plans(experiments)
-    folder, further = Path(out), recipe.tokenizers_of(plans)
+    folder, further = Path(out), tokenizers_of(plans, recipe.tokenizers, recipe.name)
     if not recipe.tokenizer and not further:  # their weights are part of the features' names
-        select(recipe.requests(), plans, conditions, recipe.name, recipe.own_requests(plans, {}))
+        select(recipe.requests(), plans, conditions, recipe.name, own_features(plans, {}, recipe.encoding))
     _check_kept(recipe, folder)
     _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
     for file in (KEPT, "commands.txt", "tracks.parquet"):
@@ -391,7 +349,7 @@ def run_recipe(
     commands = _keep_command(folder, command)
     tokenizers = {"": tokenizer_of(recipe.tokenizer, folder, table)}
     tokenizers |= {name: tokenizer_of(recipe.tokenizers[name], folder, table, name) for name in further}
-    own = recipe.own_requests(plans, tokenizers)
+    own = own_features(plans, tokenizers, recipe.encoding)
     chosen = select(recipe.requests(tokenizers[""]), plans, conditions, recipe.name, own)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
     if "extract" in wanted:

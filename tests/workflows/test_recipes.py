@@ -17,6 +17,7 @@ from featstore.results import read_results
 from featstore.store import open_store
 from featstore.testing.published import MTAT_CLIPS, write_mtat
 from featstore.workflows.derive import derive
+from featstore.workflows.recipe_features import own_features, tokenizers_of
 from featstore.workflows.recipes import list_recipes, load_recipe, recipe_text, run_recipe, with_overrides
 from featstore.workflows.selection import ModelPlan, configurations, select, split_only
 from featstore_cli.recipe import recipe as recipe_command
@@ -135,8 +136,8 @@ def test_experiments_are_chosen_by_name_and_share_models() -> None:
 def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> None:
     study = load_recipe("kamuni2024", data="fma=x")
     plans = study.model_plans(["codecs"])
-    assert study.tokenizers_of(plans) == ["codes-128", "codes-2048", "level-0", "level-1", "narrow"]
-    assert study.tokenizers_of(study.model_plans(["main", "cheap"])) == []
+    assert tokenizers_of(plans, study.tokenizers, "x") == ["codes-128", "codes-2048", "level-0", "level-1", "narrow"]
+    assert tokenizers_of(study.model_plans(["main", "cheap"]), {}, "x") == []
     sizes = "sample_rate=44100,hop=128,n_codes=128,code_width=64,n_codebooks=1"
     one = ModelPlan(
         "tokenformer", name="one", features=(f"vq_tokens(codec=jukebox,level=2,weights=TOKENIZER:a,{sizes})",)
@@ -144,7 +145,7 @@ def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> Non
     two = ModelPlan(
         "tokenformer", name="two", features=(f"vq_tokens(codec=jukebox,level=2,weights=TOKENIZER,{sizes})",)
     )
-    own = study.own_requests([one, two], {"": "ab" * 16, "a": "cd" * 16})
+    own = own_features([one, two], {"": "ab" * 16, "a": "cd" * 16}, None)
     assert [f"weights={name * 16}" in str(own[key][0].spec) for key, name in (("one", "cd"), ("two", "ab"))] == [
         True,
         True,
@@ -153,8 +154,8 @@ def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> Non
     chosen = select(mel, [ModelPlan("spectroformer", name="mel"), one], [], "x", own)
     assert chosen.features["mel"] == mel and chosen.features["one"] == own["one"]
     assert any("weights=cd" in str(each.spec) for each in chosen.stored)
-    with pytest.raises(ConfigError, match=r"no tokenizer 'b' \[kamuni2024, tokenizers\]"):
-        study.tokenizers_of([ModelPlan("tokenformer", name="x", features=("vq_tokens(weights=TOKENIZER:b)",))])
+    with pytest.raises(ConfigError, match=r"no tokenizer 'b' \[x, tokenizers\]"):
+        tokenizers_of([ModelPlan("tokenformer", name="x", features=("vq_tokens(weights=TOKENIZER:b)",))], {}, "x")
 
 
 def test_tokens_are_selected_with_their_own_encoding() -> None:
