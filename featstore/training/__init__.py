@@ -27,6 +27,7 @@ OBJECTIVES = Registry(
         "masked": "featstore.training.reconstruction:Masked",
         "masked-values": "featstore.training.masked_values:MaskedValues",
         "masked-ids": "featstore.training.masked_ids:MaskedIds",
+        "picture": "featstore.training.drawn_picture:Picture",
     },
 )
 
