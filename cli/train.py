@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from featstore.results.units import format_bytes
+from featstore.results.units import format_bytes, format_seconds
 from featstore_cli.common import emit, feature_option, json_option, render_table, store_option
 
 __all__ = ["evaluate", "pretrain", "train"]
@@ -30,6 +30,9 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting, like loop.epochs=20; repeats."
         ),
         click.option("--seed", type=int, help="Of weights, order and crops; 0 by default."),
+        click.option(
+            "--dry-run", is_flag=True, help="Time a few steps, say hours and memory of the run, write nothing."
+        ),
         json_option,
     ]
     for option in reversed(options):
@@ -87,6 +90,12 @@ def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     config = TrainConfig.resolve(merge(settings, parse_assignments(options["assignments"])), seed=options["seed"])
     requests = list(expand_features(options["features"]))
     table = None if options["tracks"] is None else TrackTable.read(options["tracks"])
+    if options["dry_run"]:
+        from featstore.training.forecast import forecast
+
+        found = forecast(open_store(options["store"]), requests, options["model"], tracks=table, config=config)
+        emit(found, options["as_json"], lambda: _as_forecast(found))
+        return
     before = _finished(out)
     result = train_run(open_store(options["store"]), requests, options["model"], out, tracks=table, config=config)
     if before:
@@ -140,6 +149,17 @@ def _finished(out: str) -> bool:
     from featstore.training.folders import RunFolder
 
     return RunFolder(out).result.is_file()
+
+
+def _as_forecast(found: Mapping[str, Any]) -> str:
+    lines = [
+        f"{found['model']} on {found['feature']}: {found['parameters']:,} parameters",
+        f"{format_seconds(3600 * found['hours'])} at most: {found['epochs']} epochs",
+        f"{found['steps_per_epoch']:,} steps an epoch, {format_seconds(found['seconds_per_step'])} a step",
+        f"{format_seconds(found['seconds_validate'])} a validation",
+        f"{format_bytes(found['memory_bytes'])} of memory; {format_seconds(found['audio_s'])} of audio seen",
+    ]
+    return "\n".join([*lines, "nothing was written; the scores at the end of a run are not counted"])
 
 
 def _as_text(result: Mapping[str, Any], out: str) -> str:

@@ -224,7 +224,7 @@ class Loop:
                 batch = next(batches)
                 progress.seconds_wait += time.perf_counter() - began
                 step = progress.step
-                self._step(batch, n_batches)
+                self.step(batch, n_batches)
                 progress.seconds_train += time.perf_counter() - began
                 if progress.step > step and self._probe_is_due:
                     self._probe()
@@ -234,7 +234,7 @@ class Loop:
                     self._maybe_keep(stop)
         progress.loss_sum += self.watch.drain()
 
-    def _step(self, batch: dict[str, torch.Tensor], n_batches: int) -> None:
+    def step(self, batch: dict[str, torch.Tensor], n_batches: int) -> None:
         """One batch: forward, backward, and a step of the optimizer when enough gradients are summed."""
         progress, loop, parts = self.progress, self.config.loop, self.parts
         first_of_step = progress.batch % loop.accumulate == 0

@@ -29,7 +29,7 @@ from featstore.training.starting import check_start
 from featstore.training.unlabelled import unlabelled_tracks
 from featstore.training.work import model_of_checkpoint, score_splits, work
 
-__all__ = ["check_model_settings", "evaluate", "train"]
+__all__ = ["check_model_settings", "evaluate", "prepare", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,40 @@ def train(
     featstore.training.TrainConfig : All settings.
     featstore.workflows.tag.tag : Applies a run to new files.
     """
+    opened, job = prepare(store, feature, model, out, tracks=tracks, config=config)
+    folder, labelled = job.folder, job.labelled
+    _check_folder(folder, job.run)
+    finished = folder.read_result()
+    if finished is not None:
+        logger.info("%s is finished already", folder.path)
+        return finished
+    with folder.lock():
+        folder.write_run(job.run, job.config.as_mapping())
+        write_labels(folder.labels, labelled)
+        fabric = make_fabric(job.config.device)
+        outcome = launch(fabric, work, job, processes=job.config.device.devices)
+        if job.objective.needs_labels:
+            write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
+        write_result(folder.path, result_of(opened, job, outcome))
+    return folder.read_result() or {}
+
+
+def prepare(
+    store: FeatureStore | str | Path,
+    feature: Feature | Sequence[Feature],
+    model: str,
+    out: str | Path,
+    *,
+    tracks: Any = None,
+    config: TrainConfig | Mapping[str, Any] | None = None,
+) -> tuple[FeatureStore, Job]:
+    """Check all that a run needs, and put it together; nothing is written.
+
+    Parameters
+    ----------
+    store, feature, model, out, tracks, config
+        As for :func:`train`, which raises the same errors.
+    """
     resolved = config if isinstance(config, TrainConfig) else TrainConfig.resolve(config)
     objective = OBJECTIVES.load(resolved.objective.name)
     objective.check(model, resolved)
@@ -107,23 +141,8 @@ def train(
         check_start(place, labelled)
     shape = input_shape(readers, labelled, resolved.data)
     run = describe_run(opened, readers, model, labelled, shape, resolved)
-    folder = RunFolder(out)
-    _check_folder(folder, run)
-    finished = folder.read_result()
-    if finished is not None:
-        logger.info("%s is finished already", folder.path)
-        return finished
-    with folder.lock():
-        folder.write_run(run, resolved.as_mapping())
-        write_labels(folder.labels, labelled)
-        beside = {name: opened[name] for name in objective.beside(resolved)}
-        job = Job(readers, labelled, shape, resolved, folder, run, beside, probe)
-        fabric = make_fabric(resolved.device)
-        outcome = launch(fabric, work, job, processes=resolved.device.devices)
-        if objective.needs_labels:
-            write_predictions(folder.predictions, outcome.parts, classes=labelled.classes, task=labelled.task)
-        write_result(folder.path, result_of(opened, job, outcome))
-    return folder.read_result() or {}
+    beside = {name: opened[name] for name in objective.beside(resolved)}
+    return opened, Job(readers, labelled, shape, resolved, RunFolder(out), run, beside, probe)
 
 
 def evaluate(

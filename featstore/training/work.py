@@ -30,7 +30,7 @@ from featstore.training.starting import layer_scales, load_published, load_start
 from featstore.training.trackers import TRACKERS, Tracker
 from featstore.training.trunk_probe import TrunkProbe
 
-__all__ = ["HEADER_KEYS", "build_model", "model_of_checkpoint", "score_splits", "work"]
+__all__ = ["HEADER_KEYS", "build_model", "make_loop", "model_of_checkpoint", "score_splits", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def work(fabric: Any, job: Job) -> Outcome:
 def _train(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> tuple[Progress, dict[str, Any]]:
     """Run the loop, or fit a model that needs none; of the latter also what was chosen."""
     if not MODELS.load(job.run["model"]).fitter:
-        return _make_loop(engine, job, trackers).run(), {}
+        return make_loop(engine, job, trackers).run(), {}
     seed_everything(job.config.seed)
     header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": []}
     return fit_run(job, build_model(job.run, None), header)
@@ -152,7 +152,7 @@ def _scored(objective: Objective, normed: NormedModel, loader: Iterable[Any], sp
         return objective.score(normed, loader, split)
 
 
-def _make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
+def make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     """Build model, optimizer and loaders, and go back to the last checkpoint if there is one."""
     config, folder = job.config, job.folder
     saved = load_checkpoint(folder.last) if folder.last.is_file() else None

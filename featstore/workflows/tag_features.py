@@ -75,7 +75,8 @@ def feature_function(
         found = []
         for header, view in forms:
             codes, _ = header.encoding.encode(_joined(blocks[header.key], header))
-            values = np.asarray(view.apply(header.encoding.decode(codes)), header.encoding.value_dtype)
+            values = view.apply(header.encoding.decode(codes))
+            values = values if view.codes else np.asarray(values, header.encoding.value_dtype)
             found.append(_along_time(values) if header.clip_frames is not None else values)
         return found, what
 
@@ -97,6 +98,11 @@ def _along_time(excerpts: FloatArray) -> FloatArray:
 
 def _stored_form(spec: FeatureSpec, encoding: Encoding) -> tuple[FeatureSpec, View]:
     """What is quantised, and how the feature follows from it: a view was trained on the values of its base."""
+    tokens = spec.stored_as
+    if tokens is not spec:  # code vectors: the tokens are computed, and looked up
+        found = view_of(spec, tokens, encoding)
+        assert found is not None
+        return tokens, found.with_table(tokens.codebook()[0])
     if hasattr(spec, "scale") and encoding.is_integer and encoding != Encoding.parse(encoding.name, spec):
         for scale in ("db", "log10_1p"):
             base = spec.replace(scale=scale)

@@ -57,7 +57,7 @@ def test_stopped_and_resumed_bit_for_bit(
 def test_a_loss_that_is_not_finite_is_noticed_a_step_later_and_named(
     music: Collection, tmp_path: Path, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Loop._step
+    step = Loop.step
 
     def poisoned(self: Loop, batch: dict, n_batches: int) -> None:
         if (self.progress.epoch, self.progress.batch) == (1, 1):

@@ -61,13 +61,13 @@ def one_process(rank: int, world_size: int, port: int, jobs: list[Job], kills: t
     )
     fabric.launch()
     show, seen = Loop._show, []
-    step = Loop._step
+    step = Loop.step
 
     def noting(self: Loop, batch: dict, n_batches: int) -> None:
         seen.append([self.progress.epoch, self.progress.batch, batch["index"].tolist(), batch["start"].tolist()])
         step(self, batch, n_batches)
 
-    Loop._step = noting
+    Loop.step = noting
     outcome = work(fabric, jobs[0])
     whole, scores = list(seen), [part.values for part in outcome.parts]
     faults = []
