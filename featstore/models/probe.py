@@ -12,7 +12,7 @@ featstore.training.probe_fit : Finds the weights; no epochs of the training loop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -39,6 +39,9 @@ class ProbeConfig:
         Units of the hidden layer; 0 for a linear probe.
     dropout : float in [0, 1)
         Behind the hidden layer.
+    standardise : {"auto", "dimension", "common"}
+        Vectors are centred, and divided by the deviation of each dimension, or by one deviation for all of a layer;
+        ``auto`` takes what scores better on the validation split (of a linear probe; else ``dimension``).
     strengths : numbers > 0
         Inverse L2 strengths of a linear probe (scikit-learn's ``C``), one of which validation chooses.
     rates : numbers > 0
@@ -52,7 +55,8 @@ class ProbeConfig:
     layer: str = "auto"
     hidden: int = 0
     dropout: float = 0.2
-    strengths: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 10.0)
+    standardise: Literal["auto", "dimension", "common"] = "auto"
+    strengths: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     rates: tuple[float, ...] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
 
     def __post_init__(self) -> None:
@@ -62,6 +66,8 @@ class ProbeConfig:
             raise ConfigError(f"hidden={self.hidden!r} is not a whole number from 0 on", "probe")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout={self.dropout!r} is not in [0, 1)", "probe")
+        if self.standardise not in ("auto", "dimension", "common"):
+            raise ConfigError(f"standardise={self.standardise!r} is none of auto, dimension, common", "probe")
         for name in ("strengths", "rates"):
             values = tuple(map(float, getattr(self, name)))
             if not values or min(values) <= 0:

@@ -1,4 +1,4 @@
-"""Weights of a probe: layer, L2 strength and learning rate are chosen on the validation split.
+"""Weights of a probe: layer, scale, L2 strength and learning rate are chosen on the validation split.
 
 A linear probe of one layer is logistic regression with an L2 penalty on the weights, solved to convergence along a path
 of strengths: two runs give the same numbers, whatever their seed. A hidden layer, or a mixture of layers, is trained
@@ -83,22 +83,49 @@ def fit_probe(model: Probe, parts: dict[str, Vectors], settings: FitSettings) ->
     dict
         What was chosen, with the validation score of everything that was tried, and the neighbours' scores.
     """
+    fits = []
+    for scale in _scales(model):
+        standard = _standardise(model, parts, scale)
+        fit = _fit_convex if model.config.is_convex else _fit_descent
+        found = fit(model, standard, settings)
+        for one in found["tried"]:
+            one["standardise"] = scale
+        fits.append((found, scale, standard, copy.deepcopy(model.state_dict())))
+    best = fits[0]
+    for other in fits[1:]:
+        if is_better(settings.monitor, other[0][f"valid_{settings.monitor}"], best[0][f"valid_{settings.monitor}"]):
+            best = other
+    found, scale, standard, state = best
+    model.load_state_dict(state)
+    found |= {"standardise": scale, "tried": [one for fit in fits for one in fit[0]["tried"]]}
+    if found.get("strength") in (min(model.config.strengths), max(model.config.strengths)):
+        logger.warning(
+            "the L2 strength %g is the first or last of model.strengths: try further ones", found["strength"]
+        )
+    layer = int(np.argmax(_shares(model)))
+    found["neighbours"] = _neighbours(standard, layer, model.config.n_classes, settings.monitor)
+    return found
+
+
+def _scales(model: Probe) -> tuple[str, ...]:
+    """How vectors may be scaled: both ways where that is chosen, which costs gradient descent twice the time."""
+    if model.config.standardise != "auto":
+        return (model.config.standardise,)
+    return ("dimension", "common") if model.config.is_convex else ("dimension",)
+
+
+def _standardise(model: Probe, parts: dict[str, Vectors], scale: str) -> dict[str, Vectors]:
+    """Scale vectors with the training split's statistics, and keep these in the model."""
     train = parts["train"].values
     mean, std = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    if scale == "common":  # one for all dimensions of a layer: their proportions stay
+        std = np.broadcast_to(np.sqrt((std**2).mean(axis=-1, keepdims=True)), std.shape)
     std = np.where(std > 1e-6, std, 1.0)
     model.mean.copy_(torch.from_numpy(mean))
     model.std.copy_(torch.from_numpy(std))
-    n_classes = model.config.n_classes
-    standard = {
+    return {
         name: Vectors(((part.values - mean) / std).astype(np.float32), part.targets) for name, part in parts.items()
     }
-    if model.config.is_convex:
-        found = _fit_convex(model, standard, settings.monitor)
-    else:
-        found = _fit_descent(model, standard, settings)
-    layer = int(np.argmax(_shares(model)))
-    found["neighbours"] = _neighbours(standard, layer, n_classes, settings.monitor)
-    return found
 
 
 def _shares(model: Probe) -> NDArray[Any]:
@@ -127,9 +154,10 @@ def _probabilities(logits: Array, targets: NDArray[Any]) -> Array:
 # -- convex ------------------------------------------------------------------------------------------------------------
 
 
-def _fit_convex(model: Probe, parts: dict[str, Vectors], monitor: str) -> dict[str, Any]:
+def _fit_convex(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> dict[str, Any]:
+    monitor = settings.monitor
     train, valid = parts["train"], parts["valid"]
-    tried: list[dict[str, float]] = []
+    tried: list[dict[str, Any]] = []
     best: tuple[float, int, float, Array, Array] | None = None
     for layer in _candidates(model):
         x, held = train.values[:, layer].astype(np.float64), valid.values[:, layer].astype(np.float64)
@@ -146,8 +174,6 @@ def _fit_convex(model: Probe, parts: dict[str, Vectors], monitor: str) -> dict[s
         model.share.copy_(functional.one_hot(torch.tensor(layer), model.config.n_layers))
         model.output.weight.copy_(torch.from_numpy(weights))
         model.output.bias.copy_(torch.from_numpy(bias))
-    if strength in (min(model.config.strengths), max(model.config.strengths)):
-        logger.warning("the L2 strength %g is the first or last of model.strengths: try further ones", strength)
     return {
         "solver": "logistic regression, L-BFGS",
         "deterministic": True,

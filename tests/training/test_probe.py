@@ -83,8 +83,28 @@ def test_validation_finds_the_layer_that_knows(task, settings):
 
 def test_a_convex_probe_does_not_depend_on_the_seed():
     (first, one), (second, two) = fitted(made()), fitted(made())
-    assert one == two and len(one["tried"]) == 3 * len(first.config.strengths)
+    assert one == two and len(one["tried"]) == 2 * 3 * len(first.config.strengths)
     assert torch.equal(first.output.weight, second.output.weight)
+
+
+def test_validation_chooses_how_vectors_are_scaled():
+    """Where a few large dimensions know the class, and many small ones are noise, their proportions help."""
+    rng = np.random.default_rng(0)
+    parts = {}
+    for name, size in (("train", 60), ("valid", 60), ("test", 200)):
+        classes = rng.integers(0, 3, size)
+        values = 0.03 * rng.normal(size=(size, 1, 200)).astype(np.float32)
+        values[:, 0, :3] += rng.normal(size=(size, 3)) + 1.5 * np.eye(3)[classes]
+        parts[name] = Vectors(values.astype(np.float32), classes)
+    scores = {}
+    for how in ("auto", "dimension", "common"):
+        model = create("probe", n_layers=1, n_dims=200, n_windows=1, n_classes=3, standardise=how)
+        found = fit_probe(model, parts, SETTINGS)
+        with torch.no_grad():
+            logits = model.eval()(torch.from_numpy(parts["test"].values)[..., None]).numpy()
+        scores[how] = METRICS.load("roc_auc")(parts["test"].targets, logits).value
+        assert found["standardise"] == ("dimension" if how == "dimension" else "common")
+    assert scores["auto"] == scores["common"] > scores["dimension"] + 0.05
 
 
 def test_neighbours_are_scikit_learns():
@@ -108,6 +128,7 @@ def test_windows_are_averaged_and_padding_is_left_out():
     ("settings", "message"),
     [
         ({"layer": "3"}, r"layer='3' is none of the 3 stored layers"),
+        ({"standardise": "yes"}, r"standardise='yes' is none of auto, dimension, common"),
         ({"hidden": -1}, r"hidden=-1 is not a whole number"),
         ({"strengths": []}, r"strengths=\(\) are not positive numbers"),
         ({"rates": [0.0]}, r"rates=\(0.0,\) are not positive numbers"),
