@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COSTS",
     "FIELDS",
+    "OUTSIDE",
     "feature_fields",
     "flatten",
     "metrics_in",
@@ -25,8 +26,11 @@ __all__ = [
     "score_column",
 ]
 
-# fields of a feature: one column each, empty where a feature has no such field
-FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple", "scale", "encoding")
+OUTSIDE = "outside_data"
+"""Column of what the weights of a run have seen besides its own data set: ``none``, or data sets joined by ``+``."""
+
+# fields of a feature, and what it has seen: one column each, empty where a feature has no such field
+FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple", "scale", "encoding", OUTSIDE)
 # costs of a run: one column each, averaged over the runs of a group
 COSTS = (
     "bytes_alone",
@@ -59,10 +63,10 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     -------
     DataFrame
         ``run_id, path, dataset, model, feature``, the fields of the feature (``representation, sample_rate, n_mels,
-        hop_length, hop_multiple, scale, encoding`` and what else its spec has), ``task, seed, fold, configuration``
-        (equal for runs that differ only in seed and fold), scores as ``<split>.<metric>``, the columns of ``COSTS``
-        (bytes, bit per second of audio, 10⁹ multiply-adds of a forward pass, seconds), ``bytes_audio``, ``duration_s``,
-        ``n_stored``,
+        hop_length, hop_multiple, scale, encoding`` and what else its spec has), ``outside_data, task, seed, fold,
+        configuration`` (equal for runs that differ only in seed and fold), scores as ``<split>.<metric>``, the columns
+        of ``COSTS`` (bytes, bit per second of audio, 10⁹ multiply-adds of a forward pass, seconds), ``bytes_audio``,
+        ``duration_s``, ``n_stored``,
         ``n_<split>``, ``store``, ``fingerprint``, ``finished``, ``config_hash``, ``settings`` (a dict: the flat
         settings that make a configuration).
     """
@@ -162,6 +166,8 @@ def feature_fields(record: RunRecord) -> dict[str, Any]:
     fields["representation"] = fields.pop("kind", None) or record.feature.partition("(")[0].partition(".")[0]
     fields["hop_multiple"] = record.result.get("hop_multiple", fields.get("hop_multiple"))
     fields["scale"] = short_scale(fields.get("scale"))
+    seen = record.result.get(OUTSIDE)
+    fields[OUTSIDE] = None if seen is None else str(seen) or "none"
     if fields.get("encoding") is not None:
         fields["encoding"] = _short_encoding(record.feature, str(fields["encoding"]))
     return {key: value for key, value in fields.items() if not isinstance(value, list | dict)}

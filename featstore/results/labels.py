@@ -38,6 +38,7 @@ def field_text(name: str, value: Any) -> str:
         "encoding": str(value),
         "model": str(value),
         "dataset": str(value),
+        "outside_data": str(value),
     }
     return texts.get(name, f"{name.removeprefix('config.')}={value}")
 

@@ -17,7 +17,7 @@ from featstore.metrics import bounds_of, class_metrics, lower_is_better, title_o
 from featstore.metrics.decisions import confusion_matrix
 from featstore.plain import is_missing
 from featstore.results.details import Predictions, read_curves, read_predictions
-from featstore.results.frames import COSTS, flatten, metrics_in
+from featstore.results.frames import COSTS, OUTSIDE, flatten, metrics_in
 from featstore.results.fronts import AXES, MARGIN, ParetoFront, cheapest_within, pareto, standing
 from featstore.results.labels import field_text, hop_text, labels_of
 from featstore.results.records import RunRecord
@@ -36,7 +36,7 @@ __all__ = ["page_data"]
 
 logger = logging.getLogger(__name__)
 
-FILTERS = ("model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding")
+FILTERS = ("model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding", OUTSIDE)
 _CURVE_POINTS = 400  # longer curves are thinned, so that one run cannot fill the page
 _MATRIX_CLASSES = 60  # a larger matrix cannot be read
 

@@ -115,6 +115,9 @@ function columnsOf(verdict) {
   const unit = isShare(state.metric) ? 'points ' : '';
   const points = (value, text) => (value === null ? '' : isShare(state.metric) ? text(value) : digits(value, 3));
   const fronts = (row) => (of(row) ? [of(row).front && 'measured', of(row).sure && 'guaranteed'].filter(Boolean).join(' and ') : '');
+  const outside = (row) => row.outside_data;
+  const seen = configurations.some((row) => row.dataset === state.dataset && outside(row) && outside(row) !== 'none')
+    ? [{ key: 'outside_data', title: 'outside data', words: true, down: false, value: outside, text: outside }] : [];
   const interval = (part) => (part.low === null ? '' : ` [${score(part.low)}, ${score(part.high)}]`);
   return [
     { key: 'configuration', title: 'configuration', words: true, down: false, value: (row) => row.label, text: (row) => row.label },
@@ -124,6 +127,7 @@ function columnsOf(verdict) {
     { key: 'at_most', title: `at most ${unit}${sideOf(state.metric)} the best`, down: false, value: (row) => bound(row, 'most'), text: (row) => points(bound(row, 'most'), up) },
     { key: 'at_least', title: 'at least', value: (row) => bound(row, 'least') || null, text: (row) => (bound(row, 'least') > 0 ? points(bound(row, 'least'), down) : '') },
     ...shown.map((name) => ({ key: name, title: short[name], down: false, value: (row) => row.costs[name], text: (row) => cost(name, row.costs[name]) })),
+    ...seen,
     { key: 'front', title: 'front', words: true, down: false, value: fronts, text: fronts },
     ...others.map(({ name, title, lower }) => ({ key: name, title, down: !lower, value: (row) => row.scores[name].mean, text: (row) => meanAndStd(row.scores[name]) })),
     { key: 'standing', title: 'against the best', words: true, down: false, value: (row) => bound(row, 'standing'), text: (row) => bound(row, 'standing') ?? '' },
@@ -213,7 +217,7 @@ function drawControls() {
   const filters = data.filters.map(({ name, options: all }) => ({ name, values: all.filter(({ value }) => present(name, value)) }))
     .filter(({ values }) => values.length > 1);
   byId('filters').replaceChildren(...filters.map(({ name, values }) => make('fieldset', {},
-    make('legend', {}, { n_mels: 'mel bands', hop_multiple: 'hop, multiple of the finest', sample_rate: 'sample rate' }[name] || name),
+    make('legend', {}, { n_mels: 'mel bands', hop_multiple: 'hop, multiple of the finest', sample_rate: 'sample rate', outside_data: 'outside data' }[name] || name),
     make('div', { class: 'options' }, values.map(({ value, title }) => make('label', {},
       make('input', { type: 'checkbox', checked: !(state.off[name] && state.off[name].has(value)), 'data-field': name, 'data-value': value,
         onchange: (event) => toggle(name, value, event.target.checked) }), title.replace(/ mels$/, '').replace(/^hop /, '')))))));

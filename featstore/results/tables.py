@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import bounds_of, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
-from featstore.results.frames import COSTS
+from featstore.results.frames import COSTS, OUTSIDE
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text
 from featstore.results.units import format_bytes, format_count, format_rate, format_seconds, loss_number
@@ -55,6 +55,7 @@ HEADS = {
     "seconds_extract": "extraction",
     "seconds_audio": "audio seen",
     "parameters": "parameters",
+    OUTSIDE: "outside data",
 }
 _NUMBERS: dict[str, Callable[[float], str]] = {
     "ratio_to_audio": lambda v: f"{100 * v:.3g} %" if v < 9.995 else f"{100 * v:,.0f} %",
@@ -139,6 +140,8 @@ def display_table(
             common = [*common, f"{HEADS[name]} {cells[0]}"]
         else:
             columns += [(HEADS[name], cells)]
+    if OUTSIDE in summary and not set(summary[OUTSIDE].dropna()) <= {"none"}:  # scores with and without do not compare
+        columns += [(HEADS[OUTSIDE], [field_cell(OUTSIDE, value) for value in summary[OUTSIDE]])]
     for column in map(str, summary.columns):
         if column.startswith("published "):
             columns += [(column, ["" if is_missing(value) else str(value) for value in summary[column]])]
@@ -223,7 +226,7 @@ def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Columns that name a row, and what is the same in all rows, in words."""
     end = list(summary.columns).index("n_runs") if "n_runs" in summary else 0
-    names = [str(name) for name in summary.columns[:end]]
+    names = [str(name) for name in summary.columns[:end] if name != OUTSIDE]  # has a column of its own
     by_configuration = "configuration" in names
     if by_configuration and "label" in names:  # the label says what differs; the long names would say all
         shown = ("dataset", "model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding")

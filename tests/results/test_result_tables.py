@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from featstore.errors import ConfigError
-from featstore.results import RunSet, format_table, join_published, pareto, summarise
+from featstore.results import RunSet, format_table, join_published, pareto, query, read_results, summarise
+from featstore.results.page_data import page_data
 from featstore.results.tables import display_table, format_rows
 from featstore.results.units import format_bytes, format_seconds, parse_bytes, parse_within
+from featstore.testing.runs import mel_grid, write_runs
 
 
 def test_text_says_once_what_is_the_same_in_all_rows(plain: RunSet) -> None:
@@ -32,6 +35,29 @@ def test_text_rounds_and_uses_units(plain: RunSet) -> None:
     )
     assert rows[0][heads.index("alone")] == format_bytes(row["bytes_alone"])
     assert rows[0][heads.index("of audio")].endswith(" %")
+
+
+def test_what_weights_have_seen_has_a_column_of_its_own(tmp_path: Path) -> None:
+    """In tables, SQL and on the page, and nowhere else in a row's name; left out where no weights saw anything."""
+    pytest.importorskip("duckdb")
+    folders = write_runs(tmp_path, mel_grid(n_mels=[96, 48, 24]), seeds=2)
+    for number, folder in enumerate(folders):
+        result = json.loads((folder / "result.json").read_text())
+        result["outside_data"] = ("", "", "MagnaTagATune", "MagnaTagATune")[number] if number < 4 else None
+        (folder / "result.json").write_text(json.dumps(result))
+    runs = read_results(tmp_path)
+    heads, rows, note = display_table(summarise(runs))
+    place = heads.index("outside data")
+    assert sorted(row[place] for row in rows) == ["MagnaTagATune", "none", "–"] and "MagnaTagATune" not in note
+    assert not any("MagnaTagATune" in cell for row in rows for cell in row[:place])
+    found = query(runs, "SELECT outside_data, count(*) AS n FROM runs GROUP BY ALL ORDER BY ALL NULLS LAST")
+    assert found["n"].tolist() == [2, 2, 2] and found["outside_data"].tolist()[:2] == ["MagnaTagATune", "none"]
+    data = page_data(runs, title="", details=0)
+    assert "outside_data" in [each["name"] for each in data["filters"]]
+    assert set(data["configurations"]["outside_data"]["texts"]) == {"MagnaTagATune", "none", ""}
+    (tmp_path / "clean").mkdir()
+    write_runs(tmp_path / "clean", mel_grid(n_mels=[96, 48]))
+    assert "outside data" not in display_table(summarise(read_results(tmp_path / "clean")))[0]
 
 
 def test_csv_and_json_hold_every_number_in_full(plain: RunSet) -> None:
