@@ -33,7 +33,7 @@ from featstore.training.folders import RunFolder
 from featstore.training.normed_model import ModelBatch, NormedModel, WeightAverage
 from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
-from featstore.training.progress import LossWatch, Progress, shown_bar
+from featstore.training.progress import LossWatch, Progress, ScaleWatch, shown_bar
 from featstore.training.trackers import Tracker
 from featstore.training.trunk_probe import TrunkProbe
 
@@ -124,6 +124,7 @@ class Loop:
         self._last_saved = time.monotonic()
         self._scores: dict[str, float] = {}
         self._probed = -1  # step of the last probe
+        self.scale = ScaleWatch(str(folder.path))
 
     # -- resuming -------------------------------------------------------------------------------------------------
 
@@ -330,6 +331,7 @@ class Loop:
             "train": {"loss": sum(s for s, _ in sums) / max(1, sum(n for _, n in sums))},
             "learning_rate": self.parts.optimizer.param_groups[-1]["lr"],
         }
+        line |= self.scale.note(self.engine.precision_state(), epoch=progress.epoch)
         moved = self.parts.normed.model.epoch_figures()
         if moved:
             line["model"] = moved

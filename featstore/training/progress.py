@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from featstore.errors import FeatstoreError
 from featstore.log import progress_bar
 from featstore.training.normed_model import Inputs, is_finite
 
-__all__ = ["LossWatch", "NonFiniteLoss", "Progress", "shown_bar"]
+__all__ = ["LossWatch", "NonFiniteLoss", "Progress", "ScaleWatch", "shown_bar"]
+
+logger = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(FeatstoreError, ArithmeticError):
@@ -157,3 +161,28 @@ class LossWatch:
             self.where,
             f"{cause}. {self._kept()}",
         )
+
+
+@dataclass(slots=True)
+class ScaleWatch:
+    """Says when gradients overflowed in 16-bit precision, which leaves steps out: their scale falls then."""
+
+    where: str
+    _last: float | None = None
+
+    def note(self, state: Mapping[str, Any], *, epoch: int) -> dict[str, float]:
+        """Take what the precision keeps after an epoch; what an epoch's metrics say of it, nothing without a scale."""
+        if "scale" not in state:
+            return {}
+        scale, before = float(state["scale"]), self._last
+        self._last = scale
+        if before is not None and scale < before:
+            logger.warning(
+                "%s: gradients overflowed in epoch %d and their steps were left out; the scale went from %g to %g. "
+                "device.precision=bf16-mixed has the range of float32",
+                self.where,
+                epoch,
+                before,
+                scale,
+            )
+        return {"gradient_scale": scale}

@@ -25,6 +25,7 @@ from featstore.store.consolidate import consolidate
 from featstore.store.writing import add_arrays, add_tracks, write_shard
 from featstore.training import TrainConfig, evaluate, train
 from featstore.training.input_shape import InputShape
+from featstore.training.scoring import track_scores, window_shares
 
 Make = Callable[..., TrainConfig]
 POWER = SPEC.replace("scale=db", "scale=power")
@@ -229,3 +230,13 @@ def test_descriptions_of_older_runs_are_still_read(plain: dict, inputs: dict[str
     assert dict(shape.inputs) == inputs
     assert (shape.stride, shape.grid) == (plain["stride"], plain.get("grid", 1))
     assert InputShape.from_mapping(shape.as_mapping()) == shape
+
+
+def test_votes_that_are_even_go_to_the_first_class() -> None:
+    logits = torch.tensor([[0.0, 0.0, -1.0], [0.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    votes = window_shares(logits, "single_label", "majority")
+    assert votes.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    shares = track_scores(votes.mean(dim=0, keepdim=True), "single_label", "majority")
+    assert shares.tolist() == [[0.5, 0.5, 0.0]] and int(shares.numpy().argmax()) == 0
+    soft = window_shares(logits, "single_label", "mean_probability").mean(dim=0)
+    assert soft[0] == pytest.approx(float(torch.softmax(logits.double(), 1)[:, 0].mean())) and soft[0] != soft[1]

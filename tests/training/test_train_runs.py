@@ -20,6 +20,7 @@ from featstore.results import read_results
 from featstore.results.details import prediction_file
 from featstore.training import NonFiniteLoss, TrainConfig, evaluate, train
 from featstore.training.loop import Loop
+from featstore.training.progress import ScaleWatch
 
 Make = Callable[..., TrainConfig]
 
@@ -223,6 +224,20 @@ def test_a_loss_that_is_not_finite_names_batch_and_tracks(
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
     load_checkpoint(tmp_path / "run/checkpoints/best.safetensors")
     assert run(music, tmp_path / "run", settings)["epochs"] == 5  # healed, it goes on
+
+
+def test_an_overflow_in_half_precision_is_said(
+    music: Collection, tmp_path: Path, config: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scales = iter([65536.0, 65536.0, 16384.0, 32768.0])  # a device with such a scale is not here
+    monkeypatch.setattr(ScaleWatch, "note", lambda self, _, *, epoch, note=ScaleWatch.note: note(
+        self, {"scale": next(scales)}, epoch=epoch
+    ))  # fmt: skip
+    run(music, tmp_path / "run", config("loop.epochs=4"))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["gradient_scale"] for line in lines] == [65536, 65536, 16384, 32768]
+    said = [each.message for each in caplog.records if "overflowed" in each.message]
+    assert len(said) == 1 and "in epoch 2 and their steps were left out" in said[0] and "bf16-mixed" in said[0]
 
 
 def test_a_single_label_run(styles: Collection, tmp_path: Path, config: Make) -> None:
