@@ -47,7 +47,7 @@ DEFAULTS = {
     "page": "page.html",
 }
 _KEYS = (*DEFAULTS, "where", "tables", "figures")
-_TABLE_KEYS = ("title", "stage", "where", "rows", "columns", "metrics", "reference", "within", "note")
+_TABLE_KEYS = ("title", "stage", "where", "rows", "columns", "metrics", "reference", "within", "note", "undertrained")
 _FIGURE_KEYS = ("kind", "title", "text", "stage", "where", "each", "file", "metric", "colour")
 
 

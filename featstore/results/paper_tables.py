@@ -176,6 +176,7 @@ def _planned_table(
     columns, published = _columns(spec), _Published.of(spec)
     names = [name for name in rows[0] if name not in ("where", "published", "chance")]
     cells, ids, several, guesses = [], [], 0, 0
+    weak, faint = float(spec.get("undertrained", -np.inf)), 0
     for row in rows:
         if "chance" in row:
             named = [str(row.get(name, "")) for name in names]
@@ -191,11 +192,14 @@ def _planned_table(
         shown = {**row, **({name: own[0].get(name, row[name]) for name in fields} if own else {})}
         measured = [_cell(own[0], column, metric, runs) if own else _empty(column) for column in columns]
         named = [field_cell(name, str(shown[name]).partition("|")[0]) for name in names]
+        if own and float(own[0].get(f"{metric}_mean", np.inf)) < weak:
+            named[0], faint = f"{named[0]} (undertrained)", faint + 1
         cells.append([*named, *measured, *published.cells(fields, conditions_of(row, "published"))])
         ids.append(tuple(own[0]["run_ids"]) if own else ())
     missing = sum(not each for each in ids) - guesses
     notes = [spec.get("note", ""), published.note]
     notes += [f"{missing} of {len(ids)} rows were not run."] if missing else []
+    notes += [f"Undertrained are rows below {weak:g} in {metric}: guessing is too near."] if faint else []
     notes += [f"Several configurations meet {several} of the rows: the best of them is shown."] if several else []
     heads = [*("configuration" if name == "label" else HEADS.get(name, name) for name in names), *map(_head, columns)]
     return PaperTable(spec["title"], [*heads, *published.heads], cells, ids, " ".join(filter(None, notes)))

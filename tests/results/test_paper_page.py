@@ -71,6 +71,19 @@ def test_tables_have_the_paper_s_layout_and_numbers(runs: RunSet) -> None:
     assert "14 of 18 rows were not run" in five.note or "13 of 18 rows were not run" in five.note
 
 
+def test_rows_near_guessing_are_marked(runs: RunSet) -> None:
+    rows = [{"label": f"{n} bands", "where": [f"n_mels={n}", "model=vgg-cnn", "encoding=float32"]} for n in (96, 8, 3)]
+    spec = {"title": "T", "rows": rows, "metrics": ["roc_auc"], "columns": ["roc_auc"]}
+    plain = paper_table(spec, runs, STUDY)
+    assert plain is not None and [row[0] for row in plain.rows] == ["96 bands", "8 bands", "3 bands"]
+    scores = [float(row[1].partition(" ")[0]) / 100 for row in plain.rows[:2]]
+    between = paper_table({**spec, "undertrained": sum(scores) / 2}, runs, STUDY)
+    assert between is not None
+    marks = [row[0].endswith("(undertrained)") for row in between.rows]
+    assert marks == [scores[0] < scores[1], scores[1] < scores[0], False], "a row that was not run is no worse"
+    assert "too near" in between.note and "Undertrained" not in plain.note
+
+
 def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_path: Path) -> None:
     files = write_page(runs, tmp_path, STUDY, title="A <b> study", commands=["featstore recipe run x", "featstore y"])
     assert {path.name for path in files} == {
