@@ -84,6 +84,7 @@ def page_data(runs: RunSet, *, title: str, details: int, margin: float = MARGIN)
         "runs": _runs(kept, place),
         "replaced": len(runs) - len(kept),
         "details": _details(kept, chosen, place),
+        "remarks": _remarks(kept, place),
         "reference": _reference(metrics),
         "store": _store_rules(),
         "skipped": [str(skip) for skip in runs.skipped[:200]],
@@ -213,6 +214,25 @@ def _runs(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, Any]
         "scores": {f"{s}.{m}": [_number(_score(r, s, m)) for r in records] for s, m in splits},
         "settings": {key: _coded(_text(settings.get(key)) for settings in flat) for key in keys},
     }
+
+
+def _remarks(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, list[list[str]]]:
+    """What single labels have besides scores, by configuration: overfitting, and what guessing scores."""
+    gaps: dict[int, list[float]] = {}
+    found: dict[str, list[list[str]]] = {}
+    for record in records:
+        gap, chance = record.result.get("overfitting"), (record.result.get("chance") or {}).get("test") or {}
+        row = place[record.run_id]
+        if gap is not None:
+            gaps.setdefault(row, []).append(float(gap))
+        if chance:
+            text = ", ".join(f"{name.replace('_', ' ')} {level['mean']:.4f}" for name, level in chance.items())
+            found[str(row)] = [[f"guessing, {title_of('macro_f1_all')}", text]]
+    for row, values in gaps.items():
+        mean, std = mean_and_std(values)
+        text = f"{mean:.4f}" + ("" if std != std else f" ± {std:.4f}")
+        found.setdefault(str(row), []).append([f"{title_of('macro_f1_all')}, training less validation", text])
+    return found
 
 
 def _score(record: RunRecord, split: str, metric: str) -> float:

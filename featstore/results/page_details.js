@@ -39,6 +39,7 @@ function facts(row, state) {
     pairs.push([metric.title, `${meanAndStd(part)}${range} (n = ${part.n})`]);
   }
   for (const { name, title } of data.costs) pairs.push([title, cost(name, row.costs[name])]);
+  pairs.push(...(data.remarks[row.index] || []));
   pairs.push([`bytes for ${count(state.tracks)} tracks`, bytes(predicted(row, state).bytes)]);
   return make('dl', {}, pairs.map(([name, value]) => [make('dt', {}, name), make('dd', {}, breakable(value))]));
 }

@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from featstore.errors import ConfigError
 from featstore.results import RunSet, read_results, summarise
 from featstore.results.figure_storage import plot_storage
+from featstore.results.page_data import page_data
 from featstore.results.paper_page import check_report, write_page
 from featstore.results.paper_tables import paper_table
 from featstore.results.probes import probe_table, rank_correlation, run_correlations
@@ -75,6 +76,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSet, RunSet]:
                     split: {METRIC: test + add, "macro_f1": test + add}
                     for split, add in (("train", 0.3), ("valid", 0.1), ("test", 0.0))
                 }
+                result["overfitting"] = 0.2 + 0.01 * seed
                 result["chance"] = {"test": {"uniform": {"mean": 0.125, "deviation": 0.01}}}
                 result["audio_seen_s"] = {"run": 100.0, "start": 20.0 if source else 0.0}
                 result["config"]["start"] = {"run": f"pretraining/{source}/seed-{seed}" if source else ""}
@@ -158,6 +160,15 @@ def test_the_page_shows_both_stages(study: tuple[RunSet, RunSet], tmp_path: Path
     assert "guessing: uniform" in (tmp_path / "storage.svg").read_text()
     without = write_page(study[0], tmp_path / "alone", REPORT)  # nothing was pretrained: the rest is shown
     assert {path.name for path in without} == {"page.html", "configurations.csv", "storage.png"}
+
+
+def test_the_page_of_runs_says_how_far_training_is_above_validation(study: tuple[RunSet, RunSet]) -> None:
+    found = page_data(study[0], title="", details=0)["remarks"]
+    assert sorted(found) == ["0", "1", "2"]
+    assert found["0"] == [
+        ["guessing, macro F1 (all classes)", "uniform 0.1250"],
+        ["macro F1 (all classes), training less validation", "0.2050 ± 0.0071"],
+    ]
 
 
 def test_figures_say_what_they_lack(study: tuple[RunSet, RunSet], tmp_path: Path) -> None:
