@@ -232,7 +232,9 @@ def start_tensors(place: str, features: str) -> dict[str, torch.Tensor]:
 def layer_scales(module: Model, decay: float) -> dict[str, float]:
     """Multiple of the rate of each parameter of the trunk: ``decay`` for the block next to the head, and so on down.
 
-    Blocks are the model's direct parts in their order; lists and sequences count by their members.
+    Blocks are the model's direct parts in their order; lists and sequences count by their members. Parameters of the
+    model itself, such as the vector of an additional position, belong to the first block; one that several parts share
+    counts where it comes first.
     """
     blocks: list[str] = []
     for name, part in module.named_children():
@@ -243,6 +245,8 @@ def layer_scales(module: Model, decay: float) -> dict[str, float]:
     scales = {}
     for name, _ in module.named_parameters():
         depth = next((k for k, place in enumerate(reversed(blocks)) if name.startswith(f"{place}.")), None)
+        if depth is None and "." not in name:
+            depth = len(blocks) - 1
         if depth is not None:
             scales[name] = decay ** (depth + 1)
     return scales

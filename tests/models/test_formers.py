@@ -13,6 +13,9 @@ from featstore.models.cost import count_macs, count_parameters
 from featstore.models.spectroformer import CodebookFormer, SpectroFormer
 from featstore.models.tokenformer import TokenFormer
 from featstore.models.transformer_trunk import SIZES, Former, grouped
+from featstore.training.config import OptimizerConfig
+from featstore.training.optimizers import make_optimizer
+from featstore.training.starting import layer_scales
 
 VOCABULARY, WIDTH = 12, 6
 NAMES = ("spectroformer", "tokenformer", "codebookformer")
@@ -56,12 +59,22 @@ def test_a_track_scores_alone_as_in_a_padded_batch(name: str, positions: str, po
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
-def test_a_row_that_is_all_padding_gives_no_nan_and_no_gradient_of_nan(name: str, backend: SDPBackend) -> None:
-    model = build(name, dropout=0.0, head_dropout=0.0)
-    with sdpa_kernel(backend):
-        logits = model(batch(name), torch.tensor([40, 0, 1, 20]))
+@pytest.mark.parametrize("backend", ["MATH", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"])
+@pytest.mark.parametrize("pool", ["mean", "attention", "cls"])
+def test_a_row_that_is_all_padding_gives_no_nan_and_no_gradient_of_nan(name: str, backend: str, pool: str) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with sdpa_kernel(SDPBackend.__members__[backend]):
+        try:
+            tiny = torch.zeros(1, 1, 2, 8, device=device)
+            functional.scaled_dot_product_attention(tiny, tiny, tiny, attn_mask=torch.ones(2, 2, device=device).bool())
+        except RuntimeError as error:
+            pytest.skip(f"{backend} does not run on {device} here: {str(error).splitlines()[0]}")
+        model = build(name, dropout=0.0, head_dropout=0.0, pool=pool).to(device)
+        lengths, x = torch.tensor([40, 0, 1, 20]), batch(name).to(device)
+        logits = model(x, lengths.to(device))
         logits[[0, 3]].square().sum().backward()
+        everything = torch.ones(4, 20, dtype=torch.bool, device=device)
+        assert model.encode(x, lengths.to(device), everything).isfinite().all()  # all padded or all hidden
     assert logits.isfinite().all()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
 
@@ -189,6 +202,40 @@ def test_eight_clips_are_learnt_by_heart(name: str) -> None:
         functional.cross_entropy(model(x), target).backward()
         optimizer.step()
     assert torch.equal(model.eval()(x).argmax(dim=1), target)
+
+
+def test_rates_fall_from_layer_to_layer_also_where_weights_are_shared_or_lie_bare() -> None:
+    """Tied weights have the rate of where they enter, and stand once in the optimizer; what has no block is first."""
+    model = build("tokenformer", pool="cls")
+    model.layers[1].inner.weight = model.layers[0].inner.weight
+    scales = layer_scales(model, 0.5)
+    assert "layers.1.inner.weight" not in scales
+    # from the head down: norm, layer 1, layer 0, front
+    assert (scales["norm.weight"], scales["layers.1.outer.weight"]) == (0.5, 0.25)
+    assert (scales["layers.0.inner.weight"], scales["front.tables.weight"], scales["summary"]) == (
+        0.125,
+        0.0625,
+        0.0625,
+    )
+    names = {name for name, _ in model.named_parameters()}
+    optimizer = make_optimizer(model.named_parameters(), OptimizerConfig(name="adamw"), trunk=names, scales=scales)
+    members = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(members) == len({id(each) for each in members}) == len(list(model.parameters()))
+
+
+def test_an_embedding_that_no_input_uses_stays_as_it_is() -> None:
+    """The symbol of hidden positions has no part in fine-tuning; it must not decay away, nor wander by momentum."""
+    model = build("codebookformer", dropout=0.0)
+    scales = layer_scales(model, 0.5)
+    settings = OptimizerConfig(name="adamw", learning_rate=0.1, weight_decay=0.5)
+    names = {name for name, _ in model.named_parameters()}
+    optimizer = make_optimizer(model.named_parameters(), settings, trunk=names, scales=scales)
+    before = model.front.mask.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad(set_to_none=True)
+        model(batch("codebookformer")).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(model.front.mask, before)
 
 
 @pytest.mark.parametrize("name", NAMES)
