@@ -210,9 +210,11 @@ def list_recipes() -> list[Recipe]:
 
 
 def _folder(name: str) -> Any:
-    if any((Path(name) / file).is_file() for file in ("plan.yaml", KEPT)):
-        return Path(name)
+    """A recipe's folder; results that an installed recipe left under its own name do not stand for it."""
     folders = _folders()
+    kept = name not in folders and (Path(name) / KEPT).is_file()
+    if kept or (Path(name) / "plan.yaml").is_file():
+        return Path(name)
     if name not in folders:
         raise ConfigError(f"unknown recipe {name!r}", "", did_you_mean(name, folders))
     return folders[name]

@@ -302,3 +302,15 @@ def test_what_training_would_refuse_is_refused_before_extraction(own_music: Path
         with pytest.raises(FeatstoreError, match=message):
             run_recipe(with_overrides(own, settings=settings), tmp_path / "out", jobs=1)
     assert not (tmp_path / "out" / "store.zarr").exists()
+
+
+def test_results_under_a_recipe_s_name_do_not_stand_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual folder of results has the recipe's name: run again, the command must mean the same recipe."""
+    monkeypatch.chdir(tmp_path)
+    Path("kamuni2024").mkdir()
+    Path("kamuni2024/recipe.yaml").write_text("title: results of before\n")
+    assert load_recipe("kamuni2024", data="demo").title.startswith("Spectra or tokens")
+    assert load_recipe("./kamuni2024", data="demo").title == "results of before"
+    Path("mine").mkdir()
+    Path("mine/recipe.yaml").write_text("title: my own\n")
+    assert load_recipe("mine", data="demo").title == "my own"
