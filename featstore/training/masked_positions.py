@@ -180,6 +180,10 @@ class MaskedPositions(Objective):
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
         """What is to be predicted, ``(batch, positions, group, values or ids)``."""
 
+    def _goal(self, batch: ModelBatch, split: str, choice: Choice) -> torch.Tensor:
+        """What predictions are compared with, like ``_wanted``."""
+        return self._wanted(batch, split)
+
     @abc.abstractmethod
     def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Error of each position ``(chosen positions,)``; NaN where nothing is known to compare with."""
@@ -233,7 +237,7 @@ class MaskedPositions(Objective):
         bands = self._bands(batch, epoch)
         judged = self._positions_of_loss(choice)
         prediction = forward(choice.shown(batch.x, self.normed.group), batch.lengths, choice.hidden, judged, bands)
-        errors = self._errors_of_loss(prediction, self._wanted(batch, "train")[judged], choice, bands)
+        errors = self._errors_of_loss(prediction, self._goal(batch, "train", choice)[judged], choice, bands)
         known = ~errors.isnan()
         return errors[known].sum() / known.sum().clamp(min=1)
 
@@ -290,7 +294,7 @@ class MaskedPositions(Objective):
         shown = choice.shown(batch.x, self.normed.group)
         prediction = normed(shown, batch.lengths, choice.hidden, choice.judged)
         wanted = self._wanted(batch, split)
-        errors = self._errors(prediction, wanted[choice.judged])
+        errors = self._errors(prediction, self._goal(batch, split, choice)[choice.judged])
         known = ~errors.isnan()
         row = choice.judged.nonzero()[:, 0][known]
 

@@ -30,11 +30,15 @@ class MaskedValuesConfig(MaskedPositionsConfig):
         Absolute or squared error of normalised values.
     positions : {"masked", "all"}
         Positions that enter the loss (Mockingjay predicts all); scores always look at chosen ones alone.
+    residual : bool
+        Predict what a line across each hidden span leaves of the values. On fine grids neighbouring frames share most
+        of their samples, and a small model spends its width on redrawing the line; this gives it the line.
     """
 
     name: str = "masked-values"
     distance: Literal["l1", "l2"] = "l1"
     positions: Literal["masked", "all"] = "masked"
+    residual: bool = False
 
 
 class MaskedValues(MaskedPositions):
@@ -65,6 +69,16 @@ class MaskedValues(MaskedPositions):
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
         return grouped(self.normed.frames(batch.x), self.normed.group)
 
+    def _goal(self, batch: ModelBatch, split: str, choice: Choice) -> torch.Tensor:
+        wanted = self._wanted(batch, split)
+        return wanted - self._line(batch, choice) if self._settings.residual else wanted
+
+    def _line(self, batch: ModelBatch, choice: Choice) -> torch.Tensor:
+        """Values on a line across each hidden span, like ``_wanted``; at all other positions the values themselves."""
+        group = self.normed.group
+        gaps = (choice.chosen | ~choice.real).repeat_interleave(group, dim=1)  # no line starts in padding
+        return grouped(interpolated(self.normed.frames(batch.x)[..., : gaps.shape[1]], gaps), group)
+
     def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         return self._distance(prediction, wanted).mean(dim=(1, 2))
 
@@ -93,10 +107,7 @@ class MaskedValues(MaskedPositions):
         return self._baselines(batch, wanted, choice)
 
     def _baselines(self, batch: ModelBatch, wanted: torch.Tensor, choice: Choice) -> dict[str, torch.Tensor]:
-        group = self.normed.group
-        gaps = (choice.chosen | ~choice.real).repeat_interleave(group, dim=1)  # no line starts in padding
-        line = grouped(interpolated(self.normed.frames(batch.x)[..., : gaps.shape[1]], gaps), group)
-        there = wanted[choice.judged]
+        line, there = self._line(batch, choice), wanted[choice.judged]
         return {
             "mean_baseline": self._errors(torch.zeros_like(there), there),
             "line_baseline": self._errors(line[choice.judged], there),

@@ -456,3 +456,13 @@ def test_the_sampler_is_a_way_to_weigh_classes(steps: Store, tmp_path: Path) -> 
         many = [*small[:-1], "data.task=multi_label"]
         other = TrainConfig.resolve(assignments=[*many, "loop.class_weights=balanced_sampler"])
         train(steps, TOKENS, "tokenformer", tmp_path / "other", config=other)
+
+
+def test_what_a_line_leaves_starts_at_the_line_s_own_error(steps: Store, tmp_path: Path, hidden: Make) -> None:
+    """With a decoder that says nothing, the error is that of interpolation; unchosen positions want nothing."""
+    config = hidden("objective.name=masked-values", "objective.residual=true", "loop.probe_every=100", "loop.epochs=1")
+    first = train(steps, MEL, "spectroformer", tmp_path / "run", config=config)["probes"][0]["valid"]
+    assert first["loss"] == pytest.approx(first["line_baseline"], rel=0.1)
+    whole = hidden("objective.name=masked-values", "loop.probe_every=100", "loop.epochs=1")
+    plain = train(steps, MEL, "spectroformer", tmp_path / "plain", config=whole)["probes"][0]["valid"]
+    assert plain["line_baseline"] == first["line_baseline"] and plain["loss"] != first["loss"]
