@@ -283,3 +283,35 @@ def _as_text(summary: dict[str, Any]) -> str:
 
 def _one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+@datasets.command("scramble")
+@click.argument("tracks")
+@click.option("-o", "--out", required=True, metavar="FOLDER", help="Gets the copies, and their table tracks.parquet.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the phases.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def scramble_command(tracks: str, out: str, seed: int, jobs: int | None, as_json: bool) -> None:
+    r"""Copy tracks without their phases: the short-time magnitudes stay, as mono FLAC.
+
+    What a codec's tokens, or a model on a waveform, owe to phase shows when the same features of both are compared
+    (`featstore store diff`) and when a model is scored on the copies (`featstore evaluate RUN -s STORE`).
+
+    \b
+    Example:
+      featstore datasets scramble tracks.parquet -o scrambled
+    """
+    from featstore.datasets import TrackTable
+    from featstore.workflows.scramble import scramble_tracks
+
+    found = scramble_tracks(TrackTable.read(tracks), out, seed=seed, jobs=jobs)
+    place = str(Path(out) / "tracks.parquet")
+    found.table.write(place)
+    summary = {"out": place, "tracks": len(found.table.frame), "failed": found.failed}
+    click.echo(
+        json.dumps(summary, indent=1, ensure_ascii=False) if as_json else f"{len(found.table.frame)} copies: {place}"
+    )
+    for track_id, error in list(found.failed.items())[:_MOST_SHOWN]:
+        click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
+    if found.failed:
+        sys.exit(2)
