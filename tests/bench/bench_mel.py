@@ -2,7 +2,7 @@
 
 ``python -m tests.bench.bench_mel --out docs/benchmarks/mel.jsonl`` writes one JSON line a contender. All run in this
 process, on one thread, in turns. "base arrays" computes the 14 arrays that the 88 configurations are read from and
-drops them; "store" writes them, through ``featstore.extract`` with one process, a store of its own each turn; "own
+drops them; "store" writes them, through ``featstore.extract`` with one worker, a store of its own each turn; "own
 arrays" then writes the other 74 out of those, so that each of the 88 is an array that needs no view. The loops
 do what a user would write, and write nothing: load, resample and analyse for each configuration by itself. "authors'
 way" decodes once and makes one spectrum a rate for seven banks, takes strides and logarithms from them.
@@ -57,8 +57,8 @@ def base_arrays(specs: Sequence[MelSpec]) -> Contender:
 class Store:
     """The same, written to a new store through the public function; decoding, checksums and commit included."""
 
-    def __init__(self, specs: Sequence[MelSpec], folder: Path) -> None:
-        self._requests = [FeatureRequest(spec) for spec in specs]
+    def __init__(self, specs: Sequence[MelSpec], folder: Path, encoding: str | None = None) -> None:
+        self._requests = expand_features([spec.canonical() for spec in specs], encoding)
         self._target = folder / "bench.zarr"
 
     def __call__(self, clips: Sequence[Path]) -> None:
@@ -76,9 +76,7 @@ class Store:
             }
         )
         table = TrackTable(frame, TableInfo(name="bench", task="none", classes=()))
-        extract(
-            table, self._requests, self._target, ExtractOptions(scheduler="sync", jobs=1, shard_tracks=SHARD_TRACKS)
-        )
+        extract(table, self._requests, self._target, ExtractOptions(jobs=1, shard_tracks=SHARD_TRACKS, progress="none"))
 
     def after(self) -> None:
         """Make room for the next turn, off the clock."""
