@@ -49,8 +49,8 @@ def plot_probes(
         figure, panels = new_figure(3.4 * columns, 0.7 + 2.5 * rows, nrows=rows, ncols=columns, squeeze=False)
         places = list(panels.flat)
         for number, model in enumerate(models):
-            _draw_model(places[number], probes[probes["model"] == model], number)
-            places[number].set_title(model, loc="left")
+            found = _draw_model(places[number], probes[probes["model"] == model], number)
+            places[number].set_title(f"{model}{found}", loc="left", fontsize=8)
         _draw_all(places[len(models)], probes, models)
         for axes in places[len(models) + 1 :]:
             axes.set_visible(False)
@@ -62,8 +62,8 @@ def plot_probes(
         return save_figure(figure, path)
 
 
-def _draw_model(axes: Any, probes: pd.DataFrame, number: int) -> None:
-    """Runs of one model as lines over the loss, with the mean of their rank correlations."""
+def _draw_model(axes: Any, probes: pd.DataFrame, number: int) -> str:
+    """Runs of one model as lines over the loss; return the mean of their rank correlations in words."""
     for run in dict.fromkeys(probes["run_id"]):
         part = probes[probes["run_id"] == run].sort_values("step")
         axes.plot(part["loss"], part["score"], color=PALETTE[number], linewidth=0.8, alpha=0.6)
@@ -71,21 +71,19 @@ def _draw_model(axes: Any, probes: pd.DataFrame, number: int) -> None:
     axes.set_xlabel("validation loss")
     axes.invert_xaxis()  # training goes to the right
     found = [value for value in run_correlations(probes).values() if not np.isnan(value)]
-    if found:
-        span = f" ({min(found):+.2f} to {max(found):+.2f})" if len(found) > 1 else ""
-        axes.set_title(f"ρ within a run: {np.mean(found):+.2f}{span}", loc="right", fontsize=7)
+    span = f" ({min(found):+.2f} to {max(found):+.2f})" if len(found) > 1 else ""
+    return f", ρ within a run: {np.mean(found):+.2f}{span}" if found else ""
 
 
 def _draw_all(axes: Any, probes: pd.DataFrame, models: Sequence[str]) -> None:
     """All checkpoints over the skill, which compares between models; the last of each run decides the correlation."""
     for number, model in enumerate(models):
         _marks(axes, probes[probes["model"] == model], "skill", number, label=model)
-    axes.set_title("all models", loc="left")
-    axes.set_xlabel("skill: share of the baseline's error that is spared")
+    axes.set_xlabel("skill: share of the baseline's error spared")
     last = probes.sort_values("step").groupby("run_id", sort=False).tail(1)
     value = rank_correlation(last["skill"].tolist(), last["score"].tolist())
-    if not np.isnan(value):
-        axes.set_title(f"ρ over the last weights of {len(last)} runs: {value:+.2f}", loc="right", fontsize=7)
+    text = "" if np.isnan(value) else f", ρ over the last weights of {len(last)} runs: {value:+.2f}"
+    axes.set_title(f"all models{text}", loc="left", fontsize=8)
 
 
 def _marks(axes: Any, probes: pd.DataFrame, x: str, number: int, label: str = "") -> None:
