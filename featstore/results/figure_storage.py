@@ -57,7 +57,8 @@ def plot_storage(
     with figure_style():
         figure, axes = new_figure(6.8, 4.2)
         fills, places = _fills(runs), _places(rows, models)
-        for row, place in zip(rows.to_dict("records"), places, strict=True):
+        records: list[Any] = rows.to_dict("records")
+        for row, place in zip(records, places, strict=True):
             _draw(axes, row, place, metric, models.index(row["model"]), fills[row["run_ids"][0]])
         for number, model in enumerate(models):
             axes.plot([], [], linestyle="none", marker=MARKERS[number], color=PALETTE[number], label=model)

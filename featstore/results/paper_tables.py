@@ -175,7 +175,9 @@ def _planned_table(
     """The rows that the paper has, whether they were measured or not."""
     columns, published = _columns(spec), _Published.of(spec)
     names = [name for name in rows[0] if name not in ("where", "published", "chance")]
-    cells, ids, several, guesses = [], [], 0, 0
+    cells: list[list[str]] = []
+    ids: list[tuple[str, ...]] = []
+    several, guesses = 0, 0
     weak, faint = float(spec.get("undertrained", -np.inf)), 0
     for row in rows:
         if "chance" in row:
