@@ -154,7 +154,7 @@ class _Kernel:
 
     def __call__(self, *arguments: Any) -> None:
         if self._function is None:
-            types = {"integer": ctypes.c_int64, "number": ctypes.c_float, "double": ctypes.c_double}
+            types: dict[str, Any] = {"integer": ctypes.c_int64, "number": ctypes.c_float, "double": ctypes.c_double}
             prototype = ctypes.CFUNCTYPE(None, *(types.get(kind, ctypes.c_void_p) for kind in self._kinds))
             self._function = prototype(self._library.address(self._name))
         # the arrays stay alive as arguments of this call

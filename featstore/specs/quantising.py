@@ -63,6 +63,7 @@ def _emit(
     offset_32: Any,
     codes: Any,
     found: Any,
+    *,
     bits: int,
 ) -> None:
     saturated, largest, total = (code.variable(code.widened(code.constant(0, LANES))) for _ in range(3))
