@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
+from featstore.text_tables import fit_columns, text_width
+from featstore_cli.commands import completer
+
 __all__ = [
+    "definitions",
     "emit",
     "feature_option",
     "json_option",
+    "left_out_line",
+    "next_lines",
+    "parse_seeds",
     "print_json",
+    "renamed_option",
     "render_table",
     "store_option",
+    "table_width",
+    "terminal_width",
+    "wide_option",
 ]
 
 Decorated = Callable[..., Any]
+_WIDE = "featstore.wide"
+_FEW_WORDS = 24
 
 
 def json_option(function: Decorated) -> Decorated:
@@ -33,6 +47,7 @@ def feature_option(function: Decorated) -> Decorated:
         "features",
         multiple=True,
         required=True,
+        shell_complete=completer("features"),
         help="A spec, a preset name, or a YAML file; repeats.",
     )(function)
 
@@ -40,6 +55,39 @@ def feature_option(function: Decorated) -> Decorated:
 def store_option(function: Decorated) -> Decorated:
     """Add ``-s/--store``."""
     return click.option("-s", "--store", "store", required=True, help="Path of the store.")(function)
+
+
+def renamed_option(old: str, name: str, new: str) -> Callable[[Decorated], Decorated]:
+    """Accept an option under its old name for one release, with a warning that names the new one."""
+
+    def accept(context: click.Context, option: click.Parameter, value: Any) -> None:
+        if value is not None:
+            click.echo(f"{old} is called {new} now; the old name goes with the next release", err=True)
+            context.params[name] = value
+
+    return click.option(old, f"old_{name}", hidden=True, expose_value=False, callback=accept)
+
+
+def parse_seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    """Callback of ``--seeds``: a list such as ``0,1,2``, or a range such as ``0-2``."""
+    if value is None:
+        return None
+    found: list[int] = []
+    for part in value.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and (not last.isdecimal() or int(last) < int(first))):
+            raise click.BadParameter(f"{value!r} is not a list of whole numbers; write it like 0,1,2 or 0-2")
+        found += range(int(first), int(last or first) + 1)
+    if value.strip().isdecimal() and int(value) > 0:
+        click.echo(f"--seeds {value} is the one seed {value}; several are written 0,1,2 or 0-2", err=True)
+    return list(dict.fromkeys(found))
+
+
+def next_lines(lines: Sequence[tuple[str, str]]) -> str:
+    """What to do next: commands, and what each is for."""
+    width = max(text_width(command) for command, _ in lines)
+    shown = (f"  {command}{' ' * (width - text_width(command))}   {what}" for command, what in lines)
+    return "\n".join(["", "Next:", *shown])
 
 
 def print_json(value: Any) -> None:
@@ -57,20 +105,75 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
         click.echo(text())
 
 
-def render_table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
-    """Columns aligned under a header: numbers to the right, words to the left."""
+def wide_option(function: Decorated) -> Decorated:
+    """Add ``--wide``: tables show all columns; without, as many as fit."""
+
+    def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.meta[_WIDE] = value
+
+    text = "All columns of tables, whatever the width of the terminal."
+    return click.option("--wide", is_flag=True, expose_value=False, callback=remember, help=text)(function)
+
+
+def table_width() -> int | None:
+    """Columns that a table may take: those of the terminal; None with --wide, or in a command without it."""
+    context = click.get_current_context(silent=True)
+    wide = True if context is None else context.meta.get(_WIDE, True)
+    return None if wide else terminal_width()
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, 80 where there is none; the variable COLUMNS goes before both."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def render_table(
+    rows: Iterable[Sequence[Any]], header: Sequence[str], first_to_go: Sequence[str] = (), *, cut: str = ""
+) -> str:
+    """Columns aligned under a header: numbers to the right, words to the left.
+
+    In a command with ``--wide`` the table fits the terminal: the texts of the column ``cut`` are shortened, then
+    columns are left out in the order of ``first_to_go``, then from the last one on, and a line names them.
+    """
+    rows = [list(row) for row in rows]
     cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))] if cells else []
-    widths = [max([len(header[i]), *(len(row[i]) for row in cells)]) for i in range(len(header))]
+    width = table_width()
+    if cut and width is not None:
+        shorten(cells, header, header.index(cut), width)
+    kept, left_out = fit_columns(header, cells, width, first_to_go)
+    widths = {i: max(map(text_width, [header[i], *(row[i] for row in cells)])) for i in kept}
+    numeric = {i: bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in kept}
 
     def line(row: Sequence[str]) -> str:
-        parts = [
-            value.rjust(width) if numeric and numeric[i] else value.ljust(width)
-            for i, (value, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        parts = []
+        for i in kept:
+            blanks = " " * (widths[i] - text_width(row[i]))
+            parts.append(blanks + row[i] if numeric[i] else row[i] + blanks)
         return "  ".join(parts).rstrip()
 
-    return "\n".join([line(list(header)), line(["-" * width for width in widths]), *map(line, cells)])
+    lines = [line(header), line(["-" * widths.get(i, 0) for i in range(len(header))]), *map(line, cells)]
+    return "\n".join([*lines, *([left_out_line(left_out)] if left_out else [])])
+
+
+def definitions(entries: Sequence[tuple[str, str]]) -> str:
+    """Terms and their texts in two columns, as in ``--help``; as wide as the terminal."""
+    formatter = click.HelpFormatter(width=terminal_width())
+    formatter.write_dl(entries, col_max=34)
+    return formatter.getvalue()
+
+
+def shorten(cells: list[list[str]], header: Sequence[str], column: int, width: int) -> None:
+    """Cut the texts of a column so that the table fits, but not below a few words."""
+    others = sum(max(text_width(row[i]) for row in [header, *cells]) + 2 for i in range(len(header)) if i != column)
+    room = max(_FEW_WORDS, width - others)
+    for row in cells:
+        if text_width(row[column]) > room:
+            row[column] = row[column][: room - 1].rstrip(" ,.;") + "…"
+
+
+def left_out_line(names: Sequence[str]) -> str:
+    """Say which columns a table lacks."""
+    return f"(not shown: {', '.join(name for name in names if name)}; --wide shows all)"
 
 
 def _cell(value: Any) -> str:

@@ -11,6 +11,7 @@ import click
 
 from featstore.atomic import write_text
 from featstore.errors import ConfigError
+from featstore_cli.commands import Group
 
 if TYPE_CHECKING:
     from featstore.datasets import TrackTable
@@ -20,7 +21,7 @@ __all__ = ["datasets"]
 _MOST_SHOWN = 20
 
 
-@click.group()
+@click.group(cls=Group)
 def datasets() -> None:
     r"""Turn folders, lists and built-in music into track tables.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from featstore_cli.commands import Command
 from featstore_cli.common import emit, json_option, render_table
 
 __all__ = ["doctor"]
@@ -62,7 +63,7 @@ def _examine() -> dict[str, Any]:
     return result
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def doctor(as_json: bool) -> None:
     """Say what is installed and what works here; exit code 1 when something needed is missing.

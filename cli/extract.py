@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
 from featstore.results.units import format_bytes
+from featstore_cli.commands import Command
 from featstore_cli.common import (
     emit,
     feature_option,
     json_option,
+    next_lines,
     print_json,
     render_table,
     store_option,
+    wide_option,
 )
 
 __all__ = ["extract", "plan", "status"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("tracks")
 @feature_option
 @click.option("--tracks", "n_tracks", type=int, help="Forecast for this many tracks instead of those in TRACKS.")
@@ -74,7 +78,7 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
     return int(part), int(parts)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("tracks")
 @feature_option
 @store_option
@@ -150,12 +154,30 @@ def extract(
     options = ExtractOptions(**settings, progress="json" if as_json else "bar")
     table, made = _asked(tracks, features, encoding)
     if dry_run:
-        print_json(say_what_is_missing(table, made, store, options))
+        missing = say_what_is_missing(table, made, store, options)
+        emit(missing, as_json, lambda: _describe_missing(missing, tracks, features))
         return
     report = run(table, made, store, options)
-    emit(report.as_json(), as_json, lambda: _describe_report(report))
+    emit(report.as_json(), as_json, lambda: _describe_report(report) + next_lines(_after(report, features)))
     if report.asked["failed"] or report.given_up:
         raise click.exceptions.Exit(2)
+
+
+def _describe_missing(missing: dict[str, Any], tracks: str, features: tuple[str, ...]) -> str:
+    there = "" if missing["exists"] else ", a new store"
+    what = f"{missing['tracks']} tracks, {len(missing['arrays'])} new arrays, {missing['steps']} steps a track"
+    asked = " ".join(f"-f {shlex.quote(each)}" for each in features)
+    line = (f"featstore plan {shlex.quote(tracks)} {asked}", "bytes and seconds, from a timed sample")
+    return f"{missing['store']}{there}: to compute {what}; nothing was written\n" + next_lines([line])[1:]
+
+
+def _after(report: Any, features: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What people do with a store."""
+    lines = [(f"featstore store info {report.store}", "what is stored, and what follows from it")]
+    if len(features) == 1:
+        command = f"featstore train -s {report.store} -f {shlex.quote(features[0])} -m vgg-cnn -o runs/first"
+        lines.append((command, "train on it"))
+    return lines
 
 
 def _describe_report(report: Any) -> str:
@@ -204,9 +226,10 @@ def _why_nothing(report: Any) -> str:
     return f"{failed} tracks failed before, all others are stored" if failed else "everything asked for is stored"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.option("--failures", is_flag=True, help="List every track that is not plainly ok, with its reason.")
+@wide_option
 @json_option
 def status(store: str, failures: bool, as_json: bool) -> None:
     """Count the tracks of a store by what became of them, and tell of extractions under way, wherever they run.
@@ -246,7 +269,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         click.echo(unfinished)
     if ledger is not None and len(ledger):
         rows = ledger[["track_id", "status", "error"]].itertuples(index=False)
-        click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))
+        click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"], cut="reason"))
 
 
 def _describe_run(run: dict[str, Any]) -> str:

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
-from featstore_cli.common import emit, json_option, render_table
+from featstore_cli.commands import Command
+from featstore_cli.common import emit, json_option, render_table, wide_option
 
 __all__ = ["filters"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run")
 @click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Draw them here: .png, .svg or .pdf.")
 @click.option("--track", default="", help="Track id of the clip below the responses; the first one by default.")
 @click.option("--start", type=float, default=0.0, show_default=True, help="Where the clip begins, in seconds.")
 @click.option("--no-clip", is_flag=True, help="Only the responses: the store of the run is not read.")
+@wide_option
 @json_option
 def filters(run: str, figure: Path | None, track: str, start: float, no_clip: bool, as_json: bool) -> None:
     """Say how far a run's learned filters moved; draw their responses, and what they make of a clip.

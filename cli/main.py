@@ -14,14 +14,17 @@ import click
 from featstore.errors import FeatstoreError
 from featstore.log import NOISY_LOGGERS
 from featstore.version import __version__
+from featstore_cli.commands import Group
 from featstore_cli.terminal import printable_streams, signals_interrupt
 
 __all__ = ["cli", "main"]
 
 # name -> (module:attribute, one line for the listing)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "quickstart": ("quickstart:quickstart", "The whole path on built-in music, in minutes."),
+    "quickstart": ("quickstart:quickstart", "From music to an answer: your own with --music, or built-in music."),
     "datasets": ("datasets:datasets", "List, index, check and split collections of music."),
+    "features": ("features:features", "List the kinds of features and the presets, and what they take."),
+    "codecs": ("codecs:codecs", "List the neural codecs whose tokens can be features."),
     "plan": ("extract:plan", "Say what an extraction would compute and cost."),
     "extract": ("extract:extract", "Compute features of all tracks into a store."),
     "status": ("extract:status", "Say how far an extraction is, and what failed."),
@@ -41,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands live in modules that are imported when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,16 +59,6 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"featstore_cli.{module}"), attribute)
         _keep_lines(command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look a command up; an unknown one is answered with near misses."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from featstore.errors import did_you_mean
-
-            raise click.UsageError(f"No such command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

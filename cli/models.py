@@ -7,12 +7,13 @@ import dataclasses
 import click
 
 from featstore.results.units import format_bytes
-from featstore_cli.common import emit, json_option, render_table
+from featstore_cli.commands import Group
+from featstore_cli.common import emit, json_option, render_table, wide_option
 
 __all__ = ["models"]
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List models and what they cost; convert published weights.
 
@@ -22,6 +23,7 @@ def models() -> None:
 
 @models.command("list")
 @click.option("--markdown", is_flag=True, help="Print the table of docs/models.md.")
+@wide_option
 @json_option
 def list_models(markdown: bool, as_json: bool) -> None:
     """List all models: an input, parameters, and multiply-accumulates of one input, for 50 classes.
@@ -38,8 +40,12 @@ def list_models(markdown: bool, as_json: bool) -> None:
         [card.name, " x ".join(map(str, card.input.values())), f"{card.parameters:,}", card.macs / 1e9, card.summary]
         for card in cards
     ]
-    header = ["model", "input", "parameters", "GMAC", ""]
-    emit([dataclasses.asdict(card) for card in cards], as_json, lambda: render_table(rows, header))
+    header = ["model", "input", "parameters", "GMAC", "what it is"]
+    emit(
+        [dataclasses.asdict(card) for card in cards],
+        as_json,
+        lambda: render_table(rows, header, ["input", "GMAC"], cut="what it is"),
+    )
 
 
 @models.command()

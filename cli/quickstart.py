@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from featstore_cli.common import json_option, print_json
+from featstore_cli.commands import Command
+from featstore_cli.common import json_option, next_lines, print_json, table_width, wide_option
 
 if TYPE_CHECKING:
     from featstore.workflows.own_music import Survey
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["quickstart"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--music", metavar="FOLDER|CSV", help="Your own music: sub-folders are labels; or a list of files.")
 @click.option("--label-column", metavar="NAME", help="With a list: the column of the labels.")
 @click.option("-o", "--out", default="featstore-quickstart", show_default=True, help="Folder for everything it makes.")
 @click.option("--smoke", is_flag=True, help="The same path in under a minute, to see that it works.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processes; all cores by default.")
+@wide_option
 @json_option
 def quickstart(
     music: str | None, label_column: str | None, out: str, smoke: bool, jobs: int | None, as_json: bool
@@ -48,15 +50,15 @@ def quickstart(
     from featstore_cli.recipe import tell_result
 
     command = shlex.join(["featstore", *sys.argv[1:]])
-    result = run_recipe(load_recipe("quickstart", smoke=smoke), out, jobs=jobs, command=command)
+    result = run_recipe(load_recipe("quickstart", smoke=smoke), out, jobs=jobs, command=command, width=table_width())
     tell_result(result, as_json)
     if not as_json:
-        click.echo(
-            "\nNext:\n"
-            f"  featstore quickstart --music FOLDER -o my-answer   the same on your own music\n"
-            f"  featstore store info {out}/store.zarr              what is stored, and what follows from it\n"
-            f"  featstore report pareto {out}/runs --margin 0.05   what to keep, when more may be lost"
-        )
+        lines = [
+            ("featstore quickstart --music FOLDER -o my-answer", "the same on your own music"),
+            (f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"),
+            (f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"),
+        ]
+        click.echo(next_lines(lines))
 
 
 def _on_own_music(
@@ -75,7 +77,7 @@ def _on_own_music(
     recipe = survey.recipe(smoke=smoke)
     command = shlex.join(["featstore", *sys.argv[1:]])
     stages = () if survey.trains else ("data", "extract")
-    result = run_recipe(recipe, out, jobs=jobs, only=stages, command=command, table=survey.table)
+    result = run_recipe(recipe, out, jobs=jobs, only=stages, command=command, table=survey.table, width=table_width())
     steps = out / "steps.sh"
     write_text(steps, "\n".join(["set -e", *steps_of(recipe, out, trains=survey.trains)]) + "\n")
     if as_json:
@@ -87,7 +89,7 @@ def _on_own_music(
             _tell_sizes(out)
         for line in survey.advice:
             click.echo(f"\nNote: {line}.")
-        click.echo("\n" + _next(survey, out, steps))
+        click.echo(next_lines(_next(survey, out, steps)))
     if result.extraction.asked.get("failed"):
         raise click.exceptions.Exit(2)
 
@@ -103,16 +105,18 @@ def _tell_sizes(out: Path) -> None:
     click.echo(describe_store(opened, describe_features(opened), weights_facts(opened)))
 
 
-def _next(survey: Survey, out: Path, steps: Path) -> str:
-    lines: list[tuple[str, Any]] = []
+def _next(survey: Survey, out: Path, steps: Path) -> list[tuple[str, str]]:
     if survey.trains:
-        lines.append((f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"))
-        lines.append((f"featstore recipe run {out} -o again", "the same again, from its recipe"))
-    elif not survey.vectors:
-        lines.append(("featstore models fetch mtt-musicnn", "get an encoder, then run this again for its vectors"))
+        lines = [
+            (f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"),
+            (f"featstore recipe run {out} -o again", "the same again, from its recipe"),
+        ]
+    elif survey.vectors:
+        lines = [(f"featstore tag mtt-musicnn {shlex.quote(survey.music)}", "tags of a published model")]
     else:
-        lines.append((f"featstore tag mtt-musicnn {shlex.quote(survey.music)}", "tags of a published model"))
-    lines.append((f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"))
-    lines.append((f"sh {steps}", "all steps as single commands: read it, change it"))
-    width = max(len(command) for command, _ in lines)
-    return "\n".join(["Next:", *(f"  {command:<{width}}   {what}" for command, what in lines)])
+        lines = [("featstore models fetch mtt-musicnn", "get an encoder, then run this again for its vectors")]
+    return [
+        *lines,
+        (f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"),
+        (f"sh {steps}", "all steps as single commands: read it, change it"),
+    ]

@@ -8,17 +8,28 @@ from typing import Any
 
 import click
 
-from featstore_cli.common import emit, json_option, print_json, render_table
+from featstore_cli.commands import Group, completer
+from featstore_cli.common import (
+    emit,
+    json_option,
+    next_lines,
+    parse_seeds,
+    print_json,
+    render_table,
+    table_width,
+    wide_option,
+)
 
 __all__ = ["recipe", "result_as_json", "tell_result"]
 
 
-@click.group()
+@click.group(cls=Group)
 def recipe() -> None:
     """List, show and run whole experiments."""
 
 
 @recipe.command(name="list")
+@wide_option
 @json_option
 def list_(as_json: bool) -> None:
     """List the recipes that are installed.
@@ -39,11 +50,11 @@ def list_(as_json: bool) -> None:
         }
         for r in found
     ]
-    emit(rows, as_json, lambda: render_table([tuple(row.values()) for row in rows], list(rows[0])))
+    emit(rows, as_json, lambda: render_table([tuple(row.values()) for row in rows], list(rows[0]), cut="title"))
 
 
 @recipe.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer("recipes"))
 def show(name: str) -> None:
     """Print a recipe's files.
 
@@ -55,7 +66,7 @@ def show(name: str) -> None:
 
 
 @recipe.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer("recipes"))
 @click.option(
     "--data",
     multiple=True,
@@ -67,7 +78,7 @@ def show(name: str) -> None:
 )
 @click.option("-o", "--out", help="Folder for everything; the recipe's name by default.")
 @click.option("--smoke", is_flag=True, help="The same path in seconds, to see that it works.")
-@click.option("--seeds", type=int, help="Number of seeds.")
+@click.option("--seeds", metavar="N,N…", callback=parse_seeds, help="One run for each: 0,1,2 or 0-2.")
 @click.option("--width", type=float, help="Width of the models that have one, such as 0.125.")
 @click.option("--epochs", type=int, help="Epochs at most.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A training setting; repeats.")
@@ -79,6 +90,7 @@ def show(name: str) -> None:
     "model=vgg-cnn; repeats.",
 )
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
+@wide_option
 @json_option
 def run(
     name: str,
@@ -86,7 +98,7 @@ def run(
     data_options: tuple[str, ...],
     out: str | None,
     smoke: bool,
-    seeds: int | None,
+    seeds: list[int] | None,
     width: float | None,
     epochs: int | None,
     assignments: tuple[str, ...],
@@ -101,7 +113,7 @@ def run(
     \b
     Examples:
       featstore recipe run quickstart --smoke --out smoke
-      featstore recipe run ferraro2020 --data mtat=MagnaTagATune --only 'scale=db,n_mels=48|96' --seeds 3
+      featstore recipe run ferraro2020 --data mtat=MagnaTagATune --only 'scale=db,n_mels=48|96' --seeds 0-2
     """
     from featstore.training.settings import parse_assignments
     from featstore.workflows.recipes import load_recipe, run_recipe, with_overrides
@@ -112,8 +124,17 @@ def run(
     chosen = with_overrides(chosen, seeds=seeds, width=width, epochs=epochs, settings=settings)
     command = shlex.join(["featstore", *sys.argv[1:]])
     before = [load_recipe(name, smoke=smoke, data=each) for each in data[1:]]
-    result = run_recipe(chosen, out or chosen.name, jobs=jobs, only=only, command=command, before=before)
+    result = run_recipe(
+        chosen, out or chosen.name, jobs=jobs, only=only, command=command, before=before, width=table_width()
+    )
     tell_result(result, as_json)
+    if not as_json:
+        place = result.folder
+        lines = [(f"featstore store info {place}/store.zarr", "what is stored, and what follows from it")]
+        if (place / "runs").is_dir():
+            lines.insert(0, (f"featstore report pareto {place}/runs", "what to keep"))
+            lines.insert(1, (f"featstore report html {place}/runs -o report.html", "all runs on one page"))
+        click.echo(next_lines(lines))
 
 
 def result_as_json(result: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featstore_cli.common import json_option, print_json
+from featstore_cli.commands import Group, completer
+from featstore_cli.common import json_option, print_json, table_width, terminal_width, wide_option
 
 if TYPE_CHECKING:
     from featstore.results import RunSet
@@ -20,7 +21,7 @@ _COSTS = ("bytes", "storage", "gmacs", "time")
 _KINDS = ("pareto", "figure1", *_COSTS, "curves", "classes", "encoding", "probes", "gallery")
 
 
-@click.group()
+@click.group(cls=Group)
 def report() -> None:
     r"""Answer from measured runs: tables, questions, SQL, fronts, figures, a page.
 
@@ -78,6 +79,19 @@ def _retired(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorated
 
 
+def _format_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--format``; ``json`` in it is the old way to say ``--json``."""
+
+    def warn(_: click.Context, option: click.Parameter, value: str) -> str:
+        if value == "json":
+            click.echo("--format json is called --json now; the old name goes with the next release", err=True)
+        return value
+
+    shown = f"[{'|'.join(style for style in _STYLES if style != 'json')}]"
+    settings: dict[str, Any] = {"type": click.Choice(_STYLES), "metavar": shown, "default": "text", "callback": warn}
+    return click.option("--format", "style", show_default=True, **settings)(function)
+
+
 def _read(roots: tuple[str, ...], conditions: tuple[str, ...] = (), split: str = "test") -> RunSet:
     """Read the runs that meet the conditions, and say on stderr what was skipped."""
     from featstore.errors import ConfigError
@@ -124,15 +138,21 @@ def _save(text: str, output: Path | None) -> None:
 @_runs_argument
 @click.option("--by", metavar="COLUMNS", help="Columns that make a row: model,n_mels,hop_multiple,encoding,…")
 @_where_option
-@click.option("--metric", "metrics", multiple=True, help="Metric to show; repeats. All by default.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=completer("metrics"),
+    help="Metric to show; repeats. All by default.",
+)
 @_split_option
 @click.option("--over", type=click.Choice(["auto", "run", "seed", "fold"]), default="auto", show_default=True,
               help="What counts as one repetition.")  # fmt: skip
 @click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--costs", metavar="COLUMNS", help="Costs to show: bytes_alone,bytes_added,bytes_per_hour,gmacs,…")
 @click.option("--published", is_flag=True, help="Put the papers' numbers for the same configuration beside.")
-@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
-@click.option("--wide", is_flag=True, help="Every cost, and the interval of every metric.")
+@_format_option
+@click.option("--wide", is_flag=True, help="Every cost, the interval of every metric, all columns.")
 @click.option("-o", "--out", "output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 @json_option
 def table(
@@ -165,7 +185,16 @@ def table(
     if published:
         summary = join_published(summary, metrics[0] if metrics else _metric(found, None, split))
     shown = [name.strip() for name in costs.split(",")] if costs else None
-    _save(format_table(summary, "json" if as_json else style, costs=shown, wide=wide), output)
+    _save(
+        format_table(
+            summary,
+            "json" if as_json else style,
+            costs=shown,
+            wide=wide,
+            width=None if wide or output else terminal_width(),
+        ),
+        output,
+    )
 
 
 @report.command()
@@ -182,10 +211,15 @@ def table(
 @click.option("--budget", metavar="SIZE", help="Find what loses least among those that fit on a disk: 50GB, 2TiB.")
 @click.option("--tracks", type=click.IntRange(min=1), help="Tracks of the collection, for --budget.")
 @click.option("--track-seconds", type=click.FloatRange(min=0.0, min_open=True), help="Their mean duration.")
-@click.option("--metric", help="Metric to compare by; the first that the runs have by default.")
+@click.option(
+    "--metric",
+    shell_complete=completer("metrics"),
+    help="Metric to compare by; the first that the runs have by default.",
+)
 @_where_option
 @_retired("test")
-@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
+@wide_option
+@_format_option
 @json_option
 def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **question: Any) -> None:
     r"""Answer a question in plain options, or in SQL (read-only).
@@ -279,7 +313,7 @@ def _answer_choice(
         return
     click.echo(f"{answer.sentence}\n")
     click.echo(f"All {len(answer.frame)} of {answer.considered} that qualify, the answer first:")
-    click.echo(format_table(answer.frame, style))
+    click.echo(format_table(answer.frame, style, width=table_width()))
     if style in ("text", "markdown"):
         click.echo(f"\n{answer.statement}")
 
@@ -296,7 +330,8 @@ def _answer_choice(
 @_split_option
 @_out_option
 @click.option("--title", default="", help="Title of the figure.")
-@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
+@wide_option
+@_format_option
 @json_option
 def pareto(
     runs: tuple[str, ...],
@@ -336,7 +371,7 @@ def pareto(
     people = style in ("text", "markdown")
     if people:
         click.echo("\n".join(answer_sentences(front)) + "\n")
-    click.echo(format_table(front.frame, style))
+    click.echo(format_table(front.frame, style, width=table_width()))
     if people:
         click.echo(f"\n{front.statement}")
     for path in drawn:
@@ -347,7 +382,7 @@ def pareto(
 @_runs_argument
 @click.option("-k", "--kind", type=click.Choice(_KINDS), default="pareto", show_default=True, help="What to draw.")
 @_out_option
-@click.option("--metric", help="Metric; the first that the runs have by default.")
+@click.option("--metric", shell_complete=completer("metrics"), help="Metric; the first that the runs have by default.")
 @click.option("--colour", default="", metavar="COLUMN", help="bytes, gmacs, time: a colour for each value of it.")
 @click.option("--published", metavar="DATASET", default="", help="figure1: add the study's own numbers, MTAT or MSD.")
 @click.option("--store", default="", help="gallery: the store; that of the first run by default.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from featstore_cli.commands import Command
 from featstore_cli.common import emit, json_option
 
 __all__ = ["sonify"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store")
 @click.argument("track")
 @click.argument("feature", required=False)

@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featstore.results.units import format_bytes
-from featstore_cli.common import emit, feature_option, json_option, render_table
+from featstore_cli.commands import Group
+from featstore_cli.common import emit, feature_option, json_option, renamed_option, render_table, wide_option
 
 if TYPE_CHECKING:
     from featstore.store.store import Store
 
 __all__ = ["describe_store", "store"]
 
+_FIRST_TO_GO = (
+    *("saturated", "of audio", "of float32", "error", "a track", "tracks", "shape", "an hour", "kept", "encoding"),
+)
 
-@click.group()
+
+@click.group(cls=Group)
 def store() -> None:
     """Look into stores, check, mend, compare, convert and pack them."""
 
 
 @store.command()
 @click.argument("path", metavar="STORE")
+@wide_option
 @json_option
 def info(path: str, as_json: bool) -> None:
     """List the features of a store, stored and derived, with their sizes and what their encodings cost.
@@ -55,7 +61,7 @@ def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[
     header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
     total = sum(row["bytes_added"] for row in rows)
     size = f"{opened.n_shards} shards of {opened.shard_tracks}, {format_bytes(total)} stored"
-    table = render_table([_info_row(row) for row in rows], header)
+    table = render_table([_info_row(row) for row in rows], header, _FIRST_TO_GO)
     mixes = [
         f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
         for row in rows
@@ -222,10 +228,11 @@ def convert(source: str, target: str, backend: str | None, compression: str | No
 
 @store.command()
 @click.argument("path", metavar="STORE")
-@click.option("-o", "--output", metavar="FILE.h5", help="STORE's name with .h5 by default; must not exist.")
+@click.option("-o", "--out", metavar="FILE.h5", help="STORE's name with .h5 by default; must not exist.")
+@renamed_option("--output", "out", "--out")
 @click.option("--compression", default="none", show_default=True, help="none or gzip: what plain h5py can read.")
 @json_option
-def pack(path: str, output: str | None, compression: str, as_json: bool) -> None:
+def pack(path: str, out: str | None, compression: str, as_json: bool) -> None:
     """Put a whole store, Zarr or HDF5, into one HDF5 file that plain h5py reads; featstore reads it as a store.
 
     Example:  featstore store pack mel.zarr -o mel.h5
@@ -234,7 +241,7 @@ def pack(path: str, output: str | None, compression: str, as_json: bool) -> None
 
     from featstore.store.pack import pack as write_file
 
-    file = Path(output or f"{path.rstrip('/').rpartition('/')[2].rpartition('.')[0] or 'store'}.h5")
+    file = Path(out or f"{path.rstrip('/').rpartition('/')[2].rpartition('.')[0] or 'store'}.h5")
     made = write_file(path, file, compression=compression)
     size = file.stat().st_size
     payload = {"source": path, "store": str(file), "bytes": size, "arrays": len(made.arrays)}

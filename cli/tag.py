@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from featstore.plain import inert_cell
-from featstore_cli.common import print_json, render_table
+from featstore_cli.commands import Command
+from featstore_cli.common import print_json, render_table, wide_option
 
 if TYPE_CHECKING:
     from featstore.workflows.tag import FileTags, TagReport
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["tag"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @click.argument("audio", nargs=-1)
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="Tags of each file.")
@@ -40,6 +41,7 @@ __all__ = ["tag"]
 @click.option("--taggrams", metavar="FOLDER", help="Draw tags over time, one PNG a file.")
 @click.option("-s", "--store", metavar="STORE", help="Go through the extractor: compute into this store, read from it.")
 @click.option("-j", "--jobs", type=int, help="With --store: worker processes; all cores by default.")
+@wide_option
 def tag(model: str, audio: tuple[str, ...], **settings: Any) -> int:
     r"""Tag AUDIO files and folders with MODEL: a run's folder, a checkpoint file, or a published model.
 
@@ -103,7 +105,7 @@ class _Table:
 
     def finish(self, report: TagReport) -> None:
         """Print."""
-        click.echo(render_table(self._rows, ["file", "s", "tags"]))
+        click.echo(render_table(self._rows, ["file", "s", "tags"], cut="tags"))
 
 
 class _Csv:

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from featstore_cli.commands import Group
 from featstore_cli.common import emit, json_option
 
 __all__ = ["tokenizer"]
 
 
-@click.group()
+@click.group(cls=Group)
 def tokenizer() -> None:
     """Neural codecs: train a tokenizer on your own music, turn audio into tokens and back.
 

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from featstore.results.units import format_bytes, format_seconds
-from featstore_cli.common import emit, feature_option, json_option, render_table, store_option
+from featstore_cli.commands import Command, completer
+from featstore_cli.common import (
+    definitions,
+    emit,
+    feature_option,
+    json_option,
+    next_lines,
+    render_table,
+    store_option,
+    wide_option,
+)
 
 __all__ = ["evaluate", "pretrain", "train"]
+
+
+def _print_settings(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Print the settings of training instead of training."""
+    if value is None or context.resilient_parsing:
+        return
+    from featstore.training.catalogue import list_settings
+
+    entries = []
+    for each in list_settings("" if value == "all" else value):
+        default = "null" if each.default is None else str(each.default)
+        entries.append((f"{each.name}={default}", f"{each.meaning} [{each.takes}]".strip()))
+    click.echo(definitions(entries).rstrip())
+    if value == "all":
+        click.echo("Those of a model are listed by: featstore models show NAME")
+    context.exit()
 
 
 def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,7 +46,9 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         store_option,
         feature_option,
-        click.option("-m", "--model", required=True, help="A model, for example vgg-cnn."),
+        click.option(
+            "-m", "--model", required=True, shell_complete=completer("models"), help="A model, for example vgg-cnn."
+        ),
         click.option(
             "-o", "--out", required=True, metavar="RUN", help="The run's folder; a stopped run in it goes on."
         ),
@@ -33,6 +63,17 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--dry-run", is_flag=True, help="Time a few steps, say hours and memory of the run, write nothing."
         ),
+        click.option(
+            "--list-settings",
+            is_flag=False,
+            flag_value="all",
+            is_eager=True,
+            expose_value=False,
+            metavar="[SECTION]",
+            callback=_print_settings,
+            help="Print what --set takes, all of it or one section, and stop.",
+        ),
+        wide_option,
         json_option,
     ]
     for option in reversed(options):
@@ -40,7 +81,7 @@ def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command()
+@click.command(cls=Command)
 @_run_options
 def train(**options: Any) -> None:
     r"""Train a model from a store, or go on with a run that was stopped.
@@ -59,7 +100,7 @@ def train(**options: Any) -> None:
     _train(options, {})
 
 
-@click.command()
+@click.command(cls=Command)
 @_run_options
 def pretrain(**options: Any) -> None:
     r"""Pretrain a model: it learns to fill in hidden stretches of its input. No labels are needed.
@@ -78,18 +119,18 @@ def pretrain(**options: Any) -> None:
 
 
 def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
-    from featstore.datasets import TrackTable
     from featstore.features import expand_features
     from featstore.store import open_store
     from featstore.training import TrainConfig
     from featstore.training import train as train_run
     from featstore.training.settings import merge, parse_assignments, read_yaml
+    from featstore.workflows.toplevel import load_tracks
 
     out, file = options["out"], options["config_file"]
     settings = merge(stage, read_yaml(file) if file else {})
     config = TrainConfig.resolve(merge(settings, parse_assignments(options["assignments"])), seed=options["seed"])
     requests = list(expand_features(options["features"]))
-    table = None if options["tracks"] is None else TrackTable.read(options["tracks"])
+    table = None if options["tracks"] is None else load_tracks(options["tracks"])
     if options["dry_run"]:
         from featstore.training.forecast import forecast
 
@@ -100,16 +141,28 @@ def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     result = train_run(open_store(options["store"]), requests, options["model"], out, tracks=table, config=config)
     if before:
         click.echo(f"{out} is finished already; nothing was done", err=True)
-    emit(result, options["as_json"], lambda: _as_text(result, out))
+    emit(result, options["as_json"], lambda: _as_text(result, out) + next_lines(_after(result, out)))
 
 
-@click.command()
+def _after(result: Mapping[str, Any], out: str) -> list[tuple[str, str]]:
+    """What people do with a run."""
+    if result["task"] == "none":
+        again = f"featstore train -s STORE -f SPEC -m {result['model']} -o RUN --set start.run={shlex.quote(out)}"
+        return [(again, "train on labels from what was learnt")]
+    return [
+        (f"featstore tag {shlex.quote(out)} SONG.mp3", "tags of a file"),
+        (f"featstore report table {shlex.quote(str(Path(out).parent))}", "this run beside the others"),
+    ]
+
+
+@click.command(cls=Command)
 @click.argument("run")
 @click.option("-s", "--store", help="Read features from here instead of the store it was trained from.")
 @click.option("--tracks", metavar="T.parquet", help="Labels and splits; those of the training by default.")
 @click.option("--split", "splits", multiple=True, help="Score this split; repeats. By default those of the settings.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of device or evaluate.")
 @click.option("--classes", "by_class", is_flag=True, help="Also a table with a row a class.")
+@wide_option
 @json_option
 def evaluate(
     run: str,
@@ -128,15 +181,15 @@ def evaluate(
       featstore evaluate runs/first --split test --classes
       featstore evaluate runs/first --set evaluate.pool=majority
     """
-    from featstore.datasets import TrackTable
     from featstore.store import open_store
     from featstore.training import evaluate as evaluate_run
     from featstore.training.settings import parse_assignments
+    from featstore.workflows.toplevel import load_tracks
 
     scores = evaluate_run(
         run,
         store=None if store is None else open_store(store),
-        tracks=None if tracks is None else TrackTable.read(tracks),
+        tracks=None if tracks is None else load_tracks(tracks),
         splits=splits,
         settings=parse_assignments(assignments),
     )
@@ -154,6 +207,8 @@ def _finished(out: str) -> bool:
 def _as_forecast(found: Mapping[str, Any]) -> str:
     lines = [
         f"{found['model']} on {found['feature']}: {found['parameters']:,} parameters",
+        f"tracks: {', '.join(f'{count:,} {split}' for split, count in found['tracks'].items())}; "
+        f"{format_bytes(found['bytes_read'])} to read",
         f"{format_seconds(3600 * found['hours'])} at most: {found['epochs']} epochs",
         f"{found['steps_per_epoch']:,} steps an epoch, {format_seconds(found['seconds_per_step'])} a step",
         f"{format_seconds(found['seconds_validate'])} a validation",
@@ -169,8 +224,8 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
         _score_table(result["scores"], result["intervals"]),
         f"{result['epochs']} epochs, best {result['best_epoch']}; {result['parameters']:,} parameters, "
         f"{result['gmacs']:.4g} GMAC an input of {_size_of(result['input'])}",
-        f"training {seconds['train']:.1f} s at {rates['train_samples_per_s']:.0f} samples/s, waiting for data "
-        f"{100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",
+        f"training {format_seconds(seconds['train'])} at {rates['train_samples_per_s']:.0f} samples/s, waiting for "
+        f"data {100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",
         f"feature {format_bytes(size)} alone, {format_bytes(result['bytes']['added'])} added to the store",
     ]
     for split, classes in result["classes_without_both"].items():
@@ -186,17 +241,18 @@ def _size_of(shape: Mapping[str, Any]) -> str:
 
 
 def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]) -> str:
-    names = list(dict.fromkeys(name for values in scores.values() for name in values))
-    rows = []
-    for split, values in scores.items():
-        cells = [split]
-        for name in names:
-            value, around = values.get(name), intervals.get(split, {}).get(name)
-            text = "" if value is None or value != value else f"{value:.4f}"
-            bounds = around is not None and None not in around
-            cells.append(f"{text} [{around[0]:.3f}, {around[1]:.3f}]" if text and bounds else text)
-        rows.append(cells)
-    return render_table(rows, ["split", *names])
+    """A row a metric, a column a split."""
+    names = dict.fromkeys(name for values in scores.values() for name in values)
+    rows = [[name, *(_score_cell(scores, intervals, split, name) for split in scores)] for name in names]
+    return render_table(rows, ["metric", *scores])
+
+
+def _score_cell(scores: Mapping[str, Any], intervals: Mapping[str, Any], split: str, name: str) -> str:
+    value, around = scores[split].get(name), intervals.get(split, {}).get(name)
+    if value is None or value != value:
+        return ""
+    bounds = around is not None and None not in around
+    return f"{value:.4f} [{around[0]:.3f}, {around[1]:.3f}]" if bounds else f"{value:.4f}"
 
 
 def _per_class(run: str) -> dict[str, dict[str, dict[str, Any]]]:

@@ -110,24 +110,28 @@ class MissingDependency(FeatstoreError, ImportError):
 _ALL_SHOWN = 12
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Advice for an unknown name: the near misses and what is known; of a long list the five nearest at most.
+
+    ``prefix`` stands before every name that is shown.
 
     Examples
     --------
     >>> did_you_mean("n_mel", ["n_mels", "hop_length"])
     'Did you mean n_mels? Known: hop_length, n_mels'
-    >>> did_you_mean("track-17", [f"track-{n:03}" for n in range(100)])
-    'Did you mean track-017 or track-097 or track-087 or track-077 or track-071? There are 100'
+    >>> did_you_mean("epoch", ["epochs", *map(str, range(100))], prefix="loop.")
+    'Did you mean loop.epochs? There are 101'
     """
     known = sorted(known)
     long = len(known) > _ALL_SHOWN
     near = difflib.get_close_matches(name, known, n=5 if long else 3, cutoff=0.6)
+    near = [prefix + each for each in near]
     if not long:
+        known = [prefix + each for each in known]
         listing = f"Known: {', '.join(known)}" if known else "Nothing is known here"
     elif near:
         listing = f"There are {len(known):,}"
     else:
         nearest = difflib.get_close_matches(name, known, n=5, cutoff=0.0)
-        listing = f"There are {len(known):,}, such as {', '.join(nearest)}"
+        listing = f"There are {len(known):,}, such as {', '.join(prefix + each for each in nearest)}"
     return f"Did you mean {' or '.join(near)}? {listing}" if near else listing

@@ -75,7 +75,7 @@ def index_folder(
     if not found:
         raise DatasetError(
             "no audio in this folder" if others else "the folder is empty",
-            str(base),
+            os.fspath(root),
             f"Audio files end in {' '.join(sorted(AUDIO_SUFFIXES))}",
         )
     found.sort(key=lambda parts: [natural_key(part) for part in parts])
@@ -120,9 +120,9 @@ def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 def _existing_folder(root: str | os.PathLike[str]) -> Path:
     base = Path(os.path.abspath(os.path.expanduser(root)))
     if not base.exists():
-        raise DatasetError("no such folder", str(base), "Check the path")
+        raise DatasetError("no such folder", os.fspath(root), "Check the path")
     if not base.is_dir():
-        raise DatasetError("this is a file, not a folder", str(base), "For a list of files use the kind csv")
+        raise DatasetError("this is a file, not a folder", os.fspath(root), "For a list of files use the kind csv")
     return base
 
 

@@ -141,7 +141,9 @@ class TrackTable:
             raise absent from None
         except (pa.ArrowException, OSError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DatasetError(f"not a parquet file: {reason}", source, "Make the table again") from error
+            listed = source.lower().endswith((".csv", ".tsv", ".txt"))
+            fix = f"Index it: featstore datasets index csv {source} -o tracks.parquet" if listed else "Make it again"
+            raise DatasetError(f"not a parquet file: {reason}", source, fix) from error
         info = _info_from_metadata((table.schema.metadata or {}).get(_METADATA_KEY), source)
         frame = table.to_pandas()
         if "path" in frame.columns:

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +17,7 @@ from featstore.results.frames import COSTS, OUTSIDE
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text
 from featstore.results.units import format_bytes, format_count, format_rate, format_seconds, loss_number
+from featstore.text_tables import fit_columns, text_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,11 @@ _NUMBERS: dict[str, Callable[[float], str]] = {
     **{name: format_bytes for name in COSTS if name.startswith("bytes")},
     **{name: format_seconds for name in COSTS if name.startswith("seconds")},
 }
+# heads in the order in which a narrow table leaves them out: what follows from the others goes first
+_FIRST_TO_GO = (
+    *("parameters", "extraction", "inference", "training", "per track", "per hour", "GMACs", "of audio", "added"),
+    *("against the best", "at least", "n", "n (runs)", "n (seeds)", "n (folds)", "front", "configurations"),
+)
 _MAIN_COSTS = ("rate_bps", "bytes_alone", "bytes_added", "ratio_to_audio", "gmacs", "seconds_train")
 _SHOWN_COSTS = tuple(name for name in COSTS if name != "bytes_per_track")
 
@@ -81,7 +86,12 @@ def cost_text(name: str, value: float) -> str:
 
 
 def format_table(
-    summary: pd.DataFrame, style: TableStyle = "text", *, costs: Sequence[str] | None = None, wide: bool = False
+    summary: pd.DataFrame,
+    style: TableStyle = "text",
+    *,
+    costs: Sequence[str] | None = None,
+    wide: bool = False,
+    width: int | None = None,
 ) -> str:
     """Print a summary.
 
@@ -96,6 +106,8 @@ def format_table(
         Columns of cost to show; by default the usual ones, as far as they have values.
     wide : bool
         Show every cost, and the interval and loss of every metric.
+    width : int, optional
+        Columns of the terminal: text leaves out what does not fit, the least telling columns first, and names it.
 
     Raises
     ------
@@ -109,7 +121,12 @@ def format_table(
     if style == "csv":
         return _csv(plain_rows(summary))
     heads, rows, notes = display_table(summary, costs=costs, wide=wide)
-    return format_rows(heads, rows, style, note=notes)
+    if style != "text" or width is None:
+        return format_rows(heads, rows, style, note=notes)
+    further = [title_of(metric) for metric in reversed(_metrics_of(summary)[1:])]
+    kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *further, "alone"])
+    shown = format_rows([heads[i] for i in kept], [[row[i] for i in kept] for row in rows], style, note=notes)
+    return shown + (f"\n(not shown: {', '.join(left_out)}; --wide shows all)" if left_out else "")
 
 
 def display_table(
@@ -212,7 +229,7 @@ def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Tabl
         csv.writer(out, lineterminator="\n").writerows([[inert_cell(cell) for cell in row] for row in (heads, *rows)])
         return out.getvalue().rstrip("\n")
     left = _left(rows, len(heads))
-    widths = [max([_width(head), *(_width(row[i]) for row in rows)]) for i, head in enumerate(heads)]
+    widths = [max([text_width(head), *(text_width(row[i]) for row in rows)]) for i, head in enumerate(heads)]
     lines = [_aligned(row, widths, left) for row in (heads, *rows)]
     lines.insert(1, "  ".join("─" * width for width in widths))
     return "\n".join(([note] if note else []) + lines)
@@ -281,13 +298,9 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _width(text: str) -> int:
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
 def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
     padded = [
-        cell + " " * (width - _width(cell)) if to_left else " " * (width - _width(cell)) + cell
+        cell + " " * (width - text_width(cell)) if to_left else " " * (width - text_width(cell)) + cell
         for cell, width, to_left in zip(cells, widths, left, strict=True)
     ]
     return "  ".join(padded).rstrip()

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from featstore.arrays import FloatArray
 from featstore.errors import MissingDependency
+from featstore.specs import Encoding, FeatureSpec
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray
 
-    from featstore.store.reader import FeatureReader
-
-__all__ = ["to_hf_dataset", "to_xarray"]
+__all__ = ["LabelledReader", "to_hf_dataset", "to_xarray"]
 
 
-def to_xarray(reader: FeatureReader, track_ids: Sequence[str] | None = None) -> xarray.DataArray:
+class LabelledReader(Protocol):
+    """What is needed of :class:`featstore.store.reader.FeatureReader`."""
+
+    spec: FeatureSpec
+    encoding: Encoding
+    clip_frames: int | None
+
+    @property
+    def track_ids(self) -> list[str]:
+        """Tracks for which the feature is there."""
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes of several tracks."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what is read."""
+
+    def read(self, track_ids: Iterable[str]) -> FloatArray:
+        """Values of several tracks."""
+
+    def __getitem__(self, which: str) -> FloatArray:
+        """Values of one track."""
+
+
+def to_xarray(reader: LabelledReader, track_ids: Sequence[str] | None = None) -> xarray.DataArray:
     """Values (track, …, time) with what stands at each place: see :meth:`FeatureReader.to_xarray`."""
     import xarray
 
@@ -45,7 +71,7 @@ def to_xarray(reader: FeatureReader, track_ids: Sequence[str] | None = None) -> 
     return xarray.DataArray(values, coords=coords, dims=dims, name=spec.kind, attrs=attributes)
 
 
-def to_hf_dataset(reader: FeatureReader, tracks: pd.DataFrame, track_ids: Sequence[str] | None = None) -> Any:
+def to_hf_dataset(reader: LabelledReader, tracks: pd.DataFrame, track_ids: Sequence[str] | None = None) -> Any:
     """One row a track: see :meth:`featstore.store.store.Store.to_hf_dataset`."""
     try:
         from datasets import Dataset, Features, Value

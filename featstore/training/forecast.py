@@ -45,7 +45,8 @@ def forecast(
     dict
         ``hours`` at most (early stopping may end a run before), without the scores at its end, ``seconds_per_step``,
         ``steps_per_epoch``, ``epochs``, ``seconds_validate`` (one pass), ``memory_bytes`` (most so far, of the GPU
-        where there is one), ``parameters``, ``audio_s`` (seconds of audio that the whole run sees).
+        where there is one), ``parameters``, ``tracks`` by split, ``bytes_read`` (of the features on disk), ``audio_s``
+        (seconds of audio that the whole run sees).
 
     Raises
     ------
@@ -85,6 +86,8 @@ def _timed(job: Job) -> dict[str, Any]:
         "seconds_validate": validate,
         "memory_bytes": int(torch.cuda.max_memory_allocated()) if on_gpu else peak_resident_bytes(),
         "parameters": job.run["parameters"],
+        "tracks": {name: len(part) for name, part in job.labelled.splits.items()},
+        "bytes_read": sum(reader.bytes_alone for reader in job.readers.values()),
         "audio_s": config.epochs * len(loader) * job.config.data.batch_size * crop_s,
     }
 

@@ -104,9 +104,21 @@ def from_mapping(kind: type[T], settings: Mapping[str, Any], section: str = "") 
     for key, value in settings.items():
         place = f"{section}.{key}" if section else str(key)
         if key not in known:
-            raise ConfigError(f"unknown setting {place!r}", "training settings", did_you_mean(str(key), known))
+            raise ConfigError(f"unknown setting {place!r}", "training settings", _near_setting(kind, place, known))
         values[key] = _converted(hints[key], value, place)
     return kind(**values)
+
+
+def _near_setting(kind: type, place: str, known: list[str]) -> str:
+    """Advice for an unknown setting: the section that has its key, or near misses in its own."""
+    section, dot, key = place.rpartition(".")
+    sections = {name: hint for name, hint in typing.get_type_hints(kind).items() if dataclasses.is_dataclass(hint)}
+    homes = [
+        f"{name}.{key}"
+        for name, hint in sections.items()
+        if key in {field.name for field in dataclasses.fields(typing.cast(type, hint))}
+    ]
+    return f"Did you mean {' or '.join(homes)}?" if homes else did_you_mean(key, known, prefix=section + dot)
 
 
 def _converted(hint: Any, value: Any, place: str) -> Any:

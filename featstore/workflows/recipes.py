@@ -29,7 +29,16 @@ from featstore.workflows.recipe_runs import check_same, merged, own_settings, pl
 from featstore.workflows.recipe_starts import linked, starts_on
 from featstore.workflows.selection import STAGES, ModelPlan, select, split_only
 
-__all__ = ["Recipe", "RecipeResult", "list_recipes", "load_recipe", "recipe_text", "run_recipe", "with_overrides"]
+__all__ = [
+    "Recipe",
+    "RecipeResult",
+    "list_recipes",
+    "load_recipe",
+    "recipe_names",
+    "recipe_text",
+    "run_recipe",
+    "with_overrides",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -204,9 +213,14 @@ def _folders() -> dict[str, Any]:
     return {entry.name: entry for entry in root.iterdir() if entry.is_dir() and (entry / "plan.yaml").is_file()}
 
 
+def recipe_names() -> list[str]:
+    """Names of the recipes that are installed."""
+    return sorted(_folders())
+
+
 def list_recipes() -> list[Recipe]:
     """All recipes that are installed, by name."""
-    return [load_recipe(name) for name in sorted(_folders())]
+    return [load_recipe(name) for name in recipe_names()]
 
 
 def _folder(name: str) -> Any:
@@ -305,6 +319,7 @@ def run_recipe(
     command: str = "",
     table: TrackTable | None = None,
     before: Sequence[Recipe] = (),
+    width: int | None = None,
 ) -> RecipeResult:
     """Carry out a recipe in a folder: data set, features, training, report.
 
@@ -325,6 +340,8 @@ def run_recipe(
     before : sequence of Recipe
         The recipe on other data sets, for models that start from runs there (``start.weights`` as ``KIND:NAME``). What
         is needed of them is carried out first, in a folder of the kind's name. Without them, such models are left out.
+    width : int, optional
+        Columns of the terminal, for the table of the report.
 
     Raises
     ------
@@ -363,7 +380,7 @@ def run_recipe(
                 run_sweep(runs, jobs=jobs)
     if "report" in wanted:
         result.report, result.answer, result.files = write_report(
-            folder, recipe.report, title=recipe.title, commands=commands
+            folder, recipe.report, title=recipe.title, commands=commands, width=width
         )
     return result
 
@@ -468,21 +485,21 @@ def prepare_data(recipe: Recipe, folder: Path, jobs: int | None, table: TrackTab
 def with_overrides(
     recipe: Recipe,
     *,
-    seeds: int | None = None,
+    seeds: Sequence[int] | None = None,
     width: float | None = None,
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Return the recipe with another number of seeds, width, epochs, or other training settings, in all its models.
+    """Return the recipe with other seeds, another width, epochs, or other training settings, in all its models.
 
     A model that has no ``width`` keeps its size.
     """
     from featstore.models import setting_names
 
     if seeds is not None:
-        if seeds < 1:
-            raise ConfigError(f"{seeds} seeds", recipe.name, "Give at least 1; tests need 2, and 3 are advised")
-        recipe = replace(recipe, seeds=list(range(seeds)))
+        if not seeds:
+            raise ConfigError("no seeds", recipe.name, "Give at least one; bounds need 2, and 3 are advised")
+        recipe = replace(recipe, seeds=list(seeds))
     over: dict[str, Any] = dict(settings or {})
     if epochs is not None:
         over = merged(over, {"loop": {"epochs": epochs}})

@@ -12,7 +12,12 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    folder: str | Path, settings: Mapping[str, Any], *, title: str = "", commands: Sequence[str] = ()
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    title: str = "",
+    commands: Sequence[str] = (),
+    width: int | None = None,
 ) -> tuple[str, dict[str, Any], list[Path]]:
     """Write a recipe's ``report/``: answer (JSON), table (text, CSV), figure (PNG, SVG) and page.
 
@@ -27,6 +32,8 @@ def write_report(
         Heading of the pages.
     commands : sequence of str
         What was typed to make them.
+    width : int, optional
+        Columns of the terminal that the text is for; the file has the whole table.
 
     Returns
     -------
@@ -47,8 +54,11 @@ def write_report(
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     answer = answer_json(front)
-    text = "\n".join([*answer["sentences"], "", format_table(front.frame), "", front.statement])
-    write_text(target / "table.txt", text + "\n")
+
+    def text(columns: int | None) -> str:
+        return "\n".join([*answer["sentences"], "", format_table(front.frame, width=columns), "", front.statement])
+
+    write_text(target / "table.txt", text(None) + "\n")
     write_text(target / "table.csv", format_table(front.frame, "csv"))
     write_json(target / "answer.json", answer)
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
@@ -59,4 +69,4 @@ def write_report(
         started = folder / "pretraining"
         before = read_results(started) if started.is_dir() else None
         files += write_page(runs, target, settings, before=before, title=title, commands=commands)
-    return text, answer, [target / "answer.json", target / "table.csv", *files]
+    return text(width), answer, [target / "answer.json", target / "table.csv", *files]

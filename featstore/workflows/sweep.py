@@ -17,7 +17,7 @@ from featstore.errors import FeatstoreError, PlanError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
 
-__all__ = ["PlannedRun", "RunOutcome", "carry_out", "grid_of_runs", "run_sweep", "slug_of"]
+__all__ = ["PlannedRun", "RunOutcome", "carry_out", "forecast_sweep", "grid_of_runs", "run_sweep", "slug_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +178,54 @@ def run_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None, scheduler:
     if failed:
         listed = "; ".join(f"{one.run.out}: {one.error}" for one in failed[:5])
         raise PlanError(f"{len(failed)} of {len(runs)} runs failed: {listed}", "", "Mend the cause and run again")
+
+
+def forecast_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None) -> dict[str, Any]:
+    """What a grid would take: each configuration is forecast once, from a few timed steps of one of its runs.
+
+    Returns
+    -------
+    dict
+        ``runs``, ``finished``, ``jobs``, ``steps``, ``bytes_read`` and ``seconds`` of what is left, and
+        ``configurations``: ``model``, ``feature``, ``runs`` left, ``seconds`` of each. Models that are fitted at once
+        count with no seconds.
+    """
+    jobs = min(jobs or cpu_count(), max(1, len(runs)))
+    waiting: dict[tuple[str, Any], list[PlannedRun]] = {}
+    for run in runs:
+        if not run.is_finished:
+            waiting.setdefault((run.model, run.feature), []).append(run)
+    rows: list[dict[str, Any]] = [_forecast_of(group) for group in waiting.values()]
+    return {
+        "runs": len(runs),
+        "finished": len(runs) - sum(map(len, waiting.values())),
+        "jobs": jobs,
+        "steps": sum(row.pop("steps") * row["runs"] for row in rows),
+        "bytes_read": sum(row.pop("bytes_read") for row in rows),
+        "seconds": sum((row["seconds"] or 0.0) * row["runs"] for row in rows) / jobs,
+        "configurations": rows,
+    }
+
+
+def _forecast_of(group: Sequence[PlannedRun]) -> dict[str, Any]:
+    from featstore.datasets import TrackTable
+    from featstore.models import MODELS
+    from featstore.store import open_store
+    from featstore.training import TrainConfig
+    from featstore.training.forecast import forecast
+
+    first = group[0]
+    features = [first.feature] if isinstance(first.feature, str) else list(first.feature)
+    short = " + ".join(parse_feature(each).spec.short() for each in features)
+    row: dict[str, Any] = {"model": first.model, "feature": short, "runs": len(group), "seconds": None}
+    if MODELS.load(first.model).fitter:
+        store = open_store(first.store)
+        return row | {"steps": 0, "bytes_read": sum(store[each].bytes_alone for each in features)}
+    config = TrainConfig.resolve(first.settings, seed=first.seed)
+    table = TrackTable.read(first.tracks) if first.tracks else None
+    found = forecast(first.store, features, first.model, tracks=table, config=config)
+    steps = found["epochs"] * found["steps_per_epoch"]
+    return row | {"seconds": 3600 * found["hours"], "steps": steps, "bytes_read": found["bytes_read"]}
 
 
 def carry_out(runs: Sequence[PlannedRun], *, jobs: int | None = None, scheduler: str | None = None) -> list[RunOutcome]:

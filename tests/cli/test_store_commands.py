@@ -43,7 +43,7 @@ def store(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_info_tells_sizes_and_errors(made: Path, store: Called) -> None:
-    code, out, _ = store("info", made / "mel.zarr")
+    code, out, _ = store("info", made / "mel.zarr", "--wide")
     assert code == 0
     for word in ("an hour", "of float32", "of audio", "saturated", "view", "mean"):
         assert word in out

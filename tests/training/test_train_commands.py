@@ -107,7 +107,11 @@ def test_wrong_use_is_one_sentence_and_exit_code_1(
     extra: list[str],
     message: str,
 ) -> None:
-    code, out, err = call(capsys, *train_args(music, tmp_path / "run", settings_file), *extra)
+    args = [*map(str, train_args(music, tmp_path / "run", settings_file))]
+    if extra[0] in args and extra[0] not in ("-f", "--set"):  # options that may be given once
+        args[args.index(extra[0]) + 1] = extra[1]
+        extra = []
+    code, out, err = call(capsys, *args, *extra)
     assert (code, out) == (1, "")
     assert message in err
     assert not (tmp_path / "run").exists()

@@ -43,7 +43,7 @@ def test_what_is_written_reads_back() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("loop.epoch=3", "unknown setting 'loop.epoch'.*Did you mean epochs"),
+        ("loop.epoch=3", "unknown setting 'loop.epoch'.*Did you mean loop.epochs"),
         ("lop.epochs=3", "unknown setting 'lop'.*Did you mean loop"),
         ("loop.epochs=many", "loop.epochs='many' is not a whole number"),
         ("loop.epochs=2.5", "loop.epochs=2.5 is not a whole number"),

@@ -76,12 +76,12 @@ def test_settings_of_the_demo_hold_for_it_alone() -> None:
 
 
 def test_shrinking() -> None:
-    study = with_overrides(load_recipe("ferraro2020", data="mtat=x"), seeds=2, width=0.25, epochs=4)
+    study = with_overrides(load_recipe("ferraro2020", data="mtat=x"), seeds=[0, 1], width=0.25, epochs=4)
     assert study.seeds == [0, 1]
     for plan in study.model_plans():
         assert plan.settings["model"]["width"] == 0.25 and plan.settings["loop"]["epochs"] == 4
     with pytest.raises(ConfigError, match="0 seeds"):
-        with_overrides(study, seeds=0)
+        with_overrides(study, seeds=[])
     packaged = with_overrides(study, width=0.5)
     assert packaged.model_plans()[0].settings["model"]["width"] == 0.5
 

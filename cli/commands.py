@@ -1,0 +1,74 @@
+"""Commands and groups that are strict: an option given twice, or an unknown name, is an error that helps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+
+__all__ = ["Command", "Group", "completer"]
+
+
+class Command(click.Command):
+    """A command whose options that take one value may be given once: a second value would silently win."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse a repeated option, then parse as usual."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            single = (each for each in order if isinstance(each, click.Option) and not (each.multiple or each.count))
+            for option, count in Counter(single).items():
+                if count > 1 and not option.is_flag:
+                    names = "/".join(option.opts)
+                    raise click.UsageError(f"{names} is given {count} times; it takes one value", ctx)
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """A group of such commands that answers an unknown name with near misses."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look a command up."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from featstore.errors import did_you_mean
+
+            known = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"No such command {args[0]!r}. {known}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def completer(kind: str) -> Any:
+    """Function that completes names for the shell: models, recipes, features, presets or metrics."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name) for name in _names(kind) if name.startswith(incomplete)]
+        if kind in ("features", "recipes"):  # a file or a folder will do as well
+            found.append(CompletionItem(incomplete, type="file" if kind == "features" else "dir"))
+        return found
+
+    return complete
+
+
+def _names(kind: str) -> list[str]:
+    if kind == "models":
+        from featstore.models import MODELS
+
+        return list(MODELS)
+    if kind == "metrics":
+        from featstore.metrics import METRICS
+
+        return list(METRICS)
+    if kind == "recipes":
+        from featstore.workflows.recipes import recipe_names
+
+        return recipe_names()
+    from featstore.specs import KINDS, PRESETS
+
+    return [*PRESETS, *(KINDS if kind == "presets" else [f"{name}(" for name in KINDS])]
