@@ -49,6 +49,29 @@ def list_models(markdown: bool, as_json: bool) -> None:
 
 
 @models.command()
+@click.option("--time", "timed", is_flag=True, help="Measure CPU seconds for a minute of music, on random weights.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/models.md.")
+@json_option
+def encoders(timed: bool, markdown: bool, as_json: bool) -> None:
+    """List published encoders: size, rate, layers and their dimensions, licence. Nothing is fetched.
+
+    Example:  featstore models encoders
+    """
+    from featstore.models.encoder_catalogue import encoder_cards, markdown_table
+
+    cards = encoder_cards(timed=timed)
+    if markdown:
+        click.echo(markdown_table(cards))
+        return
+    rows = [
+        [card.weights, card.encoder, f"{card.parameters:,}", card.sample_rate, card.licence, card.seconds or ""]
+        for card in cards
+    ]
+    header = ["weights", "encoder", "parameters", "Hz", "licence", "CPU seconds a minute"]
+    emit([dataclasses.asdict(card) for card in cards], as_json, lambda: render_table(rows, header))
+
+
+@models.command()
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:

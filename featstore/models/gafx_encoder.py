@@ -7,7 +7,9 @@ GAFX-R and GAFX-A have no published weights: a run of them is an encoder like an
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,9 +18,10 @@ from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig
 from featstore.models.model_encoder import ModelEncoder, describe_model
 from featstore.models.tensor_files import digest_of_tensors
 
-__all__ = ["open_hdemucs"]
+__all__ = ["open_hdemucs", "untrained_hdemucs"]
 
 RATE, WINDOW_S = 16_000, 30
+TAKES = f"waveform(sample_rate={RATE})"
 
 
 def open_hdemucs(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
@@ -30,19 +33,30 @@ def open_hdemucs(name: str, path: str | os.PathLike[str], *, device: str | torch
         As :func:`~featstore.models.demucs_weights.read_hdemucs`.
     """
     settings, state = read_hdemucs(Path(path))
-    config = GafxUConfig(n_samples=WINDOW_S * RATE, n_classes=1, hdemucs=settings, frozen=True, depth=1)
-    model = GafxU(config)
+    model = _model(settings)
     model.extractor.load_state_dict(state)
-    takes = f"waveform(sample_rate={RATE})"
-    notes = {"settings": config.hdemucs, "compression": config.compression, "takes": takes}
+    notes = {"settings": model.config.hdemucs, "compression": model.config.compression, "takes": TAKES}
+    return _encoder(model, name, digest_of_tensors(state, notes), f"Hybrid Demucs, {os.path.basename(path)}", device)
+
+
+def untrained_hdemucs(name: str, *, device: str | torch.device = "cpu") -> ModelEncoder:
+    """Build the encoder with random weights: to count and to time it."""
+    return _encoder(_model({}), name, "", "", device)
+
+
+def _model(hdemucs: Mapping[str, Any]) -> GafxU:
+    return GafxU(GafxUConfig(n_samples=WINDOW_S * RATE, n_classes=1, hdemucs=hdemucs, frozen=True, depth=1))
+
+
+def _encoder(model: GafxU, name: str, digest: str, source: str, device: str | torch.device) -> ModelEncoder:
     info = describe_model(
         model,
-        window=config.n_samples,
+        window=model.config.n_samples,
         layers=SOURCES,
         model=name,
-        digest=digest_of_tensors(state, notes),
-        takes=takes,
+        digest=digest,
+        takes=TAKES,
         sample_rate=RATE,
-        source=f"Hybrid Demucs, {os.path.basename(path)}",
+        source=source,
     )
     return ModelEncoder(model, info, torch.device(device))

@@ -172,8 +172,10 @@ class TransformersFolder:
         return {plain_name(name): tensor for name, tensor in found.items() if name not in optional}
 
 
-def open_folder(name: str, path: str | os.PathLike[str], kinds: tuple[str, ...]) -> TransformersFolder:
-    """Read a folder's settings.
+def open_folder(
+    name: str, path: str | os.PathLike[str] | TransformersFolder, kinds: tuple[str, ...]
+) -> TransformersFolder:
+    """Read a folder's settings; one that was read already comes back as it is.
 
     Parameters
     ----------
@@ -188,6 +190,8 @@ def open_folder(name: str, path: str | os.PathLike[str], kinds: tuple[str, ...])
     CheckpointError
         There is no folder with ``config.json``, it is of another model, or asks for code from the folder.
     """
+    if isinstance(path, TransformersFolder):
+        return path
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{name} is loaded from a folder with config.json and weights", str(path), "Give it")

@@ -256,6 +256,20 @@ def test_folders_that_are_no_such_encoder(name, tmp_path):
             load_encoder(name, str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["ast", "encodec", "dac"])
+def test_pass_sizes_agree_to_rounding(name, tmp_path):
+    made(name, tmp_path)
+    encoder = load_encoder(name, str(tmp_path))
+    windows = np.stack([noise(8000, seed) for seed in range(4)])
+    names = list(encoder.info.layers)
+    found = {}
+    for encoder.batch in (1, 3, 16):
+        found[encoder.batch] = encoder.layers_of(windows, names)
+    for size in (3, 16):
+        for one, many in zip(found[1], found[size], strict=True):
+            assert np.abs(one - many).max() <= 1e-5 * max(1, np.abs(one).max())
+
+
 def test_a_silent_and_a_short_track(ast, tmp_path):
     folder, _ = ast
     soundfile.write(tmp_path / "silent.wav", np.zeros(20_000, np.float32), 16000, subtype="FLOAT")

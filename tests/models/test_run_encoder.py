@@ -114,6 +114,18 @@ def test_a_run_gives_what_its_trunk_gives(model, runs, spectra, tones, tmp_path)
     assert reader["5"].shape[-1] == frames_of(reader.spec, RATE + 200) == len(windows) == 3
 
 
+@pytest.mark.parametrize("model", ["vgg-cnn", "spectroformer", "ms-sinc-resnet"])
+def test_pass_sizes_agree_to_rounding(model, runs):
+    encoder = load_encoder(model, str(runs / model))
+    size = json.loads((runs / model / "run.json").read_text())["input"]["inputs"]["input"]
+    windows = np.random.default_rng(0).normal(size=(5, *size["axes"])).astype(np.float32)
+    found = {}
+    for encoder.batch in (1, 3, 16):
+        (found[encoder.batch],) = encoder.layers_of(windows, ["features"])
+    for size in (3, 16):
+        assert np.abs(found[1] - found[size]).max() <= 1e-5 * max(1, np.abs(found[1]).max())
+
+
 def test_inner_layers_by_number_and_other_windows(runs, spectra, tones, tmp_path):
     run = runs / "pretrained"
     names = [f"embedding(model={run},window=0.512,{more})" for more in ("layers=0+1+2", "layers=2,pool=none")]

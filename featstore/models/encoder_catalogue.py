@@ -1,0 +1,229 @@
+"""Published encoders with what they cost: one row a set of weights.
+
+Nothing is fetched: sizes follow from the settings that the publishers state, and time is measured on random weights,
+whose values do not change it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from featstore.arrays import FloatArray
+from featstore.models import INPUT_KINDS
+from featstore.models.encoders import ENCODERS
+from featstore.models.frozen_encoder import FrozenEncoder
+from featstore.models.model_encoder import ModelEncoder
+from featstore.models.transformers_folder import TransformersFolder
+from featstore.registry import load_attribute
+from featstore.specs import parse_spec
+
+__all__ = ["PUBLISHED_ENCODERS", "EncoderCard", "encoder_cards", "markdown_table"]
+
+_LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "do_stable_layer_norm": True,
+}
+_LAYER_FRONT: dict[str, Any] = {"feat_extract_norm": "layer", "conv_bias": True}
+_WAVE = {"sampling_rate": 16000}
+_CLAP = {"sampling_rate": 48000, "frequency_min": 50, "frequency_max": 14000}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Weights that someone publishes: their encoder, licence, and settings that differ from the library's defaults.
+
+    ``part`` is the part of the module that the weights are of; empty for all of it but the head.
+    """
+
+    encoder: str
+    licence: str
+    part: str = ""
+    config: Mapping[str, Any] | None = None
+    preprocessor: Mapping[str, Any] | None = None
+
+
+PUBLISHED_ENCODERS: dict[str, Published] = {
+    "MTT_musicnn": Published(encoder="mtt-musicnn", licence="ISC"),
+    "MSD_musicnn": Published(encoder="msd-musicnn", licence="ISC"),
+    "MERT-v1-95M": Published(
+        encoder="mert",
+        licence="cc-by-nc-4.0",
+        config={"model_type": "mert_model", "sample_rate": 24000},
+        preprocessor={"sampling_rate": 24000},
+    ),
+    "MERT-v1-330M": Published(
+        encoder="mert",
+        licence="cc-by-nc-4.0",
+        config={"model_type": "mert_model", "sample_rate": 24000, **_LARGE},
+        preprocessor={"sampling_rate": 24000},
+    ),
+    "hubert-base-ls960": Published(
+        encoder="hubert", licence="apache-2.0", config={"model_type": "hubert"}, preprocessor=_WAVE
+    ),
+    "hubert-large-ll60k": Published(
+        encoder="hubert",
+        licence="apache-2.0",
+        config={"model_type": "hubert", **_LARGE, **_LAYER_FRONT},
+        preprocessor=_WAVE,
+    ),
+    "wav2vec2-base": Published(
+        encoder="wav2vec2", licence="apache-2.0", config={"model_type": "wav2vec2"}, preprocessor=_WAVE
+    ),
+    "wavlm-base-plus": Published(
+        encoder="wavlm", licence="none stated", config={"model_type": "wavlm"}, preprocessor=_WAVE
+    ),
+    "ast-finetuned-audioset-10-10-0.4593": Published(
+        encoder="ast", licence="bsd-3-clause", config={"model_type": "audio-spectrogram-transformer"}
+    ),
+    "clap-htsat-unfused": Published(
+        encoder="clap",
+        licence="apache-2.0",
+        config={"model_type": "clap_audio_model"},
+        preprocessor=_CLAP,
+    ),
+    "encodec_24khz": Published(encoder="encodec", licence="none stated", config={"model_type": "encodec"}),
+    "dac_44khz": Published(
+        encoder="dac",
+        licence="none stated",
+        config={"model_type": "dac", "sampling_rate": 44100, "downsampling_ratios": [2, 4, 8, 8]},
+    ),
+    "Hybrid Demucs": Published(encoder="gafx-u", licence="none stated", part="extractor"),
+}
+"""By the publisher's own name."""
+
+_UNTRAINED = {
+    "mtt-musicnn": "featstore.models.musicnn_encoder:untrained_musicnn",
+    "msd-musicnn": "featstore.models.musicnn_encoder:untrained_musicnn",
+    "gafx-u": "featstore.models.gafx_encoder:untrained_hdemucs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderCard:
+    """What an encoder is and costs.
+
+    Attributes
+    ----------
+    weights, encoder, licence : str
+    parameters : int
+    sample_rate : int
+        Hz.
+    layers : dict of str to int
+        Dimensions of each layer.
+    window_s : float
+        Seconds that it sees at once.
+    seconds : float or None
+        CPU seconds for a minute of music, on one thread; None where it was not measured.
+    """
+
+    weights: str
+    encoder: str
+    licence: str
+    parameters: int
+    sample_rate: int
+    layers: dict[str, int]
+    window_s: float
+    seconds: float | None = None
+
+
+class _UntrainedFolder(TransformersFolder):
+    """Settings without weights: modules keep their fresh ones."""
+
+    def fill(self, module: torch.nn.Module, **how: Any) -> dict[str, torch.Tensor]:
+        """Leave the module as it is."""
+        return {}
+
+
+def encoder_cards(*, timed: bool = False) -> list[EncoderCard]:
+    """Cards of all published encoders; with ``timed`` each one computes a window, which takes minutes and 3 GB."""
+    return [_card(name, timed) for name in PUBLISHED_ENCODERS]
+
+
+def _card(name: str, timed: bool) -> EncoderCard:
+    published, device = PUBLISHED_ENCODERS[name], torch.device("cpu" if timed else "meta")
+    with device:
+        encoder = _untrained(name, published, device)
+    info, head = encoder.info, f"{encoder.model.head}." if isinstance(encoder, ModelEncoder) else None
+    module = encoder.module.get_submodule(published.part)
+    own = [tensor.numel() for key, tensor in module.named_parameters() if head is None or not key.startswith(head)]
+    second = info.sample_rate / parse_spec(info.takes).frame_step
+    return EncoderCard(
+        weights=name,
+        encoder=published.encoder,
+        licence=published.licence,
+        parameters=sum(own),
+        sample_rate=info.sample_rate,
+        layers=dict(info.layers),
+        window_s=info.window / second,
+        seconds=_seconds(encoder, info.window / second) if timed else None,
+    )
+
+
+def _untrained(name: str, published: Published, device: torch.device) -> FrozenEncoder:
+    if published.encoder in _UNTRAINED:
+        made: FrozenEncoder = load_attribute(_UNTRAINED[published.encoder])(published.encoder, device=device)
+        return made
+    folder = _UntrainedFolder(Path(name), name, dict(published.config or {}), dict(published.preprocessor or {}))
+    opened: FrozenEncoder = ENCODERS.load(published.encoder)(published.encoder, folder, device=device)
+    return opened
+
+
+def _seconds(encoder: FrozenEncoder, window_s: float) -> float:
+    """CPU seconds for a minute of music: of one window on one thread."""
+    window = _window(encoder)
+    names = list(encoder.info.layers)
+    began = time.process_time()
+    encoder.layers_of(window, names)
+    return (time.process_time() - began) * 60 / window_s
+
+
+def _window(encoder: FrozenEncoder) -> FloatArray:
+    rng = np.random.default_rng(0)
+    shape: tuple[int, ...] = (1, encoder.info.window)
+    if isinstance(encoder, ModelEncoder):
+        sizes = INPUT_KINDS[encoder.model.takes].example
+        shape = (1, *(getattr(encoder.model.config, name) for name in sizes))
+    return rng.uniform(-0.5, 0.5, shape).astype(np.float32)
+
+
+def markdown_table(cards: list[EncoderCard]) -> str:
+    """The cards as a table for docs/models.md; the last column is empty where nothing was measured."""
+    heads = ["weights", "encoder", "parameters", "Hz", "window", "layers", "licence", "CPU seconds a minute"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for card in cards:
+        seconds = "" if card.seconds is None else f"{card.seconds:.3g}"
+        cells = [card.weights, f"`{card.encoder}`", f"{card.parameters:,}", str(card.sample_rate)]
+        cells += [f"{card.window_s:.4g} s", _layers(card.layers), card.licence, seconds]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _layers(layers: Mapping[str, int]) -> str:
+    """Layers and their dimensions, numbered ones as a range.
+
+    Examples
+    --------
+    >>> _layers({"0": 768, "1": 768, "2": 768, "pooled": 768}), _layers({"cnn1": 64, "cnn2": 64, "max_pool": 753})
+    ('0 to 2, pooled: 768', 'cnn1, cnn2: 64; max_pool: 753')
+    """
+    widths: dict[int, list[str]] = {}
+    for name, width in layers.items():
+        widths.setdefault(width, []).append(name)
+    return "; ".join(f"{', '.join(_ranged(names))}: {width}" for width, names in widths.items())
+
+
+def _ranged(names: list[str]) -> list[str]:
+    numbers = [name for name in names if name.isdecimal()]
+    if len(numbers) < 3:
+        return names
+    return [f"{numbers[0]} to {numbers[-1]}", *(name for name in names if not name.isdecimal())]
