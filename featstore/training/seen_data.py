@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from featstore.training.input_shape import Readers
 from featstore.training.labels import LabelledTracks
 
 __all__ = ["check_encoders", "outside_data"]
+
+logger = logging.getLogger(__name__)
 
 _UNKNOWN = "unknown data"
 
@@ -27,7 +30,10 @@ def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTrac
     DatasetError
     """
     for reader in readers.values():
-        seen = set(_note(store, reader).get("members", ())) - _members(labelled, "train")
+        note = _note(store, reader)
+        if reader.spec.kind == "embedding" and not note:
+            logger.warning("%s: the store does not say what its encoder was trained on", reader.spec.short())
+        seen = set(note.get("members", ())) - _members(labelled, "train")
         for split in ("valid", "test"):
             both = sorted(seen & _members(labelled, split))
             if both:

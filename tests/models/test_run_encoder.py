@@ -164,7 +164,7 @@ def test_the_identity_of_a_run(runs, spectra, tmp_path):
         assert describe_encoder("vgg-cnn", str(tmp_path / "other.safetensors")).digest != info.digest, change
 
 
-def test_a_probe_refuses_what_the_run_was_trained_on(runs, tones, spectra, tmp_path, tmp_path_factory):
+def test_a_probe_refuses_what_the_run_was_trained_on(runs, tones, tmp_path, caplog):
     name = f"embedding(model={runs / 'vgg-cnn'},per=track)"
     store = extracted(tones, tmp_path / "v", name)
     (feature,) = store.features
@@ -183,6 +183,10 @@ def test_a_probe_refuses_what_the_run_was_trained_on(runs, tones, spectra, tmp_p
     )
     result = train(store, feature, "probe", tmp_path / "other", tracks=other, config={"evaluate": {"bootstrap": 0}})
     assert result["outside_data"] == "tones"
+    shutil.rmtree(tmp_path / "v" / "log" / "weights")  # logs may be lost: then nothing can be checked, which is said
+    result = train(store, feature, "probe", tmp_path / "lost", tracks=moved, config={"evaluate": {"bootstrap": 0}})
+    assert "does not say what its encoder was trained on" in caplog.text
+    assert result["outside_data"] == "unknown data"
 
 
 def test_a_run_that_started_from_another_has_seen_its_tracks(runs, spectra, tmp_path):
