@@ -198,11 +198,11 @@ def _window(encoder: FrozenEncoder) -> FloatArray:
 
 
 def markdown_table(cards: list[EncoderCard]) -> str:
-    """The cards as a table for docs/models.md; the last column is empty where nothing was measured."""
+    """The cards as a table for docs/models.md; the last column is a dash where nothing was measured."""
     heads = ["weights", "encoder", "parameters", "Hz", "window", "layers", "licence", "CPU seconds a minute"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for card in cards:
-        seconds = "" if card.seconds is None else f"{card.seconds:.3g}"
+        seconds = "–" if card.seconds is None else f"{card.seconds:.3g}"
         cells = [card.weights, f"`{card.encoder}`", f"{card.parameters:,}", str(card.sample_rate)]
         cells += [f"{card.window_s:.4g} s", _layers(card.layers), card.licence, seconds]
         lines.append(f"| {' | '.join(cells)} |")
