@@ -64,7 +64,7 @@ class ThreadWorker:
     """
 
     def __init__(self, threads: int, run_shard: RunShard, *, fresh: bool) -> None:
-        context = multiprocessing.get_context("spawn" if fresh or not sys.platform.startswith("linux") else "fork")
+        context: Any = multiprocessing.get_context("spawn" if fresh or not sys.platform.startswith("linux") else "fork")
         self._end, theirs = context.Pipe()
         own = None if context.get_start_method() == "spawn" else self._end  # a forked process has a copy of it
         self._process = context.Process(
