@@ -183,8 +183,9 @@ def test_a_probe_refuses_what_the_run_was_trained_on(runs, tones, tmp_path, capl
     )
     result = train(store, feature, "probe", tmp_path / "other", tracks=other, config={"evaluate": {"bootstrap": 0}})
     assert result["outside_data"] == "tones"
+    tracks = TrackTable(moved, tones.info)
     shutil.rmtree(tmp_path / "v" / "log" / "weights")  # logs may be lost: then nothing can be checked, which is said
-    result = train(store, feature, "probe", tmp_path / "lost", tracks=moved, config={"evaluate": {"bootstrap": 0}})
+    result = train(store, feature, "probe", tmp_path / "lost", tracks=tracks, config={"evaluate": {"bootstrap": 0}})
     assert "does not say what its encoder was trained on" in caplog.text
     assert result["outside_data"] == "unknown data"
 
