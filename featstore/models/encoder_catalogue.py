@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from featstore.arrays import FloatArray
-from featstore.models import INPUT_KINDS
 from featstore.models.encoders import ENCODERS
 from featstore.models.frozen_encoder import FrozenEncoder
+from featstore.models.input_kinds import INPUT_KINDS
 from featstore.models.model_encoder import ModelEncoder
 from featstore.models.transformers_folder import TransformersFolder
 from featstore.registry import load_attribute
