@@ -137,8 +137,9 @@ def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, 
 def _draw_curve(axes: Any, bands: tuple[Any, Any, Any] | None, number: int, dash: str) -> None:
     if bands is None:
         return
-    mean, low, high = bands
-    epochs = np.arange(1, len(mean) + 1)
+    known = ~np.isnan(bands[0])  # epochs without a validation have none
+    mean, low, high = (each[known] for each in bands)
+    epochs = 1 + np.flatnonzero(known)
     axes.plot(epochs, mean, dash, color=PALETTE[number], linewidth=1.3 if dash == "-" else 0.9)
     if dash == "-":
         every = max(1, len(mean) // 6)

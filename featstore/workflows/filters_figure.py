@@ -259,7 +259,7 @@ def _draw_bank(axes: Any, bank: Bank) -> None:
     axes[2].plot(frequencies, sums[1], color=PALETTE[0], label="after")
     axes[2].set_ylabel("dB")
     axes[2].legend(loc="lower right")
-    axes[1].set_title(f"moved {bank.mean_hz:.2g} Hz on average, {bank.max_hz:.2g} at most", loc="left", fontsize=8)
+    axes[1].set_title(f"moved {bank.mean_hz:.3g} Hz on average, {bank.max_hz:.3g} at most", loc="left", fontsize=8)
     for axis in axes:
         axis.set_xscale("log")
         axis.set_xlim(frequencies[0], top)

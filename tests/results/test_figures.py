@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from featstore.errors import ConfigError, MissingDependency
 from featstore.results import RunSet, pareto, plot_pareto, read_results, summarise
+from featstore.results.figure_curves import _draw_curve
 from featstore.results.figure_gallery import plot_gallery
 from featstore.results.figure_pareto import draw_pareto
 from featstore.results.figure_study import draw_study, plot_study
@@ -168,6 +169,14 @@ def _reader(n_mels: int, hop: int) -> Any:
 
     Reader.spec = spec  # type: ignore[attr-defined]
     return Reader()
+
+
+def test_validations_of_some_epochs_are_joined_by_a_line() -> None:
+    gaps = np.array([np.nan, 0.5, np.nan, 0.7, np.nan, 0.8])
+    drawn: list[tuple[Any, ...]] = []
+    axes = SimpleNamespace(plot=lambda *given, **_: drawn.append(given), fill_between=lambda *given, **_: None)
+    _draw_curve(axes, (gaps, gaps, gaps), 0, "-")
+    assert drawn[0][0].tolist() == [2, 4, 6] and drawn[0][1].tolist() == [0.5, 0.7, 0.8]
 
 
 def test_gallery(tmp_path: Path) -> None:
