@@ -159,8 +159,9 @@ def _needs_channels_first(module: nn.Module) -> bool:
     This is so for convolutions of one cell with a stride and fewer than 8 input channels (torch 2.13): the shortcuts of
     a very narrow ResNet. The process dies, or computes with damaged memory.
     """
-    narrow = isinstance(module, nn.Conv2d) and module.in_channels < _SAFE_CHANNELS
-    return narrow and set(module.kernel_size) == {1} and max(module.stride) > 1
+    if not isinstance(module, nn.Conv2d) or module.in_channels >= _SAFE_CHANNELS:
+        return False
+    return set(module.kernel_size) == {1} and max(module.stride) > 1
 
 
 _SAFE_CHANNELS = 8
