@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 GPU = "GPU"
 """Resource that workers with a device announce: ``dask worker … --resources GPU=1``."""
 
+START_S = "180s"  # for a process to import everything on a busy machine
 CLOSE_S = 30.0  # for workers to end: longer than Dask takes until it kills them
 STARTS = 3  # of a local cluster: a worker may be killed while it starts
 LOST_JOB_S = 20.0  # a job whose workers came and have been gone for so long is ordered again
@@ -72,6 +73,7 @@ def dask_client(
     settings = {
         "distributed.scheduler.allowed-failures": 0,  # every lost worker is reported; who tries again is decided by us
         "distributed.worker.daemon": True,
+        "distributed.comm.timeouts.connect": START_S,
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # numerical libraries stay on one thread: the workers are the parallelism
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_SETTINGS, 1)
@@ -120,10 +122,11 @@ def _start(jobs: int, cluster: str | os.PathLike[str] | ClusterConfig | None, lo
                 silence_logs="CRITICAL",
             )
         except RuntimeError as error:
-            logger.warning("worker processes could not be started (%s)", error)
+            cause = error.__cause__ or error
+            logger.warning("worker processes could not be started (%s)", str(cause) or type(cause).__name__)
             if start == STARTS - 1:
                 fix = "Free memory, or work in this process: --scheduler sync to extract, -j 1 to train"
-                raise FeatstoreError(f"{jobs} worker processes do not start: {error}", "", fix) from error
+                raise FeatstoreError(f"{jobs} worker processes do not start: {cause}", "", fix) from error
     raise AssertionError
 
 
