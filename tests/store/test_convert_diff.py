@@ -49,7 +49,7 @@ def fill_wave(store: Store, header: ArrayHeader) -> None:
     for shard, keys in find_missing(store, [header.key]):
         with write_shard(store, shard, keys) as writer:
             for slot, row in enumerate(store.shard_rows(shard)):
-                writer.begin(slot, f"{1000 + row}:abc")
+                writer.begin(slot, f"source-{row}")
                 n = 70_000 if row == 2 else 100 * row
                 writer.append(header.key, np.sin(np.arange(n) / 9 + row).astype(np.float32))
                 writer.end("clipped" if row == 1 else "ok", error="a reason" if row == 1 else "")
