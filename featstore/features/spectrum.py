@@ -127,7 +127,7 @@ class SpectralSpec(FeatureSpec):
         if n_mels := getattr(self, "n_mels", 0):
             edges = {name: getattr(self, name) for name in ("fmin", "fmax", "mel_scale")}
             return mel_centres(n_mels=n_mels, **edges)
-        return np.arange(1 + self.n_fft // 2) * (self.sample_rate / self.n_fft)
+        return np.arange(1 + self.n_fft // 2, dtype=np.float64) * (self.sample_rate / self.n_fft)
 
     @property
     def first_centre_s(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -265,19 +265,19 @@ class FeatureReader:
         One track by its id or its place; several by a list of ids or a slice of places: ``mel["a.wav"]``, ``mel[0]``,
         ``mel[["a.wav", "b.wav"]]``, ``mel[:10]``. A second index cuts frames: ``mel["a.wav", 100:200]``.
         """
-        frames = slice(None)
-        if isinstance(which, tuple):
-            which, frames = which
+        tracks, frames = cast("Which", which), slice(None)
+        if isinstance(which, tuple) and isinstance(which[-1], slice):  # other tuples are lists of ids
+            tracks, frames = which
         start, stop = frames.start or 0, frames.stop
         if frames.step not in (None, 1) or start < 0 or (stop is not None and stop < start):
             raise StoreError(
                 f"frames {start}:{stop}:{frames.step} are no stretch", self.spec.short(), "Write mel[track, 100:200]"
             )
-        if isinstance(which, slice):
-            return self.read(self.track_ids[which], start, stop)
-        if not isinstance(which, str | int | np.integer):
-            return self.read(which, start, stop)
-        track_id = which if isinstance(which, str) else self._at(int(which))
+        if isinstance(tracks, slice):
+            return self.read(self.track_ids[tracks], start, stop)
+        if not isinstance(tracks, str | int | np.integer):
+            return self.read(tracks, start, stop)
+        track_id = tracks if isinstance(tracks, str) else self._at(int(tracks))
         row = self.row_of(track_id)
         length = int(self.lengths[row])
         if length < 0:

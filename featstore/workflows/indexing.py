@@ -76,11 +76,13 @@ def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None
 
 def with_groups(table: TrackTable, groups: Sequence[str | None]) -> TrackTable:
     """The same tracks in other groups; names that differ in case alone are one group."""
+    import pandas as pd
+
     from featstore.datasets import TrackTable
 
     first: dict[str, str] = {}
     merged = [group and first.setdefault(group.casefold(), group) for group in groups]
-    return TrackTable(table.frame.assign(group=merged), table.info)
+    return TrackTable(table.frame.assign(group=pd.Series(merged, table.frame.index, dtype=object)), table.info)
 
 
 def _threads(jobs: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,7 +70,7 @@ class Survey:
         found = load_recipe(name, smoke=smoke, data=self.data["kind"])
         settings = {"settings": self.settings if not smoke else _but_epochs(self.settings)}
         found = load_recipe(name, smoke=smoke, data=self.data["kind"], changes=settings)
-        features = [entry | {"clip": self.clip} if isinstance(entry, Mapping) else entry for entry in found.features]
+        features = [{**entry, "clip": self.clip} if isinstance(entry, Mapping) else entry for entry in found.features]
         if self.vectors:
             features.append(f"embedding(model={_ENCODER})")
         return replace(found, data=self.data, features=features)
@@ -282,9 +282,10 @@ def _give_up_groups(survey: Survey, few: Mapping[str, set[str]]) -> str:
 def _members(table: TrackTable, *, by_group: bool) -> dict[str, set[str]]:
     """Tracks, or groups, of each class; files that cannot be read do not count."""
     found: dict[str, set[str]] = defaultdict(set)
-    for row in table.frame[table.frame["probe_error"].isna()].itertuples():
-        for name in row.labels:
-            found[name].add(f"group {row.group}" if by_group and row.group else f"track {row.track_id}")
+    frame = table.frame[table.frame["probe_error"].isna()]
+    for track_id, labels, group in zip(frame["track_id"], frame["labels"], frame["group"], strict=True):
+        for name in labels:
+            found[name].add(f"group {group}" if by_group and group else f"track {track_id}")
     return {name: found[name] for name in table.info.classes}
 
 
@@ -304,21 +305,21 @@ def _given_splits(survey: Survey) -> bool:
 def _choose_splits(survey: Survey) -> None:
     frame = survey.table.frame
     if {"train", "valid", "test"} <= set(frame["split"].dropna()):
-        counts = frame["split"].value_counts()
-        survey.sentences.append(f"Splits are those that came with it: {_counted(counts)}.")
+        survey.sentences.append(f"Splits are those that came with it: {_counted(frame['split'])}.")
         return
     chosen: dict[str, Any] = {"split": "random", "fractions": list(_SHARES), "split_seed": 0}
     survey.settings["data"] |= chosen
     classes = survey.settings["data"].get("classes", survey.table.info.classes)
     keep = [any(name in classes for name in labels) for labels in frame["labels"]]
     used = frame[frame["probe_error"].isna() & np.array(keep)]
-    counts = assign_splits(used, fractions=_SHARES, seed=0).value_counts()
+    splits = assign_splits(used, fractions=_SHARES, seed=0)
     whole = ", whole groups at a time" if used["group"].notna().any() else ""
-    survey.sentences.append(f"Splits are drawn in proportion in each class{whole}: {_counted(counts)}.")
+    survey.sentences.append(f"Splits are drawn in proportion in each class{whole}: {_counted(splits)}.")
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{counts.get(name, 0)} {name}" for name in ("train", "valid", "test"))
+def _counted(splits: pd.Series[str]) -> str:
+    counts = Counter(splits)
+    return ", ".join(f"{counts[name]} {name}" for name in ("train", "valid", "test"))
 
 
 def _say_unlabelled(survey: Survey) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from featstore.datasets import TrackTable
+    from featstore.datasets.table import Task
     from featstore.extract.forecast import Forecast
     from featstore.extract.run import ExtractReport
     from featstore.results import RunRecord, RunSet
@@ -66,11 +67,11 @@ def load_tracks(
 
     if isinstance(source, TrackTable):
         return source
-    if hasattr(source, "columns"):
-        lists = [value for value in source.get("labels", ()) if not isinstance(value, str)]
-        many = any(len(value) > 1 for value in lists)
-        classes = tuple(sorted({str(name) for value in source.get("labels", ()) for name in _as_list(value)}))
-        task = "none" if not classes else "multi_label" if many else "single_label"
+    if not isinstance(source, str | os.PathLike):
+        labels = [_as_list(value) for value in source.get("labels", ())]
+        classes = tuple(sorted({str(name) for names in labels for name in names}))
+        many = any(len(names) > 1 for names in labels)
+        task: Task = "none" if not classes else "multi_label" if many else "single_label"
         return TrackTable(source, TableInfo(name="tracks", task=task, classes=classes))
     path = os.fspath(source)
     listed = path.lower().endswith((".csv", ".tsv", ".tab"))
@@ -267,7 +268,7 @@ def evaluate(
     from featstore.training.settings import parse_assignments
 
     return score_again(
-        _folder_of(run),
+        Path(_folder_of(run)),
         store=None if store is None else _opened(store),
         tracks=None if tracks is None else load_tracks(tracks),
         splits=[splits] if isinstance(splits, str) else splits,
@@ -300,7 +301,7 @@ def tag(model: Place | RunRecord, audio: Place | Iterable[Place], **settings: An
 
 
 def _folder_of(run: Place | RunRecord) -> Place:
-    return run.path if hasattr(run, "result") else run  # type: ignore[union-attr, return-value]
+    return run if isinstance(run, str | os.PathLike) else run.path
 
 
 def results(*roots: Place) -> RunSet:
