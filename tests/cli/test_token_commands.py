@@ -54,6 +54,6 @@ def test_near_ties_are_listed(music, feature, tmp_path, capsys):
     rows = json.loads(told(capsys, "store", "info", tmp_path / "s", "--json"))["features"]
     found = {row["name"].partition(".")[0]: row["near_ties"] for row in rows}
     assert found == {"vq_tokens": 2 * (40_000 // 128), "mel": None}
-    table = told(capsys, "store", "info", tmp_path / "s").splitlines()
+    table = told(capsys, "store", "info", tmp_path / "s", "--wide").splitlines()
     assert [f"exact, {2 * (40_000 // 128)} near ties" in line for line in table if "vq_tokens" in line] == [True]
     assert not any("near ties" in line for line in table if "mel" in line)
