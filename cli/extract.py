@@ -173,10 +173,13 @@ def _describe_missing(missing: dict[str, Any], tracks: str, features: tuple[str,
 
 def _after(report: Any, features: tuple[str, ...]) -> list[tuple[str, str]]:
     """What people do with a store."""
+    from featstore.specs import expand_features
+
     lines = [(f"featstore store info {report.store}", "what is stored, and what follows from it")]
-    if len(features) == 1:
-        command = f"featstore train -s {report.store} -f {shlex.quote(features[0])} -m vgg-cnn -o runs/first"
-        lines.append((command, "train on it"))
+    made = expand_features(features)
+    if len(made) == 1:
+        command = f"featstore train -s {report.store} -f {shlex.quote(features[0])} -m {made[0].spec.usual_model}"
+        lines.append((f"{command} -o runs/first", "train on it"))
     return lines
 
 

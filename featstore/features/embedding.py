@@ -66,6 +66,7 @@ class EmbeddingSpec(FeatureSpec):
     """
 
     kind: ClassVar[str] = "embedding"
+    usual_model: ClassVar[str] = "probe"
     wants_device: ClassVar[bool] = True
     takes_ranges: ClassVar[bool] = True
     sample_rate: int = optional(integer(16000, low=100, high=768000))

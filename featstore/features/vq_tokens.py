@@ -80,6 +80,7 @@ class VqTokensSpec(FeatureSpec):
     """
 
     kind: ClassVar[str] = "vq_tokens"
+    usual_model: ClassVar[str] = "tokenformer"
     sonifier: ClassVar[str] = "featstore.workflows.sonify_tokens:token_blocks"
     wants_device: ClassVar[bool] = True
     sample_rate: int = optional(integer(44100, low=100, high=768000))
@@ -259,6 +260,7 @@ class VqCodesSpec(VqTokensSpec):
     """
 
     kind: ClassVar[str] = "vq_codes"
+    usual_model: ClassVar[str] = "codebookformer"
     combine: str = optional(choice("sum", "sum", "concat"))
 
     def _resolve(self) -> None:

@@ -18,6 +18,7 @@ class WaveformSpec(FeatureSpec):
     """The decoded, resampled and cut signal itself, in [-1, 1]."""
 
     kind: ClassVar[str] = "waveform"
+    usual_model: ClassVar[str] = "sincnet"
     sonifier: ClassVar[str] = "featstore.workflows.sonify:waveform_blocks"
     channels: str = choice("mono", "mono")
 

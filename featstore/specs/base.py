@@ -216,6 +216,7 @@ class FeatureSpec:
     sonifier: ClassVar[str] = ""  # "module:attribute" of a function (Passage) that yields sound; empty: none
     wants_device: ClassVar[bool] = False  # whether its computation is faster on a GPU
     takes_ranges: ClassVar[bool] = False  # whether integer encodings have a range for each place of an item
+    usual_model: ClassVar[str] = "vgg-cnn"  # that commands suggest for it
 
     @property
     def vocabulary(self) -> int | None:

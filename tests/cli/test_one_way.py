@@ -164,6 +164,8 @@ def test_next_lines_align() -> None:
 def test_extraction_says_what_is_next(call: Call, made: Path) -> None:
     code, out, _ = call("extract", made / "music", "-f", MEL, "-s", made / "mel.zarr", "--scheduler", "sync")
     assert code == 0 and f"Next:\n  featstore store info {made / 'mel.zarr'}" in out and "featstore train -s" in out
+    _, out, _ = call("extract", made / "music", "-f", "waveform", "-s", made / "wave.zarr", "--scheduler", "sync")
+    assert "-f waveform -m sincnet -o runs/first" in out, "a model that takes the feature"
 
 
 def test_names_complete() -> None:
