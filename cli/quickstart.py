@@ -46,7 +46,8 @@ def quickstart(
         return
     if label_column is not None:
         raise click.UsageError("--label-column names a column of a list: add --music LIST.csv")
-    from featstore.workflows.recipes import load_recipe, run_recipe
+    from featstore.workflows.recipe_execution import run_recipe
+    from featstore.workflows.recipes import load_recipe
     from featstore_cli.recipe import tell_result
 
     command = shlex.join(["featstore", *sys.argv[1:]])
@@ -66,7 +67,7 @@ def _on_own_music(
 ) -> None:
     from featstore.atomic import write_text
     from featstore.workflows.own_music import survey_music
-    from featstore.workflows.recipes import run_recipe
+    from featstore.workflows.recipe_execution import run_recipe
     from featstore.workflows.steps import steps_of
     from featstore_cli.recipe import result_as_json, tell_result
 

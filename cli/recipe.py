@@ -116,7 +116,8 @@ def run(
       featstore recipe run ferraro2020 --data mtat=MagnaTagATune --only 'scale=db,n_mels=48|96' --seeds 0-2
     """
     from featstore.training.settings import parse_assignments
-    from featstore.workflows.recipes import load_recipe, run_recipe, with_overrides
+    from featstore.workflows.recipe_execution import run_recipe
+    from featstore.workflows.recipes import load_recipe, with_overrides
 
     options = parse_assignments(data_options)
     chosen = load_recipe(name, smoke=smoke, data=data[0] if data else None, data_options=options)

@@ -35,7 +35,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 PRIOR_LIMIT = (
     4.0  # degrees of freedom that the other configurations may lend: without a limit the bounds miss too often
 )
-TWO_SEEDS = 0.65  # of the risk is taken where variances come from two seeds: their spread is estimated too poorly
+TWO_SEEDS = 0.5  # of the risk is taken where variances come from two seeds: their spread is estimated too poorly
 DRAWS = 4000
 _MOST_NUMBERS = 2_000_000  # configurations times draws: hundreds of configurations take fewer draws
 _TINY = 1e-16  # of a score in [0, 1], squared: differences below 1e-8 are ties

@@ -11,7 +11,8 @@ import soundfile
 import featstore.store.leases as leases
 from featstore.results import read_results
 from featstore.store.verify import verify
-from featstore.workflows.recipes import load_recipe, run_recipe
+from featstore.workflows.recipe_execution import run_recipe
+from featstore.workflows.recipes import load_recipe
 from featstore.workflows.sweep import grid_of_runs, run_sweep
 from tests.faults.gate import Gate, through
 from tests.faults.small import die, fast_leases, forked, snapshot

@@ -12,8 +12,9 @@ import torch
 
 from featstore.errors import ConfigError
 from featstore.models.checkpoint_file import load_checkpoint
+from featstore.workflows.recipe_execution import run_recipe
 from featstore.workflows.recipe_starts import starts_on
-from featstore.workflows.recipes import load_recipe, run_recipe
+from featstore.workflows.recipes import load_recipe
 
 PLAN = """
 data: {kind: folder}

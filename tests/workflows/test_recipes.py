@@ -17,8 +17,9 @@ from featstore.results import read_results
 from featstore.store import open_store
 from featstore.testing.published import MTAT_CLIPS, write_mtat
 from featstore.workflows.derive import derive
+from featstore.workflows.recipe_execution import run_recipe
 from featstore.workflows.recipe_features import own_features, tokenizers_of
-from featstore.workflows.recipes import list_recipes, load_recipe, recipe_text, run_recipe, with_overrides
+from featstore.workflows.recipes import list_recipes, load_recipe, recipe_text, with_overrides
 from featstore.workflows.selection import ModelPlan, configurations, select, split_only
 from featstore_cli.recipe import recipe as recipe_command
 

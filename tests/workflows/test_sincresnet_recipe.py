@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from featstore.results import read_reference, read_results
 from featstore.results import where as matching
-from featstore.workflows.recipes import load_recipe, run_recipe, with_overrides
+from featstore.workflows.recipe_execution import run_recipe
+from featstore.workflows.recipes import load_recipe, with_overrides
 from featstore.workflows.selection import select
 from featstore.workflows.sweep import grid_of_runs
 from featstore_cli.recipe import recipe as recipe_command

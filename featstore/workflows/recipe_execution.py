@@ -1,0 +1,228 @@
+"""Carrying out a recipe in a folder: stage by stage, and what the folder keeps of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from featstore.atomic import remove_abandoned, remove_abandoned_in, write_text
+from featstore.datasets import TrackTable
+from featstore.errors import ConfigError
+from featstore.extract import ExtractOptions, ExtractReport, extract
+from featstore.plain_yaml import parse_yaml
+from featstore.workflows.recipe_features import (
+    own_features,
+    tokenizer_file,
+    tokenizer_of,
+    tokenizers_of,
+)
+from featstore.workflows.recipe_runs import planned_runs, trainable
+from featstore.workflows.recipe_starts import linked, starts_on
+from featstore.workflows.recipes import KEPT, Recipe
+from featstore.workflows.selection import STAGES, select, split_only
+
+__all__ = ["RecipeResult", "prepare_data", "run_recipe"]
+
+logger = logging.getLogger(__name__)
+
+# a folder may be taken up again with more of these, never with other data or settings
+_MAY_GROW = ("name", "title", "tokenizers", "features", "models", "experiments", "seeds", "report", "minutes")
+
+
+@dataclass(slots=True)
+class RecipeResult:
+    """What a recipe left behind.
+
+    Attributes
+    ----------
+    folder : Path
+    extraction : ExtractReport
+    report : str
+        The answer in words and the table of storage against accuracy, for people.
+    answer : dict
+        The same for programs.
+    files : list of Path
+        Figures and pages.
+    """
+
+    folder: Path
+    extraction: ExtractReport
+    report: str = ""
+    answer: dict[str, Any] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    only: Sequence[str] = (),
+    command: str = "",
+    table: TrackTable | None = None,
+    before: Sequence[Recipe] = (),
+    width: int | None = None,
+) -> RecipeResult:
+    """Carry out a recipe in a folder: data set, features, training, report.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : path
+        Gets ``tracks.parquet``, ``store.zarr``, ``runs/`` and ``report/``; what is already there is not done again.
+    jobs : int, optional
+        Processes; all cores by default.
+    only : sequence of str
+        Stages to carry out (``data``, ``extract``, ``train``, ``report``), all by default; and conditions on
+        configurations, such as ``n_mels=48|96`` or ``model=vgg-cnn``, which must all hold.
+    command : str
+        What was typed; the folder keeps every command that went into it (``commands.txt``), and the report shows them.
+    table : TrackTable, optional
+        What indexing the recipe's data set gives, where that is known already.
+    before : sequence of Recipe
+        The recipe on other data sets, for models that start from runs there (``start.weights`` as ``KIND:NAME``). What
+        is needed of them is carried out first, in a folder of the kind's name. Without them, such models are left out.
+    width : int, optional
+        Columns of the terminal, for the table of the report.
+
+    Raises
+    ------
+    ConfigError
+        For a stage or condition that cannot be, or a folder with the results of other settings.
+    """
+    from featstore.workflows.reporting import write_report
+    from featstore.workflows.sweep import run_sweep
+
+    stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
+    wanted = set(stages) or set(STAGES)
+    plans = recipe.model_plans(experiments)
+    folder, further = Path(out), tokenizers_of(plans, recipe.tokenizers, recipe.name)
+    if not recipe.tokenizer and not further:  # their weights are part of the features' names
+        select(recipe.requests(), plans, conditions, recipe.name, own_features(plans, {}, recipe.encoding))
+    _check_kept(recipe, folder)
+    _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
+    for file in (KEPT, "commands.txt", "tracks.parquet"):
+        remove_abandoned(folder / file)
+    remove_abandoned_in(folder / "report")
+    table = prepare_data(recipe, folder, jobs, table)
+    plans = trainable(plans, table) if "train" in wanted else plans
+    _keep(recipe, folder)
+    commands = _keep_command(folder, command)
+    tokenizers = {"": tokenizer_of(recipe.tokenizer, folder, table)}
+    tokenizers |= {name: tokenizer_of(recipe.tokenizers[name], folder, table, name) for name in further}
+    own = own_features(plans, tokenizers, recipe.encoding)
+    chosen = select(recipe.requests(tokenizers[""]), plans, conditions, recipe.name, own)
+    result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
+    if "extract" in wanted:
+        options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
+        result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
+    if "train" in wanted:
+        for runs in planned_runs(folder, linked(plans, folder), chosen, recipe.seeds):
+            if runs:
+                run_sweep(runs, jobs=jobs)
+    if "report" in wanted:
+        result.report, result.answer, result.files = write_report(
+            folder, recipe.report, title=recipe.title, commands=commands, width=width
+        )
+    return result
+
+
+def _run_before(
+    before: Sequence[Recipe],
+    starts: Mapping[str, Sequence[str]],
+    folder: Path,
+    run: Callable[..., RecipeResult],
+    stages: Sequence[str],
+) -> None:
+    """Carry out what models start from, on the other data sets that were given."""
+    for each in before:
+        kind = str(each.data["kind"])
+        if kind not in starts:
+            known = f"Models start from runs on {', '.join(starts)}" if starts else "Give --data once"
+            raise ConfigError(f"no model here starts from a run on {kind}", each.name, known)
+        run(each, folder / kind, only=[*stages, *starts[kind]])
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    import dataclasses
+
+    import yaml
+
+    found: dict[str, Any] = parse_yaml(yaml.safe_dump(dataclasses.asdict(recipe)), recipe.name)
+    return found
+
+
+def _check_kept(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder that holds results of other data or settings; what has no results yet may change."""
+    path, now = folder / KEPT, _plain(recipe)
+    if not path.is_file():
+        return
+    there = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    made = {
+        "tracks.parquet": ("data",),
+        "tokenizer.safetensors": ("tokenizer",),
+        "store.zarr": ("encoding", "extract"),
+        "runs": ("model", "settings"),
+    }
+    fixed = {key for name, keys in made.items() if (folder / name).exists() for key in keys}
+    made_tokenizers = [name for name in now["tokenizers"] if (folder / tokenizer_file(name)).exists()]
+    differing = [key for key in now if key not in _MAY_GROW and key in fixed and there.get(key) != now[key]]
+    kept = there.get("tokenizers") or {}
+    differing += [f"tokenizer {name}" for name in made_tokenizers if kept.get(name) != now["tokenizers"][name]]
+    if "settings" in fixed:
+        old, new = (_settings_of_models(each, recipe.name) for each in (there, now))
+        differing += [f"settings of {model}" for model in new if model in old and old[model] != new[model]]
+    if differing:
+        raise ConfigError(
+            f"the folder holds the results of other settings ({', '.join(differing)} of recipe.yaml)",
+            str(folder),
+            "Choose another --out",
+        )
+
+
+def _keep(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved recipe beside what it makes."""
+    import yaml
+
+    write_text(folder / KEPT, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
+
+
+def _keep_command(folder: Path, command: str) -> list[str]:
+    """Commands that this folder was made by, each once, this one included."""
+    path = folder / "commands.txt"
+    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if command and command not in known:
+        known.append(command)
+        write_text(path, "\n".join(known) + "\n")
+    return known
+
+
+def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
+    keys = ("model", "models", "experiments", "settings", "pretraining")
+    kept = {key: recipe[key] for key in keys if recipe.get(key)}
+    plans = Recipe(name=where, **kept).model_plans()
+    return {plan.name: (plan.settings, plan.pretrain) for plan in plans}
+
+
+def prepare_data(recipe: Recipe, folder: Path, jobs: int | None, table: TrackTable | None = None) -> TrackTable:
+    """Index the data set once, unless its table is given; the one in the folder is what later runs read."""
+    from featstore.workflows.indexing import index_tracks
+
+    path = folder / "tracks.parquet"
+    if path.is_file():
+        return TrackTable.read(path)
+    if table is not None:
+        table.write(path)
+        return table
+    settings = dict(recipe.data)
+    kind, root = settings.pop("kind"), settings.pop("root", None)
+    if kind == "demo":
+        settings.setdefault("jobs", jobs)
+        root = root or str(folder / "music")
+    table = index_tracks(kind, root, **settings)
+    table.write(path)
+    return table
