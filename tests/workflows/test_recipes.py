@@ -81,7 +81,7 @@ def test_shrinking() -> None:
     assert study.seeds == [0, 1]
     for plan in study.model_plans():
         assert plan.settings["model"]["width"] == 0.25 and plan.settings["loop"]["epochs"] == 4
-    with pytest.raises(ConfigError, match="0 seeds"):
+    with pytest.raises(ConfigError, match="no seeds"):
         with_overrides(study, seeds=[])
     packaged = with_overrides(study, width=0.5)
     assert packaged.model_plans()[0].settings["model"]["width"] == 0.5
