@@ -13,6 +13,8 @@ import pytest
 
 from featstore.testing.s3_server import S3Server, s3_server
 
+collect_ignore = ["typing"]  # a program of a user, for mypy: it is never run
+
 
 @pytest.fixture(scope="session")
 def running_s3() -> Iterator[S3Server]:

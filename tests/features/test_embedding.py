@@ -166,7 +166,7 @@ def test_vectors_are_those_of_the_network_on_the_stored_spectrogram(weights, mus
     every = torch.cat([whole["cnn3"].permute(1, 0, 2).flatten(1), rest], dim=1)
     expected = torch.cat([every.mean(dim=1), every.std(dim=1, correction=0)])
     np.testing.assert_allclose(both["5.wav"][0, :, 0], expected, atol=1e-5)
-    assert windows.dims == ("layer", "dimension", "window") and frames.dims[-1] == "frame"
+    assert windows.dims == ("track", "layer", "dimension", "window") and frames.dims[-1] == "frame"
     assert track.base.layout.chunk_frames == 1  # 800 bytes of a track take no more room
     for reader, spec in ((windows, windows.spec), (frames, frames.spec), (track, track.spec)):
         assert reader["5.wav"].shape[-1] == frames_of(spec, 26_001)

@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_names_batch_and_tracks(
     music: Collection, tmp_path: Path, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config("loop.checkpoint_batches=1", "loop.epochs=5")
-    step, seen = Loop._step, []
+    step, seen = Loop.step, []
 
     def poisoned(self: Loop, batch: dict, n_batches: int) -> None:
         if (self.progress.epoch, self.progress.batch) == (2, 1):
@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite_names_batch_and_tracks(
         step(self, batch, n_batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", poisoned)
+        patch.setattr(Loop, "step", poisoned)
         with pytest.raises(
             NonFiniteLoss, match=r"epoch 2, batch 1, tracks t\d+.*checkpoints are those of before.*start.run="
         ) as caught:
@@ -428,7 +428,7 @@ def test_out_of_memory_suggests_a_batch_size(
     def full(self: Loop, batch: dict, n_batches: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(Loop, "_step", full)
+    monkeypatch.setattr(Loop, "step", full)
     with pytest.raises(
         ConfigError, match=r"out of memory with data.batch_size=8.*batch_size=4 --set loop.accumulate=2"
     ):
