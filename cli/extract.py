@@ -262,8 +262,9 @@ def status(store: str, failures: bool, as_json: bool) -> None:
     for reason, count in counts["by_reason"].items():
         click.echo(f"  {reason}: {count}")
     if mixed:
+        count = "1 track holds" if len(mixed) == 1 else f"{len(mixed)} tracks hold"
         click.echo(
-            f"{len(mixed)} tracks hold features of two versions of their file, such as {next(iter(mixed.values()))}: "
+            f"{count} features of two versions of the audio file, such as {next(iter(mixed.values()))}: "
             "extract again with --changed recompute"
         )
     for run in runs:
@@ -272,7 +273,7 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         click.echo(unfinished)
     if ledger is not None and len(ledger):
         rows = ledger[["track_id", "status", "error"]].itertuples(index=False)
-        click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"], cut="reason"))
+        click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))
 
 
 def _describe_run(run: dict[str, Any]) -> str:

@@ -85,7 +85,7 @@ def _info_row(row: dict[str, Any]) -> list[Any]:
     if row["max_error"] is not None and not row["exact"]:
         error = f"{row['max_error']:.2g} (mean {row['mean_error']:.2g})"
     return [
-        parse_feature(row["name"]).spec.short(),
+        f"{parse_feature(row['name']).spec.short()}@{row['encoding'].partition('(')[0]}",  # the name of one array
         row["encoding"].partition("(")[0] + (f", {packed}" if packed and packed != row["encoding"] else ""),
         "stored" if row["stored"] is True else "view",
         "x".join(map(str, row["shape"])),
@@ -124,7 +124,8 @@ def verify(path: str, quick: bool, audio: bool, as_json: bool) -> None:
             lines += [f"{file}: the audio of {track} changed since" for track, (file, _) in changed.items()]
             lines += [f"{file}: the audio of {track} is gone (its values stay)" for track, file in sources.gone.items()]
         if problems:
-            lines.append(f"{len(problems)} problems: mend them with featstore store repair {path}")
+            count = "1 problem: mend it" if len(problems) == 1 else f"{len(problems)} problems: mend them"
+            lines.append(f"{count} with featstore store repair {path}")
         elif changed:
             lines.append(f"{len(changed)} tracks: compute them again with featstore store repair {path} --audio")
         else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featstore.atomic import canonical_json
+from featstore.audio import decoder_versions
 from featstore.datasets import TrackTable
 from featstore.errors import PlanError, StoreLocked
 from featstore.extract.dispatch import Dispatch
@@ -145,6 +146,8 @@ def extract(
     options = options or ExtractOptions()
     started = time.perf_counter()
     plan = make_plan(requests)
+    for decoder in {header.spec.decoder for header in plan.headers}:
+        decoder_versions(decoder=decoder)  # where its package is missing, no store is made
     check_clips(plan, tracks)
     again = _changed(tracks, store_path, options)
     store = prepare(tracks, plan, store_path, options)

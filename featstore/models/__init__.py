@@ -8,17 +8,18 @@ take, in :mod:`featstore.models.input_kinds`. Weights come in as a state dict.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, MissingDependency, did_you_mean
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
     from featstore.models.interface import Model
 
-__all__ = ["MODELS", "create", "setting_names"]
+__all__ = ["MODELS", "check_installed", "create", "setting_names"]
 
 MODELS = Registry(
     "model",
@@ -64,6 +65,18 @@ def setting_names(name: str) -> list[str]:
     """
     model = MODELS.load(name)
     return [field.name for field in dataclasses.fields(model.Config) if field.name not in _sizes_of(model)]
+
+
+def check_installed(name: str) -> None:
+    """Refuse a model whose network comes from a package that is not installed: before any work for it.
+
+    Raises
+    ------
+    MissingDependency
+    """
+    package = MODELS.load(name).package
+    if package and importlib.util.find_spec(package) is None:
+        raise MissingDependency.of(package, "codecs", f"the model {name}")
 
 
 def _sizes_of(model: type[Model]) -> tuple[str, ...]:

@@ -229,6 +229,7 @@ class Ast(Model):
     (22,032,010 with ``size=small``).
     """
 
+    package = "transformers"
     Config = AstConfig
     input_norm: ClassVar[Any] = "global"
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 128, "n_frames": 3308}

@@ -202,6 +202,7 @@ class GafxR(Model):
     it has 34,301,258 parameters, 12,269,248 of them in the extractor.
     """
 
+    package = "transformers"
     Config: ClassVar[type[Any]] = GafxRConfig
     takes: ClassVar[str] = "waveform"
     input_norm: ClassVar[Any] = "none"

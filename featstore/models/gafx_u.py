@@ -256,6 +256,7 @@ class GafxU(Model):
     of them in the extractor.
     """
 
+    package = "transformers"
     Config: ClassVar[type[Any]] = GafxUConfig
     takes: ClassVar[str] = "waveform"
     input_norm: ClassVar[Any] = "none"  # Demucs normalises each clip itself

@@ -70,6 +70,8 @@ class Model(nn.Module, abc.ABC):
     published : dict of str to str
         Submodules that weights from elsewhere fit, and the ``module:attribute`` of the function that reads them:
         ``(path, model)`` to tensors by their names in the submodule. What a function leaves out stays fresh.
+    package : str
+        Package of the extra ``codecs`` that the network is built with; empty for those that need none.
     fitter : str
         ``module:attribute`` of the function that finds the weights from whole splits in memory; empty for models that
         are trained batch by batch.
@@ -88,6 +90,7 @@ class Model(nn.Module, abc.ABC):
     head: ClassVar[str] = "output"
     usual_layers: ClassVar[str] = FEATURES
     published: ClassVar[Mapping[str, str]] = {}
+    package: ClassVar[str] = ""
     fitter: ClassVar[str] = ""
 
     config: Any

@@ -228,6 +228,7 @@ class Resnet18(Model):
     number of frames. 11,181,642 parameters with 10 classes.
     """
 
+    package = "transformers"
     Config = Resnet18Config
     input_norm: ClassVar[Any] = "none"  # it standardises clips itself
     any_length: ClassVar[bool] = True

@@ -98,6 +98,7 @@ class MsSincResnet(Model):
     has 12,590,794 parameters.
     """
 
+    package = "transformers"
     Config = MsSincResnetConfig
     takes: ClassVar[str] = "waveform"
     input_norm: ClassVar[Any] = "none"  # it begins with a norm

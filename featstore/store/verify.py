@@ -241,10 +241,8 @@ def _check_sources(store: Store) -> Iterator[Problem]:
     """All values of a track come from one version of its audio file."""
     with suppress(StoreError):  # damaged records are reported already
         if mixed := mixed_sources(store):
-            what = (
-                f"{len(mixed)} tracks hold features of two versions of their file: extract again with "
-                "--changed recompute"
-            )
+            count = "1 track holds" if len(mixed) == 1 else f"{len(mixed)} tracks hold"
+            what = f"{count} features of two versions of the audio file (mended by repair --audio)"
             yield Problem(what, "commits", tracks=tuple(mixed)[:10])
 
 

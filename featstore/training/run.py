@@ -10,7 +10,7 @@ from typing import Any
 
 from featstore.errors import CheckpointError, ConfigError, did_you_mean
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
-from featstore.models import setting_names
+from featstore.models import check_installed, setting_names
 from featstore.results import write_result
 from featstore.specs import FeatureRequest, FeatureSpec
 from featstore.training import OBJECTIVES
@@ -94,6 +94,7 @@ def train(
     if finished is not None:
         logger.info("%s is finished already", folder.path)
         return finished
+    check_installed(model)
     with folder.lock():
         folder.write_run(job.run, job.config.as_mapping())
         write_labels(folder.labels, labelled)

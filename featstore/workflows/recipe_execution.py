@@ -13,6 +13,7 @@ from featstore.atomic import remove_abandoned, remove_abandoned_in, write_text
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError
 from featstore.extract import ExtractOptions, ExtractReport, extract
+from featstore.models import check_installed
 from featstore.plain_yaml import parse_yaml
 from featstore.workflows.recipe_features import (
     own_features,
@@ -101,8 +102,13 @@ def run_recipe(
     wanted = set(stages) or set(STAGES)
     plans = recipe.model_plans(experiments)
     folder, further = Path(out), tokenizers_of(plans, recipe.tokenizers, recipe.name)
+    trained = [plan.name for plan in plans]
     if not recipe.tokenizer and not further:  # their weights are part of the features' names
-        select(recipe.requests(), plans, conditions, recipe.name, own_features(plans, {}, recipe.encoding))
+        own = own_features(plans, {}, recipe.encoding)
+        trained = list(select(recipe.requests(), plans, conditions, recipe.name, own).features)
+    for plan in plans:
+        if "train" in wanted and plan.name in trained:
+            check_installed(plan.model)
     _check_kept(recipe, folder)
     _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
     for file in (KEPT, "commands.txt", "tracks.parquet"):

@@ -172,11 +172,15 @@ def run_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None, scheduler:
     Raises
     ------
     PlanError
-        When some runs failed, with the reason of each; all others are finished first.
+        When some runs failed, with each reason once; all others are finished first.
     """
     failed = [one for one in carry_out(runs, jobs=jobs, scheduler=scheduler) if one.state == "failed"]
     if failed:
-        listed = "; ".join(f"{one.run.out}: {one.error}" for one in failed[:5])
+        causes: dict[str, list[str]] = {}
+        for one in failed:
+            causes.setdefault(str(one.error), []).append(one.run.out)
+        others = {cause: f" and {len(outs) - 1} more" if len(outs) > 1 else "" for cause, outs in causes.items()}
+        listed = "; ".join(f"{outs[0]}{others[cause]}: {cause}" for cause, outs in list(causes.items())[:5])
         raise PlanError(f"{len(failed)} of {len(runs)} runs failed: {listed}", "", "Mend the cause and run again")
 
 

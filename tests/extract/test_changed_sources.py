@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 from featstore.datasets import TrackTable
 from featstore.datasets.table import TableInfo
-from featstore.errors import ConfigError, PlanError
+from featstore.errors import ConfigError, MissingDependency, PlanError
 from featstore.extract import ExtractOptions, extract
 from featstore.extract.run import ExtractReport
 from featstore.specs import expand_features
@@ -23,6 +24,7 @@ from featstore.store.ledger import read_status
 from featstore.store.mixed_versions import mixed_sources
 from featstore.store.verify import verify
 from featstore.testing.audio import tone
+from featstore.workflows.repair import repair
 
 RATE = 16000
 OLD, NEW = "mel(n_mels=8)", "mel(n_mels=4)"
@@ -82,14 +84,29 @@ def test_keep_leaves_two_versions_and_status_says_so(music: Path) -> None:
     store = open_store(music.parent / "s.zarr")
     assert np.array_equal(store[OLD]["2.wav"], before) and "2.wav" in store[NEW].track_ids
     told = CliRunner().invoke(cli, ["status", str(music.parent / "s.zarr")]).output
-    assert "1 tracks hold features of two versions of their file" in told and "2.wav" in told
+    assert "1 track holds features of two versions of the audio file" in told and "2.wav" in told
     (problem,) = verify(music.parent / "s.zarr")
-    assert "1 tracks hold features of two versions of their file" in str(problem) and problem.tracks == ("2.wav",)
+    assert "1 track holds features of two versions of the audio file" in str(problem) and problem.tracks == ("2.wav",)
     with pytest.raises(PlanError, match=r"2\.wav"):
         run(music, OLD, NEW)
     run(music, NEW, changed="recompute")
     assert verify(music.parent / "s.zarr") == []
     assert "two versions" not in CliRunner().invoke(cli, ["status", str(music.parent / "s.zarr")]).output
+
+
+def test_repair_brings_all_features_to_the_present_file(music: Path) -> None:
+    run(music, OLD)
+    replace(music / "2.wav")
+    run(music, NEW, changed="keep")
+    report = repair(music.parent / "s.zarr", options=ExtractOptions(scheduler="sync"), audio=True)
+    assert len(report.found) == 1 and report.left == [] and verify(music.parent / "s.zarr") == []
+
+
+def test_no_store_is_made_for_a_decoder_that_is_not_installed(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependency, match="decoder=av needs the package 'av'"):
+        run(music, "mel(n_mels=8,decoder=av)")
+    assert not (music.parent / "s.zarr").exists()
 
 
 def test_a_copied_collection_is_the_same(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:

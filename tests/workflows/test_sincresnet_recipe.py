@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from featstore.errors import MissingDependency
 from featstore.results import read_reference, read_results
 from featstore.results import where as matching
 from featstore.workflows.recipe_execution import run_recipe
@@ -96,3 +97,10 @@ def test_smoke_walks_the_whole_path(tmp_path: Path) -> None:
     before = {record.path: record.result["finished"] for record in runs}
     run_recipe(load_recipe(NAME, smoke=True), out, jobs=1, only=["train"])
     assert {record.path: record.result["finished"] for record in read_results(out / "runs")} == before
+
+
+def test_a_missing_package_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match="the model [a-z0-9-]+ needs the package 'transformers'"):
+        run_recipe(load_recipe("sincresnet2021", smoke=True, data="demo"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
