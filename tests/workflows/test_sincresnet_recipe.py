@@ -101,6 +101,6 @@ def test_smoke_walks_the_whole_path(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependency, match="the model [a-z0-9-]+ needs the package 'transformers'"):
+    with pytest.raises(MissingDependency, match=r"the model [a-z0-9-]+ needs the package 'transformers'"):
         run_recipe(load_recipe("sincresnet2021", smoke=True, data="demo"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
