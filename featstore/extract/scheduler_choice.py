@@ -14,8 +14,8 @@ __all__ = ["choose_scheduler"]
 
 MOST_THREADS = 4  # that share Python's lock without waiting for it: a fifth or less of the work holds it
 START_S = 3.0  # until a cluster of processes is at work
-_AUDIO_PER_S = 2000.0  # seconds of audio that one core decodes in a second, and as much for every so many arrays:
-_ARRAYS = 4
+_AUDIO_PER_S = 2000.0  # seconds of audio that one core decodes in a second
+_ARRAYS = 4  # that take as long to compute as the decoding does
 
 
 def choose_scheduler(

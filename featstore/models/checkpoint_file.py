@@ -8,16 +8,27 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from featstore.errors import CheckpointError
+from featstore.models.layers import InputNorm
 from featstore.models.tensor_files import save_tensors
 
-__all__ = ["FORMAT", "State", "Tensors", "is_run", "load_checkpoint", "load_module", "save_checkpoint"]
+__all__ = [
+    "FORMAT",
+    "State",
+    "Tensors",
+    "is_run",
+    "load_checkpoint",
+    "load_module",
+    "norm_of",
+    "save_checkpoint",
+    "scored_prefix",
+]
 
 FORMAT = 1
 Tensors = dict[str, torch.Tensor]
@@ -48,6 +59,22 @@ def save_checkpoint(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapp
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "checksum": _checksum(plain), "state": dict(state)}
     save_tensors(path, plain, {_KEY: json.dumps(header)})
+
+
+def scored_prefix(tensors: Iterable[str]) -> str:
+    """What the names of the weights begin with that a run is scored with: their running average, where one is kept."""
+    return "average." if any(name.startswith("average.") for name in tensors) else "model."
+
+
+def norm_of(tensors: Mapping[str, torch.Tensor]) -> InputNorm | torch.nn.ModuleDict | None:
+    """Input norm with a checkpoint's statistics (one for each of several inputs), if it has one."""
+    prefix, found = "model.norm.", {}
+    for name, mean in tensors.items():
+        if name.startswith(prefix) and name.endswith("mean"):
+            place = name.removeprefix(prefix).removesuffix("mean")
+            std = tensors[f"{prefix}{place}std"]
+            found[place.removesuffix(".")] = InputNorm(mean[..., 0].numpy(), std[..., 0].numpy())
+    return found[""] if "" in found else (torch.nn.ModuleDict(found) if found else None)
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:

@@ -34,16 +34,16 @@ def _forward_on_meta(model: nn.Module, example: Example) -> int:
     modes = [(module, module.training) for module in model.modules()]
     recurrent = [module for module in model.modules() if isinstance(module, nn.LSTM) and not module.proj_size]
     macs: list[int] = []
-    for module in recurrent:
-        module.forward = partial(_lstm_by_shape, module, macs)
+    for layer in recurrent:
+        vars(layer)["forward"] = partial(_lstm_by_shape, layer, macs)
     model.eval()
     try:
         with torch.no_grad():
             x = torch.empty(example, device="meta") if isinstance(example, tuple) else example
             functional_call(model, meta, (x,))
     finally:
-        for module in recurrent:
-            del module.forward
+        for layer in recurrent:
+            del vars(layer)["forward"]
         for module, training in modes:
             module.training = training
     return sum(macs)

@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import MODELS, create
-from featstore.models.checkpoint_file import load_checkpoint, load_module
+from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_of, scored_prefix
 from featstore.models.encoders import TrainedOn
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, read_inputs
 from featstore.models.interface import Model
@@ -57,10 +57,9 @@ def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
     place = Path(path).expanduser()
     tensors, state, file = _checkpoint(place)
     model, size = _model(state, str(path))
-    averaged = "average." if any(name.startswith("average.model.") for name in tensors) else "model."
-    load_module(model, tensors, f"{averaged}model.", str(file))
+    load_module(model, tensors, f"{scored_prefix(tensors)}model.", str(file))
     taken = _feature(state, str(path))
-    norm = _norm(tensors)
+    norm = norm_of(tensors)
     deciding = {name: tensor for name, tensor in model.state_dict().items() if _decides(name, model.head)}
     deciding |= {} if norm is None else {f"norm.{name}": tensor for name, tensor in norm.state_dict().items()}
     settings = json.dumps(state["model_settings"], sort_keys=True)
@@ -75,7 +74,7 @@ def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
         source=f"run {state['run_id']}" if "run_id" in state else file.name,
         trained_on=_trained_on(place),
     )
-    return ModelEncoder(model, info, torch.device(device), norm)
+    return ModelEncoder(model, info, torch.device(device), cast("InputNorm | None", norm))  # of its only input
 
 
 def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:
@@ -121,13 +120,6 @@ def _feature(state: Mapping[str, Any], where: str) -> FeatureSpec:
     if spec.stored_as is not spec:
         raise ConfigError(f"{spec.short()} is looked up in a store and not computed from audio", where, _NAME_RUN)
     return spec.replace(clip="whole")
-
-
-def _norm(tensors: Mapping[str, torch.Tensor]) -> InputNorm | None:
-    if "model.norm.mean" not in tensors:
-        return None
-    mean, std = (tensors[f"model.norm.{name}"][..., 0].numpy() for name in ("mean", "std"))
-    return InputNorm(mean, std)
 
 
 def _decides(name: str, head: str) -> bool:

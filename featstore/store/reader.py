@@ -271,7 +271,9 @@ class FeatureReader:
         start, stop = frames.start or 0, frames.stop
         if frames.step not in (None, 1) or start < 0 or (stop is not None and stop < start):
             raise StoreError(
-                f"frames {start}:{stop}:{frames.step} are no stretch", self.spec.short(), "Write mel[track, 100:200]"
+                f"frames [{start}:{stop}:{frames.step}] are not a range forward in steps of 1",
+                self.spec.short(),
+                "Write mel[track, 100:200]",
             )
         if isinstance(tracks, slice):
             return self.read(self.track_ids[tracks], start, stop)

@@ -31,15 +31,18 @@ def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTrac
     """
     for reader in readers.values():
         note = _note(store, reader)
+        members = note.get("members", ())
         if reader.spec.kind == "embedding" and not note:
             logger.warning("%s: the store does not say what its encoder was trained on", reader.spec.short())
-        seen = set(note.get("members", ())) - _members(labelled, "train")
+        if not members:
+            continue
+        seen = set(members) - _members(labelled, "train")
         for split in ("valid", "test"):
             both = sorted(seen & _members(labelled, split))
             if both:
+                others = f" and {len(both) - 1} more tracks or groups" if len(both) > 1 else ""
                 raise DatasetError(
-                    f"its encoder was trained on {both[0].partition(': ')[2]} and {len(both) - 1} more tracks or groups"
-                    f" of this run's split {split}",
+                    f"its encoder was trained on {both[0].partition(': ')[2]}{others} of this run's split {split}",
                     reader.spec.short(),
                     "Use a run on the same splits as the encoder, or train it again on these",
                 )

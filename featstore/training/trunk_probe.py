@@ -1,8 +1,8 @@
 """A linear probe of the trunk while it is pretrained: shows whether a falling loss means better vectors.
 
-Kamuni et al. 2024 (arXiv 2404.01058) report that the pretraining loss does not predict the score. Every so many steps
-the pooled vectors of a fixed part of the labelled training tracks are fitted by logistic regression, and the
-validation tracks are scored. Nothing of it reaches the weights, nor the numbers that training draws.
+Kamuni et al. 2024 (arXiv 2404.01058) report that the pretraining loss does not predict the score. Every
+``loop.probe_every`` steps the pooled vectors of a fixed part of the labelled training tracks are fitted by logistic
+regression, and the validation tracks are scored. Nothing of it reaches the weights, nor the numbers that training draws.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ import torch
 
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import MODELS, create
-from featstore.models.checkpoint_file import load_checkpoint, load_module
-from featstore.models.layers import InputNorm
+from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_of, scored_prefix
 from featstore.training import OBJECTIVES
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine, make_engine, process_settings, seed_everything
@@ -112,21 +111,9 @@ def model_of_checkpoint(run: Mapping[str, Any], path: Path) -> NormedModel:
         if state.get(key) != run.get(key):
             found = f"the checkpoint is of another run: its {key} is {state.get(key)!r}, the run's {run.get(key)!r}"
             raise CheckpointError(found, str(path), "Put the run's own checkpoint there")
-    normed = build_model(run, _norm_of(tensors))
-    averaged = any(name.startswith("average.") for name in tensors)
-    load_module(normed, tensors, "average." if averaged else "model.", str(path))
+    normed = build_model(run, norm_of(tensors))
+    load_module(normed, tensors, scored_prefix(tensors), str(path))
     return normed
-
-
-def _norm_of(tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module | None:
-    """Input norm with a checkpoint's statistics (one for each of several inputs), if it has one."""
-    prefix, found = "model.norm.", {}
-    for name, mean in tensors.items():
-        if name.startswith(prefix) and name.endswith("mean"):
-            place = name.removeprefix(prefix).removesuffix("mean")
-            std = tensors[f"{prefix}{place}std"]
-            found[place.removesuffix(".")] = InputNorm(mean[..., 0].numpy(), std[..., 0].numpy())
-    return found[""] if "" in found else (torch.nn.ModuleDict(found) if found else None)
 
 
 def score_splits(normed: NormedModel, job: Job, names: Iterable[str], engine: Engine) -> list[Any]:
@@ -234,10 +221,10 @@ def _set_up(
 def _norm(job: Job, saved: Any, start: Mapping[str, torch.Tensor] | None) -> torch.nn.Module | None:
     """Input norm: the checkpoint's own, or that of the weights to start from, or from the training split."""
     if saved is not None:
-        return _norm_of(saved[0])
+        return norm_of(saved[0])
     how: str = job.config.data.normalize
     if start is not None and how == "auto":
-        given = _norm_of(start)  # weights are worth what they were trained under
+        given = norm_of(start)  # weights are worth what they were trained under
         if given is not None:
             return given
     if how == "auto":

@@ -67,7 +67,6 @@ class Survey:
 
     def recipe(self, name: str = "quickstart", *, smoke: bool = False) -> Recipe:
         """The recipe ``name`` on this music: with its clip length, classes and splits."""
-        found = load_recipe(name, smoke=smoke, data=self.data["kind"])
         settings = {"settings": self.settings if not smoke else _but_epochs(self.settings)}
         found = load_recipe(name, smoke=smoke, data=self.data["kind"], changes=settings)
         features = [{**entry, "clip": self.clip} if isinstance(entry, Mapping) else entry for entry in found.features]
