@@ -2,7 +2,7 @@
 
 Kamuni et al. 2024 (arXiv 2404.01058) report that the pretraining loss does not predict the score. Every
 ``loop.probe_every`` steps the pooled vectors of a fixed part of the labelled training tracks are fitted by logistic
-regression, and the validation tracks are scored. Nothing of it reaches the weights, nor the numbers that training draws.
+regression, and the validation tracks are scored. Nothing of it reaches the weights or the random numbers of training.
 """
 
 from __future__ import annotations
