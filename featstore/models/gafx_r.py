@@ -9,7 +9,7 @@ the classifier (here each clip is standardised).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,16 +20,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import CheckpointError, ConfigError
-from featstore.models.ast_transformer import (
-    PATCH,
-    AstTrunk,
-    Size,
-    check_size,
-    classifier,
-    patch_grid,
-    standardise_picture,
-)
-from featstore.models.interface import FEATURES, InnerLayer, Model
+from featstore.models.ast_transformer import PATCH, Size, check_size, patch_grid
+from featstore.models.gafx import Gafx
+from featstore.models.interface import InnerLayer
 from featstore.models.layers import check_positive
 from featstore.models.sinc import mono_signal
 from featstore.models.tensor_files import open_tensors
@@ -146,7 +139,7 @@ def from_imagenet(state_dict: Mapping[str, torch.Tensor], *, where: str = "") ->
 _LAST_STAGE = len(_WIDTHS) - 1
 
 
-def imagenet_stages(path: str | Path, model: Model) -> dict[str, torch.Tensor]:
+def imagenet_stages(path: str | Path, model: Gafx) -> dict[str, torch.Tensor]:
     """Weights of ``extractor`` from an ImageNet ResNet-18 in a local file: see ``Model.published``."""
     with open_tensors(Path(path)) as opened:
         named = [name for name in opened.names if not name.endswith("num_batches_tracked")]
@@ -195,23 +188,19 @@ class GafxRConfig:
         return (self.n_samples + ROW // 2) // ROW
 
 
-class GafxR(Model):
+class GafxR(Gafx):
     """A ResNet over rows of 200 samples draws 128 bands, which an Audio Spectrogram Transformer classifies.
 
     Input float32 ``(batch, 1, n_samples)``, output logits ``(batch, n_classes)``. With 661,600 samples and 10 classes
     it has 34,301,258 parameters, 12,269,248 of them in the extractor.
     """
 
-    package = "transformers"
     Config: ClassVar[type[Any]] = GafxRConfig
-    takes: ClassVar[str] = "waveform"
-    input_norm: ClassVar[Any] = "none"
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 661_600}
-    any_length: ClassVar[bool] = True
     usual_layers: ClassVar[str] = "picture"
     published: ClassVar[Mapping[str, str]] = {
         "extractor": "featstore.models.gafx_r:imagenet_stages",
-        "trunk": "featstore.models.ast_weights:deit_trunk",
+        **Gafx.published,
     }
 
     config: GafxRConfig
@@ -219,11 +208,7 @@ class GafxR(Model):
     def __init__(self, config: GafxRConfig) -> None:
         super().__init__()
         self.config = config
-        self.extractor = self.make_extractor(config)
-        self.trunk = AstTrunk(
-            BANDS, config.n_rows, size=config.size, depth=config.depth, checkpointing=config.checkpointing
-        )
-        self.norm, self.output = classifier(self.trunk.width, config.n_classes)
+        self.build(self.make_extractor(config), BANDS, config.n_rows)
 
     def make_extractor(self, config: GafxRConfig) -> nn.Module:
         """What draws the picture: ``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``."""
@@ -234,30 +219,15 @@ class GafxR(Model):
         picture: torch.Tensor = self.extractor(rows_of(mono_signal(x, None, "gafx")))
         return picture.float()
 
-    def extract(self, x: torch.Tensor) -> torch.Tensor:
-        """Picture ``(batch, 128, frames)`` that the classifier sees: each clip with mean 0 and deviation 0.5."""
-        return standardise_picture(self.draw(x))
-
-    def classify(self, picture: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads, ``(batch, width)``, of pictures as they are drawn."""
-        found: torch.Tensor = self.norm(self.trunk(standardise_picture(picture)))
-        return found
-
     def inner_layers(self) -> dict[str, InnerLayer]:
         """The picture as it is drawn, which every clip's own mean and deviation standardise later; and the features."""
         return {"picture": InnerLayer(BANDS, ROW, ROW // 2)} | super().inner_layers()
 
-    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Picture ``(batch, 128, frames)``, and features ``(batch, width)`` where they are asked for."""
-        picture = self.draw(x)
-        features = {FEATURES: self.classify(picture)} if FEATURES in names else {}
-        return {"picture": picture, **features}
+    def inner_pictures(self, drawn: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The one picture ``(batch, 128, frames)``."""
+        return {"picture": drawn}
 
     @property
     def least_length(self) -> int:
         """Samples of as many rows as a patch of the classifier has frames."""
         return PATCH * ROW - ROW // 2
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads, ``(batch, width)``."""
-        return self.classify(self.draw(x))

@@ -11,7 +11,7 @@ standardised).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -22,16 +22,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import ConfigError, MissingDependency, did_you_mean
-from featstore.models.ast_transformer import (
-    PATCH,
-    AstTrunk,
-    Size,
-    check_size,
-    classifier,
-    patch_grid,
-    standardise_picture,
-)
-from featstore.models.interface import FEATURES, InnerLayer, Model
+from featstore.models.ast_transformer import PATCH, Size, check_size, patch_grid
+from featstore.models.gafx import Gafx
+from featstore.models.interface import InnerLayer
 from featstore.models.layers import check_positive, full_precision
 
 try:
@@ -248,7 +241,7 @@ class GafxUConfig:
         return len(SOURCES) * -(-self.n_samples // (self.n_fft // 4))
 
 
-class GafxU(Model):
+class GafxU(Gafx):
     """Hybrid Demucs separates four sources; an Audio Spectrogram Transformer reads their spectrograms joined in time.
 
     Input float32 ``(batch, 1, n_samples)``, which is doubled to two equal channels, or ``(batch, 2, n_samples)``;
@@ -256,34 +249,28 @@ class GafxU(Model):
     of them in the extractor.
     """
 
-    package = "transformers"
     Config: ClassVar[type[Any]] = GafxUConfig
-    takes: ClassVar[str] = "waveform"
-    input_norm: ClassVar[Any] = "none"  # Demucs normalises each clip itself
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 480_000}
-    any_length: ClassVar[bool] = True
     usual_layers: ClassVar[str] = "+".join(SOURCES)
     published: ClassVar[Mapping[str, str]] = {
         "extractor": "featstore.models.demucs_weights:demucs_extractor",
-        "trunk": "featstore.models.ast_weights:deit_trunk",
+        **Gafx.published,
     }
 
     config: GafxUConfig
+    extractor: TappedDemucs
 
     def __init__(self, config: GafxUConfig) -> None:
         super().__init__()
         self.config = config
-        self.extractor = TappedDemucs(sources=list(SOURCES), **dict(config.hdemucs))
-        if config.checkpointing:
-            self.extractor.keep_inputs_only()
-        if config.frozen:
-            self.extractor.requires_grad_(False)
         bands = config.n_fft // (2 * GROUP)
         patch_grid(bands, config.n_frames, where="gafx-u")
-        self.trunk = AstTrunk(
-            bands, config.n_frames, size=config.size, depth=config.depth, checkpointing=config.checkpointing
-        )
-        self.norm, self.output = classifier(self.trunk.width, config.n_classes)
+        extractor = TappedDemucs(sources=list(SOURCES), **dict(config.hdemucs))
+        if config.checkpointing:
+            extractor.keep_inputs_only()
+        if config.frozen:
+            extractor.requires_grad_(False)
+        self.build(extractor, bands, config.n_frames)
         self.train()
 
     def train(self, mode: bool = True) -> GafxU:
@@ -293,7 +280,7 @@ class GafxU(Model):
             self.extractor.eval()
         return self
 
-    def sources(self, x: torch.Tensor) -> torch.Tensor:
+    def draw(self, x: torch.Tensor) -> torch.Tensor:
         """Compressed spectrograms ``(batch, 4, 128, frames)`` of the sources, each by itself: what a store holds."""
         if x.ndim != 3 or x.shape[1] not in (1, 2):
             fix = "Give mono, or two channels"
@@ -309,38 +296,23 @@ class GafxU(Model):
             compressed = compress(found, self.config.compression)
             return compressed.reshape(*compressed.shape[:-1], len(SOURCES), -1).movedim(-2, 1)
 
-    def join(self, sources: torch.Tensor) -> torch.Tensor:
-        """Picture ``(batch, 128, 4 * frames)`` of the sources side by side, with mean 0 and deviation 0.5."""
-        return standardise_picture(sources.movedim(1, 2).flatten(2))
+    def join(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Picture ``(batch, 128, 4 * frames)`` of the sources side by side, with mean 0 and deviation 0.5.
 
-    def extract(self, x: torch.Tensor) -> torch.Tensor:
-        """Picture ``(batch, 128, frames)`` that the classifier sees: each clip with mean 0 and deviation 0.5.
-
-        ``frames`` are four times ``ceil(n_samples / 1024)``: drums, bass, other, vocals.
+        ``frames`` are ``ceil(n_samples / 1024)`` of each: drums, bass, other, vocals.
         """
-        return self.join(self.sources(x))
+        return super().join(drawn.movedim(1, 2).flatten(2))
 
     def inner_layers(self) -> dict[str, InnerLayer]:
         """Spectrograms of the sources, each a layer, and the features."""
         bands, hop = self.config.n_fft // (2 * GROUP), self.config.n_fft // 4
         return dict.fromkeys(SOURCES, InnerLayer(bands, hop)) | super().inner_layers()
 
-    def inner_values(self, x: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Spectrograms ``(batch, 128, frames)`` by source, and features ``(batch, width)`` where they are asked for."""
-        sources = self.sources(x)
-        features = {FEATURES: self.classify(sources)} if FEATURES in names else {}
-        return dict(zip(SOURCES, sources.unbind(dim=1), strict=True)) | features
+    def inner_pictures(self, drawn: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Spectrograms ``(batch, 128, frames)`` by source."""
+        return dict(zip(SOURCES, drawn.unbind(dim=1), strict=True))
 
     @property
     def least_length(self) -> int:
         """Samples whose sources, joined, have the frames of a patch of the classifier."""
         return max(5 * self.config.n_fft // 8, (-(-PATCH // len(SOURCES)) - 1) * self.config.n_fft // 4) + 1
-
-    def classify(self, sources: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads, ``(batch, width)``, of the sources' spectrograms."""
-        found: torch.Tensor = self.norm(self.trunk(self.join(sources)))
-        return found
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads, ``(batch, width)``."""
-        return self.classify(self.sources(x))

@@ -85,9 +85,9 @@ class Picture(Objective):
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:
-        """Refuse a model that draws no picture."""
+        """Refuse a model that does not draw one picture."""
         super().check(model, config)
-        if not hasattr(MODELS.load(model), "draw"):
+        if MODELS.load(model).usual_layers != "picture":
             what, fix = "the model has no learned front end that draws a picture", "Choose gafx-r or gafx-a"
             raise ConfigError(what, f"model {model}", fix)
 

@@ -115,7 +115,7 @@ def test_sources_are_joined_when_read() -> None:
     model = create("gafx-u", compression="none", **SMALL).eval()
     x = signal(3000)
     with torch.no_grad():
-        sources = model.sources(x)
+        sources = model.draw(x)
         assert sources.shape == (2, 4, 32, 12)
         joined = features_from_branches(*model.extractor.branches(x.expand(-1, 2, -1)), 1024, 256)
         torch.testing.assert_close(sources[:, 1], joined[..., 12:24])

@@ -282,7 +282,7 @@ def test_extractors_are_stored_and_read_as_pictures(model, tones, tmp_path):
     reader = store[str(resolve(parse_spec(name)))]
     wave = torch.from_numpy(store[WAVE]["0"][..., :n_samples].reshape(-1).copy())
     with torch.inference_mode():
-        expected = built.sources(wave[None, None])[0] if model == "gafx-u" else built.draw(wave[None, None])
+        expected = built.draw(wave[None, None])[0] if model == "gafx-u" else built.draw(wave[None, None])
     np.testing.assert_allclose(reader["0"], expected, atol=1e-4)
     frames = -(-n_samples // 1024) if model == "gafx-u" else n_samples // 200
     assert reader["0"].shape == ((4 if model == "gafx-u" else 1), 128, frames) == (*reader.spec.item_shape, frames)
@@ -313,8 +313,6 @@ def test_a_published_hybrid_demucs(tones, tmp_path):
     built.extractor.load_state_dict(network.state_dict())
     wave, _ = soundfile.read(tones.frame["path"].iloc[0], dtype="float32")
     with torch.inference_mode():
-        np.testing.assert_allclose(
-            reader["0"], built.sources(torch.from_numpy(wave[None, None, :12_000]))[0], atol=1e-4
-        )
+        np.testing.assert_allclose(reader["0"], built.draw(torch.from_numpy(wave[None, None, :12_000]))[0], atol=1e-4)
     with pytest.raises(SpecError, match=r"gafx-u has no layer features.*It has drums"):
         resolve(parse_spec(name.replace("pool=none", "layers=features")))
