@@ -286,26 +286,43 @@ def _one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
-@datasets.command("scramble")
+@datasets.command("alter")
 @click.argument("tracks")
+@click.argument("alteration")
 @click.option("-o", "--out", required=True, metavar="FOLDER", help="Gets the copies, and their table tracks.parquet.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the phases.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what the alteration draws.")
+@click.option("--split", help="Only the tracks of this split, such as test.")
+@click.option("--most", type=click.IntRange(1), metavar="N", help="At most N tracks, chosen by their ids.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def scramble_command(tracks: str, out: str, seed: int, jobs: int | None, as_json: bool) -> None:
-    r"""Copy tracks without their phases: the short-time magnitudes stay, as mono FLAC.
+def alter_command(
+    tracks: str,
+    alteration: str,
+    out: str,
+    seed: int,
+    split: str | None,
+    most: int | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    r"""Copy tracks in an altered form, as mono; ids, labels and splits stay.
 
-    What a codec's tokens, or a model on a waveform, owe to phase shows when the same features of both are compared
-    (`featstore store diff`) and when a model is scored on the copies (`featstore evaluate RUN -s STORE`).
+    ALTERATION is one of mp3-64k (kbit/s), gain-6dB (softer), noise-20dB (ratio to white noise), resample-8k or
+    resample-half (a lower rate), scramble (phases at random, short-time magnitudes as they were), or timbre-FONT (the
+    built-in music, played with another sound font of this machine). What a feature owes to it shows when the same
+    features of both are compared (`featstore store diff`), what a model owes to it when it is scored on the copies
+    (`featstore evaluate RUN -s STORE`).
 
     \b
-    Example:
-      featstore datasets scramble tracks.parquet -o scrambled
+    Examples:
+      featstore datasets alter tracks.parquet noise-20dB --split test -o noisy
+      featstore datasets alter tracks.parquet scramble -o scrambled
     """
     from featstore.datasets import TrackTable
-    from featstore.workflows.scramble import scramble_tracks
+    from featstore.workflows.alter import alter_tracks, part_of
 
-    found = scramble_tracks(TrackTable.read(tracks), out, seed=seed, jobs=jobs)
+    table = part_of(TrackTable.read(tracks), split=split, most=most)
+    found = alter_tracks(table, alteration, out, seed=seed, jobs=jobs)
     place = str(Path(out) / "tracks.parquet")
     found.table.write(place)
     summary = {"out": place, "tracks": len(found.table.frame), "failed": found.failed}

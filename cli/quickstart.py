@@ -60,6 +60,8 @@ def quickstart(
             (f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"),
         ]
         click.echo(next_lines(lines))
+    if result.failed:
+        raise click.exceptions.Exit(2)
 
 
 def _on_own_music(
@@ -91,7 +93,7 @@ def _on_own_music(
         for line in survey.advice:
             click.echo(f"\nNote: {line}.")
         click.echo(next_lines(_next(survey, out, steps)))
-    if result.extraction.asked.get("failed"):
+    if result.failed or result.extraction.asked.get("failed"):
         raise click.exceptions.Exit(2)
 
 

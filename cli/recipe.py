@@ -86,8 +86,8 @@ def show(name: str) -> None:
     "--only",
     multiple=True,
     metavar="STAGE|EXPERIMENT|CONDITION",
-    help="data, extract, train or report; an experiment of the recipe; or configurations, such as n_mels=48|96 or "
-    "model=vgg-cnn; repeats.",
+    help="data, extract, train, shift or report; an experiment of the recipe; or configurations, such as "
+    "n_mels=48|96 or model=vgg-cnn; repeats.",
 )
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
 @wide_option
@@ -107,6 +107,8 @@ def run(
     as_json: bool,
 ) -> None:
     r"""Run a recipe stage by stage; run again, it does only what is missing.
+
+    A run that fails ends nothing else; it is named at the end, and the exit code is 2.
 
     NAME is an installed recipe, a folder with a plan.yaml, or a folder that a recipe was run in.
 
@@ -136,6 +138,8 @@ def run(
             lines.insert(0, (f"featstore report pareto {place}/runs", "what to keep"))
             lines.insert(1, (f"featstore report html {place}/runs -o report.html", "all runs on one page"))
         click.echo(next_lines(lines))
+    if result.failed:
+        raise click.exceptions.Exit(2)
 
 
 def result_as_json(result: Any) -> dict[str, Any]:
@@ -146,6 +150,7 @@ def result_as_json(result: Any) -> dict[str, Any]:
         "answer": {key: value for key, value in result.answer.items() if key != "rows"},
         "configurations": result.answer.get("rows", []),
         "files": [str(path) for path in result.files],
+        "failed": result.failed,
     }
 
 
@@ -157,3 +162,5 @@ def tell_result(result: Any, as_json: bool) -> None:
     click.echo(result.report)
     for path in result.files:
         click.echo(f"wrote {path}")
+    for text in result.failed:
+        click.echo(f"failed: {text}", err=True)

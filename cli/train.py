@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,9 @@ def _after(result: Mapping[str, Any], out: str) -> list[tuple[str, str]]:
 @click.option("--split", "splits", multiple=True, help="Score this split; repeats. By default those of the settings.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of device or evaluate.")
 @click.option("--classes", "by_class", is_flag=True, help="Also a table with a row a class.")
+@click.option(
+    "--predictions", metavar="P.parquet", help="File for the predictions; without -s and --tracks the run's own."
+)
 @wide_option
 @json_option
 def evaluate(
@@ -171,30 +175,41 @@ def evaluate(
     splits: tuple[str, ...],
     assignments: tuple[str, ...],
     by_class: bool,
+    predictions: str | None,
     as_json: bool,
 ) -> None:
     r"""Score a trained model again, from its checkpoint; RUN is its folder.
 
+    With -s the run's tracks are scored as another store has them, such as one of altered copies (`featstore datasets
+    alter`); a store with some of the tracks is enough, and the run's own predictions stay.
+
     \b
     Examples:
       featstore evaluate runs/first
+      featstore evaluate runs/first -s noisy.zarr --split test
       featstore evaluate runs/first --split test --classes
       featstore evaluate runs/first --set evaluate.pool=majority
     """
     from featstore.store import open_store
     from featstore.training import evaluate as evaluate_run
+    from featstore.training.folders import RunFolder
     from featstore.training.settings import parse_assignments
     from featstore.workflows.toplevel import load_tracks
 
-    scores = evaluate_run(
-        run,
-        store=None if store is None else open_store(store),
-        tracks=None if tracks is None else load_tracks(tracks),
-        splits=splits,
-        settings=parse_assignments(assignments),
-    )
-    per_class = _per_class(run) if by_class or as_json else {}
-    text = [run, _score_table(scores, {}), *_class_tables(per_class), _compared(run, scores)]
+    elsewhere = store is not None or tracks is not None
+    with tempfile.TemporaryDirectory() as aside:
+        kept = Path(predictions or aside, *([] if predictions else ["predictions.parquet"]))
+        scores = evaluate_run(
+            run,
+            store=None if store is None else open_store(store),
+            tracks=None if tracks is None else load_tracks(tracks),
+            splits=splits,
+            settings=parse_assignments(assignments),
+            predictions=kept if predictions or elsewhere else None,
+        )
+        written = kept if predictions or elsewhere else RunFolder(run).predictions
+        per_class = _per_class(written) if by_class or as_json else {}
+    text = [run, _score_table(scores, {}), *_class_tables(per_class), *([] if elsewhere else [_compared(run, scores)])]
     emit({"run": run, "scores": scores, "per_class": per_class}, as_json, lambda: "\n".join(text))
 
 
@@ -255,15 +270,14 @@ def _score_cell(scores: Mapping[str, Any], intervals: Mapping[str, Any], split: 
     return f"{value:.4f} [{around[0]:.3f}, {around[1]:.3f}]" if bounds else f"{value:.4f}"
 
 
-def _per_class(run: str) -> dict[str, dict[str, dict[str, Any]]]:
+def _per_class(predictions: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Metrics of each class, from the predictions just written; a run without labels writes none."""
     from featstore.results.details import prediction_file
     from featstore.training import per_class_of
-    from featstore.training.folders import RunFolder
 
-    if not RunFolder(run).predictions.is_file():
+    if not predictions.is_file():
         return {}
-    parts, classes, _ = prediction_file(RunFolder(run).predictions)
+    parts, classes, _ = prediction_file(predictions)
     return {split: per_class_of(part.target, part.score, classes) for split, part in parts.items()}
 
 

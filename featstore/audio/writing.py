@@ -12,7 +12,7 @@ from featstore.arrays import FloatArray
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, did_you_mean
 
-__all__ = ["FORMATS", "write_audio"]
+__all__ = ["FORMATS", "write_audio", "write_mp3"]
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".aiff": "AIFF", ".mp3": "MP3"}
 _BLOCK = 1 << 20
@@ -60,3 +60,49 @@ def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: 
             while data := held.read(4 * _BLOCK):
                 file.write(np.frombuffer(data, np.float32) * gain)
     return count, peak
+
+
+# sample rates of mp3, and the least and greatest bit rate of each, in kbit/s
+_MP3_RATES = {
+    **dict.fromkeys((32000, 44100, 48000), (32, 320)),
+    **dict.fromkeys((16000, 22050, 24000), (8, 160)),
+    **dict.fromkeys((8000, 11025, 12000), (8, 64)),
+}
+
+
+def write_mp3(path: str | Path, signal: FloatArray, *, sample_rate: int, bit_rate: int) -> None:
+    """Write a mono signal as mp3 at a constant bit rate.
+
+    Parameters
+    ----------
+    signal : float32 (n,)
+        Full scale is 1; a louder signal is scaled down.
+    bit_rate : int
+        Bit per second; the encoder takes the nearest rate that mp3 has.
+
+    Raises
+    ------
+    ConfigError
+        For a sample rate that mp3 does not have, or a bit rate that it does not have there.
+    StoreError
+        When the disk refuses.
+    """
+    import soundfile
+
+    if sample_rate not in _MP3_RATES:
+        listing = ", ".join(map(str, sorted(_MP3_RATES)))
+        raise ConfigError(f"mp3 has no sample rate of {sample_rate} Hz", str(path), f"It has {listing}")
+    low, high = _MP3_RATES[sample_rate]
+    if not 1000 * low <= bit_rate <= 1000 * high:
+        found = f"mp3 at {sample_rate} Hz has no {bit_rate / 1000:g} kbit/s"
+        raise ConfigError(found, str(path), f"It has {low} to {high} kbit/s there")
+    peak = float(np.abs(signal).max(initial=0.0))
+    scaled = signal * np.float32(min(1.0, 0.999 / peak) if peak else 1.0)
+    level = (high - bit_rate / 1000) / (high - low)  # libsndfile's scale, which is linear in the bit rate
+    with (
+        atomic_path(path) as aside,
+        soundfile.SoundFile(
+            aside, "w", sample_rate, 1, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+        ) as file,
+    ):
+        file.write(scaled)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from featstore.errors import ConfigError, FeatstoreError, did_you_mean
 from featstore.metrics import METRICS
 from featstore.results.records import RunRecord
+from featstore.results.shift_records import drop_columns, drops_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +68,9 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         configuration`` (equal for runs that differ only in seed and fold), scores as ``<split>.<metric>``, the columns
         of ``COSTS`` (bytes, bit per second of audio, 10⁹ multiply-adds of a forward pass, seconds), ``bytes_audio``,
         ``duration_s``, ``n_stored``,
-        ``n_<split>``, ``store``, ``fingerprint``, ``finished``, ``config_hash``, ``settings`` (a dict: the flat
-        settings that make a configuration).
+        ``n_<split>``, what is lost on altered test tracks (``drop_<shift>_<metric>``, ``shifted_<shift>_tracks`` and
+        ``shifted_<shift>_tokens``, the share of tokens that change), ``store``, ``fingerprint``, ``finished``,
+        ``config_hash``, ``settings`` (a dict: the flat settings that make a configuration).
     """
     import pandas as pd
 
@@ -81,12 +83,12 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     first = [*_HEAD, *FIELDS, *_MIDDLE]
     last = [*COSTS, *_TAIL]
     rest = [name for name in map(str, frame.columns) if name not in {*first, *scores, *last}]
-    frame = frame[[*first, *rest, *scores, *last]]
-    for name in (*COSTS, *scores, "bytes_audio", "duration_s", "n_stored"):
-        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    columns = {name: frame[name] for name in (*first, *rest, *scores, *last)}
+    for name in (*COSTS, *scores, *drops_in(rest), "bytes_audio", "duration_s", "n_stored"):
+        columns[name] = pd.to_numeric(columns[name], errors="coerce").astype(float)
     for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple"):
-        frame[name] = _whole_numbers(frame[name])
-    return frame
+        columns[name] = _whole_numbers(columns[name])
+    return pd.DataFrame(columns)
 
 
 _HEAD = ("run_id", "path", "dataset", "model", "feature")
@@ -128,6 +130,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
     row.update(_costs(result))
     for split, scores in result["scores"].items():
         row.update((f"{split}.{metric}", value) for metric, value in scores.items())
+    row.update(drop_columns(record.shifts))
     counts = result.get("n_tracks")
     row.update((f"n_{split}", count) for split, count in (counts.items() if isinstance(counts, Mapping) else ()))
     return row

@@ -145,7 +145,10 @@ def _telling(facts: list[dict[str, str]]) -> list[str]:
     return []
 
 
-_COSTLY = ("bytes", "rate_", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label")
+_COSTLY = (
+    *("bytes", "rate_", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label"),
+    *("drop_", "shifted_"),
+)
 
 
 def _distinct(values: pd.Series) -> int:

@@ -228,11 +228,30 @@ def _remarks(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, l
         if chance:
             text = ", ".join(f"{name.replace('_', ' ')} {level['mean']:.4f}" for name, level in chance.items())
             found[str(row)] = [[f"guessing, {title_of('macro_f1_all')}", text]]
+    drops: dict[tuple[int, str], list[Any]] = {}
+    for record in records:
+        for shift in record.shifts:
+            drops.setdefault((place[record.run_id], shift["shift"]), []).append(shift)
+    for (row, name), shifts in drops.items():
+        found.setdefault(str(row), []).append([f"loss on {name}", _drops(shifts)])
     for row, values in gaps.items():
         mean, std = mean_and_std(values)
         text = f"{mean:.4f}" + ("" if std != std else f" ± {std:.4f}")
         found.setdefault(str(row), []).append([f"{title_of('macro_f1_all')}, training less validation", text])
     return found
+
+
+def _drops(shifts: Sequence[dict[str, Any]]) -> str:
+    """What the runs of a configuration lose on altered tracks, by metric; the interval where it is one run."""
+    metrics = [name for name in shifts[0]["scores"] if all(name in shift["scores"] for shift in shifts)][:2]
+    texts = []
+    for name in metrics:
+        values = [shift["scores"][name] for shift in shifts]
+        around = f" [{values[0]['low']:+.4f}, {values[0]['high']:+.4f}]" if len(values) == 1 else ""
+        texts.append(f"{title_of(name)} {np.mean([value['drop'] for value in values]):.4f}{around}")
+    changed = [shift["changed"] for shift in shifts if shift.get("changed") is not None]
+    texts += [f"{100 * np.mean(changed):.1f} % of tokens change"] if changed else []
+    return f"{', '.join(texts)} ({shifts[0].get('n_tracks')} tracks, {len(shifts)} runs)"
 
 
 def _score(record: RunRecord, split: str, metric: str) -> float:

@@ -18,9 +18,10 @@ from featstore.results.labels import field_text
 from featstore.results.paper_tests import judged, verdict
 from featstore.results.probes import probe_table, run_correlations
 from featstore.results.reference import read_reference
+from featstore.results.shift_records import drops_in
 from featstore.results.significance import TestName
 from featstore.results.summary import summarise
-from featstore.results.tables import HEADS, cost_text, field_cell
+from featstore.results.tables import HEADS, cost_text, drop_cell, drop_head, field_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -267,11 +268,19 @@ def _columns(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _head(column: str) -> str:
+    if drops_in([column]):
+        return drop_head(column)
     return TESTS.get(column) or RUN_FIGURES.get(column) or HEADS.get(column) or title_of(column)
 
 
 def _empty(column: str) -> str:
-    return "0" if column == "n" else "–" if column in TESTS or column in AXES or column in RUN_FIGURES else "not run"
+    return (
+        "0"
+        if column == "n"
+        else "–"
+        if drops_in([column]) or column in TESTS or column in AXES or column in RUN_FIGURES
+        else "not run"
+    )
 
 
 def _chance_cells(guess: str, runs: RunSet, columns: Sequence[str]) -> list[str]:
@@ -287,6 +296,8 @@ def _cell(row: Mapping[str, Any], column: str, metric: str, runs: RunSet) -> str
     """A measured cell: a count, a cost, what a test says, a figure of the runs, or a score."""
     if column == "n":
         return str(int(row["n"]))
+    if drops_in([column]):
+        return drop_cell(column, row.get(column))
     if column in AXES:
         return "–" if is_missing(row[column]) else cost_text(column, row[column])
     if column in RUN_FIGURES:

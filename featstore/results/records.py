@@ -19,6 +19,7 @@ from typing import Any
 from featstore.errors import ConfigError
 from featstore.html_repr import html_card
 from featstore.results.schema import RESULT_NAME, problems_of
+from featstore.results.shift_records import read_shifts
 from featstore.specs import parse_feature
 
 __all__ = ["RunRecord", "SkippedRun", "find_records"]
@@ -41,7 +42,7 @@ class RunRecord:
     path : Path
         The run's folder.
     result : dict
-        Its ``result.json``.
+        Its ``result.json``, and under ``shifts`` what it loses on altered tracks, where it was scored on such.
     run_id : str
         Its name in reports, unique within the ``RunSet`` it came with.
     """
@@ -87,6 +88,11 @@ class RunRecord:
         """Digest of that store, empty when it is not recorded."""
         store = self.result.get("store")
         return str(store.get("fingerprint") or "") if isinstance(store, Mapping) else ""
+
+    @property
+    def shifts(self) -> list[dict[str, Any]]:
+        """What the run loses on altered copies of its test tracks: ``shift, seed, n_tracks, changed, scores``."""
+        return list(self.result.get("shifts") or [])
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -195,7 +201,8 @@ def _load(folder: str) -> dict[str, Any] | str:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         return f"{RESULT_NAME} is not a result of featstore: {'; '.join(problems[:3])}{more}"
-    return dict(result)
+    shifts = read_shifts(folder)
+    return {**result, "shifts": shifts} if shifts else dict(result)
 
 
 def _unique_ids(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:

@@ -37,7 +37,7 @@ _LOCKS = (
 
 
 def query(runs: RunSet, sql: str) -> pd.DataFrame:
-    """Answer one SELECT over the views ``runs, scores, epochs, class_scores, stores, features, tracks, reference``.
+    """Answer one SELECT over the views of ``VIEWS``: ``runs, scores, shifts, epochs, class_scores`` and so on.
 
     Parameters
     ----------
@@ -162,6 +162,22 @@ def _scores(runs: RunSet) -> pd.DataFrame:
     return _table(rows, run_id=str, split=str, metric=str, value=float)
 
 
+def _shifts(runs: RunSet) -> pd.DataFrame:
+    """One row per metric of a run on altered copies of test tracks, beside its score on the originals."""
+    rows = [
+        (
+            *(record.run_id, shift["shift"], metric),
+            *(values.get(name) for name in ("clean", "shifted", "drop", "low", "high")),
+            *(shift.get("n_tracks"), shift.get("changed")),
+        )
+        for record in runs
+        for shift in record.shifts
+        for metric, values in shift["scores"].items()
+    ]
+    numbers = dict.fromkeys(("clean", "shifted", "drop", "low", "high"), float)
+    return _table(rows, run_id=str, shift=str, metric=str, **numbers, n_tracks=int, tokens_changed=float)
+
+
 def _epochs(runs: RunSet) -> pd.DataFrame:
     """One row per point of a learning curve: ``run_id, epoch`` (from 0)``, quantity, value``."""
     rows = [
@@ -238,6 +254,7 @@ def _reference(runs: RunSet) -> pd.DataFrame:
 VIEWS: dict[str, Callable[[RunSet], Any]] = {
     "runs": _runs,
     "scores": _scores,
+    "shifts": _shifts,
     "epochs": _epochs,
     "class_scores": _class_scores,
     "stores": _stores,

@@ -16,6 +16,7 @@ from featstore.plain import is_missing
 from featstore.results.frames import COSTS, FIELDS, metrics_in, score_column
 from featstore.results.labels import labels_of
 from featstore.results.run_set import RunSet, as_frame, config_columns
+from featstore.results.shift_records import drops_in
 from featstore.results.significance import interval, mean_and_std
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def summarise(
         One row per group, by data set, best first: the columns of ``by``, the fields of the feature that are the same
         in the whole group, ``label``, ``n_runs``, ``n_configurations``, ``balanced`` (every configuration has every
         seed and fold), ``over``, ``n``; ``<metric>_mean``, ``_std`` (n − 1), ``_low``, ``_high``, ``_n`` and
-        ``_values`` (a tuple) for each metric; the mean of each column of ``COSTS``; ``run_ids`` (a tuple).
+        ``_values`` (a tuple) for each metric; the mean of each column of ``COSTS``, and of the columns of altered test
+        tracks; ``run_ids`` (a tuple).
 
     Raises
     ------
@@ -104,7 +106,7 @@ class _Groups:
         self.codes |= {name: _codes(frame[name]) for name in ("seed", "fold", "configuration")}
         scores = [name for name in frame if "." in str(name) and not str(name).startswith("config.")]
         self.numbers = {str(name): frame[name].to_numpy(dtype=float) for name in scores}
-        self.costs = {name: frame[name].to_numpy(dtype=float) for name in COSTS}
+        self.costs = {name: frame[name].to_numpy(dtype=float) for name in (*COSTS, *drops_in(frame))}
         self.run_ids = frame["run_id"].to_numpy(dtype=object)
 
     def row(self, index: IntArray, columns: dict[str, str], over: Over, confidence: float) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _ordered(rows: list[dict[str, Any]], by: list[str], metrics: list[str]) -> p
         "n",
     ]
     scores = [f"{m}_{part}" for m in metrics for part in ("mean", "std", "low", "high", "n", "values")]
-    frame = frame[[*first, *scores, *COSTS, "run_ids"]]
+    frame = frame[[*first, *scores, *COSTS, *drops_in(frame), "run_ids"]]
     if not metrics:
         return frame.sort_values("bytes_alone", kind="stable", ignore_index=True)
     lower = lower_is_better(metrics[0])

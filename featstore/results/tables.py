@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import bounds_of, lower_is_better, title_of
+from featstore.metrics import METRICS, bounds_of, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.frames import COSTS, OUTSIDE
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text
+from featstore.results.shift_records import drops_in
 from featstore.results.units import format_bytes, format_count, format_rate, format_seconds, loss_number
 from featstore.text_tables import fit_columns, text_width
 
@@ -28,6 +29,8 @@ __all__ = [
     "TableStyle",
     "cost_text",
     "display_table",
+    "drop_cell",
+    "drop_head",
     "field_cell",
     "format_rows",
     "format_table",
@@ -124,7 +127,8 @@ def format_table(
     if style != "text" or width is None:
         return format_rows(heads, rows, style, note=notes)
     further = [title_of(metric) for metric in reversed(_metrics_of(summary)[1:])]
-    kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *further, "alone"])
+    drops = [head for head in reversed(heads) if head.startswith(("drop, ", "tokens changed, "))]
+    kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *further, *drops, "alone"])
     shown = format_rows([heads[i] for i in kept], [[row[i] for i in kept] for row in rows], style, note=notes)
     return shown + (f"\n(not shown: {', '.join(left_out)}; --wide shows all)" if left_out else "")
 
@@ -157,6 +161,7 @@ def display_table(
             common = [*common, f"{HEADS[name]} {cells[0]}"]
         else:
             columns += [(HEADS[name], cells)]
+    columns += _drop_columns(summary, _metric_shown(summary))
     if OUTSIDE in summary and not set(summary[OUTSIDE].dropna()) <= {"none"}:  # scores with and without do not compare
         columns += [(HEADS[OUTSIDE], [field_cell(OUTSIDE, value) for value in summary[OUTSIDE]])]
     for column in map(str, summary.columns):
@@ -170,9 +175,55 @@ def display_table(
     return heads, [list(row) for row in zip(*(cells for _, cells in columns), strict=True)], "\n".join(notes)
 
 
+def drop_head(name: str) -> str:
+    """Head of a column of altered test tracks.
+
+    Examples
+    --------
+    >>> drop_head("drop_mp3_64k_roc_auc"), drop_head("shifted_mp3_64k_tokens")
+    ('drop, mp3_64k', 'tokens changed, mp3_64k')
+    """
+    if name.startswith("shifted_"):
+        shift, _, what = name.removeprefix("shifted_").rpartition("_")
+        return f"{'tokens changed' if what == 'tokens' else 'tracks'}, {shift}"
+    metric = next((each for each in (*METRICS, "loss") if name.endswith(f"_{each}")), "")
+    return f"drop, {name.removeprefix('drop_').removesuffix(f'_{metric}')}"
+
+
+def drop_cell(name: str, value: Any) -> str:
+    """A value of a column of altered test tracks: shares in points and percent.
+
+    Examples
+    --------
+    >>> drop_cell("drop_mp3_64k_roc_auc", 0.0123), drop_cell("shifted_mp3_64k_tokens", 0.5)
+    ('+1.23', '50.0 %')
+    """
+    if is_missing(value):
+        return "–"
+    if name.startswith("shifted_"):
+        return f"{100 * value:.1f} %" if name.endswith("_tokens") else str(round(value))
+    metric = next((each for each in METRICS if name.endswith(f"_{each}")), "")
+    return f"{100 * value:+.2f}" if metric and bounds_of(metric) == (0.0, 1.0) else f"{value:+.4f}"
+
+
+def _drop_columns(summary: pd.DataFrame, metric: str) -> list[tuple[str, list[str]]]:
+    """What is lost on altered test tracks, in the metric that the table is about; the share of tokens that change."""
+    shown = [
+        name for name in drops_in(summary) if name.endswith((f"_{metric}", "_tokens")) and summary[name].notna().any()
+    ]
+    return [(drop_head(name), [drop_cell(name, value) for value in summary[name]]) for name in shown]
+
+
+def _metric_shown(summary: pd.DataFrame) -> str:
+    """The metric that a table is about."""
+    metrics = _metrics_of(summary)
+    usual = next((metric for metric in metrics if metric != "loss"), metrics[0] if metrics else "")
+    return str(summary.attrs.get("metric") or usual)
+
+
 def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """What a front says of its rows: bounds on the loss, in points where the score lies in [0, 1], and the fronts."""
-    metric = str(summary.attrs.get("metric") or _metrics_of(summary)[0])
+    metric = _metric_shown(summary)
     shares = bounds_of(metric) == (0.0, 1.0)
     rows = summary.to_dict("records")
 
@@ -209,6 +260,14 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
     if "balanced" in summary and not summary["balanced"].all():
         count = int((~summary["balanced"].astype(bool)).sum())
         found.append(f"Warning: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
+    counts = [summary[name] for name in drops_in(summary) if name.endswith("_tracks")]
+    if counts:
+        low, high = int(min(each.min() for each in counts)), int(max(each.max() for each in counts))
+        tracks = str(low) if low == high else f"{low} to {high}"
+        unit = ", in points" if bounds_of(_metric_shown(summary)) == (0.0, 1.0) else ""
+        found.append(
+            f"drop: what is lost on altered copies of {tracks} test tracks{unit}, by runs that were not retrained"
+        )
     if any(str(name).startswith("published ") for name in summary):
         found.append("published: the papers' own numbers, on their own data; no measured number contains them")
     return found

@@ -27,6 +27,7 @@ __all__ = [
     "LabelledTracks",
     "SplitTracks",
     "label_tracks",
+    "one_sided_classes",
     "read_labels",
     "splits_by_settings",
     "splits_of",
@@ -132,7 +133,7 @@ def label_tracks(
     targets = _targets(labels, list(frame["track_id"]), task, classes, where)
     assigned = splits_by_settings(frame, config, labels, where)
     splits = splits_of(frame, assigned, targets)
-    one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()}
+    one_sided = {split: one_sided_classes(part.targets, classes) for split, part in splits.items()}
     _check_splits(splits, one_sided, task, classes, where)
     return LabelledTracks(dataset, task, classes, splits, one_sided)
 
@@ -296,7 +297,8 @@ def _fold_splits(groups: list[str], names: list[list[str]], config: DataConfig) 
     return found
 
 
-def _one_sided(targets: NDArray[Any], classes: Sequence[str]) -> list[str]:
+def one_sided_classes(targets: NDArray[Any], classes: Sequence[str]) -> list[str]:
+    """Classes that are always or never true."""
     counts = np.bincount(targets, minlength=len(classes)) if targets.ndim == 1 else targets.sum(axis=0)
     return [name for name, count in zip(classes, counts, strict=True) if count in (0, len(targets))]
 
@@ -374,5 +376,5 @@ def read_labels(path: Path) -> LabelledTracks:
     for split in dict.fromkeys(names):
         rows = np.flatnonzero(names == split)
         splits[split] = SplitTracks([ids[row] for row in rows], targets[rows], [groups[row] for row in rows])
-    one_sided = {split: _one_sided(part.targets, classes) for split, part in splits.items()} if classes else {}
+    one_sided = {split: one_sided_classes(part.targets, classes) for split, part in splits.items()} if classes else {}
     return LabelledTracks(header["dataset"], header["task"], classes, splits, one_sided)

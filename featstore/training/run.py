@@ -24,7 +24,7 @@ from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import write_predictions
 from featstore.training.seen_data import check_encoders
 from featstore.training.settings import merge, read_yaml
-from featstore.training.shares import with_train_share
+from featstore.training.shares import with_stored, with_train_share
 from featstore.training.starting import check_start
 from featstore.training.unlabelled import unlabelled_tracks
 from featstore.training.work import model_of_checkpoint, score_splits, work
@@ -153,6 +153,7 @@ def evaluate(
     tracks: Any = None,
     splits: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
+    predictions: str | Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """Score a trained model again, from its checkpoint and the store.
 
@@ -161,25 +162,29 @@ def evaluate(
     run_dir : path
         A run that has at least one checkpoint.
     store : Store or path, optional
-        By default the one it was trained from.
+        By default the one it was trained from. Another one, such as that of altered copies, may hold some of the tracks
+        only: those are scored.
     tracks : TrackTable or pandas.DataFrame, optional
         By default the labels and splits that it was trained with.
     splits : iterable of str
         By default those of the run's settings.
     settings : mapping, optional
         Settings of the sections ``device``, ``evaluate`` and ``data`` to put over the run's.
+    predictions : path, optional
+        File for the predictions. By default the run's ``predictions.parquet``, where neither another store nor other
+        tracks are scored: reports read that file.
 
     Returns
     -------
     dict of str to dict of str to float
-        Metrics by split. The predictions are written to ``predictions.parquet``.
+        Metrics by split.
 
     Raises
     ------
     CheckpointError
         There is no run or no checkpoint, or it is damaged or of another model or feature.
     ConfigError
-        A split that the run does not have.
+        A split that the run does not have, or a store with none of its tracks.
 
     See Also
     --------
@@ -203,6 +208,8 @@ def evaluate(
     for name in names:
         if name not in labelled.splits:
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
+    if store is not None and tracks is None:
+        labelled, names = _stored_labels(labelled, names, readers, opened)
     if opened.fingerprint != run["store"]["fingerprint"]:
         logger.info("the store has changed since %s was trained", folder.path)
     beside = {name: opened[name] for name in OBJECTIVES.load(config.objective.name).beside(config)}
@@ -211,9 +218,27 @@ def evaluate(
         engine = make_engine(make_fabric(config.device))
         normed = model_of_checkpoint(run, job.kept).to(engine.device)
         parts = score_splits(normed, job, names, engine)
-    if job.objective.needs_labels:
-        write_predictions(folder.predictions, parts, classes=labelled.classes, task=labelled.task)
+    target = predictions or (folder.predictions if store is None and tracks is None else None)
+    if job.objective.needs_labels and target is not None:
+        write_predictions(Path(target), parts, classes=labelled.classes, task=labelled.task)
     return {part.split: part.values for part in parts}
+
+
+def _stored_labels(
+    labelled: LabelledTracks, names: Sequence[str], readers: Readers, store: FeatureStore
+) -> tuple[LabelledTracks, tuple[str, ...]]:
+    """Labels of a run with the tracks of some splits that another store holds, and those splits that have any."""
+    there = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
+    found = with_stored(labelled, there, names)
+    for name in names:
+        held, all_tracks = len(found.splits.get(name, ())), len(labelled.splits[name])
+        if held < all_tracks:
+            logger.info("%s holds %d of the %d %s tracks of the run", store.location, held, all_tracks, name)
+    kept = tuple(name for name in names if name in found.splits)
+    if not kept:
+        what = f"the store holds none of the run's tracks in {', '.join(names)}"
+        raise ConfigError(what, str(store.location), "Choose another --split, or give --tracks")
+    return found, kept
 
 
 def _readers(store: FeatureStore, features: Sequence[Feature]) -> dict[str, StoredFeature]:

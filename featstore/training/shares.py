@@ -1,16 +1,16 @@
-"""A part of the training split: what a score costs in labels, or pretraining in hours."""
+"""Parts of splits: a share of the training split, or the tracks that another store holds."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from featstore.training.labels import LabelledTracks, SplitTracks
+from featstore.training.labels import LabelledTracks, SplitTracks, one_sided_classes
 
-__all__ = ["with_train_share"]
+__all__ = ["with_stored", "with_train_share"]
 
 
 def with_train_share(labelled: LabelledTracks, share: float, *, seed: int) -> LabelledTracks:
@@ -46,3 +46,16 @@ def _first(train: SplitTracks, rows: Sequence[int], share: float, seed: int) -> 
             break
         kept.append(row)
     return kept
+
+
+def with_stored(labelled: LabelledTracks, stored: Collection[str], names: Collection[str]) -> LabelledTracks:
+    """Keep of some splits the tracks that a store holds; those of them without any are left out."""
+    splits, one_sided = dict(labelled.splits), dict(labelled.one_sided)
+    for name in names:
+        part = splits.pop(name)
+        rows = [row for row, track in enumerate(part.track_ids) if track in stored]
+        if rows:
+            groups = [part.groups[row] for row in rows]
+            splits[name] = SplitTracks([part.track_ids[row] for row in rows], part.targets[rows], groups)
+            one_sided[name] = one_sided_classes(part.targets[rows], labelled.classes) if labelled.classes else []
+    return replace(labelled, splits=splits, one_sided=one_sided)

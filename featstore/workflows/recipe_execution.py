@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featstore.atomic import remove_abandoned, remove_abandoned_in, write_text
 from featstore.datasets import TrackTable
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, PlanError
 from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.models import check_installed
 from featstore.plain_yaml import parse_yaml
@@ -24,14 +24,18 @@ from featstore.workflows.recipe_features import (
 from featstore.workflows.recipe_runs import planned_runs, trainable
 from featstore.workflows.recipe_starts import linked, starts_on
 from featstore.workflows.recipes import KEPT, Recipe
-from featstore.workflows.selection import STAGES, select, split_only
+from featstore.workflows.selection import STAGES, Selection, select, split_only
+from featstore.workflows.shift_plan import ShiftPlan
+
+if TYPE_CHECKING:
+    from featstore.workflows.sweep import PlannedRun
 
 __all__ = ["RecipeResult", "prepare_data", "run_recipe"]
 
 logger = logging.getLogger(__name__)
 
 # a folder may be taken up again with more of these, never with other data or settings
-_MAY_GROW = ("name", "title", "tokenizers", "features", "models", "experiments", "seeds", "report", "minutes")
+_MAY_GROW = ("name", "title", "tokenizers", "features", "models", "experiments", "seeds", "shifts", "report", "minutes")
 
 
 @dataclass(slots=True)
@@ -48,6 +52,8 @@ class RecipeResult:
         The same for programs.
     files : list of Path
         Figures and pages.
+    failed : list of str
+        Runs and shifts that failed, and why; everything else was carried out.
     """
 
     folder: Path
@@ -55,6 +61,7 @@ class RecipeResult:
     report: str = ""
     answer: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def run_recipe(
@@ -78,7 +85,7 @@ def run_recipe(
     jobs : int, optional
         Processes; all cores by default.
     only : sequence of str
-        Stages to carry out (``data``, ``extract``, ``train``, ``report``), all by default; and conditions on
+        Stages to carry out (``data``, ``extract``, ``train``, ``shift``, ``report``), all by default; and conditions on
         configurations, such as ``n_mels=48|96`` or ``model=vgg-cnn``, which must all hold.
     command : str
         What was typed; the folder keeps every command that went into it (``commands.txt``), and the report shows them.
@@ -94,9 +101,11 @@ def run_recipe(
     ------
     ConfigError
         For a stage or condition that cannot be, or a folder with the results of other settings.
+    PlanError
+        When runs failed and none finished. A run that fails does not end the others: ``RecipeResult.failed``.
     """
     from featstore.workflows.reporting import write_report
-    from featstore.workflows.sweep import run_sweep
+    from featstore.workflows.sweep import carry_out, failures
 
     stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
     wanted = set(stages) or set(STAGES)
@@ -110,7 +119,7 @@ def run_recipe(
         if "train" in wanted and plan.name in trained:
             check_installed(plan.model)
     _check_kept(recipe, folder)
-    _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
+    failed = _run_before(before, starts_on(plans), folder, partial(run_recipe, jobs=jobs, command=command), stages)
     for file in (KEPT, "commands.txt", "tracks.parquet"):
         remove_abandoned(folder / file)
     remove_abandoned_in(folder / "report")
@@ -122,19 +131,50 @@ def run_recipe(
     tokenizers |= {name: tokenizer_of(recipe.tokenizers[name], folder, table, name) for name in further}
     own = own_features(plans, tokenizers, recipe.encoding)
     chosen = select(recipe.requests(tokenizers[""]), plans, conditions, recipe.name, own)
-    result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")))
+    result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")), failed=failed)
+    options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
     if "extract" in wanted:
-        options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
-    if "train" in wanted:
-        for runs in planned_runs(folder, linked(plans, folder), chosen, recipe.seeds):
-            if runs:
-                run_sweep(runs, jobs=jobs)
+    if wanted & {"train", "shift"}:
+        stages_of_runs = planned_runs(folder, linked(plans, folder), chosen, recipe.seeds)
+        for runs in stages_of_runs if "train" in wanted else ():
+            result.failed += failures(carry_out(runs, jobs=jobs)) if runs else []
+        if result.failed and not any(run.is_finished for run in stages_of_runs[1]):
+            raise PlanError(f"no run finished: {result.failed[0]}", str(folder), "Mend the cause and run again")
+        if "shift" in wanted:
+            result.failed += _shift(recipe, stages_of_runs[1], table, chosen, options, folder)
     if "report" in wanted:
         result.report, result.answer, result.files = write_report(
             folder, recipe.report, title=recipe.title, commands=commands, width=width
         )
     return result
+
+
+def _shift(
+    recipe: Recipe,
+    runs: Sequence[PlannedRun],
+    table: TrackTable,
+    chosen: Selection,
+    options: ExtractOptions,
+    folder: Path,
+) -> list[str]:
+    """Score the finished runs on altered copies, where the recipe asks for it; what failed."""
+    from featstore.workflows.shifts import run_shifts
+
+    plan = ShiftPlan.read(recipe.shifts, recipe.name)
+    ready = [run.out for run in runs if run.is_finished and run.seed in plan.seeds]
+    if not plan.names or not ready:
+        return []
+    return run_shifts(
+        plan,
+        ready,
+        table=table,
+        features=chosen.stored,
+        store=folder / "store.zarr",
+        folder=folder / "shifts",
+        options=options,
+        jobs=options.jobs,
+    )
 
 
 def _run_before(
@@ -143,14 +183,16 @@ def _run_before(
     folder: Path,
     run: Callable[..., RecipeResult],
     stages: Sequence[str],
-) -> None:
-    """Carry out what models start from, on the other data sets that were given."""
+) -> list[str]:
+    """Carry out what models start from, on the other data sets that were given; what failed there."""
+    failed = []
     for each in before:
         kind = str(each.data["kind"])
         if kind not in starts:
             known = f"Models start from runs on {', '.join(starts)}" if starts else "Give --data once"
             raise ConfigError(f"no model here starts from a run on {kind}", each.name, known)
-        run(each, folder / kind, only=[*stages, *starts[kind]])
+        failed += run(each, folder / kind, only=[*stages, *starts[kind]]).failed
+    return failed
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

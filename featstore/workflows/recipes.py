@@ -19,6 +19,7 @@ from featstore.workflows.recipe_features import (
 )
 from featstore.workflows.recipe_runs import check_same, merged, own_settings
 from featstore.workflows.selection import ModelPlan
+from featstore.workflows.shift_plan import ShiftPlan
 
 __all__ = [
     "Recipe",
@@ -45,6 +46,7 @@ KEYS = (
     "seeds",
     "settings",
     "pretraining",
+    "shifts",
     "report",
     "minutes",
 )
@@ -89,6 +91,8 @@ class Recipe:
         Of training, by section. Those of ``model`` reach the models that have them.
     pretraining : dict
         The same of all runs that others start from.
+    shifts : dict
+        Altered copies of test tracks that finished runs are scored on: :class:`~featstore.workflows.shifts.ShiftPlan`.
     report : dict
         ``metric``, ``cost`` and ``test`` of the Pareto front; ``figures`` and ``tables`` of the paper's page.
     minutes : float or None
@@ -109,6 +113,7 @@ class Recipe:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     settings: dict[str, Any] = field(default_factory=dict)
     pretraining: dict[str, Any] = field(default_factory=dict)
+    shifts: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
 
@@ -254,6 +259,7 @@ def load_recipe(
         found = merged(found, layer)
     found = merged(found, changes or {})
     check_report(found.get("report", {}), f"{name}: report")
+    ShiftPlan.read(found.get("shifts", {}), name)
     found["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
     return Recipe(name=Path(name).name, **found)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelPlan", "Selection", "configurations", "select", "split_only"]
 
-STAGES = ("data", "extract", "train", "report")
+STAGES = ("data", "extract", "train", "shift", "report")
 _SIGNS = "=<>~"
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from featstore.cluster import cpu_count
-from featstore.errors import FeatstoreError, PlanError
+from featstore.errors import FeatstoreError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
 
-__all__ = ["PlannedRun", "RunOutcome", "carry_out", "forecast_sweep", "grid_of_runs", "run_sweep", "slug_of"]
+__all__ = ["PlannedRun", "RunOutcome", "carry_out", "failures", "forecast_sweep", "grid_of_runs", "slug_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -166,22 +166,14 @@ def _train_quietly(run: PlannedRun) -> str:
     return _train(run)
 
 
-def run_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None, scheduler: str | None = None) -> None:
-    """Carry out all runs that have no result yet.
-
-    Raises
-    ------
-    PlanError
-        When some runs failed, with each reason once; all others are finished first.
-    """
-    failed = [one for one in carry_out(runs, jobs=jobs, scheduler=scheduler) if one.state == "failed"]
-    if failed:
-        causes: dict[str, list[str]] = {}
-        for one in failed:
+def failures(outcomes: Sequence[RunOutcome]) -> list[str]:
+    """Each cause of failed runs once, with the first run that it ended and how many more."""
+    causes: dict[str, list[str]] = {}
+    for one in outcomes:
+        if one.state == "failed":
             causes.setdefault(str(one.error), []).append(one.run.out)
-        others = {cause: f" and {len(outs) - 1} more" if len(outs) > 1 else "" for cause, outs in causes.items()}
-        listed = "; ".join(f"{outs[0]}{others[cause]}: {cause}" for cause, outs in list(causes.items())[:5])
-        raise PlanError(f"{len(failed)} of {len(runs)} runs failed: {listed}", "", "Mend the cause and run again")
+    others = {cause: f" and {len(outs) - 1} more" if len(outs) > 1 else "" for cause, outs in causes.items()}
+    return [f"{outs[0]}{others[cause]}: {cause}" for cause, outs in causes.items()]
 
 
 def forecast_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None) -> dict[str, Any]:

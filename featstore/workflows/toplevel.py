@@ -251,6 +251,7 @@ def evaluate(
     tracks: Place | TrackTable | pd.DataFrame | None = None,
     splits: str | Iterable[str] = (),
     settings: Mapping[str, Any] | Iterable[str] | None = None,
+    predictions: Place | None = None,
 ) -> dict[str, dict[str, float]]:
     """Score a trained model again, from its checkpoint; metrics by split.
 
@@ -263,6 +264,8 @@ def evaluate(
         Splits to score; those of the run's settings by default.
     settings : mapping or list of ``"section.key=value"``, optional
         Of the sections ``data``, ``evaluate`` and ``device``.
+    predictions : path, optional
+        File for the predictions; the run's own by default, where its own store and tracks are scored.
     """
     from featstore.training import evaluate as score_again
     from featstore.training.settings import parse_assignments
@@ -273,6 +276,7 @@ def evaluate(
         tracks=None if tracks is None else load_tracks(tracks),
         splits=[splits] if isinstance(splits, str) else splits,
         settings=settings if isinstance(settings, Mapping) else parse_assignments(_texts(settings)),
+        predictions=None if predictions is None else Path(predictions),
     )
 
 

@@ -13,7 +13,7 @@ from featstore.results import read_results
 from featstore.store.verify import verify
 from featstore.workflows.recipe_execution import run_recipe
 from featstore.workflows.recipes import load_recipe
-from featstore.workflows.sweep import grid_of_runs, run_sweep
+from featstore.workflows.sweep import carry_out, grid_of_runs
 from tests.faults.gate import Gate, through
 from tests.faults.small import die, fast_leases, forked, snapshot
 from tests.training.small_store import SPEC, make_collection
@@ -89,14 +89,14 @@ def test_killed_while_a_grid_is_trained(tmp_path: Path, tally) -> None:
     runs = grid_of_runs(
         str(store.location), out, features=features, models=["conv-encoder"], seeds=[0], settings=SETTINGS
     )
-    run_sweep(runs, jobs=1)
+    carry_out(runs, jobs=1)
     expected, files = results(out), names(out)
     assert len(expected) == 2
 
     def check() -> None:
         assert results(out) == expected and names(out) == files
 
-    count = campaign(lambda: run_sweep(runs, jobs=1), out, check, 20)
+    count = campaign(lambda: carry_out(runs, jobs=1), out, check, 20)
     tally("sweep killed (`-9`)", faults=count, half_written_readable=0, same_values_afterwards=count)
 
 

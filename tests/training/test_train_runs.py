@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_store import CLASSES, SPEC, Collection, make_collection
+from small_store import CLASSES, SPEC, Collection, make_collection, write_store
 
 from featstore.errors import CheckpointError, ConfigError, DatasetError, MissingFeature
 from featstore.metrics import METRICS
@@ -83,6 +83,28 @@ def test_evaluating_again_gives_the_same_scores(finished: tuple[Path, dict]) -> 
     assert (out / "predictions.parquet").read_bytes() == before
     assert list(evaluate(out, splits=["train"])) == ["train"]
     evaluate(out)
+
+
+def test_another_store_may_hold_some_of_the_tracks(
+    finished: tuple[Path, dict], music: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Labels and splits are the run's own, and so are its predictions, which stay."""
+    out, before = finished[0], (finished[0] / "predictions.parquet").read_bytes()
+    test = music.frame.loc[music.frame["split"] == "test", "track_id"].tolist()[:8]
+    part = music.frame[music.frame["track_id"].isin(test)].assign(split="train", labels=[[] for _ in test])
+    other = write_store(tmp_path / "part.zarr", part, music.values, spec=SPEC)
+    with caplog.at_level(logging.INFO):
+        scores = evaluate(out, store=other, predictions=tmp_path / "part.parquet")
+    assert list(scores) == ["test"] and "holds 8 of the 12 test tracks" in caplog.text
+    whole, found = (
+        prediction_file(place)[0]["test"] for place in (out / "predictions.parquet", tmp_path / "part.parquet")
+    )
+    assert list(found.track_ids) == test
+    rows = [whole.track_ids.index(track) for track in test]
+    assert np.allclose(found.score, whole.score[rows], atol=1e-6) and (found.target == whole.target[rows]).all()
+    assert (out / "predictions.parquet").read_bytes() == before
+    with pytest.raises(ConfigError, match="the store holds none of the run's tracks in valid"):
+        evaluate(out, store=other, splits=["valid"])
 
 
 def test_any_metric_can_be_computed_from_the_predictions(finished: tuple[Path, dict]) -> None:

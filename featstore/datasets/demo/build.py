@@ -18,7 +18,7 @@ from pathlib import Path
 
 from featstore.atomic import disk_errors, write_text
 from featstore.datasets.demo import NOTICE
-from featstore.datasets.demo.arrange import arrange, window
+from featstore.datasets.demo.arrange import Arrangement, arrange, window
 from featstore.datasets.demo.catalogue import catalogue
 from featstore.datasets.demo.harmony import plain_metre
 from featstore.datasets.demo.packages import require_packages
@@ -29,7 +29,7 @@ from featstore.datasets.demo.works import STYLES, tune_field, tune_text, work_na
 from featstore.errors import ConfigError, DatasetError
 from featstore.log import progress_bar
 
-__all__ = ["ClipRecord", "Settings", "build_demo"]
+__all__ = ["ClipRecord", "Settings", "arranged", "build_demo"]
 
 logger = logging.getLogger(__name__)
 
@@ -296,13 +296,18 @@ def _start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+def arranged(name: str, style: str, *, seed: int, notes: Path) -> Arrangement:
+    """Read and arrange a work; ``notes`` is the folder of parsed scores."""
+    work = work_named(name, style)
+    found = cached_notes(work, notes)
+    metre = plain_metre(tune_field(tune_text(work.path, work.position), "M")) if work.position >= 0 else ""
+    return arrange(found, work=name, style=style, metre=metre, seed=seed)
+
+
 def _make_work(clips: list[ClipChoice], settings: Settings, root: Path) -> list[ClipRecord]:
     """Read and arrange a work, and write the clips asked for."""
     entry = clips[0].entry
-    work = work_named(entry.work, entry.style)
-    notes = cached_notes(work, root / "notes")
-    metre = plain_metre(tune_field(tune_text(work.path, work.position), "M")) if work.position >= 0 else ""
-    arrangement = arrange(notes, work=entry.work, style=entry.style, metre=metre, seed=settings.seed)
+    arrangement = arranged(entry.work, entry.style, seed=settings.seed, notes=root / "notes")
     records = []
     for choice in clips:
         clip = window(arrangement, choice.window)

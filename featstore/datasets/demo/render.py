@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def n_samples_of(sample_rate: int) -> int:
     return CLIP_MS * sample_rate // 1000
 
 
-def render(clip: Clip, *, sample_rate: int, channels: int) -> tuple[FloatArray, Loudness]:
+def render(clip: Clip, *, sample_rate: int, channels: int, font: Path | None = None) -> tuple[FloatArray, Loudness]:
     """Play a clip.
 
     Parameters
@@ -70,6 +71,8 @@ def render(clip: Clip, *, sample_rate: int, channels: int) -> tuple[FloatArray, 
         One of ``SAMPLE_RATES``.
     channels : 1 or 2
         Two places each sound somewhere between left and right.
+    font : path, optional
+        Another sound font than the data set's own. Levels of the sounds were set for that one.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def render(clip: Clip, *, sample_rate: int, channels: int) -> tuple[FloatArray, 
     for each in clip.events:
         by_sound.setdefault(each.sound, []).append(each)
     for sound in sorted(by_sound):
-        stem = _play(by_sound[sound], sound, sample_rate)
+        stem = _play(by_sound[sound], sound, sample_rate, font or font_path())
         length = min(len(stem), mix.shape[1])
         decibels = KITS[sound] if sound in KITS else INSTRUMENTS[sound].gain_db
         gains = 10 ** (decibels / 20) * _placed(sound, channels)
@@ -89,7 +92,7 @@ def render(clip: Clip, *, sample_rate: int, channels: int) -> tuple[FloatArray, 
     return _levelled(mix, sample_rate)
 
 
-def _play(events: list[Event], sound: str, sample_rate: int) -> FloatArray:
+def _play(events: list[Event], sound: str, sample_rate: int, font: Path) -> FloatArray:
     """One sound alone, mono.
 
     A tick of the score is half a sample, and notes start on odd ticks: so the synthesizer's conversion to seconds and
@@ -107,7 +110,7 @@ def _play(events: list[Event], sound: str, sample_rate: int) -> FloatArray:
         end = max(start + 1, (each.onset_ms + each.duration_ms) * sample_rate // 1000)
         track.notes.append(Note(2 * start + 1, 2 * (end - start), each.key, 100))
     score.tracks.append(track)
-    synthesizer = Synthesizer(str(font_path()), sample_rate, 0)
+    synthesizer = Synthesizer(str(font), sample_rate, 0)
     return np.ascontiguousarray(synthesizer.render(score, False)[0])
 
 

@@ -1,0 +1,81 @@
+"""What a run loses on altered copies of its test tracks: a file for each alteration in the run's folder.
+
+``shifts/NAME.json`` of a run has its scores on some test tracks and on their copies, with an interval of the drop over
+these tracks; beside it lie the predictions on the copies, ``shifts/NAME.parquet``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featstore.atomic import write_json
+from featstore.plain import plain
+
+__all__ = ["SHIFTS", "column_part", "drop_columns", "drops_in", "read_shifts", "shift_file", "write_shift"]
+
+logger = logging.getLogger(__name__)
+
+SHIFTS = "shifts"
+"""Folder of a run that holds them."""
+
+
+def shift_file(run: str | Path, name: str, suffix: str = ".json") -> Path:
+    """File of an alteration in a run's folder."""
+    return Path(run) / SHIFTS / f"{name}{suffix}"
+
+
+def write_shift(run: str | Path, record: Mapping[str, Any]) -> Path:
+    """Write what a run loses under the alteration ``record["shift"]``, in one atomic step."""
+    path = shift_file(run, str(record["shift"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, plain(dict(record), strict=True))
+    return path
+
+
+def read_shifts(run: str | Path) -> list[dict[str, Any]]:
+    """What a run loses under each alteration that it was scored on, by name; a file that cannot be read is left out."""
+    found = []
+    for path in sorted((Path(run) / SHIFTS).glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+            scores = {str(metric): dict(values) for metric, values in record["scores"].items()}
+            found.append({**record, "shift": str(record["shift"]), "scores": scores})
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            logger.warning("scores on altered tracks cannot be read: %s: %s", path, error)
+    return found
+
+
+def drop_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns of a table of runs: ``drop_SHIFT_METRIC``, ``shifted_SHIFT_tracks`` and ``shifted_SHIFT_tokens``.
+
+    The last is the share of tokens that change, of runs on tokens.
+    """
+    columns: dict[str, Any] = {}
+    for record in records:
+        name = column_part(record["shift"])
+        columns |= {f"drop_{name}_{metric}": values.get("drop") for metric, values in record["scores"].items()}
+        columns[f"shifted_{name}_tracks"] = record.get("n_tracks")
+        if record.get("changed") is not None:
+            columns[f"shifted_{name}_tokens"] = record["changed"]
+    return columns
+
+
+def drops_in(names: Iterable[str]) -> list[str]:
+    """Those of some columns that :func:`drop_columns` made."""
+    return [name for name in map(str, names) if name.startswith(("drop_", "shifted_"))]
+
+
+def column_part(name: str) -> str:
+    """The name of an alteration as a part of the name of a column, which SQL takes without quotes.
+
+    Examples
+    --------
+    >>> column_part("mp3-64k"), column_part("gain-1.5dB")
+    ('mp3_64k', 'gain_1_5dB')
+    """
+    return re.sub(r"\W", "_", name)

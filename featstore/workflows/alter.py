@@ -1,0 +1,148 @@
+"""Altered copies of the tracks of a table, with a table of their own; made once, and the same for the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featstore.atomic import write_json
+from featstore.cluster import cpu_count
+from featstore.datasets import TrackTable
+from featstore.errors import ConfigError, DatasetError, FeatstoreError, did_you_mean
+from featstore.log import progress
+from featstore.workflows.alterations import parse_alteration
+from featstore.workflows.indexing import probe_tracks
+
+__all__ = ["Altered", "alter_tracks", "first_tracks", "part_of"]
+
+_ABOUT = "alteration.json"
+
+
+@dataclass(slots=True)
+class Altered:
+    """What became of a table.
+
+    Attributes
+    ----------
+    table : TrackTable
+        Tracks that have a copy, with the paths of the copies; ids, labels, splits and groups stay.
+    failed : dict of str to str
+        Track to reason.
+    """
+
+    table: TrackTable
+    failed: dict[str, str]
+
+
+def alter_tracks(
+    table: TrackTable, alteration: str, folder: str | os.PathLike[str], *, seed: int = 0, jobs: int | None = None
+) -> Altered:
+    """Write an altered mono copy of each track; copies that are already there stay.
+
+    Parameters
+    ----------
+    table : TrackTable
+    alteration : str
+        Such as ``noise-20dB``; see :mod:`featstore.workflows.alterations`.
+    folder : path
+        Of the copies.
+    seed : int
+        With the track's id it decides what is random.
+    jobs : int, optional
+        Processes; all cores by default.
+
+    Returns
+    -------
+    Altered
+        A track that cannot be read or altered is in it with its error; the others are made all the same.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown alteration, or a folder with copies of another one.
+    DatasetError
+        When no track could be altered.
+    """
+    kind, target = parse_alteration(alteration), Path(folder)
+    _claim(target, {"alteration": alteration, "seed": seed})
+    frame = table.frame
+    rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    copies = [str(target / f"{_digest(str(row['track_id']))}{kind.suffix}") for row in rows]
+    work = [(alteration, row, copy, seed) for row, copy in zip(rows, copies, strict=True)]
+    found = list(progress(_carried_out(work, jobs or cpu_count()), total=len(work), desc=alteration, unit="track"))
+    failed = {str(row["track_id"]): error for row, error in zip(rows, found, strict=True) if error}
+    made = frame.assign(path=[os.path.abspath(copy) for copy in copies], probe_error=None)
+    kept = made[~made["track_id"].astype(str).isin(list(failed))].reset_index(drop=True)
+    if not len(kept):
+        raise DatasetError(f"no track could be altered: {next(iter(failed.values()))}", f"alteration {alteration}")
+    info = replace(table.info, root=str(target.absolute()))
+    return Altered(probe_tracks(TrackTable(kept, info), jobs=jobs), failed)
+
+
+def part_of(table: TrackTable, *, split: str | None = None, most: int | None = None) -> TrackTable:
+    """Tracks of one split, and of those at most so many, in an order that their ids alone decide.
+
+    Raises
+    ------
+    DatasetError
+        When the table has no track of this split.
+    """
+    frame = table.frame
+    if split is not None:
+        known = sorted({str(name) for name in frame["split"] if isinstance(name, str)})
+        frame = frame[frame["split"] == split]
+        if not len(frame):
+            raise DatasetError(f"no track in the split {split!r}", table.info.name, did_you_mean(split, known))
+    kept = set(first_tracks(frame["track_id"].astype(str), most)) if most else None
+    frame = frame if kept is None else frame[frame["track_id"].astype(str).isin(kept)]
+    return TrackTable(frame.reset_index(drop=True), table.info)
+
+
+def first_tracks(track_ids: Iterable[str], most: int) -> list[str]:
+    """At most so many of some tracks, in an order that their ids alone decide: more of them contain fewer."""
+    return sorted(set(track_ids), key=lambda track: hashlib.sha256(track.encode()).digest())[:most]
+
+
+def _claim(folder: Path, about: dict[str, Any]) -> None:
+    """Make the folder, or refuse it where it holds other copies."""
+    path = folder / _ABOUT
+    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else about
+    if there != about:
+        found = f"the folder holds copies of {there['alteration']} with seed {there['seed']}"
+        raise ConfigError(found, str(folder), "Choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, about)
+
+
+def _carried_out(work: list[tuple[str, dict[str, Any], str, int]], jobs: int) -> Iterator[str]:
+    if jobs == 1 or len(work) < 2:
+        yield from map(_alter_file, work)
+        return
+    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_alter_file, work)
+
+
+def _digest(track: str) -> str:
+    return hashlib.sha256(track.encode()).hexdigest()[:16]
+
+
+def _alter_file(work: tuple[str, dict[str, Any], str, int]) -> str:
+    """Write one copy; return what went wrong, or nothing."""
+    alteration, track, target, seed = work
+    if Path(target).is_file():
+        return ""
+    rng = np.random.default_rng([seed, int(_digest(str(track["track_id"])), 16)])
+    try:
+        parse_alteration(alteration).write(track, Path(target), rng=rng)
+    except FeatstoreError as error:
+        return str(error)
+    return ""

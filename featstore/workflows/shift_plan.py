@@ -1,0 +1,56 @@
+"""Which altered copies of test tracks the runs of a recipe are scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from featstore.errors import ConfigError, did_you_mean
+from featstore.workflows.alterations import parse_alteration
+
+__all__ = ["ShiftPlan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShiftPlan:
+    """The key ``shifts`` of a recipe.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Alterations, such as ``mp3-64k``.
+    tracks : int
+        Test tracks that are altered, at most.
+    seeds : tuple of int
+        Runs of these seeds are scored.
+    seed : int
+        Of what an alteration draws.
+    """
+
+    names: tuple[str, ...] = ()
+    tracks: int = 120
+    seeds: tuple[int, ...] = (0,)
+    seed: int = 0
+
+    @classmethod
+    def read(cls, entry: Any, where: str) -> ShiftPlan:
+        """Read the key as YAML has it.
+
+        Raises
+        ------
+        ConfigError
+            For anything but a mapping, an unknown key or alteration, or a number of tracks that is none.
+        """
+        known = [each.name for each in fields(cls)]
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"{entry!r} is not a mapping", f"{where}: shifts", f"Its keys are {', '.join(known)}")
+        for key in entry:
+            if key not in known:
+                raise ConfigError(f"unknown key {key!r}", f"{where}: shifts", did_you_mean(str(key), known))
+        plan = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+        if not isinstance(plan.tracks, int) or plan.tracks < 2:
+            raise ConfigError(f"tracks: {plan.tracks!r}", f"{where}: shifts", "Give a whole number of 2 or more")
+        for name in plan.names:
+            parse_alteration(name)
+        return plan

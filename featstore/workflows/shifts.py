@@ -1,0 +1,237 @@
+"""Runs scored on altered copies of their test tracks, without training: what each representation loses by a shift.
+
+Copies, their features and the scores are kept, so a second call does only what is missing. What fails is reported, and
+ends nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featstore.cluster import cpu_count
+from featstore.datasets import TrackTable
+from featstore.errors import ConfigError, FeatstoreError
+from featstore.extract import ExtractOptions, extract
+from featstore.log import progress
+from featstore.results.details import prediction_file
+from featstore.results.shift_records import read_shifts, shift_file, write_shift
+from featstore.results.shifts import shift_scores
+from featstore.specs import FeatureRequest
+from featstore.store import Store, open_store
+from featstore.workflows.alter import alter_tracks, first_tracks
+from featstore.workflows.shift_plan import ShiftPlan
+
+__all__ = ["changed_tokens", "run_shifts"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One run that is scored on one store of copies, as plain values that travel to a worker."""
+
+    run: str
+    shift: str
+    store: str
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+def run_shifts(
+    plan: ShiftPlan,
+    runs: Sequence[str],
+    *,
+    table: TrackTable,
+    features: Sequence[FeatureRequest],
+    store: Path,
+    folder: Path,
+    options: ExtractOptions,
+    jobs: int | None = None,
+) -> list[str]:
+    """Alter test tracks, extract the features of the copies, and score runs on them.
+
+    Parameters
+    ----------
+    plan : ShiftPlan
+    runs : sequence of str
+        Folders of finished runs.
+    table : TrackTable
+        Of the originals.
+    features : sequence of FeatureRequest
+        What is extracted from the copies: the features of the runs, and the arrays that they are views of.
+    store : path
+        Of the originals.
+    folder : path
+        Gets a folder for each alteration: ``audio/``, ``tracks.parquet`` and ``store.zarr``.
+    options : ExtractOptions
+    jobs : int, optional
+        Processes.
+
+    Returns
+    -------
+    list of str
+        What failed: alteration or run, and the reason.
+    """
+    failed: list[str] = []
+    tested: dict[str, list[str]] = {}
+    for run in runs:
+        try:
+            tested[run] = _tested(run)
+        except FeatstoreError as error:
+            failed.append(f"{run}: {error}")
+    chosen = first_tracks((track for tracks in tested.values() for track in tracks), plan.tracks)
+    if not chosen:
+        return [*failed, "no finished run of these seeds has predictions of test tracks"]
+    tasks = []
+    for name in plan.names:
+        try:
+            place = _shifted_store(plan, name, chosen, table, features, folder / name, options, failed)
+        except FeatstoreError as error:
+            failed.append(f"{name}: {error}")
+            continue
+        copies = sorted(TrackTable.read(place.with_name("tracks.parquet")).frame["track_id"].astype(str))
+        digest = hashlib.sha256("\n".join(copies).encode()).hexdigest()[:16]
+        about = {"shift": name, "seed": plan.seed, "tracks": digest}
+        waiting = [run for run in tested if not _is_scored(run, about)]
+        tasks += [_Task(run, name, str(place), about) for run in waiting]
+    changes = _Changes(store)
+    works = [(task, changes.of(task)) for task in tasks]
+    for task, error in zip(tasks, progress(_side_by_side(works, jobs), total=len(works), desc="shifts"), strict=True):
+        if error:
+            failed.append(f"{task.run} on {task.shift}: {error}")
+    for text in failed:
+        logger.error("%s", text)
+    return failed
+
+
+def _tested(run: str) -> list[str]:
+    """Test tracks that a run has predictions of."""
+    parts, _, _ = prediction_file(Path(run) / "predictions.parquet")
+    if "test" not in parts:
+        raise ConfigError("the run's predictions have no test tracks", run, "Score it again: featstore evaluate RUN")
+    return list(parts["test"].track_ids)
+
+
+def _shifted_store(
+    plan: ShiftPlan,
+    name: str,
+    chosen: Sequence[str],
+    table: TrackTable,
+    features: Sequence[FeatureRequest],
+    folder: Path,
+    options: ExtractOptions,
+    failed: list[str],
+) -> Path:
+    """Copies of the chosen tracks and their features; tracks that cannot be altered are added to ``failed``."""
+    part = TrackTable(table.frame[table.frame["track_id"].isin(chosen)].reset_index(drop=True), table.info)
+    altered = alter_tracks(part, name, folder / "audio", seed=plan.seed, jobs=options.jobs)
+    if altered.failed:
+        track, reason = next(iter(altered.failed.items()))
+        failed.append(
+            f"{name}: {len(altered.failed)} of {len(part)} tracks cannot be altered, such as {track}: {reason}"
+        )
+    altered.table.write(folder / "tracks.parquet")
+    extract(altered.table, list(features), folder / "store.zarr", options)
+    return folder / "store.zarr"
+
+
+def _is_scored(run: str, about: Mapping[str, Any]) -> bool:
+    there = next((each for each in read_shifts(run) if each["shift"] == about["shift"]), {})
+    result = Path(run) / "result.json"
+    made = shift_file(run, str(about["shift"]))
+    newer = made.is_file() and made.stat().st_mtime_ns >= result.stat().st_mtime_ns
+    return newer and all(there.get(key) == value for key, value in about.items())
+
+
+class _Changes:
+    """Share of tokens that differ between the copies and the originals, computed once for each feature."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = open_store(store)
+        self._known: dict[tuple[str, str], float | None] = {}
+
+    def of(self, task: _Task) -> float | None:
+        """Share for the tokens that a run reads; None where it reads none."""
+        from featstore.training.folders import RunFolder
+
+        run = RunFolder(task.run).read_run() or {}
+        shares = [self._share(task, feature) for feature in str(run.get("feature", "")).split(" + ") if feature]
+        known = [share for share in shares if share is not None]
+        return float(np.mean(known)) if known else None
+
+    def _share(self, task: _Task, feature: str) -> float | None:
+        key = (task.store, feature)
+        if key not in self._known:
+            self._known[key] = changed_tokens(self._store, open_store(task.store), feature)
+        return self._known[key]
+
+
+def changed_tokens(store: Store, shifted: Store, feature: str) -> float | None:
+    """Share of a feature's tokens that differ, over the tracks and frames that both stores have; None for others."""
+    tokens = store[feature].spec.stored_as
+    if tokens.vocabulary is None:
+        return None
+    before, after = store[tokens], shifted[tokens]
+    differing = total = 0
+    for track in after.track_ids:
+        if track not in before.track_ids:
+            continue
+        one, two = before[track], after[track]
+        n = min(one.shape[-1], two.shape[-1])
+        differing += int((one[..., :n] != two[..., :n]).sum())
+        total += one[..., :n].size
+    return differing / total if total else None
+
+
+def _side_by_side(works: Sequence[tuple[_Task, float | None]], jobs: int | None) -> Iterator[str]:
+    jobs = min(jobs or cpu_count(), len(works))
+    if jobs < 2:
+        yield from map(_score, works)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in [pool.submit(_score_quietly, work) for work in works]:
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield "a worker process died: run again, with fewer jobs where memory is short"
+
+
+def _score_quietly(work: tuple[_Task, float | None]) -> str:
+    """Score in a worker, which keeps to one core."""
+    import torch
+
+    os.environ["FEATSTORE_PROGRESS"] = "0"
+    torch.set_num_threads(1)
+    return _score(work)
+
+
+def _score(work: tuple[_Task, float | None]) -> str:
+    """Score one run on the copies; return what went wrong, or nothing."""
+    from featstore.training import evaluate
+
+    task, changed = work
+    target = shift_file(task.run, task.shift, ".parquet")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        evaluate(task.run, store=task.store, splits=["test"], settings={"device": {"devices": 1}}, predictions=target)
+        clean, shifted = (
+            prediction_file(place)[0]["test"] for place in (Path(task.run) / "predictions.parquet", target)
+        )
+        record = {**task.identity, "n_tracks": len(shifted.track_ids), "changed": changed}
+        write_shift(task.run, record | {"scores": shift_scores(clean, shifted)})
+    except FeatstoreError as error:
+        return str(error)
+    except Exception as error:  # whatever it is, the other runs have nothing to do with it
+        logger.exception("%s cannot be scored on %s", task.run, task.shift)
+        return f"{type(error).__name__}: {error}"
+    return ""
