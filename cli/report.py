@@ -289,7 +289,7 @@ def _answer_choice(
     from featstore.results import choices, format_table, summarise
     from featstore.results.conditions import parse_bounds
     from featstore.results.fronts import MARGIN
-    from featstore.results.units import parse_bytes, parse_within
+    from featstore.units import parse_bytes, parse_within
 
     found = _read(runs, conditions)
     summary, bounds = summarise(found), parse_bounds(least, "--min")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featstore.results.units import format_bytes
+from featstore.units import format_bytes
 from featstore_cli.commands import Group
 from featstore_cli.common import emit, feature_option, json_option, renamed_option, render_table, wide_option
 

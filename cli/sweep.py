@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featstore.results.units import format_bytes, format_seconds
+from featstore.units import format_bytes, format_seconds
 from featstore_cli.commands import Command, completer
 from featstore_cli.common import (
     emit,

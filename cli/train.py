@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from featstore.results.units import format_bytes, format_seconds
+from featstore.units import format_bytes, format_seconds
 from featstore_cli.commands import Command, completer
 from featstore_cli.common import (
     definitions,

@@ -23,6 +23,7 @@ from featstore.store.backends import STORES, Backend
 from featstore.store.layout import COMPRESSIONS, STORE_FILES, Layout, choose_layout, choose_shard_tracks
 from featstore.store.pack_records import packs
 from featstore.store.stored_tracks import ordered
+from featstore.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,14 @@ class Forecast:
         rounds = math.ceil(self.n_shards / workers) / self.n_shards
         return self.core_s * rounds + self.start_s
 
+    @property
+    def core_time(self) -> str:
+        """Time of one core in words; empty where nothing was timed."""
+        if self.core_s is None:
+            return ""
+        hours = self.core_s / 3600
+        return f"{hours:,.2f} core-hours" if hours >= 0.1 else f"{format_seconds(self.core_s)} of one core"
+
     def as_json(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
         return {
@@ -106,41 +115,40 @@ class Forecast:
         }
 
     def _repr_html_(self) -> str:
-        size = f"{self.n_bytes / 1e9:,.3f} GB in {self.n_files:,} files"
-        time = "" if self.core_s is None else f", {self.core_s / 3600:,.3f} core-hours"
+        size = f"{format_bytes(self.n_bytes)} in {self.n_files:,} files"
+        time = self.core_time and f", {self.core_time}"
         rows = (
             (parse_feature(each["name"]).spec.short(), "stored" if each["stored"] else "view") for each in self.features
         )
-        title = f"{self.n_tracks:,} tracks, {self.duration_s / 3600:,.1f} h: {size}{time}"
+        title = f"{self.n_tracks:,} tracks, {format_seconds(self.duration_s)}: {size}{time}"
         return html_card(title, rows, ("feature", "kept"), total=len(self.features))
 
     def as_text(self) -> str:
         """Return the graph and the cost for people."""
         views = sum(1 for feature in self.features if not feature["stored"])
         lines = [
-            f"{len(self.features)} features: {len(self.arrays)} arrays stored, {views} views of them; "
-            f"{self.plan.graph.n_nodes} steps a track",
+            f"{_many(len(self.features), 'feature')}: {_many(len(self.arrays), 'array')} stored, "
+            f"{_many(views, 'view')} of them; {self.plan.graph.n_nodes} steps a track",
             "",
             describe(self.plan.graph.sinks),
             "",
             *self._array_lines(),
             "",
-            f"{self.n_tracks:,} tracks, {self.duration_s / 3600:,.1f} h of audio, shards of {self.shard_tracks} tracks",
-            f"{self.n_bytes / 1e9:,.3f} GB in {self.n_files:,} files",
+            f"{_many(self.n_tracks, 'track')}, {format_seconds(self.duration_s)} of audio, "
+            f"shards of {_many(self.shard_tracks, 'track')}",
+            f"{format_bytes(self.n_bytes)} in {self.n_files:,} files",
         ]
         if self.core_s is not None and self.seconds is not None:
-            lines.append(
-                f"{self.core_s / 3600:,.3f} core-hours ({self.seconds:,.0f} s with {self.jobs} workers like this one), "
-                f"from {self.sampled} timed tracks"
-            )
+            wait = f"{format_seconds(self.seconds)} with {self.jobs} workers like this one"
+            lines.append(f"{self.core_time} ({wait}), from {self.sampled} timed tracks")
         return "\n".join(lines)
 
     def _array_lines(self) -> list[str]:
         lines = []
         for array in self.arrays[:SHOWN]:
             request = parse_feature(array["name"])
-            views = f", {array['views']} views" if array["views"] else ""
-            lines.append(f"{request.spec.short()}@{request.encoding}: {array['bytes'] / 1e9:,.3f} GB{views}")
+            views = f", {_many(array['views'], 'view')}" if array["views"] else ""
+            lines.append(f"{request.spec.short()}@{request.encoding}: {format_bytes(array['bytes'])}{views}")
         if len(self.arrays) > SHOWN:
             lines.append(f"… and {len(self.arrays) - SHOWN} more (--json lists them all)")
         return lines
@@ -201,6 +209,10 @@ def forecast(
         result.start_s = cost.start_s if chosen == "processes" else 0.0
         result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def _check_numbers(

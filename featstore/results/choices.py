@@ -13,7 +13,7 @@ from featstore.metrics import lower_is_better
 from featstore.results.fronts import AXES, MARGIN, one_dataset, pareto
 from featstore.results.losses import bounded_losses
 from featstore.results.sentences import answer_sentences, loss_words
-from featstore.results.units import format_bytes, format_rate, format_seconds
+from featstore.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd

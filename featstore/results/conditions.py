@@ -12,7 +12,7 @@ import numpy as np
 from featstore.errors import ConfigError, did_you_mean
 from featstore.plain import is_missing
 from featstore.results.run_set import RunSet, as_frame, config_columns
-from featstore.results.units import parse_bytes
+from featstore.units import parse_bytes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,19 +11,22 @@ import numpy as np
 from featstore.errors import ConfigError
 from featstore.metrics import METRICS, title_of
 from featstore.results.details import read_curves, read_predictions
+from featstore.results.figure_names import draw_names
 from featstore.results.figure_style import (
     GREY,
     MARKERS,
     PALETTE,
     draw_audio,
     figure_style,
+    footnote,
     new_figure,
     save_figure,
     score_limits,
     size_axis,
 )
+from featstore.results.frames import FIELDS
 from featstore.results.fronts import AXES, audio_cost
-from featstore.results.labels import field_text, hop_text
+from featstore.results.labels import hop_text, row_text
 from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
@@ -65,7 +68,8 @@ def plot_cost(
         figure, axes = new_figure(6.6, 4.2)
         for key, group in groups:
             number, style = names.index(key[0]), dashes.index(key[1:])
-            text = ", ".join(field_text(n, v) for n, v in zip([column, *others], key, strict=True))
+            same = {n: group[n].iloc[0] for n in FIELDS if group[n].nunique(dropna=False) == 1}
+            text = ", ".join(row_text(n, {n: v, **same}) for n, v in zip([column, *others], key, strict=True))
             _draw_series(axes, group.sort_values(x), x, y, number, ("-", "--", ":", "-.")[style % 4], text)
         axes.set_xscale("log" if (known[x] > 0).all() else "linear")
         if (known[x] > 0).all():
@@ -76,7 +80,8 @@ def plot_cost(
         axes.set_ylabel(title_of(y, split="test"))
         figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
         note = "whiskers: standard deviation over seeds or folds; hops beside the marks"
-        figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        footnote(figure, note)
+        _name_hops(axes, [group for _, group in groups], [names.index(key[0]) for key, _ in groups], x, y)
         return save_figure(figure, path)
 
 
@@ -94,12 +99,19 @@ def _draw_series(axes: Any, rows: pd.DataFrame, x: str, y: str, number: int, das
         elinewidth=0.8,
         label=label,
     )
-    if rows["hop_length"].notna().all() and rows["hop_length"].nunique() > 1 and len(rows) <= 12:
-        hops = map(hop_text, rows["hop_length"], rows["sample_rate"])
-        for cost, score, hop in zip(rows[x], rows[f"{y}_mean"], hops, strict=True):
-            axes.annotate(
-                hop, (cost, score), xytext=(5, -8), textcoords="offset points", fontsize=6, color=PALETTE[number]
-            )
+
+
+def _name_hops(axes: Any, groups: Sequence[pd.DataFrame], numbers: Sequence[int], x: str, y: str) -> None:
+    """Hops beside the marks of series that differ in them."""
+    spots, names, colours = [], [], []
+    for rows, number in zip(groups, numbers, strict=True):
+        if rows["hop_length"].notna().all() and rows["hop_length"].nunique() > 1:
+            spots += rows[[x, f"{y}_mean"]].to_numpy(dtype=float).tolist()
+            names += list(map(hop_text, rows["hop_length"], rows["sample_rate"]))
+            colours += [PALETTE[number]] * len(rows)
+    if names:
+        marks = [row for rows in groups for row in rows[[x, f"{y}_mean"]].to_numpy(dtype=float).tolist()]
+        draw_names(axes, spots, names, marks=marks, size=6, colours=colours)
 
 
 def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, *, title: str = "") -> list[Path]:

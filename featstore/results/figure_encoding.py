@@ -10,8 +10,8 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import bounds_of, title_of
-from featstore.results.figure_style import GREY, INK, MARKERS, PALETTE, figure_style, new_figure, save_figure
-from featstore.results.labels import field_text
+from featstore.results.figure_style import INK, MARKERS, PALETTE, figure_style, footnote, new_figure, save_figure
+from featstore.results.labels import row_text
 from featstore.results.significance import TestName, compare, holm
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def against_float(summary: pd.DataFrame, metric: str, test: TestName) -> pd.Data
             continue
         result = compare(row[f"{metric}_values"], base[f"{metric}_values"], test=test, bounds=bounds_of(metric))
         found.append(
-            {"model": row["model"], **{name: row[name] for name in _GEOMETRY}}
+            {"model": row["model"], "hop_length": row["hop_length"], **{name: row[name] for name in _GEOMETRY}}
             | {"encoding": row["encoding"], "n": result.n_a, "n_float32": result.n_b, "difference": result.difference}
             | {"low": result.low, "high": result.high, "p": result.p}
             | {"bytes_ratio": row["bytes_alone"] / base["bytes_alone"], "run_ids": row["run_ids"] + base["run_ids"]}
@@ -79,7 +79,7 @@ def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], 
 def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
     """Differences with their 95 % intervals, one line per geometry, one colour per encoding."""
     varying = [name for name in _FIELDS if pairs[name].astype(str).nunique() > 1] or ["n_mels"]
-    names = [", ".join(field_text(n, v) for n, v in zip(varying, row, strict=True)) for row in pairs[varying].values]
+    names = [", ".join(row_text(name, row) for name in varying) for row in pairs.to_dict("records")]
     lines = list(dict.fromkeys(names))
     encodings = sorted(pairs["encoding"].unique(), reverse=True)
     figure, axes = new_figure(6.6, 1.5 + 0.26 * len(lines))
@@ -105,7 +105,7 @@ def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     note = f"whiskers: 95 % intervals of the difference, n = {span} on each side; after Holm's correction over "
     note += f"{len(pairs)} comparisons {found or 'none'} differ{'s' if found == 1 else ''} (p < 0.05)"
-    figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+    footnote(figure, note)
     return figure
 
 

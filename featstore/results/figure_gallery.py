@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from featstore.errors import ConfigError
-from featstore.results.figure_style import GREY, figure_style, new_figure, save_figure
-from featstore.results.units import format_bytes
+from featstore.results.figure_style import QUIET, figure_style, new_figure, save_figure
+from featstore.units import format_bytes
 
 __all__ = ["plot_gallery"]
 
@@ -56,7 +56,7 @@ def plot_gallery(
             _draw_track(panel, reader, track, start_s, seconds)
         axes[-1, 0].set_xlabel("time (s)")
         axes[-1, 0].set_xlim(start_s, start_s + seconds)
-        figure.suptitle(title or f"track {track}", x=0.01, ha="left", fontsize=9, color=GREY)
+        figure.suptitle(title or f"track {track}", x=0.01, ha="left", fontsize=9, color=QUIET)
         return save_figure(figure, path)
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.metrics import lower_is_better, title_of
+from featstore.metrics import bounds_of, lower_is_better, title_of
+from featstore.results.figure_names import draw_names
 from featstore.results.figure_style import (
     GREY,
-    INK,
     PALETTE,
     draw_audio,
     figure_style,
+    footnote,
     new_figure,
     save_figure,
-    score_limits,
     size_axis,
 )
 from featstore.results.fronts import AXES, ParetoFront, audio_cost
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_pareto", "plot_pareto"]
 
+_CARET_UP, _CARET_DOWN = 6, 7  # numbers of matplotlib's marks, which is imported where it is used
 _MANY = 15  # beyond this many points, whiskers only for those on a front
 
 
@@ -46,7 +48,7 @@ def plot_pareto(front: ParetoFront, path: str | Path | Sequence[str | Path], *, 
 
 def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
     """The figure itself: every configuration, the measured front, the guaranteed one below it, and the answer."""
-    figure, axes = new_figure(6.8, 4.8)
+    figure, axes = new_figure(6.8, 5.0)
     frame, x, y = front.frame, front.x, front.y
     cost = frame[x].to_numpy(dtype=float)
     log = bool((cost > 0).all())
@@ -56,12 +58,14 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
         _draw_second_cost(figure, axes, front)
     else:
         _draw_steps(axes, front)
+    axes.set_ylim(*_limits(front))
+    cut = False
     for state, style in _STYLES.items():
         rows = np.array([value == state for value in _states(front)])
         if rows.any():
-            _draw_points(axes, frame[rows], x, y, style, whiskers="front" in state or len(frame) <= _MANY)
+            whiskers = "front" in state or len(frame) <= _MANY
+            cut |= _draw_points(axes, frame[rows], x, y, style, whiskers=whiskers)
     _draw_marks(axes, front)
-    score_limits(axes.yaxis, y)
     if log:
         size_axis(axes.xaxis, x, (cost.min(), cost.max()))
         axes.set_xlim(cost.min() / 1.35, cost.max() * 1.35)
@@ -69,16 +73,43 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
     axes.set_xlabel(AXES[x].replace("bit per", "kbit per"))
     axes.set_ylabel(title_of(y, split="test"))
     if title:
-        axes.set_title(title, loc="left")
+        axes.set_title(title, loc="left", pad=14)
+    _draw_legend(figure, axes, answer_sentences(front)[0])
+    arrows = "; an arrow: it goes on" if cut else ""
+    footnote(figure, f"Whiskers: intervals of the mean{arrows}. {front.statement}")
+    _label_points(axes, front)  # last: where things lie depends on all the rest
+    return figure
+
+
+def _limits(front: ParetoFront) -> tuple[float, float]:
+    """Heights that hold all means and guarantees, and whiskers as far as they leave these apart."""
+    frame, y = front.frame, front.y
+    shown = [*frame[f"{y}_mean"].astype(float), *_guarantees(front)]
+    low, high = min(shown), max(shown)
+    span = high - low or abs(high) * 0.02 or 1.0
+    ends = frame[[f"{y}_low", f"{y}_high"]].to_numpy(dtype=float)
+    ends = ends[np.isfinite(ends).all(axis=1)]
+    if len(ends):
+        low = max(min(low, ends.min()), low - 0.3 * span)
+        high = min(max(high, ends.max()), high + 0.3 * span)
+    least, most = bounds_of(y)
+    return max(low - 0.05 * span, least), min(high + 0.05 * span, most)
+
+
+def _draw_legend(figure: Figure, axes: Any, answer: str) -> None:
+    """The answer in words, and below it what the marks mean."""
     handles, names = axes.get_legend_handles_labels()
     order = sorted(range(len(names)), key=lambda i: _LEGEND.index(names[i].partition(" (answer")[0]))
     figure.legend(
-        [handles[i] for i in order], [names[i] for i in order], loc="outside upper left", ncols=2, handletextpad=0.6
+        [handles[i] for i in order],
+        [names[i] for i in order],
+        loc="outside upper left",
+        ncols=2,
+        handletextpad=0.6,
+        title="\n".join(textwrap.wrap(answer, 84)),
+        title_fontproperties={"size": 10, "weight": "bold"},
+        alignment="left",
     )
-    text = f"{answer_sentences(front)[0]}\n{front.statement}"
-    figure.supxlabel(_wrapped(text), fontsize=6.5, color=GREY, x=0.01, ha="left")
-    _label_points(axes, front)  # last: where things lie depends on all the rest
-    return figure
 
 
 _LEGEND = (
@@ -127,13 +158,31 @@ def _states(front: ParetoFront) -> list[str]:
     ]
 
 
-def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str, Any], *, whiskers: bool) -> None:
-    """Points of one kind; whiskers are intervals of the mean."""
+def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str, Any], *, whiskers: bool) -> bool:
+    """Points of one kind; whiskers are intervals of the mean. Whether some are cut at the axis, where an arrow is."""
     mean = rows[f"{y}_mean"].to_numpy(dtype=float)
-    low, high = mean - rows[f"{y}_low"].to_numpy(dtype=float), rows[f"{y}_high"].to_numpy(dtype=float) - mean
-    reach = np.nan_to_num(np.vstack([low, high])) if whiskers else None
+    bottom, top = axes.get_ylim()
+    ends = rows[[f"{y}_low", f"{y}_high"]].to_numpy(dtype=float).T
+    reach = np.nan_to_num(np.abs(np.clip(ends, bottom, top) - mean)) if whiskers else None
     settings = {"marker": "o", "linestyle": "none", "zorder": 4} | style
     axes.errorbar(rows[x].astype(float), mean, yerr=reach, elinewidth=0.6, capsize=0, **settings)
+    if not whiskers:
+        return False
+    cut = False
+    for beyond, edge, arrow in ((ends[0] < bottom, bottom, _CARET_DOWN), (ends[1] > top, top, _CARET_UP)):
+        if beyond.any():
+            at = rows[x].to_numpy(dtype=float)[beyond]
+            look = {"color": style["color"], "markersize": 4, "linestyle": "none", "zorder": settings["zorder"]}
+            axes.plot(at, np.full(len(at), edge), marker=arrow, clip_on=False, **look)
+            cut = True
+    return cut
+
+
+def _guarantees(front: ParetoFront) -> pd.Series:
+    """Height of the guaranteed front at its rows, cheapest first; empty where nothing is bounded."""
+    sure = front.frame[front.frame["guaranteed"]].sort_values(front.x)
+    sign = 1 if lower_is_better(front.y) else -1
+    return float(front.frame[f"{front.y}_mean"].iloc[front.best]) + sign * sure["loss_most"].astype(float)
 
 
 def _draw_steps(axes: Any, front: ParetoFront) -> None:
@@ -143,13 +192,10 @@ def _draw_steps(axes: Any, front: ParetoFront) -> None:
     settings: dict[str, Any] = {"where": "post", "linewidth": 1.0, "zorder": 2.5}
     costs, scores = measured[x].astype(float), measured[f"{y}_mean"].astype(float)
     axes.step(costs, scores, color=GREY, linestyle=(0, (4, 2)), label="measured front", **settings)
-    sure = frame[frame["guaranteed"]].sort_values(x)
-    if len(sure):
-        sign = 1 if lower_is_better(y) else -1
-        best = float(frame[f"{y}_mean"].iloc[front.best])
-        bounds = best + sign * sure["loss_most"].astype(float)
+    heights = _guarantees(front)
+    if len(heights):
         settings |= {"color": PALETTE[1], "label": "guaranteed: best mean less the bound"}
-        axes.step(sure[x].astype(float), bounds, **settings)
+        axes.step(frame.loc[heights.index, x].astype(float), heights, **settings)
 
 
 def _draw_second_cost(figure: Figure, axes: Any, front: ParetoFront) -> None:
@@ -208,53 +254,11 @@ def _draw_marks(axes: Any, front: ParetoFront) -> None:
 
 
 def _label_points(axes: Any, front: ParetoFront) -> None:
-    """Names beside the points that matter, as many as fit without lying on one another, on a point or on the frame."""
-    from matplotlib.patheffects import withStroke
-
-    frame, first = front.frame, (_shown_answer(front)[0], front.best)
+    """Names beside the points of both fronts; the answer and the best have one in any case."""
+    frame = front.frame
+    first = list(dict.fromkeys((_shown_answer(front)[0], front.best)))
     named = [row for row in range(len(frame)) if frame["guaranteed"].iloc[row] or frame["on_front"].iloc[row]]
     rows = list(dict.fromkeys([*first, *sorted(named, key=lambda row: not frame["guaranteed"].iloc[row])]))
-    figure = axes.figure
-    figure.draw_without_rendering()
-    renderer, ground = figure.canvas.get_renderer(), axes.bbox
-    at = axes.transData.transform(np.column_stack([frame[front.x], frame[f"{front.y}_mean"]]).astype(float))
-    taken = np.column_stack([at - 3.5, at + 3.5])  # left, bottom, right, top of each point
-    for row in rows:
-        spot = (float(frame[front.x].iloc[row]), float(frame[f"{front.y}_mean"].iloc[row]))
-        for (dx, dy), side in _offsets(far=row in first):
-            text = axes.annotate(
-                str(frame["label"].iloc[row]),
-                spot,
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                fontsize=6.8,
-                color=INK,
-                zorder=7,
-                path_effects=[withStroke(linewidth=2, foreground="white")],
-                in_layout=False,
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
-                if abs(dy) > 20
-                else None,
-            )
-            box = text.get_window_extent(renderer)
-            inside = ground.x0 + 2 <= box.x0 and box.x1 <= ground.x1 and ground.y0 <= box.y0 and box.y1 <= ground.y1
-            hit = (taken[:, 0] < box.x1) & (box.x0 < taken[:, 2]) & (taken[:, 1] < box.y1) & (box.y0 < taken[:, 3])
-            if inside and not hit.any():
-                taken = np.vstack([taken, [box.x0 - 1, box.y0 - 1, box.x1 + 1, box.y1 + 1]])
-                break
-            text.remove()
-
-
-def _offsets(*, far: bool) -> Iterator[tuple[tuple[float, float], str]]:
-    """Places of a name around its point, in points: near ones, and for the names that must be there also far ones."""
-    for dy in (0, 9, -9, 15, -15, *((26, -26, 38, -38, 52, -52, 68, -68) if far else ())):
-        yield (-9 if dy == 0 else -7, dy), "right"
-        yield (9 if dy == 0 else 7, dy), "left"
-
-
-def _wrapped(text: str, width: int = 128) -> str:
-    import textwrap
-
-    return "\n".join("\n".join(textwrap.wrap(line, width)) for line in text.splitlines())
+    marks = frame[[front.x, f"{front.y}_mean"]].to_numpy(dtype=float)
+    names = [str(frame["label"].iloc[row]) for row in rows]
+    draw_names(axes, marks[rows], names, marks=marks, must=len(first), gap=9)

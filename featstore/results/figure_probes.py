@@ -10,7 +10,7 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import title_of
-from featstore.results.figure_style import GREY, MARKERS, PALETTE, figure_style, new_figure, save_figure
+from featstore.results.figure_style import MARKERS, PALETTE, figure_style, footnote, new_figure, save_figure
 from featstore.results.probes import probe_table, rank_correlation, run_correlations
 from featstore.results.run_set import RunSet
 
@@ -57,7 +57,7 @@ def plot_probes(
         for axes in places[: len(models) + 1]:
             axes.set_ylabel(f"probe: {title_of(metric)}")
         note = "hollow: first weights, which do not count in a correlation; lines follow a run"
-        figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        footnote(figure, note)
         figure.legend(loc="outside upper left", ncols=4, title=title or None, alignment="left")
         return save_figure(figure, path)
 

@@ -14,7 +14,9 @@ from featstore.results.figure_style import (
     GREY,
     MARKERS,
     PALETTE,
+    QUIET,
     figure_style,
+    footnote,
     new_figure,
     save_figure,
     score_limits,
@@ -70,7 +72,7 @@ def plot_storage(
         axes.set_ylabel(title_of(metric, split="test"))
         figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
         note = "hollow: from fresh weights; half filled: on a fixed pretrained trunk; whiskers: deviation over seeds"
-        figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+        footnote(figure, note)
         return save_figure(figure, path)
 
 
@@ -133,5 +135,6 @@ def _guesses(runs: RunSet) -> dict[str, float]:
 def _draw_levels(axes: Any, levels: Mapping[str, float]) -> None:
     for name, level in levels.items():
         axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
-        axes.annotate(f"guessing: {name}", (0.995, level), ha="right", fontsize=6, color=GREY, **place)
+        text = "guessing:\n" + name.replace(", ", ",\n")  # beside the axes, where no mark is
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (3, 0), "textcoords": "offset points"}
+        axes.annotate(text, (1, level), ha="left", va="center", fontsize=6.5, color=QUIET, **place)

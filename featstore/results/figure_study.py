@@ -11,13 +11,15 @@ import numpy as np
 from featstore.errors import ConfigError
 from featstore.metrics import title_of
 from featstore.results.figure_style import (
-    GREY,
     MARKERS,
     PALETTE,
     PUBLISHED,
+    QUIET,
     figure_style,
+    footnote,
     new_figure,
     save_figure,
+    score_limits,
     size_axis,
 )
 from featstore.results.labels import field_text
@@ -73,19 +75,22 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
     figure, panels = new_figure(7.2, 1.1 + 1.9 * (len(shown) + 1), nrows=len(shown) + 1, sharex=True, squeeze=False)
     for axes, metric in zip(panels[:-1, 0], shown, strict=True):
         _draw_scores(axes, metric, series, places)
+        score_limits(axes.yaxis, metric)
         if reference is not None:
             theirs = reference[reference["metric"] == metric]
             same = {str(name).lower() for name in rows["dataset"]} == {published.lower()}
-            target = axes if same else _shifted_axis(axes, theirs, published)
-            _draw_published(
-                target, axes, theirs, series, places, f"published, {published}{'' if same else ' (right axis)'}"
-            )
+            scale = axes if same else _shifted_axis(axes, theirs, published)
+            label = f"published, {published}{'' if same else ' (right axis)'}"
+            _draw_published(axes, scale.transData, theirs, series, places, label)
+            if same:
+                axes.relim()
+                axes.autoscale_view()
     _draw_gmacs(panels[-1, 0], rows, places)
-    _label_groups(panels[-1, 0], places)
+    _label_groups(panels[-1, 0], places, _hops(rows, reference), sorted(rows["sample_rate"].dropna().unique()))
     counts = sorted(set(rows["n"].astype(int)))
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     note = f"marks: means; whiskers: standard deviation (n − 1), n = {span}; GMACs of one pass over a model input"
-    figure.supxlabel(note, fontsize=6.5, color=GREY, x=0.01, ha="left")
+    footnote(figure, note)
     for axes in panels[:, 0]:
         _shade(axes, places)
     legend = sorted(zip(*panels[0, 0].get_legend_handles_labels(), strict=True), key=lambda p: "published" in p[1])
@@ -142,6 +147,7 @@ def _draw_scores(
             markersize=4.5,
             elinewidth=1,
             label=name,
+            zorder=5,
         )
     axes.set_ylabel(title_of(metric, split="test").replace(", test)", ")").replace(" (test)", ""))
 
@@ -188,13 +194,16 @@ def _shifted_axis(axes: Any, rows: pd.DataFrame, dataset: str) -> Any:
 
 def _draw_published(
     axes: Any,
-    legend: Any,
+    scale: Any,
     rows: pd.DataFrame,
     series: list[tuple[str, pd.DataFrame]],
     places: dict[tuple[int, int], float],
     label: str,
 ) -> None:
-    """Hollow marks beside the measured ones, in the colour of the series with the same rate and scale."""
+    """Hollow marks behind the measured ones, in the colour of the series with the same rate and scale.
+
+    ``scale`` are the coordinates of their axis: drawn there, they would lie above whatever the other axis holds.
+    """
     for number, (_, measured) in enumerate(series):
         pair = [tuple(map(str, values)) for values in zip(measured["sample_rate"], measured["scale"], strict=True)]
         same = [
@@ -210,9 +219,10 @@ def _draw_published(
             markersize=4.5,
             markerfacecolor="white",
             markeredgecolor=PALETTE[number],
-            zorder=5,
+            zorder=3,
+            transform=scale,
         )
-    legend.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
+    axes.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
 
 
 def _offset(number: int, count: int) -> float:
@@ -235,21 +245,40 @@ def _x_of(rows: pd.DataFrame, places: dict[tuple[int, int], float]) -> Any:
     return np.array([places[int(m), int(h)] for m, h in zip(rows["n_mels"], rows["hop_multiple"], strict=True)])
 
 
-def _label_groups(axes: Any, places: dict[tuple[int, int], float]) -> None:
-    """Hop multiples as ticks, bands as a second row below them."""
-    axes.set_xticks(list(places.values()), [f"×{hop}" for _, hop in places])
+def _hops(*frames: pd.DataFrame | None) -> dict[int, int]:
+    """The hop in samples of each multiple, where it is one."""
+    found: dict[int, set[int]] = {}
+    for frame in frames:
+        if frame is not None:
+            known = frame[frame["hop_length"].notna()]
+            for multiple, length in zip(known["hop_multiple"], known["hop_length"], strict=True):
+                found.setdefault(int(multiple), set()).add(int(length))
+    return {multiple: lengths.pop() for multiple, lengths in found.items() if len(lengths) == 1}
+
+
+def _label_groups(
+    axes: Any, places: dict[tuple[int, int], float], hops: dict[int, int], rates: Sequence[float]
+) -> None:
+    """Hops as ticks, bands as a second row below them."""
+    one = len(rates) == 1
+    times = {multiple: f"\n{1000 * hop / rates[0]:.3g} ms" if one else "" for multiple, hop in hops.items()}
+    ticks = [f"{hops[multiple]}{times[multiple]}" if multiple in hops else f"×{multiple}" for _, multiple in places]
+    axes.set_xticks(list(places.values()), ticks)
+    example = next(iter(hops.values()), 0)
+    said = ", ".join(f"{1000 * example / rate:.3g} ms at {rate / 1000:g} kHz" for rate in rates)
+    words = f"hop in samples{'' if one or not hops else f' ({example}: {said})'}, in groups by number of mel bands"
     for mels in dict.fromkeys(mels for mels, _ in places):
         inside = [at for (m, _), at in places.items() if m == mels]
         axes.annotate(
             f"{mels} mels" if len(inside) > 1 or len(places) < 10 else str(mels),
             (sum(inside) / len(inside), 0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, -26),
+            xytext=(0, -36 if one else -26),
             textcoords="offset points",
             ha="center",
             fontsize=8.5,
         )
-    axes.set_xlabel("hop multiple, in groups by number of mel bands", labelpad=18, color=GREY)
+    axes.set_xlabel(words, labelpad=18, color=QUIET)
     axes.set_xlim(min(places.values()) - 0.8, max(places.values()) + 0.8)
 
 

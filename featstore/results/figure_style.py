@@ -19,8 +19,11 @@ __all__ = [
     "MARKERS",
     "PALETTE",
     "PUBLISHED",
+    "QUIET",
     "draw_audio",
     "figure_style",
+    "footnote",
+    "new_figure",
     "save_figure",
     "score_limits",
     "size_axis",
@@ -29,7 +32,8 @@ __all__ = [
 # the palette of Okabe and Ito, told apart with every kind of colour vision; order chosen for contrast in grey too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-GREY = "#8A8A8A"
+GREY = "#8A8A8A"  # of lines
+QUIET = "#696969"  # of text: readable on white
 INK = "#222222"
 PUBLISHED = "#5B5B5B"
 FORMATS = (".png", ".svg", ".pdf")
@@ -112,11 +116,20 @@ def new_figure(width: float, height: float, **settings: Any) -> tuple[Figure, An
     return figure, figure.subplots(**settings)
 
 
+def footnote(figure: Figure, text: str) -> None:
+    """Write what a reader has to know below a figure, in lines that are as wide as it is."""
+    import textwrap
+
+    width = int(figure.get_figwidth() * 19)
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, width)]
+    figure.supxlabel("\n".join(lines), fontsize=6.5, color=QUIET, x=0.01, ha="left")
+
+
 def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
     """Ticks of a cost axis in units that people use; bytes as kB, MB, GB."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    from featstore.results.units import format_bytes, format_rate, format_seconds
+    from featstore.units import format_bytes, format_rate, format_seconds
 
     low, high = limits
     decades = _decades(low, high)
@@ -147,12 +160,12 @@ def score_limits(axis: Any, metric: str) -> None:
 def draw_audio(axes: Any, cost: float | None, name: str) -> None:
     """A line where the audio files of the same music lie on a cost axis; nothing where they are not known.
 
-    The axis is extended up to the line when it lies less than a hundred times beyond its end; else the line is at the
-    edge and says so.
+    Its name stands above the axes, where there are no ticks. The axis is extended up to the line when it lies less than
+    a hundred times beyond its end; else the line is at the edge and says so.
     """
     if cost is None or cost <= 0:
         return
-    from featstore.results.units import format_bytes, format_rate
+    from featstore.units import format_bytes, format_rate
 
     low, high = axes.get_xlim()
     far = cost > 100 * high or cost < low
@@ -161,17 +174,18 @@ def draw_audio(axes: Any, cost: float | None, name: str) -> None:
     size = {"rate_bps": format_rate}.get(name, format_bytes)(cost) if name != "ratio_to_audio" else "100 %"
     at = cost if not far else (high if cost > high else low)
     axes.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=2)
+    share = axes.transAxes.inverted().transform(axes.transData.transform((at, axes.get_ylim()[0])))[0]
+    side = "right" if share > 0.7 else "left" if share < 0.3 else "center"
     axes.annotate(
         f"the audio files: {size}{' (beyond)' if far else ''}",
-        (at, 0.02),
+        (at, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(-3, 0),
+        xytext=(0, 2),
         textcoords="offset points",
-        rotation=90,
-        ha="right",
+        ha=side,
         va="bottom",
-        fontsize=6.5,
-        color=GREY,
+        fontsize=7,
+        color=QUIET,
     )
 
 

@@ -11,7 +11,7 @@ from featstore.plain import is_missing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["field_text", "hop_text", "labels_of"]
+__all__ = ["field_text", "hop_text", "labels_of", "row_text"]
 
 # the order in which the parts of a label are read
 _PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
@@ -56,6 +56,28 @@ def hop_text(hop_length: Any, sample_rate: Any) -> str:
     return f"hop {int(hop_length)} ({1000 * float(hop_length) / float(sample_rate):.3g} ms)"
 
 
+def row_text(name: str, row: Mapping[str, Any]) -> str:
+    """One field of a row; a hop in samples and in time as far as the row says, whichever column asks for it.
+
+    Parameters
+    ----------
+    name : str
+    row : mapping
+        A row of ``runs_frame``, of a summary, or of published numbers.
+
+    Examples
+    --------
+    >>> row_text("hop_multiple", {"hop_multiple": 4, "hop_length": 1024, "sample_rate": 16000})
+    'hop 1024 (64 ms)'
+    >>> row_text("hop_multiple", {"hop_multiple": 4, "hop_length": 1024}), row_text("hop_multiple", {"hop_multiple": 4})
+    ('hop 1024', 'hop ×4')
+    """
+    length = row.get("hop_length")
+    if name not in ("hop_multiple", "hop_length") or is_missing(length):
+        return field_text(name, row.get(name))
+    return hop_text(length, row.get("sample_rate")) or field_text("hop_length", int(length))
+
+
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """A label for each row: the fields that vary among the rows, and further ones only where those do not suffice.
 
@@ -72,12 +94,8 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
         pairs = frame[["hop_multiple", "hop_length"]].astype(str).drop_duplicates()
         varying.remove("hop_length" if pairs["hop_multiple"].is_unique else "hop_multiple")
     shown = varying or ["representation"]
-    texts = {name: [field_text(name, value) for value in frame[name]] for name in shown}
-    if {"hop_multiple", "hop_length"} & set(shown) and {"hop_length", "sample_rate"} <= set(frame):
-        name = "hop_multiple" if "hop_multiple" in shown else "hop_length"
-        hops = map(hop_text, frame["hop_length"], frame["sample_rate"])
-        texts[name] = [hop or text for hop, text in zip(hops, texts[name], strict=True)]
-    labels = [", ".join(filter(None, row)) for row in zip(*texts.values(), strict=True)]
+    rows = frame[[*{*shown, *({"hop_length", "sample_rate"} & set(frame))}]].to_dict("records")
+    labels = [", ".join(filter(None, (row_text(name, row) for name in shown))) for row in rows]
     return _told_apart(frame, labels, set(shown))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["Losses", "bounded_losses"]
+__all__ = ["Losses", "bounded_losses", "loss_number"]
 
 _UNITS = {"run": "runs", "seed": "seeds", "fold": "folds"}
 
@@ -136,3 +137,26 @@ def _statement(frame: pd.DataFrame, metric: str, bounds: LossBounds | None, word
             f"included: {words}."
         )
     return f"{head} with moderated variances, and {words}."
+
+
+def loss_number(metric: str, value: float, *, up: bool = True) -> str:
+    """A loss in points (hundredths) where the score lies in [0, 1], rounded so that what it claims stays true.
+
+    Parameters
+    ----------
+    up : bool
+        True for an upper bound, False for a lower one.
+
+    Examples
+    --------
+    >>> loss_number("roc_auc", 0.0231), loss_number("roc_auc", 0.0239, up=False), loss_number("loss", 0.02)
+    ('2.4', '2.3', '0.02')
+    >>> loss_number("roc_auc", 0.00047, up=False)
+    '0.04'
+    """
+    if bounds_of(metric) != (0.0, 1.0):
+        return f"{value:.3g}"
+    decimals = 2 if 0 < value < 0.001 and not up else 1
+    scaled = round(100 * value * 10**decimals, 6)
+    rounded = (math.ceil(scaled) if up else math.floor(scaled)) / 10**decimals
+    return f"{rounded:.{decimals}f}"

@@ -8,7 +8,7 @@ const configurations = (() => {
   const source = data.configurations;
   const texts = {};
   for (const name of ['label', 'dataset', 'model', 'feature', 'configuration', 'representation', 'sample_rate',
-    'n_mels', 'hop_multiple', 'hop', 'scale', 'encoding', 'outside_data', 'over']) texts[name] = column(source[name]);
+    'n_mels', 'hop', 'scale', 'encoding', 'outside_data', 'over']) texts[name] = column(source[name]);
   return Array.from({ length: source.count }, (_, index) => {
     const row = { index, scores: {}, costs: {}, runs: [] };
     for (const name in texts) row[name] = texts[name][index];

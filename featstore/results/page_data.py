@@ -36,7 +36,7 @@ __all__ = ["page_data"]
 
 logger = logging.getLogger(__name__)
 
-FILTERS = ("model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding", OUTSIDE)
+FILTERS = ("model", "representation", "sample_rate", "n_mels", "hop", "scale", "encoding", OUTSIDE)
 _CURVE_POINTS = 400  # longer curves are thinned, so that one run cannot fill the page
 _MATRIX_CLASSES = 60  # a larger matrix cannot be read
 
@@ -63,6 +63,9 @@ def page_data(runs: RunSet, *, title: str, details: int, margin: float = MARGIN)
         raise ConfigError("there are no runs with test scores", "report html", "Train a model first")
     summary = summarise(runs)
     summary["label"] = _labels(runs.frame, summary)
+    summary["hop"] = [
+        hop_text(*pair) or None for pair in zip(summary["hop_length"], summary["sample_rate"], strict=True)
+    ]
     place = {run_id: row for row, ids in enumerate(summary["run_ids"]) for run_id in ids}
     kept = [record for record in runs if record.run_id in place]  # a run done again is represented by its last
     tracks = TestTracks(runs)
@@ -134,6 +137,8 @@ def _filters(summary: pd.DataFrame) -> list[dict[str, Any]]:
         missing = summary[name].isna().any()
         if 2 <= len(values) + missing <= 40:
             ordered = sorted(values, key=lambda v: (isinstance(v, str), v))
+            if name == "hop":
+                ordered = list(dict.fromkeys(summary.sort_values("hop_length", kind="stable")[name].dropna()))
             options = [{"value": str(v), "title": field_text(name, v)} for v in ordered]
             found.append({"name": name, "options": options + ([{"value": "", "title": "none"}] if missing else [])})
     return found
@@ -143,7 +148,6 @@ def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
     columns: dict[str, Any] = {"count": len(summary)}
     for name in ("label", *CONFIGURATION, *FILTERS[1:], "over"):
         columns[name] = _coded("" if is_missing(value) else str(value) for value in summary[name])
-    columns["hop"] = _coded(map(hop_text, summary["hop_length"], summary["sample_rate"]))
     for metric in metrics:
         for part in ("mean", "std", "low", "high"):
             columns[f"{metric}.{part}"] = [_number(value) for value in summary[f"{metric}_{part}"]]
@@ -314,7 +318,8 @@ def _reference(metrics: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {"count": len(frame)}
     for name in names:
         columns[name] = _coded("" if is_missing(value) else str(value) for value in frame[name])
-    for name in ("sample_rate", "n_mels", "hop_multiple", "bytes_per_clip", "gmacs", "value", "spread", "n"):
+    columns["hop"] = _coded(map(hop_text, frame["hop_length"], frame["sample_rate"]))
+    for name in ("sample_rate", "n_mels", "bytes_per_clip", "gmacs", "value", "spread", "n"):
         columns[name] = [_number(value) for value in frame[name]]
     return {"rows": columns, "notes": {paper: reference_notes(paper) for paper in PAPERS}}
 

@@ -158,12 +158,12 @@ function unpick() {
 const reference = (() => {
   const source = data.reference.rows;
   const texts = {};
-  for (const name of ['source', 'place', 'kind', 'dataset', 'model', 'representation', 'scale', 'metric', 'detail', 'note']) texts[name] = column(source[name]);
+  for (const name of ['source', 'place', 'kind', 'dataset', 'model', 'representation', 'scale', 'metric', 'hop', 'detail', 'note']) texts[name] = column(source[name]);
   return Array.from({ length: source.count }, (_, i) => {
     const row = {};
     for (const name in texts) row[name] = texts[name][i];
-    for (const name of ['sample_rate', 'n_mels', 'hop_multiple', 'bytes_per_clip', 'gmacs', 'value', 'spread', 'n']) row[name] = source[name][i];
-    row.what = [row.model, row.sample_rate && `${row.sample_rate / 1000} kHz`, row.n_mels && `${row.n_mels} mels`, row.hop_multiple && `hop ×${row.hop_multiple}`,
+    for (const name of ['sample_rate', 'n_mels', 'bytes_per_clip', 'gmacs', 'value', 'spread', 'n']) row[name] = source[name][i];
+    row.what = [row.model, row.sample_rate && `${row.sample_rate / 1000} kHz`, row.n_mels && `${row.n_mels} mels`, row.hop,
       { log10_1p: 'log', db: 'dB' }[row.scale] || row.scale, row.detail].filter(Boolean).join(', ');
     return row;
   });
@@ -217,7 +217,7 @@ function drawControls() {
   const filters = data.filters.map(({ name, options: all }) => ({ name, values: all.filter(({ value }) => present(name, value)) }))
     .filter(({ values }) => values.length > 1);
   byId('filters').replaceChildren(...filters.map(({ name, values }) => make('fieldset', {},
-    make('legend', {}, { n_mels: 'mel bands', hop_multiple: 'hop, multiple of the finest', sample_rate: 'sample rate', outside_data: 'outside data' }[name] || name),
+    make('legend', {}, { n_mels: 'mel bands', hop: 'hop', sample_rate: 'sample rate', outside_data: 'outside data' }[name] || name),
     make('div', { class: 'options' }, values.map(({ value, title }) => make('label', {},
       make('input', { type: 'checkbox', checked: !(state.off[name] && state.off[name].has(value)), 'data-field': name, 'data-value': value,
         onchange: (event) => toggle(name, value, event.target.checked) }), title.replace(/ mels$/, '').replace(/^hop /, '')))))));

@@ -14,7 +14,7 @@ from featstore.metrics import bounds_of, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
 from featstore.results.fronts import AXES
-from featstore.results.labels import field_text
+from featstore.results.labels import row_text
 from featstore.results.paper_tests import judged, verdict
 from featstore.results.probes import probe_table, run_correlations
 from featstore.results.reference import read_reference
@@ -156,7 +156,7 @@ def _found_table(
     published = _Published.of(spec)
     cells = [
         [
-            *(field_text(name, row.get(name)) for name in names),
+            *(row_text(name, row) for name in names),
             *(_cell(row, column, settings["metric"], runs) for column in columns),
             *published.cells({name: row.get(name) for name in names}),
         ]
@@ -179,6 +179,7 @@ def _planned_table(
     cells: list[list[str]] = []
     ids: list[tuple[str, ...]] = []
     several, guesses = 0, 0
+    hops = _hop_lengths([*records, *published.rows])
     weak, faint = float(spec.get("undertrained", -np.inf)), 0
     for row in rows:
         if "chance" in row:
@@ -193,8 +194,10 @@ def _planned_table(
         own = [record for record in records if set(record["run_ids"]) <= kept]
         several += len(own) > 1
         shown = {**row, **({name: own[0].get(name, row[name]) for name in fields} if own else {})}
+        shown = {name: _first(value) for name, value in shown.items()}
+        shown["hop_length"] = shown.get("hop_length", hops.get(str(shown.get("hop_multiple"))))
         measured = [_cell(own[0], column, metric, runs) if own else _empty(column) for column in columns]
-        named = [field_cell(name, str(shown[name]).partition("|")[0]) for name in names]
+        named = [field_cell(name, shown) for name in names]
         if own and float(own[0].get(f"{metric}_mean", np.inf)) < weak:
             named[0], faint = f"{named[0]} (undertrained)", faint + 1
         cells.append([*named, *measured, *published.cells(fields, conditions_of(row, "published"))])
@@ -226,6 +229,11 @@ class _Published:
         return cls(frame, _metrics(spec), str(reference.get("dataset", "published")))
 
     @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All of them as mappings."""
+        return [] if self.frame is None else self.frame.to_dict("records")
+
+    @property
     def heads(self) -> list[str]:
         """A head for each published metric."""
         return [f"{title_of(metric)}, {self.name}" for metric in self.metrics]
@@ -251,6 +259,20 @@ class _Published:
     @staticmethod
     def _value(rows: pd.DataFrame, metric: str) -> str:
         return "–" if not len(rows) else _score(metric, float(rows["value"].iloc[0]), float(rows["spread"].iloc[0]))
+
+
+def _hop_lengths(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The hop in samples of each multiple that is only one hop among the rows: those not run have no other."""
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        if not is_missing(row.get("hop_multiple")) and not is_missing(row.get("hop_length")):
+            found.setdefault(str(int(row["hop_multiple"])), set()).add(int(row["hop_length"]))
+    return {multiple: lengths.pop() for multiple, lengths in found.items() if len(lengths) == 1}
+
+
+def _first(value: Any) -> Any:
+    """The first of alternatives such as ``musicnn|musicnn-f16``."""
+    return value.partition("|")[0] if isinstance(value, str) else value
 
 
 def _crossed(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

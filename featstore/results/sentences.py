@@ -12,9 +12,10 @@ from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
 from featstore.results.bounds import Needed, Study, needed_for
 from featstore.results.fronts import ParetoFront, cheapest_within
-from featstore.results.labels import field_text, hop_text
+from featstore.results.labels import row_text
+from featstore.results.losses import loss_number
 from featstore.results.tables import cost_text
-from featstore.results.units import format_bytes, format_rate, loss_number
+from featstore.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,8 +160,8 @@ def _worse_values(frame: pd.DataFrame) -> list[tuple[str, float]]:
         for value, rows in frame.groupby(name, sort=False):
             least = float(rows["loss_least"].min())
             if least > 0:
-                hop = hop_text(value, rows["sample_rate"].iloc[0]) if name == "hop_length" else ""
-                found.append((hop or field_text(name, value), least))
+                rate = rows["sample_rate"].iloc[0] if rows["sample_rate"].nunique() == 1 else None
+                found.append((row_text(name, {"sample_rate": rate, name: value}), least))
     return sorted(found, key=lambda pair: -pair[1])
 
 

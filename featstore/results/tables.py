@@ -7,18 +7,19 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import METRICS, bounds_of, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
-from featstore.results.frames import COSTS, OUTSIDE
+from featstore.results.frames import COSTS, FIELDS, OUTSIDE
 from featstore.results.fronts import standing
-from featstore.results.labels import field_text
+from featstore.results.labels import field_text, row_text
+from featstore.results.losses import loss_number
 from featstore.results.shift_records import drops_in
-from featstore.results.units import format_bytes, format_count, format_rate, format_seconds, loss_number
 from featstore.text_tables import fit_columns, text_width
+from featstore.units import format_bytes, format_count, format_rate, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,8 +145,9 @@ def display_table(
         if name not in COSTS:
             raise ConfigError(f"{name!r} is no cost", "report table", did_you_mean(name, COSTS))
     fields, common = _fields(summary)
+    records: list[dict[str, Any]] = summary.to_dict("records")
     columns: list[tuple[str, list[str]]] = [
-        (HEADS.get(name, name.removeprefix("config.")), [field_cell(name, v) for v in summary[name]]) for name in fields
+        (HEADS.get(name, name.removeprefix("config.")), [field_cell(name, row) for row in records]) for name in fields
     ]
     over = {"run": "runs", "seed": "seeds", "fold": "folds"}
     units = [over[unit] for unit in summary["over"].unique()]
@@ -163,7 +165,7 @@ def display_table(
             columns += [(HEADS[name], cells)]
     columns += _drop_columns(summary, _metric_shown(summary))
     if OUTSIDE in summary and not set(summary[OUTSIDE].dropna()) <= {"none"}:  # scores with and without do not compare
-        columns += [(HEADS[OUTSIDE], [field_cell(OUTSIDE, value) for value in summary[OUTSIDE]])]
+        columns += [(HEADS[OUTSIDE], [field_cell(OUTSIDE, row) for row in records])]
     for column in map(str, summary.columns):
         if column.startswith("published "):
             columns += [(column, ["" if is_missing(value) else str(value) for value in summary[column]])]
@@ -313,18 +315,18 @@ def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
         constant = [n for n in names if len(summary) > 1 and summary[n].astype(str).nunique() == 1]
         varying = [n for n in names if n not in constant and not (n == "hop_length" and "hop_multiple" in names)]
         varying = varying or names[:1]
-    texts = [field_text(n, summary[n].iloc[0]) for n in constant if n not in varying]
+    same = {n: summary[n].iloc[0] for n in FIELDS if n in summary and summary[n].astype(str).nunique() == 1}
+    texts = [row_text(n, {n: summary[n].iloc[0], **same}) for n in constant if n not in varying]
     return varying, [text for text in texts if text]
 
 
-def field_cell(name: str, value: Any) -> str:
-    """One field of a feature under a head that names it."""
+def field_cell(name: str, row: Mapping[str, Any]) -> str:
+    """One field of a row under a head that names it."""
+    value = row.get(name)
     if is_missing(value):
         return "–"
-    if name in ("n_mels", "hop_length"):
-        return str(value)
-    if name == "hop_multiple":
-        return f"×{value}"
+    if name in ("hop_length", "hop_multiple"):
+        return row_text(name, row).removeprefix("hop ")
     return field_text(name, value) if name in ("sample_rate", "scale") else str(value)
 
 
@@ -365,7 +367,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) 
     return "  ".join(padded).rstrip()
 
 
-_NUMBER = re.compile(r"(|–|[×<+-]?[0-9.,]+(e[+-]?\d+)?( ?(%|[kMGTP]?B|kbit/s|ms|s|min|h))?( ± .*)?)")
+_NUMBER = re.compile(r"(|–|[×<+-]?[0-9.,]+(e[+-]?\d+)?( ?(%|[kMGTP]?B|kbit/s|ms|s|min|h))?( ± .*| \([0-9.]+ ms\))?)")
 
 
 def _left(rows: Sequence[Sequence[str]], count: int) -> list[bool]:

@@ -217,7 +217,7 @@ def draw_filters(
     MissingDependency
         When matplotlib is not installed.
     """
-    from featstore.results.figure_style import GREY, figure_style, save_figure
+    from featstore.results.figure_style import QUIET, figure_style, save_figure
 
     with figure_style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -237,7 +237,7 @@ def draw_filters(
         if clip is not None:
             _draw_clip(parts[1], clip)
         if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=GREY)
+            figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=QUIET)
         return save_figure(figure, path)
 
 

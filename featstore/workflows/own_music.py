@@ -15,7 +15,7 @@ from featstore.datasets import TrackTable, assign_splits
 from featstore.datasets.folder import AUDIO_SUFFIXES
 from featstore.errors import DatasetError
 from featstore.models.encoder_fetch import fetched_place
-from featstore.results.units import format_bytes
+from featstore.units import format_bytes
 from featstore.workflows.indexing import artists_of, index_tracks, with_groups
 from featstore.workflows.recipes import Recipe, load_recipe
 

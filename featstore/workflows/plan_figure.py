@@ -10,6 +10,7 @@ from featstore.extract.forecast import Forecast
 from featstore.features import Node
 from featstore.results.figure_style import GREY, INK, PALETTE, figure_style, new_figure, save_figure
 from featstore.specs import parse_feature
+from featstore.units import format_bytes, format_seconds
 
 __all__ = ["draw_plan"]
 
@@ -76,12 +77,12 @@ def draw_plan(result: Forecast, path: str | Path) -> Path:
 
 def _title(result: Forecast) -> str:
     views = sum(1 for feature in result.features if not feature["stored"])
-    cost = f"{result.n_bytes / 1e9:,.2f} GB in {result.n_files:,} files"
-    if result.core_s is not None:
-        cost += f", {result.core_s / 3600:,.2f} core-hours"
+    cost = f"{format_bytes(result.n_bytes)} in {result.n_files:,} files"
+    if result.core_time:
+        cost += f", {result.core_time}"
     return (
         f"{len(result.features)} features: {len(result.arrays)} arrays and {views} views of them\n"
-        f"{result.n_tracks:,} tracks, {result.duration_s / 3600:,.1f} h of audio: {cost}"
+        f"{result.n_tracks:,} tracks, {format_seconds(result.duration_s)} of audio: {cost}"
     )
 
 
@@ -124,8 +125,7 @@ def _array_text(array: dict[str, Any]) -> str:
     request = parse_feature(array["name"])
     views = f", {array['views']} views" if array["views"] else ""
     name = f"{request.spec.short()}@{request.encoding.name if request.encoding else ''}"
-    size = f"{array['bytes'] / 1e9:,.2f} GB" if array["bytes"] >= 5e6 else f"{array['bytes'] / 1e3:,.0f} kB"
-    return f"{_wrapped(name)}\n{size}{views}"
+    return f"{_wrapped(name)}\n{format_bytes(array['bytes'])}{views}"
 
 
 def _wrapped(name: str, width: int = 62) -> str:

@@ -179,6 +179,22 @@ def test_names_complete() -> None:
     assert "roc_auc" in complete("metrics", "roc")
 
 
+@pytest.mark.parametrize(
+    ("typed", "cursor", "offered"),
+    [
+        ("featstore models show vg", 3, "plain,vgg-cnn"),
+        ("featstore models convert mtt-m", 3, "plain,mtt-musicnn"),
+        ("featstore quickstart --music my", 3, "file,my"),
+        ("featstore quickstart -o my", 3, "dir,my"),
+        ("featstore quickstart --sm", 2, "plain,--smoke"),
+    ],
+)
+def test_what_the_shell_is_offered(typed: str, cursor: int, offered: str) -> None:
+    env = {"_FEATSTORE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(cursor)}
+    done = CliRunner().invoke(cli, [], prog_name="featstore", env=env)
+    assert offered in done.output.splitlines()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: str) -> None:
     done = CliRunner().invoke(cli, [], prog_name="featstore", env={"_FEATSTORE_COMPLETE": f"{shell}_source"})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from featstore.models.transformer_trunk import SIZES
-from featstore.results.units import format_bytes
+from featstore.units import format_bytes
 from featstore.workflows.recipes import load_recipe
 
 DOCS = Path(__file__).parents[2] / "docs"

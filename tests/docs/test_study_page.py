@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from featstore.results.bounds import Study, loss_bounds
-from featstore.results.units import format_bytes
+from featstore.units import format_bytes
 from featstore.workflows.recipes import load_recipe
 from featstore.workflows.selection import select
 

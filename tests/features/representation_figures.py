@@ -10,9 +10,9 @@ import numpy as np
 
 from featstore.extract import ExtractOptions, extract
 from featstore.results.figure_style import INK, figure_style, new_figure, save_figure
-from featstore.results.units import format_bytes
 from featstore.specs import expand_features
 from featstore.store import FeatureReader, open_store
+from featstore.units import format_bytes
 from featstore.workflows.indexing import index_tracks
 
 FIGURE = Path(__file__).parents[2] / "docs" / "figures" / "representations.png"

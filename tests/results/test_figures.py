@@ -56,6 +56,20 @@ def test_the_front_is_drawn_where_the_numbers_are(plain: RunSet) -> None:
     assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "A title"
 
 
+def test_whiskers_that_leave_the_axis_end_in_an_arrow(tmp_path: Path) -> None:
+    write_runs(tmp_path, mel_grid(n_mels=[96, 48, 8], hop_multiple=[1, 4]), spread=0.01, seeds=2)
+    front = pareto(summarise(read_results(tmp_path)))
+    with figure_style():
+        axes = draw_pareto(front).axes[0]
+    bottom, top = axes.get_ylim()
+    arrows = [spot for line in axes.lines if line.get_marker() == 6 for spot in line.get_xydata().tolist()]
+    beyond = front.frame[front.frame["roc_auc_high"] > top]
+    assert 0 < len(beyond) < len(front.frame)
+    assert sorted(arrows) == sorted([float(cost), top] for cost in beyond["bytes_alone"]) and 0 < bottom < top <= 1
+    drawn = [ends for marks in axes.collections if hasattr(marks, "get_segments") for ends in marks.get_segments()]
+    assert drawn and all(bottom <= y <= top for ends in drawn for y in ends[:, 1])
+
+
 def test_names_do_not_lie_on_one_another_with_sixty_configurations(tmp_path: Path) -> None:
     axes = {"n_mels": [128, 96, 48, 24, 8], "hop_multiple": [1, 2, 4], "scale": ["db", "log10_1p"]}
     write_runs(tmp_path, mel_grid(**axes, encoding=["float32", "uint8"]), spread=0.003)
@@ -90,10 +104,14 @@ def test_the_study_s_figure_with_published_numbers(plain: RunSet, tmp_path: Path
     right = figure.axes[2]  # other data: an axis of its own, shifted, with the same step
     assert right.get_ylabel() == "published, MTAT"
     assert np.ptp(right.get_ylim()) == pytest.approx(np.ptp(scores.get_ylim()))
-    hollow = [line for line in right.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    hollow = [line for line in scores.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata()) > 1]
+    assert all(line.get_transform() == right.transData for line in hollow)
+    measured = [line.lines[0].get_zorder() for line in scores.containers]
+    assert min(measured) > max(line.get_zorder() for line in hollow), "measured marks lie above published ones"
     assert {round(float(y), 4) for line in hollow for y in line.get_ydata()} >= {0.8932, 0.8897, 0.8912, 0.8886}
     labels = [text.get_text() for text in gmacs.get_xticklabels()]
-    assert labels.count("×1") == 4 and labels.count("×2") == 4  # 128, 96, 48 mels are published, 8 is not
+    # 128, 96, 48 mels are published, 8 is not
+    assert labels.count("256\n16 ms") == 4 and labels.count("512\n32 ms") == 4
     with pytest.raises(ConfigError, match=r"no data set 'GTZAN'.*MSD, MTAT"):
         plot_study(summary, tmp_path / "x.png", published="GTZAN")
     with figure_style():

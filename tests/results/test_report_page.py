@@ -14,9 +14,9 @@ import pytest
 from featstore.errors import ConfigError
 from featstore.results import RunSet, answer_sentences, pareto, read_results, summarise, write_html, write_result
 from featstore.results.fronts import standing
+from featstore.results.losses import loss_number
 from featstore.results.page import render_page
 from featstore.results.page_data import page_data
-from featstore.results.units import loss_number
 from featstore.testing.runs import mel_grid, write_runs
 from tests.results.chromium import PROGRAM, Browser
 

@@ -13,8 +13,8 @@ from featstore.errors import ConfigError
 from featstore.results import RunSet, format_table, join_published, pareto, query, read_results, summarise
 from featstore.results.page_data import page_data
 from featstore.results.tables import display_table, format_rows
-from featstore.results.units import format_bytes, format_seconds, parse_bytes, parse_within
 from featstore.testing.runs import mel_grid, write_runs
+from featstore.units import format_bytes, format_seconds, parse_bytes, parse_within
 
 
 def test_text_says_once_what_is_the_same_in_all_rows(plain: RunSet) -> None:

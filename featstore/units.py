@@ -6,14 +6,12 @@ import math
 import re
 
 from featstore.errors import ConfigError
-from featstore.metrics import bounds_of
 
 __all__ = [
     "format_bytes",
     "format_count",
     "format_rate",
     "format_seconds",
-    "loss_number",
     "parse_bytes",
     "parse_within",
 ]
@@ -108,29 +106,6 @@ def format_count(value: float | None) -> str:
     '17,365,940'
     """
     return "–" if value is None or math.isnan(value) else f"{value:,.0f}"
-
-
-def loss_number(metric: str, value: float, *, up: bool = True) -> str:
-    """A loss in points (hundredths) where the score lies in [0, 1], rounded so that what it claims stays true.
-
-    Parameters
-    ----------
-    up : bool
-        True for an upper bound, False for a lower one.
-
-    Examples
-    --------
-    >>> loss_number("roc_auc", 0.0231), loss_number("roc_auc", 0.0239, up=False), loss_number("loss", 0.02)
-    ('2.4', '2.3', '0.02')
-    >>> loss_number("roc_auc", 0.00047, up=False)
-    '0.04'
-    """
-    if bounds_of(metric) != (0.0, 1.0):
-        return f"{value:.3g}"
-    decimals = 2 if 0 < value < 0.001 and not up else 1
-    scaled = round(100 * value * 10**decimals, 6)
-    rounded = (math.ceil(scaled) if up else math.floor(scaled)) / 10**decimals
-    return f"{rounded:.{decimals}f}"
 
 
 def _three_digits(value: float) -> str:
