@@ -28,7 +28,16 @@ import numpy.typing as npt
 
 from featstore.errors import ConfigError
 
-__all__ = ["LossBounds", "Needed", "Study", "loss_bounds", "moderated_variances", "needed_for"]
+__all__ = [
+    "LossBounds",
+    "Needed",
+    "Study",
+    "asked_confidence",
+    "loss_bounds",
+    "moderated_variances",
+    "needed_for",
+    "training_noise",
+]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -224,16 +233,10 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
     """
     n = len(study.means)
     pooled = study.covariance is None
-    df = (study.seeds - 1).astype(float)
     if n == 1:
         return LossBounds(np.zeros(1), np.zeros(1), np.ones(1, dtype=bool), confidence, pooled, 0.0)
-    asked = confidence if pooled or df[df > 0].min() > 1 else 1 - TWO_SEEDS * (1 - confidence)
-    if pooled:
-        common = float((df * np.where(df > 0, study.variances, 0.0)).sum() / df.sum())
-        variances, total_df, prior_df = np.full(n, common), np.full(n, df.sum()), 0.0
-    else:
-        variances, total_df, prior_df = moderated_variances(study.variances, df)
-    noise = variances / study.seeds
+    asked = asked_confidence(study, confidence)
+    noise, total_df, prior_df = training_noise(study)
     between = _spread(study.test_covariance)
     errors = np.sqrt(np.maximum(between + noise[:, None] + noise, _TINY))
     ahead = study.means[:, None] - study.means  # [j, i]: j's score less i's
@@ -250,6 +253,27 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
     most = np.maximum(0.0, np.where(rivals, ahead + allowed, -np.inf).max(axis=0))
     least = np.maximum(0.0, np.where(rivals, ahead - allowed, np.inf).min(axis=0))
     return LossBounds(most, np.where(may_be_best, 0.0, least), may_be_best, confidence, pooled, prior_df)
+
+
+def training_noise(study: Study) -> tuple[FloatArray, FloatArray, float]:
+    """Variance of each mean over seeds, its degrees of freedom, and those that the configurations lent each other.
+
+    Without predictions (``study.covariance`` is None) one variance is pooled over all configurations.
+    """
+    df = (study.seeds - 1).astype(float)
+    if study.covariance is None:
+        n = len(df)
+        common = float((df * np.where(df > 0, study.variances, 0.0)).sum() / df.sum())
+        return np.full(n, common) / study.seeds, np.full(n, df.sum()), 0.0
+    variances, total_df, prior_df = moderated_variances(study.variances, df)
+    return variances / study.seeds, total_df, prior_df
+
+
+def asked_confidence(study: Study, confidence: float) -> float:
+    """Confidence whose critical values are taken: a higher one where moderated variances come from two seeds."""
+    df = study.seeds - 1
+    few = study.covariance is not None and df[df > 0].min() <= 1
+    return 1 - TWO_SEEDS * (1 - confidence) if few else confidence
 
 
 def _spread(covariance: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["Losses", "bounded_losses", "loss_number"]
+__all__ = ["Losses", "bounded_losses", "loss_number", "study_of"]
 
 _UNITS = {"run": "runs", "seed": "seeds", "fold": "folds"}
 
@@ -87,7 +88,7 @@ def bounded_losses(
         raise ConfigError(f"no configuration has a value of {metric}", "report", "Choose another metric")
     means = frame[f"{metric}_mean"].to_numpy(dtype=float) * (-1 if lower_is_better(metric) else 1)
     best = int(means.argmax())
-    study, words = _study(frame, metric, means, runs, split)
+    study, words = study_of(frame, metric, runs, split=split)
     bounds = None if study is None else loss_bounds(study, confidence=confidence)
     low, high = bounds_of(metric)
     blank = np.full(len(frame), np.nan)
@@ -100,10 +101,31 @@ def bounded_losses(
     return Losses(judged, metric, best, confidence, _statement(frame, metric, bounds, words, confidence), study)
 
 
-def _study(
-    frame: pd.DataFrame, metric: str, means: np.ndarray, runs: RunSet | TestTracks | None, split: str
+def study_of(
+    frame: pd.DataFrame,
+    metric: str,
+    runs: RunSet | TestTracks | None,
+    *,
+    split: str = "test",
+    rows: Sequence[int] | None = None,
 ) -> tuple[Study | None, str]:
-    """The rows as a study, and what is known of its test noise in words."""
+    """Rows of a summary as a study, and what is known of its test noise in words.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows that all have the metric.
+    runs : RunSet, TestTracks or None
+        Where the predictions are.
+    rows : sequence of int, optional
+        Rows whose test noise is needed; of the others only the noise of training is known. All by default.
+
+    Returns
+    -------
+    Study or None
+        Greater scores are better. None when there are several rows and nothing was repeated.
+    """
+    means = frame[f"{metric}_mean"].to_numpy(dtype=float) * (-1 if lower_is_better(metric) else 1)
     seeds = frame[f"{metric}_n"].to_numpy(dtype=np.int64)
     variances = np.square(np.nan_to_num(frame[f"{metric}_std"].to_numpy(dtype=float)))
     if len(frame) > 1 and (seeds < 2).all():
@@ -111,8 +133,13 @@ def _study(
     if runs is None:
         return Study(means, variances, seeds), "no predictions were given"
     tracks = runs if isinstance(runs, TestTracks) else TestTracks(runs, split)
-    noise = tracks.noise(frame, metric)
-    return Study(means, variances, seeds, noise.covariance, noise.units), noise.words
+    chosen = list(range(len(frame))) if rows is None else sorted(rows)
+    noise = tracks.noise(frame.iloc[chosen], metric)
+    covariance = None
+    if noise.covariance is not None:
+        covariance = np.zeros((len(frame), len(frame)))
+        covariance[np.ix_(chosen, chosen)] = noise.covariance
+    return Study(means, variances, seeds, covariance, noise.units), noise.words
 
 
 def _statement(frame: pd.DataFrame, metric: str, bounds: LossBounds | None, words: str, confidence: float) -> str:

@@ -13,9 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from featstore.atomic import write_text
+from featstore.atomic import write_json, write_text
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import METRICS, title_of
+from featstore.results.claims import check_claim, claim_table, judge_claims
 from featstore.results.conditions import parse_conditions
 from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
@@ -35,7 +36,7 @@ from featstore.results.reference import PAPERS
 from featstore.results.run_set import RunSet, config_columns
 from featstore.results.shift_records import drops_in
 from featstore.results.summary import summarise
-from featstore.results.tables import format_table, plain_rows
+from featstore.results.tables import format_rows, format_table, plain_rows
 
 __all__ = ["DEFAULTS", "check_report", "write_page"]
 
@@ -47,7 +48,8 @@ DEFAULTS = {
     "published": "",
     "page": "page.html",
 }
-_KEYS = (*DEFAULTS, "where", "tables", "figures")
+_LONG = 40  # characters of a cell that may take several lines
+_KEYS = (*DEFAULTS, "where", "tables", "figures", "claims")
 _TABLE_KEYS = ("title", "stage", "where", "rows", "columns", "metrics", "reference", "within", "note", "undertrained")
 _FIGURE_KEYS = ("kind", "title", "text", "stage", "where", "each", "file", "metric", "colour")
 
@@ -70,7 +72,7 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
     Raises
     ------
     ConfigError
-        For an unknown key, kind or paper, a table without title or rows, or text that is no condition.
+        For an unknown key, kind or paper, a table without title or rows, a faulty claim, or text that is no condition.
     """
     _known(settings, _KEYS, where)
     parse_conditions(conditions_of(settings))
@@ -88,6 +90,8 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
         paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
         if paper not in PAPERS:
             raise ConfigError(f"unknown paper {paper!r}", place, did_you_mean(paper, PAPERS))
+    for place, spec in _entries(settings, "claims", where):
+        check_claim(spec, place)
     for place, spec in _entries(settings, "figures", where):
         _known(spec, _FIGURE_KEYS, place)
         if spec.get("kind") not in KINDS:
@@ -122,8 +126,8 @@ def write_page(
 ) -> list[Path]:
     """Write the figures, tables and page that a recipe's ``report`` section describes to ``folder``.
 
-    The page holds everything; beside it are the figures as PNG and SVG, and ``configurations.csv``, every configuration
-    against the best of its model, whose rows name their runs.
+    The page holds everything; beside it are the figures as PNG and SVG, ``configurations.csv``, every configuration
+    against the best of its model, whose rows name their runs, and the claims as ``claims.md`` and ``claims.json``.
 
     Parameters
     ----------
@@ -155,12 +159,26 @@ def write_page(
     stages = {"test": runs, "valid": RunSet() if before is None else before}
     figures = list(_figures(settings, stages, folder))
     tables = [paper_table(spec, stages[stage_of(spec)], settings) for _, spec in _entries(settings, "tables", "report")]
+    claims, written = _claims(settings, runs, folder)
     datasets = ", ".join(sorted(map(str, summary["dataset"].unique())))
     head = f"{int(summary['n_runs'].sum())} runs of {len(summary)} configurations on {datasets}."
-    parts = [*map(_show_figure, figures), *(_show_table(each) for each in tables if each)]
+    parts = [*map(_show_figure, figures), *(_show_table(each) for each in (*claims, *tables) if each)]
     page = folder / settings["page"]
     write_text(page, _page(title or "Report", head, commands, parts))
-    return [page, folder / "configurations.csv", *(figure.path for figure in figures)]
+    return [page, folder / "configurations.csv", *written, *(figure.path for figure in figures)]
+
+
+def _claims(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> tuple[list[PaperTable], list[Path]]:
+    """The table of claims, where there are any, and its files for other programs and pages."""
+    specs = [spec for _, spec in _entries(settings, "claims", "report")]
+    if not specs:
+        return [], []
+    results = judge_claims(runs, specs, metric=settings["metric"])
+    table, files = claim_table(results), [folder / "claims.md", folder / "claims.json"]
+    text = format_rows(table.heads, table.rows, "markdown")
+    write_text(files[0], f"{text}\n\n{table.note}\n")
+    write_json(files[1], [each.as_json() for each in results])
+    return [table], files
 
 
 def _known(entry: Any, keys: Sequence[str], where: str) -> None:
@@ -250,7 +268,10 @@ def _show_table(table: PaperTable) -> str:
     for cells, ids in zip(table.rows, table.run_ids, strict=True):
         shown = f"<details><summary>{len(ids)}</summary><span class='ids'>{text(' '.join(ids))}</span></details>"
         runs = shown if ids else "–"
-        rows.append("".join(f"<td>{text(cell)}</td>" for cell in cells) + f'<td class="runs">{runs}</td>')
+        shown_cells = (
+            f'<td class="long">{text(cell)}</td>' if len(cell) > _LONG else f"<td>{text(cell)}</td>" for cell in cells
+        )
+        rows.append("".join(shown_cells) + f'<td class="runs">{runs}</td>')
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f'<section><h2>{text(table.title)}</h2><div class="wide"><table><tr>{heads}</tr>{body}</table></div>'

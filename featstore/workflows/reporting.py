@@ -27,7 +27,8 @@ def write_report(
         With ``runs/`` in it, and maybe ``pretraining/``.
     settings : mapping
         ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``margin`` (default 0.02, the loss
-        that is accepted); with ``tables`` or ``figures`` also the paper's page that they describe.
+        that is accepted); with ``tables``, ``figures`` or ``claims``
+        also the paper's page that they describe.
     title : str
         Heading of the pages.
     commands : sequence of str
@@ -63,7 +64,7 @@ def write_report(
     write_json(target / "answer.json", answer)
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
     files.append(write_html(runs, target / "index.html", title=title or "featstore report", margin=front.margin))
-    if settings.get("tables") or settings.get("figures"):
+    if any(settings.get(key) for key in ("tables", "figures", "claims")):
         from featstore.results.paper_page import write_page
 
         started = folder / "pretraining"

@@ -109,8 +109,6 @@ def run_shifts(
     for task, error in zip(tasks, progress(_side_by_side(works, jobs), total=len(works), desc="shifts"), strict=True):
         if error:
             failed.append(f"{task.run} on {task.shift}: {error}")
-    for text in failed:
-        logger.error("%s", text)
     return failed
 
 
