@@ -63,6 +63,11 @@ def _margin_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--margin", type=click.FloatRange(0.0, min_open=True), help=text)(function)
 
 
+def _late_gain_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    text = "Rows whose validation score gained more than this in the last quarter of training are on no front."
+    return click.option("--late-gain", type=click.FloatRange(0.0), help=text)(function)
+
+
 def _retired(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Options of the t-tests that bounds have replaced: they say so, and do nothing."""
 
@@ -323,6 +328,7 @@ def _answer_choice(
 @click.option("--x", default="bytes_alone", show_default=True, help="Axis of cost, or two separated by a comma.")
 @click.option("--y", default=None, help="Metric; the first that the runs have by default.")
 @_margin_option
+@_late_gain_option
 @click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True,
               help="That all bounds hold at once.")  # fmt: skip
 @_retired("test", "alpha", "bootstrap")
@@ -338,6 +344,7 @@ def pareto(
     x: str,
     y: str | None,
     margin: float | None,
+    late_gain: float | None,
     confidence: float,
     conditions: tuple[str, ...],
     split: str,
@@ -354,7 +361,7 @@ def pareto(
       featstore report pareto runs/ --margin 0.01
       featstore report pareto runs/ --x rate,gmacs --y pr_auc
     """
-    from featstore.results import answer_sentences, format_table, plot_pareto, summarise
+    from featstore.results import answer_sentences, format_table, mark_undertrained, plot_pareto, summarise
     from featstore.results import pareto as find_front
     from featstore.results.choices import cost_name
     from featstore.results.fronts import MARGIN
@@ -363,7 +370,9 @@ def pareto(
     found = _read(runs, conditions, split)
     axes = [cost_name(name.strip()) for name in x.split(",")]
     options: dict[str, Any] = {"runs": found, "margin": margin or MARGIN, "split": split, "confidence": confidence}
-    front = find_front(summarise(found, split=split), axes, _metric(found, y, split), **options)
+    metric = _metric(found, y, split)
+    summary = mark_undertrained(summarise(found, split=split), found, metric, late_gain)
+    front = find_front(summary, axes, metric, **options)
     drawn = plot_pareto(front, outputs, title=title) if outputs else []
     if as_json:
         print_json(answer_json(front) | {"figures": [str(path) for path in drawn]})
@@ -423,6 +432,7 @@ def plot(
 @click.option("--details", default=300, show_default=True, type=click.IntRange(min=0),
               help="Most runs with curves, class scores and confusion on the page, best first.")  # fmt: skip
 @_margin_option
+@_late_gain_option
 @_where_option
 @json_option
 def html(
@@ -431,6 +441,7 @@ def html(
     title: str,
     details: int,
     margin: float | None,
+    late_gain: float | None,
     conditions: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -444,7 +455,7 @@ def html(
     from featstore.results.fronts import MARGIN
 
     found = _read(runs, conditions)
-    written = write_html(found, out, title=title, details=details, margin=margin or MARGIN)
+    written = write_html(found, out, title=title, details=details, margin=margin or MARGIN, late_gain=late_gain)
     if as_json:
         print_json({"page": str(written), "runs": len(found), "bytes": written.stat().st_size})
     else:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from featstore.results.sql import query as query
     from featstore.results.summary import summarise as summarise
     from featstore.results.tables import format_table as format_table
+    from featstore.results.undertrained import mark_undertrained as mark_undertrained
 
 _HOMES = {
     "Choice": "choices",
@@ -73,6 +74,7 @@ _HOMES = {
     "read_reference": "reference",
     "read_results": "run_set",
     "runs_frame": "frames",
+    "mark_undertrained": "undertrained",
     "summarise": "summary",
     "where": "conditions",
     "write_html": "page",

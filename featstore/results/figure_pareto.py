@@ -21,7 +21,7 @@ from featstore.results.figure_style import (
     save_figure,
     size_axis,
 )
-from featstore.results.fronts import AXES, ParetoFront, audio_cost
+from featstore.results.fronts import AXES, ParetoFront, audio_cost, smallest_bound
 from featstore.results.sentences import answer_sentences, margin_words
 
 if TYPE_CHECKING:
@@ -226,8 +226,7 @@ def _shown_answer(front: ParetoFront) -> tuple[int, str]:
     """The row with the ring, and what the ring means: the answer, or the smallest bound where there is none."""
     if front.answer is not None:
         return front.answer, f"cheapest that is good enough (answer for {margin_words(front.y, front.margin)})"
-    most = front.frame["loss_most"].to_numpy(dtype=float)
-    return (front.best if np.isnan(most).all() else int(np.nanargmin(most))), "smallest bound"
+    return smallest_bound(front.frame), "smallest bound"
 
 
 def _draw_marks(axes: Any, front: ParetoFront) -> None:

@@ -17,6 +17,7 @@ from featstore.results.figure_study import plot_study
 from featstore.results.fronts import MARGIN, pareto
 from featstore.results.run_set import RunSet
 from featstore.results.summary import summarise
+from featstore.results.undertrained import mark_undertrained
 
 __all__ = ["KINDS", "draw"]
 
@@ -29,6 +30,7 @@ _OPTIONS: dict[str, Any] = {
     "cost": "bytes_alone",
     "test": "welch",
     "margin": MARGIN,
+    "late_gain": None,
     "store": "",
     "features": (),
     "track": "",
@@ -43,8 +45,8 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
     Parameters
     ----------
     **options
-        ``metric, title, colour, published, cost, margin, test``, and of the gallery ``store, features, track, start,
-        seconds``.
+        ``metric, title, colour, published, cost, margin, test, late_gain``, and of the gallery ``store, features,
+        track, start, seconds``.
 
     Raises
     ------
@@ -60,7 +62,8 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
 
 
 def _pareto(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    front = pareto(summarise(runs), options["cost"], options["metric"], runs=runs, margin=options["margin"])
+    summary = mark_undertrained(summarise(runs), runs, options["metric"], options["late_gain"])
+    front = pareto(summary, options["cost"], options["metric"], runs=runs, margin=options["margin"])
     return plot_pareto(front, paths, title=options["title"])
 
 

@@ -29,7 +29,9 @@ __all__ = [
     "front_of",
     "one_dataset",
     "pareto",
+    "smallest_bound",
     "standing",
+    "undertrained",
 ]
 
 MARGIN = 0.02  # loss that is accepted unless another is asked for, on the scale of the score
@@ -124,7 +126,8 @@ def pareto(
     Parameters
     ----------
     summary : DataFrame
-        From ``summarise``, of one data set.
+        From ``summarise``, of one data set. Rows that ``mark_undertrained`` has marked are compared like all others,
+        but are on no front and no answer.
     x : str or sequence of one or two str
         Columns of cost, less is better: see ``AXES``.
     y : str
@@ -159,8 +162,10 @@ def pareto(
     frame = losses.frame[known].sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
     costs = np.column_stack([frame[axis].to_numpy(dtype=float) for axis in axes])
     most = frame["loss_most"].to_numpy(dtype=float)
-    frame["on_front"] = front_of(np.column_stack([costs, frame["loss"].to_numpy(dtype=float)]))
-    frame["guaranteed"] = front_of(np.column_stack([costs, most])) if np.isfinite(most).all() else False
+    open_to = ~undertrained(frame)
+    frame["on_front"] = front_of(np.column_stack([costs, frame["loss"].to_numpy(dtype=float)]), open_to)
+    bounded = np.isfinite(most).all()
+    frame["guaranteed"] = front_of(np.column_stack([costs, most]), open_to) if bounded else False
     frame.attrs["metric"] = y
     best = int(frame["loss"].to_numpy(dtype=float).argmin())
     answer = cheapest_within(frame, margin)
@@ -169,8 +174,23 @@ def pareto(
 
 def cheapest_within(frame: pd.DataFrame, margin: float) -> int | None:
     """First row of a front's frame whose loss is at most ``margin``; None without one."""
-    rows = np.flatnonzero(frame["loss_most"].to_numpy(dtype=float) <= margin)
+    rows = np.flatnonzero((frame["loss_most"].to_numpy(dtype=float) <= margin) & ~undertrained(frame))
     return int(rows[0]) if len(rows) else None
+
+
+def smallest_bound(frame: pd.DataFrame) -> int:
+    """Row with the smallest bound; without bounds the one with the best mean."""
+    most = frame["loss_most"].to_numpy(dtype=float)
+    order = frame["loss"].to_numpy(dtype=float) if np.isnan(most).all() else most
+    barred = undertrained(frame)
+    return int(np.nanargmin(order if barred.all() else np.where(barred, np.inf, order)))
+
+
+def undertrained(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which rows are marked as undertrained, see ``mark_undertrained``: none where nothing was asked."""
+    if "undertrained" not in frame:
+        return np.zeros(len(frame), dtype=bool)
+    return frame["undertrained"].to_numpy(dtype=bool)
 
 
 def standing(row: Any) -> str:
@@ -201,7 +221,7 @@ def audio_cost(frame: pd.DataFrame, x: str) -> float | None:
     return float(shares.median()) if len(shares) else None
 
 
-def front_of(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def front_of(points: npt.ArrayLike, open_to: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
     """Which rows no other row dominates, less being better in every column.
 
     Equal rows do not dominate each other: both are on the front.
@@ -209,6 +229,8 @@ def front_of(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     Parameters
     ----------
     points : array (n, axes)
+    open_to : bool (n,), optional
+        Rows that may be on the front; the others dominate nothing either. All by default.
 
     Examples
     --------
@@ -216,10 +238,11 @@ def front_of(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     [True, True, False, True, True]
     """
     data = np.asarray(points, dtype=float)
-    on_front = np.ones(len(data), dtype=bool)
-    for row, point in enumerate(data):
-        no_worse = (data <= point).all(axis=1)
-        on_front[row] = not (no_worse & (data < point).any(axis=1)).any()
+    rivals = np.ones(len(data), dtype=bool) if open_to is None else open_to
+    on_front = np.zeros(len(data), dtype=bool)
+    for row in np.flatnonzero(rivals):
+        no_worse = (data <= data[row]).all(axis=1) & rivals
+        on_front[row] = not (no_worse & (data < data[row]).any(axis=1)).any()
     return on_front
 
 

@@ -37,6 +37,7 @@ def write_html(
     title: str = "featstore report",
     details: int = 300,
     margin: float = MARGIN,
+    late_gain: float | None = None,
 ) -> Path:
     """Write a page on ``runs`` that needs nothing else: the answer, what-if, fronts, table, filters, details.
 
@@ -52,6 +53,9 @@ def write_html(
         Most runs with learning curves, class scores and confusion matrix on the page.
     margin : float
         Loss that is accepted when the page opens, on the scale of the scores; the reader may choose another.
+    late_gain : float, optional
+        Gain of the first metric in the last quarter of training beyond which a row is undertrained, see
+        ``mark_undertrained``; nothing is marked by default.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def write_html(
     ConfigError
         When there are no runs, or none has a test score.
     """
-    write_text(path, render_page(page_data(runs, title=title, details=details, margin=margin)))
+    write_text(path, render_page(page_data(runs, title=title, details=details, margin=margin, late_gain=late_gain)))
     return Path(path)
 
 

@@ -20,6 +20,7 @@ const configurations = (() => {
       row.scores[name].bound = Object.fromEntries(['loss', 'most', 'least', 'standing'].map((part) => [part, bounds[part][index]]));
     }
     for (const { name } of data.costs) row.costs[name] = source[name][index];
+    row.undertrained = source.undertrained[index]; // on no front, and no answer
     row.rate = source.rate[index];
     row.fixed = source.fixed_s[index];
     row.text = `${row.label} ${row.model} ${row.feature} ${row.dataset}`.toLowerCase();

@@ -18,7 +18,7 @@ from featstore.metrics.decisions import confusion_matrix
 from featstore.plain import is_missing
 from featstore.results.details import Predictions, read_curves, read_predictions
 from featstore.results.frames import COSTS, OUTSIDE, flatten, metrics_in
-from featstore.results.fronts import AXES, MARGIN, ParetoFront, cheapest_within, pareto, standing
+from featstore.results.fronts import AXES, MARGIN, ParetoFront, cheapest_within, pareto, standing, undertrained
 from featstore.results.labels import field_text, hop_text, labels_of
 from featstore.results.records import RunRecord
 from featstore.results.reference import PAPERS, read_reference, reference_notes
@@ -27,6 +27,7 @@ from featstore.results.run_set import RunSet
 from featstore.results.sentences import MARGINS, what_would_decide
 from featstore.results.significance import mean_and_std
 from featstore.results.summary import CONFIGURATION, summarise
+from featstore.results.undertrained import mark_undertrained
 from featstore.version import __version__
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ _CURVE_POINTS = 400  # longer curves are thinned, so that one run cannot fill th
 _MATRIX_CLASSES = 60  # a larger matrix cannot be read
 
 
-def page_data(runs: RunSet, *, title: str, details: int, margin: float = MARGIN) -> dict[str, Any]:
+def page_data(
+    runs: RunSet, *, title: str, details: int, margin: float = MARGIN, late_gain: float | None = None
+) -> dict[str, Any]:
     """Everything that the page shows, as plain values.
 
     Parameters
@@ -52,6 +55,8 @@ def page_data(runs: RunSet, *, title: str, details: int, margin: float = MARGIN)
         Most runs with curves, class scores and confusion; those of the fronts first, then the best.
     margin : float
         Loss that is accepted when the page opens, on the scale of the scores.
+    late_gain : float, optional
+        Of ``mark_undertrained``.
 
     Raises
     ------
@@ -66,6 +71,7 @@ def page_data(runs: RunSet, *, title: str, details: int, margin: float = MARGIN)
     summary["hop"] = [
         hop_text(*pair) or None for pair in zip(summary["hop_length"], summary["sample_rate"], strict=True)
     ]
+    summary = mark_undertrained(summary, runs, metrics[0], late_gain)
     place = {run_id: row for row, ids in enumerate(summary["run_ids"]) for run_id in ids}
     kept = [record for record in runs if record.run_id in place]  # a run done again is represented by its last
     tracks = TestTracks(runs)
@@ -156,6 +162,7 @@ def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
         if summary[name].notna().any():
             columns[name] = [_number(value, 9) for value in summary[name]]
     stored = [_stored_rate(name) for name in summary["feature"]]
+    columns["undertrained"] = undertrained(summary).tolist()
     columns["rate"] = [_number(rate) for rate, _ in stored]
     columns["fixed_s"] = [_number(seconds) for _, seconds in stored]
     return columns

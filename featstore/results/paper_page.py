@@ -44,6 +44,7 @@ DEFAULTS = {
     "metric": "roc_auc",
     "cost": "bytes_alone",
     "margin": MARGIN,
+    "late_gain": None,
     "test": "welch",
     "published": "",
     "page": "page.html",
@@ -214,7 +215,7 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
                 .replace("{published}", settings["published"])
                 for key, default in (("file", spec["kind"]), ("title", spec["kind"]), ("text", ""))
             )
-            options = {key: settings[key] for key in ("metric", "cost", "margin", "test", "published")}
+            options = {key: settings[key] for key in ("metric", "cost", "margin", "test", "published", "late_gain")}
             options |= {key: spec[key] for key in ("metric", "colour") if key in spec}
             paths = draw(part, spec["kind"], [folder / f"{name}{suffix}" for suffix in (".png", ".svg")], **options)
             ids = tuple(dict.fromkeys(run for ids in rows["run_ids"] for run in ids))

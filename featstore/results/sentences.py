@@ -11,7 +11,7 @@ import numpy as np
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
 from featstore.results.bounds import Needed, Study, needed_for
-from featstore.results.fronts import ParetoFront, cheapest_within
+from featstore.results.fronts import ParetoFront, cheapest_within, smallest_bound, undertrained
 from featstore.results.labels import row_text
 from featstore.results.losses import loss_number
 from featstore.results.tables import cost_text
@@ -101,7 +101,7 @@ def _keep(front: ParetoFront) -> str:
     if front.answer is not None:
         row = frame.iloc[front.answer]
         return f"Keep {row['label']}: {cost_words(row, front.x)}; {_at_most(row, metric)} {sure}."
-    row = frame.iloc[int(frame["loss_most"].to_numpy(dtype=float).argmin())]
+    row = frame.iloc[smallest_bound(frame)]
     return (
         f"No configuration is known to be within {asked} of the best. The smallest bound is that of {row['label']}: "
         f"{cost_words(row, front.x)}; {_at_most(row, metric)} {sure}."
@@ -139,6 +139,7 @@ def _other_margins(front: ParetoFront) -> str:
 def _worse(front: ParetoFront) -> str:
     """What is shown to be worse: values of a field all of whose rows are, or the worst single rows."""
     frame, metric = front.losses.frame, front.y
+    frame = frame[~undertrained(frame)]  # what those lose says nothing of their representations
     worse = frame[frame["loss_least"] > 0]
     if not len(worse):
         return "No configuration is shown to be worse than the best: the data cannot tell them apart."
@@ -170,7 +171,8 @@ def what_would_decide(front: ParetoFront) -> str:
     frame, study = front.frame, front.losses.study
     limit = len(frame) if front.answer is None else front.answer
     losses, most = (frame[name].to_numpy(dtype=float) for name in ("loss", "loss_most"))
-    promising = [row for row in range(limit) if losses[row] < front.margin < most[row]]
+    barred = undertrained(frame)
+    promising = [row for row in range(limit) if losses[row] < front.margin < most[row] and not barred[row]]
     asked = margin_words(front.y, front.margin)
     if study is None or not promising:
         if front.answer is None or front.answer == 0:

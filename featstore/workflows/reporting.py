@@ -27,8 +27,9 @@ def write_report(
         With ``runs/`` in it, and maybe ``pretraining/``.
     settings : mapping
         ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``margin`` (default 0.02, the loss
-        that is accepted); with ``tables``, ``figures`` or ``claims``
-        also the paper's page that they describe.
+        that is accepted); ``late_gain``, beyond which rows are undertrained (see
+        :func:`featstore.results.mark_undertrained`); with ``tables``, ``figures`` or ``claims`` also the
+        paper's page that they describe.
     title : str
         Heading of the pages.
     commands : sequence of str
@@ -44,14 +45,24 @@ def write_report(
         The same for programs: see ``sentences.answer_json``.
     files : list of Path
     """
-    from featstore.results import format_table, pareto, plot_pareto, read_results, summarise, write_html
+    from featstore.results import (
+        format_table,
+        mark_undertrained,
+        pareto,
+        plot_pareto,
+        read_results,
+        summarise,
+        write_html,
+    )
     from featstore.results.fronts import MARGIN
     from featstore.results.sentences import answer_json
 
     folder = Path(folder)
     metric, cost = settings.get("metric", "roc_auc"), settings.get("cost", "bytes_alone")
     runs = read_results(folder / "runs")
-    front = pareto(summarise(runs), x=cost, y=metric, runs=runs, margin=settings.get("margin", MARGIN))
+    late_gain = settings.get("late_gain")
+    summary = mark_undertrained(summarise(runs), runs, metric, late_gain)
+    front = pareto(summary, x=cost, y=metric, runs=runs, margin=settings.get("margin", MARGIN))
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     answer = answer_json(front)
@@ -63,7 +74,8 @@ def write_report(
     write_text(target / "table.csv", format_table(front.frame, "csv"))
     write_json(target / "answer.json", answer)
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
-    files.append(write_html(runs, target / "index.html", title=title or "featstore report", margin=front.margin))
+    page = {"title": title or "featstore report", "margin": front.margin, "late_gain": late_gain}
+    files.append(write_html(runs, target / "index.html", **page))
     if any(settings.get(key) for key in ("tables", "figures", "claims")):
         from featstore.results.paper_page import write_page
 
