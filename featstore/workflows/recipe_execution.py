@@ -15,6 +15,7 @@ from featstore.errors import ConfigError, PlanError
 from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.models import check_installed
 from featstore.plain_yaml import parse_yaml
+from featstore.workflows.derive import derive
 from featstore.workflows.recipe_features import (
     own_features,
     tokenizer_file,
@@ -135,6 +136,8 @@ def run_recipe(
     options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
     if "extract" in wanted:
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
+        if chosen.derived:
+            derive(str(folder / "store.zarr"), chosen.derived)
     if wanted & {"train", "shift"}:
         stages_of_runs = planned_runs(folder, linked(plans, folder), chosen, recipe.seeds)
         for runs in stages_of_runs if "train" in wanted else ():

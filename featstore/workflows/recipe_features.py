@@ -9,7 +9,7 @@ from typing import Any
 
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, did_you_mean
-from featstore.features import expand_features
+from featstore.features import expand_features, resolve
 from featstore.specs import FeatureRequest
 from featstore.specs.presets import expand_grid
 from featstore.workflows.selection import ModelPlan
@@ -51,7 +51,8 @@ def own_features(
         return _NAMED.sub(lambda match: f"weights={tokenizers[match[1] or '']}", text)
 
     named = {plan.name: [filled(text) for text in plan.features] for plan in plans if plan.features}
-    return {name: expand_features(expand_features(texts), encoding) for name, texts in named.items()}
+    found = {name: expand_features(expand_features(texts), encoding) for name, texts in named.items()}
+    return {name: [resolve(request) for request in requests] for name, requests in found.items()}
 
 
 def tokenizers_of(plans: Sequence[ModelPlan], known: Mapping[str, Any], where: str) -> list[str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.extract.plan import make_plan
+from featstore.features import resolve
 from featstore.specs import FeatureRequest, FeatureSpec
-from featstore.specs.encoding import Encoding
+from featstore.specs.encoding import MEASURED, Encoding
 from featstore.specs.scale import Scale
 
 if TYPE_CHECKING:
@@ -93,11 +94,14 @@ class Selection:
         Name of a model's plan to the features that it is trained on, in the recipe's order.
     stored : list of FeatureRequest
         All of these, and the arrays that the whole recipe would store for them: a selection that grows later finds
-        its base there.
+        its base there. In place of what is derived, the vectors that it is derived from.
+    derived : list of FeatureRequest
+        Whole numbers on ranges that only stored vectors tell: derived after the extraction.
     """
 
     features: dict[str, list[FeatureRequest]]
     stored: list[FeatureRequest]
+    derived: list[FeatureRequest] = field(default_factory=list)
 
     @property
     def n_configurations(self) -> int:
@@ -213,7 +217,19 @@ def select(
             where,
             "Loosen --only; `featstore recipe show` prints the grid",
         )
-    return Selection(chosen, _with_bases([*requests, *(each for more in given.values() for each in more)], chosen))
+    everything = [*requests, *(each for more in given.values() for each in more)]
+    derived = [each for each in everything if _is_measured(each)]
+    floats = {str(each): FeatureRequest(each.spec) for each in derived}
+    stored = {name: [floats.get(str(each), each) for each in features] for name, features in chosen.items()}
+    bases = _with_bases([floats.get(str(each), each) for each in everything], stored)
+    asked = {str(each) for features in chosen.values() for each in features}
+    return Selection(chosen, bases, [each for each in derived if str(each) in asked])
+
+
+def _is_measured(request: FeatureRequest) -> bool:
+    """Whether an encoding needs ranges that only stored vectors tell."""
+    encoding = request.encoding and resolve(request).encoding
+    return encoding is not None and encoding.ranges == MEASURED
 
 
 def _with_bases(
