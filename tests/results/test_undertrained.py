@@ -14,7 +14,7 @@ from featstore.results import RunSet, mark_undertrained, pareto, read_results, s
 from featstore.results.fronts import front_of
 from featstore.results.sentences import answer_sentences
 from featstore.results.undertrained import late_gain
-from featstore_cli.main import main
+from featstore_cli.report import report
 from tests.results.chromium import PROGRAM, Browser
 
 FLAT, RISING = (0.6, 0.8, 0.9, 0.904), (0.5, 0.6, 0.7, 0.8)
@@ -85,8 +85,8 @@ def test_rows_that_are_left_out_dominate_nothing() -> None:
 
 def test_the_command_takes_the_bound(runs: RunSet) -> None:
     folder = str(runs[0].path.parent)
-    asked = ["report", "pareto", folder, "--margin", "0.03", "--late-gain", "0.01", "--json"]
-    told = json.loads(CliRunner().invoke(main, asked).stdout)
+    asked = ["pareto", folder, "--margin", "0.03", "--late-gain", "0.01", "--json"]
+    told = json.loads(CliRunner().invoke(report, asked).stdout)
     assert [row["undertrained"] for row in told["rows"]] == [False, True, False]
     assert told["rows"][told["answer"]]["n_mels"] == 96
 
