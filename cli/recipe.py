@@ -89,6 +89,12 @@ def show(name: str) -> None:
     help="data, extract, train, shift or report; an experiment of the recipe; or configurations, such as "
     "n_mels=48|96 or model=vgg-cnn; repeats.",
 )
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="Train what fits into M minutes: short runs first, the better half goes on with twice the epochs.",
+)
 @click.option("-j", "--jobs", type=int, help="Processes; all cores by default.")
 @wide_option
 @json_option
@@ -103,6 +109,7 @@ def run(
     epochs: int | None,
     assignments: tuple[str, ...],
     only: tuple[str, ...],
+    budget_minutes: float | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -115,6 +122,7 @@ def run(
     \b
     Examples:
       featstore recipe run quickstart --smoke --out smoke
+      featstore recipe run ferraro2020 --budget-minutes 60
       featstore recipe run ferraro2020 --data mtat=MagnaTagATune --only 'scale=db,n_mels=48|96' --seeds 0-2
     """
     from featstore.training.settings import parse_assignments
@@ -128,7 +136,14 @@ def run(
     command = shlex.join(["featstore", *sys.argv[1:]])
     before = [load_recipe(name, smoke=smoke, data=each) for each in data[1:]]
     result = run_recipe(
-        chosen, out or chosen.name, jobs=jobs, only=only, command=command, before=before, width=table_width()
+        chosen,
+        out or chosen.name,
+        jobs=jobs,
+        only=only,
+        command=command,
+        before=before,
+        width=table_width(),
+        budget_minutes=budget_minutes,
     )
     tell_result(result, as_json)
     if not as_json:

@@ -124,6 +124,7 @@ def write_page(
     before: RunSet | None = None,
     title: str = "",
     commands: Sequence[str] = (),
+    further: Sequence[PaperTable] = (),
 ) -> list[Path]:
     """Write the figures, tables and page that a recipe's ``report`` section describes to ``folder``.
 
@@ -142,6 +143,8 @@ def write_page(
         Heading.
     commands : sequence of str
         What was typed.
+    further : sequence of PaperTable
+        Ready-made tables for the end of the page.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def write_page(
     claims, written = _claims(settings, runs, folder)
     datasets = ", ".join(sorted(map(str, summary["dataset"].unique())))
     head = f"{int(summary['n_runs'].sum())} runs of {len(summary)} configurations on {datasets}."
-    parts = [*map(_show_figure, figures), *(_show_table(each) for each in (*claims, *tables) if each)]
+    parts = [*map(_show_figure, figures), *(_show_table(each) for each in (*claims, *tables, *further) if each)]
     page = folder / settings["page"]
     write_text(page, _page(title or "Report", head, commands, parts))
     return [page, folder / "configurations.csv", *written, *(figure.path for figure in figures)]

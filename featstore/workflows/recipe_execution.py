@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featstore.atomic import remove_abandoned, remove_abandoned_in, write_text
+from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, PlanError
 from featstore.extract import ExtractOptions, ExtractReport, extract
@@ -75,6 +76,7 @@ def run_recipe(
     table: TrackTable | None = None,
     before: Sequence[Recipe] = (),
     width: int | None = None,
+    budget_minutes: float | None = None,
 ) -> RecipeResult:
     """Carry out a recipe in a folder: data set, features, training, report.
 
@@ -97,16 +99,19 @@ def run_recipe(
         is needed of them is carried out first, in a folder of the kind's name. Without them, such models are left out.
     width : int, optional
         Columns of the terminal, for the table of the report.
+    budget_minutes : float, optional
+        Train what fits into so many minutes: successive halving over the rows (a model with a feature each) by
+        validation scores. See :mod:`featstore.workflows.recipe_budget`.
 
     Raises
     ------
     ConfigError
         For a stage or condition that cannot be, or a folder with the results of other settings.
     PlanError
-        When runs failed and none finished. A run that fails does not end the others: ``RecipeResult.failed``.
+        When a budget is too small, or when runs failed and none finished. A run that fails does not end the others:
+        ``RecipeResult.failed``.
     """
     from featstore.workflows.reporting import write_report
-    from featstore.workflows.sweep import carry_out, failures
 
     stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
     wanted = set(stages) or set(STAGES)
@@ -140,8 +145,8 @@ def run_recipe(
             derive(str(folder / "store.zarr"), chosen.derived)
     if wanted & {"train", "shift"}:
         stages_of_runs = planned_runs(folder, linked(plans, folder), chosen, recipe.seeds)
-        for runs in stages_of_runs if "train" in wanted else ():
-            result.failed += failures(carry_out(runs, jobs=jobs)) if runs else []
+        if "train" in wanted:
+            result.failed += _train(recipe, stages_of_runs, folder, jobs, budget_minutes)
         if result.failed and not any(run.is_finished for run in stages_of_runs[1]):
             raise PlanError(f"no run finished: {result.failed[0]}", str(folder), "Mend the cause and run again")
         if "shift" in wanted:
@@ -151,6 +156,23 @@ def run_recipe(
             folder, recipe.report, title=recipe.title, commands=commands, width=width
         )
     return result
+
+
+def _train(
+    recipe: Recipe, stages: Sequence[Sequence[PlannedRun]], folder: Path, jobs: int | None, minutes: float | None
+) -> list[str]:
+    """Carry out the runs to start from, then those of the recipe, or what fits a budget; what failed."""
+    from featstore.workflows.sweep import carry_out, failures
+
+    if minutes is None:
+        return [text for runs in stages if runs for text in failures(carry_out(runs, jobs=jobs))]
+    from featstore.workflows.recipe_budget import run_within
+
+    if stages[0]:
+        fix = "Choose rows without pretraining (--only), or leave --budget-minutes out"
+        raise ConfigError("some rows start from pretraining, which is not halved", "--budget-minutes", fix)
+    metric = str(recipe.report.get("metric", "roc_auc"))
+    return run_within(stages[1], folder, minutes=minutes, metric=metric, jobs=jobs or cpu_count())
 
 
 def _shift(

@@ -24,7 +24,7 @@ def write_report(
     Parameters
     ----------
     folder : path
-        With ``runs/`` in it, and maybe ``pretraining/``.
+        With ``runs/`` in it, and maybe ``pretraining/``, or the rows that a budget was divided among.
     settings : mapping
         ``metric`` (default ``roc_auc``), ``cost`` (default ``bytes_alone``) and ``margin`` (default 0.02, the loss
         that is accepted); ``late_gain``, beyond which rows are undertrained (see
@@ -56,6 +56,8 @@ def write_report(
     )
     from featstore.results.fronts import MARGIN
     from featstore.results.sentences import answer_json
+    from featstore.results.tables import format_rows
+    from featstore.workflows.recipe_budget import selection_table
 
     folder = Path(folder)
     metric, cost = settings.get("metric", "roc_auc"), settings.get("cost", "bytes_alone")
@@ -66,12 +68,18 @@ def write_report(
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     answer = answer_json(front)
+    rows = selection_table(folder)
+    chosen = [] if rows is None else ["", f"{rows.title}:", format_rows(rows.heads, rows.rows, "text"), "", rows.note]
 
     def text(columns: int | None) -> str:
-        return "\n".join([*answer["sentences"], "", format_table(front.frame, width=columns), "", front.statement])
+        shown = format_table(front.frame, width=columns)
+        return "\n".join([*answer["sentences"], "", shown, "", front.statement, *chosen])
 
     write_text(target / "table.txt", text(None) + "\n")
     write_text(target / "table.csv", format_table(front.frame, "csv"))
+    if rows is not None:
+        answer["selection"] = [dict(zip(rows.heads, row, strict=True)) for row in rows.rows]
+        write_text(target / "selection.csv", format_rows(rows.heads, rows.rows, "csv") + "\n")
     write_json(target / "answer.json", answer)
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
     page = {"title": title or "featstore report", "margin": front.margin, "late_gain": late_gain}
@@ -81,5 +89,6 @@ def write_report(
 
         started = folder / "pretraining"
         before = read_results(started) if started.is_dir() else None
-        files += write_page(runs, target, settings, before=before, title=title, commands=commands)
+        further = [] if rows is None else [rows]
+        files += write_page(runs, target, settings, before=before, title=title, commands=commands, further=further)
     return text(width), answer, [target / "answer.json", target / "table.csv", *files]

@@ -17,7 +17,16 @@ from featstore.errors import FeatstoreError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
 
-__all__ = ["PlannedRun", "RunOutcome", "carry_out", "failures", "forecast_sweep", "grid_of_runs", "slug_of"]
+__all__ = [
+    "PlannedRun",
+    "RunOutcome",
+    "carry_out",
+    "failures",
+    "forecast_run",
+    "forecast_sweep",
+    "grid_of_runs",
+    "slug_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -203,23 +212,34 @@ def forecast_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None) -> di
     }
 
 
-def _forecast_of(group: Sequence[PlannedRun]) -> dict[str, Any]:
+def forecast_run(run: PlannedRun) -> dict[str, Any] | None:
+    """Time a few steps of a run, as ``featstore.training.forecast`` does; None for a model that is fitted at once."""
     from featstore.datasets import TrackTable
     from featstore.models import MODELS
-    from featstore.store import open_store
     from featstore.training import TrainConfig
     from featstore.training.forecast import forecast
 
+    if MODELS.load(run.model).fitter:
+        return None
+    config = TrainConfig.resolve(run.settings, seed=run.seed)
+    table = TrackTable.read(run.tracks) if run.tracks else None
+    return forecast(run.store, _features_of(run), run.model, tracks=table, config=config)
+
+
+def _features_of(run: PlannedRun) -> list[str]:
+    return [run.feature] if isinstance(run.feature, str) else list(run.feature)
+
+
+def _forecast_of(group: Sequence[PlannedRun]) -> dict[str, Any]:
+    from featstore.store import open_store
+
     first = group[0]
-    features = [first.feature] if isinstance(first.feature, str) else list(first.feature)
-    short = " + ".join(parse_feature(each).spec.short() for each in features)
+    short = " + ".join(parse_feature(each).spec.short() for each in _features_of(first))
     row: dict[str, Any] = {"model": first.model, "feature": short, "runs": len(group), "seconds": None}
-    if MODELS.load(first.model).fitter:
+    found = forecast_run(first)
+    if found is None:
         store = open_store(first.store)
-        return row | {"steps": 0, "bytes_read": sum(store[each].bytes_alone for each in features)}
-    config = TrainConfig.resolve(first.settings, seed=first.seed)
-    table = TrackTable.read(first.tracks) if first.tracks else None
-    found = forecast(first.store, features, first.model, tracks=table, config=config)
+        return row | {"steps": 0, "bytes_read": sum(store[each].bytes_alone for each in _features_of(first))}
     steps = found["epochs"] * found["steps_per_epoch"]
     return row | {"seconds": 3600 * found["hours"], "steps": steps, "bytes_read": found["bytes_read"]}
 
