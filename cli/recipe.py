@@ -76,6 +76,9 @@ def show(name: str) -> None:
 @click.option(
     "--data-option", "data_options", multiple=True, metavar="NAME=VALUE", help="An option of the data set; repeats."
 )
+@click.option(
+    "--encoder", "encoders", multiple=True, metavar="NAME=FILE", help="Weights of an encoder that the recipe names."
+)
 @click.option("-o", "--out", help="Folder for everything; the recipe's name by default.")
 @click.option("--smoke", is_flag=True, help="The same path in seconds, to see that it works.")
 @click.option("--seeds", metavar="N,N…", callback=parse_seeds, help="One run for each: 0,1,2 or 0-2.")
@@ -102,6 +105,7 @@ def run(
     name: str,
     data: tuple[str, ...],
     data_options: tuple[str, ...],
+    encoders: tuple[str, ...],
     out: str | None,
     smoke: bool,
     seeds: list[int] | None,
@@ -127,10 +131,13 @@ def run(
     """
     from featstore.training.settings import parse_assignments
     from featstore.workflows.recipe_execution import run_recipe
+    from featstore.workflows.recipe_features import given_encoders
     from featstore.workflows.recipes import load_recipe, with_overrides
 
     options = parse_assignments(data_options)
-    chosen = load_recipe(name, smoke=smoke, data=data[0] if data else None, data_options=options)
+    first = data[0] if data else None
+    changes = given_encoders(encoders)
+    chosen = load_recipe(name, smoke=smoke, data=first, data_options=options, changes=changes)
     settings = parse_assignments(assignments)
     chosen = with_overrides(chosen, seeds=seeds, width=width, epochs=epochs, settings=settings)
     command = shlex.join(["featstore", *sys.argv[1:]])

@@ -41,7 +41,8 @@ class EmbeddingSpec(FeatureSpec):
     Attributes
     ----------
     sample_rate : int
-        Hz that the encoder was trained at; another one is refused, as audio is resampled to it.
+        Hz that the encoder was trained at, unless another one is given that it is used at; the rest is refused, as
+        audio is resampled.
     model : str
         An encoder: one of ``featstore.models.encoders.encoder_names()``; before :meth:`resolve`, a run of ours may
         stand here by its path, which is then called like its architecture.
@@ -130,11 +131,14 @@ class EmbeddingSpec(FeatureSpec):
         if self.is_resolved:
             return self
         info = self._described()
-        if self.sample_rate not in (None, info.sample_rate):
+        rate = info.sample_rate if self.sample_rate is None else self.sample_rate
+        if rate not in (info.sample_rate, *info.other_rates):
+            used = "".join(f", and is used at {other} Hz" for other in info.other_rates)
             raise self._refuse(
-                f"sample_rate={self.sample_rate} Hz, and {info.model} was trained at {info.sample_rate} Hz",
+                f"sample_rate={rate} Hz, and {info.model} was trained at {info.sample_rate} Hz{used}",
                 "Leave sample_rate out: audio is resampled to the encoder's rate",
             )
+        info = info.at(rate)
         layers = _layers(self, info)
         widths, steps = {info.layers[name] for name in layers}, {info.steps[name] for name in layers}
         if len(widths) > 1 or len(steps) > 1:
@@ -230,7 +234,7 @@ class EmbeddingSpec(FeatureSpec):
 
     def _source(self) -> FeatureSpec:
         """Feature that the encoder takes, of the same signal; needs the weights."""
-        taken = parse_spec(encoder_of(self).info.takes)
+        taken = parse_spec(encoder_of(self).info.at(self.sample_rate).takes)
         return taken.replace(decoder=self.decoder, resampler=self.resampler, clip=self.clip)
 
     def check(self) -> None:

@@ -47,6 +47,7 @@ MODELS = Registry(
         "resnet18": "featstore.models.resnet:Resnet18",
         "ast": "featstore.models.ast_transformer:Ast",
         "ast-audioset": "featstore.models.ast_transformer:AudiosetAst",
+        "ast-gafx": "featstore.models.ast_transformer:GafxAst",
         "gafx-r": "featstore.models.gafx_r:GafxR",
         "gafx-a": "featstore.models.gafx_a:GafxA",
         "gafx-u": "featstore.models.gafx_u:GafxU",

@@ -31,6 +31,7 @@ __all__ = [
     "AstConfig",
     "AstTrunk",
     "AudiosetAst",
+    "GafxAst",
     "Size",
     "from_deit",
     "patch_grid",
@@ -75,16 +76,34 @@ def patch_grid(n_mels: int, n_frames: int, *, where: str = "ast") -> tuple[int, 
     return n_mels // PATCH, n_frames // PATCH
 
 
-def standardise_picture(x: torch.Tensor) -> torch.Tensor:
+def standardise_picture(x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
     """Bring each clip to mean 0 and deviation 0.5, the scale that AST expects; a constant clip becomes zeros.
 
     Parameters
     ----------
     x : (batch, bands, frames)
+    lengths : int64 (batch,), optional
+        Real frames of each clip, which alone count; those behind them become zeros.
     """
-    x = x - x.mean(dim=(1, 2), keepdim=True)
-    deviation = x.square().mean(dim=(1, 2), keepdim=True).clamp(min=_STD_FLOOR**2).sqrt()
+    real = None
+    if lengths is not None:
+        real = (torch.arange(x.shape[2], device=x.device) < lengths[:, None].to(x.device))[:, None]
+    x = _centred(x, real)
+    deviation = _clip_mean(x.square(), real).clamp(min=_STD_FLOOR**2).sqrt()
     return x / (2 * deviation)
+
+
+def _clip_mean(x: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    """Mean ``(batch, 1, 1)`` of each clip, over real frames; the others are zeros."""
+    if real is None:
+        return x.mean(dim=(1, 2), keepdim=True)
+    return x.sum(dim=(1, 2), keepdim=True) / (x.shape[1] * real.sum(dim=2, keepdim=True)).clamp(min=1)
+
+
+def _centred(x: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    x = x if real is None else x.where(real, 0)
+    centred = x - _clip_mean(x, real)
+    return centred if real is None else centred.where(real, 0)
 
 
 class AstTrunk(nn.Module):
@@ -245,8 +264,8 @@ class Ast(Model):
         )
         self.norm, self.output = classifier(self.trunk.width, config.n_classes)
 
-    def scaled(self, x: torch.Tensor) -> torch.Tensor:
-        """Input on the scale of AST: half a deviation is 1."""
+    def scaled(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Picture ``(batch, n_mels, frames)`` on the scale of AST: half a deviation is 1."""
         return x / 2
 
     @property
@@ -256,7 +275,7 @@ class Ast(Model):
 
     def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Mean of the two tokens behind the norm of the head, ``(batch, width)``."""
-        found: torch.Tensor = self.norm(self.trunk(self.scaled(x).squeeze(1), lengths))
+        found: torch.Tensor = self.norm(self.trunk(self.scaled(x.squeeze(1), lengths), lengths))
         return found
 
 
@@ -265,9 +284,19 @@ class AudiosetAst(Ast):
 
     input_norm: ClassVar[Any] = "none"  # statistics of the split and of AudioSet are never mixed
 
-    def scaled(self, x: torch.Tensor) -> torch.Tensor:
-        """Input on the scale of AST."""
+    def scaled(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Picture on the scale of AST."""
         return (x - AUDIOSET_MEAN) / (2 * AUDIOSET_DEVIATION)
+
+
+class GafxAst(Ast):
+    """The classifier of GAFX alone, for pictures of its extractors that a store holds: each clip is standardised."""
+
+    input_norm: ClassVar[Any] = "none"
+
+    def scaled(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Picture with mean 0 and deviation 0.5, as the extractors hand it on."""
+        return standardise_picture(x, lengths)
 
 
 def classifier(width: int, n_classes: int) -> tuple[nn.LayerNorm, nn.Linear]:

@@ -15,19 +15,21 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.tokenizers import best_device, stamp_of
 from featstore.registry import Registry, load_attribute
+from featstore.specs import parse_spec
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
     "ENCODERS",
+    "UNTRAINED",
     "Encoder",
     "EncoderInfo",
     "TrainedOn",
@@ -55,6 +57,8 @@ ENCODERS = Registry(
     },
 )
 
+# encoder -> function(path, seed=..., **settings) that writes a file of random weights, in the publisher's form
+UNTRAINED = Registry("encoder with random weights", {"gafx-u": "featstore.models.gafx_encoder:write_untrained"})
 
 _OPEN_RUN = "featstore.models.run_encoder:open_run"
 
@@ -90,6 +94,8 @@ class EncoderInfo:
         Feature that it takes, as a spec; a window is a stretch of it.
     sample_rate : int
         Hz that it was trained at.
+    other_rates : tuple of int
+        Hz at which it is used as well, as a paper does; it reads the same samples then, in other seconds.
     layers : mapping of str to int
         Dimensions of each layer, in the order of our numbering.
     steps : mapping of str to int
@@ -126,6 +132,15 @@ class EncoderInfo:
     licence: str = "unknown"
     source: str = ""
     trained_on: TrainedOn | None = None
+    other_rates: tuple[int, ...] = ()
+
+    def at(self, sample_rate: int) -> EncoderInfo:
+        """Facts of the encoder at one of its rates; its window lasts as long as at its own."""
+        if sample_rate == self.sample_rate:
+            return self
+        takes = str(parse_spec(self.takes).replace(sample_rate=sample_rate))
+        window = round(self.window * sample_rate / self.sample_rate)
+        return replace(self, takes=takes, sample_rate=sample_rate, window=window)
 
 
 class Encoder(Protocol):

@@ -1,11 +1,13 @@
 """The extractor of GAFX-U as an encoder: spectrograms of the sources that a published Hybrid Demucs separates.
 
-As in the paper, audio has 16 kHz, though the published weights were trained at 44.1 kHz. The classifier takes no part.
-GAFX-R and GAFX-A have no published weights: a run of them is an encoder like any other.
+Audio has the rate that the weights were trained at, 44.1 kHz for those that are published, or the paper's 16 kHz where
+that is asked for. The classifier takes no part. GAFX-R and GAFX-A have no published weights: a run of them is an
+encoder like any other.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,15 +15,16 @@ from typing import Any
 
 import torch
 
+from featstore.errors import ConfigError, did_you_mean
 from featstore.models.demucs_weights import read_hdemucs
-from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig
+from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig, TappedDemucs, demucs_settings
 from featstore.models.model_encoder import ModelEncoder, describe_model
-from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.tensor_files import digest_of_tensors, save_tensors
 
-__all__ = ["open_hdemucs", "untrained_hdemucs"]
+__all__ = ["open_hdemucs", "untrained_hdemucs", "write_untrained"]
 
-RATE, WINDOW_S = 16_000, 30
-TAKES = f"waveform(sample_rate={RATE})"
+PUBLISHED_RATE, PAPER_RATE = 44_100, 16_000
+WINDOW_S = 30
 
 
 def open_hdemucs(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
@@ -35,7 +38,7 @@ def open_hdemucs(name: str, path: str | os.PathLike[str], *, device: str | torch
     settings, state = read_hdemucs(Path(path))
     model = _model(settings)
     model.extractor.load_state_dict(state)
-    notes = {"settings": model.config.hdemucs, "compression": model.config.compression, "takes": TAKES}
+    notes = {"settings": model.config.hdemucs, "compression": model.config.compression}
     return _encoder(model, name, digest_of_tensors(state, notes), f"Hybrid Demucs, {os.path.basename(path)}", device)
 
 
@@ -44,19 +47,49 @@ def untrained_hdemucs(name: str, *, device: str | torch.device = "cpu") -> Model
     return _encoder(_model({}), name, "", "", device)
 
 
+def write_untrained(path: str | os.PathLike[str], *, seed: int = 0, **hdemucs: Any) -> None:
+    """Write a Hybrid Demucs of random weights as the library's safetensors: for demonstrations, or as a control.
+
+    Parameters
+    ----------
+    path : path
+    seed : int
+    **hdemucs
+        Settings of ``demucs.hdemucs.HDemucs`` that differ from its defaults, such as ``channels=8``.
+
+    Raises
+    ------
+    ConfigError
+        For a setting that Hybrid Demucs does not have.
+    """
+    for setting in hdemucs:
+        if setting not in demucs_settings():
+            fix = did_you_mean(setting, demucs_settings())
+            raise ConfigError(f"{setting!r} is no setting of Hybrid Demucs", "gafx-u", fix)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = TappedDemucs(sources=list(SOURCES), **hdemucs)
+    settings = json.dumps({"sources": list(SOURCES), **hdemucs})
+    metadata = {"klass": "demucs.hdemucs.HDemucs", "args": "[]", "kwargs": settings}
+    save_tensors(path, {key: tensor.contiguous() for key, tensor in network.state_dict().items()}, metadata)
+
+
 def _model(hdemucs: Mapping[str, Any]) -> GafxU:
-    return GafxU(GafxUConfig(n_samples=WINDOW_S * RATE, n_classes=1, hdemucs=hdemucs, frozen=True, depth=1))
+    n_samples = WINDOW_S * int(hdemucs.get("samplerate", PUBLISHED_RATE))
+    return GafxU(GafxUConfig(n_samples=n_samples, n_classes=1, hdemucs=hdemucs, frozen=True, depth=1))
 
 
 def _encoder(model: GafxU, name: str, digest: str, source: str, device: str | torch.device) -> ModelEncoder:
+    rate = model.extractor.samplerate
     info = describe_model(
         model,
         window=model.config.n_samples,
         layers=SOURCES,
         model=name,
         digest=digest,
-        takes=TAKES,
-        sample_rate=RATE,
+        takes=f"waveform(sample_rate={rate})",
+        sample_rate=rate,
+        other_rates=tuple({PAPER_RATE} - {rate}),
         source=source,
     )
     return ModelEncoder(model, info, torch.device(device))

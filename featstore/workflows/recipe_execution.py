@@ -18,10 +18,11 @@ from featstore.models import check_installed
 from featstore.plain_yaml import parse_yaml
 from featstore.workflows.derive import derive
 from featstore.workflows.recipe_features import (
+    changed_weights,
+    named_weights,
     own_features,
-    tokenizer_file,
-    tokenizer_of,
-    tokenizers_of,
+    weights_of,
+    with_encoders,
 )
 from featstore.workflows.recipe_runs import planned_runs, trainable
 from featstore.workflows.recipe_starts import linked, starts_on
@@ -37,7 +38,19 @@ __all__ = ["RecipeResult", "prepare_data", "run_recipe"]
 logger = logging.getLogger(__name__)
 
 # a folder may be taken up again with more of these, never with other data or settings
-_MAY_GROW = ("name", "title", "tokenizers", "features", "models", "experiments", "seeds", "shifts", "report", "minutes")
+_MAY_GROW = (
+    "name",
+    "title",
+    "tokenizers",
+    "encoders",
+    "features",
+    "models",
+    "experiments",
+    "seeds",
+    "shifts",
+    "report",
+    "minutes",
+)
 
 
 @dataclass(slots=True)
@@ -115,10 +128,10 @@ def run_recipe(
 
     stages, experiments, conditions = split_only(only, recipe.name, list(recipe.experiments))
     wanted = set(stages) or set(STAGES)
-    plans = recipe.model_plans(experiments)
-    folder, further = Path(out), tokenizers_of(plans, recipe.tokenizers, recipe.name)
+    plans = with_encoders(recipe.model_plans(experiments), recipe)
+    folder, named = Path(out), named_weights(plans, recipe)
     trained = [plan.name for plan in plans]
-    if not recipe.tokenizer and not further:  # their weights are part of the features' names
+    if not named:  # their weights are part of the features' names
         own = own_features(plans, {}, recipe.encoding)
         trained = list(select(recipe.requests(), plans, conditions, recipe.name, own).features)
     for plan in plans:
@@ -133,10 +146,9 @@ def run_recipe(
     plans = trainable(plans, table) if "train" in wanted else plans
     _keep(recipe, folder)
     commands = _keep_command(folder, command)
-    tokenizers = {"": tokenizer_of(recipe.tokenizer, folder, table)}
-    tokenizers |= {name: tokenizer_of(recipe.tokenizers[name], folder, table, name) for name in further}
-    own = own_features(plans, tokenizers, recipe.encoding)
-    chosen = select(recipe.requests(tokenizers[""]), plans, conditions, recipe.name, own)
+    places = {each: weights_of(each, recipe, folder, table) for each in named}
+    own = own_features(plans, places, recipe.encoding)
+    chosen = select(recipe.requests(places), plans, conditions, recipe.name, own)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")), failed=failed)
     options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
     if "extract" in wanted:
@@ -242,10 +254,8 @@ def _check_kept(recipe: Recipe, folder: Path) -> None:
         "runs": ("model", "settings"),
     }
     fixed = {key for name, keys in made.items() if (folder / name).exists() for key in keys}
-    made_tokenizers = [name for name in now["tokenizers"] if (folder / tokenizer_file(name)).exists()]
     differing = [key for key in now if key not in _MAY_GROW and key in fixed and there.get(key) != now[key]]
-    kept = there.get("tokenizers") or {}
-    differing += [f"tokenizer {name}" for name in made_tokenizers if kept.get(name) != now["tokenizers"][name]]
+    differing += changed_weights(folder, there, now)
     if "settings" in fixed:
         old, new = (_settings_of_models(each, recipe.name) for each in (there, now))
         differing += [f"settings of {model}" for model in new if model in old and old[model] != new[model]]

@@ -37,6 +37,7 @@ KEYS = (
     "data",
     "tokenizer",
     "tokenizers",
+    "encoders",
     "features",
     "encoding",
     "extract",
@@ -71,6 +72,10 @@ class Recipe:
     tokenizers : dict
         Further ones by name, likewise; features name them by ``weights=TOKENIZER:NAME``. One is trained when a chosen
         model has such a feature.
+    encoders : dict
+        Frozen encoders by name, which features name by ``weights=ENCODER:NAME``: ``weights`` of a local file, or
+        ``random``, an encoder that is made with random weights, with a ``seed`` and settings. Of an empty entry the
+        file is given on the command line; models that need it are left out without.
     features : list
         Specs, preset names, or grids.
     encoding : str or None
@@ -104,6 +109,7 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=dict)
     tokenizer: dict[str, Any] = field(default_factory=dict)
     tokenizers: dict[str, Any] = field(default_factory=dict)
+    encoders: dict[str, Any] = field(default_factory=dict)
     features: list[Any] = field(default_factory=list)
     encoding: str | None = None
     extract: dict[str, Any] = field(default_factory=dict)
@@ -117,9 +123,9 @@ class Recipe:
     report: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
 
-    def requests(self, tokenizer: str = "") -> list[FeatureRequest]:
-        """Features of the recipe, grids multiplied out; ``tokenizer`` is the path of the checkpoint they name."""
-        return recipe_features(self.features, tokenizer, self.encoding, self.name)
+    def requests(self, places: Mapping[str, str] | None = None) -> list[FeatureRequest]:
+        """Features of the recipe, grids multiplied out; ``places`` are the files of weights that they name."""
+        return recipe_features(self.features, places or {}, self.encoding, self.name)
 
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""

@@ -291,3 +291,16 @@ def test_standardised_pictures() -> None:
         assert float(clip.detach().std(correction=0)) == pytest.approx(0.5)
     found.square().sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_a_stored_picture_is_standardised_without_its_padding() -> None:
+    torch.manual_seed(0)
+    model = create("ast-gafx", n_frames=64, **SMALL).eval()
+    clip = torch.randn(1, 1, 32, 32) * 3 + 40
+    padded = torch.cat([clip, torch.full_like(clip, -7)], dim=3)
+    picture = standardise_picture(padded[:, 0], torch.tensor([32]))
+    torch.testing.assert_close(picture[..., :32], standardise_picture(clip[:, 0]))
+    assert picture[..., 32:].abs().max() == 0
+    with torch.no_grad():
+        torch.testing.assert_close(model(padded, torch.tensor([32])), model(clip), rtol=0, atol=1e-5)
+        torch.testing.assert_close(model(clip * 2 - 5), model(clip), rtol=0, atol=1e-5)

@@ -32,6 +32,7 @@ SMALL = {
     "resnet18": {"width": 1 / 8},
     "ast": {"depth": 1},
     "ast-audioset": {"depth": 1},
+    "ast-gafx": {"depth": 1},
     "gafx-r": {"width": 1 / 16, "size": "tiny", "depth": 1},
     "gafx-a": {"width": 1 / 16, "size": "tiny", "depth": 1},
     "gafx-u": {"hdemucs": {"channels": 4, "nfft": 1024, "depth": 5}, "depth": 1},
@@ -46,7 +47,7 @@ SIZES = {
 N_CLASSES = 5
 # products of queries and keys, and of their weights with values: 2 x layers x width x positions^2
 ATTENTION = {"spectroformer": 256 * 34**2, "tokenformer": 256 * 15**2, "codebookformer": 256 * 15**2}
-ATTENTION |= {"ast": 384 * 26**2, "ast-audioset": 384 * 26**2, "gafx-r": 384 * 18**2}
+ATTENTION |= dict.fromkeys(("ast", "ast-audioset", "ast-gafx"), 384 * 26**2) | {"gafx-r": 384 * 18**2}
 ATTENTION["gafx-a"] = 384 * 18**2 + 2 * 40 * 4 * 128**2 + 512 * 40**2  # projections that are no layers of their own
 RECURRENT = {"gafx-u"}  # its cells and transposed convolutions are not counted by layer
 

@@ -298,7 +298,8 @@ def test_extractors_are_stored_and_read_as_pictures(model, tones, tmp_path):
     )
 
 
-def test_a_published_hybrid_demucs(tones, tmp_path):
+@pytest.mark.parametrize("rate", [44_100, 16_000])
+def test_a_published_hybrid_demucs(rate, tones, tmp_path):
     from demucs.hdemucs import HDemucs
     from safetensors.torch import save_file
 
@@ -308,11 +309,22 @@ def test_a_published_hybrid_demucs(tones, tmp_path):
     network = HDemucs(sources=list(SOURCES), channels=4)
     save_file(network.state_dict(), tmp_path / "h.safetensors")
     name = f"embedding(model=gafx-u,weights={tmp_path / 'h.safetensors'},pool=none,window=0.75,clip=start(0.75 s))"
-    (reader,) = vectors(tones, tmp_path / "v", name)
-    built = create("gafx-u", n_samples=12_000, n_classes=2, depth=1, hdemucs={"channels": 4}).eval()
+    described = resolve(parse_spec(name))
+    assert (described.sample_rate, described.window) == (44_100, 0.75)
+    assert resolve(parse_spec(name.replace("window=0.75,", ""))).window == 30
+    if rate != 44_100:  # that of the paper is asked for
+        name = name.replace("window", f"sample_rate={rate},window")
+        assert resolve(parse_spec(name.replace("window=0.75,", ""))).window == 30
+    wave = f"waveform(sample_rate={rate},clip=start(0.75 s))"
+    reader, signal = vectors(tones, tmp_path / "v", name, wave)
+    n_samples = rate * 3 // 4
+    built = create("gafx-u", n_samples=n_samples, n_classes=2, depth=1, hdemucs={"channels": 4}).eval()
     built.extractor.load_state_dict(network.state_dict())
-    wave, _ = soundfile.read(tones.frame["path"].iloc[0], dtype="float32")
     with torch.inference_mode():
-        np.testing.assert_allclose(reader["0"], built.draw(torch.from_numpy(wave[None, None, :12_000]))[0], atol=1e-4)
+        expected = built.draw(torch.from_numpy(signal["0"].reshape(1, 1, -1).copy()))[0]
+    assert expected.shape[-1] == -(-n_samples // 1024) == frames_of(reader.spec, rate)
+    np.testing.assert_allclose(reader["0"], expected, atol=1e-4)
+    with pytest.raises(SpecError, match=r"sample_rate=22050 Hz.*was trained at 44100 Hz, and is used at 16000 Hz"):
+        resolve(parse_spec(name.replace("pool=none", "pool=none,sample_rate=22050").replace("sample_rate=16000,", "")))
     with pytest.raises(SpecError, match=r"gafx-u has no layer features.*It has drums"):
         resolve(parse_spec(name.replace("pool=none", "layers=features")))

@@ -18,8 +18,8 @@ from featstore.store import open_store
 from featstore.testing.published import MTAT_CLIPS, write_mtat
 from featstore.workflows.derive import derive
 from featstore.workflows.recipe_execution import run_recipe
-from featstore.workflows.recipe_features import own_features, tokenizers_of
-from featstore.workflows.recipes import list_recipes, load_recipe, recipe_text, with_overrides
+from featstore.workflows.recipe_features import given_encoders, named_weights, own_features, with_encoders
+from featstore.workflows.recipes import Recipe, list_recipes, load_recipe, recipe_text, with_overrides
 from featstore.workflows.selection import ModelPlan, configurations, select, split_only
 from featstore_cli.recipe import recipe as recipe_command
 
@@ -137,8 +137,9 @@ def test_experiments_are_chosen_by_name_and_share_models() -> None:
 def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> None:
     study = load_recipe("kamuni2024", data="fma=x")
     plans = study.model_plans(["codecs"])
-    assert tokenizers_of(plans, study.tokenizers, "x") == ["codes-128", "codes-2048", "level-0", "level-1", "narrow"]
-    assert tokenizers_of(study.model_plans(["main", "cheap"]), {}, "x") == []
+    further = [f"TOKENIZER:{name}" for name in ("codes-128", "codes-2048", "level-0", "level-1", "narrow")]
+    assert named_weights(plans, study) == ["TOKENIZER", *further]
+    assert named_weights(study.model_plans(["main", "cheap"]), study) == ["TOKENIZER"]
     sizes = "sample_rate=44100,hop=128,n_codes=128,code_width=64,n_codebooks=1"
     one = ModelPlan(
         "tokenformer", name="one", features=(f"vq_tokens(codec=jukebox,level=2,weights=TOKENIZER:a,{sizes})",)
@@ -146,7 +147,7 @@ def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> Non
     two = ModelPlan(
         "tokenformer", name="two", features=(f"vq_tokens(codec=jukebox,level=2,weights=TOKENIZER,{sizes})",)
     )
-    own = own_features([one, two], {"": "ab" * 16, "a": "cd" * 16}, None)
+    own = own_features([one, two], {"TOKENIZER": "ab" * 16, "TOKENIZER:a": "cd" * 16}, None)
     assert [f"weights={name * 16}" in str(own[key][0].spec) for key, name in (("one", "cd"), ("two", "ab"))] == [
         True,
         True,
@@ -155,8 +156,22 @@ def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> Non
     chosen = select(mel, [ModelPlan("spectroformer", name="mel"), one], [], "x", own)
     assert chosen.features["mel"] == mel and chosen.features["one"] == own["one"]
     assert any("weights=cd" in str(each.spec) for each in chosen.stored)
-    with pytest.raises(ConfigError, match=r"no tokenizer 'b' \[x, tokenizers\]"):
-        tokenizers_of([ModelPlan("tokenformer", name="x", features=("vq_tokens(weights=TOKENIZER:b)",))], {}, "x")
+    for text, named in (("vq_tokens(weights=TOKENIZER:b)", "tokenizer 'b'"), ("mel(weights=ENCODER:c)", "encoder 'c'")):
+        with pytest.raises(ConfigError, match=rf"no {named} \[x, "):
+            named_weights([ModelPlan("tokenformer", name="y", features=(text,))], Recipe(name="x"))
+    with pytest.raises(ConfigError, match=r"no tokenizer \[x, tokenizers\]"):
+        named_weights([], Recipe(name="x", features=["vq_tokens(weights=TOKENIZER)"]))
+
+
+def test_models_whose_encoder_is_not_given_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    plans = [ModelPlan("vgg-cnn"), ModelPlan("ast-gafx", name="stored", features=("embedding(weights=ENCODER:one)",))]
+    assert with_encoders(plans, Recipe(name="x", encoders={"one": {}})) == plans[:1]
+    assert "stored is left out: it needs weights of the encoder one; give --encoder one=FILE as well" in caplog.text
+    changes = given_encoders(["one=/weights/h.th"])
+    assert with_encoders(plans, Recipe(name="x", **changes)) == plans
+    assert changes == {"encoders": {"one": {"weights": "/weights/h.th"}}} and given_encoders([]) == {}
+    with pytest.raises(ConfigError, match=r"'h.th' is not NAME=FILE.*demucs=hdemucs.th"):
+        given_encoders(["h.th"])
 
 
 def test_tokens_are_selected_with_their_own_encoding() -> None:
