@@ -11,13 +11,15 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
-from featstore.errors import CheckpointError, SpecError
+from featstore.arrays import AnyArray, FloatArray
+from featstore.errors import CheckpointError
 from featstore.features.graph import Node, TrackContext
 from featstore.features.source_signal import signal_node
+from featstore.features.spectrum import ElementwiseStream
 from featstore.features.weights import (
     PLACES_VARIABLE,
     SHORTEST_PREFIX,
@@ -29,6 +31,7 @@ from featstore.features.weights import (
 from featstore.features.windows import TrackCutter, WindowStep
 from featstore.specs import FeatureSpec
 from featstore.specs.base import choice, integer, optional, text
+from featstore.specs.code_table import CodeTable
 from featstore.specs.grammar import format_number, parse_float
 
 if TYPE_CHECKING:
@@ -276,12 +279,8 @@ class VqCodesSpec(VqTokensSpec):
             object.__setattr__(self, "combine", "sum")  # one name for one thing
 
     def graph(self) -> Node:
-        """Refuse: the tokens are what is computed."""
-        raise SpecError(
-            "code vectors are never stored: they are looked up on tokens, which take a hundredth of the room",
-            self.short(),
-            f"Store {self.stored_as.short()} and read the vectors from there",
-        )
+        """Node of the vectors behind that of their tokens: for encoders that take them. Stores hold the tokens."""
+        return Node.make("vq_codes", VqTokensSpec.graph(self), codes_stream, combine=self.combine)
 
     @property
     def vocabulary(self) -> int | None:
@@ -357,3 +356,16 @@ def _cut(tokenizer: Tokenizer, node: Node, context: TrackContext) -> TrackCutter
 
 
 TOKENS = WindowStep(tokenizer_of, _cut)
+
+
+def codes_stream(node: Node, context: TrackContext) -> ElementwiseStream:
+    """Stream of a ``vq_codes`` node: tokens (codebooks, n) to vectors (values, n)."""
+    tokens = cast("Node", node.input)
+    tokenizer, books = tokenizer_of(tokens), tokens["n_codebooks"]
+    table = CodeTable(np.stack([tokenizer.codebook_vectors(book) for book in range(books)]))
+
+    def vectors(block: AnyArray) -> FloatArray:
+        found: FloatArray = table.look_up(block.astype(np.int64).reshape(books, -1), node["combine"])
+        return found
+
+    return ElementwiseStream(vectors)

@@ -117,8 +117,6 @@ def _feature(state: Mapping[str, Any], where: str) -> FeatureSpec:
     if " + " in state["feature"]:
         raise ConfigError(f"the run has several features: {state['feature']}", where, _NAME_RUN)
     spec = parse_feature(state["feature"]).spec
-    if spec.stored_as is not spec:
-        raise ConfigError(f"{spec.short()} is looked up in a store and not computed from audio", where, _NAME_RUN)
     return spec.replace(clip="whole")
 
 

@@ -240,14 +240,16 @@ def test_runs_that_are_no_encoder(runs, spectra, tmp_path):
         load_encoder("", str(tmp_path / "odd.safetensors"))
 
 
-def test_a_model_of_tokens_reads_tokens_as_they_come(tones, tmp_path):
+@pytest.mark.parametrize("model", ["tokenformer", "codebookformer"])
+def test_models_of_tokens_and_of_their_vectors_read_tokens_as_they_come(model, tones, tmp_path):
     levels = [random_level(small_config(level), level) for level in range(3)]
     weights = write_container("safetensors file", levels, tmp_path)
     tokens = f"vq_tokens(codec=jukebox,level=2,weights={weights})"
     store = extracted(tones, tmp_path / "tokens", tokens)
     (feature,) = store.features
+    taken = feature if model == "tokenformer" else feature.replace("vq_tokens.", "vq_codes.").partition("@")[0]
     config = settings({"size": "tiny", "group": 2}) | {"start": {}}
-    run = train(store, feature, "tokenformer", tmp_path / "run", config=config)
+    run = train(store, taken, model, tmp_path / "run", config=config)
     assert run["outside_data"] == "unknown data"  # of the codec
     name = f"embedding(model={tmp_path / 'run'},layers=1)"
     plain, waiting = (
@@ -262,9 +264,10 @@ def test_a_model_of_tokens_reads_tokens_as_they_come(tones, tmp_path):
         json.loads((tmp_path / "run" / "run.json").read_text()), tmp_path / "run" / "checkpoints" / "best.safetensors"
     )
     n = normed.model.config.n_frames
-    ids = torch.from_numpy(store[feature]["0"][None, :, :n].astype(np.int64))
+    values = store[taken]["0"][None, :, :n]
+    x = torch.from_numpy(values.astype(np.int64 if model == "tokenformer" else np.float32))
     with torch.inference_mode():
-        expected = normed.eval().model.inner_values(ids, ["1"])["1"][0].mean(dim=1)
+        expected = normed.eval().model.inner_values(normed.arranged(normed.normalised(x)), ["1"])["1"][0].mean(dim=1)
     np.testing.assert_allclose(reader["0"][0, :, 0], expected, atol=1e-5)
 
 
