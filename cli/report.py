@@ -433,6 +433,8 @@ def plot(
               help="Most runs with curves, class scores and confusion on the page, best first.")  # fmt: skip
 @_margin_option
 @_late_gain_option
+@click.option("--audio", default=0, type=click.IntRange(0, 50), metavar="N",
+              help="Put N clips of test tracks on the page, to be played beside their spectra.")  # fmt: skip
 @_where_option
 @json_option
 def html(
@@ -442,22 +444,30 @@ def html(
     details: int,
     margin: float | None,
     late_gain: float | None,
+    audio: int,
     conditions: tuple[str, ...],
     as_json: bool,
 ) -> None:
     r"""Write one self-contained page that works offline, in any browser of the last years.
 
     \b
-    Example:
+    Examples:
       featstore report html runs/ -o report.html
+      featstore report html runs/ --audio 4 -o report.html
     """
     from featstore.results import write_html
     from featstore.results.fronts import MARGIN
 
-    found = _read(runs, conditions)
-    written = write_html(found, out, title=title, details=details, margin=margin or MARGIN, late_gain=late_gain)
+    found, clips = _read(runs, conditions), []
+    if audio:
+        from featstore.workflows.page_clips import make_clips
+
+        clips = make_clips(found, audio)
+    written = write_html(
+        found, out, title=title, details=details, margin=margin or MARGIN, late_gain=late_gain, clips=clips
+    )
     if as_json:
-        print_json({"page": str(written), "runs": len(found), "bytes": written.stat().st_size})
+        print_json({"page": str(written), "runs": len(found), "clips": len(clips), "bytes": written.stat().st_size})
     else:
         size = written.stat().st_size / 1e6
         click.echo(f"Page: {written} ({len(found)} runs, {size:.1f} MB); open it in a browser")

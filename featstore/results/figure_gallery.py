@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from featstore.errors import ConfigError
+from featstore.results.figure_spectrum import draw_spectrum
 from featstore.results.figure_style import QUIET, figure_style, new_figure, save_figure
+from featstore.results.frames import named_fields
+from featstore.results.labels import labels_of
 from featstore.units import format_bytes
 
 __all__ = ["plot_gallery"]
@@ -51,44 +54,36 @@ def plot_gallery(
         track = str(readers[0].track_ids[0])
     readers = readers[:12]
     with figure_style():
-        figure, axes = new_figure(7.0, 0.7 + 1.15 * len(readers), nrows=len(readers), sharex=True, squeeze=False)
-        for panel, reader in zip(axes[:, 0], readers, strict=True):
-            _draw_track(panel, reader, track, start_s, seconds)
-        axes[-1, 0].set_xlabel("time (s)")
+        figure, axes = new_figure(7.0, 0.7 + 1.3 * len(readers), nrows=len(readers), sharex=True, squeeze=False)
+        for panel, reader, label in zip(axes[:, 0], readers, _short_names(readers), strict=True):
+            _draw_track(panel, reader, track, start_s, seconds, label)
+        for panel in axes[:-1, 0]:
+            panel.set_xlabel("")
         axes[-1, 0].set_xlim(start_s, start_s + seconds)
         figure.suptitle(title or f"track {track}", x=0.01, ha="left", fontsize=9, color=QUIET)
         return save_figure(figure, path)
 
 
-def _draw_track(axes: Any, reader: Any, track: str, start_s: float, seconds: float) -> None:
+def _short_names(readers: Sequence[Any]) -> list[str]:
+    """What differs between the features, in words."""
+    import pandas as pd
+
+    names = [f"{reader.spec}@{reader.encoding}" for reader in readers]
+    return labels_of(pd.DataFrame([named_fields(name) | {"configuration": name} for name in names]))
+
+
+def _draw_track(axes: Any, reader: Any, track: str, start_s: float, seconds: float, label: str) -> None:
     """One panel: bands over seconds, each with its own range, because scales differ."""
     if track not in set(reader.track_ids):
         raise ConfigError(f"track {track!r} is not stored", str(reader.name), "See featstore status for what failed")
     spec = reader.spec
-    step = spec.hop_length / spec.sample_rate
+    step = spec.frame_step / spec.sample_rate
     values = np.asarray(reader[track])
     first = min(int(start_s / step), max(values.shape[-1] - 1, 0))
     part = values[:, first : first + int(np.ceil(seconds / step)) + 1]
-    low, high = np.nanpercentile(part, [2, 99.8]) if np.isfinite(part).any() else (0.0, 1.0)
-    edge = (first - 0.5) * step
-    extent = (edge, edge + part.shape[-1] * step, 0, part.shape[0])
-    axes.imshow(
-        part,
-        origin="lower",
-        aspect="auto",
-        extent=extent,
-        cmap="magma",
-        vmin=low,
-        vmax=max(high, low + 1e-9),
-        interpolation="nearest",
-    )
-    axes.grid(visible=False)
-    axes.set_yticks([0, part.shape[0]])
-    axes.set_ylabel("band", labelpad=-8)
-    size = reader.bytes_alone / max(len(reader), 1)
+    begin = first * step + spec.first_centre_s
+    unit = "dB" if spec.unit == "dB" else "value"
+    draw_spectrum(axes, part, centres_hz=spec.band_centres, step_s=step, start_s=begin, unit=unit, ticks=4)
+    size = format_bytes(reader.bytes_alone / max(len(reader), 1))
     values_a_second = part.shape[0] / step
-    short = spec.short() if hasattr(spec, "short") else str(spec)
-    text = f"{short}@{str(reader.encoding).partition('(')[0]}"
-    axes.set_title(
-        f"{text}   {format_bytes(size)} a track, {values_a_second:,.0f} values a second", loc="left", fontsize=7.5
-    )
+    axes.set_title(f"{label}   {size} a track, {values_a_second:,.0f} values a second", loc="left", fontsize=7.5)

@@ -161,18 +161,29 @@ def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
+def named_fields(feature: str) -> dict[str, Any]:
+    """The fields that a canonical name holds, under the names and in the short forms of ``runs_frame``."""
+    return _in_short(dict(_fields_of_name(feature)), feature)
+
+
+def _in_short(fields: dict[str, Any], feature: str) -> dict[str, Any]:
+    """Kind, scale and encoding of a feature as people read them."""
+    fields["representation"] = fields.pop("kind", None) or feature.partition("(")[0].partition(".")[0]
+    fields["scale"] = short_scale(fields.get("scale"))
+    if fields.get("encoding") is not None:
+        fields["encoding"] = _short_encoding(feature, str(fields["encoding"]))
+    return fields
+
+
 def feature_fields(record: RunRecord) -> dict[str, Any]:
     """The fields of the run's feature: as recorded, or read from its name."""
     recorded = record.result.get("feature_fields")
     fields = dict(recorded) if isinstance(recorded, Mapping) else {}
     fields = {**_fields_of_name(record.feature), **{k: v for k, v in fields.items() if v is not None}}
-    fields["representation"] = fields.pop("kind", None) or record.feature.partition("(")[0].partition(".")[0]
+    fields = _in_short(fields, record.feature)
     fields["hop_multiple"] = record.result.get("hop_multiple", fields.get("hop_multiple"))
-    fields["scale"] = short_scale(fields.get("scale"))
     seen = record.result.get(OUTSIDE)
     fields[OUTSIDE] = None if seen is None else str(seen) or "none"
-    if fields.get("encoding") is not None:
-        fields["encoding"] = _short_encoding(record.feature, str(fields["encoding"]))
     return {key: value for key, value in fields.items() if not isinstance(value, list | dict)}
 
 

@@ -33,6 +33,7 @@ def field_text(name: str, value: Any) -> str:
         "n_mels": f"{value} mels",
         "hop_multiple": f"hop ×{value}",
         "hop_length": f"hop {value}",
+        "hop": str(value),
         "representation": str(value),
         "scale": {"log10_1p": "log", "db": "dB"}.get(str(value), str(value)),
         "encoding": str(value),

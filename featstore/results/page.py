@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,19 @@ from featstore.results.fronts import MARGIN
 from featstore.results.page_data import page_data
 from featstore.results.run_set import RunSet
 
-__all__ = ["render_page", "write_html"]
+__all__ = ["digest_of", "read_part", "render_page", "write_html"]
 
 # joined into one script in this order
 _SCRIPTS = (
     "page_data.js",
     "page_stats.js",
+    "page_labels.js",
     "page_chart.js",
     "page_table.js",
     "page_details.js",
     "page_whatif.js",
+    "page_clips.js",
+    "page_link.js",
     "page_main.js",
 )
 
@@ -38,6 +42,7 @@ def write_html(
     details: int = 300,
     margin: float = MARGIN,
     late_gain: float | None = None,
+    clips: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write a page on ``runs`` that needs nothing else: the answer, what-if, fronts, table, filters, details.
 
@@ -56,6 +61,8 @@ def write_html(
     late_gain : float, optional
         Gain of the first metric in the last quarter of training beyond which a row is undertrained, see
         ``mark_undertrained``; nothing is marked by default.
+    clips : sequence of mapping
+        From ``workflows.page_clips.make_clips``: music to be played beside its spectra.
 
     Returns
     -------
@@ -67,18 +74,19 @@ def write_html(
     ConfigError
         When there are no runs, or none has a test score.
     """
-    write_text(path, render_page(page_data(runs, title=title, details=details, margin=margin, late_gain=late_gain)))
+    data = page_data(runs, title=title, details=details, margin=margin, late_gain=late_gain)
+    write_text(path, render_page(data | {"clips": list(clips)}))
     return Path(path)
 
 
 def render_page(data: dict[str, Any]) -> str:
     """The page as text. What runs contain is data in it: never markup, never code."""
-    style = _part("page.css")
-    script = "(() => {\n'use strict';\n" + "\n".join(_part(name) for name in _SCRIPTS) + "\n})();\n"
+    style = read_part("page_base.css") + read_part("page.css")
+    script = "(() => {\n'use strict';\n" + "\n".join(read_part(name) for name in _SCRIPTS) + "\n})();\n"
     # nothing may be loaded, and only this very script and style may run
     policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src '{digest_of(script)}'; style-src '{digest_of(style)}'; img-src data:; "
+        f"{'media-src data:; ' if data['clips'] else ''}base-uri 'none'; form-action 'none'"
     )
     content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":  # so that no text can end the element that holds it
@@ -90,12 +98,14 @@ def render_page(data: dict[str, Any]) -> str:
         "script": script,
         "data": content,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], _part("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], read_part("page.html"))
 
 
-def _part(name: str) -> str:
+def read_part(name: str) -> str:
+    """A file of this room that pages are made of."""
     return (files("featstore.results") / name).read_text(encoding="utf-8")
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """How a page's policy names the one style or script that it allows."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,29 +1,30 @@
 // The scatter chart: marks by configuration, both fronts, names along them; mouse, touch and keyboard.
 
-const SIZE = { width: 900, height: 430, left: 66, right: 18, top: 12, bottom: 46 };
+const sizeOf = (width) => ({ width, height: width < 600 ? 380 : 440, left: width < 600 ? 56 : 66, right: 18, top: 24, bottom: 46 });
 
-function ticksOf(low, high, logarithmic) {
+function ticksOf(low, high, logarithmic, most = 6) {
   if (!logarithmic) {
-    const raw = (high - low || Math.abs(high) || 1) / 6;
+    const raw = (high - low || Math.abs(high) || 1) / most;
     const power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 2.5, 5, 10].map((k) => k * power).find((k) => k >= raw);
     const found = [];
     for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9; k += 1) found.push(Number((k * step).toPrecision(12)));
     return found;
   }
-  const decades = Math.log10(high / low);
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
-    for (const k of decades > 4 ? [1] : decades > 2 ? [1, 3] : decades > 0.9 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8]) {
-      const value = k * 10 ** power;
-      if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
+  const within = (steps) => {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+      for (const k of steps) if (k * 10 ** power >= low * 0.999 && k * 10 ** power <= high * 1.001) found.push(k * 10 ** power);
     }
-  }
-  return found;
+    return found;
+  };
+  const options = [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 2, 5], [1, 3], [1]].map(within);
+  const chosen = options.find((found) => found.length <= most) ?? options[3];
+  return chosen.length > most ? chosen.filter((_, i) => i % Math.ceil(chosen.length / most) === 0) : chosen;
 }
 
 // a scale from values to pixels, within a range; zero costs stand in a gutter of their own left of a logarithmic axis
-function scaleOf(values, from, to, logarithmic, range = [-Infinity, Infinity]) {
+function scaleOf(values, from, to, logarithmic, range = [-Infinity, Infinity], most = 6) {
   const positive = logarithmic ? values.filter((value) => value > 0) : values;
   let low = positive.reduce((a, b) => Math.min(a, b), Infinity);
   let high = positive.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -37,7 +38,7 @@ function scaleOf(values, from, to, logarithmic, range = [-Infinity, Infinity]) {
   scale.low = logarithmic ? 10 ** a : a;
   scale.high = logarithmic ? 10 ** b : b;
   scale.zeros = zeros;
-  scale.ticks = ticksOf(scale.low, scale.high, logarithmic);
+  scale.ticks = ticksOf(scale.low, scale.high, logarithmic, most);
   const step = Math.abs(scale.ticks[1] - scale.ticks[0]) || 1;
   scale.text = (value) => value.toFixed(Math.max(0, Math.min(6, Math.ceil(-Math.log10(step) - 1e-9) + (/^2\.?5/.test(String(step * 1e6)) ? 1 : 0))));
   return scale;
@@ -49,9 +50,11 @@ function makeChart(host, { reader, pick }) {
   let cursor = -1;
   let svg = null;
   let shown = null;
+  let size = sizeOf(900);
 
   function update(view) {
     shown = view;
+    size = sizeOf(Math.max(280, Math.round(host.clientWidth) || 900));
     points = view.judged.rows.map((item) => ({ item, x: 0, y: 0 }));
     cursor = -1;
     host.replaceChildren();
@@ -60,10 +63,10 @@ function makeChart(host, { reader, pick }) {
       svg = null;
       return;
     }
-    const { width, height, left, right, top, bottom } = SIZE;
+    const { width, height, left, right, top, bottom } = size;
     const logarithmic = points.some(({ item }) => item.cost > 0);
     const x = scaleOf([...points.map(({ item }) => item.cost), ...view.published.map((row) => row.cost), ...(view.audio ? [view.audio] : [])],
-      left, width - right, logarithmic);
+      left, width - right, logarithmic, undefined, Math.floor((width - left - right) / 66));
     const y = scaleOf(heights(view), height - bottom, top, false, metricOf[view.metric].range);
     for (const point of points) { point.x = x(point.item.cost); point.y = y(point.item.mean); }
     svg = draw('svg', { viewBox: `0 0 ${width} ${height}`, role: 'presentation' });
@@ -73,33 +76,31 @@ function makeChart(host, { reader, pick }) {
     drawPublished(svg, x, y, view);
     drawMarks(svg, y, view);
     host.append(legendOf(view), svg);
-    nameFront(svg, view); // measures its texts, so the drawing has to be there
+    nameFront(svg, x, y, view); // measures its texts, so the drawing has to be there
     svg.append(draw('circle', { class: 'cursor', r: 9, visibility: 'hidden' }));
   }
 
+  // all means and guarantees, and whiskers as far as they leave these apart: those of two runs can be very long
   function heights(view) {
-    const found = [];
-    for (const { item } of points) {
-      const part = item.row.scores[view.metric];
-      found.push(item.mean);
-      if (whiskers(item) && part.low !== null) found.push(...clipped(part, view));
-      if (item.sure) found.push(guaranteed(item, view));
-    }
-    return [...found, ...view.published.map((row) => row.value)];
+    const shownThere = points.flatMap(({ item }) => (item.sure ? [item.mean, guaranteed(item, view)] : [item.mean]));
+    const reduce = (values, pick) => values.reduce((a, b) => pick(a, b));
+    const [low, high] = [reduce(shownThere, Math.min), reduce(shownThere, Math.max)];
+    const room = 0.3 * (high - low || Math.abs(high) * 0.02 || 1);
+    const ends = points.filter(({ item }) => whisker(item, view)).flatMap(({ item }) => whisker(item, view));
+    const reached = ends.length ? [Math.max(low - room, reduce(ends, Math.min)), Math.min(high + room, reduce(ends, Math.max))] : [];
+    return [low, high, ...reached, ...view.published.map((row) => row.value)];
   }
 
-  const whiskers = (item) => points.length <= 15 || item.front || item.sure;
   const guaranteed = (item, view) => view.judged.top + (metricOf[view.metric].lower ? 1 : -1) * item.bound.most;
 
-  // intervals of two runs can be absurdly wide: they must not flatten the chart
-  function clipped(part, view) {
-    const means = points.map(({ item }) => item.mean);
-    const span = Math.max(...means) - Math.min(...means) || Math.abs(view.judged.best.mean) * 0.02;
-    return [Math.max(part.low, part.mean - span), Math.min(part.high, part.mean + span)];
+  // ends of the interval of a mark that has a whisker; with many marks only those of the fronts have one
+  function whisker(item, view) {
+    const { low, high } = item.row.scores[view.metric];
+    return low !== null && (points.length <= 15 || item.front || item.sure) ? [low, high] : null;
   }
 
   function drawAxes(target, x, y, view) {
-    const { width, height, left, right, top, bottom } = SIZE;
+    const { width, height, left, right, top, bottom } = size;
     const floor = height - bottom;
     for (const value of y.ticks) {
       target.append(draw('line', { class: 'grid', x1: left, x2: width - right, y1: y(value), y2: y(value) }),
@@ -121,8 +122,9 @@ function makeChart(host, { reader, pick }) {
   function drawAudio(target, x, view) {
     if (!view.audio) return;
     const at = x(view.audio);
-    target.append(draw('line', { class: 'audio', x1: at, x2: at, y1: SIZE.top, y2: SIZE.height - SIZE.bottom }),
-      draw('text', { class: 'quiet-text', transform: `translate(${at - 5} ${SIZE.height - SIZE.bottom - 6}) rotate(-90)` },
+    const share = (at - size.left) / (size.width - size.left - size.right);
+    target.append(draw('line', { class: 'audio', x1: at, x2: at, y1: size.top, y2: size.height - size.bottom }),
+      draw('text', { class: 'quiet-text', x: at, y: size.top - 6, 'text-anchor': share > 0.7 ? 'end' : share < 0.3 ? 'start' : 'middle' },
         `the audio files: ${cost(view.costName, view.audio)}`));
   }
 
@@ -150,17 +152,25 @@ function makeChart(host, { reader, pick }) {
     const radius = points.length > 400 ? 3 : 4.5;
     const order = [...points].sort((a, b) => rank(a.item) - rank(b.item));
     for (const { item, x, y: py } of order) {
-      const part = item.row.scores[view.metric];
-      if (part.low !== null && whiskers(item)) {
-        const [low, high] = clipped(part, view);
-        target.append(draw('line', { class: kindOf(item) === 'on-front' ? 'whisker of-front' : 'whisker', x1: x, x2: x, y1: y(low), y2: y(high) }));
-      }
+      drawWhisker(target, item, x, y, view);
       target.append(shapeOf(item, x, py, radius));
       if (view.picked === item.row.index) target.append(draw('circle', { class: 'picked', cx: x, cy: py, r: 12 }));
     }
     const at = (one) => points.find(({ item }) => item === one);
     target.append(draw('path', { class: 'best', d: star(at(best).x, at(best).y, 9) }));
     if (bounded) target.append(draw('circle', { class: 'ring', cx: at(answer).x, cy: at(answer).y, r: 11 }));
+  }
+
+  // one that leaves the axis is cut there, and an arrow says so
+  function drawWhisker(target, item, x, y, view) {
+    const ends = whisker(item, view);
+    if (!ends) return;
+    const kind = kindOf(item) === 'on-front' ? ' of-front' : '';
+    const [floor, ceiling] = [size.height - size.bottom, size.top];
+    const [from, to] = [Math.min(y(ends[0]), floor), Math.max(y(ends[1]), ceiling)];
+    target.append(draw('line', { class: `whisker${kind}`, x1: x, x2: x, y1: from, y2: to }));
+    if (y(ends[0]) > floor + 0.5) target.append(draw('path', { class: `goes-on${kind}`, d: `M${x - 4} ${floor - 6}H${x + 4}L${x} ${floor}Z` }));
+    if (y(ends[1]) < ceiling - 0.5) target.append(draw('path', { class: `goes-on${kind}`, d: `M${x - 4} ${ceiling + 6}H${x + 4}L${x} ${ceiling}Z` }));
   }
 
   const kindOf = (item) => (isWorse(item) ? 'worse' : item.front || item.sure ? 'on-front' : 'other');
@@ -184,37 +194,40 @@ function makeChart(host, { reader, pick }) {
     return `M${Array.from({ length: 10 }, (_, k) => corner(k)).join('L')}Z`;
   }
 
-  // names beside the marks of the fronts, as many as fit without hiding marks or each other
-  function nameFront(target, view) {
+  // names beside the marks of the fronts, as many as have a place; the answer's and the best's have one in any case
+  function nameFront(target, x, y, view) {
     const { best, answer } = view.judged;
-    const taken = points.map(({ x, y }) => [x - 5, y - 5, x + 5, y + 5]);
     const first = ({ item }) => (item === answer ? 0 : item === best ? 1 : item.sure ? 2 : 3);
-    const wanted = points.filter((point) => first(point) < 3 || point.item.front);
-    wanted.sort((a, b) => first(a) - first(b) || a.y - b.y);
-    for (const point of wanted) {
-      const { item, x, y } = point;
-      const probe = draw('text', { class: 'name', x: 0, y: 0, visibility: 'hidden' }, item.row.label);
-      target.append(probe);
-      const length = probe.getComputedTextLength() || item.row.label.length * 6.2;
-      probe.remove();
-      for (const [dx, dy, side] of places(first(point) < 2)) {
-        const left = side === 'end' ? x + dx - length : x + dx;
-        const box = [left - 2, y + dy - 11, left + length + 2, y + dy + 4];
-        const inside = box[0] > SIZE.left && box[2] < SIZE.width - 4 && box[1] > 0 && box[3] < SIZE.height - SIZE.bottom;
-        if (inside && !taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) {
-          taken.push(box);
-          if (Math.abs(dy) > 24) target.append(draw('line', { class: 'leader', x1: x, y1: y + Math.sign(dy) * 8, x2: x + dx, y2: y + dy - 4 }));
-          target.append(draw('text', { class: 'name', x: x + dx, y: y + dy, 'text-anchor': side }, item.row.label));
-          break;
-        }
-      }
-    }
+    const wanted = points.filter((point) => first(point) < 3 || point.item.front).sort((a, b) => first(a) - first(b) || a.y - b.y);
+    const texts = wanted.map(({ item }) => draw('text', { class: 'name', visibility: 'hidden' }, item.row.label));
+    target.append(...texts);
+    const names = wanted.map((point, i) => ({ x: point.x, y: point.y, must: first(point) < 2, width: texts[i].getComputedTextLength() + 2 }));
+    const places = placeLabels(names, {
+      inside: [size.left + 2, size.top, size.width - 2, size.height - size.bottom - 2],
+      taken: points.map((point) => { const r = first(point) < 2 ? 11 : 5; return [point.x - r, point.y - r, point.x + r, point.y + r]; }),
+      lines: linesOf(x, y, view),
+      gap: 13,
+    });
+    places.forEach((place, i) => {
+      if (!place) { texts[i].remove(); return; }
+      if (place.leader) texts[i].before(draw('line', { class: 'leader', x1: names[i].x, y1: names[i].y, x2: place.leader[0], y2: place.leader[1] }));
+      for (const [key, value] of Object.entries({ x: place.near, y: place.middle + 4, 'text-anchor': place.side < 0 ? 'end' : 'start' })) texts[i].setAttribute(key, value);
+      texts[i].removeAttribute('visibility');
+    });
   }
 
-  // near places first; names that must be there may stand further away, with a line
-  function places(far) {
-    const heights = [4, -8, 16, -18, 26, ...(far ? [-34, 42, -50, 58, -66, 74] : [])];
-    return heights.flatMap((dy) => [[dy === 4 ? -13 : -9, dy, 'end'], [dy === 4 ? 13 : 9, dy, 'start']]);
+  // the pieces of both fronts and the whiskers: names keep off them where they can
+  function linesOf(x, y, view) {
+    const found = points.filter(({ item }) => whisker(item, view)).map(({ item, x: at }) => { const [a, b] = whisker(item, view); return [at, y(b), at, y(a)]; });
+    const add = (items, height) => items.forEach((item, i) => {
+      if (!i) return;
+      const [from, to] = [items[i - 1], item].map((one) => [x(one.cost), y(height(one))]);
+      found.push([from[0], from[1], to[0], from[1]], [to[0], from[1], to[0], to[1]]);
+    });
+    const items = points.map(({ item }) => item);
+    add(items.filter((item) => item.front), (item) => item.mean);
+    if (view.judged.bounded) add(items.filter((item) => item.sure), (item) => guaranteed(item, view));
+    return found;
   }
 
   function legendOf(view) {
@@ -230,6 +243,7 @@ function makeChart(host, { reader, pick }) {
       has('other') && [symbol(draw('circle', { class: 'mark other', cx: 11, cy: 7, r: 3.6 })), 'others'],
       bounded && [symbol(draw('path', { class: 'sure', d: 'M1 11H11V3H21' })), 'guaranteed: best mean less the bound'],
       [symbol(draw('path', { class: 'front', d: 'M1 11H11V3H21' })), 'measured front'],
+      points.some(({ item }) => whisker(item, view)) && [symbol(draw('line', { class: 'whisker of-front', x1: 11, x2: 11, y1: 1, y2: 13 })), 'interval of the mean (an arrow: it goes on)'],
       view.published.length && [symbol(draw('path', { class: 'published', d: 'M6 7L11 2L16 7L11 12Z' })), 'published, on other data'],
     ];
     return make('ul', { id: 'legend' }, entries.filter(Boolean).map(([icon, text]) => make('li', {}, icon, text)));
@@ -260,7 +274,7 @@ function makeChart(host, { reader, pick }) {
     tip.replaceChildren(make('b', {}, title), ...lines.map((line) => make('div', {}, line)));
     tip.hidden = false;
     const box = svg.getBoundingClientRect();
-    const ratio = box.width / SIZE.width;
+    const ratio = box.width / size.width;
     const x = box.left + point.x * ratio;
     const y = box.top + point.y * ratio;
     const leftward = x + tip.offsetWidth + 24 > document.documentElement.clientWidth;
@@ -272,7 +286,7 @@ function makeChart(host, { reader, pick }) {
   function nearest(event) {
     if (!svg) return -1;
     const box = svg.getBoundingClientRect();
-    const ratio = SIZE.width / box.width;
+    const ratio = size.width / box.width;
     const [x, y] = [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio];
     let found = -1;
     let least = 26 * 26;
@@ -306,5 +320,6 @@ function makeChart(host, { reader, pick }) {
     return cursor;
   }
 
+  onWidth(host, (width) => { if (shown && width !== size.width) update(shown); });
   return { update };
 }

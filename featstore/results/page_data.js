@@ -99,3 +99,27 @@ function fill(element, attributes, children) {
 }
 
 const byId = (id) => document.getElementById(id);
+
+// a table that may be wider than the page scrolls by itself, and says so while something lies beyond its right edge
+function scrolling(label, table) {
+  const box = make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': label }, table);
+  const hint = make('p', { class: 'hint', 'aria-hidden': 'true', hidden: true }, 'scrolls sideways →');
+  const tell = () => {
+    hint.hidden = box.scrollWidth <= box.clientWidth + 1;
+    hint.classList.toggle('end', box.scrollLeft + box.clientWidth >= box.scrollWidth - 8);
+  };
+  box.addEventListener('scroll', tell, { passive: true });
+  const sizes = new ResizeObserver(tell);
+  sizes.observe(box);
+  sizes.observe(table);
+  return make('div', {}, hint, box);
+}
+
+// call with the width of an element, now that it has one and whenever it changes
+function onWidth(element, call) {
+  let last = 0;
+  new ResizeObserver(() => {
+    const width = Math.round(element.clientWidth);
+    if (width && width !== last) { last = width; call(width); }
+  }).observe(element);
+}

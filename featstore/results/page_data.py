@@ -96,6 +96,7 @@ def page_data(
         "remarks": _remarks(kept, place),
         "reference": _reference(metrics),
         "store": _store_rules(),
+        "clips": [],
         "skipped": [str(skip) for skip in runs.skipped[:200]],
         "skipped_count": len(runs.skipped),
     }

@@ -65,7 +65,7 @@ function runsTable(row) {
   const finished = (run) => data.runs.finished.texts[data.runs.finished.codes[run]].replace('T', ' ');
   const folder = (run) => `${data.runs.path.texts[data.runs.path.codes[run]]}/${data.runs.folder[run]}`;
   const value = (item) => (item === null || item === undefined ? '–' : String(item));
-  return make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Runs of this configuration' }, make('table', {},
+  return scrolling('Runs of this configuration', make('table', {},
     make('caption', {}, `${row.runs.length} run${row.runs.length === 1 ? '' : 's'}`),
     make('thead', {}, make('tr', {}, heads.map((head, i) => make('th', { scope: 'col', class: i ? null : 'words' }, head)))),
     make('tbody', {}, row.runs.map((run) => make('tr', {},
@@ -141,7 +141,7 @@ function classes(found) {
   const label = data.classTitles[metric];
   const bar = (value) => draw('svg', { viewBox: '0 0 144 12', 'aria-hidden': 'true' },
     draw('rect', { class: 'band', width: 144, height: 12 }), draw('rect', { class: 'same', width: 144 * (value ?? 0), height: 12 }));
-  const table = make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Scores of classes' }, make('table', {}, make('caption', {}, `${label} of each class on the test tracks, best first`),
+  const table = scrolling('Scores of classes', make('table', {}, make('caption', {}, `${label} of each class on the test tracks, best first`),
     make('thead', {}, make('tr', {}, make('th', { scope: 'col', class: 'words' }, 'class'), make('th', { scope: 'col' }, label),
       make('th', { scope: 'col' }, 'tracks'), make('td', {}))),
     make('tbody', {}, rows.map((row) => make('tr', {}, make('th', { scope: 'row', class: 'words' }, row.name),
@@ -151,7 +151,7 @@ function classes(found) {
 }
 
 function confusionTable(names, sums, runs) {
-  return [make('h3', {}, 'Confusion'), make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Confusion matrix' }, make('table', { class: 'matrix' },
+  return [make('h3', {}, 'Confusion'), scrolling('Confusion matrix', make('table', { class: 'matrix' },
     make('caption', {}, `Rows: true class; columns: answer; test tracks${runs > 1 ? `, summed over ${runs} runs` : ''}.`),
     make('thead', {}, make('tr', {}, make('td', {}), names.map((name) => make('th', { scope: 'col', title: name }, name)))),
     make('tbody', {}, sums.map((line, i) => {

@@ -1,10 +1,7 @@
 // State, filters, and what follows from them.
 
 const VIRTUAL = 'bytes_collection';
-const state = {
-  dataset: null, metric: data.metrics[0].name, cost: null, search: '', off: {}, published: false, picked: null,
-  margin: data.margin, tracks: 100000, seconds: 210, budget: null,
-};
+const state = { picked: null };
 
 const chart = makeChart(byId('chart'), { reader: byId('chart-reader'), pick: (row) => pickRow(row) });
 const table = makeTable(byId('table'), { pick: (row) => pickRow(row) });
@@ -36,12 +33,37 @@ function render() {
   drawAnswer(judged);
   chart.update(view);
   table.update({ rows, columns: columnsOf(verdict), picked: state.picked, about: `${count(rows.length)} configurations on ${state.dataset}; a click on a name opens its runs.` });
+  byId('chosen').textContent = [state.dataset, metricOf[state.metric].title, view.costTitle, byId('count').textContent].join(' · ');
   whatif.update(view, state);
+  writeLink();
 }
 
 // what depends on the size of the collection alone
 function drawSize() {
-  if (state.cost === VIRTUAL) render(); else whatif.update(view, state);
+  if (state.cost === VIRTUAL) { render(); return; }
+  whatif.update(view, state);
+  writeLink();
+}
+
+// the address follows a little later: browsers limit how often it may change
+let writing = null;
+function writeLink() {
+  const opened = state.picked === null ? null : configurations[state.picked].label;
+  const link = linkOf(state, opened, datasetNames()[0]);
+  byId('here').setAttribute('href', link);
+  clearTimeout(writing);
+  writing = setTimeout(() => { if (location.hash !== link && location.hash + link !== '#') history.replaceState(null, '', link); }, 300);
+}
+
+// the state that the address says, drawn from the beginning
+function follow() {
+  const { opened, ...said } = readLink();
+  Object.assign(state, said, { picked: null });
+  whatif.set(state);
+  drawControls();
+  render();
+  const row = opened && configurations.find(({ dataset, label }) => dataset === state.dataset && label === opened);
+  if (row) pickRow(row); else if (!byId('details').hidden) details.close();
 }
 
 // what the audio files of the same music would cost on the axis, where it is one of bytes
@@ -142,6 +164,7 @@ function pickRow(row) {
   table.mark(row.index);
   whatif.update(view, state);
   details.open(row, state);
+  writeLink();
 }
 
 function unpick() {
@@ -151,6 +174,7 @@ function unpick() {
   table.mark(null);
   whatif.update(view, state);
   if (cameFrom && cameFrom.isConnected) cameFrom.focus();
+  writeLink();
 }
 
 // ---- published numbers: beside, never among the measured ones
@@ -183,7 +207,7 @@ function drawReference() {
       const rows = reference.filter((row) => row.source === paper);
       const heads = ['data set', 'what', 'metric', 'value', 'n', 'kind', 'where', 'note'];
       return make('details', {}, make('summary', {}, `${paper} (${rows.length} numbers)`), make('p', { class: 'quiet' }, data.reference.notes[paper]),
-        make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Published in ${paper}` }, make('table', {},
+        scrolling(`Published in ${paper}`, make('table', {},
           make('thead', {}, make('tr', {}, heads.map((head) => make('th', { scope: 'col', class: 'words' }, head)))),
           make('tbody', {}, rows.map((row) => make('tr', {}, [row.dataset, row.what, row.metric].map((text, i) => make('td', { class: i === 1 ? 'words wrap' : 'words' }, text)),
             make('td', {}, row.value.toFixed(4) + (row.spread === null ? '' : ` ± ${row.spread.toFixed(4)}`)), make('td', {}, row.n === null ? '' : String(row.n)),
@@ -197,10 +221,15 @@ function options(select, entries, value) {
   select.replaceChildren(...entries.map(([key, title]) => make('option', { value: key, selected: key === value }, title)));
 }
 
-function drawControls() {
+// the one with the most runs first
+function datasetNames() {
   const size = {};
   for (const row of configurations) size[row.dataset] = (size[row.dataset] || 0) + row.runs.length;
-  const datasets = Object.keys(size).sort((a, b) => size[b] - size[a]);
+  return Object.keys(size).sort((a, b) => size[b] - size[a]);
+}
+
+function drawControls() {
+  const datasets = datasetNames();
   state.dataset = state.dataset ?? datasets[0];
   options(byId('dataset'), datasets.map((name) => [name, name]), state.dataset);
   const here = configurations.filter((row) => row.dataset === state.dataset); // what this data set has
@@ -220,7 +249,7 @@ function drawControls() {
     make('legend', {}, { n_mels: 'mel bands', hop: 'hop', sample_rate: 'sample rate', outside_data: 'outside data' }[name] || name),
     make('div', { class: 'options' }, values.map(({ value, title }) => make('label', {},
       make('input', { type: 'checkbox', checked: !(state.off[name] && state.off[name].has(value)), 'data-field': name, 'data-value': value,
-        onchange: (event) => toggle(name, value, event.target.checked) }), title.replace(/ mels$/, '').replace(/^hop /, '')))))));
+        onchange: (event) => toggle(name, value, event.target.checked) }), title.replace(/ mels$|^hop /, '')))))));
 }
 
 function toggle(name, value, on) {
@@ -255,7 +284,15 @@ if (data.skipped_count) {
   byId('skipped-list').append(...data.skipped.map((text) => make('li', {}, text)));
   if (data.skipped_count > data.skipped.length) byId('skipped-list').append(make('li', {}, `and ${data.skipped_count - data.skipped.length} more`));
 }
-drawControls();
+if (data.clips.length) {
+  byId('listen').hidden = false;
+  showClips(byId('clips'));
+}
+const narrow = matchMedia('(max-width: 860px)'); // there what chooses would stand between the answer and the chart
+const fold = () => { byId('choose').open = !narrow.matches; };
+narrow.addEventListener('change', fold);
+fold();
 drawReference();
-render();
+follow();
+addEventListener('hashchange', follow);
 document.documentElement.dataset.ready = 'yes';

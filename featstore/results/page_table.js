@@ -13,7 +13,7 @@ function makeTable(host, { pick }) {
     [25, 50, 100, 200].map((value) => make('option', { value }, String(value))));
   const save = make('button', { type: 'button', onclick: () => download() }, 'Save as CSV');
   host.append(
-    make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of configurations, scrolls sideways' }, table),
+    scrolling('Table of configurations, scrolls sideways', table),
     make('div', { class: 'pager' }, before, place, after, make('label', { for: 'page-size' }, 'rows a page'), size, save));
 
   function update({ rows, columns, picked, about }) {

@@ -40,9 +40,9 @@ function makeWhatIf(controls, host, { changed }) {
     return Math.min(10000000, Math.max(1000, Math.round(exact / unit) * unit));
   };
   const toSlider = (tracks) => Math.round(((Math.log10(tracks) - low) / (high - low)) * 400);
-  const slider = make('input', { id: 'tracks-slider', type: 'range', min: 0, max: 400, step: 1, value: toSlider(100000) });
-  const number = make('input', { id: 'tracks', type: 'number', min: 1000, max: 10000000, step: 1, value: 100000 });
-  const minutes = make('input', { id: 'minutes', type: 'number', min: 0.05, max: 600, step: 'any', value: 3.5 });
+  const slider = make('input', { id: 'tracks-slider', type: 'range', min: 0, max: 400, step: 1 });
+  const number = make('input', { id: 'tracks', type: 'number', min: 1000, max: 10000000, step: 1 });
+  const minutes = make('input', { id: 'minutes', type: 'number', min: 0.05, max: 600, step: 'any' });
   const budget = make('input', { id: 'budget', type: 'number', min: 0, step: 'any', placeholder: 'any' });
   const said = make('div', { id: 'collection-answer', 'aria-live': 'polite' });
   const say = (tracks) => slider.setAttribute('aria-valuetext', `${count(tracks)} tracks`);
@@ -56,7 +56,13 @@ function makeWhatIf(controls, host, { changed }) {
     changed({ tracks, seconds: Number(minutes.value) > 0 ? 60 * Number(minutes.value) : null,
       budget: Number(budget.value) > 0 ? 1e9 * Number(budget.value) : null });
   }
-  say(100000);
+  function set(size) {
+    number.value = size.tracks;
+    slider.value = toSlider(Math.min(10000000, Math.max(1000, size.tracks)));
+    minutes.value = size.seconds === null ? '' : Number((size.seconds / 60).toPrecision(6));
+    budget.value = size.budget ? size.budget / 1e9 : '';
+    say(size.tracks);
+  }
   const field = (input, text) => make('div', {}, make('label', { for: input.id }, text), input);
   controls.append(
     make('div', { class: 'wide' }, make('label', { for: 'tracks-slider' }, '1,000 to 10,000,000 tracks'), slider),
@@ -95,7 +101,7 @@ function makeWhatIf(controls, host, { changed }) {
     const ratio = rows.map((item) => item.row.costs).find((costs) => costs.ratio_to_audio);
     const audio = ratio ? ` The audio itself would be about ${bytes((predicted(rows.find((item) => item.row.costs === ratio).row, state).bytes) / ratio.ratio_to_audio)}.` : '';
     host.replaceChildren(
-      make('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Predictions' }, make('table', {},
+      scrolling('Predictions', make('table', {},
         make('caption', {}, `${count(state.tracks)} tracks${state.seconds ? ` of ${digits(state.seconds / 60, 3)} min` : ''}: both fronts, cheapest first.${audio}`),
         make('thead', {}, make('tr', {}, ['configuration', '', `at most ${sideOf(metric)} the best`, 'bytes', 'files'].map((text, i) => make('th', { scope: 'col', class: i < 2 ? 'words' : null }, text)))),
         make('tbody', {}, rows.map(line)))),
@@ -103,5 +109,5 @@ function makeWhatIf(controls, host, { changed }) {
         + 'files as a store of this feature alone cuts its shards, about 256 MiB each; featstore plan --tracks N forecasts the core-hours. Scores are those measured, not predicted: more tracks may change them.'));
   }
 
-  return { update };
+  return { update, set };
 }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
 from featstore.results.fronts import AXES, MARGIN
+from featstore.results.page import digest_of, read_part
 from featstore.results.paper_tables import (
     RUN_FIGURES,
     TESTS,
@@ -226,20 +225,21 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
 
 
 def _page(title: str, head: str, commands: Sequence[str], parts: Sequence[str]) -> str:
-    """The page as text: no script, nothing loaded."""
-    style = (files("featstore.results") / "paper_page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    made = "<p>Made by</p>" + "".join(f"<p><code>{html.escape(command)}</code></p>" for command in commands)
+    """The page as text, in the style of the report's page: no script, nothing loaded."""
+    style = read_part("page_base.css") + read_part("paper_page.css")
+    policy = f"default-src 'none'; img-src data:; style-src '{digest_of(style)}'; base-uri 'none'; form-action 'none'"
+    made = "".join(f"<p><code>{html.escape(command)}</code></p>" for command in commands)
+    made = f'<div class="card"><h2>Made by</h2>{made}</div>'
     lines = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(title)}</title><style>{style}</style></head><body>",
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(head)}</p>",
+        '<meta name="color-scheme" content="light dark">',
+        f'<title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>',
+        f"<header><h1>{html.escape(title)}</h1><p>{html.escape(head)}</p></header><main>",
         *([made] if commands else []),
         *parts,
-        "</body></html>",
+        "</main></body></html>",
     ]
     return "\n".join(lines) + "\n"
 
@@ -261,7 +261,7 @@ def _show_figure(figure: _Figure) -> str:
         f'<section><h2>{text(figure.title)}</h2><figure><img alt="{text(figure.title)}" '
         f'src="data:image/svg+xml;base64,{picture}"><figcaption class="quiet">{text(figure.text)}</figcaption></figure>'
         f"<details><summary>The {len(rows)} runs behind this figure</summary>"
-        f'<div class="wide"><table class="ids"><tr>{heads}</tr>{body}</table></div></details></section>'
+        f'<div class="scroll" tabindex="0"><table class="ids"><tr>{heads}</tr>{body}</table></div></details></section>'
     )
 
 
@@ -278,6 +278,7 @@ def _show_table(table: PaperTable) -> str:
         rows.append("".join(shown_cells) + f'<td class="runs">{runs}</td>')
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
-        f'<section><h2>{text(table.title)}</h2><div class="wide"><table><tr>{heads}</tr>{body}</table></div>'
+        f'<section><h2>{text(table.title)}</h2><div class="scroll" tabindex="0">'
+        f"<table><tr>{heads}</tr>{body}</table></div>"
         f'<p class="quiet">{text(table.note)}</p></section>'
     )

@@ -65,6 +65,8 @@ class Clip:
     signal : float32 (n_samples,)
     maps : list of float32 (filters, columns)
         One for each bank; lowest filter first.
+    centres_hz : list of float64 (filters,)
+        Middle of the pass band of each row of each map.
     """
 
     track: str
@@ -72,6 +74,7 @@ class Clip:
     sample_rate: int
     signal: FloatArray
     maps: list[FloatArray]
+    centres_hz: list[NDArray[np.float64]]
 
 
 def read_banks(run_dir: str | Path) -> list[Bank]:
@@ -124,7 +127,10 @@ def read_clip(run_dir: str | Path, *, track: str = "", start_s: float = 0.0, sec
     signal[: len(part)] = part
     with torch.inference_mode():
         maps = _maps(model, torch.from_numpy(signal)[None, None])
-    return Clip(track, start_s, rate, signal, maps)
+        centres = [((low + high) / 2).cpu().numpy() for low, high in (bank.cutoffs() for bank in _sinc_banks(model))]
+    orders = [np.argsort(each, kind="stable") for each in centres]
+    maps, centres = ([each[order] for each, order in zip(found, orders, strict=True)] for found in (maps, centres))
+    return Clip(track, start_s, rate, signal, maps, centres)
 
 
 def _load(run_dir: str | Path) -> tuple[dict[str, Any], nn.Module]:
@@ -164,18 +170,21 @@ def _maps(model: nn.Module, signal: Any) -> list[FloatArray]:
     """Picture of each bank: the model's own, or the mean absolute output of each filter over its largest value."""
     from torch.nn import functional
 
-    from featstore.models.sinc import SincBank
-
     if hasattr(model, "front"):
         picture: Any = model
         return [each.numpy() for each in picture.front(signal)[0]]
     level = (signal - signal.mean()) / (signal.std() + 1e-6)
     found = []
-    for bank in model.modules():
-        if isinstance(bank, SincBank):
-            drawn = functional.adaptive_avg_pool1d(bank(level).abs(), _COLUMNS)[0]
-            found.append((drawn / drawn.amax(dim=1, keepdim=True).clamp(min=1e-12)).numpy())
+    for bank in _sinc_banks(model):
+        drawn = functional.adaptive_avg_pool1d(bank(level).abs(), _COLUMNS)[0]
+        found.append((drawn / drawn.amax(dim=1, keepdim=True).clamp(min=1e-12)).numpy())
     return found
+
+
+def _sinc_banks(model: nn.Module) -> list[Any]:
+    from featstore.models.sinc import SincBank
+
+    return [module for module in model.modules() if isinstance(module, SincBank)]
 
 
 def response_db(taps: FloatArray, frequencies: NDArray[np.floating[Any]], sample_rate: int) -> FloatArray:
@@ -267,23 +276,24 @@ def _draw_bank(axes: Any, bank: Bank) -> None:
 
 def _draw_clip(part: Any, clip: Clip) -> None:
     """Four pictures made by hand, and below them those that were learned."""
+    from featstore.dsp import mel_centres
+    from featstore.results.figure_spectrum import draw_spectrum
+
     seconds, columns = len(clip.signal) / clip.sample_rate, max(4, len(clip.maps))
     axes = part.subplots(2, columns, squeeze=False, sharex=True)
-    kilohertz = clip.sample_rate / 2000
+    mel = mel_centres(n_mels=_N_MELS, fmin=0.0, fmax=clip.sample_rate / 2)
     for axis, (name, values) in zip(axes[0], _hand_made(clip).items(), strict=False):
-        bands = name == "mel-spectrogram"
-        extent = (0, seconds, 0, len(values) if bands else kilohertz)
-        axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-80, vmax=0)
+        centres = mel if name == "mel-spectrogram" else np.arange(len(values)) * clip.sample_rate / _N_FFT
+        draw_spectrum(axis, values, centres_hz=centres, step_s=_HOP / clip.sample_rate, limits=(-80, 0), unit="dB")
         axis.set_title(name, loc="left", fontsize=9)
-        axis.set_ylabel("band" if bands else "kHz")
-    for number, (axis, values) in enumerate(zip(axes[1], clip.maps, strict=False), start=1):
+        axis.set_xlabel("")
+    for number, (axis, values, centres) in enumerate(zip(axes[1], clip.maps, clip.centres_hz, strict=False), start=1):
+        step = seconds / values.shape[1]
         high = max(float(np.percentile(values, 99.5)), 1e-9)
-        extent = (0, seconds, 0, len(values))
-        axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=0, vmax=high)
+        draw_spectrum(axis, values, centres_hz=centres, step_s=step, start_s=step / 2, limits=(0, high), unit="level")
         axis.set_title(f"learned, bank {number}", loc="left", fontsize=9)
-        axis.set(xlabel="time (s)", ylabel="filter")
+    axes[0, 0].set_xlim(0, seconds)
     for axis in axes.flat:
-        axis.grid(visible=False)
         if not axis.images:
             axis.set_visible(False)
     part.suptitle(f"{clip.track}, from {clip.start_s:g} s", x=0.01, ha="left", fontsize=9)

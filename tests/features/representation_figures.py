@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from featstore.extract import ExtractOptions, extract
+from featstore.results.figure_spectrum import draw_spectrum
 from featstore.results.figure_style import INK, figure_style, new_figure, save_figure
 from featstore.specs import expand_features
 from featstore.store import FeatureReader, open_store
@@ -22,7 +23,7 @@ CLIP = f"clip=centre({SECONDS:g} s)"
 # title, feature; each row reads from left to right as one story
 PANELS: list[tuple[str, str]] = [
     ("waveform, 16 kHz", f"waveform({CLIP})@int16"),
-    ("spectrum, 512/256, dB", f"stft({CLIP},scale=db)"),
+    ("spectrum, 512 samples, hop 256 (16 ms), dB", f"stft({CLIP},scale=db)"),
     ("a window of 8 ms in a transform of 64 ms, dB", f"stft(n_fft=1024,win_length=128,{CLIP},scale=db)"),
     ("128 mel bands, dB", f"mel({CLIP},n_mels=128,scale=db)"),
     ("48 mel bands, dB", f"mel({CLIP},n_mels=48,scale=db)"),
@@ -30,9 +31,9 @@ PANELS: list[tuple[str, str]] = [
     ("96 mel bands, power as it is", f"mel({CLIP})"),
     ("the same, log10(1 + 10000 x)", f"mel({CLIP},scale=log10_1p)"),
     ("the same, dB", f"mel({CLIP},scale=db)"),
-    ("every 2nd frame: hop 512", f"mel({CLIP},scale=db,hop_length=512)"),
-    ("every 5th frame: hop 1280", f"mel({CLIP},scale=db,hop_length=1280)"),
-    ("every 10th frame: hop 2560", f"mel({CLIP},scale=db,hop_length=2560)"),
+    ("every 2nd frame: hop 512 (32 ms)", f"mel({CLIP},scale=db,hop_length=512)"),
+    ("every 5th frame: hop 1280 (80 ms)", f"mel({CLIP},scale=db,hop_length=1280)"),
+    ("every 10th frame: hop 2560 (160 ms)", f"mel({CLIP},scale=db,hop_length=2560)"),
     ("harmonic, margin 2", f"hpss({CLIP},hop_length=128,margin=2,scale=db)"),
     ("percussive, margin 2", f"hpss({CLIP},hop_length=128,margin=2,component=percussive,scale=db)"),
     ("residual, margin 2", f"hpss({CLIP},hop_length=128,margin=2,component=residual,scale=db)"),
@@ -59,13 +60,12 @@ def _draw(axes: Any, reader: FeatureReader, track: str, title: str) -> None:
         scale = getattr(reader.spec, "scale", None)
         decibels = scale is not None and scale.name == "db"
         top = float(np.nanmax(values) if decibels else np.nanquantile(values, 0.995))
-        low = top - 70 if decibels else 0.0
-        extent = (0, values.shape[-1] * step, 0, len(values))
-        axes.imshow(
-            values, origin="lower", aspect="auto", cmap="magma", interpolation="nearest", vmin=low, vmax=top,
-            extent=extent,
-        )  # fmt: skip
-        axes.set_ylabel("bin" if "bin" in reader.base.header.dims else "band", labelpad=1)
+        limits = (top - 70 if decibels else 0.0, top)
+        unit = "dB" if decibels else "value"
+        spec = reader.spec
+        draw_spectrum(axes, values, centres_hz=spec.band_centres, step_s=step, limits=limits, unit=unit, ticks=4)
+        axes.set_xlabel("")
+        axes.set_ylabel("Hz", labelpad=1)
     kept = "" if reader.view.is_identity else ", a view"
     axes.set_title(f"{title}\n{format_bytes(rate)} a second{kept}", fontsize=8, loc="left", color=INK)
     axes.grid(False)
@@ -85,7 +85,7 @@ def draw(folder: Path, path: Path = FIGURE) -> Path:
         import matplotlib as mpl
 
         mpl.rcParams["savefig.dpi"] = 110  # the style's context puts it back
-        figure, grid = new_figure(11.0, 1.75 * rows, nrows=rows, ncols=COLUMNS)
+        figure, grid = new_figure(11.6, 1.75 * rows, nrows=rows, ncols=COLUMNS)
         for (title, name), axes in zip(PANELS, grid.flat, strict=True):
             _draw(axes, store[name], track, title)
         for axes in grid[-1]:

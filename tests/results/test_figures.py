@@ -22,6 +22,7 @@ from featstore.results.figure_pareto import draw_pareto
 from featstore.results.figure_study import draw_study, plot_study
 from featstore.results.figure_style import MARKERS, PALETTE, figure_style
 from featstore.results.figures import KINDS, draw
+from featstore.specs import parse_feature
 from featstore.testing.runs import mel_grid, write_runs
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -172,7 +173,7 @@ class _Store(dict[str, Any]):
 
 
 def _reader(n_mels: int, hop: int) -> Any:
-    spec = SimpleNamespace(hop_length=hop, sample_rate=16000, short=lambda: f"mel(n_mels={n_mels},hop_length={hop})")
+    spec = parse_feature(f"mel(n_mels={n_mels},hop_length={hop},scale=db)").spec
     values = np.random.default_rng(0).normal(-40, 10, (n_mels, 16000 * 4 // hop)).astype(np.float32)
 
     class Reader:
@@ -201,7 +202,9 @@ def test_gallery(tmp_path: Path) -> None:
     store = _Store(small=_reader(8, 2560), large=_reader(96, 256))
     [path] = plot_gallery(store, [], tmp_path / "gallery.svg", seconds=2.0)
     text = path.read_text()
-    assert "track a" in text and "mel(n_mels=8,hop_length=2560)@uint8" in text and "6,000 values a second" in text
+    assert "track a" in text and "8 mels, hop 2560 (160 ms)" in text and "6,000 values a second" in text
+    for word in ("Hz", "seconds", "dB", "4000"):
+        assert f">{word}<" in text
     with pytest.raises(ConfigError, match="track 'z' is not stored"):
         plot_gallery(store, [], tmp_path / "x.svg", track="z")
     with pytest.raises(ConfigError, match="no feature has bands"):

@@ -92,6 +92,7 @@ def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_
     }  # fmt: skip
     page = (tmp_path / "study.html").read_text()
     assert page.count("<section>") == 8 and page.count("<img") == 5
+    assert 'name="color-scheme" content="light dark"' in page and "prefers-color-scheme: dark" in page
     assert "<script" not in page and not re.search(r"(src|href)=\"(?!data:)", page) and "default-src 'none'" in page
     assert (
         html.escape("A <b> study") in page

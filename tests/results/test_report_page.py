@@ -331,6 +331,111 @@ def test_everything_has_a_name_for_those_who_cannot_see_it(page: Browser) -> Non
     assert {"How little is enough?", "Score against cost", "All configurations"} <= set(headings)
 
 
+def _narrow(page: Browser, width: int = 420) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+    page.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+
+@chromium
+def test_a_narrow_page_begins_with_the_answer_and_folds_the_choices(page: Browser) -> None:
+    wide = page.run("document.querySelector('#chart > svg').viewBox.baseVal.width")
+    assert page.run("document.querySelector('#choose').open")
+    assert page.run("getComputedStyle(document.querySelector('#choose summary')).display") == "none"
+    _narrow(page)
+    try:
+        assert not page.run("document.querySelector('#choose').open")
+        assert page.run("document.querySelector('#chosen').textContent") == (
+            "demo · ROC AUC · bytes, stored on its own · 24 of 24 configurations"
+        )
+        tops = page.run("['answer', 'collection', 'choose', 'chart', 'table'].map(id => "
+                        "document.getElementById(id).getBoundingClientRect().top)")  # fmt: skip
+        assert tops == sorted(tops) and tops[0] < 200
+        narrow = page.run("[document.querySelector('#chart > svg').viewBox.baseVal.width, "
+                          "document.querySelector('#chart').clientWidth]")  # fmt: skip
+        assert narrow[0] == narrow[1] < 420 < wide, "drawn again: text keeps its size"
+        hint = "getComputedStyle(document.querySelector('#table .hint')).visibility"
+        assert not page.run("document.querySelector('#table .hint').hidden") and page.run(hint) == "visible"
+        page.run(
+            "(() => { const box = document.querySelector('#table .scroll'); box.scrollLeft = box.scrollWidth; })()"
+        )
+        page.run("new Promise(done => setTimeout(done, 100))")
+        assert page.run(hint) == "hidden"
+    finally:
+        _narrow(page, 1280)
+    assert page.run("document.querySelector('#choose').open") and page.problems() == []
+
+
+@chromium
+def test_a_link_leads_to_a_state_of_the_page(page: Browser, tmp_path: Path) -> None:
+    page.run("document.querySelector('input[data-field=encoding][data-value=float32]').click()")
+    page.run("""(() => { const put = (id, value, event) => { const e = document.getElementById(id); e.value = value;
+                         e.dispatchEvent(new Event(event, {bubbles: true})); };
+                put('cost', 'gmacs', 'change'); put('tracks', '5000', 'input'); put('budget', '3', 'input');
+                put('margin', '0.05', 'change'); })()""")
+    page.run("document.querySelector('#table tbody button').click()")
+    opened = page.run("document.querySelector('#details-title').textContent")
+    page.run("new Promise(done => setTimeout(done, 500))")
+    link = page.run("location.hash")
+    assert link == page.run("document.querySelector('#here').getAttribute('href')")
+    seen = "[...document.querySelectorAll('#answer, #collection-answer, #count')].map(e => e.textContent)"
+    before = page.run(seen)
+    page.run("location.hash = ''")
+    page.run("new Promise(done => setTimeout(done, 100))")
+    assert page.run("document.querySelector('#count').textContent") == "24 of 24 configurations"
+    assert page.run("document.querySelector('#details').hidden") and page.run(seen) != before
+    page.run(f"location.hash = {json.dumps(link)}")
+    page.run("new Promise(done => setTimeout(done, 100))")
+    assert page.run(seen) == before and page.run("document.querySelector('#details-title').textContent") == opened
+    values = page.run("['tracks', 'budget', 'cost'].map(id => document.getElementById(id).value)")
+    assert values == ["5000", "3", "gmacs"]
+    page.run("location.hash = '#metric=nonsense&tracks=-3&margin=7&dataset=' + encodeURIComponent('<b>')")
+    page.run("new Promise(done => setTimeout(done, 100))")
+    assert page.run("document.querySelector('#metric').value") == "roc_auc"
+    assert page.run("document.querySelector('#tracks').value") == "100000" and page.problems() == []
+    page.run("location.hash = ''")
+
+
+@chromium
+@pytest.mark.parametrize("width", [1400, 420])
+def test_names_in_the_chart_lie_on_nothing_else(browser: Browser, tmp_path: Path, width: int) -> None:
+    axes = {"n_mels": [128, 96, 48, 24, 8], "hop_multiple": [1, 2, 4], "scale": ["db", "log10_1p"]}
+    write_runs(tmp_path / "runs", mel_grid(**axes, encoding=["float32", "uint8"]), spread=0.003, epochs=1)
+    _narrow(browser, width)
+    try:
+        browser.events.clear()
+        browser.open(write_html(read_results(tmp_path / "runs"), tmp_path / "page.html", details=0))
+        boxes = """(selector => [...document.querySelectorAll(selector)].map(e => e.getBBox())
+                    .map(b => [b.x, b.y + 2, b.x + b.width, b.y + b.height - 2]))"""
+        names = browser.run(boxes + "('#chart > svg .name')")
+        others = browser.run(boxes + "('#chart > svg .mark, #chart > svg .best, #chart > svg .quiet-text')")
+        named = browser.run("[...document.querySelectorAll('#chart > svg .name')].map(e => e.textContent)")
+        answer = browser.run("document.querySelector('#answer .big .link').textContent")
+    finally:
+        _narrow(browser, 1280)
+    assert len(others) > 60 and len(names) >= 3 and answer in named
+    assert [(a, b) for i, a in enumerate(names) for b in [*names[:i], *others] if _overlap(a, b)] == []
+    assert browser.problems() == []
+
+
+def _overlap(a: list[float], b: list[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@chromium
+def test_whiskers_that_leave_the_axis_end_in_an_arrow(browser: Browser, tmp_path: Path) -> None:
+    write_runs(tmp_path / "runs", mel_grid(n_mels=[96, 48, 8], hop_multiple=[1, 4]), spread=0.01, seeds=2, epochs=1)
+    runs = read_results(tmp_path / "runs")
+    browser.open(write_html(runs, tmp_path / "page.html", details=0))
+    lines = browser.run(
+        "[...document.querySelectorAll('#chart > svg .whisker')].map(e => ['y1', 'y2'].map(k => +e.getAttribute(k)))"
+    )
+    top, bottom = browser.run("(() => { const d = document.querySelector('#chart > svg .axis').getAttribute('d');"
+                              " return d.match(/M\\S+ (\\S+)V([^H]+)/).slice(1).map(Number); })()")  # fmt: skip
+    assert len(lines) == 6 and all(top <= low <= bottom and top <= high <= bottom for low, high in lines)
+    cut = sum(y in (top, bottom) for ends in lines for y in ends)
+    assert cut > 0 and browser.run("document.querySelectorAll('#chart > svg .goes-on').length") == cut
+
+
 @chromium
 def test_narrow_windows_do_not_scroll_sideways(page: Browser) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)

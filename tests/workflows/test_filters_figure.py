@@ -81,6 +81,8 @@ def test_response_peaks_inside_the_band() -> None:
 def test_clip_is_the_stored_signal_and_the_model_s_picture(store: Store, run: Path) -> None:
     clip = read_clip(run, track="t3", start_s=1.0)
     assert clip.signal.shape == (RATE // 2,) and [each.shape for each in clip.maps] == [(12, 64)] * 3
+    assert all((np.diff(centres) > 0).all() and centres.shape == (12,) for centres in clip.centres_hz)
+    assert 50 < clip.centres_hz[0][0] < 500 and clip.centres_hz[0][-1] < RATE / 2
     assert np.array_equal(clip.signal, store[WAVE]["t3"][RATE : RATE + RATE // 2])
     assert read_clip(run, track="t3", start_s=1.9).signal[-1] == 0, "filled up behind the end of the track"
     with pytest.raises(ConfigError, match=r"start=2.0 s lies outside the track.*2.00 s"):
