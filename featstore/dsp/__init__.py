@@ -26,7 +26,7 @@ from featstore.dsp.mel import (
 )
 from featstore.dsp.memory import keep_freed_memory
 from featstore.dsp.padding import pad_signal, reflect_positions, symmetric_positions
-from featstore.dsp.stft import compute_magnitude, compute_power, frames_power
+from featstore.dsp.stft import compute_magnitude, compute_power, frames_complex, frames_power
 from featstore.dsp.windows import make_window
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "compute_power",
     "extract_component",
     "first_sample",
+    "frames_complex",
     "frames_power",
     "frequency_median",
     "harmonic_and_percussive",

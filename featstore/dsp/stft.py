@@ -5,14 +5,17 @@ A frame's spectrum depends on its samples alone: it is the same, bit for bit, wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
 from featstore.dsp.padding import pad_signal
 from featstore.dsp.windows import make_window
 
-__all__ = ["compute_magnitude", "compute_power", "frames_power"]
+__all__ = ["compute_magnitude", "compute_power", "frames_complex", "frames_power"]
 
 # Frames that one call of scipy's transform sees, for lengths that the kernel does not serve. Every call sees this many
 # (the last ones may be zeros), so that each frame takes the same path through a library that treats several at once.
@@ -75,6 +78,16 @@ def frames_power(
 def _any_length(
     samples: FloatArray, count: int, window: FloatArray, hop_length: int, power: FloatArray, column: int
 ) -> FloatArray:
+    for start, spectrum in _transforms(samples, count, window, hop_length):
+        squares = np.square(spectrum.real) + np.square(spectrum.imag)
+        power[:, column + start : column + start + len(squares)] = squares.T
+    return power
+
+
+def _transforms(
+    samples: FloatArray, count: int, window: FloatArray, hop_length: int
+) -> Iterator[tuple[int, NDArray[np.complex64]]]:
+    """First frame and transforms (frames, bins) of one group of frames after the other."""
     from scipy.fft import rfft
 
     n_fft = len(window)
@@ -83,10 +96,24 @@ def _any_length(
     for start in range(0, count, _GROUP):
         group = frames[start : start + _GROUP]
         np.multiply(group, window, out=windowed[: len(group)])
-        spectrum = rfft(windowed, axis=-1)
-        squares = np.square(spectrum.real) + np.square(spectrum.imag)
-        power[:, column + start : column + start + len(group)] = squares[: len(group)].T
-    return power
+        yield start, rfft(windowed, axis=-1)[: len(group)]
+
+
+def frames_complex(
+    samples: FloatArray,
+    count: int,
+    *,
+    window: FloatArray,
+    hop_length: int,
+    out: NDArray[np.complex64] | None = None,
+    column: int = 0,
+) -> NDArray[np.complex64]:
+    """Transforms of frames, complex64 (1 + n_fft // 2, count): parameters as of :func:`frames_power`."""
+    found = np.empty((1 + len(window) // 2, count), np.complex64) if out is None else out
+    if count > 0:
+        for start, spectrum in _transforms(samples, count, window, hop_length):
+            found[:, column + start : column + start + len(spectrum)] = spectrum.T
+    return found
 
 
 def compute_power(

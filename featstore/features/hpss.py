@@ -17,7 +17,7 @@ from featstore.dsp import (
 )
 from featstore.features.engines import engine_node
 from featstore.features.graph import Node, TrackContext
-from featstore.features.mel import bank_node, bank_of, check_band_edges
+from featstore.features.mel import bank_node, bank_of, check_band_edges, check_exponent
 from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled, spectrum_node, to_exponent
 from featstore.specs import Scale
 from featstore.specs.base import choice, integer, optional, pair, real, scale
@@ -65,6 +65,7 @@ class HpssSpec(SpectralSpec):
     def _resolve(self) -> None:
         SpectralSpec._resolve(self)
         check_band_edges(self)
+        check_exponent(self)
         for length in harmonic_and_percussive(self.kernel):
             if length % 2 == 0:
                 raise self._refuse(f"kernel={length} is even: a median needs a centre", f"Use {length + 1}")

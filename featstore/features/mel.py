@@ -14,13 +14,13 @@ from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled,
 from featstore.specs import Scale
 from featstore.specs.base import choice, integer, optional, real, scale
 
-__all__ = ["MelSpec", "bank_node", "bank_of", "check_band_edges"]
+__all__ = ["BANK_FIELDS", "MelSpec", "bank_node", "bank_of", "check_band_edges", "check_exponent"]
 
-_BANK_FIELDS = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
+BANK_FIELDS = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
 
 
-class BankSpec(Protocol):
-    """What a spec of spectra has that may go through a mel bank; the fields are those of :class:`MelSpec`."""
+class BandsSpec(Protocol):
+    """What a spec with mel bands has; the fields are those of :class:`MelSpec`."""
 
     @property
     def sample_rate(self) -> int: ...
@@ -28,24 +28,29 @@ class BankSpec(Protocol):
     def fmin(self) -> float: ...
     @property
     def fmax(self) -> float: ...
+    def _refuse(self, what: str, fix: str, *about: str) -> SpecError: ...
+
+
+class BankSpec(BandsSpec, Protocol):
+    """What a spec of spectra has that may go through a mel bank, besides."""
+
     @property
     def power(self) -> float: ...
     @property
     def scale(self) -> Scale: ...
-    def _refuse(self, what: str, fix: str, *about: str) -> SpecError: ...
 
 
 def bank_node(source: Node, spec: BankSpec) -> Node:
     """Node of a spectrum seen through a spec's mel bank."""
-    return Node.make("mel_bank", source, mel_bank_stream, **{name: getattr(spec, name) for name in _BANK_FIELDS})
+    return Node.make("mel_bank", source, mel_bank_stream, **{name: getattr(spec, name) for name in BANK_FIELDS})
 
 
-def bank_of(spec: BankSpec) -> MelBank:
+def bank_of(spec: BandsSpec) -> MelBank:
     """Return the bank of a spec; refuses one with empty bands."""
-    return make_mel_bank(**{name: getattr(spec, name) for name in _BANK_FIELDS})
+    return make_mel_bank(**{name: getattr(spec, name) for name in BANK_FIELDS})
 
 
-def check_band_edges(spec: BankSpec) -> None:
+def check_band_edges(spec: BandsSpec) -> None:
     """Fill in ``fmax``, and refuse edges that no bank can have."""
     if spec.fmax is None:
         object.__setattr__(spec, "fmax", spec.sample_rate / 2)
@@ -57,6 +62,10 @@ def check_band_edges(spec: BankSpec) -> None:
         )
     if spec.fmin >= spec.fmax:
         raise spec._refuse(f"fmin={spec.fmin} Hz is not below fmax={spec.fmax} Hz", "Lower fmin or raise fmax")
+
+
+def check_exponent(spec: BankSpec) -> None:
+    """Refuse a root of what is no power."""
     if spec.power != 2.0 and spec.scale.name == "magnitude":
         raise spec._refuse(
             f"scale=magnitude takes the root of a power, but power={spec.power}",
@@ -91,6 +100,7 @@ class MelSpec(SpectralSpec):
     def _resolve(self) -> None:
         SpectralSpec._resolve(self)
         check_band_edges(self)
+        check_exponent(self)
 
     def check(self) -> None:
         """Refuse what cannot be computed: empty bands, a hop longer than the clip."""

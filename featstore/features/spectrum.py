@@ -26,6 +26,7 @@ from featstore.specs import FeatureSpec, Scale
 from featstore.specs.base import choice, integer, optional, switch
 
 __all__ = [
+    "FRAMING_FIELDS",
     "ElementwiseStream",
     "PowerSpectrumStream",
     "SpectralSpec",
@@ -36,7 +37,7 @@ __all__ = [
     "to_exponent",
 ]
 
-_FRAMING_FIELDS = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
+FRAMING_FIELDS = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
 
 
 WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar")
@@ -160,7 +161,7 @@ class SpectralSpec(FeatureSpec):
 
 def spectrum_node(spec: SpectralSpec) -> Node:
     """Node of the power spectrum |X|^2 that a spectral feature starts from."""
-    settings = {name: getattr(spec, name) for name in _FRAMING_FIELDS}
+    settings = {name: getattr(spec, name) for name in FRAMING_FIELDS}
     return Node.make("power_spectrum", signal_node(spec), power_spectrum_stream, **settings)
 
 
@@ -220,6 +221,9 @@ def _rebuild(node: Node, replaced: dict[Node, Node]) -> Node:
 class PowerSpectrumStream:
     """Power spectra of a signal that arrives in blocks; keeps only the samples that coming frames still need."""
 
+    dtype: ClassVar[type[np.generic]] = np.float32
+    transform: ClassVar[Callable[..., Any]] = staticmethod(frames_power)  # of the samples of frames
+
     def __init__(
         self,
         *,
@@ -244,7 +248,7 @@ class PowerSpectrumStream:
         """Take samples (n,); return the spectra (bins, frames) of the frames that are now complete."""
         before, self._seen = self._seen, self._seen + len(block)
         start, count = self._begin + self._done * self._hop, self._complete() - self._done
-        power = np.empty((1 + self._n_fft // 2, count), np.float32)
+        power = np.empty((1 + self._n_fft // 2, count), self.dtype)
         # Frames that begin before the block are made of what is kept; the others are read from the block where it lies.
         early = min(count, max(0, -(-(before - start) // self._hop)))
         if early:
@@ -254,7 +258,7 @@ class PowerSpectrumStream:
             self._spectra(np.concatenate([self._tail, block[: max(0, upto - before)]]), early, power)
         if early < count:
             first = block[start + early * self._hop - before :]
-            frames_power(first, count - early, window=self._taps, hop_length=self._hop, out=power, column=early)
+            self.transform(first, count - early, window=self._taps, hop_length=self._hop, out=power, column=early)
         self._done += count
         self._keep(block, before)
         return power
@@ -262,7 +266,7 @@ class PowerSpectrumStream:
     def finish(self) -> FloatArray:
         """Return the spectra of the frames that reach over the end."""
         count = n_frames(self._seen, **self._framing) - self._done
-        power = np.empty((1 + self._n_fft // 2, count), np.float32)
+        power = np.empty((1 + self._n_fft // 2, count), self.dtype)
         self._spectra(self._tail, count, power)
         self._done += count
         return power
@@ -283,7 +287,7 @@ class PowerSpectrumStream:
             segment = samples[reflect_positions(np.arange(start, stop), self._seen) - self._at]
         else:
             segment = pad_signal(samples, left=left, right=right)
-        frames_power(segment, count, window=self._taps, hop_length=self._hop, out=power)
+        self.transform(segment, count, window=self._taps, hop_length=self._hop, out=power)
 
     def _keep(self, block: FloatArray, before: int) -> None:
         """Keep what the next frame needs, or what the right edge may reflect."""

@@ -19,6 +19,7 @@ KINDS = Registry(
         "stft": "featstore.features.stft:StftSpec",
         "mel": "featstore.features.mel:MelSpec",
         "hpss": "featstore.features.hpss:HpssSpec",
+        "phase": "featstore.features.phase:PhaseSpec",
         "vq_tokens": "featstore.features.vq_tokens:VqTokensSpec",
         "vq_codes": "featstore.features.vq_tokens:VqCodesSpec",
         "embedding": "featstore.features.embedding:EmbeddingSpec",

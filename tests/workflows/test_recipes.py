@@ -134,6 +134,29 @@ def test_experiments_are_chosen_by_name_and_share_models() -> None:
     assert {plan.settings["model"]["size"] for plan in wider.model_plans(["main", "objective"])} == {"base"}
 
 
+def test_channels_of_phase_go_with_the_mel_frames_of_the_same_grid() -> None:
+    study = load_recipe("kamuni2024", data="fma=x")
+    plans = study.model_plans(["phase"])
+    own = own_features(plans, {}, None)
+    assert [plan.name for plan in plans if plan.together] == list(own) == ["phase-advance", "phase-delay"]
+    for requests in own.values():
+        mel, *channels = [request.spec for request in requests]
+        assert [each.part for each in channels] == ["cos", "sin"] and mel.kind == "mel"
+        for field in (
+            "sample_rate",
+            "n_mels",
+            "fmin",
+            "fmax",
+            "n_fft",
+            "win_length",
+            "hop_length",
+            "framing",
+            "mel_scale",
+        ):
+            assert {getattr(each, field) for each in channels} == {getattr(mel, field)}
+    assert study.shifts["names"] == ["scramble"] and load_recipe("kamuni2024", smoke=True).shifts["names"] == []
+
+
 def test_a_model_may_have_features_of_its_own_and_of_further_tokenizers() -> None:
     study = load_recipe("kamuni2024", data="fma=x")
     plans = study.model_plans(["codecs"])
