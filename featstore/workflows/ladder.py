@@ -117,7 +117,9 @@ def fitting_rungs(costs: Sequence[RowCost], *, n_seeds: int, budget_s: float, jo
         if needed <= budget_s:
             return rungs
     needed = math.ceil(min(seconds) / 60)
-    found = f"{len(costs)} rows need at least {needed} minutes of training, and the budget is {budget_s / 60:g}"
+    rows, minutes = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(costs), "row"), (needed, "minute")))
+    verb = "needs" if len(costs) == 1 else "need"
+    found = f"{rows} {verb} at least {minutes} of training, and the budget is {budget_s / 60:g}"
     fix = f"Give --budget-minutes {needed}, fewer rows (--only), fewer seeds, or fewer epochs"
     raise PlanError(found, "--budget-minutes", fix)
 

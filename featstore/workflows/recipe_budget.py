@@ -290,7 +290,7 @@ def selection_table(folder: str | Path) -> PaperTable | None:
         found.append((not full, -1 if score is None else row["epochs"], score or 0.0, cells))
     worse = 1 if lower_is_better(there["metric"]) else -1
     found.sort(key=lambda each: (each[0], -each[1], worse * each[2]))
-    rungs = "; ".join(f"{len(each.get('kept', []))} rows, {_share(each)}" for each in there["rungs"])
+    rungs = "; ".join(map(_rung_words, there["rungs"]))
     note = (
         f"A budget of {there['minutes']:g} minutes of training was divided by successive halving on validation scores: "
         f"{rungs}. Dropped rows have no test score, and scores after different numbers of epochs do not compare."
@@ -299,6 +299,9 @@ def selection_table(folder: str | Path) -> PaperTable | None:
     return PaperTable("Rows of the budget", heads, [each[3] for each in found], [() for _ in found], note)
 
 
-def _share(rung: Mapping[str, Any]) -> str:
-    seeds = f"{rung['seeds']} seed{'s' * (rung['seeds'] > 1)}"
-    return f"all epochs, {seeds}" if rung["part"] == 1 else f"1/{rung['part']} of the epochs, {seeds}"
+def _rung_words(rung: Mapping[str, Any]) -> str:
+    rows, seeds = (
+        f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(rung.get("kept", [])), "row"), (rung["seeds"], "seed"))
+    )
+    epochs = "all epochs" if rung["part"] == 1 else f"1/{rung['part']} of the epochs"
+    return f"{rows}, {epochs}, {seeds}"
