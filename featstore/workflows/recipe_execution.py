@@ -202,16 +202,7 @@ def _shift(
     ready = [run.out for run in runs if run.is_finished and run.seed in plan.seeds]
     if not plan.names or not ready:
         return []
-    return run_shifts(
-        plan,
-        ready,
-        table=table,
-        features=chosen.stored,
-        store=folder / "store.zarr",
-        folder=folder / "shifts",
-        options=options,
-        jobs=options.jobs,
-    )
+    return run_shifts(plan, ready, table=table, selection=chosen, folder=folder, options=options, jobs=options.jobs)
 
 
 def _run_before(

@@ -30,9 +30,11 @@ from featstore.results.shifts import shift_scores
 from featstore.specs import FeatureRequest
 from featstore.store import Store, open_store
 from featstore.workflows.alter import alter_tracks, first_tracks
+from featstore.workflows.derive import derive
+from featstore.workflows.selection import Selection
 from featstore.workflows.shift_plan import ShiftPlan
 
-__all__ = ["changed_tokens", "run_shifts"]
+__all__ = ["changed_tokens", "extract_copies", "run_shifts"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +54,7 @@ def run_shifts(
     runs: Sequence[str],
     *,
     table: TrackTable,
-    features: Sequence[FeatureRequest],
-    store: Path,
+    selection: Selection,
     folder: Path,
     options: ExtractOptions,
     jobs: int | None = None,
@@ -67,12 +68,11 @@ def run_shifts(
         Folders of finished runs.
     table : TrackTable
         Of the originals.
-    features : sequence of FeatureRequest
-        What is extracted from the copies: the features of the runs, and the arrays that they are views of.
-    store : path
-        Of the originals.
+    selection : Selection
+        What the recipe extracts: the same is extracted from the copies.
     folder : path
-        Gets a folder for each alteration: ``audio/``, ``tracks.parquet`` and ``store.zarr``.
+        Of the recipe; ``shifts/`` in it gets a folder for each alteration: ``audio/``, ``tracks.parquet``,
+        ``store.zarr``.
     options : ExtractOptions
     jobs : int, optional
         Processes.
@@ -93,9 +93,12 @@ def run_shifts(
     if not chosen:
         return [*failed, "no finished run of these seeds has predictions of test tracks"]
     tasks = []
+    part = TrackTable(table.frame[table.frame["track_id"].isin(chosen)].reset_index(drop=True), table.info)
     for name in plan.names:
+        place = folder / "shifts" / name / "store.zarr"
         try:
-            place = _shifted_store(plan, name, chosen, table, features, folder / name, options, failed)
+            failed += _make_copies(plan, name, part, place.parent, options)
+            extract_copies(place, selection, folder / "store.zarr", options)
         except FeatstoreError as error:
             failed.append(f"{name}: {error}")
             continue
@@ -104,9 +107,15 @@ def run_shifts(
         about = {"shift": name, "seed": plan.seed, "tracks": digest}
         waiting = [run for run in tested if not _is_scored(run, about)]
         tasks += [_Task(run, name, str(place), about) for run in waiting]
-    changes = _Changes(store)
-    works = [(task, changes.of(task)) for task in tasks]
-    for task, error in zip(tasks, progress(_side_by_side(works, jobs), total=len(works), desc="shifts"), strict=True):
+    changes = _Changes(folder / "store.zarr")
+    works = []
+    for task in tasks:
+        try:
+            works.append((task, changes.of(task)))
+        except FeatstoreError as error:
+            failed.append(f"{task.run} on {task.shift}: {error}")
+    errors = progress(_side_by_side(works, jobs), total=len(works), desc="shifts", unit="run")
+    for (task, _), error in zip(works, errors, strict=True):
         if error:
             failed.append(f"{task.run} on {task.shift}: {error}")
     return failed
@@ -120,27 +129,23 @@ def _tested(run: str) -> list[str]:
     return list(parts["test"].track_ids)
 
 
-def _shifted_store(
-    plan: ShiftPlan,
-    name: str,
-    chosen: Sequence[str],
-    table: TrackTable,
-    features: Sequence[FeatureRequest],
-    folder: Path,
-    options: ExtractOptions,
-    failed: list[str],
-) -> Path:
-    """Copies of the chosen tracks and their features; tracks that cannot be altered are added to ``failed``."""
-    part = TrackTable(table.frame[table.frame["track_id"].isin(chosen)].reset_index(drop=True), table.info)
-    altered = alter_tracks(part, name, folder / "audio", seed=plan.seed, jobs=options.jobs)
-    if altered.failed:
-        track, reason = next(iter(altered.failed.items()))
-        failed.append(
-            f"{name}: {len(altered.failed)} of {len(part)} tracks cannot be altered, such as {track}: {reason}"
-        )
+def _make_copies(plan: ShiftPlan, name: str, table: TrackTable, folder: Path, options: ExtractOptions) -> list[str]:
+    """Altered copies of tracks with their table; what cannot be altered."""
+    altered = alter_tracks(table, name, folder / "audio", seed=plan.seed, jobs=options.jobs)
     altered.table.write(folder / "tracks.parquet")
-    extract(altered.table, list(features), folder / "store.zarr", options)
-    return folder / "store.zarr"
+    if not altered.failed:
+        return []
+    track, reason = next(iter(altered.failed.items()))
+    return [f"{name}: {len(altered.failed)} of {len(table)} tracks cannot be altered, such as {track}: {reason}"]
+
+
+def extract_copies(place: Path, selection: Selection, originals: Path, options: ExtractOptions) -> None:
+    """Features of the copies as those of the originals are, in the ranges that were measured there."""
+    extract(TrackTable.read(place.with_name("tracks.parquet")), selection.stored, place, options)
+    if selection.derived:
+        store = open_store(originals)
+        known = [store[each] for each in selection.derived]
+        derive(str(place), [FeatureRequest(each.spec, each.encoding) for each in known])
 
 
 def _is_scored(run: str, about: Mapping[str, Any]) -> bool:

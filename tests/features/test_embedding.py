@@ -25,8 +25,11 @@ from featstore.store.ledger import read_ledger
 from featstore.store.opening import open_store
 from featstore.store.verify import verify
 from featstore.testing.musicnn_package import write_untrained
+from featstore.workflows.alter import alter_tracks
 from featstore.workflows.derive import derive
 from featstore.workflows.indexing import index_tracks
+from featstore.workflows.selection import Selection
+from featstore.workflows.shifts import extract_copies
 from featstore.workflows.vector_ranges import vector_cost
 
 RATE = 16000
@@ -289,6 +292,22 @@ def test_eight_bits_with_a_range_for_each_dimension(weights, music, tmp_path):
     assert 0.999 < cost["min_cosine"] <= cost["mean_cosine"] <= 1 + 1e-12 and cost["retrieval_at_10"] == 1
     derive(str(tmp_path / "s"), requests)  # a second time finds the ranges that are there
     assert len(open_store(tmp_path / "s").arrays) == 3
+
+
+def test_altered_copies_take_the_ranges_of_the_originals(weights, music, tmp_path):
+    """Whatever their own values are: a model reads both by one name."""
+    exact = expand_features([str(spec_of(weights))])
+    small = resolve(parse_feature(f"{spec_of(weights)}@uint8"))
+    stored(music, tmp_path / "s", str(spec_of(weights)))
+    derive(str(tmp_path / "s"), [small])
+    known = open_store(tmp_path / "s")[small]
+    copies = alter_tracks(index_tracks("folder", music), "gain-20dB", tmp_path / "c" / "audio", jobs=1)
+    copies.table.write(tmp_path / "c" / "tracks.parquet")
+    options = ExtractOptions(scheduler="sync", jobs=1, progress="none")
+    extract_copies(tmp_path / "c" / "store.zarr", Selection({}, exact, [small]), tmp_path / "s", options)
+    found = open_store(tmp_path / "c" / "store.zarr")[known.name]
+    assert found.view.is_identity and found.encoding == known.encoding
+    np.testing.assert_array_equal(found.encoding.table.low, known.encoding.table.low)
 
 
 def test_ranges_that_never_change_and_values_outside():
