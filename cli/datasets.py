@@ -212,25 +212,21 @@ def split_command(
 ) -> None:
     r"""Draw train, valid and test, whole groups at a time, in proportion within each class.
 
+    Files that cannot be read are in none.
+
     \b
     Example:
       featstore datasets split tracks.parquet -o tracks.parquet --fractions 0.7,0.1,0.2 --seed 0
     """
-    from featstore.datasets import TrackTable, assign_splits
+    from featstore.datasets import TrackTable
+    from featstore.workflows.indexing import with_splits
 
     try:
         shares = [float(each) for each in fractions.split(",")]
     except ValueError:
         raise ConfigError(f"--fractions {fractions} is not a list of numbers", "", "Write: 0.7,0.1,0.2") from None
     table = TrackTable.read(tracks)
-    split = assign_splits(
-        table.frame,
-        fractions=shares,
-        seed=seed,
-        group_column=group_column,
-        stratify_column=stratify_column or table.info.label_column,
-    )
-    result = TrackTable(table.frame.assign(split=split), table.info)
+    result = with_splits(table, shares, seed, by=stratify_column or "", group_column=group_column)
     result.write(out)
     summary = _summary(result, out)
     click.echo(json.dumps(summary, indent=1, ensure_ascii=False) if as_json else _as_text(summary))

@@ -60,7 +60,7 @@ def quickstart(
         raise click.UsageError("--label-column names a column of a list: add --music LIST.csv")
     from featstore.workflows.recipe_execution import run_recipe
     from featstore.workflows.recipes import load_recipe
-    from featstore_cli.recipe import tell_result
+    from featstore_cli.recipe import lacking_lines, tell_result
 
     command = shlex.join(["featstore", *sys.argv[1:]])
     result = run_recipe(load_recipe("quickstart", smoke=smoke), out, jobs=jobs, command=command, width=table_width())
@@ -71,7 +71,7 @@ def quickstart(
             (f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"),
             (f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"),
         ]
-        click.echo(next_lines(lines))
+        click.echo(next_lines([*lines, *lacking_lines(result)]))
     if result.failed:
         raise click.exceptions.Exit(2)
 
@@ -83,7 +83,7 @@ def _on_own_music(
     from featstore.workflows.own_music import survey_music
     from featstore.workflows.recipe_execution import run_recipe
     from featstore.workflows.steps import steps_of
-    from featstore_cli.recipe import result_as_json, tell_result
+    from featstore_cli.recipe import lacking_lines, result_as_json, tell_result
 
     survey = survey_music(music, label_column=label_column, jobs=jobs)
     click.echo(f"{music}:", err=True)
@@ -104,7 +104,7 @@ def _on_own_music(
             _tell_sizes(out)
         for line in survey.advice:
             click.echo(f"\nNote: {line}.")
-        click.echo(next_lines(_next(survey, out, steps)))
+        click.echo(next_lines([*_next(survey, out, steps), *(lacking_lines(result) if survey.trains else [])]))
     if result.failed or result.extraction.asked.get("failed"):
         raise click.exceptions.Exit(2)
 

@@ -20,7 +20,7 @@ from featstore_cli.common import (
     wide_option,
 )
 
-__all__ = ["recipe", "result_as_json", "tell_result"]
+__all__ = ["lacking_lines", "recipe", "result_as_json", "tell_result"]
 
 
 @click.group(cls=Group)
@@ -159,9 +159,17 @@ def run(
         if (place / "runs").is_dir():
             lines.insert(0, (f"featstore report pareto {place}/runs", "what to keep"))
             lines.insert(1, (f"featstore report html {place}/runs -o report.html", "all runs on one page"))
-        click.echo(next_lines(lines))
+        click.echo(next_lines([*lines, *lacking_lines(result)]))
     if result.failed:
         raise click.exceptions.Exit(2)
+
+
+def lacking_lines(result: Any) -> list[tuple[str, str]]:
+    """How to add the rows of optional encoders whose weights are not here."""
+    return [
+        (f"featstore models fetch {name}", "get a published encoder; the same command then adds its vectors")
+        for name in result.lacking
+    ]
 
 
 def result_as_json(result: Any) -> dict[str, Any]:
@@ -171,6 +179,7 @@ def result_as_json(result: Any) -> dict[str, Any]:
         "extraction": result.extraction.as_json(),
         "answer": {key: value for key, value in result.answer.items() if key != "rows"},
         "configurations": result.answer.get("rows", []),
+        "lacking": result.lacking,
         "files": [str(path) for path in result.files],
         "failed": result.failed,
     }

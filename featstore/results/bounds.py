@@ -66,6 +66,9 @@ class Study:
         Of the means over resampled test tracks; None where no predictions were kept.
     tracks : int
         Test tracks (or groups of them) behind ``covariance``.
+    exact : bool (configurations,), or None
+        Configurations without training noise: fits that have one solution, whatever the seed. They say nothing about
+        the noise of the others. None where there are none.
     """
 
     means: FloatArray
@@ -73,6 +76,7 @@ class Study:
     seeds: npt.NDArray[np.int64]
     covariance: FloatArray | None = None
     tracks: int = 0
+    exact: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.means)
@@ -81,7 +85,7 @@ class Study:
             raise ConfigError("means, variances, seeds and covariance do not fit together", "loss bounds")
         if not np.isfinite(self.means).all():
             raise ConfigError("a mean score is not a number", "loss bounds", "Leave out runs without a score")
-        if n > 1 and (self.seeds < 2).all():
+        if n > 1 and self.noisy.any() and (self.seeds[self.noisy] < 2).all():
             raise ConfigError(
                 "every configuration has a single seed: the noise of training is unknown",
                 "loss bounds",
@@ -89,10 +93,26 @@ class Study:
             )
 
     @property
+    def noisy(self) -> npt.NDArray[np.bool_]:
+        """Configurations with training noise."""
+        return np.ones(len(self.means), dtype=bool) if self.exact is None else ~self.exact
+
+    @property
     def test_covariance(self) -> FloatArray:
         """The covariance over test tracks, zero where it is unknown."""
         n = len(self.means)
         return np.zeros((n, n)) if self.covariance is None else self.covariance
+
+    def part(self, rows: npt.NDArray[np.int64]) -> Study:
+        """Return some of the configurations."""
+        return replace(
+            self,
+            means=self.means[rows],
+            variances=self.variances[rows],
+            seeds=self.seeds[rows],
+            covariance=None if self.covariance is None else self.covariance[np.ix_(rows, rows)],
+            exact=None if self.exact is None else self.exact[rows],
+        )
 
     def scaled(self, *, seeds: int | None = None, tracks: int | None = None) -> Study:
         """Return the same configurations as they would be known from other numbers of seeds or test tracks."""
@@ -258,21 +278,27 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
 def training_noise(study: Study) -> tuple[FloatArray, FloatArray, float]:
     """Variance of each mean over seeds, its degrees of freedom, and those that the configurations lent each other.
 
-    Without predictions (``study.covariance`` is None) one variance is pooled over all configurations.
+    Without predictions (``study.covariance`` is None) one variance is pooled over all configurations. Those without
+    training noise have a variance of 0 and no part in that of the others.
     """
-    df = (study.seeds - 1).astype(float)
+    df, noisy = (study.seeds - 1).astype(float), study.noisy
+    noise, total_df, prior_df = np.zeros(len(df)), np.full(len(df), max(1.0, df.sum())), 0.0
+    if not noisy.any():
+        return noise, total_df, prior_df
+    own, variances = df[noisy], study.variances[noisy]
     if study.covariance is None:
-        n = len(df)
-        common = float((df * np.where(df > 0, study.variances, 0.0)).sum() / df.sum())
-        return np.full(n, common) / study.seeds, np.full(n, df.sum()), 0.0
-    variances, total_df, prior_df = moderated_variances(study.variances, df)
-    return variances / study.seeds, total_df, prior_df
+        variances = np.full(len(own), float((own * np.where(own > 0, variances, 0.0)).sum() / own.sum()))
+        total_df[:] = own.sum()
+    else:
+        variances, total_df[noisy], prior_df = moderated_variances(variances, own)
+    noise[noisy] = variances / study.seeds[noisy]
+    return noise, total_df, prior_df
 
 
 def asked_confidence(study: Study, confidence: float) -> float:
     """Confidence whose critical values are taken: a higher one where moderated variances come from two seeds."""
-    df = study.seeds - 1
-    few = study.covariance is not None and df[df > 0].min() <= 1
+    df = study.seeds[study.noisy] - 1
+    few = study.covariance is not None and df[df > 0].min(initial=2) <= 1
     return 1 - TWO_SEEDS * (1 - confidence) if few else confidence
 
 

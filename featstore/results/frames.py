@@ -170,6 +170,8 @@ def _in_short(fields: dict[str, Any], feature: str) -> dict[str, Any]:
     """Kind, scale and encoding of a feature as people read them."""
     fields["representation"] = fields.pop("kind", None) or feature.partition("(")[0].partition(".")[0]
     fields["scale"] = short_scale(fields.get("scale"))
+    if fields["representation"] == "embedding" and fields.get("model") is not None:
+        fields["encoder"] = fields.pop("model")  # the run's model has that name
     if fields.get("encoding") is not None:
         fields["encoding"] = _short_encoding(feature, str(fields["encoding"]))
     return fields

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featstore.plain import is_missing
@@ -11,10 +11,11 @@ from featstore.plain import is_missing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["field_text", "hop_text", "labels_of", "row_text"]
+__all__ = ["field_text", "hop_text", "labels_of", "models_by_representation", "row_text"]
 
 # the order in which the parts of a label are read
 _PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
+_REPRESENTATIONS = {"vq_tokens": "tokens", "vq_codes": "code vectors", "embedding": "vectors"}
 
 
 def field_text(name: str, value: Any) -> str:
@@ -34,7 +35,7 @@ def field_text(name: str, value: Any) -> str:
         "hop_multiple": f"hop ×{value}",
         "hop_length": f"hop {value}",
         "hop": str(value),
-        "representation": str(value),
+        "representation": _REPRESENTATIONS.get(str(value), str(value)),
         "scale": {"log10_1p": "log", "db": "dB"}.get(str(value), str(value)),
         "encoding": str(value),
         "model": str(value),
@@ -89,15 +90,49 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     """
     names = ["dataset", "model", *_PARTS]
     varying = [name for name in names if name in frame and _distinct(frame[name]) > 1]
+    if "model" in varying and models_by_representation(frame):
+        varying.remove("model")
     if (
         "hop_multiple" in varying and "hop_length" in varying
     ):  # one of them suffices, unless multiples of several hops are there
         pairs = frame[["hop_multiple", "hop_length"]].astype(str).drop_duplicates()
         varying.remove("hop_length" if pairs["hop_multiple"].is_unique else "hop_multiple")
     shown = varying or ["representation"]
-    rows = frame[[*{*shown, *({"hop_length", "sample_rate"} & set(frame))}]].to_dict("records")
-    labels = [", ".join(filter(None, (row_text(name, row) for name in shown))) for row in rows]
+    told = {"hop_length", "sample_rate", "n_mels", "n_codes", "encoder"}  # what parts are told by, beside themselves
+    rows = frame[[*{*shown, *(told & set(frame))}]].to_dict("records")
+    labels = [", ".join(filter(None, (_part(name, row, shown) for name in shown))) for row in rows]
     return _told_apart(frame, labels, set(shown))
+
+
+def models_by_representation(frame: pd.DataFrame) -> dict[str, str]:
+    """The model of each representation, where there are several of both and each representation has one of its own.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> models_by_representation(pd.DataFrame({"model": ["vgg-cnn", "probe"], "representation": ["mel", "embedding"]}))
+    {'mel': 'vgg-cnn', 'vectors': 'probe'}
+    """
+    if not {"model", "representation"} <= set(frame) or frame["representation"].isna().any():
+        return {}
+    pairs = frame[["representation", "model"]].astype(str).drop_duplicates()
+    if len(pairs) < 2 or not pairs["representation"].is_unique or not pairs["model"].is_unique:
+        return {}
+    return {field_text("representation", kind): model for kind, model in pairs.itertuples(index=False)}
+
+
+def _part(name: str, row: Mapping[str, Any], shown: Sequence[str]) -> str:
+    """A part of a label: a representation with its vocabulary or encoder, nothing where a number of bands says it."""
+    kind = row.get("representation")
+    if name != "representation":
+        return row_text(name, row)
+    if kind == "mel" and "n_mels" in shown and not is_missing(row.get("n_mels")):
+        return ""
+    if kind == "vq_tokens" and not is_missing(row.get("n_codes")):
+        return f"tokens of {int(row['n_codes'])} codes"
+    if kind == "embedding" and not is_missing(row.get("encoder")):
+        return f"vectors of {row['encoder']}"
+    return field_text(name, kind)
 
 
 def _told_apart(frame: pd.DataFrame, labels: list[str], shown: set[str]) -> list[str]:
@@ -171,4 +206,5 @@ _COSTLY = (
 
 
 def _distinct(values: pd.Series) -> int:
-    return int(values.astype(str).nunique(dropna=False))
+    """Number of different values; a feature without the field has none."""
+    return int(values.dropna().astype(str).nunique())

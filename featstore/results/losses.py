@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from featstore.errors import ConfigError
 from featstore.metrics import bounds_of, lower_is_better
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Losses", "bounded_losses", "loss_number", "study_of"]
 
+_SAME = 1e-12  # deviation of equal numbers, up to rounding
 _UNITS = {"run": "runs", "seed": "seeds", "fold": "folds"}
 
 
@@ -128,10 +130,12 @@ def study_of(
     means = frame[f"{metric}_mean"].to_numpy(dtype=float) * (-1 if lower_is_better(metric) else 1)
     seeds = frame[f"{metric}_n"].to_numpy(dtype=np.int64)
     variances = np.square(np.nan_to_num(frame[f"{metric}_std"].to_numpy(dtype=float)))
-    if len(frame) > 1 and (seeds < 2).all():
+    exact = _exact(frame)
+    noisy = seeds[~exact]
+    if len(frame) > 1 and len(noisy) and (noisy < 2).all():
         return None, ""
     if runs is None:
-        return Study(means, variances, seeds), "no predictions were given"
+        return Study(means, variances, seeds, exact=exact), "no predictions were given"
     tracks = runs if isinstance(runs, TestTracks) else TestTracks(runs, split)
     chosen = list(range(len(frame))) if rows is None else sorted(rows)
     noise = tracks.noise(frame.iloc[chosen], metric)
@@ -139,7 +143,20 @@ def study_of(
     if noise.covariance is not None:
         covariance = np.zeros((len(frame), len(frame)))
         covariance[np.ix_(chosen, chosen)] = noise.covariance
-    return Study(means, variances, seeds, covariance, noise.units), noise.words
+    return Study(means, variances, seeds, covariance, noise.units, exact), noise.words
+
+
+def _exact(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows whose runs repeat each other to the last digit in every metric: fits that have one solution.
+
+    One metric alone is no sign of it: three runs may well recognise the same number of test tracks.
+    """
+    spreads = frame[[name for name in map(str, frame) if name.endswith("_std")]].to_numpy(dtype=float)
+    if spreads.shape[1] < 2:
+        return np.zeros(len(frame), dtype=bool)
+    same = (spreads <= _SAME) | np.isnan(spreads)
+    found: npt.NDArray[np.bool_] = same.all(axis=1) & ((spreads <= _SAME).sum(axis=1) > 1)
+    return found
 
 
 def _statement(frame: pd.DataFrame, metric: str, bounds: LossBounds | None, words: str, confidence: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,7 @@ __all__ = ["MARGINS", "answer_json", "answer_sentences", "cost_words", "loss_wor
 MARGINS = (0.01, 0.02, 0.05)
 COLLECTION = (100_000, 210.0)  # tracks and seconds of each, for which bytes are forecast
 _MOST_ROWS = 40  # configurations in a forecast of seeds and tracks: those that may be the best come first
-_FIELDS = ("model", "representation", "sample_rate", "n_mels", "hop_length", "scale", "encoding")
+_FIELDS = ("representation", "model", "sample_rate", "n_mels", "hop_length", "scale", "encoding")
 
 
 def loss_words(metric: str, value: float, *, up: bool = True) -> str:
@@ -154,13 +153,14 @@ def _worse(front: ParetoFront) -> str:
 
 def _worse_values(frame: pd.DataFrame) -> list[tuple[str, float]]:
     """Values of a field all of whose rows are worse, with the least loss among them, the worst first."""
-    found = []
+    found, seen = [], set()
     for name in _FIELDS:
         if name not in frame or frame[name].astype(str).nunique() < 2:
             continue
         for value, rows in frame.groupby(name, sort=False):
-            least = float(rows["loss_least"].min())
-            if least > 0:
+            least, members = float(rows["loss_least"].min()), tuple(rows.index)
+            if least > 0 and members not in seen:  # a model that one representation has says the same again
+                seen.add(members)
                 rate = rows["sample_rate"].iloc[0] if rows["sample_rate"].nunique() == 1 else None
                 found.append((row_text(name, {"sample_rate": rate, name: value}), least))
     return sorted(found, key=lambda pair: -pair[1])
@@ -215,11 +215,4 @@ def _needed(front: ParetoFront, study: Study, configuration: str) -> Needed:
     rivals = np.flatnonzero(frame["may_be_best"].to_numpy(dtype=bool))
     rivals = rivals[np.argsort(-study.means[rivals], kind="stable")][:_MOST_ROWS]
     rows = np.unique([*rivals, which])
-    part = replace(
-        study,
-        means=study.means[rows],
-        variances=study.variances[rows],
-        seeds=study.seeds[rows],
-        covariance=None if study.covariance is None else study.covariance[np.ix_(rows, rows)],
-    )
-    return needed_for(part, int(np.flatnonzero(rows == which)[0]), front.margin)
+    return needed_for(study.part(rows), int(np.flatnonzero(rows == which)[0]), front.margin)

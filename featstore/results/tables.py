@@ -15,7 +15,7 @@ from featstore.metrics import METRICS, bounds_of, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.frames import COSTS, FIELDS, OUTSIDE
 from featstore.results.fronts import standing
-from featstore.results.labels import field_text, row_text
+from featstore.results.labels import field_text, models_by_representation, row_text
 from featstore.results.losses import loss_number
 from featstore.results.shift_records import drops_in
 from featstore.text_tables import fit_columns, text_width
@@ -317,6 +317,8 @@ def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
         varying = varying or names[:1]
     same = {n: summary[n].iloc[0] for n in FIELDS if n in summary and summary[n].astype(str).nunique() == 1}
     texts = [row_text(n, {n: summary[n].iloc[0], **same}) for n in constant if n not in varying]
+    if varying == ["label"]:
+        texts += [f"{model} on {kind}" for kind, model in models_by_representation(summary).items()]
     return varying, [text for text in texts if text]
 
 

@@ -25,7 +25,7 @@ from featstore.workflows.probe_cache import ProbeCache, default_cache
 if TYPE_CHECKING:
     from featstore.datasets import TrackTable
 
-__all__ = ["artists_of", "index_tracks", "probe_tracks", "with_groups"]
+__all__ = ["artists_of", "index_tracks", "probe_tracks", "with_groups", "with_splits"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ def index_tracks(
     ----------
     kind, root, **options
         As for ``featstore.datasets.index``. Besides, for any kind, ``group_from="artist"`` makes the artist that a
-        file's tags name its group (a file without that tag has none), and ``group_from="none"`` takes groups away.
+        file's tags name its group (a file without that tag has none), ``group_from="none"`` takes groups away, and
+        ``split_from="none"`` splits.
     jobs : int > 0, optional
         Files handled at a time.
 
@@ -52,10 +53,15 @@ def index_tracks(
     TrackTable
         A file that cannot be read stays a row, with the reason in ``probe_error``.
     """
+    from featstore.datasets import TrackTable
+
     if jobs is not None and "jobs" in describe(kind)[1]:
         options["jobs"] = jobs
     groups = options.pop("group_from") if options.get("group_from") in ("artist", "none") else ""
+    without_splits = options.get("split_from") == "none" and options.pop("split_from")
     table = probe_tracks(index(kind, root, **options), jobs=jobs)
+    if without_splits:
+        table = TrackTable(table.frame.assign(split=None), table.info)
     if groups:
         table = with_groups(table, artists_of(table, jobs=jobs) if groups == "artist" else [None] * len(table))
     return table
@@ -83,6 +89,36 @@ def with_groups(table: TrackTable, groups: Sequence[str | None]) -> TrackTable:
     first: dict[str, str] = {}
     merged = [group and first.setdefault(group.casefold(), group) for group in groups]
     return TrackTable(table.frame.assign(group=pd.Series(merged, table.frame.index, dtype=object)), table.info)
+
+
+def with_splits(
+    table: TrackTable, fractions: Sequence[float], seed: int = 0, *, by: str = "", group_column: str = "group"
+) -> TrackTable:
+    """The same tracks in new random splits; files that cannot be read are in none.
+
+    Parameters
+    ----------
+    table : TrackTable
+    fractions : three numbers
+        Shares of train, valid and test.
+    seed : int
+    by : str
+        Column of classes whose proportions are kept; the labels by default.
+    group_column : str
+        Tracks of one value here stay together.
+
+    See Also
+    --------
+    featstore.datasets.assign_splits : How they are drawn.
+    """
+    from featstore.datasets import TrackTable, assign_splits
+
+    readable = table.frame[table.frame["probe_error"].isna()]
+    column = by or table.info.label_column
+    split = assign_splits(
+        readable, fractions=fractions, seed=seed, group_column=group_column, stratify_column=column
+    ).reindex(table.frame.index)
+    return TrackTable(table.frame.assign(split=split.where(split.notna(), None)), table.info)
 
 
 def _threads(jobs: int | None) -> int:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.datasets import TrackTable, assign_splits
+from featstore.datasets import TrackTable
 from featstore.datasets.folder import AUDIO_SUFFIXES
 from featstore.errors import DatasetError
 from featstore.models.encoder_fetch import fetched_place
 from featstore.units import format_bytes
-from featstore.workflows.indexing import artists_of, index_tracks, with_groups
+from featstore.workflows.indexing import artists_of, index_tracks, with_groups, with_splits
+from featstore.workflows.recipe_features import TOKENIZER
 from featstore.workflows.recipes import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Survey:
         What to do to get a better answer, or one at all.
     trains : bool
         Whether there are labels to learn.
+    tokens : bool
+        Whether a tokenizer can be trained: some track lasts a second.
     """
 
     music: str
@@ -64,20 +67,22 @@ class Survey:
     sentences: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
     trains: bool = False
+    tokens: bool = False
 
     def recipe(self, name: str = "quickstart", *, smoke: bool = False) -> Recipe:
         """The recipe ``name`` on this music: with its clip length, classes and splits."""
         settings = {"settings": self.settings if not smoke else _but_epochs(self.settings)}
         found = load_recipe(name, smoke=smoke, data=self.data["kind"], changes=settings)
-        features = [{**entry, "clip": self.clip} if isinstance(entry, Mapping) else entry for entry in found.features]
-        if self.vectors:
-            features.append(f"embedding(model={_ENCODER})")
-        return replace(found, data=self.data, features=features)
+        features = [{**entry, "clip": self.clip} for entry in found.features]
+        if self.trains and self.tokens:
+            return replace(found, data=self.data, features=features)
+        features = [entry for entry in features if entry.get("weights") != TOKENIZER]
+        return replace(found, data=self.data, features=features, tokenizer={})
 
     @property
     def vectors(self) -> bool:
-        """Whether vectors of an encoder are extracted: where nothing is trained, and its weights are there."""
-        return not self.trains and fetched_place(_ENCODER) is not None
+        """Whether vectors of the encoder are extracted: its weights are there."""
+        return fetched_place(_ENCODER) is not None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
@@ -119,13 +124,12 @@ def survey_music(music: str, *, label_column: str | None = None, jobs: int | Non
         _say_unlabelled(survey)
     else:
         _choose_classes(survey, _choose_groups(survey, jobs))
-    if not survey.trains:
-        survey.sentences.append(
-            f"Vectors of the encoder {_ENCODER} are extracted as well."
-            if survey.vectors
-            else f"No encoder is installed, so there are no vectors: featstore models fetch {_ENCODER} gets one."
-        )
-    else:
+    survey.sentences.append(
+        f"Vectors of the encoder {_ENCODER} are extracted as well."
+        if survey.vectors
+        else f"No encoder is installed, so there are no vectors: featstore models fetch {_ENCODER} gets one."
+    )
+    if survey.trains:
         _choose_splits(survey)
         scaled = round(10 * _USUAL_TRACKS / len(survey.table))
         if scaled < 10:
@@ -188,6 +192,7 @@ def _choose_clip(survey: Survey, readable: pd.DataFrame) -> None:
     padded = f"; {shorter} shorter {_plural(shorter, 'one')} filled up with zeros" if shorter else ""
     survey.sentences.append(f"Of each track the middle {seconds:g} s are used{padded}.")
     survey.settings["data"] = {"crop_s": min(_CROP_S, seconds)}
+    survey.tokens = bool(len(lengths)) and float(lengths.max()) >= _SHORTEST_CLIP_S
 
 
 def _choose_groups(survey: Survey, jobs: int | None) -> str:
@@ -306,14 +311,17 @@ def _choose_splits(survey: Survey) -> None:
     if {"train", "valid", "test"} <= set(frame["split"].dropna()):
         survey.sentences.append(f"Splits are those that came with it: {_counted(frame['split'])}.")
         return
-    chosen: dict[str, Any] = {"split": "random", "fractions": list(_SHARES), "split_seed": 0}
-    survey.settings["data"] |= chosen
+    if frame["split"].notna().any():
+        survey.data["split_from"] = "none"
+    survey.settings["data"] |= {"fractions": list(_SHARES), "split_seed": 0}
+    survey.table = with_splits(survey.table, _SHARES)
+    frame = survey.table.frame
     classes = survey.settings["data"].get("classes", survey.table.info.classes)
-    keep = [any(name in classes for name in labels) for labels in frame["labels"]]
-    used = frame[frame["probe_error"].isna() & np.array(keep)]
-    splits = assign_splits(used, fractions=_SHARES, seed=0)
-    whole = ", whole groups at a time" if used["group"].notna().any() else ""
-    survey.sentences.append(f"Splits are drawn in proportion in each class{whole}: {_counted(splits)}.")
+    used = [any(name in classes for name in labels) for labels in frame["labels"]]
+    whole = ", whole groups at a time" if frame["group"][used].notna().any() else ""
+    survey.sentences.append(
+        f"Splits are drawn in proportion in each class{whole}: {_counted(frame['split'][used].dropna())}."
+    )
 
 
 def _counted(splits: pd.Series[str]) -> str:

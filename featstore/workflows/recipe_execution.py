@@ -24,10 +24,10 @@ from featstore.workflows.recipe_features import (
     weights_of,
     with_encoders,
 )
-from featstore.workflows.recipe_runs import planned_runs, trainable
+from featstore.workflows.recipe_runs import check_trainable, planned_runs, with_drawn_splits
 from featstore.workflows.recipe_starts import linked, starts_on
 from featstore.workflows.recipes import KEPT, Recipe
-from featstore.workflows.selection import STAGES, Selection, select, split_only
+from featstore.workflows.selection import STAGES, ModelPlan, Selection, select, split_only
 from featstore.workflows.shift_plan import ShiftPlan
 
 if TYPE_CHECKING:
@@ -39,17 +39,8 @@ logger = logging.getLogger(__name__)
 
 # a folder may be taken up again with more of these, never with other data or settings
 _MAY_GROW = (
-    "name",
-    "title",
-    "tokenizers",
-    "encoders",
-    "features",
-    "models",
-    "experiments",
-    "seeds",
-    "shifts",
-    "report",
-    "minutes",
+    *("name", "title", "tokenizers", "encoders", "features", "optional", "models", "experiments"),
+    *("seeds", "shifts", "report", "minutes"),
 )
 
 
@@ -69,6 +60,8 @@ class RecipeResult:
         Figures and pages.
     failed : list of str
         Runs and shifts that failed, and why; everything else was carried out.
+    lacking : list of str
+        Optional encoders whose weights were not here.
     """
 
     folder: Path
@@ -77,6 +70,7 @@ class RecipeResult:
     answer: dict[str, Any] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
 
 
 def run_recipe(
@@ -142,14 +136,15 @@ def run_recipe(
     for file in (KEPT, "commands.txt", "tracks.parquet"):
         remove_abandoned(folder / file)
     remove_abandoned_in(folder / "report")
-    table = prepare_data(recipe, folder, jobs, table)
-    plans = trainable(plans, table) if "train" in wanted else plans
+    table = prepare_data(recipe, folder, jobs, table, plans)
+    if "train" in wanted:
+        check_trainable(plans, table)
     _keep(recipe, folder)
     commands = _keep_command(folder, command)
     places = {each: weights_of(each, recipe, folder, table) for each in named}
     own = own_features(plans, places, recipe.encoding)
     chosen = select(recipe.requests(places), plans, conditions, recipe.name, own)
-    result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")), failed=failed)
+    result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")), failed=failed, lacking=recipe.lacking)
     options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
     if "extract" in wanted:
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
@@ -282,21 +277,25 @@ def _settings_of_models(recipe: Mapping[str, Any], where: str) -> dict[str, Any]
     return {plan.name: (plan.settings, plan.pretrain) for plan in plans}
 
 
-def prepare_data(recipe: Recipe, folder: Path, jobs: int | None, table: TrackTable | None = None) -> TrackTable:
-    """Index the data set once, unless its table is given; the one in the folder is what later runs read."""
+def prepare_data(
+    recipe: Recipe, folder: Path, jobs: int | None, table: TrackTable | None = None, plans: Sequence[ModelPlan] = ()
+) -> TrackTable:
+    """Index the data set once, unless its table is given; the one in the folder is what later runs read.
+
+    A table without splits gets random ones where no plan says otherwise: tokenizers and models see the same.
+    """
     from featstore.workflows.indexing import index_tracks
 
     path = folder / "tracks.parquet"
-    if path.is_file():
-        return TrackTable.read(path)
-    if table is not None:
-        table.write(path)
-        return table
-    settings = dict(recipe.data)
-    kind, root = settings.pop("kind"), settings.pop("root", None)
-    if kind == "demo":
-        settings.setdefault("jobs", jobs)
-        root = root or str(folder / "music")
-    table = index_tracks(kind, root, **settings)
-    table.write(path)
-    return table
+    known = TrackTable.read(path) if path.is_file() else table
+    if known is None:
+        settings = dict(recipe.data)
+        kind, root = settings.pop("kind"), settings.pop("root", None)
+        if kind == "demo":
+            settings.setdefault("jobs", jobs)
+            root = root or str(folder / "music")
+        known = index_tracks(kind, root, **settings)
+    ready = with_drawn_splits(known, plans)
+    if ready is not known or not path.is_file():
+        ready.write(path)
+    return ready

@@ -52,7 +52,13 @@ def recipe_features(
             found += expand_grid(grid, where)
         else:
             found += expand_features([_filled(str(entry), places)])
-    return expand_features(found, encoding)
+    return [_with_fetched(each) for each in expand_features(found, encoding)]
+
+
+def _with_fetched(request: FeatureRequest) -> FeatureRequest:
+    """A request whose encoder names no weights, resolved from those that were fetched."""
+    bare = request.spec.kind == "embedding" and not getattr(request.spec, "weights", "")
+    return resolve(request) if bare else request
 
 
 def own_features(

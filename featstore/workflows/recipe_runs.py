@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featstore.datasets import TrackTable
+from featstore.datasets import SPLITS, TrackTable
 from featstore.errors import ConfigError
 from featstore.store import open_store
+from featstore.workflows.indexing import with_splits
 from featstore.workflows.selection import ModelPlan, Selection
 
 if TYPE_CHECKING:
     from featstore.workflows.sweep import PlannedRun
 
-__all__ = ["check_same", "merged", "own_settings", "planned_runs", "trainable"]
+__all__ = ["check_same", "check_trainable", "merged", "own_settings", "planned_runs", "with_drawn_splits"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,27 @@ def check_same(plans: Sequence[ModelPlan], same: Sequence[str], where: str) -> N
                 raise ConfigError(found, where, f"Give both the same, or take {setting} out of `same`")
 
 
-def trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
-    """Plans whose settings, labels and splits training can work with; raised before a minute of extraction.
+def with_drawn_splits(table: TrackTable, plans: Sequence[ModelPlan]) -> TrackTable:
+    """The table with random splits, where it has none, has labels, and no plan says how tracks are divided.
 
-    A table without splits gets random ones, whole groups at a time, where the settings do not say otherwise.
+    Whole groups at a time, in the shares and from the seed of the plans' ``data`` settings.
+    """
+    from featstore.training import TrainConfig
+
+    bare = not any(isinstance(split, str) for split in table.frame.get("split", ()))
+    if not bare or not plans or any("split" in plan.settings.get("data", {}) for plan in plans):
+        return table
+    config = TrainConfig.resolve(plans[0].settings).data
+    if table.info.task == "none" and not config.label_column:
+        return table
+    ready = with_splits(table, config.fractions, config.split_seed, by=config.label_column)
+    counts = ", ".join(f"{(ready.frame['split'] == name).sum()} {name}" for name in SPLITS)
+    logger.warning("the tracks have no splits: random ones, whole groups at a time (%s)", counts)
+    return ready
+
+
+def check_trainable(plans: Sequence[ModelPlan], table: TrackTable) -> None:
+    """Refuse settings, labels and splits that training cannot work with, before a minute of extraction.
 
     Raises
     ------
@@ -67,24 +85,13 @@ def trainable(plans: Sequence[ModelPlan], table: TrackTable) -> list[ModelPlan]:
     from featstore.training.labels import label_tracks
     from featstore.training.run import check_model_settings
 
-    bare = not any(isinstance(split, str) for split in table.frame.get("split", ()))
-    ready = []
     for plan in plans:
-        settings = plan.settings
-        drawn = bare and "split" not in settings.get("data", {})
-        if drawn:
-            settings = merged(settings, {"data": {"split": "random"}})
-        config = TrainConfig.resolve(settings)
+        config = TrainConfig.resolve(plan.settings)
         objective = OBJECTIVES.load(config.objective.name)
         objective.check(plan.model, config)
         check_model_settings(plan.model, config.model)
         if objective.needs_labels:
-            labelled = label_tracks(table, list(table.frame["track_id"]), config.data, where="the recipe's data set")
-            if drawn:
-                counts = ", ".join(f"{len(part)} {name}" for name, part in labelled.splits.items())
-                logger.warning("the tracks have no splits: random ones, whole groups at a time (%s)", counts)
-        ready.append(replace(plan, settings=settings))
-    return ready
+            label_tracks(table, list(table.frame["track_id"]), config.data, where="the recipe's data set")
 
 
 def planned_runs(

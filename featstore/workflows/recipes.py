@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.errors import ConfigError, did_you_mean
+from featstore.models.encoder_fetch import fetched_place
 from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
@@ -39,6 +40,7 @@ KEYS = (
     "tokenizers",
     "encoders",
     "features",
+    "optional",
     "encoding",
     "extract",
     "model",
@@ -78,6 +80,8 @@ class Recipe:
         file is given on the command line; models that need it are left out without.
     features : list
         Specs, preset names, or grids.
+    optional : list of str
+        Encoders whose features, and models of them, are left out where their weights are not here.
     encoding : str or None
         Encoding of features that name none.
     extract : dict
@@ -111,6 +115,7 @@ class Recipe:
     tokenizers: dict[str, Any] = field(default_factory=dict)
     encoders: dict[str, Any] = field(default_factory=dict)
     features: list[Any] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
     encoding: str | None = None
     extract: dict[str, Any] = field(default_factory=dict)
     model: str = "vgg-cnn"
@@ -125,7 +130,14 @@ class Recipe:
 
     def requests(self, places: Mapping[str, str] | None = None) -> list[FeatureRequest]:
         """Features of the recipe, grids multiplied out; ``places`` are the files of weights that they name."""
-        return recipe_features(self.features, places or {}, self.encoding, self.name)
+        lacking = self.lacking
+        here = [entry for entry in self.features if not any(name in str(entry) for name in lacking)]
+        return recipe_features(here, places or {}, self.encoding, self.name)
+
+    @property
+    def lacking(self) -> list[str]:
+        """Optional encoders whose weights are not here."""
+        return [name for name in self.optional if fetched_place(name) is None]
 
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featstore.features.weights import weights_place
 from featstore.plain_yaml import parse_yaml
 from featstore.results.fronts import MARGIN
 from featstore.specs import Encoding, FeatureRequest
+from featstore.workflows.recipe_features import TOKENIZER, weights_file
 from featstore.workflows.recipes import Recipe
 from featstore.workflows.selection import select
 
@@ -18,7 +22,7 @@ __all__ = ["steps_of"]
 
 
 def steps_of(recipe: Recipe, folder: str | Path, *, trains: bool = True) -> list[str]:
-    """Commands that carry out a recipe of one model list without pretraining or tokenizer, in the folder given.
+    """Commands that carry out a recipe of one model list without pretraining, in the folder given.
 
     Parameters
     ----------
@@ -35,16 +39,28 @@ def steps_of(recipe: Recipe, folder: str | Path, *, trains: bool = True) -> list
     place = Path(folder)
     tracks, store, runs = (str(place / name) for name in ("tracks.parquet", "store.zarr", "runs"))
     plans = recipe.model_plans()
-    chosen = select(recipe.requests(), plans, (), recipe.name)
+    weights = str(place / weights_file(TOKENIZER)) if recipe.tokenizer else ""
+    requests = recipe.requests({TOKENIZER: weights})
+    chosen = select(requests, plans, (), recipe.name)
     data = dict(recipe.data)
     kind, root = data.pop("kind"), data.pop("root", None)
     options = [word for name, value in data.items() for word in ("--set", f"{name}={value}")]
     steps = [["datasets", "index", kind, *([root] if root else []), "-o", tracks, *options]]
-    steps.append(["extract", tracks, *_features(recipe.requests()), "-s", store, *_extraction(recipe.extract)])
+    division = recipe.settings.get("data", {})
+    if "fractions" in division and "split" not in division:
+        shares = ",".join(map(str, division["fractions"]))
+        seed = str(division.get("split_seed", 0))
+        steps.append(["datasets", "split", tracks, "-o", tracks, "--fractions", shares, "--seed", seed])
+    if recipe.tokenizer:
+        steps.append(["tokenizer", "train", "--data", tracks, "-o", weights, *_extraction(recipe.tokenizer)])
+    steps.append(["extract", tracks, *_features(requests, weights), "-s", store, *_extraction(recipe.extract)])
     if not trains:
         return [*map(_joined, steps), _joined(["store", "info", store])]
     for plan in plans:
-        sweep = ["sweep", "-s", store, "--tracks", tracks, *_features(chosen.features[plan.name]), "-m", plan.model]
+        if plan.name not in chosen.features:
+            continue
+        features = _features(chosen.features[plan.name], weights)
+        sweep = ["sweep", "-s", store, "--tracks", tracks, *features, "-m", plan.model]
         sweep += ["--seeds", ",".join(map(str, recipe.seeds)), "-o", runs]
         steps.append([*sweep, *(word for text in _settings(plan.settings) for word in ("--set", text))])
     report = recipe.report
@@ -58,9 +74,17 @@ def _joined(words: Sequence[str]) -> str:
     return shlex.join(["featstore", *words])
 
 
-def _features(requests: Sequence[FeatureRequest]) -> list[str]:
-    named = [f"{each.spec.short()}@{each.encoding or Encoding.default(each.spec)}" for each in requests]
-    return [word for name in named for word in ("-f", name)]
+def _features(requests: Sequence[FeatureRequest], weights: str) -> list[str]:
+    """Options that name features; weights by their path, as a digest alone says not where they are."""
+    words = []
+    for each in requests:
+        name = f"{each.spec.short()}@{each.encoding or Encoding.default(each.spec)}"
+        digest = str(getattr(each.spec, "weights", ""))
+        if digest and (found := weights_place(digest)):
+            place = weights if weights and os.path.abspath(weights) == found else found
+            name = re.sub("weights=[0-9a-f]+", f"weights={place}", name)
+        words += ["-f", name]
+    return words
 
 
 def _extraction(options: Mapping[str, Any]) -> list[str]:

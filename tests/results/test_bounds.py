@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -162,3 +164,30 @@ def test_what_would_help_says_seeds_and_tracks():
     assert needed.seeds is None
     assert needed.tracks is not None
     assert needed.tracks > 48
+
+
+def test_fits_of_one_solution_say_nothing_about_the_noise_of_others():
+    means, deviations = np.linspace(0.85, 0.80, 8), np.linspace(0.004, 0.02, 8)
+    alone = loss_bounds(study(means, deviations, covariance=common(8, 0.01)))
+    with_exact = study([*means, 0.84], [*deviations, 0.0], covariance=common(9, 0.01))
+    naive = loss_bounds(with_exact)
+    exact = loss_bounds(replace(with_exact, exact=np.arange(9) == 8))
+    assert exact.prior_df == alone.prior_df > naive.prior_df + 1
+    assert np.all(np.abs(exact.most[:8] / alone.most - 1) < 0.1) and np.abs(naive.most[0] / alone.most[0] - 1) > 0.3
+    assert exact.most[8] < exact.most[1]  # measured alike, and without noise of its own
+
+
+def test_nothing_but_fits_of_one_solution():
+    both = replace(study([0.9, 0.8], 0.0, seeds=1, covariance=common(2, 0.01)), exact=np.ones(2, dtype=bool))
+    found = loss_bounds(both)
+    assert found.most[0] == 0 and 0.1 < found.most[1] < 0.12 and found.least[1] > 0.08
+    with pytest.raises(ConfigError, match="single seed"):
+        replace(both, exact=np.array([True, False]))
+
+
+def test_a_forecast_for_a_part_with_a_fit_of_one_solution():
+    whole = study([0.85, 0.84, 0.70, 0.84], [0.01, 0.01, 0.01, 0.0], covariance=common(4, 0.01), tracks=50)
+    part = replace(whole, exact=np.array([False, False, False, True])).part(np.array([0, 1, 3]))
+    assert part.exact is not None and part.exact.tolist() == [False, False, True] and part.covariance.shape == (3, 3)
+    needed = needed_for(part, 2, 0.03)
+    assert needed.seeds or needed.tracks

@@ -13,7 +13,7 @@ from scipy import stats
 
 from featstore.errors import ConfigError
 from featstore.plain import is_missing
-from featstore.results import RunSet, read_results, summarise, write_result
+from featstore.results import RunSet, format_table, read_results, summarise, write_result
 from featstore.results.frames import flatten, metrics_in, short_scale
 from featstore.results.labels import field_text
 
@@ -183,6 +183,24 @@ def test_hops_are_named_by_length_where_multiples_would_mislead(write: Write) ->
     write((0, None, 0.7), feature="mel(hop_length=256)", hop_multiple=1)
     summary = summarise(write((0, None, 0.6), feature="mel(hop_length=512)", hop_multiple=1))
     assert summary["label"].tolist() == ["hop 256 (16 ms)", "hop 512 (32 ms)"]
+
+
+def test_representations_with_a_model_each_are_named_without_it(write: Write) -> None:
+    tokens = "vq_tokens(codec=jukebox,level=2,weights=" + 32 * "0" + ",n_codebooks=1,hop=128,n_codes=255,code_width=64)"
+    write((0, None, 0.7), feature="mel(n_mels=96,scale=db)@uint8")
+    write((0, None, 0.7), feature="mel(n_mels=48,scale=db)@uint8")
+    write((0, None, 0.6), feature=f"{tokens}@uint8", model="token-histogram")
+    runs = write((0, None, 0.8), feature="embedding(model=mtt-musicnn,per=track)@float16", model="probe")
+    summary = summarise(runs)
+    assert summary["label"].tolist() == [
+        "vectors of mtt-musicnn, float16",
+        "96 mels, uint8",
+        "48 mels, uint8",
+        "tokens of 255 codes, uint8",
+    ]
+    assert "vgg-cnn on mel, token-histogram on tokens, probe on vectors" in format_table(summary)
+    both = write((0, None, 0.8), feature="mel(n_mels=96,scale=db)@uint8", model="probe")
+    assert "vgg-cnn, 96 mels, uint8" in summarise(both)["label"].tolist()
 
 
 def test_small_helpers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from featstore.errors import DatasetError
 from featstore.results import read_results
 from featstore.testing.audio import tone
 from featstore.workflows.own_music import survey_music
+from featstore.workflows.recipe_execution import prepare_data
 from featstore.workflows.steps import steps_of
 from featstore_cli.main import main
+from tests.models.jukebox_files import random_level, small_config, write_container
 
 
 def write(path: Path, number: int = 0, *, artist: str = "", seconds: float = 3.2) -> None:
@@ -155,7 +158,7 @@ def test_steps_repeat_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixtur
     steps = (out / "steps.sh").read_text().replace(str(out), str(again))
     subprocess.run(["sh", "-c", steps], check=True, capture_output=True, timeout=500)
     runs = [{run.path.relative_to(each): run for run in read_results(each)} for each in (out / "runs", again / "runs")]
-    assert runs[0].keys() == runs[1].keys() and len(runs[0]) == 2
+    assert runs[0].keys() == runs[1].keys() and len(runs[0]) == 3
     for path, run in runs[0].items():
         assert run.run_id == runs[1][path].run_id and run.result["scores"] == runs[1][path].result["scores"]
     with pytest.raises(SystemExit):
@@ -179,7 +182,45 @@ def test_steps_repeat_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_steps_name_what_was_chosen(tmp_path: Path) -> None:
     survey = survey_music(str(music(tmp_path / "music")))
-    index, extract, sweep, *_ = steps_of(survey.recipe(smoke=True), "out")
+    recipe = replace(survey.recipe(smoke=True), tokenizer={}, features=survey.recipe(smoke=True).features[:1])
+    index, split, extract, sweep, *_ = steps_of(recipe, "out")
     assert index.endswith(f"folder {tmp_path / 'music'} -o out/tracks.parquet --set group_from=second")
     assert "hop_length=1024" in extract and "-s out/store.zarr" in extract
-    assert "--seeds 0 -o out/runs" in sweep and "--set data.split=random --set 'data.fractions=[0.6,0.2,0.2]'" in sweep
+    assert split.endswith("datasets split out/tracks.parquet -o out/tracks.parquet --fractions 0.6,0.2,0.2 --seed 0")
+    assert "--seeds 0 -o out/runs" in sweep and "data.split=" not in sweep
+
+
+def test_steps_train_the_tokenizer_first(tmp_path: Path) -> None:
+    """The tokenizer is named by its path, and trained on the training split of the table."""
+    level = random_level(small_config(2), 2)
+    (tmp_path / "out").mkdir()
+    write_container("safetensors file", [level], tmp_path / "out").rename(tmp_path / "out" / "tokenizer.safetensors")
+    recipe = survey_music(str(music(tmp_path / "music"))).recipe(smoke=True)
+    steps = steps_of(recipe, tmp_path / "out")
+    weights = tmp_path / "out" / "tokenizer.safetensors"
+    assert [step.split()[1:3] for step in steps[:4]] == [
+        ["datasets", "index"],
+        ["datasets", "split"],
+        ["tokenizer", "train"],
+        ["extract", str(tmp_path / "out" / "tracks.parquet")],
+    ]
+    assert f"-o {weights} --preset tiny --sample-rate 16000" in steps[2]
+    sweep = next(step for step in steps if "-m token-histogram" in step)
+    assert f"weights={weights}," in steps[3] and f"weights={weights}," in sweep
+
+
+def test_splits_that_lack_a_part_are_drawn_again_each_time(tmp_path: Path) -> None:
+    root = music(tmp_path / "music", "{label}/{track}.wav")
+    rows = [f"{label}/{n}.wav,{label},train" for label in ("jazz", "rock") for n in range(8)]
+    (root / "list.csv").write_text("\n".join(["path,labels,split", *rows]) + "\n")
+    survey = survey_music(str(root / "list.csv"))
+    assert survey.data["split_from"] == "none" and set(survey.table.frame["split"]) == {"train", "valid", "test"}
+    again = prepare_data(survey.recipe(), tmp_path, 1, plans=survey.recipe().model_plans())
+    assert again.frame["split"].tolist() == survey.table.frame["split"].tolist()
+
+
+def test_tokens_need_a_second_of_music(tmp_path: Path) -> None:
+    for number in range(6):
+        write(tmp_path / "music" / ("jazz" if number % 2 else "rock") / f"{number}.wav", number, seconds=0.4)
+    recipe = survey_music(str(tmp_path / "music")).recipe()
+    assert not recipe.tokenizer and not any(entry["kind"] == "vq_tokens" for entry in recipe.features)

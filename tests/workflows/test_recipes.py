@@ -11,6 +11,7 @@ import soundfile
 import yaml
 from click.testing import CliRunner
 
+from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.features import expand_features
 from featstore.results import read_results
@@ -309,12 +310,18 @@ def own_music(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
-def test_ones_own_music_gets_splits_that_keep_groups_whole(own_music: Path, tmp_path: Path, caplog) -> None:
+def test_ones_own_music_gets_splits_that_keep_groups_whole(
+    own_music: Path, tmp_path: Path, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no weights of an encoder
     own = load_recipe("quickstart", smoke=True, data=f"folder={own_music}")
     result = run_recipe(own, tmp_path / "out", jobs=1)
     assert "the tracks have no splits: random ones, whole groups at a time" in caplog.text
     runs = list(read_results(tmp_path / "out" / "runs"))
-    assert len(runs) == 2 and all(sum(run.result["n_tracks"].values()) == 12 for run in runs)
+    assert len(runs) == 3 and all(sum(run.result["n_tracks"].values()) == 12 for run in runs)
+    assert {run.model for run in runs} == {"vgg-cnn", "token-histogram"} and result.lacking == ["mtt-musicnn"]
+    splits = TrackTable.read(tmp_path / "out" / "tracks.parquet").frame["split"]  # what the tokenizer holds out, too
+    assert splits.value_counts().to_dict() == runs[0].result["n_tracks"]
     assert result.files
 
 
