@@ -27,7 +27,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 
-__all__ = ["LANES", "Code", "Index", "Lanes", "Library", "aligned_floats"]
+__all__ = ["LANES", "Bits", "Code", "Index", "Lanes", "Library", "aligned_floats"]
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _passed(kind: str, argument: Any) -> Any:
         return argument
     if argument.dtype != _TYPES[kind] or not argument.flags.c_contiguous:
         raise ValueError(f"{kind} of a kernel are {argument.dtype}, or not of one piece")
-    return argument.ctypes.data
+    return argument.__array_interface__["data"][0]
 
 
 def aligned_floats(count: int) -> FloatArray:
@@ -290,6 +290,37 @@ class Lanes:
         return Lanes(self.builder, self.builder.call(function, [self.value]))
 
 
+class Bits:
+    """Eight int32 in the code being generated, or one."""
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    def _with(self, operation: str, other: Bits | int) -> Bits:
+        if isinstance(other, int):
+            from llvmlite import ir
+
+            other = Bits(self.builder, ir.Constant(self.value.type, [other] * self.value.type.count))
+        return Bits(self.builder, getattr(self.builder, operation)(self.value, other.value))
+
+    def __add__(self, other: Bits | int) -> Bits:
+        return self._with("add", other)
+
+    def __sub__(self, other: Bits | int) -> Bits:
+        return self._with("sub", other)
+
+    def __and__(self, other: Bits | int) -> Bits:
+        return self._with("and_", other)
+
+    def __lshift__(self, other: int) -> Bits:
+        return self._with("shl", other)
+
+    def __rshift__(self, other: int) -> Bits:
+        return self._with("ashr", other)
+
+
 class Variable:
     """A value that changes in the code being generated: an :class:`Index`, :class:`Lanes`, or a pointer."""
 
@@ -369,6 +400,28 @@ class Code:
         """Float64 to float32, rounded."""
         return Lanes(self.builder, self.builder.fptrunc(lanes.value, self._vector(lanes.value.type.count)))
 
+    def bits(self, lanes: Lanes) -> Bits:
+        """Float32 as the integers that their bits spell."""
+        kind = self._vector(lanes.value.type.count, self._ir.IntType(32))
+        return Bits(self.builder, self.builder.bitcast(lanes.value, kind))
+
+    def from_bits(self, bits: Bits) -> Lanes:
+        """Integers as the float32 that their bits spell."""
+        return Lanes(self.builder, self.builder.bitcast(bits.value, self._vector(bits.value.type.count)))
+
+    def as_numbers(self, bits: Bits) -> Lanes:
+        """Integers to the nearest float32."""
+        return Lanes(self.builder, self.builder.sitofp(bits.value, self._vector(bits.value.type.count)))
+
+    def picked(self, table: Any, places: Bits) -> Lanes:
+        """Numbers of a float64 array, at a place of its own for each lane."""
+        found = self._ir.Constant(self._vector(places.value.type.count, self._ir.DoubleType()), self._ir.Undefined)
+        for lane in range(places.value.type.count):
+            at = self._ir.Constant(self._ir.IntType(32), lane)
+            number = self.builder.load(self.builder.gep(table, [self.builder.extract_element(places.value, at)]))
+            found = self.builder.insert_element(found, number, at)
+        return Lanes(self.builder, found)
+
     def as_integers(self, lanes: Lanes, bits: int) -> Lanes:
         """Whole numbers to integers of some bits, signed or not: what they do not hold is cut off."""
         count, ir = lanes.value.type.count, self._ir
@@ -392,6 +445,10 @@ class Code:
     def constant(self, number: float, lanes: int = LANES) -> Lanes:
         """A number in every lane."""
         return Lanes(self.builder, self._ir.Constant(self._vector(lanes), [float(np.float32(number))] * lanes))
+
+    def double(self, number: float, lanes: int = LANES) -> Lanes:
+        """A float64 in every lane."""
+        return Lanes(self.builder, self._ir.Constant(self._vector(lanes, self._ir.DoubleType()), [number] * lanes))
 
     def total(self, lanes: Lanes) -> Lanes:
         """Sum of the lanes, from the first to the last, in a single one."""

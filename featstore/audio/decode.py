@@ -31,6 +31,7 @@ __all__ = [
     "open_audio",
 ]
 
+_BEHIND = 1 << 12  # samples that are asked for behind the declared end
 CLIPPED_FROM = 0.999  # of full scale, in absolute value
 
 
@@ -220,8 +221,10 @@ def _soundfile_blocks(path: str, info: AudioInfo, structure: Structure, n_sample
             place = path if view is None else stack.enter_context(cast(BinaryIO, FileView(path, view)))
             file = stack.enter_context(_sequential()(place))
             while left > 0:
-                # NaN marks the samples that a failing call has not decoded
-                block = np.full((min(n_samples, left), info.channels), np.nan, np.float32)
+                # Behind the declared end there is little, mostly nothing. NaN marks the samples that a failing call has
+                # not decoded.
+                room = min(n_samples, left, max(info.n_samples - done, _BEHIND))
+                block = np.full((room, info.channels), np.nan, np.float32)
                 count = len(file.read(out=block))
                 if count == 0:
                     break

@@ -15,6 +15,8 @@ import math
 import mmap
 from dataclasses import dataclass
 
+import numpy as np
+
 from featstore.audio.content import Content, zeros_end
 from featstore.audio.views import ViewOf
 
@@ -23,6 +25,7 @@ __all__ = ["Mpeg", "audio_end", "examine_mpeg", "find_frames", "tags_end"]
 TOLERANCE_S = 0.25  # what tables, encoder delays and last frames may differ by
 _JUNK = 1 << 17  # bytes before the first frame that are no tag
 _CHAIN = 4  # frames in a row that show that a header is none by accident
+_WINDOW = 1 << 22  # bytes that are searched for headers at once
 _PROBES = 64  # places of a file where a constant rate must show
 _ID3V1 = 128
 
@@ -213,25 +216,29 @@ class _Walk:
     skipped : int
         Bytes between frames that are neither frame nor tag.
     damage : str
+    has_one_rate : bool
+        Whether all frames have the first one's bit rate.
     """
 
     frames: int
     end: int
     skipped: int = 0
     damage: str = ""
+    has_one_rate: bool = False
 
 
 def _walk(content: mmap.mmap, at: int, end: int, kind: _Kind) -> _Walk:
     """Count frames from a first one on, over tags and junk between them, as far as their format does not change."""
-    second, steps = content[at + 1] | 1, kind.steps
-    frames, skipped, damage, behind = 0, 0, "", at
+    head = content[at : at + 3]
+    frames, skipped, damage, behind, has_one_rate = 0, 0, "", at, True
     while at + 4 <= end:
-        step = steps[content[at + 2]] if content[at] == 0xFF and content[at + 1] | 1 == second else 0
-        if step and at + step <= end:
-            frames += 1
-            behind = at = at + step
-            continue
-        if step:
+        chain = _chain(content, at, end, head, kind)
+        frames, at, has_one_rate = frames + chain.frames, chain.end, has_one_rate and chain.has_one_rate
+        if chain.frames:
+            behind = at
+        if at + 4 > end:
+            break
+        if content[at] == 0xFF and content[at + 1] | 1 == head[1] | 1 and kind.steps[content[at + 2]]:
             damage = "the file ends inside a frame: it is cut"
             break
         found = _next_frames(content, at, end, kind)
@@ -246,7 +253,38 @@ def _walk(content: mmap.mmap, at: int, end: int, kind: _Kind) -> _Walk:
             break
         skipped += found - tags_end(content, at)
         at = found
-    return _Walk(frames, behind, skipped, damage)
+    return _Walk(frames, behind, skipped, damage, has_one_rate)
+
+
+def _chain(content: mmap.mmap, at: int, end: int, head: bytes, kind: _Kind) -> _Walk:
+    """Count the whole frames that follow each other from a position on, as the first one's header has them.
+
+    All places that look like a header are found at once. Frames follow each other where the next such place lies just
+    behind one; the few that lie inside of frames are jumped over.
+    """
+    steps, frames, has_one_rate = np.asarray(kind.steps), 0, True
+    while at + 4 <= end:
+        window = np.frombuffer(content, np.uint8, min(_WINDOW, end - at), at)
+        heads = np.flatnonzero((window[:-3] == 0xFF) & (window[1:-2] | 1 == head[1] | 1))
+        heads = heads[steps[window[heads + 2]] > 0]
+        thirds = window[heads + 2]
+        behind = heads + steps[thirds]
+        breaks = np.append(np.flatnonzero(behind[:-1] != heads[1:]), len(heads) - 1)
+        here, place = 0, 0
+        while place < len(heads) and heads[place] == here:
+            last = int(breaks[np.searchsorted(breaks, place)])
+            if at + behind[last] > end:
+                last -= 1
+            if last < place:
+                break
+            frames += last + 1 - place
+            has_one_rate = has_one_rate and not (thirds[place : last + 1] >> 2 != head[2] >> 2).any()
+            here = int(behind[last])
+            place = int(np.searchsorted(heads, here))
+        at += here
+        if here == 0 or len(window) - here > 3:  # what follows is no frame, or not all of one
+            break
+    return _Walk(frames, at, has_one_rate=has_one_rate)
 
 
 def _next_frames(content: Content, at: int, end: int, kind: _Kind) -> int:
@@ -289,7 +327,7 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
     content : Content
         The file.
     thoroughly : bool
-        Whether to count frames even where table and file size agree: a frame takes about 0.3 microseconds.
+        Whether to count frames even where table and file size agree.
     """
     end = audio_end(content)
     first = find_frames(content, end)
@@ -312,7 +350,9 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
         return Mpeg(view=view)  # far away: what libsndfile reads there is all that is known before it is decoded
     walk = _walk(content, first, end, kind)
     if table is None:
-        return _without_table(walk, first, kind, spare, is_constant=_is_constant(content, first, end, kind), view=view)
+        is_plain = walk.has_one_rate and not walk.skipped and not walk.damage and walk.end == end
+        is_constant = is_plain or _is_constant(content, first, end, kind)
+        return _without_table(walk, first, kind, spare, is_constant=is_constant, view=view)
     found = _against_table(content, walk, first, step, table, kind, spare, view)
     if not table.is_vbri:
         return found

@@ -122,6 +122,7 @@ def _corners(n_mels: int, fmin: float, fmax: float, mel_scale: str) -> np.ndarra
     return mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale)
 
 
+@lru_cache(maxsize=256)
 def make_mel_bank(
     *,
     sample_rate: int,

@@ -14,7 +14,7 @@ from featstore.features import Node, Stream, TrackContext, make_stream
 __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 
 CLIP_SAMPLES = 1 << 21  # of excerpts at once: a block of audio may hold many that overlap
-BLOCK_SECONDS = 10.0  # of decoded audio at once: large enough to vectorise, small enough to stay in the cache
+BLOCK_SECONDS = 30.0  # of decoded audio at once: most clips are one block; a block of spectra takes two megabytes
 
 CANCELLED = 1e-4  # a mix this far below its channels (-80 dB) holds what rounding left of them
 # audio step -> what the ledger calls the signal that it gives out
@@ -100,7 +100,8 @@ def run_track(path: str, graph: Graph, deliver: Deliver, make: MakeStream = make
 def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeStream) -> TrackReport:
     source = open_audio(path, decoder=root["decoder"])
     info = source.info
-    tree = _Tree(graph, root, TrackContext(info.sample_rate, info.n_samples, path), deliver, make)
+    context = TrackContext(info.sample_rate, info.n_samples, path)
+    tree = _Tree(graph, root, context, deliver, make, is_mono=info.channels == 1)
     for block in source.blocks(max(1, int(BLOCK_SECONDS * info.sample_rate))):
         tree.push(block)
     tree.finish()
@@ -120,16 +121,25 @@ def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeS
 class _Tree:
     """The streams of one track, one a step."""
 
-    def __init__(self, graph: Graph, root: Node, context: TrackContext, deliver: Deliver, make: MakeStream) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        root: Node,
+        context: TrackContext,
+        deliver: Deliver,
+        make: MakeStream,
+        *,
+        is_mono: bool,
+    ) -> None:
         self._graph, self._root, self._deliver = graph, root, deliver
         self._streams: dict[Node, Stream] = {}
-        self._peaks: dict[Node, float] = {root: 0.0}  # of the steps that give out samples
+        self._peaks: dict[Node, float] = {}  # of the steps that give out samples, unless these are the file's own
         waiting = [root]
         while waiting:
             for child in graph.children[waiting.pop()]:
                 audio = child.op in AUDIO_STREAMS
                 self._streams[child] = (AUDIO_STREAMS.load(child.op) if audio else make)(child, context)
-                if audio:
+                if audio and not (is_mono and child.op == "mono"):
                     self._peaks[child] = 0.0
                 waiting.append(child)
 
@@ -153,9 +163,9 @@ class _Tree:
         waiting = [(self._root, "every sample is zero" if peak == 0 else "")]
         while waiting:
             node, what = waiting.pop()
-            if not what and node.op == "mono" and self._peaks[node] <= CANCELLED * peak:
+            if not what and node.op == "mono" and self._peaks.get(node, peak) <= CANCELLED * peak:
                 what = f"the channels cancel in the mix: its peak is {self._peaks[node]:.1g}, theirs {peak:.2g}"
-            elif not what and node != self._root and self._peaks.get(node) == 0:
+            elif not what and self._peaks.get(node) == 0:
                 what = (
                     f"every sample of the {_SIGNALS.get(node.op, node.op)} is zero; the peak of the file is {peak:.2g}"
                 )
@@ -173,7 +183,8 @@ class _Tree:
     def _pass_on(self, node: Node, block: FloatArray) -> None:
         if block.size == 0:
             return
-        if node in self._peaks:
+        # of a mix the peak counts, of the others only whether it is above zero
+        if node in self._peaks and (node.op == "mono" or not self._peaks[node]):
             self._peaks[node] = max(self._peaks[node], float(block.max()), -float(block.min()))
         if node.op == "clips" and len(block) > (most := max(1, CLIP_SAMPLES // block.shape[-1])):
             for start in range(0, len(block), most):

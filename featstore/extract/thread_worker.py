@@ -7,6 +7,7 @@ it may be lost: a track that crashes it, or hangs and is ended with it, costs th
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -126,6 +127,7 @@ def _serve(end: Connection, parents_end: Connection | None, threads: int, run_sh
     for number in STOP_SIGNALS:  # a terminal sends them to all: the parent decides, and ends this process
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_S)
+    gc.freeze()  # what is imported stays: looking through all of it for garbage takes tens of milliseconds
     lock = threading.Lock()
 
     places = threading.Semaphore(threads)

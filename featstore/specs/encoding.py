@@ -257,10 +257,9 @@ class Encoding:
 
     def encode_measured(self, x: FloatArray) -> tuple[AnyArray, int, float, float]:
         """Return ``x`` in the stored type, how many values saturated, and the largest and total absolute error."""
-        if self.is_affine:
-            first, last = self._codes
-            scale, offset = self.scale_factor, self.add_offset
-            return quantise(x, self.dtype, scale_factor=scale, add_offset=offset, first=first, last=last)
+        affine = _affine_of(self)
+        if affine is not None:
+            return quantise(x, self.dtype, **affine)
         codes, saturated = self.encode(x)
         error = np.abs(self.decode(codes) - x)
         return codes, saturated, float(error.max(initial=0.0)), float(error.sum(dtype=np.float64))
@@ -301,6 +300,15 @@ class Encoding:
         codes = x.to(xp.float32)
         values = codes * self.scale_factor + self.add_offset
         return xp.where(codes == self.fill_value, xp.full_like(values, float("nan")), values)
+
+
+@functools.lru_cache(maxsize=256)
+def _affine_of(encoding: Encoding) -> dict[str, Any] | None:
+    """How values become codes, None where that is no affine range; asked for every chunk."""
+    if not encoding.is_affine:
+        return None
+    first, last = encoding._codes
+    return {"scale_factor": encoding.scale_factor, "add_offset": encoding.add_offset, "first": first, "last": last}
 
 
 @functools.cache

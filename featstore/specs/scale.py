@@ -10,6 +10,7 @@ import numpy as np
 
 from featstore.errors import SpecError, did_you_mean
 from featstore.specs.grammar import format_number, parse_call, parse_float
+from featstore.specs.logarithm import log10
 
 __all__ = ["SCALES", "Scale"]
 
@@ -88,10 +89,14 @@ def _at_least(x: Any, floor: float, xp: Any) -> Any:
 
 
 def _db(x: Any, xp: Any, *, amin: float, factor: float) -> Any:
+    if xp is np and x.dtype == np.float32:
+        return log10(x, floor=amin, factor=factor)
     return xp.log10(_at_least(x, amin, xp)) * factor
 
 
 def _log10_1p(x: Any, xp: Any, *, gain: float) -> Any:
+    if xp is np and x.dtype == np.float32:
+        return log10(x, gain=gain, offset=1)
     return xp.log10(x * gain + 1)
 
 
