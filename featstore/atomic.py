@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import glob
 import hashlib
 import json
@@ -145,8 +146,36 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and one layout, so that equal values have equal bytes; NaN is refused."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """JSON with sorted keys and one layout, so that equal values have equal bytes; NaN is refused.
+
+    The layout is that of ``json.dumps`` with ``sort_keys=True, indent=1``, which the standard library writes in Python.
+    Here its compiled encoder writes each list of plain values, of which a record of many tracks consists.
+    """
+    return (_indented(value, "\n") + "\n").encode()
+
+
+_PLAIN = {str, int, float, bool, type(None)}
+
+
+def _indented(value: Any, line: str) -> str:
+    """JSON of a value; ``line`` is the line break with the indentation that the value stands at."""
+    inner = line + " "
+    if isinstance(value, dict) and value and set(map(type, value)) == {str}:
+        rows = (f"{inner}{_encoder(', ').encode(key)}: {_indented(value[key], inner)}" for key in sorted(value))
+        return f"{{{','.join(rows)}{line}}}"
+    if isinstance(value, list | tuple) and value:
+        if set(map(type, value)) <= _PLAIN:
+            return f"[{inner}{_encoder(',' + inner).encode(value)[1:-1]}{line}]"
+        return f"[{','.join(inner + _indented(one, inner) for one in value)}{line}]"
+    if isinstance(value, dict) and value:  # keys that are no text
+        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        return text.replace("\n", line)
+    return _encoder(", ").encode(value)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoder(between: str) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(between, ": "))
 
 
 def json_object(data: bytes | str) -> dict[str, Any]:

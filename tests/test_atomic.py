@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from featstore.atomic import atomic_path, write_bytes
+from featstore.atomic import atomic_path, canonical_json, write_bytes
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
@@ -32,3 +33,19 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
         part.write_bytes(b"ne")
         raise RuntimeError("half way")
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_canonical_json_has_the_layout_of_the_standard_library() -> None:
+    values = [
+        {"b": [1, 2.5, None, True, "a,\n b"], "a": {"é": [], "d": {}, "c": [[1], {"x": (1, "q")}]}},
+        {"numbers": {3: [1], 1: {"deep": [2]}}, "tiny": 5e-324, "big": 10**30},
+        [],
+        "alone",
+        [[[]], [{}], [""]],
+    ]
+    for value in values:
+        expected = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        assert canonical_json(value) == expected.encode()
+    for bad in ({"a": [float("nan")]}, [1.0, float("inf")]):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical_json(bad)

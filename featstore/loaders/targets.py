@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -32,7 +33,7 @@ def track_id_column(tracks: Tracks) -> list[str]:
     """Track ids of a pandas frame (column ``track_id``, or the index of that name) or of a plain sequence of ids."""
     if not _is_table(tracks):
         return [str(value) for value in tracks]
-    return [str(value) for value in (tracks["track_id"] if "track_id" in tracks.columns else tracks.index)]
+    return list(map(str, (tracks["track_id"] if "track_id" in tracks.columns else tracks.index).tolist()))
 
 
 def _is_table(tracks: Tracks) -> TypeIs[pd.DataFrame]:
@@ -49,7 +50,7 @@ def label_column(tracks: Tracks) -> list[Sequence[str]]:
     """
     if not _is_table(tracks):
         raise ConfigError("a list of ids has no labels", "targets", "Give a track table, or no classes")
-    return list(tracks["labels"])
+    return tracks["labels"].tolist()
 
 
 def select_split(tracks: pd.DataFrame, split: str | None) -> pd.DataFrame:
@@ -79,7 +80,7 @@ def class_names(labels: Iterable[Sequence[str]]) -> tuple[str, ...]:
     >>> class_names([["rock"], ["jazz", "rock"], []])
     ('jazz', 'rock')
     """
-    return tuple(sorted({str(label) for some in labels if some is not None for label in some}))
+    return tuple(sorted(set(map(str, set(chain.from_iterable(some for some in labels if some is not None))))))
 
 
 def _positions(classes: Sequence[str]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from featstore.arrays import AnyArray
 from featstore.store.records import CommitRecord
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class _Store(Protocol):
     def records(self, key: str) -> Mapping[int, CommitRecord]: ...
 
 
-def _states(store: _Store, rows: Any, keys: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+def _states(store: _Store, rows: Any, keys: Collection[str]) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Status, stage and error of each row: the worst over the arrays (pending, then failed, then flagged)."""
     size = int(rows.max()) + 1 if len(rows) else 0
     rank = np.zeros(size, dtype=np.int8)  # 0 ok, 1 flagged but stored, 2 without data, 3 pending
@@ -59,14 +60,15 @@ def _states(store: _Store, rows: Any, keys: Collection[str]) -> tuple[list[str],
         status[open_rows], stage[open_rows], error[open_rows] = "pending", "", ""
     if not keys:
         status[:] = "pending"
-    return [status[row] for row in rows], [stage[row] for row in rows], [error[row] for row in rows]
+    return status[rows], stage[rows], error[rows]
 
 
 def with_ledger(store: _Store) -> pd.DataFrame:
     """Return the track table with ``status``, ``stage`` and ``error`` columns, in the store's order."""
     tracks = store.table.frame
     status, stage, error = _states(store, tracks["row"].to_numpy(), store.arrays)
-    return tracks.assign(status=status, stage=stage, error=error).sort_values("row")
+    found = tracks.assign(status=status, stage=stage, error=error)
+    return found if found["row"].is_monotonic_increasing else found.sort_values("row")
 
 
 def read_ledger(store: _Store) -> pd.DataFrame:
@@ -93,7 +95,7 @@ def read_status(store: _Store, keys: Collection[str] | None = None) -> dict[str,
     rows = store.table.rows
     keys = store.arrays if keys is None else keys
     states = _states(store, rows, keys)[0]
-    counts = Counter(states)
+    counts = Counter(states.tolist())
     failed_rows: set[int] = set()
     for key in keys:
         for record in store.records(key).values():
@@ -103,7 +105,7 @@ def read_status(store: _Store, keys: Collection[str] | None = None) -> dict[str,
                 if o.status != "pending" and record.n_frames[o.row - record.first_row] < 0
             )
     pending = counts.get("pending", 0)
-    open_rows = {row for row, state in zip(rows.tolist(), states, strict=True) if state == "pending"}
+    open_rows = set(rows[states == "pending"].tolist())
     failed = len(failed_rows - open_rows)
     reasons = {reason: count for reason, count in sorted(counts.items()) if reason not in ("ok", "pending")}
     return {

@@ -176,9 +176,9 @@ class CommitRecord:
         measures = {"values", "saturated", "max_error", "sum_error"} if record.quality else set()
         if not (measures <= set(record.quality) and all(type(v) in (int, float) for v in record.quality.values())):
             raise ValueError("measures of another type")
-        if not all(type(number) is int and abs(number) < 1 << 53 for number in numbers):
+        if set(map(type, numbers)) != {int} or max(numbers) >= 1 << 53 or min(numbers) <= -(1 << 53):
             raise ValueError("numbers of another type")
-        if not all(isinstance(text, str) for text in texts) or len(record.sources) != len(record.n_frames):
+        if set(map(type, texts)) != {str} or len(record.sources) != len(record.n_frames):
             raise ValueError("texts of another type")
         if record.first_row < 0 or any(outcome.row not in record.rows for outcome in record.outcomes):
             raise ValueError("rows outside the shard")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +50,8 @@ class StoredTracks:
         """All columns, indexed by track id."""
         import pandas as pd
 
-        def read(content: bytes) -> Any:
-            table = pd.read_parquet(io.BytesIO(content)).set_index("track_id")
-            _check(table["row"].to_numpy(), table.index, table["path"])
-            return table
-
-        frame: pd.DataFrame = self._read(read)
+        len(self)  # what has to be in it is checked, and needed by every reader
+        frame: pd.DataFrame = self._read(lambda content: pd.read_parquet(io.BytesIO(content)).set_index("track_id"))
         return frame
 
     @property
@@ -71,7 +66,7 @@ class StoredTracks:
 
         def read(content: bytes) -> Any:
             table = pq.read_table(pa.BufferReader(content), columns=["row", "track_id", "path"])
-            _check(table["row"].to_numpy(), table["track_id"].to_pylist(), table["path"].to_pylist())
+            _check(table)
             return table if (np.diff(table["row"].to_numpy()) > 0).all() else table.sort_by("row")
 
         return self._read(read)
@@ -111,11 +106,16 @@ class StoredTracks:
         return list(zip(part["track_id"].to_pylist(), part["path"].to_pylist(), strict=True))
 
 
-def _check(rows: Any, ids: Iterable[Any], paths: Iterable[Any]) -> None:
+def _check(table: Any) -> None:
     """Refuse columns that are none of a store's; whether rows and ids are unique is for ``verify`` to say."""
+    import pyarrow.types as kinds
+
+    rows = table["row"].to_numpy()
     if rows.dtype.kind not in "iu" or (rows < 0).any() or (rows >= (len(rows) << 16)).any():
         raise ValueError("rows of tracks are no counting numbers")
-    if not all(isinstance(text, str) for column in (ids, paths) for text in column):
+    texts = [table[name] for name in ("track_id", "path")]
+    types = [one.type.value_type if kinds.is_dictionary(one.type) else one.type for one in texts]
+    if any(one.null_count for one in texts) or not all(kinds.is_string(t) or kinds.is_large_string(t) for t in types):
         raise ValueError("ids or files of tracks are no text")
 
 
