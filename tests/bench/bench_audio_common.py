@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from featstore.process_memory import peak_resident_bytes
+
+if TYPE_CHECKING:
+    from featstore.datasets import TrackTable
 
 PACKAGES = ("featstore", "numpy", "scipy", "llvmlite", "soundfile", "soxr", "librosa", "essentia")
 FORMS = {"16 kHz mono mp3": (16000, 1, 0.85), "44.1 kHz stereo mp3": (44100, 2, 0.6)}  # rate, channels, compression
@@ -58,6 +62,23 @@ def make_clips(folder: Path, form: str, count: int, seconds: float = 29.2) -> li
             soundfile.write(path, wave, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=compression)
         paths.append(path)
     return paths
+
+
+def clip_table(clips: Sequence[Path], seconds: float) -> TrackTable:
+    """Track table of clips of one length; each may come many times."""
+    import pandas
+
+    from featstore.datasets import TableInfo, TrackTable
+
+    frame = pandas.DataFrame(
+        {
+            "track_id": [f"{number}" for number in range(len(clips))],
+            "path": [str(clip) for clip in clips],
+            "labels": [[] for _ in clips],
+            "duration_s": seconds,
+        }
+    )
+    return TrackTable(frame, TableInfo(name="bench", task="none", classes=()))
 
 
 def take_turns(contenders: dict[str, tuple[Contender, Sequence[Path]]], rounds: int) -> dict[str, list[float]]:

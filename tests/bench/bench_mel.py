@@ -20,7 +20,17 @@ import numpy as np
 
 from featstore.features.mel import MelSpec
 from featstore.specs import FeatureRequest, expand_features
-from tests.bench.bench_audio_common import FORMS, Contender, lines, make_clips, one_thread, parser, take_turns, write
+from tests.bench.bench_audio_common import (
+    FORMS,
+    Contender,
+    clip_table,
+    lines,
+    make_clips,
+    one_thread,
+    parser,
+    take_turns,
+    write,
+)
 
 SECONDS = 29.1
 STORED = 64  # times that the store takes each clip, so that opening and committing count as they do in a real run
@@ -62,20 +72,9 @@ class Store:
         self._target = folder / "bench.zarr"
 
     def __call__(self, clips: Sequence[Path]) -> None:
-        import pandas
-
-        from featstore.datasets import TableInfo, TrackTable
         from featstore.extract import ExtractOptions, extract
 
-        frame = pandas.DataFrame(
-            {
-                "track_id": [f"{number}" for number in range(len(clips))],
-                "path": [str(clip) for clip in clips],
-                "labels": [[] for _ in clips],
-                "duration_s": SECONDS,
-            }
-        )
-        table = TrackTable(frame, TableInfo(name="bench", task="none", classes=()))
+        table = clip_table(clips, SECONDS)
         extract(table, self._requests, self._target, ExtractOptions(jobs=1, shard_tracks=SHARD_TRACKS, progress="none"))
 
     def after(self) -> None:
