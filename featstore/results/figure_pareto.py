@@ -21,7 +21,7 @@ from featstore.results.figure_style import (
     save_figure,
     size_axis,
 )
-from featstore.results.fronts import AXES, ParetoFront, audio_cost, smallest_bound
+from featstore.results.fronts import AXES, ParetoFront, audio_cost, smallest_bound, undertrained
 from featstore.results.sentences import answer_sentences, margin_words
 
 if TYPE_CHECKING:
@@ -120,12 +120,20 @@ _LEGEND = (
     "worse than the best, shown",
     "worse, on a front",
     "others",
+    "undertrained: on no front",
     "guaranteed: best mean less the bound",
     "measured front",
     "front (black ring)",
 )
 _STYLES: dict[str, dict[str, Any]] = {
     "other": {"color": "#B9B9B9", "markerfacecolor": "white", "markersize": 3.5, "zorder": 3, "label": "others"},
+    "undertrained": {
+        "color": "#999999",
+        "marker": "x",
+        "markersize": 4.5,
+        "zorder": 3,
+        "label": "undertrained: on no front",
+    },
     "worse": {
         "color": PALETTE[3],
         "marker": "v",
@@ -151,10 +159,13 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 
 def _states(front: ParetoFront) -> list[str]:
-    rows = zip(front.frame["guaranteed"] | front.frame["on_front"], front.frame["loss_least"] > 0, strict=True)
+    on_one, worse = front.frame["guaranteed"] | front.frame["on_front"], front.frame["loss_least"] > 0
+    states = [
+        ("worse, on a front" if lost else "front") if kept else "worse" if lost else "other"
+        for kept, lost in zip(on_one, worse, strict=True)
+    ]
     return [
-        ("worse, on a front" if worse else "front") if on_one else "worse" if worse else "other"
-        for on_one, worse in rows
+        "undertrained" if barred else state for barred, state in zip(undertrained(front.frame), states, strict=True)
     ]
 
 

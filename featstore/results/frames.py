@@ -168,12 +168,15 @@ def named_fields(feature: str) -> dict[str, Any]:
 
 def _in_short(fields: dict[str, Any], feature: str) -> dict[str, Any]:
     """Kind, scale and encoding of a feature as people read them."""
-    fields["representation"] = fields.pop("kind", None) or feature.partition("(")[0].partition(".")[0]
+    parts = feature.split(" + ")  # several features that are one input
+    kinds = dict.fromkeys(part.partition("(")[0].partition(".")[0] for part in parts)
+    kind = fields.pop("kind", None)
+    fields["representation"] = "+".join(kinds) if len(parts) > 1 or not kind else kind
     fields["scale"] = short_scale(fields.get("scale"))
     if fields["representation"] == "embedding" and fields.get("model") is not None:
         fields["encoder"] = fields.pop("model")  # the run's model has that name
     if fields.get("encoding") is not None:
-        fields["encoding"] = _short_encoding(feature, str(fields["encoding"]))
+        fields["encoding"] = _short_encoding(parts[0], str(fields["encoding"]))
     return fields
 
 

@@ -173,15 +173,21 @@ function makeChart(host, { reader, pick }) {
     if (y(ends[1]) < ceiling - 0.5) target.append(draw('path', { class: `goes-on${kind}`, d: `M${x - 4} ${ceiling + 6}H${x + 4}L${x} ${ceiling}Z` }));
   }
 
-  const kindOf = (item) => (isWorse(item) ? 'worse' : item.front || item.sure ? 'on-front' : 'other');
-  const rank = (item) => ({ other: 0, worse: 1, 'on-front': 2 })[kindOf(item)];
+  const kindOf = (item) => {
+    if (item.row.undertrained) return 'undertrained';
+    return isWorse(item) ? 'worse' : item.front || item.sure ? 'on-front' : 'other';
+  };
+  const rank = (item) => ({ undertrained: 0, other: 0, worse: 1, 'on-front': 2 })[kindOf(item)];
 
   // worse ones are triangles, filled on a front; the others circles, light where something cheaper is as good
   function shapeOf(item, x, y, radius) {
     const kind = kindOf(item);
+    if (kind === 'undertrained') return draw('path', { class: `mark ${kind}`, d: cross(x, y, radius * 0.8) });
     if (kind !== 'worse') return draw('circle', { class: `mark ${kind}`, cx: x, cy: y, r: kind === 'other' ? radius * 0.8 : radius + 0.5 });
     return draw('path', { class: `mark worse${item.front || item.sure ? ' filled' : ''}`, d: triangle(x, y, radius + 0.5) });
   }
+
+  const cross = (x, y, r) => `M${(x - r).toFixed(1)} ${(y - r).toFixed(1)}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}`;
 
   const triangle = (x, y, r) => `M${(x - r).toFixed(1)} ${(y - r * 0.8).toFixed(1)}H${(x + r).toFixed(1)}L${x.toFixed(1)} ${(y + r).toFixed(1)}Z`;
 
@@ -241,6 +247,7 @@ function makeChart(host, { reader, pick }) {
       has('on-front') && [symbol(draw('circle', { class: 'mark on-front', cx: 11, cy: 7, r: 5 })), 'on a front'],
       has('worse') && [symbol(draw('path', { class: 'mark worse', d: triangle(11, 7, 5) })), 'shown to be worse (filled: on a front)'],
       has('other') && [symbol(draw('circle', { class: 'mark other', cx: 11, cy: 7, r: 3.6 })), 'others'],
+      has('undertrained') && [symbol(draw('path', { class: 'mark undertrained', d: cross(11, 7, 3.6) })), 'undertrained: on no front'],
       bounded && [symbol(draw('path', { class: 'sure', d: 'M1 11H11V3H21' })), 'guaranteed: best mean less the bound'],
       [symbol(draw('path', { class: 'front', d: 'M1 11H11V3H21' })), 'measured front'],
       points.some(({ item }) => whisker(item, view)) && [symbol(draw('line', { class: 'whisker of-front', x1: 11, x2: 11, y1: 1, y2: 13 })), 'interval of the mean (an arrow: it goes on)'],

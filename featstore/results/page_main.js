@@ -117,7 +117,7 @@ function marginSelect(judged) {
 function alsoOf(judged) {
   const { metric } = state;
   const others = data.margins.filter((margin) => margin !== state.margin).map((margin) => {
-    const item = judged.rows.find(({ bound }) => bound.most <= margin * (1 + 1e-9));
+    const item = judged.rows.find(({ row, bound }) => !row.undertrained && bound.most <= margin * (1 + 1e-9));
     return [`Within ${marginText(metric, margin)}: `, item ? link(item) : 'none yet', item ? ` (${cost(view.costName, item.cost)})` : ''];
   });
   const worse = judged.rows.filter(isWorse).sort((a, b) => b.bound.least - a.bound.least);

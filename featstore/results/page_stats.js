@@ -55,7 +55,7 @@ const atMost = (metric, value) => (isShare(metric) ? `${up(value)} points` : dig
 const atLeast = (metric, value) => (isShare(metric) ? `${down(value)} points` : digits(value, 3));
 const marginText = (metric, value) => (isShare(metric) ? `${digits(100 * value, 3)} point${Math.abs(value - 0.01) < 1e-9 ? '' : 's'}` : digits(value, 3));
 const sideOf = (metric) => (metricOf[metric].lower ? 'above' : 'below');
-const isWorse = (item) => item.bound.least > 0;
+const isWorse = (item) => item.bound.least > 0 && !item.row.undertrained;
 
 // what is known of a row, in words
 function boundText(item, metric) {

@@ -154,3 +154,11 @@ def test_the_generator_is_repeatable(tmp_path: Path) -> None:
         write_runs(tmp_path / name, mel_grid(n_mels=[8]), seeds=2, predictions=20, seed=5)
     first, second = (sorted((tmp_path / name).rglob("*.json*")) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second] and len(first) == 4
+
+
+def test_several_features_that_are_one_input_name_their_kinds(tmp_path: Path, result: dict[str, Any]) -> None:
+    both = "stft(scale=db)@uint8(low=-100,high=70) + hpss(component=harmonic,scale=db)@uint8(low=-100,high=70)"
+    fields = {"kind": "stft", "encoding": "uint8(low=-100,high=70)"}
+    write_result(tmp_path / "run", result | {"feature": both, "feature_fields": fields})
+    [row] = read_results(tmp_path).frame.to_dict("records")
+    assert row["representation"] == "stft+hpss" and row["encoding"] == "uint8"

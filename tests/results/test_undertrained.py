@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from featstore.results import RunSet, mark_undertrained, pareto, read_results, summarise, write_html, write_result
+from featstore.results.figure_pareto import draw_pareto
 from featstore.results.fronts import front_of
 from featstore.results.sentences import answer_sentences
 from featstore.results.undertrained import late_gain
@@ -105,3 +106,10 @@ def test_the_page_leaves_them_off_its_fronts(runs: RunSet, tmp_path: Path) -> No
         assert len(fronts) == 3 and len(marked) == 1
         assert fronts.pop(marked[0]) == "" and set(fronts.values()) == {"measured and guaranteed"}
         assert "96" in page.run("document.querySelector('#answer').textContent").partition("≤")[0]
+
+
+def test_the_figure_draws_them_as_crosses(runs: RunSet) -> None:
+    front = pareto(mark_undertrained(summarise(runs), runs, "roc_auc", POINT), runs=runs, margin=0.03)
+    axes = draw_pareto(front).axes[0]
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    assert [line.get_xdata().tolist() for line in crosses] == [[4800.0]]
