@@ -165,7 +165,7 @@ def weights_of(named: str, recipe: Recipe, folder: Path, table: TrackTable) -> s
 def _write_untrained(path: Path, settings: Mapping[str, Any], where: str) -> None:
     from featstore.models.encoders import UNTRAINED
 
-    model = settings.get("random")
+    model = str(settings.get("random", ""))
     if model not in UNTRAINED:
         raise ConfigError(f"random={model!r} is none of {', '.join(UNTRAINED)}", where, "Give weights: FILE instead")
     UNTRAINED.load(model)(path, **{key: value for key, value in settings.items() if key != "random"})
