@@ -261,12 +261,13 @@ def _label_groups(
 ) -> None:
     """Hops as ticks, bands as a second row below them."""
     one = len(rates) == 1
-    times = {multiple: f"\n{1000 * hop / rates[0]:.3g} ms" if one else "" for multiple, hop in hops.items()}
+    times = {multiple: f"\n{1000 * hop / rates[0]:.3g}" if one else "" for multiple, hop in hops.items()}
     ticks = [f"{hops[multiple]}{times[multiple]}" if multiple in hops else f"×{multiple}" for _, multiple in places]
-    axes.set_xticks(list(places.values()), ticks)
+    axes.set_xticks(list(places.values()), ticks, fontsize=8 if len(places) <= 16 else 6.5)
     example = next(iter(hops.values()), 0)
     said = ", ".join(f"{1000 * example / rate:.3g} ms at {rate / 1000:g} kHz" for rate in rates)
-    words = f"hop in samples{'' if one or not hops else f' ({example}: {said})'}, in groups by number of mel bands"
+    unit = "hop in samples, and in ms" if one else f"hop in samples ({example}: {said})" if hops else "hop"
+    words = f"{unit}; in groups by number of mel bands"
     for mels in dict.fromkeys(mels for mels, _ in places):
         inside = [at for (m, _), at in places.items() if m == mels]
         axes.annotate(

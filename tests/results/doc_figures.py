@@ -45,6 +45,7 @@ def main() -> None:
                 " s.dispatchEvent(new Event('change')); })()"
             )
             browser.run("document.querySelector('#answer .link').click()")
+            browser.run("new Promise(done => setTimeout(done, 1000))")  # the page has moved to what was opened
             browser.run("document.querySelector('#details').scrollIntoView({behavior: 'instant', block: 'start'})")
             browser.screenshot(FIGURES / "report_page_details.png")
 

@@ -252,6 +252,8 @@ def test_single_label_runs_show_classes_and_confusion(page: Browser) -> None:
     page.run("document.querySelector('#table tbody button').click()")
     cells = page.run("[...document.querySelectorAll('.matrix tbody td')].map(c => Number(c.textContent))")
     assert len(cells) == 64 and sum(cells) == 3 * 80
+    bars = page.run("[...document.querySelectorAll('.bar rect')].slice(0, 2).map(e => getComputedStyle(e).fill)")
+    assert len(set(bars)) == 2 and "rgb(0, 0, 0)" not in bars
     page.run("""(() => { const s = document.querySelector('#details-run'); s.selectedIndex = 1;
                 s.dispatchEvent(new Event('change')); })()""")
     cells = page.run("[...document.querySelectorAll('.matrix tbody td')].map(c => Number(c.textContent))")
