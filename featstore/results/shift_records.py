@@ -65,7 +65,7 @@ def drop_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return columns
 
 
-def drops_in(names: Iterable[str]) -> list[str]:
+def drops_in(names: Iterable[Any]) -> list[str]:
     """Those of some columns that :func:`drop_columns` made."""
     return [name for name in map(str, names) if name.startswith(("drop_", "shifted_"))]
 

@@ -48,7 +48,8 @@ class ShiftPlan:
         for key in entry:
             if key not in known:
                 raise ConfigError(f"unknown key {key!r}", f"{where}: shifts", did_you_mean(str(key), known))
-        plan = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+        given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in entry.items()}
+        plan = cls(**given)
         if not isinstance(plan.tracks, int) or plan.tracks < 2:
             raise ConfigError(f"tracks: {plan.tracks!r}", f"{where}: shifts", "Give a whole number of 2 or more")
         for name in plan.names:

@@ -115,9 +115,9 @@ def run_shifts(
         except FeatstoreError as error:
             failed.append(f"{task.run} on {task.shift}: {error}")
     errors = progress(_side_by_side(works, jobs), total=len(works), desc="shifts", unit="run")
-    for (task, _), error in zip(works, errors, strict=True):
-        if error:
-            failed.append(f"{task.run} on {task.shift}: {error}")
+    for (task, _), reason in zip(works, errors, strict=True):
+        if reason:
+            failed.append(f"{task.run} on {task.shift}: {reason}")
     return failed
 
 
