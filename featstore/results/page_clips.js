@@ -42,7 +42,7 @@ function spectrum(picture, clip, audio, bar) {
   let toX = () => 0;
 
   function drawn(width) {
-    const [height, left, right, top, bottom] = [150, 44, 62, 20, 34];
+    const [height, left, right, top, bottom] = [150, 56, 62, 20, 34];
     const floor = height - bottom;
     toX = (seconds) => left + (seconds / clip.seconds) * (width - left - right);
     const toY = (place) => floor - (place / picture.bands) * (floor - top);

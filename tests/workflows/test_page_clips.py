@@ -94,5 +94,5 @@ def test_clips_play_beside_their_spectra(runs: RunSet, tmp_path: Path) -> None:
         browser.run(f"new Promise(done => {{ {audio}.addEventListener('seeked', done); {audio}.currentTime = 3; }})")
         x = browser.run("+document.querySelector('#clips .playhead').getAttribute('x1')")
         width = browser.run("document.querySelector('#clips .spectrum').clientWidth")
-        assert x == pytest.approx((44 + width - 62) / 2, abs=2)
+        assert x == pytest.approx((56 + width - 62) / 2, abs=2)
         assert browser.problems() == [] and browser.requests() == []
