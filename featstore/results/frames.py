@@ -204,7 +204,8 @@ def _fields_of_name(feature: str) -> dict[str, Any]:
     spec = request.spec
     names = getattr(type(spec), "__dataclass_fields__", {})
     plain = {name: getattr(spec, name) for name in names}
-    fields = {name: value if isinstance(value, int | float | str) else str(value) for name, value in plain.items()}
+    known = {name: value for name, value in plain.items() if value is not None}  # the rest follows from weights
+    fields = {name: value if isinstance(value, int | float | str) else str(value) for name, value in known.items()}
     encoding = {} if request.encoding is None else {"encoding": str(request.encoding)}
     return {"kind": spec.kind, **fields, **encoding}
 

@@ -178,7 +178,8 @@ def test_fits_of_one_solution_say_nothing_about_the_noise_of_others():
 
 
 def test_nothing_but_fits_of_one_solution():
-    both = replace(study([0.9, 0.8], 0.0, seeds=1, covariance=common(2, 0.01)), exact=np.ones(2, dtype=bool))
+    alone = (np.array([0.9, 0.8]), np.zeros(2), np.ones(2, dtype=np.int64), common(2, 0.01))
+    both = Study(*alone, exact=np.ones(2, dtype=bool))
     found = loss_bounds(both)
     assert found.most[0] == 0 and 0.1 < found.most[1] < 0.12 and found.least[1] > 0.08
     with pytest.raises(ConfigError, match="single seed"):

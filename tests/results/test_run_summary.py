@@ -186,7 +186,11 @@ def test_hops_are_named_by_length_where_multiples_would_mislead(write: Write) ->
 
 
 def test_representations_with_a_model_each_are_named_without_it(write: Write) -> None:
-    tokens = "vq_tokens(codec=jukebox,level=2,weights=" + 32 * "0" + ",n_codebooks=1,hop=128,n_codes=255,code_width=64)"
+    tokens = (
+        "vq_tokens(sample_rate=16000,codec=jukebox,level=2,weights="
+        + 32 * "0"
+        + ",n_codebooks=1,hop=128,n_codes=255,code_width=64)"
+    )
     write((0, None, 0.7), feature="mel(n_mels=96,scale=db)@uint8")
     write((0, None, 0.7), feature="mel(n_mels=48,scale=db)@uint8")
     write((0, None, 0.6), feature=f"{tokens}@uint8", model="token-histogram")
