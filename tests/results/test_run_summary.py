@@ -202,7 +202,7 @@ def test_representations_with_a_model_each_are_named_without_it(write: Write) ->
         "48 mels, uint8",
         "tokens of 255 codes, uint8",
     ]
-    assert "vgg-cnn on mel, token-histogram on tokens, probe on vectors" in format_table(summary)
+    assert "probe on vectors, vgg-cnn on mel, token-histogram on tokens" in format_table(summary)
     both = write((0, None, 0.8), feature="mel(n_mels=96,scale=db)@uint8", model="probe")
     assert "vgg-cnn, 96 mels, uint8" in summarise(both)["label"].tolist()
 
