@@ -74,7 +74,7 @@ def row_text(name: str, row: Mapping[str, Any]) -> str:
     >>> row_text("hop_multiple", {"hop_multiple": 4, "hop_length": 1024}), row_text("hop_multiple", {"hop_multiple": 4})
     ('hop 1024', 'hop ×4')
     """
-    length = row.get("hop_length")
+    length: Any = row.get("hop_length")
     if name not in ("hop_multiple", "hop_length") or is_missing(length):
         return field_text(name, row.get(name))
     return hop_text(length, row.get("sample_rate")) or field_text("hop_length", int(length))
@@ -92,14 +92,12 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     varying = [name for name in names if name in frame and _distinct(frame[name]) > 1]
     if "model" in varying and models_by_representation(frame):
         varying.remove("model")
-    if (
-        "hop_multiple" in varying and "hop_length" in varying
-    ):  # one of them suffices, unless multiples of several hops are there
+    if {"hop_multiple", "hop_length"} <= set(varying):  # one suffices, unless there are multiples of several hops
         pairs = frame[["hop_multiple", "hop_length"]].astype(str).drop_duplicates()
         varying.remove("hop_length" if pairs["hop_multiple"].is_unique else "hop_multiple")
     shown = varying or ["representation"]
-    told = {"hop_length", "sample_rate", "n_mels", "n_codes", "encoder"}  # what parts are told by, beside themselves
-    rows = frame[[*{*shown, *(told & set(frame))}]].to_dict("records")
+    beside = {"hop_length", "sample_rate", "n_mels", "n_codes", "encoder"}  # that parts are written with
+    rows: list[Any] = frame[[*{*shown, *(beside & set(frame))}]].to_dict("records")
     labels = [", ".join(filter(None, (_part(name, row, shown) for name in shown))) for row in rows]
     return _told_apart(frame, labels, set(shown))
 

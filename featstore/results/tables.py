@@ -145,7 +145,7 @@ def display_table(
         if name not in COSTS:
             raise ConfigError(f"{name!r} is no cost", "report table", did_you_mean(name, COSTS))
     fields, common = _fields(summary)
-    records: list[dict[str, Any]] = summary.to_dict("records")
+    records: list[Any] = summary.to_dict("records")
     columns: list[tuple[str, list[str]]] = [
         (HEADS.get(name, name.removeprefix("config.")), [field_cell(name, row) for row in records]) for name in fields
     ]

@@ -98,7 +98,7 @@ def _shown_rows(front: ParetoFront) -> list[dict[str, Any]]:
     """One row for each feature: the answer's, the best's, then those of the guaranteed and of the measured front."""
     rows = front.frame.to_dict("records")
     order = [front.best] if front.answer is None else [front.answer, front.best]
-    order += [place for name in ("guaranteed", "on_front") for place in np.flatnonzero(front.frame[name])]
+    order += [int(place) for name in ("guaranteed", "on_front") for place in np.flatnonzero(front.frame[name])]
     found: dict[str, dict[str, Any]] = {}
     for place in order:
         found.setdefault(str(rows[place]["feature"]), {str(key): value for key, value in rows[place].items()})

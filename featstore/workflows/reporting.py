@@ -82,8 +82,8 @@ def write_report(
         write_text(target / "selection.csv", format_rows(rows.heads, rows.rows, "csv") + "\n")
     write_json(target / "answer.json", answer)
     files = plot_pareto(front, [target / "pareto.png", target / "pareto.svg"], title=title)
-    page = {"title": title or "featstore report", "margin": front.margin, "late_gain": late_gain}
-    files.append(write_html(runs, target / "index.html", **page))
+    page, heading = target / "index.html", title or "featstore report"
+    files.append(write_html(runs, page, title=heading, margin=front.margin, late_gain=late_gain))
     if any(settings.get(key) for key in ("tables", "figures", "claims")):
         from featstore.results.paper_page import write_page
 
