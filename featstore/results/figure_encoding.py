@@ -79,8 +79,8 @@ def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], 
 def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
     """Differences with their 95 % intervals, one line per geometry, one colour per encoding."""
     varying = [name for name in _FIELDS if pairs[name].astype(str).nunique() > 1] or ["n_mels"]
-    rows: list[Any] = pairs.to_dict("records")
-    names = [", ".join(row_text(name, row) for name in varying) for row in rows]
+    records: list[Any] = pairs.to_dict("records")
+    names = [", ".join(row_text(name, row) for name in varying) for row in records]
     lines = list(dict.fromkeys(names))
     encodings = sorted(pairs["encoding"].unique(), reverse=True)
     figure, axes = new_figure(6.6, 1.5 + 0.26 * len(lines))

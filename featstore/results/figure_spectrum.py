@@ -102,9 +102,7 @@ def hz_ticks(centres_hz: npt.ArrayLike, most: int = 5) -> tuple[list[float], lis
     low, high = centres[0], centres[-1]
     steps = np.diff(centres)
     if len(centres) < 3 or steps.max() < 1.01 * steps.min():
-        wanted: npt.NDArray[np.float64] = MaxNLocator(nbins=max(1, most - 1), steps=[1, 2, 2.5, 5, 10]).tick_values(
-            low, high
-        )
+        wanted = np.asarray(MaxNLocator(nbins=max(1, most - 1), steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     else:
         wanted = np.asarray(_OCTAVES)
     found: list[tuple[float, float]] = []
