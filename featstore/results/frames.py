@@ -212,13 +212,13 @@ def _fields_of_name(feature: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _short_encoding(feature: str, encoding: str) -> str:
-    """``uint8`` in place of ``uint8(low=-100,high=40)`` where that is the feature's default range."""
+    """``uint8`` where the range is the feature's default one, or was measured on the stored vectors."""
     from featstore.specs import Encoding, parse_feature
 
     short = encoding.partition("(")[0]
     try:
         spec = parse_feature(feature).spec
-        return short if str(Encoding.parse(short, spec)) == str(Encoding.parse(encoding, spec)) else encoding
+        return short if Encoding.parse(short, spec).admits(Encoding.parse(encoding, spec)) else encoding
     except FeatstoreError:
         return encoding
 

@@ -162,3 +162,14 @@ def test_several_features_that_are_one_input_name_their_kinds(tmp_path: Path, re
     write_result(tmp_path / "run", result | {"feature": both, "feature_fields": fields})
     [row] = read_results(tmp_path).frame.to_dict("records")
     assert row["representation"] == "stft+hpss" and row["encoding"] == "uint8"
+
+
+def test_ranges_that_were_measured_are_not_part_of_an_encoding_s_name(tmp_path: Path, result: dict[str, Any]) -> None:
+    name = (
+        f"embedding.r1(sample_rate=16000,clip=whole,model=mtt-musicnn,weights={'2' * 32},layers=penultimate,pool=mean,"
+        "per=track,window=2.992,hop=2.992,tail=drop,n_layers=1,n_dims=200,column=256,step=0)@uint8(ranges=2c4f5b1e10c2)"
+    )
+    fields = {"kind": "embedding", "encoding": "uint8(ranges=2c4f5b1e10c2)"}
+    write_result(tmp_path / "run", result | {"feature": name, "feature_fields": fields})
+    [row] = read_results(tmp_path).frame.to_dict("records")
+    assert row["encoding"] == "uint8"
