@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["draw_pareto", "plot_pareto"]
 
 _CARET_UP, _CARET_DOWN = 6, 7  # numbers of matplotlib's marks, which is imported where it is used
-_FAR_NAMES = 5  # of the first names: they may stand far from their points, with a line
 _MANY = 15  # beyond this many points, whiskers only for those on a front
 
 
@@ -272,4 +271,4 @@ def _label_points(axes: Any, front: ParetoFront) -> None:
     rows = list(dict.fromkeys([*first, *sorted(named, key=lambda row: not frame["guaranteed"].iloc[row])]))
     marks = frame[[front.x, f"{front.y}_mean"]].to_numpy(dtype=float)
     names = [str(frame["label"].iloc[row]) for row in rows]
-    draw_names(axes, marks[rows], names, marks=marks, must=max(len(first), min(len(rows), _FAR_NAMES)), gap=9)
+    draw_names(axes, marks[rows], names, marks=marks, must=len(first), gap=9)
