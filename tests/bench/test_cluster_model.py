@@ -45,10 +45,9 @@ def test_one_worker_waits_for_nobody() -> None:
 def test_a_shard_is_counted(tmp_path: Path) -> None:
     clips = make_clips(tmp_path / "clips", "16 kHz mono mp3", 2, 1.5)
     cost, calls = measure(tmp_path, "mel(n_mels=8,scale=db)@uint8", clips, shard_tracks=16)
-    frames = 1 + (24000 + 2 * 576) // 256  # with what the encoder pads at most
-    values = (cost.size_bytes - 8 * sum(clip.stat().st_size for clip in clips)) / 16
-    assert 8 * 90 < values < 8 * frames + 4096  # bands times frames, with the index and the record of the shard
-    # data, frame counts and record: each is flushed, gets its name, and its folder is flushed
-    assert calls["replace"] == 3
-    assert calls["fsync"] == 6
+    written = cost.size_bytes / 16 - sum(clip.stat().st_size for clip in clips) / 2
+    assert 8 * 90 < written < 1 << 14  # bands times frames and what fills their chunk up, with a share of the index
+    # data, frame counts and record: each is flushed, gets its name, and its folder is flushed; notes of the run may come
+    assert 3 <= calls["replace"] <= 6
+    assert 6 <= calls["fsync"] <= 12
     assert cost.cpu_s > 0
