@@ -47,7 +47,7 @@ def test_a_shard_is_counted(tmp_path: Path) -> None:
     cost, calls = measure(tmp_path, "mel(n_mels=8,scale=db)@uint8", clips, shard_tracks=16)
     written = cost.size_bytes / 16 - sum(clip.stat().st_size for clip in clips) / 2
     assert 8 * 90 < written < 1 << 14  # bands times frames and what fills their chunk up, with a share of the index
-    # data, frame counts and record: each is flushed, gets its name, and its folder is flushed; notes of the run may come
+    # data, frame counts and record: each is flushed, gets its name, and its folder is flushed; then notes of the run
     assert 3 <= calls["replace"] <= 6
     assert 6 <= calls["fsync"] <= 12
     assert cost.cpu_s > 0
