@@ -264,7 +264,8 @@ def _chain(content: mmap.mmap, at: int, end: int, head: bytes, kind: _Kind) -> _
     """
     steps, frames, has_one_rate = np.asarray(kind.steps), 0, True
     while at + 4 <= end:
-        window = np.frombuffer(content, np.uint8, min(_WINDOW, end - at), at)
+        # a copy: Dask's profiler keeps locals alive for a moment, and a mapping with views of it cannot be closed
+        window = np.frombuffer(content[at : min(end, at + _WINDOW)], np.uint8)
         heads = np.flatnonzero((window[:-3] == 0xFF) & (window[1:-2] | 1 == head[1] | 1))
         heads = heads[steps[window[heads + 2]] > 0]
         thirds = window[heads + 2]

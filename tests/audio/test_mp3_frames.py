@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
 import soundfile
 
 from featstore.audio import open_audio, probe_audio
+from featstore.audio.probe import examine_file
 from featstore.testing.audio import tone
 from tests.audio.test_lengths import judged, written
 
@@ -193,3 +196,20 @@ def test_layer_2(tmp_path: Path) -> None:
     assert judged(written(tmp_path, whole)) == ("whole", pytest.approx(4.0, abs=0.05))
     assert judged(written(tmp_path, whole[: len(whole) // 2 + 100]))[0] == "the file ends inside a frame: it is cut"
     assert judged(written(tmp_path, whole + b"TAG" + b"x" * 125))[0] == "whole"
+
+
+def test_frames_are_counted_while_a_profiler_looks_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(without_table(mp3(tmp_path)))
+    kept = []  # Dask's profiler keeps frames of a running thread, and their locals with them
+
+    def keep(frame: FrameType, event: str, _: object) -> None:
+        kept.append(frame)
+
+    sys.setprofile(keep)
+    try:
+        found = examine_file(str(path), thoroughly=True)
+    finally:
+        sys.setprofile(None)
+    assert "_chain" in {frame.f_code.co_name for frame in kept}
+    assert found == examine_file(str(path), thoroughly=True)
