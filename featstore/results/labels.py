@@ -119,7 +119,7 @@ def models_by_representation(frame: pd.DataFrame) -> dict[str, str]:
     return {field_text("representation", kind): model for kind, model in pairs.itertuples(index=False)}
 
 
-def _part(name: str, row: Mapping[str, Any], shown: Sequence[str]) -> str:
+def _part(name: str, row: Mapping[Any, Any], shown: Sequence[str]) -> str:
     """A part of a label: a representation with its vocabulary or encoder, nothing where a number of bands says it."""
     kind = row.get("representation")
     if name != "representation":
