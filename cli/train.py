@@ -164,7 +164,7 @@ def _after(result: Mapping[str, Any], out: str) -> list[tuple[str, str]]:
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of device or evaluate.")
 @click.option("--classes", "by_class", is_flag=True, help="Also a table with a row a class.")
 @click.option(
-    "--predictions", metavar="P.parquet", help="File for the predictions; without -s and --tracks the run's own."
+    "--predictions", metavar="P.parquet", help="File for the predictions; of a run scored as it was trained, its own."
 )
 @wide_option
 @json_option
@@ -181,7 +181,7 @@ def evaluate(
     r"""Score a trained model again, from its checkpoint; RUN is its folder.
 
     With -s the run's tracks are scored as another store has them, such as one of altered copies (`featstore datasets
-    alter`); a store with some of the tracks is enough, and the run's own predictions stay.
+    alter`); a store with some of the tracks is enough. With any option the run's own predictions stay as they are.
 
     \b
     Examples:
@@ -198,6 +198,7 @@ def evaluate(
 
     elsewhere = store is not None or tracks is not None
     with tempfile.TemporaryDirectory() as aside:
+        own = not (predictions or elsewhere or splits or assignments)
         kept = Path(predictions or aside, *([] if predictions else ["predictions.parquet"]))
         scores = evaluate_run(
             run,
@@ -205,9 +206,9 @@ def evaluate(
             tracks=None if tracks is None else load_tracks(tracks),
             splits=splits,
             settings=parse_assignments(assignments),
-            predictions=kept if predictions or elsewhere else None,
+            predictions=None if own else kept,
         )
-        written = kept if predictions or elsewhere else RunFolder(run).predictions
+        written = RunFolder(run).predictions if own else kept
         per_class = _per_class(written) if by_class or as_json else {}
     text = [run, _score_table(scores, {}), *_class_tables(per_class), *([] if elsewhere else [_compared(run, scores)])]
     emit({"run": run, "scores": scores, "per_class": per_class}, as_json, lambda: "\n".join(text))

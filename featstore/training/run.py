@@ -171,8 +171,8 @@ def evaluate(
     settings : mapping, optional
         Settings of the sections ``device``, ``evaluate`` and ``data`` to put over the run's.
     predictions : path, optional
-        File for the predictions. By default the run's ``predictions.parquet``, where neither another store nor other
-        tracks are scored: reports read that file.
+        File for the predictions. By default the run's ``predictions.parquet``, which reports read, where the run is
+        scored as it was trained: no other store, tracks, splits or settings.
 
     Returns
     -------
@@ -204,7 +204,8 @@ def evaluate(
         own_data = replace(config.data, classes=tuple(run["classes"]), task=run["task"])
         needed = OBJECTIVES.load(config.objective.name).needs_labels
         labelled = _labels(opened, readers, tracks, replace(config, data=own_data), needed=needed)
-    names = tuple(splits) or tuple(name for name in config.evaluate.splits if name in labelled.splits)
+    splits = tuple(splits)
+    names = splits or tuple(name for name in config.evaluate.splits if name in labelled.splits)
     for name in names:
         if name not in labelled.splits:
             raise ConfigError(f"no split {name!r}", str(folder.path), f"There are: {', '.join(labelled.splits)}")
@@ -218,7 +219,8 @@ def evaluate(
         engine = make_engine(make_fabric(config.device))
         normed = model_of_checkpoint(run, job.kept).to(engine.device)
         parts = score_splits(normed, job, names, engine)
-    target = predictions or (folder.predictions if store is None and tracks is None else None)
+    as_trained = store is None and tracks is None and not splits and not settings
+    target = predictions or (folder.predictions if as_trained else None)
     if job.objective.needs_labels and target is not None:
         write_predictions(Path(target), parts, classes=labelled.classes, task=labelled.task)
     return {part.split: part.values for part in parts}

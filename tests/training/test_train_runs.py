@@ -82,7 +82,8 @@ def test_evaluating_again_gives_the_same_scores(finished: tuple[Path, dict]) -> 
     assert evaluate(out) == result["scores"]
     assert (out / "predictions.parquet").read_bytes() == before
     assert list(evaluate(out, splits=["train"])) == ["train"]
-    evaluate(out)
+    evaluate(out, settings={"evaluate": {"pool": "mean_logit"}})
+    assert (out / "predictions.parquet").read_bytes() == before  # reports go on reading what was trained
 
 
 def test_another_store_may_hold_some_of_the_tracks(
