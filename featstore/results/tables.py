@@ -129,7 +129,7 @@ def format_table(
         return format_rows(heads, rows, style, note=notes)
     further = [title_of(metric) for metric in reversed(_metrics_of(summary)[1:])]
     drops = [head for head in reversed(heads) if head.startswith(("drop, ", "tokens changed, "))]
-    kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *further, *drops, "alone"])
+    kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *further, *drops, "alone", HEADS[OUTSIDE]])
     shown = format_rows([heads[i] for i in kept], [[row[i] for i in kept] for row in rows], style, note=notes)
     return shown + (f"\n(not shown: {', '.join(left_out)}; --wide shows all)" if left_out else "")
 
@@ -205,7 +205,7 @@ def drop_cell(name: str, value: Any) -> str:
     if name.startswith("shifted_"):
         return f"{100 * value:.1f} %" if name.endswith("_tokens") else str(round(value))
     metric = next((each for each in METRICS if name.endswith(f"_{each}")), "")
-    return f"{100 * value:+.2f}" if metric and bounds_of(metric) == (0.0, 1.0) else f"{value:+.4f}"
+    return f"{100 * value:+.2f}" if metric and _in_points(metric) else f"{value:+.4f}"
 
 
 def _drop_columns(summary: pd.DataFrame, metric: str) -> list[tuple[str, list[str]]]:
@@ -223,18 +223,21 @@ def _metric_shown(summary: pd.DataFrame) -> str:
     return str(summary.attrs.get("metric") or usual)
 
 
+def _in_points(metric: str) -> bool:
+    """Whether differences of a metric are in hundredths."""
+    return bounds_of(metric) == (0.0, 1.0)
+
+
 def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """What a front says of its rows: bounds on the loss, in points where the score lies in [0, 1], and the fronts."""
     metric = _metric_shown(summary)
-    shares = bounds_of(metric) == (0.0, 1.0)
     rows = summary.to_dict("records")
 
     def cell(value: float, *, up: bool) -> str:
         return "" if is_missing(value) else loss_number(metric, value, up=up)
 
-    unit, side = ("points " if shares else "", "above" if lower_is_better(metric) else "below")
     columns = [
-        (f"at most {unit}{side} the best", [cell(row["loss_most"], up=True) for row in rows]),
+        ("at most", [cell(row["loss_most"], up=True) for row in rows]),
         ("at least", [cell(row["loss_least"], up=False) if row["loss_least"] > 0 else "" for row in rows]),
         ("against the best", [standing(row) for row in rows]),
     ]
@@ -249,10 +252,13 @@ def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[s
     """A column a metric; the interval of the first one only, unless asked for all."""
     metrics = _metrics_of(summary)
     shown = metrics if wide else [m for m in metrics if m != "loss"] or metrics
-    if "loss_most" in summary and not wide:  # a front is about one metric
-        shown = [str(summary.attrs.get("metric") or shown[0])]
+    if "loss_most" in summary and not wide:  # a front is about one metric, and about the bounds on its loss
+        return [
+            (title_of(metric), _score_cells(summary, metric, interval=False)) for metric in [_metric_shown(summary)]
+        ]
     return [
-        (title_of(metric), _score_cells(summary, metric, wide or not position)) for position, metric in enumerate(shown)
+        (title_of(metric), _score_cells(summary, metric, interval=wide or not position))
+        for position, metric in enumerate(shown)
     ]
 
 
@@ -262,11 +268,15 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
     if "balanced" in summary and not summary["balanced"].all():
         count = int((~summary["balanced"].astype(bool)).sum())
         found.append(f"Warning: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
+    if "loss_most" in summary:
+        metric = _metric_shown(summary)
+        unit, side = ("points " if _in_points(metric) else "", "above" if lower_is_better(metric) else "below")
+        found.append(f"at most, at least: {unit}{side} the best")
     counts = [summary[name] for name in drops_in(summary) if name.endswith("_tracks")]
     if counts:
         low, high = int(min(each.min() for each in counts)), int(max(each.max() for each in counts))
         tracks = str(low) if low == high else f"{low} to {high}"
-        unit = ", in points" if bounds_of(_metric_shown(summary)) == (0.0, 1.0) else ""
+        unit = ", in points" if _in_points(_metric_shown(summary)) else ""
         found.append(
             f"drop: what is lost on altered copies of {tracks} test tracks{unit}, by runs that were not retrained"
         )
@@ -336,7 +346,7 @@ def _metrics_of(summary: pd.DataFrame) -> list[str]:
     return [str(name).removesuffix("_values") for name in summary if str(name).endswith("_values")]
 
 
-def _score_cells(summary: pd.DataFrame, metric: str, interval: bool) -> list[str]:
+def _score_cells(summary: pd.DataFrame, metric: str, *, interval: bool) -> list[str]:
     """Mean ± deviation [interval], as far as there are enough values."""
     cells = []
     for row in summary[[f"{metric}_{part}" for part in ("mean", "std", "low", "high")]].itertuples(index=False):

@@ -106,7 +106,7 @@ def test_columns_of_wide_and_chosen_costs(plain: RunSet) -> None:
 
 def test_fronts_and_unbalanced_groups_are_told(plain: RunSet) -> None:
     text = format_table(pareto(summarise(plain)).frame)
-    assert "at most points below the best" in text
+    assert "at most, at least: points below the best" in text
     assert "measured and guaranteed" in text
     assert "may be the best" in text
     assert "PR AUC" not in text, "a front is about one metric"
