@@ -164,8 +164,9 @@ def configurations(requests: Sequence[FeatureRequest]) -> pd.DataFrame:
 
 
 def _but_hop(spec: FeatureSpec) -> FeatureSpec:
-    """The spec with hop and scale set to fixed values."""
-    return spec.replace(hop_length=1, scale="power") if hasattr(spec, "hop_length") else spec
+    """The spec with hop and scale set to fixed values, as far as it has them."""
+    fixed: dict[str, Any] = {"hop_length": 1, "scale": "power"}
+    return spec.replace(**{name: value for name, value in fixed.items() if hasattr(spec, name)})
 
 
 def _plain(value: Any) -> Any:

@@ -54,6 +54,11 @@ def test_the_study_has_the_paper_s_grid() -> None:
     assert study.seeds == [0, 1, 2]
 
 
+def test_hops_compare_where_there_is_no_scale() -> None:
+    frame = configurations(expand_features([f"phase(hop_length={hop})" for hop in (256, 768)]))
+    assert frame["hop_multiple"].tolist() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("data", "models", "published"),
     [("mtat=x", ["vgg-cnn", "musicnn"], "MTAT"), ("msd=x", ["vgg-cnn", "musicnn-f16"], "MSD")],
