@@ -87,6 +87,31 @@ def test_the_rows_are_those_of_the_recipe(rows: list[dict[str, Any]]) -> None:
     assert len(ids) == 3 * len(rows) and all(f"<td>{run}</td>" in page or run in page for run in ids)
 
 
+def test_drops_are_those_of_the_runs(rows: list[dict[str, Any]]) -> None:
+    shifts = ["mp3_64k", "gain_6dB", "noise_20dB", "resample_8k", "timbre_FluidR3Mono_GM"]
+    assert [re.sub(r"\W", "_", name) for name in load_recipe("atlas").shifts["names"]] == shifts
+    named = 0
+    for row in rows:
+        drops = [round(100 * row[f"drop_{shift}_roc_auc"], 1) or 0.0 for shift in shifts]
+        tokens = [
+            f"{100 * row[f'shifted_{shift}_tokens']:.0f}" for shift in shifts if row["representation"][:2] == "vq"
+        ]
+        cells = [row["label"], *(f"{drop:.1f}".replace("-", "−") for drop in drops)]
+        named += f"| {' | '.join(cells)} | {', '.join(tokens) + ' %' if tokens else ''} |" in PAGE
+        assert {row[f"shifted_{shift}_tracks"] for shift in shifts} == {64}
+    assert named == 19
+
+
+def test_verdicts_are_those_of_the_recipe() -> None:
+    judged = json.loads((DOCS / "atlas" / "claims.json").read_text(encoding="utf-8"))
+    claims = judged["claims"] if isinstance(judged, dict) else judged
+    assert [claim["claim"] for claim in claims] == [claim["claim"] for claim in load_recipe("atlas").report["claims"]]
+    for claim in claims:
+        [line] = [line for line in PAGE.splitlines() if line.startswith(f"| {claim['claim']} |")]
+        assert line.endswith(f"| {claim['verdict']} |")
+    assert {claim["verdict"] for claim in claims} == {"holds", "does not hold", "cannot be said"}
+
+
 def test_pages_and_figures_exist() -> None:
     for target in re.findall(r"\]\((atlas/[^)]*)\)", PAGE):
         assert 0 < (DOCS / target).stat().st_size < 4_000_000, target
