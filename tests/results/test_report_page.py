@@ -54,6 +54,15 @@ def test_pages_without_scores_are_refused(tmp_path: Path, result: dict[str, Any]
         page_data(RunSet(), title="", details=0)
 
 
+def test_numbers_stay_whole_where_some_rows_have_none(tmp_path: Path, result: dict[str, Any]) -> None:
+    for number, feature in enumerate(["mel(n_mels=16,scale=db)", "mel(n_mels=96,scale=db)", "waveform()"]):
+        write_result(tmp_path / str(number), result | {"feature": feature, "config_hash": f"{number:012d}"})
+    found = page_data(read_results(tmp_path), title="", details=0)
+    [bands] = [each for each in found["filters"] if each["name"] == "n_mels"]
+    assert [option["value"] for option in bands["options"]] == ["16", "96", ""]
+    assert set(found["configurations"]["n_mels"]["texts"]) == {"16", "96", ""}
+
+
 def test_details_go_to_the_front_first(grid: RunSet) -> None:
     told = page_data(grid, title="", details=6)
     front = pareto(summarise(grid), runs=grid).frame
