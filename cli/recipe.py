@@ -131,7 +131,7 @@ def run(
     """
     from featstore.training.settings import parse_assignments
     from featstore.workflows.recipe_execution import run_recipe
-    from featstore.workflows.recipe_features import given_encoders
+    from featstore.workflows.recipe_weights import given_encoders
     from featstore.workflows.recipes import load_recipe, with_overrides
 
     options = parse_assignments(data_options)

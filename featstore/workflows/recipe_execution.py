@@ -17,15 +17,10 @@ from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.models import check_installed
 from featstore.plain_yaml import parse_yaml
 from featstore.workflows.derive import derive
-from featstore.workflows.recipe_features import (
-    changed_weights,
-    named_weights,
-    own_features,
-    weights_of,
-    with_encoders,
-)
+from featstore.workflows.recipe_features import changed_weights, own_features
 from featstore.workflows.recipe_runs import check_trainable, planned_runs, with_drawn_splits
 from featstore.workflows.recipe_starts import linked, starts_on
+from featstore.workflows.recipe_weights import named_weights, weights_of, with_encoders
 from featstore.workflows.recipes import KEPT, Recipe
 from featstore.workflows.selection import STAGES, ModelPlan, Selection, select, split_only
 from featstore.workflows.shift_plan import ShiftPlan

@@ -20,7 +20,7 @@ from featstore.results import where as matching
 from featstore.store import open_store
 from featstore.training.work import model_of_checkpoint
 from featstore.workflows.recipe_execution import run_recipe
-from featstore.workflows.recipe_features import given_encoders, named_weights, with_encoders
+from featstore.workflows.recipe_weights import given_encoders, named_weights, with_encoders
 from featstore.workflows.recipes import load_recipe
 from featstore.workflows.selection import select
 

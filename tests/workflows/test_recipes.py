@@ -19,7 +19,8 @@ from featstore.store import open_store
 from featstore.testing.published import MTAT_CLIPS, write_mtat
 from featstore.workflows.derive import derive
 from featstore.workflows.recipe_execution import run_recipe
-from featstore.workflows.recipe_features import given_encoders, named_weights, own_features, with_encoders
+from featstore.workflows.recipe_features import own_features
+from featstore.workflows.recipe_weights import given_encoders, named_weights, with_encoders
 from featstore.workflows.recipes import Recipe, list_recipes, load_recipe, recipe_text, with_overrides
 from featstore.workflows.selection import ModelPlan, configurations, select, split_only
 from featstore_cli.recipe import recipe as recipe_command
