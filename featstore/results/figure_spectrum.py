@@ -94,7 +94,7 @@ def hz_ticks(centres_hz: npt.ArrayLike, most: int = 5) -> tuple[list[float], lis
     >>> hz_ticks([0, 1000, 2000, 3000, 4000], 3)
     ([0.5, 2.5, 4.5], ['0', '2000', '4000'])
     >>> hz_ticks([60, 180, 420, 1000, 2100, 4300], 3)[1]
-    ['500', '2000']
+    ['250', '1000', '4000']
     """
     from matplotlib.ticker import MaxNLocator
 
