@@ -10,7 +10,7 @@ from typing import Any
 
 from featstore.errors import ConfigError
 
-__all__ = ["inert_cell", "is_missing", "plain"]
+__all__ = ["inert_cell", "is_missing", "plain", "whole"]
 
 
 def inert_cell(cell: str) -> str:
@@ -41,6 +41,17 @@ def is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return not hasattr(value, "__len__") and bool(value != value)
+
+
+def whole(value: Any) -> Any:
+    """A float without a fraction as an integer: a column of integers holds floats where some are missing.
+
+    Examples
+    --------
+    >>> whole(96.0), whole(0.5), whole("96.0")
+    (96, 0.5, '96.0')
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def plain(value: Any, *, strict: bool = False) -> Any:

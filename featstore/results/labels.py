@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from featstore.plain import is_missing
+from featstore.plain import is_missing, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +23,12 @@ def field_text(name: str, value: Any) -> str:
 
     Examples
     --------
-    >>> field_text("sample_rate", 16000), field_text("n_mels", 96), field_text("hop_multiple", 2)
+    >>> field_text("sample_rate", 16000), field_text("n_mels", 96.0), field_text("hop_multiple", 2)
     ('16 kHz', '96 mels', 'hop ×2')
     """
     if is_missing(value):
         return ""
+    value = whole(value)
     if name == "sample_rate":
         return f"{float(value) / 1000:g} kHz"
     texts = {

@@ -15,7 +15,7 @@ from featstore.errors import ConfigError, FeatstoreError
 from featstore.log import progress
 from featstore.metrics import bounds_of, class_metrics, lower_is_better, title_of
 from featstore.metrics.decisions import confusion_matrix
-from featstore.plain import is_missing
+from featstore.plain import is_missing, whole
 from featstore.results.details import Predictions, read_curves, read_predictions
 from featstore.results.frames import COSTS, OUTSIDE, flatten, metrics_in
 from featstore.results.fronts import AXES, MARGIN, ParetoFront, cheapest_within, pareto, standing, undertrained
@@ -140,7 +140,7 @@ def _filters(summary: pd.DataFrame) -> list[dict[str, Any]]:
     """Columns that get a filter: those with 2 to 40 values."""
     found = []
     for name in FILTERS:
-        values = [_whole(value) for value in summary[name].drop_duplicates() if not is_missing(value)]
+        values = [whole(value) for value in summary[name].drop_duplicates() if not is_missing(value)]
         missing = summary[name].isna().any()
         if 2 <= len(values) + missing <= 40:
             ordered = sorted(values, key=lambda v: (isinstance(v, str), v))
@@ -151,15 +151,10 @@ def _filters(summary: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _whole(value: Any) -> Any:
-    """A value, a whole number as such: a column in which some are missing holds floats."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {"count": len(summary)}
     for name in ("label", *CONFIGURATION, *FILTERS[1:], "over"):
-        columns[name] = _coded("" if is_missing(value) else str(_whole(value)) for value in summary[name])
+        columns[name] = _coded("" if is_missing(value) else str(whole(value)) for value in summary[name])
     for metric in metrics:
         for part in ("mean", "std", "low", "high"):
             columns[f"{metric}.{part}"] = [_number(value) for value in summary[f"{metric}_{part}"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -83,13 +84,14 @@ def alter_tracks(
     made = frame.assign(path=[os.path.abspath(copy) for copy in copies], probe_error=None)
     kept = made[~made["track_id"].astype(str).isin(list(failed))].reset_index(drop=True)
     if not len(kept):
+        _release(target)
         raise DatasetError(f"no track could be altered: {next(iter(failed.values()))}", f"alteration {alteration}")
     info = replace(table.info, root=str(target.absolute()))
     return Altered(probe_tracks(TrackTable(kept, info), jobs=jobs), failed)
 
 
 def part_of(table: TrackTable, *, split: str | None = None, most: int | None = None) -> TrackTable:
-    """Tracks of one split, and of those at most so many, in an order that their ids alone decide.
+    """Tracks of one split, and at most ``most`` of those, in an order that their ids alone decide.
 
     Raises
     ------
@@ -101,14 +103,15 @@ def part_of(table: TrackTable, *, split: str | None = None, most: int | None = N
         known = sorted({str(name) for name in frame["split"] if isinstance(name, str)})
         frame = frame[frame["split"] == split]
         if not len(frame):
-            raise DatasetError(f"no track in the split {split!r}", table.info.name, did_you_mean(split, known))
+            fix = did_you_mean(split, known) if known else "There are no splits yet: featstore datasets split"
+            raise DatasetError(f"no track in the split {split!r}", table.info.name, fix)
     kept = set(first_tracks(frame["track_id"].astype(str), most)) if most else None
     frame = frame if kept is None else frame[frame["track_id"].astype(str).isin(kept)]
     return TrackTable(frame.reset_index(drop=True), table.info)
 
 
 def first_tracks(track_ids: Iterable[str], most: int) -> list[str]:
-    """At most so many of some tracks, in an order that their ids alone decide: more of them contain fewer."""
+    """At most ``most`` tracks, in an order that their ids alone decide: a larger choice contains the smaller."""
     return sorted(set(track_ids), key=lambda track: hashlib.sha256(track.encode()).digest())[:most]
 
 
@@ -121,6 +124,13 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         raise ConfigError(found, str(folder), "Choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, about)
+
+
+def _release(folder: Path) -> None:
+    """Leave a folder without copies to whatever comes next."""
+    (folder / _ABOUT).unlink()
+    with contextlib.suppress(OSError):  # it holds other files
+        folder.rmdir()
 
 
 def _carried_out(work: list[tuple[str, dict[str, Any], str, int]], jobs: int) -> Iterator[str]:

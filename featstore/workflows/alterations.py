@@ -164,6 +164,5 @@ def parse_alteration(name: str) -> Alteration:
     match = re.fullmatch(kind.pattern, str(name)) if kind else None
     if kind is None or match is None:
         examples = [ALTERATIONS.load(each).example for each in ALTERATIONS]
-        near = did_you_mean(str(name), examples)
-        raise ConfigError(f"unknown alteration {name!r}", "", f"Written as {', '.join(examples)}. {near}")
+        raise ConfigError(f"unknown alteration {name!r}", "", did_you_mean(str(name), examples))
     return kind(str(name), match.groupdict().get("value") or "")

@@ -50,7 +50,7 @@ def test_every_alteration_reads_its_own_example() -> None:
         example = ALTERATIONS.load(kind).example
         assert type(parse_alteration(example)) is ALTERATIONS.load(kind) and example.startswith(kind)
     for wrong in ("mp3-64", "gain+6dB", "noise", "echo-3s", "resample-8000"):
-        with pytest.raises(ConfigError, match=r"unknown alteration .*Written as gain-6dB, mp3-64k"):
+        with pytest.raises(ConfigError, match=r"unknown alteration .*Known: gain-6dB, mp3-64k"):
             parse_alteration(wrong)
 
 
@@ -118,6 +118,9 @@ def test_a_part_of_a_table(table: TrackTable) -> None:
     assert list(part_of(table, split="test").frame["track_id"]) == ["x/b", "x/broken"]
     one, two = (set(part_of(table, most=most).frame["track_id"]) for most in (1, 2))
     assert len(one) == 1 and one < two
+    unsplit = TrackTable(table.frame.assign(split=None), table.info)
+    with pytest.raises(DatasetError, match=r"no track in the split 'test'.*featstore datasets split"):
+        part_of(unsplit, split="test")
     with pytest.raises(DatasetError, match="no track in the split 'tets'"):
         part_of(table, split="tets")
 
@@ -160,3 +163,10 @@ def test_built_in_music_is_played_again(tmp_path: Path, monkeypatch: pytest.Monk
         parse_alteration("timbre-Same").write(
             {"path": tmp_path / "own.wav"}, tmp_path / "x.flac", rng=np.random.default_rng(0)
         )
+
+
+def test_a_folder_without_copies_is_free_again(table: TrackTable, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no track could be altered: mp3 at"):
+        alter_tracks(table, "mp3-640k", tmp_path / "copies", jobs=1)
+    assert not (tmp_path / "copies").exists()
+    assert list(alter_tracks(table, "gain-6dB", tmp_path / "copies", jobs=1).failed) == ["x/broken"]
