@@ -19,7 +19,6 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -30,12 +29,11 @@ from featstore.errors import ConfigError
 
 __all__ = [
     "LossBounds",
-    "Needed",
     "Study",
     "asked_confidence",
+    "is_within",
     "loss_bounds",
     "moderated_variances",
-    "needed_for",
     "training_noise",
 ]
 
@@ -103,17 +101,6 @@ class Study:
         n = len(self.means)
         return np.zeros((n, n)) if self.covariance is None else self.covariance
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Study:
-        """Return some of the configurations."""
-        return replace(
-            self,
-            means=self.means[rows],
-            variances=self.variances[rows],
-            seeds=self.seeds[rows],
-            covariance=None if self.covariance is None else self.covariance[np.ix_(rows, rows)],
-            exact=None if self.exact is None else self.exact[rows],
-        )
-
     def scaled(self, *, seeds: int | None = None, tracks: int | None = None) -> Study:
         """Return the same configurations as they would be known from other numbers of seeds or test tracks."""
         study = self
@@ -147,25 +134,6 @@ class LossBounds:
     confidence: float
     pooled: bool
     prior_df: float
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """What would bring one configuration's bound below a margin, everything else staying as it was measured.
-
-    Attributes
-    ----------
-    seeds : int or None
-        Seeds per configuration in all; None where more seeds alone do not suffice.
-    tracks : int or None
-        Test tracks in all; None where more tracks alone do not suffice, or the test noise is unknown.
-    both : tuple of int, or None
-        Seeds and test tracks, both multiplied by one number, where neither suffices alone.
-    """
-
-    seeds: int | None
-    tracks: int | None
-    both: tuple[int, int] | None = None
 
 
 def moderated_variances(
@@ -255,24 +223,78 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
     pooled = study.covariance is None
     if n == 1:
         return LossBounds(np.zeros(1), np.zeros(1), np.ones(1, dtype=bool), confidence, pooled, 0.0)
-    asked = asked_confidence(study, confidence)
-    noise, total_df, prior_df = training_noise(study)
-    between = _spread(study.test_covariance)
-    errors = np.sqrt(np.maximum(between + noise[:, None] + noise, _TINY))
-    ahead = study.means[:, None] - study.means  # [j, i]: j's score less i's
-    rows = np.flatnonzero((ahead + _ceiling(total_df, asked) * errors >= 0).all(axis=1))
-    critical = np.full(n, np.nan)  # of those that cannot be the best it is not needed
-    critical[rows] = _critical_values(
-        study, noise, total_df, rows, pooled=pooled, confidence=asked, draws=draws, seed=seed
-    )
-    allowed = critical[:, None] * errors  # j as the control
-    others = ~np.eye(n, dtype=bool)
+    pairs = _pairs_of(study, confidence)
+    rows = np.flatnonzero((pairs.reach >= 0).all(axis=1))
+    allowed = np.full((n, n), np.nan)  # of those that cannot be the best it is not needed
+    allowed[rows] = _allowed(study, pairs, rows, draws=draws, seed=seed)
+    ahead, others = pairs.ahead, ~np.eye(n, dtype=bool)
     may_be_best: npt.NDArray[np.bool_] = np.asarray(((ahead + allowed >= 0) | ~others).all(axis=1))
     may_be_best[int(study.means.argmax())] = True
     rivals = may_be_best[:, None] & others
     most = np.maximum(0.0, np.where(rivals, ahead + allowed, -np.inf).max(axis=0))
     least = np.maximum(0.0, np.where(rivals, ahead - allowed, np.inf).min(axis=0))
-    return LossBounds(most, np.where(may_be_best, 0.0, least), may_be_best, confidence, pooled, prior_df)
+    return LossBounds(most, np.where(may_be_best, 0.0, least), may_be_best, confidence, pooled, pairs.prior_df)
+
+
+def is_within(
+    study: Study, which: int, margin: float, *, confidence: float = 0.95, draws: int = 1000, seed: int = 0
+) -> bool:
+    """Whether the upper bound of one configuration is at most ``margin``: an estimate, far faster than ``loss_bounds``.
+
+    Only the rivals that set the bound are simulated: the three that it would be farthest from at Bonferroni's critical
+    values.
+    """
+    pairs = _pairs_of(study, confidence)
+    reach = np.where((pairs.reach >= 0).all(axis=1), pairs.reach[:, which], -np.inf)
+    reach[which] = -np.inf
+    rows = np.argsort(-reach, kind="stable")[:3]
+    rows = rows[reach[rows] > margin]
+    if not len(rows):
+        return True
+    most = pairs.ahead[rows] + _allowed(study, pairs, rows, draws=draws, seed=seed)
+    own = np.arange(len(study.means)) == rows[:, None]
+    may_be_best = ((most >= 0) | own).all(axis=1) | (rows == study.means.argmax())
+    return not (most[may_be_best, which] > margin).any()
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Differences of all pairs of configurations, ``[j, i]``: j's score less i's, j being the control.
+
+    ``reach`` is what no upper bound exceeds; ``asked`` the confidence of the critical values.
+    """
+
+    ahead: FloatArray
+    errors: FloatArray
+    reach: FloatArray
+    noise: FloatArray
+    df: FloatArray
+    asked: float
+    prior_df: float
+
+
+def _pairs_of(study: Study, confidence: float) -> _Pairs:
+    asked = asked_confidence(study, confidence)
+    noise, df, prior_df = training_noise(study)
+    errors = np.sqrt(np.maximum(_spread(study.test_covariance) + noise[:, None] + noise, _TINY))
+    ahead = study.means[:, None] - study.means
+    return _Pairs(ahead, errors, ahead + _ceiling(df, asked) * errors, noise, df, asked, prior_df)
+
+
+def _allowed(study: Study, pairs: _Pairs, rows: npt.NDArray[np.int64], *, draws: int, seed: int) -> FloatArray:
+    """Half the widths of the intervals of all differences from some configurations, the controls."""
+    critical = _critical_values(
+        study,
+        pairs.noise,
+        pairs.df,
+        rows,
+        pooled=study.covariance is None,
+        confidence=pairs.asked,
+        draws=draws,
+        seed=seed,
+    )
+    widths: FloatArray = critical[:, None] * pairs.errors[rows]
+    return widths
 
 
 def training_noise(study: Study) -> tuple[FloatArray, FloatArray, float]:
@@ -352,50 +374,3 @@ def _largest_t(z: FloatArray, seen: FloatArray, between: FloatArray, j: int, con
     """Quantile of max |t| of all configurations against ``j`` over the draws."""
     errors = np.sqrt(np.maximum(between[:, None] + seen + seen[j], _TINY))
     return float(np.quantile((np.abs(z - z[j]) / errors).max(axis=0), confidence))
-
-
-def needed_for(study: Study, which: int, margin: float, *, most_seeds: int = 100, factor: int = 1000) -> Needed:
-    """Seeds or test tracks at which the bound of one configuration would fall to a margin, at its measured scores.
-
-    Parameters
-    ----------
-    study : Study
-    which : int
-        Row of the configuration.
-    margin : float
-        Loss that would be accepted, on the score's scale.
-    most_seeds, factor : int
-        How far to look: seeds per configuration, and multiples of the present test tracks.
-    """
-
-    def meets(scaled: Study) -> bool:
-        return bool(loss_bounds(scaled, draws=1000).most[which] <= margin)
-
-    seeds = _smallest(lambda n: meets(study.scaled(seeds=n)), int(study.seeds.min()), most_seeds)
-    tracks = None
-    if study.covariance is not None and study.tracks:
-        tracks = _smallest(lambda n: meets(study.scaled(tracks=n)), study.tracks, study.tracks * factor)
-    both = None
-    if seeds is None and tracks is None and study.covariance is not None and study.tracks:
-        first = int(study.seeds.max())
-        times = _smallest(lambda n: meets(study.scaled(seeds=first * n, tracks=study.tracks * n)), 1, most_seeds)
-        both = None if times is None else (first * times, study.tracks * times)
-    return Needed(seeds, tracks, both)
-
-
-def _smallest(meets: Callable[[int], bool], low: int, high: int) -> int | None:
-    """Smallest whole number in [low, high] for which a condition holds that stays true above it; None without one."""
-    if meets(low):
-        return low
-    reach = low
-    while reach < high:
-        reach = min(2 * reach, high)
-        if meets(reach):
-            break
-        low = reach
-    else:
-        return None
-    while reach - low > max(1, reach // 50):  # two per cent are finer than the estimate is
-        middle = (low + reach) // 2
-        low, reach = (low, middle) if meets(middle) else (middle, reach)
-    return reach

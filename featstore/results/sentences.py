@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
-from featstore.results.bounds import Needed, Study, needed_for
 from featstore.results.fronts import ParetoFront, cheapest_within, smallest_bound, undertrained
 from featstore.results.labels import row_text
 from featstore.results.losses import loss_number
+from featstore.results.needed import needed_for
 from featstore.results.tables import cost_text
 from featstore.units import format_bytes, format_rate
 
@@ -23,7 +21,6 @@ __all__ = ["MARGINS", "answer_json", "answer_sentences", "cost_words", "loss_wor
 
 MARGINS = (0.01, 0.02, 0.05)
 COLLECTION = (100_000, 210.0)  # tracks and seconds of each, for which bytes are forecast
-_MOST_ROWS = 40  # configurations in a forecast of seeds and tracks: those that may be the best come first
 _FIELDS = ("representation", "model", "sample_rate", "n_mels", "hop_length", "scale", "encoding")
 
 
@@ -179,18 +176,20 @@ def what_would_decide(front: ParetoFront) -> str:
             return ""
         return f"More seeds or tracks would not change that: everything cheaper measured a loss of {asked} or more."
     row = frame.iloc[promising[0]]
-    needed = _needed(front, study, str(row["configuration"]))
+    measured = front.losses.frame["configuration"].to_list()  # of the study, in its order
+    which = measured.index(row["configuration"])
+    needed = needed_for(study, which, front.margin, confidence=front.losses.confidence)
     seeds, tracks = int(study.seeds.max()), study.tracks
     unit = "test tracks"
     ways = []
     if needed.seeds is not None:
-        ways.append(
-            f"about {max(1, needed.seeds - seeds)} more seeds each"
-            if needed.seeds - seeds > 1
-            else "one more seed each"
-        )
+        more = needed.seeds - seeds
+        if study.seeds.min() < seeds:  # more for some, or for all
+            ways.append(f"about {needed.seeds} seeds each")
+        else:
+            ways.append("one more seed each" if more == 1 else f"about {more} more seeds each")
     if needed.tracks is not None:
-        ways.append(f"about {max(1, needed.tracks - tracks)} more {unit}")
+        ways.append(f"about {needed.tracks - tracks} more {unit}")
     if needed.both is not None:
         ways.append(
             f"about {needed.both[0] - seeds} more seeds each together with {needed.both[1] - tracks} more {unit}"
@@ -206,13 +205,3 @@ def cost_words_short(row: Any, x: str) -> str:
     """One number for the cost of a row: the rate where the axis is one of bytes and the rate is known."""
     name = "rate_bps" if x.startswith("bytes") and not is_missing(row["rate_bps"]) else x
     return cost_text(name, row[name])
-
-
-def _needed(front: ParetoFront, study: Study, configuration: str) -> Needed:
-    """The forecast among the configurations that may be the best, and the one in question."""
-    frame = front.losses.frame
-    which = int(np.flatnonzero((frame["configuration"] == configuration).to_numpy())[0])
-    rivals = np.flatnonzero(frame["may_be_best"].to_numpy(dtype=bool))
-    rivals = rivals[np.argsort(-study.means[rivals], kind="stable")][:_MOST_ROWS]
-    rows = np.unique([*rivals, which])
-    return needed_for(study.part(rows), int(np.flatnonzero(rows == which)[0]), front.margin)

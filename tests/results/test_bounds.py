@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from featstore.errors import ConfigError
-from featstore.results.bounds import Study, loss_bounds, moderated_variances, needed_for
+from featstore.results.bounds import Study, is_within, loss_bounds, moderated_variances
+from featstore.results.needed import needed_for
 from tests.bench.bench_bounds import Scenario, simulate
 
 
@@ -186,9 +187,32 @@ def test_nothing_but_fits_of_one_solution():
         replace(both, exact=np.array([True, False]))
 
 
-def test_a_forecast_for_a_part_with_a_fit_of_one_solution():
+def test_a_forecast_with_a_fit_of_one_solution():
     whole = study([0.85, 0.84, 0.70, 0.84], [0.01, 0.01, 0.01, 0.0], covariance=common(4, 0.01), tracks=50)
-    part = replace(whole, exact=np.array([False, False, False, True])).part(np.array([0, 1, 3]))
-    assert part.exact is not None and part.exact.tolist() == [False, False, True] and part.covariance.shape == (3, 3)
-    needed = needed_for(part, 2, 0.03)
+    whole = replace(whole, exact=np.array([False, False, False, True]))
+    most = loss_bounds(whole).most[3]
+    needed = needed_for(whole, 3, 0.9 * most)
     assert needed.seeds or needed.tracks
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_a_forecast_is_about_the_bound_that_is_shown(confidence):
+    """Configurations that cannot be the best count too: without them a bound just above the margin seems to be met."""
+    means = np.concatenate([[0.90, 0.895], np.linspace(0.82, 0.70, 40)])
+    whole = study(means, deviation=0.006, covariance=common(42, 0.01), tracks=200)
+    most = loss_bounds(whole, confidence=confidence).most[1]
+    margin = 0.94 * most
+    needed = needed_for(whole, 1, margin, confidence=confidence)
+    assert needed.seeds is not None and needed.tracks is not None
+    more_seeds, more_tracks = whole.scaled(seeds=needed.seeds), whole.scaled(tracks=needed.tracks)
+    assert loss_bounds(more_seeds, confidence=confidence).most[1] <= 1.025 * margin
+    assert loss_bounds(more_tracks, confidence=confidence).most[1] == pytest.approx(margin, rel=0.025)
+    assert loss_bounds(whole.scaled(seeds=needed.seeds - 1), confidence=confidence).most[1] >= 0.975 * margin
+
+
+def test_an_estimate_of_a_bound_is_close_to_it():
+    rng = np.random.default_rng(4)
+    whole = study(rng.uniform(0.86, 0.9, 30), rng.uniform(0.002, 0.01, 30), covariance=common(30, 0.01), tracks=200)
+    for which, most in enumerate(loss_bounds(whole).most):
+        assert is_within(whole, which, 1.03 * most + 1e-6)
+        assert most == 0 or not is_within(whole, which, 0.97 * most)
