@@ -74,7 +74,8 @@ def write_html(
     ConfigError
         When there are no runs, or none has a test score.
     """
-    data = page_data(runs, title=title, details=details, margin=margin, late_gain=late_gain)
+    folder = Path(path).parent
+    data = page_data(runs, title=title, details=details, margin=margin, late_gain=late_gain, folder=folder)
     write_text(path, render_page(data | {"clips": list(clips)}))
     return Path(path)
 

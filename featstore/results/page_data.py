@@ -6,7 +6,9 @@ import dataclasses
 import datetime
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +45,13 @@ _MATRIX_CLASSES = 60  # a larger matrix cannot be read
 
 
 def page_data(
-    runs: RunSet, *, title: str, details: int, margin: float = MARGIN, late_gain: float | None = None
+    runs: RunSet,
+    *,
+    title: str,
+    details: int,
+    margin: float = MARGIN,
+    late_gain: float | None = None,
+    folder: str | Path = ".",
 ) -> dict[str, Any]:
     """Everything that the page shows, as plain values.
 
@@ -57,6 +65,8 @@ def page_data(
         Loss that is accepted when the page opens, on the scale of the scores.
     late_gain : float, optional
         Of ``mark_undertrained``.
+    folder : path
+        That of the page: folders of runs are named relative to it.
 
     Raises
     ------
@@ -90,14 +100,14 @@ def page_data(
         "bounds": bounds,
         "margins": sorted({*MARGINS, margin}),
         "margin": margin,
-        "runs": _runs(kept, place),
+        "runs": _runs(kept, place, folder),
         "replaced": len(runs) - len(kept),
         "details": _details(kept, chosen, place),
         "remarks": _remarks(kept, place),
         "reference": _reference(metrics),
         "store": _store_rules(),
         "clips": [],
-        "skipped": [str(skip) for skip in runs.skipped[:200]],
+        "skipped": [f"{_seen_from(folder, skip.path)}: {skip.reason}" for skip in runs.skipped[:200]],
         "skipped_count": len(runs.skipped),
     }
 
@@ -208,7 +218,12 @@ def _with_margin(front: ParetoFront, margin: float) -> ParetoFront:
     return dataclasses.replace(front, margin=margin, answer=cheapest_within(front.frame, margin))
 
 
-def _runs(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, Any]:
+def _seen_from(folder: str | Path, path: Path) -> str:
+    """A path relative to a folder: a page that is passed on says nothing of the machine it was made on."""
+    return os.path.relpath(path, os.path.realpath(folder))
+
+
+def _runs(records: Sequence[RunRecord], place: dict[str, int], folder: str | Path) -> dict[str, Any]:
     """Runs by columns; settings too, each value stored once."""
     flat = [flatten(record.config) for record in records]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
@@ -219,7 +234,7 @@ def _runs(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, Any]
         "configuration": [place[record.run_id] for record in records],
         "seed": [record.result.get("seed") for record in records],
         "fold": [record.result.get("fold") for record in records],
-        "path": _coded(str(record.path.parent) for record in records),
+        "path": _coded(_seen_from(folder, record.path.parent) for record in records),
         "folder": [record.path.name for record in records],
         "finished": _coded(str(record.result.get("finished") or "")[:16] for record in records),
         "seconds_train": [_number(record.result["seconds"].get("train")) for record in records],

@@ -54,6 +54,17 @@ def test_pages_without_scores_are_refused(tmp_path: Path, result: dict[str, Any]
         page_data(RunSet(), title="", details=0)
 
 
+def test_folders_are_relative_to_the_page(tmp_path: Path, result: dict[str, Any]) -> None:
+    write_result(tmp_path / "out/runs/first/seed0", result)
+    torn = tmp_path / "out/runs/broken/result.json"
+    torn.parent.mkdir()
+    torn.write_text("{")
+    page = write_html(read_results(tmp_path / "out/runs"), tmp_path / "out/report/index.html")
+    text = page.read_text(encoding="utf-8")
+    assert '"texts":["../runs/first"]' in text and "../runs/broken: result.json is not valid JSON" in text
+    assert str(tmp_path) not in text
+
+
 def test_numbers_stay_whole_where_some_rows_have_none(tmp_path: Path, result: dict[str, Any]) -> None:
     for number, feature in enumerate(["mel(n_mels=16,scale=db)", "mel(n_mels=96,scale=db)", "waveform()"]):
         write_result(tmp_path / str(number), result | {"feature": feature, "config_hash": f"{number:012d}"})
