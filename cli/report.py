@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from featstore_cli.commands import Group, completer
 from featstore_cli.common import json_option, print_json, table_width, terminal_width, wide_option
-
-if TYPE_CHECKING:
-    from featstore.results import RunSet
+from featstore_cli.report_options import (
+    format_option,
+    late_gain_option,
+    margin_option,
+    metric_of,
+    out_option,
+    read_runs,
+    retired_options,
+    runs_argument,
+    split_option,
+    where_option,
+)
+from featstore_cli.report_query import answer_choice, answer_sql
 
 __all__ = ["report"]
 
-_STYLES = ("text", "markdown", "csv", "json", "latex")
 _COSTS = ("bytes", "storage", "gmacs", "time")
 _KINDS = ("pareto", "figure1", *_COSTS, "curves", "classes", "encoding", "probes", "gallery")
 
@@ -33,101 +41,6 @@ def report() -> None:
     """
 
 
-def _runs_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("runs", nargs=-1, required=True)(function)
-
-
-def _where_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    text = "Only runs that meet it: model=vgg-cnn, n_mels>=48, encoding=uint8|float16; repeats."
-    return click.option("-w", "--where", "conditions", multiple=True, metavar="CONDITION", help=text)(function)
-
-
-def _split_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--split", default="test", show_default=True, help="Split that was scored.")(function)
-
-
-def _out_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    path = click.Path(path_type=Path, dir_okay=False)
-    text = "Where to draw: .png, .svg or .pdf; repeats."
-    return click.option("-o", "--out", "outputs", multiple=True, type=path, help=text)(function)
-
-
-def _test_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    kinds = click.Choice(["welch", "independent"])
-    text = "t-test against the best; independent pools the variances, as the resolution study did."
-    return click.option("--test", type=kinds, default="welch", show_default=True, help=text)(function)
-
-
-def _margin_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    text = "Loss against the best that is accepted, on the score's own scale: 0.02 is 2 points.  [default: 0.02]"
-    return click.option("--margin", type=click.FloatRange(0.0, min_open=True), help=text)(function)
-
-
-def _late_gain_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    text = "Rows whose validation score gained more than this in the last quarter of training are on no front."
-    return click.option("--late-gain", type=click.FloatRange(0.0), help=text)(function)
-
-
-def _retired(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Options of the t-tests that bounds have replaced: they say so, and do nothing."""
-
-    def warn(_: click.Context, option: click.Parameter, value: Any) -> None:
-        if value is not None:
-            text = "has no effect: bounds on the loss have replaced the tests, and test tracks are always resampled."
-            click.echo(f"--{option.name} {text} The option goes with the next release.", err=True)
-
-    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-        for name in names:
-            function = click.option(f"--{name}", hidden=True, expose_value=False, callback=warn)(function)
-        return function
-
-    return decorated
-
-
-def _format_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--format``; ``json`` in it is the old way to say ``--json``."""
-
-    def warn(_: click.Context, option: click.Parameter, value: str) -> str:
-        if value == "json":
-            click.echo("--format json is called --json now; the old name goes with the next release", err=True)
-        return value
-
-    shown = f"[{'|'.join(style for style in _STYLES if style != 'json')}]"
-    settings: dict[str, Any] = {"type": click.Choice(_STYLES), "metavar": shown, "default": "text", "callback": warn}
-    return click.option("--format", "style", show_default=True, **settings)(function)
-
-
-def _read(roots: tuple[str, ...], conditions: tuple[str, ...] = (), split: str = "test") -> RunSet:
-    """Read the runs that meet the conditions, and say on stderr what was skipped."""
-    from featstore.errors import ConfigError
-    from featstore.results import read_results, where
-
-    found = read_results(*roots)
-    for skip in found.skipped[:10]:
-        click.echo(f"skipped: {skip}", err=True)
-    if len(found.skipped) > 10:
-        click.echo(f"skipped: {len(found.skipped) - 10} more folders", err=True)
-    if not len(found):
-        raise ConfigError("no finished run was found", ", ".join(roots), "Train a model first: featstore train --help")
-    if not conditions:
-        return found
-    kept = set(where(found, conditions, split=split)["run_id"])
-    if not kept:
-        raise ConfigError(f"none of {len(found)} runs meets the conditions", "--where", "Loosen them")
-    return found.select(lambda record: record.run_id in kept)
-
-
-def _metric(runs: RunSet, metric: str | None, split: str = "test") -> str:
-    """The metric asked for, or the first one that the runs have."""
-    from featstore.errors import ConfigError
-    from featstore.results.frames import metrics_in
-
-    found = metrics_in(runs.frame, split)
-    if not metric and not found:
-        raise ConfigError(f"no run has scores on the split {split!r}", "report", "Choose another with --split")
-    return metric or found[0]
-
-
 def _save(text: str, output: Path | None) -> None:
     """Print, or write to a file and say where."""
     if output is None:
@@ -140,9 +53,9 @@ def _save(text: str, output: Path | None) -> None:
 
 
 @report.command()
-@_runs_argument
+@runs_argument
 @click.option("--by", metavar="COLUMNS", help="Columns that make a row: model,n_mels,hop_multiple,encoding,…")
-@_where_option
+@where_option
 @click.option(
     "--metric",
     "metrics",
@@ -150,13 +63,13 @@ def _save(text: str, output: Path | None) -> None:
     shell_complete=completer("metrics"),
     help="Metric to show; repeats. All by default.",
 )
-@_split_option
+@split_option
 @click.option("--over", type=click.Choice(["auto", "run", "seed", "fold"]), default="auto", show_default=True,
               help="What counts as one repetition.")  # fmt: skip
 @click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--costs", metavar="COLUMNS", help="Costs to show: bytes_alone,bytes_added,bytes_per_hour,gmacs,…")
 @click.option("--published", is_flag=True, help="Put the papers' numbers for the same configuration beside.")
-@_format_option
+@format_option
 @click.option("--wide", is_flag=True, help="Every cost, the interval of every metric, all columns.")
 @click.option("-o", "--out", "output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead.")
 @json_option
@@ -184,11 +97,11 @@ def table(
     """
     from featstore.results import format_table, join_published, summarise
 
-    found = _read(runs, conditions, split)
+    found = read_runs(runs, conditions, split)
     columns = [name.strip() for name in by.split(",")] if by else None
     summary = summarise(found, columns, metrics=metrics or None, split=split, over=over, confidence=confidence)
     if published:
-        summary = join_published(summary, metrics[0] if metrics else _metric(found, None, split))
+        summary = join_published(summary, metrics[0] if metrics else metric_of(found, None, split))
     shown = [name.strip() for name in costs.split(",")] if costs else None
     _save(
         format_table(
@@ -203,10 +116,10 @@ def table(
 
 
 @report.command()
-@_runs_argument
+@runs_argument
 @click.option("--sql", metavar="SELECT", help="One SELECT over runs, scores, epochs, stores, features, tracks, …")
 @click.option("--good-enough", is_flag=True, help="Find the cheapest that is sure to lose at most --margin.")
-@_margin_option
+@margin_option
 @click.option("--cost", default="bytes_alone", show_default=True, help="What is to be small, for --good-enough.")
 @click.option("--minimise", metavar="COST", help="Find the cheapest whose mean is high enough: bytes, gmacs, time, …")
 @click.option("--min", "least", multiple=True, metavar="METRIC=VALUE", help="Least mean score; repeats.")
@@ -221,10 +134,10 @@ def table(
     shell_complete=completer("metrics"),
     help="Metric to compare by; the first that the runs have by default.",
 )
-@_where_option
-@_retired("test")
+@where_option
+@retired_options("test")
 @wide_option
-@_format_option
+@format_option
 @json_option
 def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **question: Any) -> None:
     r"""Answer a question in plain options, or in SQL (read-only).
@@ -248,96 +161,26 @@ def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **q
             "Give one of --good-enough, --budget, --minimise, --sql",
         )
     if sql:
-        _answer_sql(_read(runs, question["conditions"]), sql, "json" if as_json else style)
+        answer_sql(read_runs(runs, question["conditions"]), sql, "json" if as_json else style)
     else:
-        _answer_choice(runs, style, as_json, **question)
-
-
-def _answer_sql(runs: RunSet, sql: str, style: Any) -> None:
-    """Print the rows of a SELECT."""
-    from featstore.results.sql import query as run_query
-    from featstore.results.tables import format_rows, plain_rows
-
-    rows = plain_rows(run_query(runs, sql))
-    if style == "json":
-        print_json(rows)
-        return
-    names = list(rows[0]) if rows else ["(no rows)"]
-
-    def cell(value: Any) -> str:
-        return "" if value is None else f"{value:.6g}" if isinstance(value, float) and style != "csv" else str(value)
-
-    click.echo(format_rows(names, [[cell(row[name]) for name in names] for row in rows], style))
-
-
-def _answer_choice(
-    runs: tuple[str, ...],
-    style: Any,
-    as_json: bool,
-    *,
-    good_enough: bool,
-    margin: float | None,
-    cost: str,
-    minimise: str | None,
-    least: tuple[str, ...],
-    sure: bool,
-    within: str | None,
-    of: str,
-    budget: str | None,
-    tracks: int | None,
-    track_seconds: float | None,
-    metric: str | None,
-    conditions: tuple[str, ...],
-) -> None:
-    """Answer --good-enough, --minimise or --budget: the answer first, then the alternatives."""
-    from featstore.errors import ConfigError
-    from featstore.results import choices, format_table, summarise
-    from featstore.results.conditions import parse_bounds
-    from featstore.results.fronts import MARGIN
-    from featstore.units import parse_bytes, parse_within
-
-    found = _read(runs, conditions)
-    summary, bounds = summarise(found), parse_bounds(least, "--min")
-    metric = _metric(found, metric or next(iter(bounds), None))
-    if good_enough:
-        answer = choices.good_enough(summary, cost, metric=metric, margin=margin or MARGIN, runs=found)
-    elif margin is not None:
-        raise ConfigError("--margin belongs to --good-enough", "report query", "Add --good-enough, or use --within")
-    elif minimise:
-        reach = parse_within(within) if within else None
-        answer = choices.minimise(
-            summary, minimise, metric=metric, at_least=bounds, within=reach, sure=sure, runs=found
-        )
-    elif tracks is None:
-        raise ConfigError("--budget needs the size of the collection", "report query", "Add --tracks 241904")
-    else:
-        size = parse_bytes(budget or "")
-        answer = choices.fit_budget(summary, size, tracks, metric=metric, track_seconds=track_seconds, runs=found)
-    if as_json:
-        print_json(answer.as_json())
-        return
-    click.echo(f"{answer.sentence}\n")
-    click.echo(f"All {len(answer.frame)} of {answer.considered} that qualify, the answer first:")
-    click.echo(format_table(answer.frame, style, width=table_width()))
-    if style in ("text", "markdown"):
-        click.echo(f"\n{answer.statement}")
+        answer_choice(runs, style, as_json, **question)
 
 
 @report.command()
-@_runs_argument
+@runs_argument
 @click.option("--x", default="bytes_alone", show_default=True, help="Axis of cost, or two separated by a comma.")
 @click.option("--y", default=None, help="Metric; the first that the runs have by default.")
-@_margin_option
-@_late_gain_option
+@margin_option
+@late_gain_option
 @click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True,
               help="That all bounds hold at once.")  # fmt: skip
-@_retired("test", "alpha", "bootstrap")
-@_where_option
-@_split_option
-@_out_option
+@retired_options("test", "alpha", "bootstrap")
+@where_option
+@split_option
+@out_option
 @click.option("--title", default="", help="Title of the figure.")
 @wide_option
-@_format_option
+@format_option
 @json_option
 def pareto(
     runs: tuple[str, ...],
@@ -367,10 +210,10 @@ def pareto(
     from featstore.results.fronts import MARGIN
     from featstore.results.sentences import answer_json
 
-    found = _read(runs, conditions, split)
+    found = read_runs(runs, conditions, split)
     axes = [cost_name(name.strip()) for name in x.split(",")]
     options: dict[str, Any] = {"runs": found, "margin": margin or MARGIN, "split": split, "confidence": confidence}
-    metric = _metric(found, y, split)
+    metric = metric_of(found, y, split)
     summary = mark_undertrained(summarise(found, split=split), found, metric, late_gain)
     front = find_front(summary, axes, metric, **options)
     drawn = plot_pareto(front, outputs, title=title) if outputs else []
@@ -388,9 +231,9 @@ def pareto(
 
 
 @report.command()
-@_runs_argument
+@runs_argument
 @click.option("-k", "--kind", type=click.Choice(_KINDS), default="pareto", show_default=True, help="What to draw.")
-@_out_option
+@out_option
 @click.option("--metric", shell_complete=completer("metrics"), help="Metric; the first that the runs have by default.")
 @click.option("--colour", default="", metavar="COLUMN", help="bytes, gmacs, time: a colour for each value of it.")
 @click.option("--published", metavar="DATASET", default="", help="figure1: add the study's own numbers, MTAT or MSD.")
@@ -399,7 +242,7 @@ def pareto(
 @click.option("--track", default="", help="gallery: track id; the first by default.")
 @click.option("--start", default=0.0, help="gallery: first second.")
 @click.option("--seconds", default=10.0, help="gallery: seconds to show.")
-@_where_option
+@where_option
 @click.option("--title", default="", help="Title of the figure.")
 @json_option
 def plot(
@@ -414,10 +257,10 @@ def plot(
     """
     from featstore.results.figures import draw
 
-    found = _read(runs, conditions)
+    found = read_runs(runs, conditions)
     targets = list(outputs) or [Path(f"{kind}.png")]
     options = {name: value for name, value in rest.items() if name != "metric"}
-    metric = _metric(found, rest["metric"])
+    metric = metric_of(found, rest["metric"])
     written = draw(found, kind, targets, metric=metric, **options)
     if as_json:
         print_json({"kind": kind, "figures": [str(path) for path in written]})
@@ -426,16 +269,16 @@ def plot(
 
 
 @report.command()
-@_runs_argument
+@runs_argument
 @click.option("-o", "--out", default="report.html", show_default=True, type=click.Path(path_type=Path))
 @click.option("--title", default="featstore report", show_default=True)
 @click.option("--details", default=300, show_default=True, type=click.IntRange(min=0),
               help="Most runs with curves, class scores and confusion on the page, best first.")  # fmt: skip
-@_margin_option
-@_late_gain_option
+@margin_option
+@late_gain_option
 @click.option("--audio", default=0, type=click.IntRange(0, 50), metavar="N",
               help="Put N clips of test tracks on the page, to be played beside their spectra.")  # fmt: skip
-@_where_option
+@where_option
 @json_option
 def html(
     runs: tuple[str, ...],
@@ -458,7 +301,7 @@ def html(
     from featstore.results import write_html
     from featstore.results.fronts import MARGIN
 
-    found, clips = _read(runs, conditions), []
+    found, clips = read_runs(runs, conditions), []
     if audio:
         from featstore.workflows.page_clips import make_clips
 
@@ -476,7 +319,13 @@ def html(
 @report.command()
 @click.argument("a")
 @click.argument("b")
-@_test_option
+@click.option(
+    "--test",
+    type=click.Choice(["welch", "independent"]),
+    default="welch",
+    show_default=True,
+    help="t-test against the best; independent pools the variances, as the resolution study did.",
+)
 @click.option("--bootstrap", default=1000, show_default=True, type=click.IntRange(min=0), help="Resamples; 0 for none.")
 @click.option("--where-a", multiple=True, metavar="CONDITION", help="Only these runs of A.")
 @click.option("--where-b", multiple=True, metavar="CONDITION", help="Only these runs of B.")
@@ -493,7 +342,7 @@ def diff(
     """
     from featstore.results.diff import describe_diff, diff_runs
 
-    sides = [_read((root,), conditions) for root, conditions in ((a, where_a), (b, where_b))]
+    sides = [read_runs((root,), conditions) for root, conditions in ((a, where_a), (b, where_b))]
     found = diff_runs(*sides, test=test, bootstrap=bootstrap > 0, resamples=max(bootstrap, 1))
     if as_json:
         print_json(found.as_json())
