@@ -48,8 +48,10 @@ function spectrum(picture, clip, audio, bar) {
     const toY = (place) => floor - (place / picture.bands) * (floor - top);
     const from = picture.lead_s - picture.step_s / 2;
     const svg = draw('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `${picture.label}: ${picture.bands} bands over ${digits(clip.seconds, 2)} s` });
-    svg.append(draw('text', { x: left, y: 14 }, [picture.label, picture.rate_bps && rate(picture.rate_bps)].filter(Boolean).join(': ')),
-      draw('image', { href: image, x: toX(from), y: top, width: toX(picture.frames * picture.step_s) - toX(0), height: floor - top, preserveAspectRatio: 'none' }));
+    // frames at both ends reach beyond the clip: an svg of its own cuts them off at the axes
+    const plot = draw('svg', { x: left, y: top, width: width - left - right, height: floor - top });
+    plot.append(draw('image', { href: image, x: toX(from) - left, y: 0, width: toX(picture.frames * picture.step_s) - toX(0), height: floor - top, preserveAspectRatio: 'none' }));
+    svg.append(draw('text', { x: left, y: 14 }, [picture.label, picture.rate_bps && rate(picture.rate_bps)].filter(Boolean).join(': ')), plot);
     for (const [place, text] of picture.ticks) {
       svg.append(draw('line', { class: 'axis', x1: left - 4, x2: left, y1: toY(place), y2: toY(place) }),
         draw('text', { class: 'quiet-text', x: left - 6, y: toY(place) + 4, 'text-anchor': 'end' }, text));

@@ -93,6 +93,9 @@ def test_clips_play_beside_their_spectra(runs: RunSet, tmp_path: Path) -> None:
         assert len(texts) == 2 and all({"Hz", "seconds", "dB", "1000"} <= set(own) for own in texts)
         browser.run(f"new Promise(done => {{ {audio}.addEventListener('seeked', done); {audio}.currentTime = 3; }})")
         x = browser.run("+document.querySelector('#clips .playhead').getAttribute('x1')")
+        edges = browser.run("""[...document.querySelectorAll('#clips .spectrum svg svg')]
+            .map(plot => +plot.getAttribute('x') - plot.parentNode.querySelector('line.axis').getAttribute('x2'))""")
+        assert edges and set(edges) == {0}, "pictures are cut off at the axis"
         width = browser.run("document.querySelector('#clips .spectrum').clientWidth")
         assert x == pytest.approx((56 + width - 62) / 2, abs=2)
         assert browser.problems() == [] and browser.requests() == []
