@@ -61,7 +61,7 @@ def weights_facts(store: Store) -> dict[str, dict[str, str]]:
         noted = store.weights_note(digest)
         if "licence" in noted:
             found[digest] = {name: str(noted.get(name, "")) for name in ("model", "licence", "source")}
-            found[digest]["trained_on"] = str(noted.get("data", "unknown data"))
+            found[digest]["trained_on"] = str(noted.get("data", "unknown data")) or "nothing"
     return found
 
 

@@ -217,7 +217,7 @@ class EmbeddingSpec(FeatureSpec):
     def weights_facts(self) -> dict[str, Any]:
         """Licence and source of the weights, and what they were trained on, as far as it is known."""
         info = encoder_of(self).info
-        seen = {} if info.trained_on is None else {"data": info.trained_on.data, "members": info.trained_on.members}
+        seen = {} if info.trained_on is None else info.trained_on.as_json()
         return {"model": self.model, "licence": info.licence, "source": info.source, **seen}
 
     @property

@@ -180,6 +180,11 @@ class VqTokensSpec(FeatureSpec):
         """Digest of the tensors that decide the tokens."""
         return self.weights
 
+    def weights_facts(self) -> dict[str, Any]:
+        """What the weights were trained on, where they are here and say so."""
+        seen = tokenizer_of(self).info.trained_on if weights_place(self.weights) else None
+        return {} if seen is None else seen.as_json()
+
     @property
     def codebook_name(self) -> str:
         """Name of the codebook in a store: the same for all arrays of these tokens."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.tokenizers import best_device, stamp_of
+from featstore.models.trained_on import TrainedOn
 from featstore.registry import Registry, load_attribute
 from featstore.specs import parse_spec
 
@@ -32,7 +33,6 @@ __all__ = [
     "UNTRAINED",
     "Encoder",
     "EncoderInfo",
-    "TrainedOn",
     "describe_encoder",
     "encoder_names",
     "forward_settings",
@@ -61,23 +61,6 @@ ENCODERS = Registry(
 UNTRAINED = Registry("encoder with random weights", {"gafx-u": "featstore.models.gafx_encoder:write_untrained"})
 
 _OPEN_RUN = "featstore.models.run_encoder:open_run"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedOn:
-    """What an encoder has seen.
-
-    Attributes
-    ----------
-    data : str
-        Data sets, as people name them.
-    members : tuple of str
-        ``DATA SET: track ID`` and ``DATA SET: group NAME`` of tracks that a run of ours was trained on, sorted; empty
-        for encoders of others.
-    """
-
-    data: str
-    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +97,7 @@ class EncoderInfo:
     licence, source : str
         Of the weights, as their publisher states it; provenance, not identity.
     trained_on : TrainedOn or None
-        What it has seen; None where nobody wrote that down.
+        What it has seen; None where that is not recorded.
     """
 
     model: str

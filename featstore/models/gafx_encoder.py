@@ -19,7 +19,8 @@ from featstore.errors import ConfigError, did_you_mean
 from featstore.models.demucs_weights import read_hdemucs
 from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig, TappedDemucs, demucs_settings
 from featstore.models.model_encoder import ModelEncoder, describe_model
-from featstore.models.tensor_files import digest_of_tensors, save_tensors
+from featstore.models.tensor_files import digest_of_tensors, open_tensors, save_tensors
+from featstore.models.trained_on import TrainedOn
 
 __all__ = ["open_hdemucs", "untrained_hdemucs", "write_untrained"]
 
@@ -39,7 +40,8 @@ def open_hdemucs(name: str, path: str | os.PathLike[str], *, device: str | torch
     model = _model(settings)
     model.extractor.load_state_dict(state)
     notes = {"settings": model.config.hdemucs, "compression": model.config.compression}
-    return _encoder(model, name, digest_of_tensors(state, notes), f"Hybrid Demucs, {os.path.basename(path)}", device)
+    source = f"Hybrid Demucs, {os.path.basename(path)}"
+    return _encoder(model, name, digest_of_tensors(state, notes), source, device, _trained_on(Path(path)))
 
 
 def untrained_hdemucs(name: str, *, device: str | torch.device = "cpu") -> ModelEncoder:
@@ -71,6 +73,7 @@ def write_untrained(path: str | os.PathLike[str], *, seed: int = 0, **hdemucs: A
         network = TappedDemucs(sources=list(SOURCES), **hdemucs)
     settings = json.dumps({"sources": list(SOURCES), **hdemucs})
     metadata = {"klass": "demucs.hdemucs.HDemucs", "args": "[]", "kwargs": settings}
+    metadata["featstore_encoder"] = json.dumps({"hps": {"trained_on": TrainedOn("").as_json()}})
     save_tensors(path, {key: tensor.contiguous() for key, tensor in network.state_dict().items()}, metadata)
 
 
@@ -79,7 +82,22 @@ def _model(hdemucs: Mapping[str, Any]) -> GafxU:
     return GafxU(GafxUConfig(n_samples=n_samples, n_classes=1, hdemucs=hdemucs, frozen=True, depth=1))
 
 
-def _encoder(model: GafxU, name: str, digest: str, source: str, device: str | torch.device) -> ModelEncoder:
+def _trained_on(path: Path) -> TrainedOn | None:
+    """What a file says of itself: only those that :func:`write_untrained` made do."""
+    if path.suffix != ".safetensors":
+        return None
+    with open_tensors(path) as opened:
+        return TrainedOn.read(opened.config.get("trained_on"))
+
+
+def _encoder(
+    model: GafxU,
+    name: str,
+    digest: str,
+    source: str,
+    device: str | torch.device,
+    trained_on: TrainedOn | None = None,
+) -> ModelEncoder:
     rate = model.extractor.samplerate
     info = describe_model(
         model,
@@ -91,5 +109,6 @@ def _encoder(model: GafxU, name: str, digest: str, source: str, device: str | to
         sample_rate=rate,
         other_rates=tuple({PAPER_RATE} - {rate}),
         source=source,
+        trained_on=trained_on,
     )
     return ModelEncoder(model, info, torch.device(device))

@@ -20,6 +20,7 @@ from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError, FeatstoreError
 from featstore.models.jukebox_vqvae import DOWNS, JukeboxLevel, LevelConfig
 from featstore.models.tensor_files import TensorFile, digest_of_tensors, open_tensors, save_tensors
+from featstore.models.trained_on import TrainedOn
 
 __all__ = ["LoadedLevel", "export_levels", "levels_in", "load_level"]
 
@@ -39,10 +40,14 @@ class LoadedLevel:
         Of the tensors that decide the tokens: encoder and codebook.
     provenance : dict
         ``file``, ``format``, ``sha256``, ``dilation_growth`` and where that was found.
+    trained_on : TrainedOn or None
+        What it has seen; None where the checkpoint does not say.
     """
 
-    def __init__(self, model: JukeboxLevel, digest: str, provenance: dict[str, Any]) -> None:
-        self.model, self.digest, self.provenance = model, digest, provenance
+    def __init__(
+        self, model: JukeboxLevel, digest: str, provenance: dict[str, Any], trained_on: TrainedOn | None = None
+    ) -> None:
+        self.model, self.digest, self.provenance, self.trained_on = model, digest, provenance, trained_on
 
 
 def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> LoadedLevel:
@@ -60,6 +65,7 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
         names, form = _original_names(file)
         _check_level(file, names, level, form)
         growth, source = _growth(file)
+        trained_on = TrainedOn.read(file.config.get("trained_on"))
         prefixes = [f"encoders.{level}.", f"bottleneck.level_blocks.{level}."]
         prefixes += [f"decoders.{level}."] if with_decoder else []
         wanted = {name: stored for name, stored in names.items() if name.startswith(tuple(prefixes))}
@@ -73,7 +79,7 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
     deciding = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoders.")}
     notes: dict[str, Any] = {} if growth == 3 else {"dilation_growth": growth}
     provenance |= {"dilation_growth": growth, "dilation_growth_from": source}
-    return LoadedLevel(model.eval(), digest_of_tensors(deciding, notes), provenance)
+    return LoadedLevel(model.eval(), digest_of_tensors(deciding, notes), provenance, trained_on)
 
 
 def levels_in(path: str | Path) -> list[int]:
@@ -94,7 +100,7 @@ def export_levels(
     target : path
         Appears whole or not at all.
     extra : mapping
-        Plain values to keep beside ``hps``.
+        Plain values to keep among ``hps``; ``trained_on`` is what :class:`TrainedOn` writes.
     """
     models = list(models)
     tensors: dict[str, torch.Tensor] = {}

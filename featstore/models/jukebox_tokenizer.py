@@ -95,6 +95,7 @@ class JukeboxTokenizer:
             vocabulary=config.codes,
             code_width=config.embedding,
             provenance=loaded.provenance,
+            trained_on=loaded.trained_on,
         )
 
     @property

@@ -11,11 +11,11 @@ import os
 import torch
 
 from featstore.models import create
-from featstore.models.encoders import TrainedOn
 from featstore.models.interface import Model
 from featstore.models.model_encoder import ModelEncoder, describe_model
 from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS, PUBLISHED, load_published
 from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.trained_on import TrainedOn
 
 __all__ = ["open_musicnn", "untrained_musicnn"]
 

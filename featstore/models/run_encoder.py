@@ -17,12 +17,12 @@ import torch
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import MODELS, create
 from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_of, scored_prefix
-from featstore.models.encoders import TrainedOn
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, read_inputs
 from featstore.models.interface import Model
 from featstore.models.layers import InputNorm
 from featstore.models.model_encoder import ModelEncoder, describe_model
 from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.trained_on import TrainedOn, members_of
 from featstore.plain_yaml import parse_yaml
 from featstore.specs import FeatureSpec, parse_feature
 
@@ -152,9 +152,8 @@ def _trained_on(place: Path) -> TrainedOn | None:
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise CheckpointError("the tracks of the run cannot be read", str(labels), "Train it again") from error
         datasets |= dict.fromkeys([dataset, *_outside(folder)])
-        for track, split, group in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
-            if split == "train":
-                members |= {f"{dataset}: track {track}", f"{dataset}: {group}"}
+        own = [row for row in table.to_pylist() if row["split"] == "train"]
+        members |= members_of(dataset, (row["track_id"] for row in own), (row["group"] for row in own))
         start = _settings(folder)["start"]
         if not start:
             break

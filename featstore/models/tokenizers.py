@@ -22,6 +22,8 @@ from featstore.registry import Registry
 if TYPE_CHECKING:
     import torch
 
+    from featstore.models.trained_on import TrainedOn
+
 __all__ = [
     "CODECS",
     "Chunking",
@@ -88,6 +90,8 @@ class TokenizerInfo:
         Whether the code vectors of several codebooks add up to the model's latent.
     provenance : mapping
         File name, sha256, format and what else was found: kept beside the tokens, not part of their identity.
+    trained_on : TrainedOn or None
+        What it has seen; None where that is not recorded.
     """
 
     codec: str
@@ -100,6 +104,7 @@ class TokenizerInfo:
     code_width: int
     can_sum: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    trained_on: TrainedOn | None = field(default=None, compare=False)
 
     @property
     def tokens_per_second(self) -> float:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from featstore.errors import CheckpointError, FeatstoreError, MissingDependency
-from featstore.models.encoders import TrainedOn
 from featstore.models.tensor_files import TensorFile, open_tensors
+from featstore.models.trained_on import TrainedOn
 
 __all__ = ["TransformersFolder", "open_folder", "plain_name"]
 

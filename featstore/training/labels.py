@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LabelledTracks",
     "SplitTracks",
+    "groups_of",
     "label_tracks",
     "one_sided_classes",
     "read_labels",
@@ -245,7 +246,7 @@ def _targets(
 
 def splits_of(frame: pd.DataFrame, assigned: NDArray[Any], targets: NDArray[Any]) -> dict[str, SplitTracks]:
     """Tracks, targets and groups by split, from the split of each row."""
-    groups = _groups_of(frame)
+    groups = groups_of(frame)
     splits = {}
     for split in SPLITS:
         rows = np.flatnonzero(assigned == split)
@@ -255,8 +256,8 @@ def splits_of(frame: pd.DataFrame, assigned: NDArray[Any], targets: NDArray[Any]
     return splits
 
 
-def _groups_of(frame: pd.DataFrame) -> list[str]:
-    """Group of each row; a track without one is alone."""
+def groups_of(frame: pd.DataFrame) -> list[str]:
+    """Group of each row, as ``group NAME``; a track without one is alone, as ``track ID``."""
     if "group" not in frame.columns:
         return [f"track {track}" for track in frame["track_id"]]
     pairs = zip(frame["group"], frame["track_id"], strict=True)
@@ -266,7 +267,7 @@ def _groups_of(frame: pd.DataFrame) -> list[str]:
 def splits_by_settings(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
     """Split of each row, None for tracks that take no part."""
     if config.split != "given":
-        groups, names = _groups_of(frame), [row or [""] for row in labels]
+        groups, names = groups_of(frame), [row or [""] for row in labels]
         if config.split == "folds":
             return _fold_splits(groups, names, config)
         part = assign_rows(groups, names, shares=config.fractions, seed=config.split_seed)

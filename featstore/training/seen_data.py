@@ -9,6 +9,7 @@ from typing import Any
 
 from featstore.errors import DatasetError
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
+from featstore.models.trained_on import members_of
 from featstore.training.folders import RunFolder
 from featstore.training.input_shape import Readers
 from featstore.training.labels import LabelledTracks
@@ -21,9 +22,10 @@ _UNKNOWN = "unknown data"
 
 
 def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTracks) -> None:
-    """Refuse features of an encoder that was trained on what this run validates or tests with: tracks, or groups.
+    """Refuse features of an encoder or a tokenizer that was trained on what this run validates or tests with.
 
-    Encoders of others do not say which tracks they have seen; reports name their data in a column of its own.
+    That is tracks, or groups. Weights of others do not say which tracks they have seen; reports name their data in a
+    column of its own.
 
     Raises
     ------
@@ -41,10 +43,11 @@ def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTrac
             both = sorted(seen & _members(labelled, split))
             if both:
                 others = f" and {len(both) - 1} more tracks or groups" if len(both) > 1 else ""
+                made_by = "encoder" if reader.spec.kind == "embedding" else "tokenizer"
                 raise DatasetError(
-                    f"its encoder was trained on {both[0].partition(': ')[2]}{others} of this run's split {split}",
+                    f"its {made_by} was trained on {both[0].partition(': ')[2]}{others} of this run's split {split}",
                     reader.spec.short(),
-                    "Use a run on the same splits as the encoder, or train it again on these",
+                    f"Use a run on the same splits as the {made_by}, or train it again on these",
                 )
 
 
@@ -79,5 +82,4 @@ def _members(labelled: LabelledTracks, split: str) -> set[str]:
     part = labelled.splits.get(split)
     if part is None:
         return set()
-    every = {f"track {track}" for track in part.track_ids} | set(part.groups)
-    return {f"{labelled.dataset}: {member}" for member in every}
+    return members_of(labelled.dataset, part.track_ids, part.groups)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from featstore.features import resolve
 from featstore.features.vq_tokens import VqTokensSpec, tokenizer_of
 from featstore.features.weights import remember_weights
 from featstore.log import progress_bar
+from featstore.models.trained_on import TrainedOn, members_of
 from featstore.specs import Encoding, parse_spec
+from featstore.training.labels import groups_of
 
 __all__ = ["Encoded", "TrainedTokenizer", "decode_file", "encode_file", "read_tokens", "train_tokenizer"]
 
@@ -63,7 +65,8 @@ def train_tokenizer(
 ) -> TrainedTokenizer:
     """Train a tokenizer on a collection; stopped and run again, it goes on where it was.
 
-    Tracks of the splits valid and test are held out; without splits, every tenth track by a hash of its id.
+    Tracks of the splits valid and test are held out; without splits, every tenth track by a hash of its id. The
+    checkpoint says which tracks it was trained on: runs that validate or test with them refuse its tokens.
 
     Parameters
     ----------
@@ -94,10 +97,12 @@ def train_tokenizer(
         raise ConfigError(f"minutes={minutes} is too small", "tokenizer training", "Give more than 0")
     target = Path(target)
     own, held = _split(tracks)
-    music = _load(own, config.sample_rate, total_s=60 * minutes, each_s=_TRAIN_S, least=config.samples)
+    heard = _load(own, config.sample_rate, total_s=60 * minutes, each_s=_TRAIN_S, least=config.samples)
+    music = list(heard.values())
     measured_on = "held-out tracks"
     try:
-        held_out = _load(held, config.sample_rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
+        parts = _load(held, config.sample_rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
+        held_out = list(parts.values())
     except DatasetError as error:
         logger.warning("the tokenizer is measured on the music it is trained on: %s", error)
         held_out, measured_on = (
@@ -107,7 +112,9 @@ def train_tokenizer(
     state = target.with_name(target.name + ".state")
     training = TokenizerTraining(config, _Excerpts(music, config), state=state, device=best_device())
     model = training.run()
-    extra = {"step": training.step, "preset": preset}
+    members = members_of(tracks.info.name, (each.track_id for each in heard), (each.group for each in heard))
+    trained_on = TrainedOn(tracks.info.name, tuple(sorted(members)))
+    extra = {"step": training.step, "preset": preset, "trained_on": trained_on.as_json()}
     export_levels([model], target, extra=extra)
     measured = measure_tokenizer(model, held_out).as_json()
     measured["training"] = {
@@ -149,34 +156,43 @@ class _Excerpts:
         return np.stack(batch)
 
 
-def _split(tracks: TrackTable) -> tuple[list[str], list[str]]:
-    """Paths to train on and paths to measure on, each in an order that only the ids decide."""
+class _Track(NamedTuple):
+    track_id: str
+    path: str
+    split: str | None
+    group: str
+
+
+def _split(tracks: TrackTable) -> tuple[list[_Track], list[_Track]]:
+    """Tracks to train on and tracks to measure on, each in an order that only the ids decide."""
     frame = tracks.frame
-    order = {track: hashlib.sha256(track.encode()).digest() for track in frame["track_id"]}
-    rows = sorted(zip(frame["track_id"], frame["path"], frame["split"], strict=True), key=lambda row: order[row[0]])
-    if any(split in ("valid", "test") for _, _, split in rows):
-        own = [path for _, path, split in rows if split not in ("valid", "test")]
-        held = [path for _, path, split in rows if split in ("valid", "test")]
+    rows = zip(frame["track_id"], frame["path"], frame["split"], groups_of(frame), strict=True)
+    ordered = sorted((_Track(*row) for row in rows), key=lambda track: hashlib.sha256(track.track_id.encode()).digest())
+    if any(track.split in ("valid", "test") for track in ordered):
+        own = [track for track in ordered if track.split not in ("valid", "test")]
+        held = [track for track in ordered if track.split in ("valid", "test")]
     else:
-        every = max(2, min(10, len(rows)))
-        held = [path for number, (_, path, _) in enumerate(rows) if number % every == 0]
-        own = [path for number, (_, path, _) in enumerate(rows) if number % every] or held
+        every = max(2, min(10, len(ordered)))
+        held = ordered[::every]
+        own = [track for number, track in enumerate(ordered) if number % every] or held
     if not own:
         raise DatasetError("no track is left to train on", f"data set {tracks.info.name}", "Check the splits")
     return own, held or own
 
 
-def _load(paths: Sequence[str], sample_rate: int, *, total_s: float, each_s: float, least: int) -> list[FloatArray]:
+def _load(
+    tracks: Sequence[_Track], sample_rate: int, *, total_s: float, each_s: float, least: int
+) -> dict[_Track, FloatArray]:
     """Middle parts of tracks, mono at one rate, until there is enough; what cannot be had is left out, with warning."""
-    music: list[FloatArray] = []
+    music: dict[_Track, FloatArray] = {}
     left_out: list[str] = []
     missing = total_s
     with progress_bar(total=round(total_s), desc="decode", unit="s") as bar:
-        for path in paths:
+        for track in tracks:
             if missing <= 0:
                 break
             try:
-                samples, rate = decode_audio(path)
+                samples, rate = decode_audio(track.path)
                 signal = resample_signal(mix_down(samples), source_rate=rate, sample_rate=sample_rate)
             except DecodeError as error:
                 left_out.append(str(error))
@@ -184,10 +200,10 @@ def _load(paths: Sequence[str], sample_rate: int, *, total_s: float, each_s: flo
             length = min(len(signal), round(min(each_s, max(missing, 1.0)) * sample_rate))
             length = max(length, min(least, len(signal)))
             if length < least or not np.abs(signal).max(initial=0.0) > 0:
-                left_out.append(f"{path} is silent or shorter than {least} samples")
+                left_out.append(f"{track.path} is silent or shorter than {least} samples")
                 continue
             start = (len(signal) - length) // 2
-            music.append(signal[start : start + length].copy())
+            music[track] = signal[start : start + length].copy()
             missing -= length / sample_rate
             bar.update(round(length / sample_rate))
     if left_out:

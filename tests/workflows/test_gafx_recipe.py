@@ -114,6 +114,7 @@ def test_stored_sources_are_those_that_the_frozen_extractor_draws_in_the_model(t
     (run,) = [path.parent for path in (out / "runs" / "stored").rglob("result.json")]
     described = json.loads((run / "run.json").read_text())
     normed = model_of_checkpoint(described, run / "checkpoints" / "last.safetensors").eval()
+    assert described["outside_data"] == "", "random weights have heard nothing"
     settings, weights = read_hdemucs(out / "encoder-narrow.safetensors")
     assert settings == {"channels": 4}
     whole = create("gafx-u", n_samples=16_000, n_classes=2, depth=1, frozen=True, hdemucs=settings).eval()

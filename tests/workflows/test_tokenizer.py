@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
 
+from featstore.datasets import TrackTable
 from featstore.errors import CheckpointError, ConfigError, DatasetError, DecodeError
-from featstore.models.jukebox_checkpoint import load_level
+from featstore.extract import ExtractOptions, extract
+from featstore.features import expand_features
+from featstore.models.jukebox_checkpoint import export_levels, load_level
+from featstore.models.trained_on import TrainedOn
+from featstore.store import open_store
+from featstore.training.config import DataConfig
+from featstore.training.labels import label_tracks
+from featstore.training.seen_data import check_encoders, outside_data
 from featstore.workflows.indexing import index_tracks
 from featstore.workflows.tokenizer import decode_file, encode_file, read_tokens, train_tokenizer
 from featstore_cli.main import cli, main
@@ -57,6 +66,46 @@ def test_splits_decide_what_is_held_out(music, tmp_path):
     assert made.report["training"]["tracks"] == 3 and len(made.held_out) == 1
     samples, _ = soundfile.read(music / "2.wav", dtype="float32")
     assert np.array_equal(made.held_out[0], samples)
+
+
+@pytest.mark.parametrize("name", ["own.safetensors", "own.pth.tar"])
+def test_a_tokenizer_names_the_tracks_it_was_trained_on_beside_its_digest(name, music, tmp_path):
+    table = index_tracks("folder", music)
+    ids = list(table.frame["track_id"])
+    table = TrackTable(
+        table.frame.assign(split=["train", "train", "test", "train"], group=["a", None, "b", "a"]), table.info
+    )
+    made = train_tokenizer(table, tmp_path / name, preset="tiny", **SMALL)
+    loaded = load_level(tmp_path / name, 2)
+    data = table.info.name
+    heard = {f"{data}: track {ids[number]}" for number in (0, 1, 3)} | {f"{data}: group a"}
+    assert loaded.trained_on == TrainedOn(data, tuple(sorted(heard)))
+    export_levels([loaded.model], tmp_path / "bare.safetensors")
+    bare = load_level(tmp_path / "bare.safetensors", 2)
+    assert bare.trained_on is None and bare.digest == made.digest
+
+
+def test_runs_refuse_tokens_of_a_tokenizer_that_heard_their_test_tracks(music, tmp_path):
+    table = index_tracks("folder", music)
+    table = TrackTable(
+        table.frame.assign(split=["train", "train", "valid", "test"], labels=[("a",), ("b",), ("a",), ("b",)]),
+        replace(table.info, task="single_label", classes=("a", "b"), label_column="labels"),
+    )
+    train_tokenizer(table, tmp_path / "t.safetensors", preset="tiny", **SMALL)
+    requests = expand_features([f"vq_tokens(weights={tmp_path / 't.safetensors'})"])
+    extract(table, requests, tmp_path / "s", ExtractOptions(jobs=1))
+    store = open_store(tmp_path / "s")
+    (feature,) = store.features
+    readers, data = {"input": store[feature]}, DataConfig()
+    own = label_tracks(table, list(table.frame["track_id"]), data, where="here")
+    check_encoders(store, readers, own)
+    assert outside_data(store, readers, own) == ""
+    moved = TrackTable(table.frame.assign(split=["test", "train", "valid", "train"]), table.info)
+    other = label_tracks(moved, list(table.frame["track_id"]), data, where="here")
+    first = table.frame["track_id"].iloc[0]
+    with pytest.raises(DatasetError, match=rf"its tokenizer was trained on track {first} of this run's split test"):
+        check_encoders(store, readers, other)
+    assert outside_data(store, readers, replace(own, dataset="others")) == table.info.name
 
 
 def test_music_that_cannot_be_used(music, tmp_path, caplog):
