@@ -98,8 +98,9 @@ class PhaseBandsStream:
         spectra: ComplexArray = np.asarray(block, np.complex64).reshape(self._bank.n_bins, -1)
         product = np.zeros_like(spectra)
         if self._along == "time":
-            np.multiply(spectra, np.conj(np.concatenate([self._last, spectra], axis=1)[:, :-1]), out=product)
-            self._last = np.concatenate([self._last, spectra], axis=1)[:, -1:]
+            frames = np.concatenate([self._last, spectra], axis=1)
+            np.multiply(spectra, np.conj(frames[:, :-1]), out=product)
+            self._last = frames[:, -1:].copy()  # a view would keep the whole block
         else:  # the sign moves the origin of time from the start of the frame to its centre
             np.multiply(spectra[1:], -np.conj(spectra[:-1]), out=product[1:])
         channel = product.real if self._part == "cos" else product.imag
