@@ -40,7 +40,7 @@ class ShiftPlan:
         Raises
         ------
         ConfigError
-            For anything but a mapping, an unknown key or alteration, or a number of tracks that is none.
+            For anything but a mapping, an unknown key or alteration, or a value of another type.
         """
         known = [each.name for each in fields(cls)]
         if not isinstance(entry, Mapping):
@@ -52,6 +52,11 @@ class ShiftPlan:
         plan = cls(**given)
         if not isinstance(plan.tracks, int) or plan.tracks < 2:
             raise ConfigError(f"tracks: {plan.tracks!r}", f"{where}: shifts", "Give a whole number of 2 or more")
+        if not isinstance(plan.seed, int) or plan.seed < 0:
+            raise ConfigError(f"seed: {plan.seed!r}", f"{where}: shifts", "Give a whole number of 0 or more")
+        for key, each, kind, example in (("names", plan.names, str, "[mp3-64k]"), ("seeds", plan.seeds, int, "[0]")):
+            if not isinstance(each, tuple) or not all(isinstance(one, kind) for one in each):
+                raise ConfigError(f"{key}: {each!r}", f"{where}: shifts", f"Give a list, such as {example}")
         for name in plan.names:
             parse_alteration(name)
         return plan

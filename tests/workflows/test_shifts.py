@@ -130,6 +130,9 @@ def test_a_faulty_key_is_refused_when_the_recipe_is_read() -> None:
         ({"names": ["echo"]}, "unknown alteration 'echo'"),
         ({"name": []}, "unknown key 'name'"),
         ({"tracks": 1}, r"tracks: 1.*2 or more"),
+        ({"seeds": 0}, r"seeds: 0 .*Give a list, such as \[0\]"),
+        ({"names": "scramble"}, r"names: 'scramble' .*Give a list"),
+        ({"seed": "first"}, r"seed: 'first' .*0 or more"),
         ("mp3", "'mp3' is not a mapping"),
     ):
         with pytest.raises(ConfigError, match=message):
