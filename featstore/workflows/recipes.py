@@ -15,6 +15,7 @@ from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.workflows.recipe_features import (
+    ENCODER,
     TOKENIZER,
     recipe_features,
 )
@@ -156,8 +157,8 @@ class Recipe:
 
     @property
     def n_features(self) -> int:
-        """Number of features, those of a tokenizer that is yet to be trained included."""
-        waiting = [entry for entry in self.features if TOKENIZER in str(entry)]
+        """Number of features, those included whose weights are yet to be made or given."""
+        waiting = [entry for entry in self.features if any(kind in str(entry) for kind in (TOKENIZER, ENCODER))]
         others = replace(self, features=[entry for entry in self.features if entry not in waiting])
         return len(waiting) + (len(others.requests()) if others.features else 0)
 

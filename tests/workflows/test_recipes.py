@@ -122,6 +122,15 @@ def test_faulty_recipes(tmp_path: Path, train: str, message: str) -> None:
         load_recipe(str(tmp_path)).model_plans()
 
 
+def test_features_count_whose_weights_are_yet_to_be_given(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "data: {kind: demo}\nencoders: {demucs: {}}\n"
+        "features: [mel, 'embedding(model=gafx-u,weights=ENCODER:demucs)', {kind: vq_tokens, weights: TOKENIZER}]\n"
+    )
+    (tmp_path / "train.yaml").write_text("model: ast-gafx\n")
+    assert load_recipe(str(tmp_path)).n_features == 3
+
+
 def test_experiments_are_chosen_by_name_and_share_models() -> None:
     study = load_recipe("kamuni2024", data="fma=x")
     assert study.n_features == 6 and list(study.experiments)[:2] == ["main", "gradual"]
