@@ -8,6 +8,7 @@ import re
 from featstore.errors import ConfigError
 
 __all__ = [
+    "counted",
     "format_bytes",
     "format_count",
     "format_rate",
@@ -49,6 +50,17 @@ def parse_within(text: str) -> tuple[float, bool]:
         raise ConfigError(f"{text!r} is not a tolerance", "", "Write 0.5% of the best, or 0.005 in the metric's unit")
     relative = match.group(2) == "%"
     return float(match.group(1)) / (100 if relative else 1), relative
+
+
+def counted(count: int, noun: str) -> str:
+    """Print a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "track"), counted(1200, "track")
+    ('1 track', '1,200 tracks')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_bytes(value: float | None) -> str:

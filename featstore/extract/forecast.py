@@ -23,7 +23,7 @@ from featstore.store.backends import STORES, Backend
 from featstore.store.layout import COMPRESSIONS, STORE_FILES, Layout, choose_layout, choose_shard_tracks
 from featstore.store.pack_records import packs
 from featstore.store.stored_tracks import ordered
-from featstore.units import format_bytes, format_seconds
+from featstore.units import counted, format_bytes, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,15 +127,15 @@ class Forecast:
         """Return the graph and the cost for people."""
         views = sum(1 for feature in self.features if not feature["stored"])
         lines = [
-            f"{_many(len(self.features), 'feature')}: {_many(len(self.arrays), 'array')} stored, "
-            f"{_many(views, 'view')} of them; {self.plan.graph.n_nodes} steps a track",
+            f"{counted(len(self.features), 'feature')}: {counted(len(self.arrays), 'array')} stored, "
+            f"{counted(views, 'view')} of them; {self.plan.graph.n_nodes} steps a track",
             "",
             describe(self.plan.graph.sinks),
             "",
             *self._array_lines(),
             "",
-            f"{_many(self.n_tracks, 'track')}, {format_seconds(self.duration_s)} of audio, "
-            f"shards of {_many(self.shard_tracks, 'track')}",
+            f"{counted(self.n_tracks, 'track')}, {format_seconds(self.duration_s)} of audio, "
+            f"shards of {counted(self.shard_tracks, 'track')}",
             f"{format_bytes(self.n_bytes)} in {self.n_files:,} files",
         ]
         if self.core_s is not None and self.seconds is not None:
@@ -147,7 +147,7 @@ class Forecast:
         lines = []
         for array in self.arrays[:SHOWN]:
             request = parse_feature(array["name"])
-            views = f", {_many(array['views'], 'view')}" if array["views"] else ""
+            views = f", {counted(array['views'], 'view')}" if array["views"] else ""
             lines.append(f"{request.spec.short()}@{request.encoding}: {format_bytes(array['bytes'])}{views}")
         if len(self.arrays) > SHOWN:
             lines.append(f"… and {len(self.arrays) - SHOWN} more (--json lists them all)")
@@ -209,10 +209,6 @@ def forecast(
         result.start_s = cost.start_s if chosen == "processes" else 0.0
         result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result
-
-
-def _many(count: int, name: str) -> str:
-    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def _check_numbers(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.errors import PlanError
+from featstore.units import counted
 from featstore.workflows.recipe_runs import merged
 
 __all__ = ["RowCost", "Rung", "fitting_rungs", "ladder", "rung_seconds", "shortened"]
@@ -116,11 +117,11 @@ def fitting_rungs(costs: Sequence[RowCost], *, n_seeds: int, budget_s: float, jo
     for rungs, needed in zip(options, seconds, strict=True):
         if needed <= budget_s:
             return rungs
-    needed = math.ceil(min(seconds) / 60)
-    rows, minutes = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(costs), "row"), (needed, "minute")))
+    minutes = math.ceil(min(seconds) / 60)
     verb = "needs" if len(costs) == 1 else "need"
-    found = f"{rows} {verb} at least {minutes} of training, and the budget is {budget_s / 60:g}"
-    fix = f"Give --budget-minutes {needed}, fewer rows (--only), fewer seeds, or fewer epochs"
+    least = f"{counted(len(costs), 'row')} {verb} at least {counted(minutes, 'minute')}"
+    found = f"{least} of training, and the budget is {budget_s / 60:g}"
+    fix = f"Give --budget-minutes {minutes}, fewer rows (--only), fewer seeds, or fewer epochs"
     raise PlanError(found, "--budget-minutes", fix)
 
 
