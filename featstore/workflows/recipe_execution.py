@@ -102,7 +102,7 @@ def run_recipe(
     width : int, optional
         Columns of the terminal, for the table of the report.
     budget_minutes : float, optional
-        Train what fits into so many minutes: successive halving over the rows (a model with a feature each) by
+        Train what fits into this many minutes: successive halving over the rows (a model with a feature each) by
         validation scores. See :mod:`featstore.workflows.recipe_budget`.
 
     Raises

@@ -57,7 +57,7 @@ def test_statistics(tmp_path):
     assert source.statistics.n_clipped == 2
     assert not source.statistics.is_silent
     list(source.blocks(777))
-    assert source.statistics.n_samples == len(wave), "a second walk starts anew"
+    assert source.statistics.n_samples == len(wave), "a second walk starts again"
     silent = open_audio(write(tmp_path / "b.wav", np.zeros(500, np.float32)))
     list(silent.blocks())
     assert silent.statistics.is_silent

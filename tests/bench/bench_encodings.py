@@ -48,7 +48,7 @@ def make_stores(folder: Path, table: TrackTable) -> dict[tuple[str, str], Path]:
 
 
 def read_seconds(path: Path, encoding: str) -> tuple[float, int]:
-    """Seconds to read and decode every track of an array, opened anew, and the bytes of float32 that came out."""
+    """Seconds to read and decode every track of an array, opened again, and the bytes of float32 that came out."""
     reader = open_store(path)[f"{SPEC}@{encoding}"]
     began, size = time.perf_counter(), 0
     for row in np.flatnonzero(reader.lengths >= 0):

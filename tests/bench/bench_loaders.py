@@ -152,7 +152,7 @@ def contenders(corpus: Corpus, batch_size: int) -> dict[str, Callable[[], Batche
 
 
 def turn(batches: Batches, seed: int, seconds: float) -> tuple[float, int]:
-    """Run whole epochs for at least ``seconds`` (shuffle buffers fill anew in each); (crops per second, next seed)."""
+    """Run whole epochs for at least ``seconds`` (shuffle buffers fill again in each); (crops per second, next seed)."""
     crops, began = 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < seconds:
         for batch in batches(seed):

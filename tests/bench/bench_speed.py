@@ -96,7 +96,7 @@ class Bench:
         (folder / "six_lines.py").write_text(SIX_LINES)
 
     def music(self, count: int) -> Path:
-        """Folder with so many clips: hard links under names of their own."""
+        """Folder with ``count`` clips: hard links under names of their own."""
         target = self.folder / f"music{count}"
         if not target.exists():
             target.mkdir()
@@ -124,7 +124,7 @@ class Bench:
         return spent
 
     def extract(self, count: int, *options: str, feature: str = FEATURE, cores: int | None = None) -> Spent:
-        """Extract from so many clips with the command, into a new store."""
+        """Extract from ``count`` clips with the command, into a new store."""
         target = self.folder / "out.zarr"
         shutil.rmtree(target, ignore_errors=True)
         words = [sys.executable, "-m", "featstore_cli.main", "extract", self.music(count), "-f", feature, "-s", target]

@@ -21,7 +21,7 @@ SHARD_TRACKS = 32
 
 
 def seconds_of(clips: Sequence[Path], folder: Path, jobs: int, clip_s: float = SECONDS) -> float:
-    """Seconds that an extraction with so many workers takes, from the first import in them to the last commit."""
+    """Seconds that an extraction with ``jobs`` workers takes, from the first import in them to the last commit."""
     import pandas
 
     from featstore.datasets import TableInfo, TrackTable

@@ -85,13 +85,13 @@ def saturation(cost: Cost, system: FileSystem) -> float:
 
 
 def bound(cost: Cost, system: FileSystem, workers: int) -> float:
-    """Tracks per second that so many workers cannot exceed."""
+    """Tracks per second that ``workers`` cannot exceed."""
     demands = system.demands(cost)
     return cost.tracks * min(workers / (cost.cpu_s + sum(demands)), 1 / max(demands))
 
 
 def simulate(cost: Cost, system: FileSystem, workers: int, *, shards: int = SIMULATED, seed: int = 0) -> float:
-    """Tracks per second of so many workers, each of which does some shards; times of computing vary by a fifth."""
+    """Tracks per second of ``workers``, each of which does some shards; times of computing vary by a fifth."""
     rng = np.random.default_rng(seed)
     demands = system.demands(cost)
     free = [0.0] * len(demands)  # when each server is done with what it has

@@ -117,7 +117,7 @@ PARTS = {"fields": fields, "scales": scales, "presets": presets}
 
 
 def renewed(text: str) -> str:
-    """Return the page with its generated parts made anew."""
+    """Return the page with its generated parts made again."""
     return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", text)
 
 

@@ -155,7 +155,7 @@ class Killed(Exception):
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Make the loop die after so many batches, wherever that is."""
+    """Make the loop die after a number of batches, wherever that is."""
     left = [steps]
     show = Loop._show
 
