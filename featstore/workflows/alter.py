@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from featstore.atomic import write_json
-from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, DatasetError, FeatstoreError, did_you_mean
 from featstore.log import progress
 from featstore.workflows.alterations import parse_alteration
 from featstore.workflows.indexing import probe_tracks
+from featstore.workflows.side_by_side import side_by_side
 
 __all__ = ["Altered", "alter_tracks", "first_tracks", "part_of"]
 
@@ -79,7 +77,7 @@ def alter_tracks(
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     copies = [str(target / f"{_digest(str(row['track_id']))}{kind.suffix}") for row in rows]
     work = [(alteration, row, copy, seed) for row, copy in zip(rows, copies, strict=True)]
-    found = list(progress(_carried_out(work, jobs or cpu_count()), total=len(work), desc=alteration, unit="track"))
+    found = list(progress(side_by_side(_alter_file, work, jobs=jobs), total=len(work), desc=alteration, unit="track"))
     failed = {str(row["track_id"]): error for row, error in zip(rows, found, strict=True) if error}
     made = frame.assign(path=[os.path.abspath(copy) for copy in copies], probe_error=None)
     kept = made[~made["track_id"].astype(str).isin(list(failed))].reset_index(drop=True)
@@ -131,14 +129,6 @@ def _release(folder: Path) -> None:
     (folder / _ABOUT).unlink()
     with contextlib.suppress(OSError):  # it holds other files
         folder.rmdir()
-
-
-def _carried_out(work: list[tuple[str, dict[str, Any], str, int]], jobs: int) -> Iterator[str]:
-    if jobs == 1 or len(work) < 2:
-        yield from map(_alter_file, work)
-        return
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_alter_file, work)
 
 
 def _digest(track: str) -> str:

@@ -20,8 +20,8 @@ from featstore.errors import FeatstoreError
 from featstore.log import progress
 from featstore.metrics import lower_is_better, title_of
 from featstore.results.paper_tables import PaperTable
-from featstore.specs import parse_feature
 from featstore.training import TrainConfig
+from featstore.units import counted
 from featstore.workflows.ladder import RowCost, Rung, fitting_rungs, rung_seconds, shortened
 from featstore.workflows.recipe_runs import merged
 from featstore.workflows.sweep import PlannedRun, RunOutcome, carry_out, failures, forecast_run
@@ -49,9 +49,7 @@ class _Row:
     @property
     def text(self) -> str:
         """The row in words."""
-        features = self.runs[0].feature
-        names = [features] if isinstance(features, str) else list(features)
-        return f"{self.name.partition('/')[0]}: {' + '.join(parse_feature(each).spec.short() for each in names)}"
+        return f"{self.name.partition('/')[0]}: {self.runs[0].short}"
 
 
 @dataclass(slots=True)
@@ -300,8 +298,5 @@ def selection_table(folder: str | Path) -> PaperTable | None:
 
 
 def _rung_words(rung: Mapping[str, Any]) -> str:
-    rows, seeds = (
-        f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(rung.get("kept", [])), "row"), (rung["seeds"], "seed"))
-    )
     epochs = "all epochs" if rung["part"] == 1 else f"1/{rung['part']} of the epochs"
-    return f"{rows}, {epochs}, {seeds}"
+    return f"{counted(len(rung.get('kept', [])), 'row')}, {epochs}, {counted(rung['seeds'], 'seed')}"

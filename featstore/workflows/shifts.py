@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.extract import ExtractOptions, extract
@@ -33,6 +28,7 @@ from featstore.workflows.alter import alter_tracks, first_tracks
 from featstore.workflows.derive import derive
 from featstore.workflows.selection import Selection
 from featstore.workflows.shift_plan import ShiftPlan
+from featstore.workflows.side_by_side import one_core_quietly, side_by_side
 
 __all__ = ["changed_tokens", "extract_copies", "run_shifts"]
 
@@ -114,8 +110,9 @@ def run_shifts(
             works.append((task, changes.of(task)))
         except FeatstoreError as error:
             failed.append(f"{task.run} on {task.shift}: {error}")
-    errors = progress(_side_by_side(works, jobs), total=len(works), desc="shifts", unit="run")
-    for (task, _), reason in zip(works, errors, strict=True):
+    errors = side_by_side(_score, works, jobs=jobs, start=one_core_quietly)
+    shown = progress(errors, total=len(works), desc="shifts", unit="run")
+    for (task, _), reason in zip(works, shown, strict=True):
         if reason:
             failed.append(f"{task.run} on {task.shift}: {reason}")
     return failed
@@ -194,28 +191,6 @@ def changed_tokens(store: Store, shifted: Store, feature: str) -> float | None:
         differing += int((one[..., :n] != two[..., :n]).sum())
         total += one[..., :n].size
     return differing / total if total else None
-
-
-def _side_by_side(works: Sequence[tuple[_Task, float | None]], jobs: int | None) -> Iterator[str]:
-    jobs = min(jobs or cpu_count(), len(works))
-    if jobs < 2:
-        yield from map(_score, works)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_score_quietly, work) for work in works]:
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield "a worker process died: run again, with fewer jobs where memory is short"
-
-
-def _score_quietly(work: tuple[_Task, float | None]) -> str:
-    """Score in a worker, which keeps to one core."""
-    import torch
-
-    os.environ["FEATSTORE_PROGRESS"] = "0"
-    torch.set_num_threads(1)
-    return _score(work)
 
 
 def _score(work: tuple[_Task, float | None]) -> str:

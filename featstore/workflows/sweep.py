@@ -16,6 +16,7 @@ from featstore.cluster import cpu_count
 from featstore.errors import FeatstoreError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
+from featstore.workflows.side_by_side import one_core_quietly
 
 __all__ = [
     "PlannedRun",
@@ -59,6 +60,16 @@ class PlannedRun:
     seed: int
     settings: dict[str, Any]
     epochs: int
+
+    @property
+    def features(self) -> list[str]:
+        """The features that are its input."""
+        return [self.feature] if isinstance(self.feature, str) else list(self.feature)
+
+    @property
+    def short(self) -> str:
+        """Short names of the features, joined by ``+``."""
+        return " + ".join(parse_feature(each).spec.short() for each in self.features)
 
     @property
     def is_finished(self) -> bool:
@@ -161,17 +172,13 @@ def _train(run: PlannedRun) -> str:
 
     config = TrainConfig.resolve(run.settings, seed=run.seed)
     table = TrackTable.read(run.tracks) if run.tracks else None
-    features = run.feature if isinstance(run.feature, str) else list(run.feature)
-    train(run.store, features, run.model, run.out, tracks=table, config=config)
+    train(run.store, run.features, run.model, run.out, tracks=table, config=config)
     return run.out
 
 
 def _train_quietly(run: PlannedRun) -> str:
-    """The same in a worker: its progress is read from its files, and it keeps to one core."""
-    import torch
-
-    os.environ["FEATSTORE_PROGRESS"] = "0"
-    torch.set_num_threads(1)
+    """The same in a worker: its progress is read from its files."""
+    one_core_quietly()
     return _train(run)
 
 
@@ -223,23 +230,18 @@ def forecast_run(run: PlannedRun) -> dict[str, Any] | None:
         return None
     config = TrainConfig.resolve(run.settings, seed=run.seed)
     table = TrackTable.read(run.tracks) if run.tracks else None
-    return forecast(run.store, _features_of(run), run.model, tracks=table, config=config)
-
-
-def _features_of(run: PlannedRun) -> list[str]:
-    return [run.feature] if isinstance(run.feature, str) else list(run.feature)
+    return forecast(run.store, run.features, run.model, tracks=table, config=config)
 
 
 def _forecast_of(group: Sequence[PlannedRun]) -> dict[str, Any]:
     from featstore.store import open_store
 
     first = group[0]
-    short = " + ".join(parse_feature(each).spec.short() for each in _features_of(first))
-    row: dict[str, Any] = {"model": first.model, "feature": short, "runs": len(group), "seconds": None}
+    row: dict[str, Any] = {"model": first.model, "feature": first.short, "runs": len(group), "seconds": None}
     found = forecast_run(first)
     if found is None:
         store = open_store(first.store)
-        return row | {"steps": 0, "bytes_read": sum(store[each].bytes_alone for each in _features_of(first))}
+        return row | {"steps": 0, "bytes_read": sum(store[each].bytes_alone for each in first.features)}
     steps = found["epochs"] * found["steps_per_epoch"]
     return row | {"seconds": 3600 * found["hours"], "steps": steps, "bytes_read": found["bytes_read"]}
 
