@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from featstore import compiling
-from featstore.compiling import LANES, Library
+from featstore.compiling import Library
+from featstore.kernel_code import LANES
 
 
 def doubling() -> object:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.compiling import LANES, Code, Index, Lanes, Library, aligned_floats
+from featstore.compiling import Library, aligned_floats
+from featstore.kernel_code import LANES, Code, Index, Lanes
 
 __all__ = ["running_median", "soft_mask_2"]
 

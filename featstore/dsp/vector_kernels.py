@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.compiling import LANES, Code, Index, Library, aligned_floats
+from featstore.compiling import Library, aligned_floats
+from featstore.kernel_code import LANES, Code, Index
 
 __all__ = ["LANES", "can_transform", "power_of_groups", "weighted_runs"]
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.compiling import LANES, Code, Index, Lanes, Library
+from featstore.compiling import Library
+from featstore.kernel_code import LANES, Code, Index, Lanes
 
 __all__ = ["log10"]
 

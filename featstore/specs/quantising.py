@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.compiling import LANES, Code, Index, Library
+from featstore.compiling import Library
+from featstore.kernel_code import LANES, Code, Index
 
 __all__ = ["quantise"]
 
