@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from featstore.atomic import write_json
-from featstore.errors import FeatstoreError
+from featstore.atomic import DAMAGED, json_object, write_json
+from featstore.errors import ConfigError, FeatstoreError
 from featstore.log import progress
 from featstore.metrics import lower_is_better, title_of
 from featstore.results.paper_tables import PaperTable
@@ -273,27 +273,37 @@ def selection_table(folder: str | Path) -> PaperTable | None:
     """Every row that a budget was divided among: how far it came, and its validation score there; None without one.
 
     Rows that were dropped and trained in full later, without a budget, say so.
+
+    Raises
+    ------
+    ConfigError
+        When the file of the selection is damaged.
     """
     path = Path(folder) / SELECTION
     if not path.is_file():
         return None
-    there = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        there = json_object(path.read_bytes())
+        minutes, metric, rows, made = (there[key] for key in ("minutes", "metric", "rows", "rungs"))
+    except DAMAGED as error:
+        fix = "Run again with --budget-minutes, which makes it again, or delete it"
+        raise ConfigError(f"the selection cannot be read: {error}", str(path), fix) from error
     runs = Path(folder) / "runs"
     found = []
-    for name, row in there["rows"].items():
+    for name, row in rows.items():
         full = any((runs / name).rglob("result.json"))
         status = "trained in full" if full else row["status"]
         score = row.get("score")
         cells = [row["text"], status, str(row.get("epochs", "–")), "–" if score is None else f"{score:.4f}"]
         found.append((not full, -1 if score is None else row["epochs"], score or 0.0, cells))
-    worse = 1 if lower_is_better(there["metric"]) else -1
+    worse = 1 if lower_is_better(metric) else -1
     found.sort(key=lambda each: (each[0], -each[1], worse * each[2]))
-    rungs = "; ".join(map(_rung_words, there["rungs"]))
+    rungs = "; ".join(map(_rung_words, made))
     note = (
-        f"A budget of {there['minutes']:g} minutes of training was divided by successive halving on validation scores: "
+        f"A budget of {minutes:g} minutes of training was divided by successive halving on validation scores: "
         f"{rungs}. Dropped rows have no test score, and scores after different numbers of epochs do not compare."
     )
-    heads = ["configuration", "status", "epochs", f"validation {title_of(there['metric'])}"]
+    heads = ["configuration", "status", "epochs", f"validation {title_of(metric)}"]
     return PaperTable("Rows of the budget", heads, [each[3] for each in found], [() for _ in found], note)
 
 

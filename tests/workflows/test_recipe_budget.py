@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from featstore.errors import DatasetError, PlanError
+from featstore.errors import ConfigError, DatasetError, PlanError
 from featstore.results import read_results
 from featstore.workflows import recipe_budget
 from featstore.workflows.ladder import RowCost, fitting_rungs, ladder, rung_seconds, shortened
@@ -138,6 +138,13 @@ def test_the_better_half_goes_on_by_validation_scores(machine: Machine, tmp_path
         in table.note
     )
     assert not list((tmp_path / "runs").glob("m5")), "short runs lie apart from those that reports read"
+
+
+@pytest.mark.parametrize("damaged", ['{"rows": {', "[]", '{"rows": {}}'])
+def test_a_damaged_selection_is_an_error_with_a_way_out(damaged: str, tmp_path: Path) -> None:
+    (tmp_path / "selection.json").write_text(damaged)
+    with pytest.raises(ConfigError, match=r"the selection cannot be read: .*selection\.json.*--budget-minutes"):
+        selection_table(tmp_path)
 
 
 def test_a_second_call_goes_on_with_the_same_rows(machine: Machine, tmp_path: Path) -> None:
