@@ -14,6 +14,7 @@ from featstore.results.label_places import place_labels
 __all__ = ["draw_names"]
 
 _MARK = 3.5  # points from the middle of a mark to its edge
+_WIDER = 1.04  # room for the fonts of programs that show an SVG
 
 
 def draw_names(
@@ -45,9 +46,11 @@ def draw_names(
     colours : sequence of str
         Of each name; ink by default.
     """
+    import matplotlib as mpl
     from matplotlib.patheffects import withStroke
 
-    figure, ground = axes.figure, axes.bbox
+    figure, ground, own_dpi = axes.figure, axes.bbox, axes.figure.dpi
+    figure.set_dpi(mpl.rcParams["savefig.dpi"])  # hinting makes small text narrower at other resolutions
     figure.draw_without_rendering()
     point = figure.dpi / 72
     at, taken = (axes.transData.transform(np.asarray(where, dtype=float)) for where in (spots, marks))
@@ -60,7 +63,7 @@ def draw_names(
     boxes += [np.column_stack([at[:must] - 2 * _MARK * point, at[:must] + 2 * _MARK * point])]
     places = place_labels(
         at,
-        [(extent.width + point, extent.height) for extent in extents],
+        [(_WIDER * extent.width, extent.height) for extent in extents],
         inside=(ground.x0 + 2, ground.y0 + 2, ground.x1, ground.y1),
         taken=np.vstack(boxes),
         lines=_lines_of(axes),
@@ -79,6 +82,7 @@ def draw_names(
         if place.leader is not None:
             ends = to_axes.transform([mark, place.leader])
             axes.plot(*ends.T, transform=axes.transAxes, color=GREY, linewidth=0.5, zorder=2.6)
+    figure.set_dpi(own_dpi)
 
 
 def _lines_of(axes: Any) -> NDArray[np.float64]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_pareto", "plot_pareto"]
 
+_NAMED = 6  # rows of the fronts whose names may stand away from their marks, with a line
+
 _CARET_UP, _CARET_DOWN = 6, 7  # numbers of matplotlib's marks, which is imported where it is used
 _MANY = 15  # beyond this many points, whiskers only for those on a front
 
@@ -271,4 +273,4 @@ def _label_points(axes: Any, front: ParetoFront) -> None:
     rows = list(dict.fromkeys([*first, *sorted(named, key=lambda row: not frame["guaranteed"].iloc[row])]))
     marks = frame[[front.x, f"{front.y}_mean"]].to_numpy(dtype=float)
     names = [str(frame["label"].iloc[row]) for row in rows]
-    draw_names(axes, marks[rows], names, marks=marks, must=len(first), gap=9)
+    draw_names(axes, marks[rows], names, marks=marks, must=_NAMED, gap=9)

@@ -11,23 +11,8 @@ import numpy.typing as npt
 
 __all__ = ["Place", "place_labels"]
 
-_STEPS = (
-    0.0,
-    1.0,
-    -1.0,
-    1.7,
-    -1.7,
-    2.6,
-    -2.6,
-    3.6,
-    -3.6,
-    4.8,
-    -4.8,
-    6.2,
-    -6.2,
-    7.8,
-    -7.8,
-)  # heights of a name, upwards
+_DISTANCES = (1.0, 1.7, 2.6, 3.6, 4.8, 6.2, 7.8, 9.6, 11.6, 13.8)
+_STEPS = (0.0, *(step for distance in _DISTANCES for step in (distance, -distance)))  # heights of a name, upwards
 _SIDEWAYS = (0.0, 1.6, 4.0)  # further heights of a name to the side
 _NEAR = 1.8  # heights of a name beyond which it needs a line to its mark
 _CROSSING = 1.5  # what a crossed line costs, in heights of a name

@@ -1,7 +1,7 @@
 // Where names stand in the chart: on no other name, on no mark, and across as few lines as can be. The rules are
 // those of label_places.py; here y points downwards.
 
-const LABEL_STEPS = [0, -1, 1, -1.7, 1.7, -2.6, 2.6, -3.6, 3.6, -4.8, 4.8, -6.2, 6.2, -7.8, 7.8];
+const LABEL_STEPS = [0, ...[1, 1.7, 2.6, 3.6, 4.8, 6.2, 7.8, 9.6, 11.6, 13.8].flatMap((distance) => [-distance, distance])];
 
 // names: { x, y, width, must } in order of importance; inside: [left, top, right, bottom]; taken: such boxes; lines:
 // [x0, y0, x1, y1]. Returns { box, side, leader } or null for each name.
