@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.errors import StoreError
-from featstore.owner import this_machine
+from featstore.owner import process_lives, this_machine
 
 __all__ = [
     "DAMAGED",
@@ -106,11 +106,9 @@ def writer_of(name: str) -> int | None:
 
 def is_abandoned(part: Path) -> bool:
     """Whether the process that makes a temporary file is gone; of another system's: whether the file is a day old."""
-    import psutil
-
     pid = writer_of(part.name)
     if pid is not None:
-        return not psutil.pid_exists(pid)
+        return not process_lives(pid)
     try:
         return time.time() - part.stat().st_mtime > 86400
     except OSError:

@@ -8,7 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-__all__ = ["STALE_S", "Owner", "this_machine"]
+__all__ = ["STALE_S", "Owner", "process_lives", "this_machine"]
 
 STALE_S = 60.0  # a silent owner on another machine counts as gone after this long
 _LABEL = re.compile(r"(?P<host>.+)-(?P<machine>[0-9a-f]*)-(?P<pid>[0-9]{1,9})-(?P<started>[0-9]{1,15})")
@@ -25,6 +25,21 @@ def this_machine() -> str:
             return f"{file.read().strip()[:8]}{os.stat('/proc/self/ns/pid').st_ino:x}"
     except OSError:
         return ""
+
+
+def process_lives(pid: int, started: float | None = None) -> bool:
+    """Whether a process of this number runs, if need be the one that started at a time in seconds since the epoch.
+
+    A zombie does not: where nobody waits for orphans, as in many containers, a killed process stays in the table.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        same = started is None or abs(process.create_time() - started) <= 1
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +94,4 @@ class Owner:
         """Whether the owner cannot be writing any more: dead on this machine, or silent for long on another."""
         if not self.is_local:
             return silent_s > STALE_S
-        import psutil
-
-        try:
-            process = psutil.Process(self.pid)
-            zombie = process.status() == psutil.STATUS_ZOMBIE
-            return bool(zombie) or abs(process.create_time() - self.started) > 1
-        except psutil.NoSuchProcess:
-            return True
+        return not process_lives(self.pid, self.started)

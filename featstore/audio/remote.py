@@ -16,10 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import psutil
-
 from featstore.errors import DecodeError, ObjectStorageError
 from featstore.object_storage import ObjectPlace, is_object_url
+from featstore.owner import process_lives
 
 __all__ = ["RangedFile", "local_copy", "ranged_file"]
 
@@ -174,7 +173,7 @@ def _folder() -> Path:
         _swept.add(os.getpid())
         for copy in folder.iterdir():
             pid = copy.name.partition("-")[0]
-            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            if pid.isdecimal() and not process_lives(int(pid)):
                 with suppress(OSError):
                     copy.unlink()
     return folder

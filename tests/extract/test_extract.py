@@ -25,6 +25,7 @@ from featstore.store.ledger import read_ledger, read_status
 from featstore.store.writing import write_shard
 from featstore.testing.audio import make_collection, make_faulty
 from featstore.workflows.indexing import index_tracks
+from tests.faults.small import snapshot
 
 FEATURES = [
     "mel(n_mels=32,scale=db)",
@@ -40,16 +41,6 @@ def table_of(folder: Path) -> TrackTable:
 
 def run(folder: Path, store: Path, features=FEATURES, options: ExtractOptions = SYNC):
     return extract(table_of(folder), expand_features(features), store, options)
-
-
-def snapshot(store: Path) -> dict[str, bytes]:
-    """Every file that counts: arrays, records, tables, manifest; not logs, nor what belongs to the living."""
-    kept = {}
-    for path in sorted(store.rglob("*")):
-        name = path.relative_to(store)
-        if path.is_file() and name.parts[0] not in ("log", "leases", "staging"):
-            kept[str(name)] = path.read_bytes()
-    return kept
 
 
 @pytest.fixture(scope="module")

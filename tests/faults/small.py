@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -65,10 +66,10 @@ def build(path: Path, backend: str, *, again: tuple[tuple[str, int], ...] = (), 
     return open_store(path)
 
 
-def snapshot(path: Path) -> dict[str, bytes]:
-    """All files that count, by name."""
+def snapshot(path: Path) -> dict[str, str]:
+    """Digests of all files that count, by name: where two stores differ, a test shows which files do."""
     return {
-        str(file.relative_to(path)): file.read_bytes()
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.relative_to(path).parts[0] not in ("log", "leases", "staging")
     }

@@ -13,17 +13,10 @@ from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
 from featstore.workflows.indexing import index_tracks
 from featstore.workflows.repair import repair
+from tests.faults.small import snapshot
 
 FEATURES = ["mel(n_mels=16,scale=db)", "mel(n_mels=8,scale=db)@uint8"]
 SYNC = ExtractOptions(scheduler="sync", shard_tracks=3)
-
-
-def snapshot(store: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(store)): path.read_bytes()
-        for path in sorted(store.rglob("*"))
-        if path.is_file() and path.relative_to(store).parts[0] not in ("log", "leases", "staging")
-    }
 
 
 @pytest.fixture(scope="module", params=["zarr", "hdf5"])

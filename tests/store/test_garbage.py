@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featstore.atomic import atomic_path, writer_of
-from featstore.owner import Owner
+from featstore.owner import Owner, process_lives
 from featstore.store.garbage import collect_garbage
 from featstore.store.location import open_location
 
@@ -45,6 +45,16 @@ def test_a_container_of_the_same_host_name_keeps_its_files(tmp_path: Path, monke
     assert collect_garbage(location) == [] and part.exists(), "another system's process may be alive"
     location.remove("leases/k/0.json")
     assert f"staging/{folder.name}" in collect_garbage(location) and not (tmp_path / "s" / "staging").exists()
+
+
+def test_a_killed_writer_that_nobody_waits_for_is_gone(tmp_path: Path) -> None:
+    location = open_location(tmp_path / "s")
+    writer = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "s" / "x")])
+    os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and stays in the table of processes
+    assert not process_lives(writer.pid)
+    assert process_lives(os.getpid()) and not process_lives(os.getpid(), started=1.0)
+    assert len(collect_garbage(location)) == 1 and not list((tmp_path / "s").glob(".*"))
+    writer.wait()
 
 
 def test_parts_of_two_systems_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
