@@ -22,7 +22,7 @@ from featstore.results.figure_style import (
     score_limits,
     size_axis,
 )
-from featstore.results.labels import field_text
+from featstore.results.labels import field_text, hops_by_multiple
 from featstore.results.reference import read_reference
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
                 axes.relim()
                 axes.autoscale_view()
     _draw_gmacs(panels[-1, 0], rows, places)
-    _label_groups(panels[-1, 0], places, _hops(rows, reference), sorted(rows["sample_rate"].dropna().unique()))
+    known = [rows, *([] if reference is None else [reference])]
+    hops = hops_by_multiple(row for frame in known for row in frame.to_dict("records"))
+    _label_groups(panels[-1, 0], places, hops, sorted(rows["sample_rate"].dropna().unique()))
     counts = sorted(set(rows["n"].astype(int)))
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     note = f"marks: means; whiskers: standard deviation (n − 1), n = {span}; GMACs of one pass over a model input"
@@ -243,17 +245,6 @@ def _published(dataset: str, metrics: Sequence[str], models: Sequence[str]) -> p
 
 def _x_of(rows: pd.DataFrame, places: dict[tuple[int, int], float]) -> Any:
     return np.array([places[int(m), int(h)] for m, h in zip(rows["n_mels"], rows["hop_multiple"], strict=True)])
-
-
-def _hops(*frames: pd.DataFrame | None) -> dict[int, int]:
-    """The hop in samples of each multiple, where it is one."""
-    found: dict[int, set[int]] = {}
-    for frame in frames:
-        if frame is not None:
-            known = frame[frame["hop_length"].notna()]
-            for multiple, length in zip(known["hop_multiple"], known["hop_length"], strict=True):
-                found.setdefault(int(multiple), set()).add(int(length))
-    return {multiple: lengths.pop() for multiple, lengths in found.items() if len(lengths) == 1}
 
 
 def _label_groups(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featstore.plain import is_missing, whole
@@ -11,7 +11,7 @@ from featstore.plain import is_missing, whole
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["field_text", "hop_text", "labels_of", "models_by_representation", "row_text"]
+__all__ = ["field_text", "hop_text", "hops_by_multiple", "labels_of", "models_by_representation", "row_text"]
 
 # the order in which the parts of a label are read
 _PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
@@ -79,6 +79,23 @@ def row_text(name: str, row: Mapping[str, Any]) -> str:
     if name not in ("hop_multiple", "hop_length") or is_missing(length):
         return field_text(name, row.get(name))
     return hop_text(length, row.get("sample_rate")) or field_text("hop_length", int(length))
+
+
+def hops_by_multiple(rows: Iterable[Mapping[Any, Any]]) -> dict[int, int]:
+    """The hop in samples of each multiple that is one hop in all rows.
+
+    Examples
+    --------
+    >>> rows = [(1, 256), (2, 512), (2, 441)]
+    >>> hops_by_multiple({"hop_multiple": multiple, "hop_length": length} for multiple, length in rows)
+    {1: 256}
+    """
+    found: dict[int, set[int]] = {}
+    for row in rows:
+        multiple, length = row.get("hop_multiple"), row.get("hop_length")
+        if not is_missing(multiple) and not is_missing(length):
+            found.setdefault(int(multiple), set()).add(int(length))
+    return {multiple: lengths.pop() for multiple, lengths in found.items() if len(lengths) == 1}
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:

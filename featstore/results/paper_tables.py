@@ -14,7 +14,7 @@ from featstore.metrics import bounds_of, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
 from featstore.results.fronts import AXES
-from featstore.results.labels import row_text
+from featstore.results.labels import hops_by_multiple, row_text
 from featstore.results.paper_tests import judged, verdict
 from featstore.results.probes import probe_table, run_correlations
 from featstore.results.reference import read_reference
@@ -179,7 +179,7 @@ def _planned_table(
     cells: list[list[str]] = []
     ids: list[tuple[str, ...]] = []
     several, guesses = 0, 0
-    hops = _hop_lengths([*records, *published.rows])
+    hops = {str(multiple): hop for multiple, hop in hops_by_multiple([*records, *published.rows]).items()}
     weak, faint = float(spec.get("undertrained", -np.inf)), 0
     for row in rows:
         if "chance" in row:
@@ -259,15 +259,6 @@ class _Published:
     @staticmethod
     def _value(rows: pd.DataFrame, metric: str) -> str:
         return "–" if not len(rows) else _score(metric, float(rows["value"].iloc[0]), float(rows["spread"].iloc[0]))
-
-
-def _hop_lengths(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """The hop in samples of each multiple that is only one hop among the rows: those not run have no other."""
-    found: dict[str, set[int]] = {}
-    for row in rows:
-        if not is_missing(row.get("hop_multiple")) and not is_missing(row.get("hop_length")):
-            found.setdefault(str(int(row["hop_multiple"])), set()).add(int(row["hop_length"]))
-    return {multiple: lengths.pop() for multiple, lengths in found.items() if len(lengths) == 1}
 
 
 def _first(value: Any) -> Any:
