@@ -25,6 +25,7 @@ __all__ = [
     "bootstrap_values",
     "bounds_of",
     "class_metrics",
+    "in_points",
     "is_better",
     "lower_is_better",
     "one_hot",
@@ -102,6 +103,21 @@ def bounds_of(name: str) -> tuple[float, float]:
         low, high = METRICS.load(name).bounds
         return float(low), float(high)
     return (0.0 if name == "loss" else -math.inf), math.inf
+
+
+def in_points(metric: str) -> bool:
+    """Whether differences of a metric are written in points (hundredths): those of scores in [0, 1].
+
+    See Also
+    --------
+    bounds_of : Least and greatest value.
+
+    Examples
+    --------
+    >>> in_points("roc_auc"), in_points("loss")
+    (True, False)
+    """
+    return bounds_of(metric) == (0.0, 1.0)
 
 
 def class_metrics() -> dict[str, Metric]:

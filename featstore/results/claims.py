@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import METRICS, bounds_of, lower_is_better, title_of
+from featstore.metrics import METRICS, in_points, lower_is_better, title_of
 from featstore.results.conditions import parse_conditions
 from featstore.results.contrasts import contrast
 from featstore.results.fronts import one_dataset
@@ -232,7 +232,7 @@ def claim_table(results: Sequence[ClaimResult], title: str = "Claims") -> PaperT
 
 def _scale(metric: str) -> tuple[float, str, int]:
     """Factor, unit and digits in which a metric's differences are printed."""
-    return (100.0, " points", 2) if bounds_of(metric) == (0.0, 1.0) else (1.0, "", 4)
+    return (100.0, " points", 2) if in_points(metric) else (1.0, "", 4)
 
 
 def _asked(result: ClaimResult) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.errors import ConfigError
-from featstore.metrics import bounds_of, lower_is_better
+from featstore.metrics import bounds_of, in_points, lower_is_better
 from featstore.results.bounds import LossBounds, Study, loss_bounds
 from featstore.results.resampled import TestTracks
 
@@ -184,7 +184,7 @@ def _statement(frame: pd.DataFrame, metric: str, bounds: LossBounds | None, word
 
 
 def loss_number(metric: str, value: float, *, up: bool = True) -> str:
-    """A loss in points (hundredths) where the score lies in [0, 1], rounded so that what it claims stays true.
+    """A loss, in points where ``in_points`` says so, rounded so that what it claims stays true.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def loss_number(metric: str, value: float, *, up: bool = True) -> str:
     >>> loss_number("roc_auc", 0.00047, up=False)
     '0.04'
     """
-    if bounds_of(metric) != (0.0, 1.0):
+    if not in_points(metric):
         return f"{value:.3g}"
     decimals = 2 if 0 < value < 0.001 and not up else 1
     scaled = round(100 * value * 10**decimals, 6)

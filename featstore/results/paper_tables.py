@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import bounds_of, lower_is_better, title_of
+from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
 from featstore.results.fronts import AXES
@@ -360,7 +360,7 @@ def _mean(values: pd.Series, digits: int) -> str:
 
 def _scale(metric: str) -> int:
     """Shares are printed in percent, as papers do."""
-    return 100 if bounds_of(metric) == (0.0, 1.0) else 1
+    return 100 if in_points(metric) else 1
 
 
 def _score(metric: str, mean: float, std: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from featstore.metrics import bounds_of, lower_is_better
+from featstore.metrics import in_points, lower_is_better
 from featstore.plain import is_missing
 from featstore.results.fronts import ParetoFront, cheapest_within, smallest_bound, undertrained
 from featstore.results.labels import row_text
@@ -32,7 +32,7 @@ def loss_words(metric: str, value: float, *, up: bool = True) -> str:
     >>> loss_words("roc_auc", 0.0231), loss_words("loss", 0.02)
     ('2.4 points', '0.02')
     """
-    unit = " points" if bounds_of(metric) == (0.0, 1.0) else ""
+    unit = " points" if in_points(metric) else ""
     return loss_number(metric, value, up=up) + unit
 
 
@@ -44,7 +44,7 @@ def margin_words(metric: str, margin: float) -> str:
     >>> margin_words("roc_auc", 0.02), margin_words("roc_auc", 0.01)
     ('2 points', '1 point')
     """
-    if bounds_of(metric) != (0.0, 1.0):
+    if not in_points(metric):
         return f"{margin:g}"
     return f"{100 * margin:g} point{'' if math.isclose(margin, 0.01) else 's'}"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import METRICS, bounds_of, lower_is_better, title_of
+from featstore.metrics import METRICS, in_points, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.frames import COSTS, FIELDS, OUTSIDE
 from featstore.results.fronts import standing
@@ -205,7 +205,7 @@ def drop_cell(name: str, value: Any) -> str:
     if name.startswith("shifted_"):
         return f"{100 * value:.1f} %" if name.endswith("_tokens") else str(round(value))
     metric = next((each for each in METRICS if name.endswith(f"_{each}")), "")
-    return f"{100 * value:+.2f}" if metric and _in_points(metric) else f"{value:+.4f}"
+    return f"{100 * value:+.2f}" if metric and in_points(metric) else f"{value:+.4f}"
 
 
 def _drop_columns(summary: pd.DataFrame, metric: str) -> list[tuple[str, list[str]]]:
@@ -221,11 +221,6 @@ def _metric_shown(summary: pd.DataFrame) -> str:
     metrics = _metrics_of(summary)
     usual = next((metric for metric in metrics if metric != "loss"), metrics[0] if metrics else "")
     return str(summary.attrs.get("metric") or usual)
-
-
-def _in_points(metric: str) -> bool:
-    """Whether differences of a metric are in hundredths."""
-    return bounds_of(metric) == (0.0, 1.0)
 
 
 def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -253,9 +248,8 @@ def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[s
     metrics = _metrics_of(summary)
     shown = metrics if wide else [m for m in metrics if m != "loss"] or metrics
     if "loss_most" in summary and not wide:  # a front is about one metric, and about the bounds on its loss
-        return [
-            (title_of(metric), _score_cells(summary, metric, interval=False)) for metric in [_metric_shown(summary)]
-        ]
+        metric = _metric_shown(summary)
+        return [(title_of(metric), _score_cells(summary, metric, interval=False))]
     return [
         (title_of(metric), _score_cells(summary, metric, interval=wide or not position))
         for position, metric in enumerate(shown)
@@ -270,13 +264,13 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
         found.append(f"Warning: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
     if "loss_most" in summary:
         metric = _metric_shown(summary)
-        unit, side = ("points " if _in_points(metric) else "", "above" if lower_is_better(metric) else "below")
+        unit, side = ("points " if in_points(metric) else "", "above" if lower_is_better(metric) else "below")
         found.append(f"at most, at least: {unit}{side} the best")
     counts = [summary[name] for name in drops_in(summary) if name.endswith("_tracks")]
     if counts:
         low, high = int(min(each.min() for each in counts)), int(max(each.max() for each in counts))
         tracks = str(low) if low == high else f"{low} to {high}"
-        unit = ", in points" if _in_points(_metric_shown(summary)) else ""
+        unit = ", in points" if in_points(_metric_shown(summary)) else ""
         found.append(
             f"drop: what is lost on altered copies of {tracks} test tracks{unit}, by runs that were not retrained"
         )
