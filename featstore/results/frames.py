@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, FeatstoreError, did_you_mean
 from featstore.metrics import METRICS
+from featstore.results.drop_columns import drop_columns, drops_in
 from featstore.results.records import RunRecord
-from featstore.results.shift_records import drop_columns, drops_in
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featstore.plain import is_missing, whole
+from featstore.results.drop_columns import is_drop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +93,8 @@ def hops_by_multiple(rows: Iterable[Mapping[Any, Any]]) -> dict[int, int]:
     """
     found: dict[int, set[int]] = {}
     for row in rows:
-        multiple, length = row.get("hop_multiple"), row.get("hop_length")
+        multiple: Any = row.get("hop_multiple")
+        length: Any = row.get("hop_length")
         if not is_missing(multiple) and not is_missing(length):
             found.setdefault(int(multiple), set()).add(int(length))
     return {multiple: lengths.pop() for multiple, lengths in found.items() if len(lengths) == 1}
@@ -191,9 +193,9 @@ def _facts(row: pd.Series, shown: set[str]) -> dict[str, str]:
         "settings",
     }
     fields = {
-        str(name): str(value)
-        for name, value in row.items()
-        if "." not in str(name) and name not in shown | hidden and not str(name).startswith(_COSTLY)
+        name: str(value)
+        for name, value in ((str(key), value) for key, value in row.items())
+        if "." not in name and name not in shown | hidden and not (name.startswith(_COSTLY) or is_drop(name))
     }
     settings = row["settings"] if "settings" in row and isinstance(row["settings"], Mapping) else {}
     return fields | {str(key): str(value) for key, value in settings.items()}
@@ -215,10 +217,7 @@ def _telling(facts: list[dict[str, str]]) -> list[str]:
     return []
 
 
-_COSTLY = (
-    *("bytes", "rate_", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label"),
-    *("drop_", "shifted_"),
-)
+_COSTLY = ("bytes", "rate_", "seconds", "ratio", "gmacs", "n_", "duration", "fingerprint", "task", "label")
 
 
 def _distinct(values: pd.Series) -> int:

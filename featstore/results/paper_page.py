@@ -16,6 +16,7 @@ from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import METRICS, title_of
 from featstore.results.claims import check_claim, claim_table, judge_claims
 from featstore.results.conditions import parse_conditions
+from featstore.results.drop_columns import is_drop
 from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
@@ -33,7 +34,6 @@ from featstore.results.paper_tables import (
 )
 from featstore.results.reference import PAPERS
 from featstore.results.run_set import RunSet, config_columns
-from featstore.results.shift_records import drops_in
 from featstore.results.summary import summarise
 from featstore.results.tables import format_rows, format_table, plain_rows
 
@@ -85,7 +85,7 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
             raise ConfigError("a table needs a title and rows", place, fix)
         parse_conditions([*conditions_of(spec), *(text for row in rows for text in _conditions(row, place))])
         for name in [*spec.get("columns", ()), *spec.get("metrics", ())]:
-            if name not in columns and not drops_in([name]):
+            if name not in columns and not is_drop(str(name)):
                 raise ConfigError(f"unknown column {name!r}", place, did_you_mean(str(name), columns))
         paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
         if paper not in PAPERS:

@@ -13,15 +13,15 @@ from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
+from featstore.results.drop_columns import drop_cell, drop_head, is_drop
 from featstore.results.fronts import AXES
 from featstore.results.labels import hops_by_multiple, row_text
 from featstore.results.paper_tests import judged, verdict
 from featstore.results.probes import probe_table, run_correlations
 from featstore.results.reference import read_reference
-from featstore.results.shift_records import drops_in
 from featstore.results.significance import TestName
 from featstore.results.summary import summarise
-from featstore.results.tables import HEADS, cost_text, drop_cell, drop_head, field_cell
+from featstore.results.tables import HEADS, cost_text, field_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -281,19 +281,15 @@ def _columns(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _head(column: str) -> str:
-    if drops_in([column]):
+    if is_drop(column):
         return drop_head(column)
     return TESTS.get(column) or RUN_FIGURES.get(column) or HEADS.get(column) or title_of(column)
 
 
 def _empty(column: str) -> str:
-    return (
-        "0"
-        if column == "n"
-        else "–"
-        if drops_in([column]) or column in TESTS or column in AXES or column in RUN_FIGURES
-        else "not run"
-    )
+    if column == "n":
+        return "0"
+    return "–" if is_drop(column) or column in (*TESTS, *AXES, *RUN_FIGURES) else "not run"
 
 
 def _chance_cells(guess: str, runs: RunSet, columns: Sequence[str]) -> list[str]:
@@ -309,7 +305,7 @@ def _cell(row: Mapping[str, Any], column: str, metric: str, runs: RunSet) -> str
     """A measured cell: a count, a cost, what a test says, a figure of the runs, or a score."""
     if column == "n":
         return str(int(row["n"]))
-    if drops_in([column]):
+    if is_drop(column):
         return drop_cell(column, row.get(column))
     if column in AXES:
         return "–" if is_missing(row[column]) else cost_text(column, row[column])

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from featstore.atomic import write_json
 from featstore.plain import plain
 
-__all__ = ["SHIFTS", "column_part", "drop_columns", "drops_in", "read_shifts", "shift_file", "write_shift"]
+__all__ = ["SHIFTS", "read_shifts", "shift_file", "write_shift"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,34 +47,3 @@ def read_shifts(run: str | Path) -> list[dict[str, Any]]:
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             logger.warning("scores on altered tracks cannot be read: %s: %s", path, error)
     return found
-
-
-def drop_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns of a table of runs: ``drop_SHIFT_METRIC``, ``shifted_SHIFT_tracks`` and ``shifted_SHIFT_tokens``.
-
-    The last is the share of tokens that change, of runs on tokens.
-    """
-    columns: dict[str, Any] = {}
-    for record in records:
-        name = column_part(record["shift"])
-        columns |= {f"drop_{name}_{metric}": values.get("drop") for metric, values in record["scores"].items()}
-        columns[f"shifted_{name}_tracks"] = record.get("n_tracks")
-        if record.get("changed") is not None:
-            columns[f"shifted_{name}_tokens"] = record["changed"]
-    return columns
-
-
-def drops_in(names: Iterable[Any]) -> list[str]:
-    """Those of some columns that :func:`drop_columns` made."""
-    return [name for name in map(str, names) if name.startswith(("drop_", "shifted_"))]
-
-
-def column_part(name: str) -> str:
-    """The name of an alteration as a part of the name of a column, which SQL takes without quotes.
-
-    Examples
-    --------
-    >>> column_part("mp3-64k"), column_part("gain-1.5dB")
-    ('mp3_64k', 'gain_1_5dB')
-    """
-    return re.sub(r"\W", "_", name)

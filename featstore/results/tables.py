@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import ConfigError, did_you_mean
-from featstore.metrics import METRICS, in_points, lower_is_better, title_of
+from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
+from featstore.results.drop_columns import drop_cell, drop_head, drops_in
 from featstore.results.frames import COSTS, FIELDS, OUTSIDE
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text, models_by_representation, row_text
 from featstore.results.losses import loss_number
-from featstore.results.shift_records import drops_in
 from featstore.text_tables import fit_columns, text_width
 from featstore.units import format_bytes, format_count, format_rate, format_seconds
 
@@ -30,8 +30,6 @@ __all__ = [
     "TableStyle",
     "cost_text",
     "display_table",
-    "drop_cell",
-    "drop_head",
     "field_cell",
     "format_rows",
     "format_table",
@@ -175,37 +173,6 @@ def display_table(
     notes = [f"All: {', '.join(common)}"] if common else []
     notes += _warnings(summary)
     return heads, [list(row) for row in zip(*(cells for _, cells in columns), strict=True)], "\n".join(notes)
-
-
-def drop_head(name: str) -> str:
-    """Head of a column of altered test tracks.
-
-    Examples
-    --------
-    >>> drop_head("drop_mp3_64k_roc_auc"), drop_head("shifted_mp3_64k_tokens")
-    ('drop, mp3_64k', 'tokens changed, mp3_64k')
-    """
-    if name.startswith("shifted_"):
-        shift, _, what = name.removeprefix("shifted_").rpartition("_")
-        return f"{'tokens changed' if what == 'tokens' else 'tracks'}, {shift}"
-    metric = next((each for each in (*METRICS, "loss") if name.endswith(f"_{each}")), "")
-    return f"drop, {name.removeprefix('drop_').removesuffix(f'_{metric}')}"
-
-
-def drop_cell(name: str, value: Any) -> str:
-    """A value of a column of altered test tracks: shares in points and percent.
-
-    Examples
-    --------
-    >>> drop_cell("drop_mp3_64k_roc_auc", 0.0123), drop_cell("shifted_mp3_64k_tokens", 0.5)
-    ('+1.23', '50.0 %')
-    """
-    if is_missing(value):
-        return "–"
-    if name.startswith("shifted_"):
-        return f"{100 * value:.1f} %" if name.endswith("_tokens") else str(round(value))
-    metric = next((each for each in METRICS if name.endswith(f"_{each}")), "")
-    return f"{100 * value:+.2f}" if metric and in_points(metric) else f"{value:+.4f}"
 
 
 def _drop_columns(summary: pd.DataFrame, metric: str) -> list[tuple[str, list[str]]]:
