@@ -37,7 +37,7 @@ def process_lives(pid: int, started: float | None = None) -> bool:
     try:
         process = psutil.Process(pid)
         same = started is None or abs(process.create_time() - started) <= 1
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return same and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -40,6 +40,9 @@ class JoinedExcerpts:
         """See :meth:`StoredCodes.stage`."""
         self._base.stage()
 
+    def expect(self, row: int, chunk: int) -> None:
+        """Excerpts share chunks: they are fetched when they are read."""
+
     def read(self, row: int, start: int, stop: int) -> AnyArray:
         """Codes of frames ``start`` to ``stop``; a view of the file where they lie in one excerpt and one chunk."""
         first, last = start // self._frames, -(-stop // self._frames)

@@ -104,6 +104,10 @@ class Input:
         codes = self.read_base(track, start * step, (start + count - 1) * step + 1 if count else start * step)
         return codes[..., ::step] if step > 1 else codes
 
+    def expect(self, track: int, chunk: int) -> None:
+        """Say that a chunk of a track's stored base will be read soon."""
+        self.base.expect(int(self.rows[track]), chunk)
+
     def read_base(self, track: int, start: int, stop: int) -> AnyArray:
         """Codes ``(*lead, …)`` of the stored base, from its frame ``start`` to ``stop`` or the end of the track."""
         row = int(self.rows[track])

@@ -197,6 +197,8 @@ def host_pass(
         where = list(zip(batch_of[task].tolist(), slot_of[task].tolist(), part.tracks[task].tolist(), strict=True))
         for j, tier in enumerate(tiers):
             begins, counts = part.begins[j][task].tolist(), part.counts[j][task].tolist()
+            for (_, _, track), begin, count in zip(where, begins, counts, strict=True):
+                tier.expect(track, begin, count)
             for (k, slot, track), begin, count in zip(where, begins, counts, strict=True):
                 out = open_arrays[k][j][slot]
                 if count < out.shape[-1]:

@@ -48,6 +48,9 @@ class StoredCodes(Protocol):
     def stage(self) -> None:
         """Keep local copies of remote files that are read from now on, where the disk has room."""
 
+    def expect(self, row: int, chunk: int) -> None:
+        """Say that a chunk of ``mapped_frames`` will be read soon."""
+
     def read(self, row: int, start: int, stop: int) -> AnyArray:
         """Encoded values ``(*item_shape, stop - start)``; of excerpts ``(stop - start, *item_shape, frames)``."""
 

@@ -34,6 +34,9 @@ _MAPPED_CHUNKS = 1 << 18  # arrays over mapped files that are kept, some 500 byt
 class HostTier(Protocol):
     """A source that copies crops into host memory."""
 
+    def expect(self, track: int, start: int, count: int) -> None:
+        """Say that these frames will be asked for soon."""
+
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
         """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
 
@@ -54,6 +57,14 @@ class DiskTier:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_chunks": {}}
+
+    def expect(self, track: int, start: int, count: int) -> None:
+        """Let the disk fetch the chunks with these frames meanwhile, where they were not read before."""
+        if self._chunk_frames and count:
+            size, step = self._chunk_frames, self._source.stride
+            for chunk in range(start * step // size, (start + count - 1) * step // size + 1):
+                if (track, chunk) not in self._chunks:
+                    self._source.expect(track, chunk)
 
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
         """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
@@ -113,6 +124,9 @@ class RamTier:
             source.check(view, track, 0, source.stride)
         seconds, megabytes = time.perf_counter() - began, self._flat.nbytes / 1e6
         logger.info("%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(ordered), megabytes, seconds)
+
+    def expect(self, track: int, start: int, count: int) -> None:
+        """All is here."""
 
     def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
         """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""

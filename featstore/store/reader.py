@@ -117,6 +117,12 @@ class BaseArray:
                 self.header.stretch(out, low - start, high - start)[...] = part
         return out
 
+    def expect(self, row: int, chunk: int) -> None:
+        """Say that a chunk of a track will be read soon, so that a disk can fetch many side by side."""
+        shard, slot = divmod(row, self.layout.shard_tracks)
+        slab, within = divmod(chunk, self.layout.slab_chunks)
+        self._slab(shard, slab).expect(slot, within)
+
     def _chunk(self, row: int, chunk: int) -> AnyArray:
         shard, slot = divmod(row, self.layout.shard_tracks)
         slab, within = divmod(chunk, self.layout.slab_chunks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -48,6 +50,9 @@ class Slab(Protocol):
     def read_chunk(self, slot: int, chunk: int) -> AnyArray:
         """Values (*item_shape, chunk_frames) of a chunk that the commit record promises."""
 
+    def expect(self, slot: int, chunk: int) -> None:
+        """Say that a chunk will be read soon."""
+
 
 class IndexedSlab:
     """The common part of open shard files: a memory map, and where in it each chunk lies."""
@@ -63,6 +68,15 @@ class IndexedSlab:
         """Offset and length of a chunk's bytes in the file, or None where none were written."""
         offset, length = self._index[slot * self._layout.slab_chunks + chunk].tolist()
         return None if offset == ABSENT else (offset, length)
+
+    def expect(self, slot: int, chunk: int) -> None:
+        """Let the system fetch a chunk's bytes meanwhile, where the file is mapped."""
+        span = self.chunk_span(slot, chunk)
+        owner = self._data.obj if isinstance(self._data, memoryview) else None
+        if span is not None and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED"):
+            start = span[0] // mmap.PAGESIZE * mmap.PAGESIZE
+            with suppress(OSError, ValueError):  # a damaged index is for the read to report
+                owner.madvise(mmap.MADV_WILLNEED, start, span[0] + span[1] - start)
 
     def chunk_bytes(self, slot: int, chunk: int) -> tuple[memoryview, str]:
         """Encoded bytes of a chunk that the commit record promises, and its place for messages.

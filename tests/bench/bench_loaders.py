@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from featstore.dsp import keep_freed_memory
 from featstore.loaders import BatchLoader
 from featstore.process_memory import peak_resident_bytes
 from tests.bench.bench_audio_common import machine, versions
@@ -175,6 +176,7 @@ def measure(corpus: Corpus, *, rounds: int, seconds: float, batch_size: int = BA
         except ImportError as error:
             absent[name] = str(error)
             print(f"left out: {name} ({error})", file=sys.stderr)
+    keep_freed_memory()  # as training does; it helps whoever allocates
     seeds = dict.fromkeys(ready, 0)
     rates: dict[str, list[float]] = {name: [] for name in ready}
     for number in range(-1, rounds):  # round -1 warms up

@@ -8,6 +8,7 @@ import torch
 
 from featstore.errors import CorruptFeature, DatasetError, MissingFeature
 from featstore.loaders import BatchLoader, band_statistics
+from featstore.store.spool import IndexedSlab
 from tests.loaders.fakes import make_arrays
 from tests.loaders.stores import write_store
 
@@ -110,6 +111,29 @@ def test_only_mapped_chunks_are_kept(store, tmp_path):
         out = np.empty((8, 30), dtype=np.float32)
         tier.fill(out, 0, 40, 30)
         assert np.array_equal(out, reader.read(["t00"], 40, 70)[0]) and len(tier._chunks) == kept
+
+
+@pytest.mark.parametrize("backend", ["zarr", "hdf5"])
+def test_chunks_are_announced_before_their_first_read(tmp_path, monkeypatch, backend):
+    arrays = make_arrays([4000] * 5, bands=96)
+    store = write_store(tmp_path / "s", arrays, [("mel(n_mels=96)", "float32")], backend=backend)
+    reader = store["mel(n_mels=96)"]
+    told: list[tuple[int, int]] = []
+    fetch, read = IndexedSlab.expect, IndexedSlab.chunk_bytes
+    monkeypatch.setattr(IndexedSlab, "expect", lambda slab, *where: told.append(where) or fetch(slab, *where))
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(IndexedSlab, "chunk_bytes", lambda slab, *where: asked.append(where) or read(slab, *where))
+    loader = BatchLoader({"x": reader}, list(arrays), batch_size=5, crop_frames=900, tier="disk", threads=0)
+    list(loader)
+    assert asked and told == asked[: len(told)] and set(told) == set(asked)
+    before = len(told)
+    list(loader)  # the same crops
+    assert len(told) == before
+    slab = next(iter(reader.base._slabs.values()))
+    slab._index = np.full_like(slab._index, 1 << 60)  # a damaged index is for the read to report
+    slab.expect(0, 0)
+    with pytest.raises(CorruptFeature):
+        slab.read_chunk(0, 0)
 
 
 def test_checks_on_the_first_read_of_a_chunk_or_on_every_one(tmp_path):
