@@ -4,35 +4,9 @@ Called as a function, ``featstore.extract(tracks, features, store)``, it is
 :func:`featstore.workflows.toplevel.extract`.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
+from lazy_loader import attach_stub
 
 from featstore.callable_package import make_callable
 
-if TYPE_CHECKING:
-    from featstore.extract.options import ExtractOptions as ExtractOptions
-    from featstore.extract.plan import Plan as Plan
-    from featstore.extract.plan import make_plan as make_plan
-    from featstore.extract.run import ExtractReport as ExtractReport
-    from featstore.extract.run import extract as extract
-
-__all__ = ["ExtractOptions", "ExtractReport", "Plan", "extract", "make_plan"]
-
-_HOMES = {
-    "ExtractOptions": "options",
-    "ExtractReport": "run",
-    "Plan": "plan",
-    "extract": "run",
-    "make_plan": "plan",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"featstore.extract.{_HOMES[name]}"), name)
-
-
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)  # the names of __init__.pyi, imported when used
 make_callable(__name__, "featstore.workflows.toplevel:extract")

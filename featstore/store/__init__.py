@@ -5,45 +5,6 @@ store: see ``ledger`` (counts, failures), ``sizes``, ``missing``, ``writing`` (a
 ``verify``, ``convert``, ``pack``, ``diff``, ``garbage``.
 """
 
-from __future__ import annotations
+from lazy_loader import attach_stub
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from featstore.store.layout import ArrayHeader as ArrayHeader
-    from featstore.store.layout import StoredArray as StoredArray
-    from featstore.store.opening import create_store as create_store
-    from featstore.store.opening import open_store as open_store
-    from featstore.store.reader import BaseArray as BaseArray
-    from featstore.store.reader import FeatureReader as FeatureReader
-    from featstore.store.store import Store as Store
-    from featstore.store.writer import ShardWriter as ShardWriter
-
-__all__ = [
-    "ArrayHeader",
-    "BaseArray",
-    "FeatureReader",
-    "ShardWriter",
-    "Store",
-    "StoredArray",
-    "create_store",
-    "open_store",
-]
-
-_HOMES = {
-    "ArrayHeader": "layout",
-    "BaseArray": "reader",
-    "FeatureReader": "reader",
-    "ShardWriter": "writer",
-    "Store": "store",
-    "StoredArray": "layout",
-    "create_store": "opening",
-    "open_store": "opening",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"featstore.store.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)  # the names of __init__.pyi, imported when used

@@ -4,20 +4,12 @@
 trained model again. Settings are a :class:`TrainConfig`.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
+from lazy_loader import attach_stub
 
 from featstore.registry import Registry
 
-if TYPE_CHECKING:
-    from featstore.training.config import TrainConfig as TrainConfig
-    from featstore.training.progress import NonFiniteLoss as NonFiniteLoss
-    from featstore.training.run import evaluate as evaluate
-    from featstore.training.run import train as train
-    from featstore.training.scoring import confusion_of as confusion_of
-    from featstore.training.scoring import per_class_of as per_class_of
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)  # the names of __init__.pyi, imported when used
+__all__ += ["OBJECTIVES"]
 
 # objective -> class with its settings, what it trains, its loss and its scores
 OBJECTIVES = Registry(
@@ -30,20 +22,3 @@ OBJECTIVES = Registry(
         "picture": "featstore.training.drawn_picture:Picture",
     },
 )
-
-_LAZY = {
-    "NonFiniteLoss": "progress",
-    "TrainConfig": "config",
-    "evaluate": "run",
-    "confusion_of": "scoring",
-    "per_class_of": "scoring",
-    "train": "run",
-}
-
-__all__ = sorted([*_LAZY, "OBJECTIVES"])
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'featstore.training' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"featstore.training.{_LAZY[name]}"), name)

@@ -1,17 +1,9 @@
 """The built-in music: real compositions played by a synthesizer; the labels are facts of score and arrangement."""
 
-from __future__ import annotations
+from lazy_loader import attach_stub
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from featstore.datasets.demo.arrange import TAGS as TAGS
-    from featstore.datasets.demo.build import build_demo as build_demo
-    from featstore.datasets.demo.sizes import SIZES as SIZES
-    from featstore.datasets.demo.works import STYLES as STYLES
-
-__all__ = ["NOTICE", "SIZES", "STYLES", "TAGS", "build_demo"]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)  # the names of __init__.pyi, imported when used
+__all__ += ["NOTICE"]
 
 NOTICE = """\
 The built-in music is rendered on this machine, for your own use, from scores that the package music21 carries.
@@ -19,16 +11,3 @@ The compositions are out of copyright, their encodings are not free of terms: mu
 (corpus/license.txt), some not for commercial use. The Essen folk songs are for non-commercial distribution and use;
 for the Palestrina masses all rights to derivative electronic formats are reserved. The sound font (TimGM6mb, in
 pretty_midi) is under the GPL, version 2. Do not pass the audio on without looking these terms up."""
-
-_LAZY = {
-    "TAGS": "featstore.datasets.demo.arrange",
-    "STYLES": "featstore.datasets.demo.works",
-    "SIZES": "featstore.datasets.demo.sizes",
-    "build_demo": "featstore.datasets.demo.build",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,11 @@
+from .band_moments import BandStatistics as BandStatistics
+from .band_moments import band_statistics as band_statistics
+from .batches import BatchLoader as BatchLoader
+from .targets import class_index as class_index
+from .targets import class_names as class_names
+from .targets import multi_hot as multi_hot
+from .targets import select_split as select_split
+from .targets import split_targets as split_targets
+from .torch_glue import EpochBatchSampler as EpochBatchSampler
+from .torch_glue import FeatureDataset as FeatureDataset
+from .torch_glue import torch_dataset as torch_dataset
