@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.models.interface import FEATURES, InnerLayer, SequenceModel
+from featstore.models.layers import check_positive
 
 __all__ = ["ConvEncoder", "ConvEncoderConfig"]
 
@@ -51,10 +52,8 @@ class ConvEncoderConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("n_mels", "n_frames", "n_classes", "in_channels", "width", "blocks", "kernel"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name}={value!r} is not a positive whole number", "conv-encoder")
+        sizes = ("n_mels", "n_frames", "n_classes", "in_channels", "width", "blocks", "kernel")
+        check_positive(self, "conv-encoder", *sizes)
         if self.kernel % 2 == 0:
             raise ConfigError(f"kernel={self.kernel} is even", "conv-encoder", "Use an odd number: it has a middle")
         if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):

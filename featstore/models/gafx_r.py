@@ -19,11 +19,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from featstore.errors import CheckpointError, ConfigError
+from featstore.errors import CheckpointError
 from featstore.models.ast_transformer import PATCH, Size, check_size, patch_grid
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
-from featstore.models.layers import check_positive
+from featstore.models.layers import check_positive, check_width
 from featstore.models.sinc import mono_signal
 from featstore.models.tensor_files import open_tensors
 
@@ -179,8 +179,7 @@ class GafxRConfig:
         check_positive(self, "gafx", "n_samples", "n_classes", "depth")
         check_size(self.size, "gafx")
         patch_grid(BANDS, self.n_rows, where=f"gafx, rows of {ROW} samples")
-        if not isinstance(self.width, int | float) or not 0 < self.width < float("inf"):
-            raise ConfigError(f"width={self.width!r} is not a positive number", "gafx")
+        check_width(self.width, "gafx")
 
     @property
     def n_rows(self) -> int:

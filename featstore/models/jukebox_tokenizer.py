@@ -23,15 +23,13 @@ from featstore.models.token_windows import (
     FieldCutter,
     Span,
     Window,
-    WindowStream,
     WindowValues,
-    cut_whole,
-    encode_in_batches,
+    encode_signals,
     field_span,
     full_passes,
     join_windows,
 )
-from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
+from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
 
 __all__ = ["JukeboxTokenizer", "Span", "exact_arithmetic", "needed_samples", "open_jukebox", "window_tokens"]
 
@@ -61,7 +59,7 @@ def needed_samples(config: LevelConfig, first: int, last: int, n_samples: int) -
     return field_span(first, last, n_samples, hop=config.hop, left=field.left, right=field.right)
 
 
-class JukeboxTokenizer:
+class JukeboxTokenizer(Tokenizer):
     """One level with its weights.
 
     Parameters
@@ -82,7 +80,6 @@ class JukeboxTokenizer:
         self.device = torch.device(device)
         self.model: JukeboxLevel = loaded.model.to(self.device).eval().requires_grad_(False)
         self.config = config = self.model.config
-        self.chunking = Chunking("exact", config.field.left, config.field.right)
         self.batch = max(1, _PASS_SAMPLES // (window_tokens(config) * config.hop + config.field.length))
         self.pass_size = 1 if self.device.type == "cpu" else self.batch
         self.info = TokenizerInfo(
@@ -97,11 +94,6 @@ class JukeboxTokenizer:
             provenance=loaded.provenance,
             trained_on=loaded.trained_on,
         )
-
-    @property
-    def no_values(self) -> AnyArray:
-        """Tokens of no window."""
-        return np.zeros((1, 0), np.int32)
 
     def n_tokens(self, n_samples: int) -> int:
         """Number of tokens of a signal, from its length in samples."""
@@ -123,27 +115,12 @@ class JukeboxTokenizer:
             span=lambda first, last, n_samples: needed_samples(self.config, first, last, n_samples),
         )
 
-    def stream(self) -> WindowStream:
-        """Start on a signal that arrives in blocks."""
-        return WindowStream(self)
-
-    def encode(self, signal: FloatArray) -> AnyArray:
-        """Tokens int32 (1, T) of a signal (n,)."""
-        return self.encode_many([signal])[0]
-
-    def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
-        """Tokens of several signals; windows of equal length are computed together, across signals."""
-        return [tokens for tokens, _ in self.encode_with_margins(signals, batch=batch)]
-
     def encode_with_margins(
         self, signals: Sequence[FloatArray], *, batch: int = 8
     ) -> list[tuple[AnyArray, FloatArray]]:
         """Tokens (1, T) of each signal, each with how clearly the nearest code wins: (d2 - d1) / d2, float32 (T,)."""
-        cut = [cut_whole(self, signal) for signal in signals]
-        found = iter(encode_in_batches(self, [window for windows in cut for window in windows], batch=batch))
         results = []
-        for windows in cut:
-            parts = [next(found) for _ in windows]
+        for parts in encode_signals(self, signals, batch=batch):
             gaps = [part.margins for part in parts if part.margins is not None]
             results.append((join_windows(parts, self.no_values), np.concatenate([np.zeros(0, np.float32), *gaps])))
         return results

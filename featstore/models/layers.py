@@ -20,6 +20,7 @@ __all__ = [
     "SameConv1d",
     "check_positive",
     "check_share",
+    "check_width",
     "full_precision",
     "init_fan_in",
     "init_glorot",
@@ -54,8 +55,14 @@ def check_share(config: Any, place: str, *, width: bool = False) -> None:
         raise ConfigError(f"dropout={config.dropout!r} is not in [0, 1)", place)
     if not 0 < config.norm_momentum <= 1:
         raise ConfigError(f"norm_momentum={config.norm_momentum!r} is not in (0, 1]", place)
-    if width and not (isinstance(config.width, int | float) and math.isfinite(config.width) and config.width > 0):
-        raise ConfigError(f"width={config.width!r} is not a positive number", place)
+    if width:
+        check_width(config.width, place)
+
+
+def check_width(width: Any, place: str) -> None:
+    """Refuse a factor on channels that is not a positive number."""
+    if not (isinstance(width, int | float) and math.isfinite(width) and width > 0):
+        raise ConfigError(f"width={width!r} is not a positive number", place)
 
 
 def norm_1d(channels: int, momentum: float) -> nn.BatchNorm1d:

@@ -23,6 +23,7 @@ from featstore.models.layers import SameConv1d, check_positive, check_share, ini
 __all__ = [
     "AtScaleMusicnn",
     "AtScaleMusicnnConfig",
+    "Convolution",
     "Musicnn",
     "MusicnnConfig",
     "SixteenMusicnn",
@@ -119,7 +120,7 @@ class _Timbral(nn.Module):
         return found.amax(dim=2)
 
 
-class _Convolution(nn.Module):
+class Convolution(nn.Module):
     """Convolution over time, ReLU, batch norm."""
 
     def __init__(self, conv: nn.Conv1d, momentum: float) -> None:
@@ -155,15 +156,15 @@ class Musicnn(Model):
             for frames, units in zip(TIMBRAL_FRAMES, config.timbral, strict=True)
         )
         self.temporal = nn.ModuleList(
-            _Convolution(SameConv1d(1, config.scaled(unit * units), frames), momentum)
+            Convolution(SameConv1d(1, config.scaled(unit * units), frames), momentum)
             for frames, units in zip(TEMPORAL_FRAMES, config.temporal, strict=True)
         )
         front = [*self.timbral, *self.temporal]
         n_front = sum(branch.conv.out_channels for branch in front)
         channels, dense = config.scaled(config.channels), config.scaled(config.dense)
-        self.first = _Convolution(nn.Conv1d(n_front, channels, 7), momentum)  # not padded: 6 frames fewer
-        self.second = _Convolution(nn.Conv1d(channels, channels, 7, padding=3), momentum)
-        self.third = _Convolution(nn.Conv1d(channels, channels, 7, padding=3), momentum)
+        self.first = Convolution(nn.Conv1d(n_front, channels, 7), momentum)  # not padded: 6 frames fewer
+        self.second = Convolution(nn.Conv1d(channels, channels, 7, padding=3), momentum)
+        self.third = Convolution(nn.Conv1d(channels, channels, 7, padding=3), momentum)
         self.dropout = nn.Dropout(config.dropout)
         self.hidden = nn.Linear(2 * channels, dense)
         self.hidden_norm = norm_1d(dense, momentum)
@@ -177,16 +178,16 @@ class Musicnn(Model):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Hidden layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""
-        envelope = x.mean(dim=2)
+        return self._hidden(x, x.mean(dim=2), pooled=2)
+
+    def _hidden(self, x: torch.Tensor, envelope: torch.Tensor, *, pooled: int) -> torch.Tensor:
+        """Hidden layer of an input and its mean over bands; maxima and means are taken over the axis ``pooled``."""
         x = torch.cat([*(branch(x) for branch in self.timbral), *(branch(envelope) for branch in self.temporal)], dim=1)
         x = self.first(x)
         x = functional.max_pool1d(self.second(x) + x, 2)
         x = self.third(x) + x
-        pooled = torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1)
-        return self._dense(pooled)
-
-    def _dense(self, pooled: torch.Tensor) -> torch.Tensor:
-        hidden = self.hidden_norm(functional.relu(self.hidden(self.dropout(pooled))))
+        both = torch.cat([x.amax(dim=pooled), x.mean(dim=pooled)], dim=1)
+        hidden = self.hidden_norm(functional.relu(self.hidden(self.dropout(both))))
         dropped: torch.Tensor = self.dropout(hidden)
         return dropped
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 from featstore.errors import ConfigError
 from featstore.models.interface import InnerLayer, InputNormalisation, Model
 from featstore.models.layers import check_positive, check_share, init_glorot, norm_1d, norm_2d, pad_time
+from featstore.models.musicnn import Convolution
 
 __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", "PackagedMusicnnConfig"]
 
@@ -83,20 +84,6 @@ class _Front(nn.Module):
         return found.amax(dim=2)
 
 
-class _Mid(nn.Module):
-    """Convolution over seven frames, ReLU, batch norm."""
-
-    def __init__(self, inputs: int, channels: int, momentum: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inputs, channels, 7, padding=3)
-        self.norm = norm_1d(channels, momentum)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(batch, in, frames)`` to ``(batch, channels, frames)``."""
-        found: torch.Tensor = self.norm(functional.relu(self.conv(x)))
-        return found
-
-
 class PackagedMusicnn(Model):
     """Two timbral and three temporal front ends, three convolutions over time, all of them pooled over time.
 
@@ -121,7 +108,8 @@ class PackagedMusicnn(Model):
         self.temporal = nn.ModuleList(_Front(1, frames, TEMPORAL_FILTERS, momentum) for frames in TEMPORAL_FRAMES)
         n_front = len(self.timbral) * TIMBRAL_FILTERS + len(self.temporal) * TEMPORAL_FILTERS
         self.mid = nn.ModuleList(
-            _Mid(inputs, config.channels, momentum) for inputs in (n_front, config.channels, config.channels)
+            Convolution(nn.Conv1d(inputs, config.channels, 7, padding=3), momentum)
+            for inputs in (n_front, config.channels, config.channels)
         )
         n_pooled = 2 * (n_front + 3 * config.channels)
         self.dropout = nn.Dropout(config.dropout)

@@ -76,9 +76,4 @@ class ReleasedMusicnn(Musicnn):
         """Hidden layer ``(batch, dense)`` of ``(batch, 1, n_mels, n_frames)``, behind the dropout."""
         n_mels = x.shape[2]
         x = x.transpose(2, 3)  # what the layers take for bands are frames now
-        envelope = x[:, :, :n_mels].mean(dim=2)
-        x = torch.cat([*(branch(x) for branch in self.timbral), *(branch(envelope) for branch in self.temporal)], dim=1)
-        x = self.first(x)
-        x = functional.max_pool1d(self.second(x) + x, 2)
-        x = self.third(x) + x
-        return self._dense(torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1))
+        return self._hidden(x, x[:, :, :n_mels].mean(dim=2), pooled=1)

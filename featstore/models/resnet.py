@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from featstore.errors import CheckpointError, ConfigError, MissingDependency
 from featstore.models.interface import Model
-from featstore.models.layers import check_positive
+from featstore.models.layers import check_positive, check_width
 from featstore.models.tensor_files import open_tensors
 
 __all__ = [
@@ -216,8 +216,7 @@ def scaled_widths(width: float, where: str) -> tuple[int, ...]:
     ConfigError
         A width that is not positive.
     """
-    if not isinstance(width, int | float) or not 0 < width < float("inf"):
-        raise ConfigError(f"width={width!r} is not a positive number", where)
+    check_width(width, where)
     return tuple(max(1, round(channels * width)) for channels in WIDTHS)
 
 

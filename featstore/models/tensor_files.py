@@ -92,11 +92,8 @@ class TensorFile:
 
 def sha256_of(path: Path) -> str:
     """Digest of a file's bytes."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_tensors(tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any] | None = None) -> str:

@@ -27,8 +27,8 @@ __all__ = [
     "WindowCoder",
     "WindowStream",
     "WindowValues",
-    "cut_whole",
     "encode_in_batches",
+    "encode_signals",
     "field_span",
     "full_passes",
     "join_windows",
@@ -317,12 +317,6 @@ def join_windows(parts: Sequence[WindowValues], no_values: AnyArray) -> AnyArray
     return np.concatenate([no_values, *(part.values for part in parts)], axis=-1) if parts else no_values
 
 
-def cut_whole(coder: WindowCoder, signal: FloatArray) -> list[Window]:
-    """All windows of a signal (n,) that is there as a whole."""
-    cutter = coder.cutter()
-    return [*cutter.push(signal), *cutter.finish()]
-
-
 def full_passes(block: FloatArray, size: int) -> Iterator[tuple[FloatArray, int]]:
     """Rows (size, ..., n) of a batch (batch, ..., n), filled up with silence, and how many of them are of the batch.
 
@@ -359,3 +353,13 @@ def encode_in_batches(coder: WindowCoder, windows: Sequence[Window], *, batch: i
             part = numbers[at : at + most]
             found |= zip(part, coder.encode_windows([windows[number] for number in part]), strict=True)
     return [found[number] for number in range(len(windows))]
+
+
+def encode_signals(coder: WindowCoder, signals: Sequence[FloatArray], *, batch: int) -> list[list[WindowValues]]:
+    """Values of all windows of each of several whole signals (n,), windows of equal length computed together."""
+    cut = []
+    for signal in signals:
+        cutter = coder.cutter()
+        cut.append([*cutter.push(signal), *cutter.finish()])
+    found = iter(encode_in_batches(coder, [window for windows in cut for window in windows], batch=batch))
+    return [[next(found) for _ in windows] for windows in cut]

@@ -6,17 +6,18 @@ bandwidth) is in its ``identity``; nothing here knows of features, stores or aud
 
 from __future__ import annotations
 
+import abc
 import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import CheckpointError, DecodeError
-from featstore.models.token_windows import WindowCoder
+from featstore.models.token_windows import WindowCoder, WindowStream, encode_signals, join_windows
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODECS",
-    "Chunking",
-    "TokenStream",
     "Tokenizer",
     "TokenizerInfo",
     "best_device",
@@ -50,24 +49,6 @@ CODECS = Registry(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Chunking:
-    """How a long signal may be cut without changing a token.
-
-    Attributes
-    ----------
-    kind : {'exact', 'chunks', 'whole_clip'}
-        ``exact``: windows with the field's overlap give the tokens of one pass; ``chunks``: the codec itself takes
-        chunks of ``right`` samples, each by itself; ``whole_clip``: the signal is encoded as it is.
-    left, right : int
-        Samples before and after the first sample of a token that it depends on.
-    """
-
-    kind: Literal["exact", "chunks", "whole_clip"]
-    left: int = 0
-    right: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerInfo:
     """What is fixed by a checkpoint and its settings.
@@ -86,8 +67,6 @@ class TokenizerInfo:
         Rows of tokens, and codes of each.
     code_width : int
         Values of one code vector.
-    can_sum : bool
-        Whether the code vectors of several codebooks add up to the model's latent.
     provenance : mapping
         File name, sha256, format and what else was found: kept beside the tokens, not part of their identity.
     trained_on : TrainedOn or None
@@ -102,68 +81,46 @@ class TokenizerInfo:
     n_codebooks: int
     vocabulary: int
     code_width: int
-    can_sum: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
     trained_on: TrainedOn | None = field(default=None, compare=False)
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens of one codebook in a second."""
-        return self.sample_rate / self.hop
 
-
-class TokenStream(Protocol):
-    """A tokenizer at work on one signal that arrives in blocks.
-
-    Attributes
-    ----------
-    near_ties : int or None
-        Tokens so far that rounding may have decided; None where the codec does not tell.
-    """
-
-    near_ties: int | None
-
-    def push(self, block: FloatArray) -> AnyArray:
-        """Take samples (n,); return the tokens (n_codebooks, m) that no later sample can change."""
-        ...
-
-    def finish(self) -> AnyArray:
-        """Return the rest; the signal ends here."""
-        ...
-
-
-class Tokenizer(WindowCoder, Protocol):
+class Tokenizer(WindowCoder, abc.ABC):
     """A codec with its weights: its windows' values are tokens.
 
     Signals are float32 mono in [-1, 1] at ``info.sample_rate``.
     """
 
     info: TokenizerInfo
-    chunking: Chunking
 
+    @abc.abstractmethod
     def n_tokens(self, n_samples: int) -> int:
         """Number of tokens of a signal, from its length in samples; 0 where it is too short for one."""
-        ...
 
-    def stream(self) -> TokenStream:
+    @abc.abstractmethod
+    def decode(self, tokens: AnyArray) -> FloatArray:
+        """Signal float32 (channels, n) of tokens (n_codebooks, T)."""
+
+    @abc.abstractmethod
+    def codebook_vectors(self, codebook: int) -> FloatArray:
+        """Code vectors float32 (vocabulary, width) of one codebook."""
+
+    @property
+    def no_values(self) -> AnyArray:
+        """Tokens of no window."""
+        return np.zeros((self.info.n_codebooks, 0), np.int32)
+
+    def stream(self) -> WindowStream:
         """Start on a signal that arrives in blocks, in bounded memory where the codec allows it."""
-        ...
+        return WindowStream(self)
 
     def encode(self, signal: FloatArray) -> AnyArray:
         """Tokens int32 (n_codebooks, T) of a whole signal (n,)."""
-        ...
+        return self.encode_many([signal])[0]
 
     def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
-        """Tokens of several signals, batched across them; the same as of each alone."""
-        ...
-
-    def decode(self, tokens: AnyArray) -> FloatArray:
-        """Signal float32 (channels, n) of tokens (n_codebooks, T)."""
-        ...
-
-    def codebook_vectors(self, codebook: int) -> FloatArray:
-        """Code vectors float32 (vocabulary, width) of one codebook."""
-        ...
+        """Tokens of several signals, windows of equal length computed together; the same as of each alone."""
+        return [join_windows(parts, self.no_values) for parts in encode_signals(self, signals, batch=batch)]
 
 
 def load_tokenizer(

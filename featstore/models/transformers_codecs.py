@@ -26,15 +26,11 @@ from featstore.models.token_windows import (
     FieldCutter,
     WholeCutter,
     Window,
-    WindowStream,
     WindowValues,
-    cut_whole,
-    encode_in_batches,
     field_span,
     full_passes,
-    join_windows,
 )
-from featstore.models.tokenizers import Chunking, TokenizerInfo, check_finite, check_tokens
+from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
 
 __all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
 
@@ -43,7 +39,7 @@ _PASS_SAMPLES = 1 << 20  # of DAC, of all windows of one pass: it has 64 channel
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
-class TransformersTokenizer:
+class TransformersTokenizer(Tokenizer):
     """A codec of transformers behind the interface of all tokenizers.
 
     Parameters
@@ -67,10 +63,6 @@ class TransformersTokenizer:
         hop = _hop(codec, config)
         field = conv_field(model.encoder) if codec == "dac" else None
         self._field = field if field is not None and field[0] == hop else None
-        if self._field is not None:
-            self.chunking = Chunking("exact", *self._field[1:])
-        else:
-            self.chunking = Chunking("chunks", 0, self._chunk) if self._chunk else Chunking("whole_clip")
         self.batch = max(1, _PASS_SAMPLES // (_WINDOW_SAMPLES + sum(self._field))) if self._field else 1
         self.pass_size = 1 if self.device.type == "cpu" else self.batch  # see JukeboxTokenizer
         self.info = TokenizerInfo(
@@ -82,7 +74,6 @@ class TransformersTokenizer:
             n_codebooks=n_codebooks,
             vocabulary=int(config.codebook_size),
             code_width=int(tables[0].shape[1]),
-            can_sum=codec != "dac",
             provenance=provenance,
         )
 
@@ -95,11 +86,6 @@ class TransformersTokenizer:
         quantizer = self.model.quantizer
         stages = [quantizer.semantic_residual_vector_quantizer, quantizer.acoustic_residual_vector_quantizer]
         return [layer.codebook.embed for stage in stages for layer in stage.layers]
-
-    @property
-    def no_values(self) -> AnyArray:
-        """Tokens of no window."""
-        return np.zeros((self.info.n_codebooks, 0), np.int32)
 
     def n_tokens(self, n_samples: int) -> int:
         """Tokens of a signal; a signal shorter than a hop has none."""
@@ -138,20 +124,6 @@ class TransformersTokenizer:
             span=lambda first, last, n: field_span(first, last, n, hop=hop, left=left, right=right),
             fill=True,  # the model would drop what is no whole token
         )
-
-    def stream(self) -> WindowStream:
-        """Start on a signal that arrives in blocks."""
-        return WindowStream(self)
-
-    def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
-        """Tokens of several signals; only DAC's windows go together."""
-        cut = [cut_whole(self, signal) for signal in signals]
-        found = iter(encode_in_batches(self, [window for windows in cut for window in windows], batch=batch))
-        return [join_windows([next(found) for _ in windows], self.no_values) for windows in cut]
-
-    def encode(self, signal: FloatArray) -> AnyArray:
-        """Tokens int32 (n_codebooks, T) of a signal (n,)."""
-        return self.encode_many([signal])[0]
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Tokens of windows of one length; a recurrent or attending model takes them one after the other."""

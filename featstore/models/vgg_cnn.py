@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
+from featstore.models.layers import check_positive, check_width, init_glorot, norm_2d
 
 __all__ = ["CHANNELS", "FREQUENCY_POOLS", "TIME_POOLS", "VggCnn", "VggCnnConfig", "choose_pools", "map_sizes"]
 
@@ -93,12 +94,8 @@ class VggCnnConfig:
     norm_momentum: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("n_mels", "n_frames", "n_classes", "in_channels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name}={value!r} is not a positive whole number", "vgg-cnn")
-        if not (isinstance(self.width, int | float) and math.isfinite(self.width) and self.width > 0):
-            raise ConfigError(f"width={self.width!r} is not a positive number", "vgg-cnn")
+        check_positive(self, "vgg-cnn", "n_mels", "n_frames", "n_classes", "in_channels")
+        check_width(self.width, "vgg-cnn")
         if not 0 < self.norm_momentum <= 1:
             raise ConfigError(f"norm_momentum={self.norm_momentum!r} is not in (0, 1]", "vgg-cnn")
         if not isinstance(self.pools, str):
@@ -215,12 +212,12 @@ class VggCnn(Model):
         super().__init__()
         self.config = config
         self.pools = choose_pools(config)
-        self.norm = _batch_norm(config.in_channels, config.norm_momentum)
+        self.norm = norm_2d(config.in_channels, config.norm_momentum)
         widths = (config.in_channels, *config.channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(widths[i], widths[i + 1], kernel_size=3, padding=1),
-                _batch_norm(widths[i + 1], config.norm_momentum),
+                norm_2d(widths[i + 1], config.norm_momentum),
                 nn.MaxPool2d(pool),
                 nn.ELU(),  # the study has it before the pool: the same values, as it keeps order, from 8 times the work
             )
@@ -229,10 +226,7 @@ class VggCnn(Model):
         height = map_sizes(config.n_mels, [p[0] for p in self.pools])[-1]
         width = map_sizes(config.n_frames, [p[1] for p in self.pools])[-1]
         self.output = nn.Linear(widths[-1] * height * width, config.n_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(cast("torch.Tensor", module.bias))
+        init_glorot(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Last map, flat, of ``(batch, in_channels, n_mels, n_frames)``."""
@@ -240,8 +234,3 @@ class VggCnn(Model):
         for block in self.blocks:
             x = block(x)
         return x.flatten(1)
-
-
-def _batch_norm(channels: int, momentum: float) -> nn.BatchNorm2d:
-    """Batch norm with the study's eps."""
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=momentum)

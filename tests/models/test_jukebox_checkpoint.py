@@ -202,7 +202,7 @@ def test_settings_that_are_not_jukeboxs_are_refused(levels, tmp_path):
 def test_a_description_follows_the_file(levels, tmp_path):
     path = write_container("safetensors file", levels, tmp_path)
     first = describe_weights("jukebox", path, level=2)
-    assert (first.hop, first.vocabulary, first.code_width, first.tokens_per_second) == (128, 40, 5, 44100 / 128)
+    assert (first.hop, first.vocabulary, first.code_width, first.sample_rate) == (128, 40, 5, 44100)
     assert describe_weights("jukebox", path, level=2) is first
     other = [random_level(small_config(level), seed=9) for level in range(3)]
     write_container("safetensors file", other, tmp_path)
