@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -76,8 +76,8 @@ class Picture(Objective):
     Config: ClassVar[type[ObjectiveConfig]] = PictureConfig
 
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
+        super().__init__(job, engine, normed)
         self.config = cast("PictureConfig", job.config.objective)
-        self.job, self.engine, self.normed = job, engine, normed
         self.reader = job.beside[self.config.target]
         spec = next(iter(job.readers.values())).spec
         self.step = int(self.reader.spec.frame_step)
@@ -103,17 +103,9 @@ class Picture(Objective):
         return (cast("PictureConfig", config.objective).target,)
 
     @classmethod
-    def wrap(
-        cls, model: Model, norm: nn.Module | None, shape: InputShape, settings: ObjectiveConfig, *, channels_last: bool
-    ) -> PictureDrawer:
+    def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> PictureDrawer:
         """Extractor of the model with a linear layer."""
-        bands = int(cast("Any", model).trunk.grid[0]) * 16
-        return PictureDrawer(model, norm, bands=bands, names=tuple(shape.inputs), channels_last=channels_last)
-
-    @classmethod
-    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
-        """Objective of a run."""
-        return cls(job, engine, normed)
+        return PictureDrawer(model, bands=int(cast("Any", model).trunk.grid[0]) * 16, **normed)
 
     def _wanted(self, batch: ModelBatch, n_frames: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Shares of the range ``(batch, bands, frames)``, and which frames there are ``(batch, 1, frames)``."""
@@ -144,10 +136,7 @@ class Picture(Objective):
         what is wanted, in shares of the range; ``mean_baseline``, that distance for the mean of each band of each clip.
         """
         began, sums, windows, tracks = time.perf_counter(), np.zeros(5), 0, set()
-        for raw in loader:
-            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
-            if not len(batch):
-                continue
+        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
             logits = normed(batch.x, batch.lengths)
             wanted, there = self._wanted(batch, logits.shape[-1], split)
             mean = (wanted * there).sum(dim=2, keepdim=True) / there.sum(dim=2, keepdim=True).clamp(min=1)

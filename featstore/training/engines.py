@@ -12,7 +12,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from featstore.training.config import DeviceConfig
 __all__ = [
     "Engine",
     "FabricEngine",
-    "PlainEngine",
     "ddp_strategy",
     "launch",
     "make_engine",
@@ -41,42 +40,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class Engine(Protocol):
-    """What the loop needs to know of devices, precision and processes."""
-
-    device: torch.device
-    rank: int
-    world_size: int
-
-    def set_up(
-        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """Move to the device and wrap for precision and gradient exchange."""
-
-    def backward(self, loss: torch.Tensor) -> None:
-        """Gradients of the loss, scaled where the precision needs it."""
-
-    def clip(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
-        """Clip the gradient to a norm."""
-
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Context of forward passes outside the wrapped module."""
-
-    def gather(self, value: Any) -> list[Any]:
-        """Plain Python values of all ranks, in their order, on every rank."""
-
-    def share_buffers(self, module: torch.nn.Module) -> None:
-        """Give every rank the first one's buffers (running statistics)."""
-
-    def precision_state(self) -> dict[str, Any]:
-        """Plain values that the precision keeps between steps (the scale of gradients)."""
-
-    def restore_precision(self, state: Mapping[str, Any]) -> None:
-        """Undo ``precision_state``."""
-
-
-class PlainEngine:
-    """One process, one device, float32."""
+class Engine:
+    """What the loop needs to know of devices, precision and processes; this one is a single process in float32."""
 
     rank, world_size = 0, 1
 
@@ -86,11 +51,11 @@ class PlainEngine:
     def set_up(
         self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-        """Move nothing: the module is built on the device."""
+        """Move to the device and wrap for precision and gradient exchange."""
         return module, optimizer
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Gradients of the loss."""
+        """Gradients of the loss, scaled where the precision needs it."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def clip(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
@@ -98,30 +63,30 @@ class PlainEngine:
         torch.nn.utils.clip_grad_norm_(module.parameters(), norm)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Nothing to switch."""
+        """Context of forward passes outside the wrapped module."""
         return contextlib.nullcontext()
 
     def gather(self, value: Any) -> list[Any]:
-        """The only value there is."""
+        """Plain Python values of all ranks, in their order, on every rank."""
         return [value]
 
     def share_buffers(self, module: torch.nn.Module) -> None:
-        """Nobody to share with."""
+        """Give every rank the first one's buffers (running statistics)."""
 
     def precision_state(self) -> dict[str, Any]:
-        """Float32 keeps nothing."""
+        """Plain values that the precision keeps between steps (the scale of gradients)."""
         return {}
 
     def restore_precision(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
+        """Undo ``precision_state``."""
 
 
-class FabricEngine:
+class FabricEngine(Engine):
     """Devices, mixed precision and several processes through Lightning Fabric (already launched)."""
 
     def __init__(self, fabric: Any) -> None:
+        super().__init__(fabric.device)
         self.fabric = fabric
-        self.device = fabric.device
         self.rank, self.world_size = fabric.global_rank, fabric.world_size
 
     def set_up(
@@ -235,7 +200,7 @@ def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: _Sealed)
 
 def make_engine(fabric: Any | None) -> Engine:
     """Engine of this process."""
-    return PlainEngine(torch.device("cpu")) if fabric is None else FabricEngine(fabric)
+    return Engine(torch.device("cpu")) if fabric is None else FabricEngine(fabric)
 
 
 @contextlib.contextmanager

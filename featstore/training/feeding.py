@@ -12,9 +12,9 @@ from featstore.loaders import BatchLoader, band_statistics
 from featstore.loaders.crops import Tail
 from featstore.loaders.stored_feature import StoredFeature
 from featstore.models.layers import InputNorm
-from featstore.training.config import DataConfig
 from featstore.training.engines import Engine
-from featstore.training.input_shape import INPUT, InputShape, Readers, lengths_of
+from featstore.training.input_shape import INPUT, Readers, lengths_of
+from featstore.training.job import Job
 from featstore.training.labels import LabelledTracks, SplitTracks
 from featstore.training.losses import crops_by_class
 
@@ -24,35 +24,25 @@ TAILS: dict[str, Tail] = {"cover": "align", "whole": "drop", "published_code": "
 """What the policies of clips mean to a loader."""
 
 
-def _loader(
-    readers: Readers, part: SplitTracks, shape: InputShape, config: DataConfig, engine: Engine, **settings: Any
-) -> BatchLoader:
+def _loader(job: Job, part: SplitTracks, engine: Engine, **settings: Any) -> BatchLoader:
+    config = job.config.data
     return BatchLoader(
-        readers,
+        job.readers,
         part.track_ids,
         targets=part.targets,
         batch_size=config.batch_size,
-        crop_frames=shape.n_frames,
+        crop_frames=job.shape.n_frames,
         ragged=config.ragged,
         tier=config.tier,
         threads=config.threads,
         device=engine.device,
         rank=engine.rank,
         world_size=engine.world_size,
-        **settings,
+        **{"tail": TAILS[config.clip_policy]} | settings,
     )
 
 
-def training_loader(
-    readers: Readers,
-    labelled: LabelledTracks,
-    shape: InputShape,
-    config: DataConfig,
-    engine: Engine,
-    *,
-    seed: int,
-    balanced: bool = False,
-) -> BatchLoader:
+def training_loader(job: Job, engine: Engine, *, balanced: bool = False) -> BatchLoader:
     """Random crops of the training split, full batches only (unless there is not even one).
 
     ``balanced`` takes more crops of the tracks of rare classes: see ``losses.crops_by_class``.
@@ -62,6 +52,7 @@ def training_loader(
     ConfigError
         When the batch cannot be shared out evenly among the processes.
     """
+    config, labelled = job.config.data, job.labelled
     if config.batch_size % engine.world_size:
         raise ConfigError(
             f"data.batch_size={config.batch_size} cannot be shared by {engine.world_size} processes",
@@ -73,37 +64,31 @@ def training_loader(
     if engine.world_size > 1 and len(part) * config.crops_per_track < config.batch_size:
         raise DatasetError(f"{len(part)} tracks make no full batch of {config.batch_size}", "training", "Lower it")
     return _loader(
-        readers,
+        job,
         part,
-        shape,
-        config,
         engine,
         mode="random",
         shuffle=True,
-        seed=seed,
+        seed=job.config.seed,
         crops_per_track=config.crops_per_track,
         distinct=config.distinct_crops,
         repeats=repeats,
-        start_grid=shape.grid,
-        tail=TAILS[config.clip_policy],
+        start_grid=job.shape.grid,
         drop_last=len(part) * config.crops_per_track >= config.batch_size,
     )
 
 
-def evaluation_loader(
-    readers: Readers, part: SplitTracks, shape: InputShape, config: DataConfig, engine: Engine, *, windows: int = 0
-) -> BatchLoader:
+def evaluation_loader(job: Job, part: SplitTracks, engine: Engine, *, windows: int = 0) -> BatchLoader:
     """Windows of each track of a split, in the table's order: all that cover it, or about ``windows`` of them."""
-    settings: dict[str, Any] = {"mode": "windows", "shuffle": False, "window_stride": shape.stride}
-    settings["tail"] = TAILS[config.clip_policy]
+    shape, settings = job.shape, dict[str, Any](window_stride=job.shape.stride)
     if windows:
-        first = next(iter(readers.values()))
+        first = next(iter(job.readers.values()))
         excerpt = 1 if first.clip_frames is None else shape.n_frames  # lengths are counted in excerpts
         room = int(lengths_of(first, part.track_ids).max()) * excerpt - shape.n_frames
         apart = max(room // (windows - 1), 1) if windows > 1 else room + 1
         apart = -(-apart // excerpt) * excerpt
         settings |= {"window_stride": max(shape.stride, apart), "tail": "drop"}
-    return _loader(readers, part, shape, config, engine, **settings)
+    return _loader(job, part, engine, mode="windows", shuffle=False, **settings)
 
 
 def input_norm(readers: Readers, labelled: LabelledTracks, how: str) -> torch.nn.Module | None:

@@ -60,6 +60,11 @@ class InputShape:
         """Frames of the first input; of a waveform, its samples."""
         return self.first.axes[-1]
 
+    @property
+    def n_values(self) -> int:
+        """Values of a frame, all inputs together."""
+        return sum(size.axes[0] for size in self.inputs.values())
+
     def sizes(self, model: type[Model]) -> dict[str, Any]:
         """Sizes that a model is built with, but for its classes.
 

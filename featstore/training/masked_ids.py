@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -117,10 +118,10 @@ class MaskedIds(MaskedPositions):
     Config: ClassVar[type[ObjectiveConfig]] = MaskedIdsConfig
     to_beat: ClassVar[tuple[str, ...]] = ("unigram_baseline",)
 
-    def __init__(self, job: Job, engine: Engine, normed: PositionPredictor) -> None:
+    def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
         super().__init__(job, engine, normed)
-        self.ids = cast("IdPredictor", normed)
-        self.targets = cast("TargetIds", normed.targets) if normed.targets is not None else _tokens_of(job)
+        self.ids = ids = cast("IdPredictor", normed)
+        self.targets = cast("TargetIds", ids.targets) if ids.targets is not None else _tokens_of(job)
         if not self.ids.counts.any():
             self._fit()
         self.log_share = self.ids.statistics.log_share.float()
@@ -153,44 +154,22 @@ class MaskedIds(MaskedPositions):
         return (settings.tokens,) if settings.targets == "tokens" and settings.tokens else ()
 
     @classmethod
-    def wrap(
-        cls,
-        model: Model,
-        norm: torch.nn.Module | None,
-        shape: InputShape,
-        settings: ObjectiveConfig,
-        *,
-        channels_last: bool,
-    ) -> NormedModel:
+    def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> NormedModel:
         """Put a linear layer behind the model that gives the ids of a frame, and what makes them of its values."""
         own = cast("MaskedIdsConfig", settings)
-        n_values = sum(size.axes[0] for size in shape.inputs.values())
         targets: TargetIds | None = None
         if model.takes == "tokens":
             targets = OwnTokens(own.per_frame, own.codes)
         elif own.targets == "kmeans":
-            targets = KMeans(n_values, own.codes)
+            targets = KMeans(shape.n_values, own.codes)
         elif own.targets == "random_projection":
-            targets = RandomProjection(n_values, own.codes, seed=own.target_seed)
+            targets = RandomProjection(shape.n_values, own.codes, seed=own.target_seed)
         elif own.targets == "bins":
-            targets = Bins(n_values, own.codes)
-        return IdPredictor(
-            model,
-            norm,
-            n_ids=own.per_frame,
-            n_codes=own.codes,
-            targets=targets,
-            names=tuple(shape.inputs),
-            channels_last=channels_last,
-        )
+            targets = Bins(shape.n_values, own.codes)
+        return IdPredictor(model, n_ids=own.per_frame, n_codes=own.codes, targets=targets, **normed)
 
     def _crops(self) -> Iterator[ModelBatch]:
-        job = self.job
-        loader = training_loader(job.readers, job.labelled, job.shape, job.config.data, self.engine, seed=self.seed)
-        for raw in loader:
-            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
-            if len(batch):
-                yield batch
+        return ModelBatch.each(training_loader(self.job, self.engine), self.normed.names, self.engine.device)
 
     @torch.no_grad()
     def _fit(self) -> None:
@@ -208,7 +187,7 @@ class MaskedIds(MaskedPositions):
             self.targets.fit(rows, settings.target_seed)
         n_ids, n_codes = self.ids.n_ids, self.ids.n_codes
         counts, n = torch.zeros(n_ids, n_codes, dtype=torch.int64), 0
-        pairs: list[dict[int, int]] = [{} for _ in range(n_ids)]
+        pairs: list[Counter[int]] = [Counter() for _ in range(n_ids)]
         for batch in self._crops():
             ids = self._ids_of(batch, "train").cpu()
             ids = torch.where(_real_frames(batch).cpu()[:, None], ids, -1)
@@ -220,7 +199,7 @@ class MaskedIds(MaskedPositions):
             if n >= _COUNT_FRAMES:
                 break
         found = self.engine.gather((counts.numpy(), pairs))
-        joined = [_added([each[1][place] for each in found]) for place in range(n_ids)]
+        joined = [sum((each[1][place] for each in found), Counter[int]()) for place in range(n_ids)]
         self.ids.counts.copy_(torch.from_numpy(sum(each[0] for each in found)))
         self.ids.bigram.fill_(bigram_entropy(joined, n_codes))
 
@@ -278,14 +257,6 @@ def _real_frames(batch: ModelBatch) -> torch.Tensor:
 
 def _values(readers: Readers) -> int:
     return sum(reader.shape_of_item[0] for reader in readers.values())
-
-
-def _added(counts: list[dict[int, int]]) -> dict[int, int]:
-    total: dict[int, int] = {}
-    for each in counts:
-        for key, n in each.items():
-            total[key] = total.get(key, 0) + n
-    return total
 
 
 def _tokens_beside(spec: FeatureSpec, store: FeatureStore) -> str | FeatureSpec:

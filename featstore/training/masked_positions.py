@@ -12,7 +12,7 @@ import abc
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from featstore.models.interface import Model, SequenceModel
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.job import Job
-from featstore.training.masking import draw_bands, draw_spans, frames_of
+from featstore.training.masking import PURPOSES, draw_bands, draw_spans, frames_of
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Batches, Forward, Objective, SplitScores
@@ -34,7 +34,6 @@ __all__ = ["MaskedPositions", "PositionPredictor", "mean_of_known", "skill_of"]
 
 logger = logging.getLogger(__name__)
 
-_PURPOSES = {"train": 0, "valid": 1, "test": 2}
 _RESAMPLES = 1000
 
 
@@ -149,9 +148,12 @@ class MaskedPositions(Objective):
 
     to_beat: ClassVar[tuple[str, ...]]
 
-    def __init__(self, job: Job, engine: Engine, normed: PositionPredictor) -> None:
+    normed: PositionPredictor
+
+    def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
+        super().__init__(job, engine, normed)
         check_apart(job)
-        self.job, self.engine, self.normed, self.seed = job, engine, normed, job.config.seed
+        self.seed = job.config.seed
         self.config = cast("MaskedPositionsConfig", job.config.objective)
         self.spec = next(iter(job.readers.values())).spec
         self.hop_ms = 1000 * int(self.spec.frame_step) / int(self.spec.sample_rate)
@@ -170,11 +172,6 @@ class MaskedPositions(Objective):
         if cast("MaskedPositionsConfig", config.objective).band_share and MODELS.load(model).takes != "spectrum":
             found = "bands are hidden of spectra alone"
             raise ConfigError(found, f"objective.band_share, model {model}", "Set objective.band_share=0")
-
-    @classmethod
-    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
-        """Objective of a run."""
-        return cls(job, engine, cast("PositionPredictor", normed))
 
     @abc.abstractmethod
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
@@ -210,7 +207,7 @@ class MaskedPositions(Objective):
             **how | {"span_ms": how["span_ms"] or position_ms},
             seed=self.seed,
             epoch=epoch,
-            purpose=_PURPOSES[split],
+            purpose=PURPOSES[split],
         )
         chosen, source = frames_of(spans, hop_ms=position_ms, n_frames=n_positions)
         chosen &= real
@@ -274,10 +271,7 @@ class MaskedPositions(Objective):
         began, windows = time.perf_counter(), 0
         n_tracks = len(self.job.labelled.splits[split])
         sums: dict[str, NDArray[np.float64]] = {}
-        for raw in loader:
-            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
-            if not len(batch):
-                continue
+        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
             windows += len(batch)
             for name, part in self._figures(normed, batch, split).items():
                 np.add.at(sums.setdefault(name, np.zeros(n_tracks)), batch.index.numpy(), part.cpu().numpy())

@@ -60,22 +60,15 @@ class TargetIds(nn.Module, abc.ABC):
         super().__init__()
         self.n_ids, self.n_codes, self.identity = n_ids, n_codes, identity
 
+    @abc.abstractmethod
     def forward(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
         """Ids int64 ``(batch, n_ids, frames)`` of normalised frames ``(batch, values, frames)``.
 
         ``track_ids`` and ``starts`` say which crops these are, in frames; -1 stands where there is no id.
         """
-        return self._ids(frames, track_ids, starts)
 
-    @abc.abstractmethod
-    def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor: ...
-
-    def fit(self, frames: NDArray[np.float32], seed: int) -> None:
+    def fit(self, frames: NDArray[np.float32], seed: int) -> None:  # most methods need nothing
         """Learn from a sample of normalised training frames ``(n, values)``, where the method needs it."""
-        self._fit(frames, seed)
-
-    def _fit(self, frames: NDArray[np.float32], seed: int) -> None:  # most methods need nothing
-        pass
 
 
 class OwnTokens(TargetIds):
@@ -84,7 +77,8 @@ class OwnTokens(TargetIds):
     def __init__(self, n_codebooks: int, n_codes: int) -> None:
         super().__init__(n_codebooks, n_codes, f"own.r1(codes={n_codes})")
 
-    def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+    def forward(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+        """Return the input."""
         return frames.long()
 
 
@@ -98,7 +92,8 @@ class KMeans(TargetIds):
         super().__init__(1, n_codes, f"kmeans.r1(codes={n_codes})")
         self.register_buffer("centres", torch.zeros(n_codes, n_values))
 
-    def _fit(self, frames: NDArray[np.float32], seed: int) -> None:
+    def fit(self, frames: NDArray[np.float32], seed: int) -> None:
+        """Find the centres by k-means++."""
         from scipy.cluster.vq import kmeans2
 
         if len(frames) < self.n_codes:
@@ -107,7 +102,8 @@ class KMeans(TargetIds):
         centres, _ = kmeans2(frames.astype(np.float64), self.n_codes, iter=20, minit="++", missing="warn", seed=seed)
         self.centres.copy_(torch.from_numpy(centres))
 
-    def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+    def forward(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+        """Return the number of the nearest centre."""
         rows = frames.transpose(1, 2)
         distance = self.centres.square().sum(dim=1) - 2 * rows @ self.centres.T  # but for what all centres share
         return distance.argmin(dim=-1)[:, None]
@@ -126,7 +122,8 @@ class RandomProjection(TargetIds):
         self.register_buffer("projection", (torch.rand(n_values, width, generator=rng) * 2 - 1) * limit)
         self.register_buffer("codebook", functional.normalize(torch.randn(n_codes, width, generator=rng), dim=1))
 
-    def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+    def forward(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+        """Return the number of the nearest direction."""
         projected = frames.transpose(1, 2) @ self.projection
         return (projected @ self.codebook.T).argmax(dim=-1)[:, None]  # the frame's length does not matter
 
@@ -141,11 +138,13 @@ class Bins(TargetIds):
         super().__init__(n_values, n_codes, f"bins.r1(codes={n_codes})")
         self.register_buffer("edges", torch.zeros(n_values, n_codes - 1))
 
-    def _fit(self, frames: NDArray[np.float32], seed: int) -> None:
+    def fit(self, frames: NDArray[np.float32], seed: int) -> None:
+        """Take the quantiles of each band."""
         quantiles = np.quantile(frames, np.arange(1, self.n_codes) / self.n_codes, axis=0)
         self.edges.copy_(torch.from_numpy(quantiles.T))
 
-    def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+    def forward(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+        """Return the level of each band."""
         bands = frames.transpose(0, 1).flatten(1).contiguous()  # (values, batch x frames)
         found = torch.searchsorted(self.edges, bands, right=True)
         return found.reshape(-1, frames.shape[0], frames.shape[2]).transpose(0, 1)
@@ -183,7 +182,8 @@ class StoredTokens(TargetIds):
             raise ConfigError(found, reader.name, "Choose a feature with framing=token and such a hop")
         return cls(reader, per_frame)
 
-    def _ids(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+    def forward(self, frames: torch.Tensor, track_ids: Sequence[str], starts: Sequence[int]) -> torch.Tensor:
+        """Return the tokens that belong to each frame."""
         n_frames = frames.shape[-1]
         width = n_frames * self.per_frame
         found = np.full((len(track_ids), self.n_ids // self.per_frame, width), -1, dtype=np.int64)
@@ -235,7 +235,7 @@ def _entropy(counts: torch.Tensor) -> torch.Tensor:
     return entropy
 
 
-def count_pairs(ids: torch.Tensor, n_codes: int, into: list[dict[int, int]]) -> None:
+def count_pairs(ids: torch.Tensor, n_codes: int, into: Sequence[dict[int, int]]) -> None:
     """Count each pair of neighbours of ids ``(batch, n_ids, frames)``, by place in the frame; -1 is none.
 
     Examples

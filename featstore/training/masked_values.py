@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 
@@ -48,19 +48,9 @@ class MaskedValues(MaskedPositions):
     to_beat: ClassVar[tuple[str, ...]] = ("mean_baseline", "line_baseline")
 
     @classmethod
-    def wrap(
-        cls,
-        model: Model,
-        norm: torch.nn.Module | None,
-        shape: InputShape,
-        settings: ObjectiveConfig,
-        *,
-        channels_last: bool,
-    ) -> NormedModel:
+    def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> NormedModel:
         """Put a linear layer behind the model that gives the values of a frame."""
-        n_values = sum(size.axes[0] for size in shape.inputs.values())
-        names = tuple(shape.inputs)
-        return PositionPredictor(model, norm, n_outputs=n_values, names=names, channels_last=channels_last)
+        return PositionPredictor(model, n_outputs=shape.n_values, **normed)
 
     @property
     def _settings(self) -> MaskedValuesConfig:
@@ -117,13 +107,11 @@ class MaskedValues(MaskedPositions):
     def opening(self, loader: Batches) -> str:
         """Say what has to be beaten on the validation split."""
         sums, n = {"line_baseline": 0.0, "mean_baseline": 0.0}, 0
-        for raw in loader:
-            batch = ModelBatch.of(raw, self.normed.names, self.engine.device)
-            if len(batch):
-                choice = self._judged_choice(batch, "valid")
-                found = self._baselines(batch, self._wanted(batch, "valid"), choice)
-                sums = {name: value + float(found[name].sum()) for name, value in sums.items()}
-                n += int(choice.judged.sum())
+        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
+            choice = self._judged_choice(batch, "valid")
+            found = self._baselines(batch, self._wanted(batch, "valid"), choice)
+            sums = {name: value + float(found[name].sum()) for name, value in sums.items()}
+            n += int(choice.judged.sum())
         line, mean = (value / max(1, n) for value in sums.values())
         return (
             f"to beat on the validation split: {line:.4f} (a line across each hidden span), "

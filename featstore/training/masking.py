@@ -12,9 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["HIDE", "KEEP", "SWAP", "Spans", "apply_spans", "draw_bands", "draw_spans", "frames_of", "interpolated"]
+__all__ = [
+    "HIDE",
+    "KEEP",
+    "PURPOSES",
+    "SWAP",
+    "Spans",
+    "apply_spans",
+    "draw_bands",
+    "draw_spans",
+    "frames_of",
+    "interpolated",
+]
 
 HIDE, SWAP, KEEP = 0, 1, 2
+PURPOSES = {"train": 0, "valid": 1, "test": 2}  # training and each scored split have draws of their own
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -62,6 +62,16 @@ class ModelBatch:
             target=batch["target"].to(device, non_blocking=True),
             fresh=batch.get("fresh"),
         )
+
+    @classmethod
+    def each(
+        cls, loader: Iterable[Mapping[str, torch.Tensor]], names: Sequence[str], device: torch.device
+    ) -> Iterator[ModelBatch]:
+        """Take the batches of a loader, but those that are empty."""
+        for raw in loader:
+            batch = cls.of(raw, names, device)
+            if len(batch):
+                yield batch
 
     def __len__(self) -> int:
         return len(self.index)

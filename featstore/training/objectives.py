@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar
 
 import torch
 
@@ -24,7 +24,7 @@ from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
 from featstore.training.losses import class_weighting, make_loss
 from featstore.training.normed_model import ModelBatch, NormedModel
-from featstore.training.scoring import predict
+from featstore.training.scoring import Predictions, predict
 
 __all__ = ["Batches", "Forward", "Objective", "Scored", "SplitScores", "Supervised"]
 
@@ -34,39 +34,19 @@ Forward = Callable[..., torch.Tensor]
 Batches = Iterable[dict[str, torch.Tensor]]
 
 
-class Scored(Protocol):
-    """What is known of one split after its windows were scored."""
-
-    @property
-    def split(self) -> str:
-        """Name of the split."""
-
-    @property
-    def n_windows(self) -> int:
-        """Windows that were scored."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time, loading included."""
-
-    @property
-    def n_tracks(self) -> int:
-        """Tracks that were scored."""
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Scores by name, ``loss`` among them."""
-
-
 @dataclass(frozen=True, slots=True)
 class SplitScores:
-    """Scores of one split for an objective without labels: see :class:`Scored`."""
+    """Scores of one split for an objective without labels; of labels there are :class:`Predictions`."""
 
     split: str
     values: dict[str, float]
     n_tracks: int
     n_windows: int
     seconds: float
+
+
+Scored = SplitScores | Predictions
+"""What is known of one split after its windows were scored."""
 
 
 class Objective(abc.ABC):
@@ -85,6 +65,9 @@ class Objective(abc.ABC):
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     needs_labels: ClassVar[bool] = False
     monitor: ClassVar[str] = "loss"
+
+    def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
+        self.job, self.engine, self.normed = job, engine, normed
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:
@@ -109,22 +92,12 @@ class Objective(abc.ABC):
         return ()
 
     @classmethod
-    def wrap(
-        cls,
-        model: Model,
-        norm: torch.nn.Module | None,
-        shape: InputShape,
-        settings: ObjectiveConfig,
-        *,
-        channels_last: bool,
-    ) -> NormedModel:
-        """Put the model behind its norm, with the layers that only this objective needs."""
-        return NormedModel(model, norm, names=tuple(shape.inputs), channels_last=channels_last)
+    def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> NormedModel:
+        """Put the model behind its norm, with the layers that only this objective needs.
 
-    @classmethod
-    @abc.abstractmethod
-    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
-        """Objective of a run."""
+        ``normed`` are the further arguments of :class:`NormedModel`.
+        """
+        return NormedModel(model, **normed)
 
     @abc.abstractmethod
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
@@ -145,7 +118,8 @@ class Supervised(Objective):
     needs_labels = True
     monitor = "roc_auc"
 
-    def __init__(self, job: Job, engine: Engine) -> None:
+    def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
+        super().__init__(job, engine, normed)
         config, labelled = job.config, job.labelled
         train = labelled.splits["train"].targets
         weights, added = (
@@ -153,15 +127,10 @@ class Supervised(Objective):
             for each in class_weighting(config.loop.class_weights, train, len(labelled.classes))
         )
         specs = {name: reader.spec for name, reader in job.readers.items()}
-        self.labelled, self.engine, self.evaluation = labelled, engine, config.evaluate
+        self.labelled, self.evaluation = labelled, config.evaluate
         smoothing = config.loop.label_smoothing
         self.criterion = make_loss(labelled.task, weights=weights, added=added, label_smoothing=smoothing)
         self.augment = make_augmentation(config.augment, specs, len(labelled.classes))
-
-    @classmethod
-    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
-        """Objective of a run."""
-        return cls(job, engine)
 
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Loss of a training batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -19,14 +19,12 @@ from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape
 from featstore.training.job import Job
-from featstore.training.masking import apply_spans, draw_spans, frames_of, interpolated
+from featstore.training.masking import PURPOSES, apply_spans, draw_spans, frames_of, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Forward, Objective, SplitScores
 from featstore.training.settings import require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
-
-_PURPOSES = {"train": 0, "valid": 1, "test": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +101,7 @@ class Masked(Objective):
 
     Parameters
     ----------
-    config : MaskedConfig
-    hop_ms : float
-        Milliseconds between frames.
-    seed : int
+    job : Job
     engine : Engine
     normed : Reconstructor
         Whose norm defines values and means.
@@ -114,10 +109,12 @@ class Masked(Objective):
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedConfig
 
-    def __init__(
-        self, config: MaskedConfig, *, hop_ms: float, seed: int, engine: Engine, normed: Reconstructor
-    ) -> None:
-        self.config, self.hop_ms, self.seed, self.engine, self.normed = config, hop_ms, seed, engine, normed
+    def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
+        super().__init__(job, engine, normed)
+        self.config, self.seed = cast("MaskedConfig", job.config.objective), job.config.seed
+        self.rebuilt = cast("Reconstructor", normed)
+        spec = next(iter(job.readers.values())).spec
+        self.hop_ms = 1000 * int(spec.frame_step) / int(spec.sample_rate)
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:
@@ -137,24 +134,9 @@ class Masked(Objective):
             )
 
     @classmethod
-    def wrap(
-        cls, model: Model, norm: nn.Module | None, shape: InputShape, settings: ObjectiveConfig, *, channels_last: bool
-    ) -> Reconstructor:
+    def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> Reconstructor:
         """Encoder of the model with a linear decoder."""
-        n_values = sum(size.axes[0] for size in shape.inputs.values())
-        return Reconstructor(model, norm, n_values=n_values, names=tuple(shape.inputs), channels_last=channels_last)
-
-    @classmethod
-    def bind(cls, job: Job, engine: Engine, normed: NormedModel) -> Self:
-        """Objective of a run."""
-        spec = next(iter(job.readers.values())).spec
-        return cls(
-            cast("MaskedConfig", job.config.objective),
-            hop_ms=1000 * int(spec.frame_step) / int(spec.sample_rate),
-            seed=job.config.seed,
-            engine=engine,
-            normed=cast("Reconstructor", normed),
-        )
+        return Reconstructor(model, n_values=shape.n_values, **normed)
 
     def _spans(self, batch: ModelBatch, *, epoch: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         n_frames, device = batch.first.shape[-1], batch.first.device
@@ -169,7 +151,7 @@ class Masked(Objective):
             swapped=self.config.swapped,
             seed=self.seed,
             epoch=epoch,
-            purpose=_PURPOSES[split],
+            purpose=PURPOSES[split],
         )
         chosen, source = frames_of(spans, hop_ms=self.hop_ms, n_frames=n_frames)
         chosen &= torch.arange(n_frames) < torch.from_numpy(real)[:, None]
@@ -190,7 +172,7 @@ class Masked(Objective):
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Mean error over the chosen frames of a batch (or all that are real)."""
         chosen, source = self._spans(batch, epoch=epoch, split="train")
-        prediction, target = forward(self._shown(batch.x, source), batch.lengths), self.normed.target(batch.x)
+        prediction, target = forward(self._shown(batch.x, source), batch.lengths), self.rebuilt.target(batch.x)
         frames = min(prediction.shape[-1], target.shape[-1])
         weights = chosen[:, :frames].to(target.dtype)
         if self.config.positions == "all":
@@ -211,12 +193,9 @@ class Masked(Objective):
         """
         began = time.perf_counter()
         sums, windows, tracks = np.zeros(5), 0, set()
-        for batch in loader:
-            taken = ModelBatch.of(batch, self.normed.names, self.engine.device)
-            if not len(taken):
-                continue
+        for taken in ModelBatch.each(loader, self.normed.names, self.engine.device):
             chosen, source = self._spans(taken, epoch=0, split=split)
-            target = self.normed.target(taken.x)
+            target = self.rebuilt.target(taken.x)
             prediction = target if normed is None else normed(self._shown(taken.x, source), taken.lengths)
             frames = min(prediction.shape[-1], target.shape[-1])
             line = interpolated(target, chosen)

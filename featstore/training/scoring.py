@@ -122,10 +122,7 @@ def predict(
     sums = np.zeros((len(tracks), n_classes))
     counts = np.zeros(len(tracks))
     losses, n_windows = 0.0, 0
-    for batch in loader:
-        taken = ModelBatch.of(batch, normed.names, engine.device)
-        if not len(taken):
-            continue
+    for taken in ModelBatch.each(loader, normed.names, engine.device):
         logits = normed(taken.x, taken.lengths)
         losses += float(loss(logits, taken.target)) * len(logits)
         index = taken.index.numpy()

@@ -47,8 +47,7 @@ class TrunkProbe:
         self.engine, self.task, self.n_classes = engine, labelled.task, len(labelled.classes)
         self.parts = {name: kept.splits[name] for name in ("train", "valid")}
         self.loaders = {
-            name: evaluation_loader(job.readers, part, job.shape, job.config.data, engine, windows=_WINDOWS)
-            for name, part in self.parts.items()
+            name: evaluation_loader(job, part, engine, windows=_WINDOWS) for name, part in self.parts.items()
         }
 
     @torch.no_grad()
@@ -71,10 +70,7 @@ class TrunkProbe:
         """Pooled vectors (tracks, dimensions), mean over the windows of each track."""
         n_tracks = len(self.parts[split])
         total, counts = np.zeros((n_tracks, 0)), np.zeros(n_tracks)
-        for raw in loader:
-            batch = ModelBatch.of(raw, normed.names, self.engine.device)
-            if not len(batch):
-                continue
+        for batch in ModelBatch.each(loader, normed.names, self.engine.device):
             x, lengths = normed.arranged(normed.normalised(batch.x)), normed.lengths_for(batch.lengths)
             pooled = normed.model.forward_features(x, *lengths).double().cpu().numpy()
             total = total if total.shape[1] else np.zeros((n_tracks, pooled.shape[1]))

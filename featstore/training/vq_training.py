@@ -16,7 +16,7 @@ import torch
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError, ConfigError, did_you_mean
 from featstore.log import progress_bar
-from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
+from featstore.models.checkpoint_file import load_checkpoint, load_module, save_checkpoint
 from featstore.models.jukebox_vqvae import DOWNS, Decoder, JukeboxLevel, LevelConfig
 from featstore.training.checkpoints import optimizer_state, restore_optimizer
 from featstore.training.vq_codebook import EmaCodebook, perplexity
@@ -280,9 +280,7 @@ class TokenizerTraining:
                 "Go on with its settings, or delete the file to start again",
             )
         for prefix, module in (("model.", self.model), ("codebook.", self.codebook)):
-            module.load_state_dict(
-                {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            )
+            load_module(module, tensors, prefix, str(path))
         restore_optimizer(self._optimizer, tensors, state["optimizer"], "optimizer.")
         self.step, self.seconds, self.restarted = state["step"], state["seconds"], list(state["restarted"])
         logger.info("training goes on at step %d", self.step)

@@ -88,8 +88,8 @@ def build_model(run: Mapping[str, Any], norm: torch.nn.Module | None, *, channel
     shape, kind = InputShape.from_mapping(run["input"]), MODELS.load(run["model"])
     model = create(run["model"], n_classes=max(1, len(run["classes"])), **shape.sizes(kind), **run["model_settings"])
     settings = from_mapping(ObjectiveConfig.kind_for(_objective(run)), _objective(run))
-    built: NormedModel = OBJECTIVES.load(settings.name).wrap(model, norm, shape, settings, channels_last=channels_last)
-    return built
+    objective: type[Objective] = OBJECTIVES.load(settings.name)
+    return objective.wrap(model, shape, settings, norm=norm, names=tuple(shape.inputs), channels_last=channels_last)
 
 
 def _objective(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -119,9 +119,9 @@ def model_of_checkpoint(run: Mapping[str, Any], path: Path) -> NormedModel:
 def score_splits(normed: NormedModel, job: Job, names: Iterable[str], engine: Engine) -> list[Any]:
     """Score whole splits, every window of them."""
     found = []
-    objective = job.objective.bind(job, engine, normed)
+    objective = job.objective(job, engine, normed)
     for name in names:
-        loader = evaluation_loader(job.readers, job.labelled.splits[name], job.shape, job.config.data, engine)
+        loader = evaluation_loader(job, job.labelled.splits[name], engine)
         with shown_bar(engine.rank, total=len(loader), desc=f"score {name}", unit="batch") as bar:
             found.append(_scored(objective, normed, _counted(loader, lambda: bar.update(1)), name, engine))
     return found
@@ -160,29 +160,15 @@ def make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
     wrapped, optimizer = _set_up(engine, normed, config, trunk)
     if engine.rank:  # weights are alike everywhere; dropout and augmentation differ
         seed_everything(config.seed + 1_000_003 * engine.rank)
-    objective = job.objective.bind(job, engine, normed)
-    validation = evaluation_loader(
-        job.readers,
-        job.labelled.splits["valid"],
-        job.shape,
-        config.data,
-        engine,
-        windows=config.loop.validation_windows,
-    )
+    objective = job.objective(job, engine, normed)
+    windows = config.loop.validation_windows
+    validation = evaluation_loader(job, job.labelled.splits["valid"], engine, windows=windows)
     parts = LoopParts(
         normed=normed,
         wrapped=wrapped,
         forward=torch.compile(wrapped) if config.device.compile else wrapped,
         optimizer=optimizer,
-        loader=training_loader(
-            job.readers,
-            job.labelled,
-            job.shape,
-            config.data,
-            engine,
-            seed=config.seed,
-            balanced=config.loop.class_weights == "balanced_sampler",
-        ),
+        loader=training_loader(job, engine, balanced=config.loop.class_weights == "balanced_sampler"),
         objective=objective,
         validate=lambda kept: _scored(objective, kept, validation, "valid", engine),
         monitor=job.monitor,

@@ -18,7 +18,7 @@ from featstore.models.checkpoint_file import load_checkpoint
 from featstore.store import Store, open_store
 from featstore.training import TrainConfig, train
 from featstore.training.drawn_picture import Picture
-from featstore.training.engines import PlainEngine
+from featstore.training.engines import Engine
 from featstore.training.input_shape import input_shape
 from featstore.training.job import Job
 from featstore.training.labels import label_tracks
@@ -75,7 +75,7 @@ def test_targets_lie_under_the_rows_they_belong_to(store: Store, tmp_path: Path)
     shape = input_shape(readers, labelled, config.data)
     beside = {name: store[name] for name in Picture.beside(config)}
     job = Job(readers, labelled, shape, config, None, {}, beside)  # type: ignore[arg-type]
-    objective = Picture(job, PlainEngine(torch.device("cpu")), None)  # type: ignore[arg-type]
+    objective = Picture(job, Engine(torch.device("cpu")), None)  # type: ignore[arg-type]
     batch = type(
         "Batch", (), {"index": torch.tensor([0, 1]), "start": torch.tensor([400, 4400]), "first": torch.zeros(2)}
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -90,16 +90,13 @@ class NextToken(Objective):
 
     Config: ClassVar = NextConfig
 
-    def __init__(self, ahead: int, normed: NormedModel) -> None:
-        self.ahead, self.normed = ahead, normed
+    def __init__(self, job: Any, engine: Any, normed: NormedModel) -> None:
+        super().__init__(job, engine, normed)
+        self.ahead = job.config.objective.ahead
 
     @classmethod
-    def wrap(cls, model: Any, norm: Any, shape: Any, settings: Any, *, channels_last: bool) -> NormedModel:
+    def wrap(cls, model: Any, shape: Any, settings: Any, **normed: Any) -> NormedModel:
         return NextHead(model, names=tuple(shape.inputs))
-
-    @classmethod
-    def bind(cls, job: Any, engine: Any, normed: NormedModel) -> Self:
-        return cls(job.config.objective.ahead, normed)
 
     def loss(self, forward: Any, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         logits, wanted = forward(batch.x, batch.lengths)[:, : -self.ahead], batch.x[:, 0, self.ahead :].long()
