@@ -50,7 +50,8 @@ def draw_names(
     from matplotlib.patheffects import withStroke
 
     figure, ground, own_dpi = axes.figure, axes.bbox, axes.figure.dpi
-    figure.set_dpi(mpl.rcParams["savefig.dpi"])  # hinting makes small text narrower at other resolutions
+    saved = mpl.rcParams["savefig.dpi"]
+    figure.set_dpi(own_dpi if saved == "figure" else saved)  # hinting makes small text narrower at other resolutions
     figure.draw_without_rendering()
     point = figure.dpi / 72
     at, taken = (axes.transData.transform(np.asarray(where, dtype=float)) for where in (spots, marks))
