@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from featstore.errors import ConfigError
 
@@ -13,6 +14,7 @@ __all__ = [
     "format_count",
     "format_rate",
     "format_seconds",
+    "format_span",
     "parse_bytes",
     "parse_within",
 ]
@@ -50,6 +52,18 @@ def parse_within(text: str) -> tuple[float, bool]:
         raise ConfigError(f"{text!r} is not a tolerance", "", "Write 0.5% of the best, or 0.005 in the metric's unit")
     relative = match.group(2) == "%"
     return float(match.group(1)) / (100 if relative else 1), relative
+
+
+def format_span(counts: Iterable[int]) -> str:
+    """Print the least and the greatest of some counts, once where they are equal.
+
+    Examples
+    --------
+    >>> format_span([3, 3]), format_span([5, 2, 3])
+    ('3', '2 to 5')
+    """
+    low, *others = sorted(set(counts))
+    return f"{low} to {others[-1]}" if others else str(low)
 
 
 def counted(count: int, noun: str) -> str:

@@ -28,7 +28,6 @@ PROBE_COLUMNS = ("duration_s", "source_sample_rate", "channels", "size_bytes", "
 
 _METADATA_KEY = b"featstore"
 _FORMAT = 1
-_LEADING = ("track_id", "path", "labels", "split", "group", *PROBE_COLUMNS)
 _TEXT = ("split", "group", "probe_error")
 _INTEGERS = ("source_sample_rate", "channels", "size_bytes")
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import lower_is_better
+from featstore.results.frames import metrics_of
 from featstore.results.fronts import AXES, MARGIN, one_dataset, pareto
 from featstore.results.losses import bounded_losses
 from featstore.results.sentences import answer_sentences, loss_words
-from featstore.units import format_bytes, format_rate, format_seconds
+from featstore.results.tables import cost_text, plain_rows
+from featstore.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +60,6 @@ class Choice:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
-        from featstore.results.tables import plain_rows
-
         rows = plain_rows(self.frame)
         return {
             "answer": rows[0],
@@ -282,17 +282,15 @@ def _choice(ordered: pd.DataFrame, known: pd.DataFrame, metric: str, cost: str) 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     if name not in frame:
-        metrics = [str(column).removesuffix("_values") for column in frame if str(column).endswith("_values")]
-        wanted = name.rpartition("_")[0]
-        raise ConfigError(f"no run has the metric {wanted!r}", "report query", did_you_mean(wanted, metrics))
+        wanted, known = name.rpartition("_")[0], metrics_of(frame)
+        raise ConfigError(f"no run has the metric {wanted!r}", "report query", did_you_mean(wanted, known))
     return frame[name]
 
 
 def _cost_text(name: str, value: float) -> str:
-    if name.startswith("bytes"):
-        return format_bytes(value) + {"bytes_per_hour": " per hour", "bytes_per_track": " per track"}.get(name, "")
-    if name == "rate_bps":
-        return format_rate(value)
-    if name.startswith("seconds"):
-        return format_seconds(value) + {"seconds_train": " of training"}.get(name, "")
+    if name.startswith(("bytes", "rate", "seconds")):
+        return cost_text(name, value) + _OF.get(name, "")
     return f"{value:.4g} {name}"
+
+
+_OF = {"bytes_per_hour": " per hour", "bytes_per_track": " per track", "seconds_train": " of training"}

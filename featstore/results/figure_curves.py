@@ -17,6 +17,7 @@ from featstore.results.figure_style import (
     MARKERS,
     PALETTE,
     draw_audio,
+    draw_marks,
     figure_style,
     footnote,
     new_figure,
@@ -87,18 +88,9 @@ def plot_cost(
 
 def _draw_series(axes: Any, rows: pd.DataFrame, x: str, y: str, number: int, dash: str, label: str) -> None:
     filled = dash == "-"
-    axes.errorbar(
-        rows[x].astype(float),
-        rows[f"{y}_mean"].astype(float),
-        yerr=np.nan_to_num(rows[f"{y}_std"].to_numpy(dtype=float)),
-        color=PALETTE[number],
-        marker=MARKERS[number],
-        markerfacecolor=PALETTE[number] if filled else "white",
-        linestyle=dash,
-        linewidth=1,
-        elinewidth=0.8,
-        label=label,
-    )
+    cost, mean, std = (rows[name].astype(float) for name in (x, f"{y}_mean", f"{y}_std"))
+    look = {"markerfacecolor": PALETTE[number] if filled else "white", "markersize": 5, "elinewidth": 0.8}
+    draw_marks(axes, cost, mean, number, yerr=std, linestyle=dash, linewidth=1, label=label, **look)
 
 
 def _name_hops(axes: Any, groups: Sequence[pd.DataFrame], numbers: Sequence[int], x: str, y: str) -> None:
@@ -216,17 +208,8 @@ def plot_classes(
         for number, (name, values) in enumerate(scores.items()):
             y = np.arange(len(classes)) + (number - (len(scores) - 1) / 2) * 0.18
             known = [values.get(c, (np.nan, np.nan)) for c in classes]
-            axes.errorbar(
-                [mean for mean, _ in known],
-                y,
-                xerr=np.nan_to_num([std for _, std in known]),
-                linestyle="none",
-                marker=MARKERS[number],
-                color=PALETTE[number],
-                markersize=4.5,
-                elinewidth=1,
-                label=name,
-            )
+            means, stds = zip(*known, strict=True)
+            draw_marks(axes, means, y, number, xerr=stds, label=name)
         axes.set_yticks(np.arange(len(classes)), classes)
         axes.set_ylim(-0.7, len(classes) - 0.3)
         note = f"; {undefined} without a score left out" if undefined else ""

@@ -10,9 +10,10 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import bounds_of, title_of
-from featstore.results.figure_style import INK, MARKERS, PALETTE, figure_style, footnote, new_figure, save_figure
+from featstore.results.figure_style import INK, draw_marks, figure_style, footnote, new_figure, save_figure
 from featstore.results.labels import row_text
 from featstore.results.significance import TestName, compare, holm
+from featstore.units import format_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,10 +92,7 @@ def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
         y = np.array([lines.index(names[row]) for row in rows]) + (number - (len(encodings) - 1) / 2) * 0.28
         middle = 100 * part["difference"].to_numpy(dtype=float)
         reach = np.vstack([middle - 100 * part["low"].to_numpy(float), 100 * part["high"].to_numpy(float) - middle])
-        axes.errorbar(
-            middle, y, xerr=np.nan_to_num(reach), linestyle="none", marker=MARKERS[number], markersize=4.5,
-            color=PALETTE[number], elinewidth=1, label=f"{encoding}, {_share(part)} of float32's bytes",
-        )  # fmt: skip
+        draw_marks(axes, middle, y, number, xerr=reach, label=f"{encoding}, {_share(part)} of float32's bytes")
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -102,8 +100,7 @@ def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
     axes.set_xlabel(f"{title} minus that of float32, percentage points")
     figure.legend(loc="outside upper left", ncols=2)
     found = int((pairs["p_holm"] < 0.05).sum())
-    counts = sorted({*pairs["n"].astype(int), *pairs["n_float32"].astype(int)})
-    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    span = format_span([*pairs["n"].astype(int), *pairs["n_float32"].astype(int)])
     note = f"whiskers: 95 % intervals of the difference, n = {span} on each side; after Holm's correction over "
     note += f"{len(pairs)} comparisons {found or 'none'} differ{'s' if found == 1 else ''} (p < 0.05)"
     footnote(figure, note)

@@ -15,6 +15,7 @@ from featstore.results.figure_style import (
     MARKERS,
     PALETTE,
     QUIET,
+    draw_marks,
     figure_style,
     footnote,
     new_figure,
@@ -104,18 +105,8 @@ def _places(rows: pd.DataFrame, models: Sequence[str]) -> list[float]:
 
 
 def _draw(axes: Any, row: Mapping[str, Any], place: float, metric: str, number: int, fill: str) -> None:
-    axes.errorbar(
-        [place],
-        [row[f"{metric}_mean"]],
-        yerr=np.nan_to_num([row[f"{metric}_std"]]),
-        linestyle="none",
-        marker=MARKERS[number],
-        color=PALETTE[number],
-        markersize=6,
-        elinewidth=0.8,
-        fillstyle=fill,
-        markerfacecoloralt="white",
-    )
+    look = {"markersize": 6, "elinewidth": 0.8, "fillstyle": fill, "markerfacecoloralt": "white"}
+    draw_marks(axes, [place], [row[f"{metric}_mean"]], number, yerr=[row[f"{metric}_std"]], **look)
 
 
 def _guesses(runs: RunSet) -> dict[str, float]:

@@ -15,6 +15,7 @@ from featstore.results.figure_style import (
     PALETTE,
     PUBLISHED,
     QUIET,
+    draw_marks,
     figure_style,
     footnote,
     new_figure,
@@ -22,8 +23,10 @@ from featstore.results.figure_style import (
     score_limits,
     size_axis,
 )
+from featstore.results.frames import metrics_of
 from featstore.results.labels import field_text, hops_by_multiple
 from featstore.results.reference import read_reference
+from featstore.units import format_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +70,7 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
     rows = summary[summary["n_mels"].notna() & summary["hop_multiple"].notna()]
     if not len(rows):
         raise ConfigError("no run has mel bands and a hop multiple", "report plot figure1", "Use --kind bytes")
-    found = [str(n).removesuffix("_values") for n in summary if str(n).endswith("_values")]
-    shown = list(metrics) or [name for name in found if name != "loss"][:2]
+    shown = list(metrics) or [name for name in metrics_of(summary) if name != "loss"][:2]
     series = _series_of(rows)
     reference = _published(published, shown, sorted(set(map(str, rows["model"])))) if published else None
     places = _places(rows, reference)
@@ -89,8 +91,7 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
     known = [rows, *([] if reference is None else [reference])]
     hops = hops_by_multiple(row for frame in known for row in frame.to_dict("records"))
     _label_groups(panels[-1, 0], places, hops, sorted(rows["sample_rate"].dropna().unique()))
-    counts = sorted(set(rows["n"].astype(int)))
-    span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    span = format_span(rows["n"].astype(int))
     note = f"marks: means; whiskers: standard deviation (n − 1), n = {span}; GMACs of one pass over a model input"
     footnote(figure, note)
     for axes in panels[:, 0]:
@@ -138,19 +139,8 @@ def _draw_scores(
     """Means with deviations, the series side by side within a place."""
     for number, (name, rows) in enumerate(series):
         x = _x_of(rows, places) + _offset(number, len(series))
-        std = rows[f"{metric}_std"].to_numpy(dtype=float)
-        axes.errorbar(
-            x,
-            rows[f"{metric}_mean"].astype(float),
-            yerr=np.nan_to_num(std),
-            linestyle="none",
-            marker=MARKERS[number],
-            color=PALETTE[number],
-            markersize=4.5,
-            elinewidth=1,
-            label=name,
-            zorder=5,
-        )
+        mean, std = (rows[f"{metric}_{part}"].astype(float) for part in ("mean", "std"))
+        draw_marks(axes, x, mean, number, yerr=std, label=name, zorder=5)
     axes.set_ylabel(title_of(metric, split="test").replace(", test)", ")").replace(" (test)", ""))
 
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, MissingDependency, did_you_mean
 
@@ -21,6 +23,7 @@ __all__ = [
     "PUBLISHED",
     "QUIET",
     "draw_audio",
+    "draw_marks",
     "figure_style",
     "footnote",
     "new_figure",
@@ -155,6 +158,13 @@ def score_limits(axis: Any, metric: str) -> None:
     low, high = axis.get_view_interval()
     least, most = bounds_of(metric)
     axis.axes.set_ylim(max(low, least), min(high, most))
+
+
+def draw_marks(axes: Any, x: Any, y: Any, number: int, **look: Any) -> None:
+    """Marks of one series in its shape and colour, with whiskers (``xerr``, ``yerr``) where they are known."""
+    whiskers = {name: np.nan_to_num(np.asarray(look[name], float)) for name in ("xerr", "yerr") if name in look}
+    own = {"marker": MARKERS[number], "color": PALETTE[number], "markersize": 4.5, "elinewidth": 1}
+    axes.errorbar(x, y, **{"linestyle": "none"} | own | look | whiskers)
 
 
 def draw_audio(axes: Any, cost: float | None, name: str) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "feature_fields",
     "flatten",
     "metrics_in",
+    "metrics_of",
     "runs_frame",
     "score_column",
 ]
@@ -285,6 +286,11 @@ def metrics_in(frame: pd.DataFrame, split: str = "test") -> list[str]:
     usual = list(METRICS)
     names = [str(n).split(".", 1)[1] for n in frame if str(n).startswith(f"{split}.") and frame[n].notna().any()]
     return sorted(names, key=lambda name: (name == "loss", usual.index(name) if name in usual else len(usual), name))
+
+
+def metrics_of(summary: pd.DataFrame) -> list[str]:
+    """Metrics of a summary, in its order."""
+    return [str(name).removesuffix("_values") for name in summary if str(name).endswith("_values")]
 
 
 def score_column(frame: pd.DataFrame, metric: str, split: str = "test") -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import lower_is_better
 from featstore.plain import plain
+from featstore.results.frames import metrics_of
 from featstore.results.losses import Losses, bounded_losses
 
 if TYPE_CHECKING:
@@ -253,8 +254,7 @@ def _check_axes(summary: pd.DataFrame, axes: tuple[str, ...], y: str) -> None:
         if axis not in AXES:
             raise ConfigError(f"{axis!r} is no axis of cost", "pareto", did_you_mean(axis, AXES))
     if f"{y}_mean" not in summary:
-        metrics = [str(name).removesuffix("_values") for name in summary if str(name).endswith("_values")]
-        raise ConfigError(f"the summary has no metric {y!r}", "pareto", did_you_mean(y, metrics))
+        raise ConfigError(f"the summary has no metric {y!r}", "pareto", did_you_mean(y, metrics_of(summary)))
     one_dataset(summary, "pareto")
 
 

@@ -14,6 +14,7 @@ from featstore.errors import ConfigError
 from featstore.metrics import bounds_of, in_points, lower_is_better
 from featstore.results.bounds import LossBounds, Study, loss_bounds
 from featstore.results.resampled import TestTracks
+from featstore.units import format_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Losses", "bounded_losses", "loss_number", "study_of"]
 
 _SAME = 1e-12  # deviation of equal numbers, up to rounding
-_UNITS = {"run": "runs", "seed": "seeds", "fold": "folds"}
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,8 @@ def _exact(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 def _statement(frame: pd.DataFrame, metric: str, bounds: LossBounds | None, words: str, confidence: float) -> str:
     """What has to stand beside the bounds."""
-    counts = [int(n) for n in frame[f"{metric}_n"]]
-    span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    unit = _UNITS[str(frame["over"].iloc[0])]
+    span = format_span(frame[f"{metric}_n"].astype(int))
+    unit = f"{frame['over'].iloc[0]}s"
     if len(frame) == 1:
         return "There is one configuration: it is its own best."
     if bounds is None:

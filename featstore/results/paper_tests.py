@@ -13,6 +13,7 @@ import numpy as np
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
 from featstore.results.significance import TestName, compare, holm
+from featstore.units import format_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,17 +75,12 @@ def _statement(test: str, comparisons: int, alpha: float, counts: list[int], bes
     """The sentence that makes the marks of a figure mean something."""
     if not comparisons:
         alone = counts[best] < 2 and max(counts) > 1
-        who = "the best has n = 1" if alone else f"n = {_span(counts)} per configuration"
+        who = "the best has n = 1" if alone else f"n = {format_span(counts)} per configuration"
         return f"Not tested: {who}; a test needs at least 2 (3 seeds are advised)."
     title = {"welch": "Welch's t-test", "independent": "independent two-sample t-test with equal variances"}[test]
-    unit = {"run": "runs", "seed": "seeds", "fold": "folds"}[over]
     return (
-        f"{title} against the best, two-sided, on n = {_span(counts)} {unit} per configuration (ddof = 1), "
+        f"{title} against the best, two-sided, on n = {format_span(counts)} {over}s per configuration (ddof = 1), "
         f"Holm's correction over {comparisons} comparisons, alpha = {alpha:g}; in doubt: differs without the "
         "correction. "
         "Not told apart does not mean equal: with few runs only large differences show."
     )
-
-
-def _span(counts: list[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

@@ -14,12 +14,12 @@ from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.drop_columns import drop_cell, drop_head, drops_in
-from featstore.results.frames import COSTS, FIELDS, OUTSIDE
+from featstore.results.frames import COSTS, FIELDS, OUTSIDE, metrics_of
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text, models_by_representation, row_text
 from featstore.results.losses import loss_number
 from featstore.text_tables import fit_columns, text_width
-from featstore.units import format_bytes, format_count, format_rate, format_seconds
+from featstore.units import format_bytes, format_count, format_rate, format_seconds, format_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ def format_table(
     heads, rows, notes = display_table(summary, costs=costs, wide=wide)
     if style != "text" or width is None:
         return format_rows(heads, rows, style, note=notes)
-    further = [title_of(metric) for metric in reversed(_metrics_of(summary)[1:])]
+    further = [title_of(metric) for metric in reversed(metrics_of(summary)[1:])]
     drops = [head for head in reversed(heads) if head.startswith(("drop, ", "tokens changed, "))]
     kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *further, *drops, "alone", HEADS[OUTSIDE]])
     shown = format_rows([heads[i] for i in kept], [[row[i] for i in kept] for row in rows], style, note=notes)
@@ -147,9 +147,8 @@ def display_table(
     columns: list[tuple[str, list[str]]] = [
         (HEADS.get(name, name.removeprefix("config.")), [field_cell(name, row) for row in records]) for name in fields
     ]
-    over = {"run": "runs", "seed": "seeds", "fold": "folds"}
-    units = [over[unit] for unit in summary["over"].unique()]
-    head = f"n ({units[0]})" if len(units) == 1 else "n"
+    units = summary["over"].unique()
+    head = f"n ({units[0]}s)" if len(units) == 1 else "n"
     columns += [(head, [str(int(value)) for value in summary["n"]])]
     if summary["n_configurations"].gt(1).any():
         columns += [("configurations", [str(int(value)) for value in summary["n_configurations"]])]
@@ -185,7 +184,7 @@ def _drop_columns(summary: pd.DataFrame, metric: str) -> list[tuple[str, list[st
 
 def _metric_shown(summary: pd.DataFrame) -> str:
     """The metric that a table is about."""
-    metrics = _metrics_of(summary)
+    metrics = metrics_of(summary)
     usual = next((metric for metric in metrics if metric != "loss"), metrics[0] if metrics else "")
     return str(summary.attrs.get("metric") or usual)
 
@@ -212,7 +211,7 @@ def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[str]]]:
     """A column a metric; the interval of the first one only, unless asked for all."""
-    metrics = _metrics_of(summary)
+    metrics = metrics_of(summary)
     shown = metrics if wide else [m for m in metrics if m != "loss"] or metrics
     if "loss_most" in summary and not wide:  # a front is about one metric, and about the bounds on its loss
         metric = _metric_shown(summary)
@@ -235,8 +234,7 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
         found.append(f"at most, at least: {unit}{side} the best")
     counts = [summary[name] for name in drops_in(summary) if name.endswith("_tracks")]
     if counts:
-        low, high = int(min(each.min() for each in counts)), int(max(each.max() for each in counts))
-        tracks = str(low) if low == high else f"{low} to {high}"
+        tracks = format_span(int(count) for each in counts for count in (each.min(), each.max()))
         unit = ", in points" if in_points(_metric_shown(summary)) else ""
         found.append(
             f"drop: what is lost on altered copies of {tracks} test tracks{unit}, by runs that were not retrained"
@@ -301,10 +299,6 @@ def field_cell(name: str, row: Mapping[str, Any]) -> str:
     if name in ("hop_length", "hop_multiple"):
         return row_text(name, row).removeprefix("hop ")
     return field_text(name, value) if name in ("sample_rate", "scale") else str(value)
-
-
-def _metrics_of(summary: pd.DataFrame) -> list[str]:
-    return [str(name).removesuffix("_values") for name in summary if str(name).endswith("_values")]
 
 
 def _score_cells(summary: pd.DataFrame, metric: str, *, interval: bool) -> list[str]:

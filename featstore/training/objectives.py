@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 
@@ -45,7 +45,7 @@ class SplitScores:
     seconds: float
 
 
-Scored = SplitScores | Predictions
+Scored: TypeAlias = SplitScores | Predictions
 """What is known of one split after its windows were scored."""
 
 

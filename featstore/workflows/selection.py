@@ -103,11 +103,6 @@ class Selection:
     stored: list[FeatureRequest]
     derived: list[FeatureRequest] = field(default_factory=list)
 
-    @property
-    def n_configurations(self) -> int:
-        """Pairs of model and feature."""
-        return sum(len(each) for each in self.features.values())
-
 
 def split_only(
     only: Sequence[str], where: str, experiments: Sequence[str] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import time
@@ -360,10 +359,3 @@ def decode_file(
         soundfile.write(part, np.clip(signal, -1, 1).T, feature.sample_rate, format="WAV", subtype="PCM_16")
     seconds = signal.shape[1] / feature.sample_rate
     return {"path": str(target), "sample_rate": feature.sample_rate, "seconds": round(seconds, 3), "cut": beyond}
-
-
-def read_report(target: str | os.PathLike[str]) -> dict[str, Any]:
-    """Report of a finished training, from beside its checkpoint."""
-    path = Path(target)
-    content: dict[str, Any] = json.loads(path.with_name(path.name + ".report.json").read_text(encoding="utf-8"))
-    return content
