@@ -12,6 +12,7 @@ import click
 from featstore.atomic import write_text
 from featstore.errors import ConfigError
 from featstore_cli.commands import Group
+from featstore_cli.common import emit, json_option, print_json
 
 if TYPE_CHECKING:
     from featstore.datasets import TrackTable
@@ -32,7 +33,7 @@ def datasets() -> None:
 
 
 @datasets.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def list_command(as_json: bool) -> None:
     r"""List the kinds of data sets: options, citation, licence, and checksums where they are published.
 
@@ -50,7 +51,7 @@ def list_command(as_json: bool) -> None:
         row: dict[str, Any] = {"kind": kind, "summary": summary, "options": list(options), "citation": facts.citation}
         rows.append(row | {"licence": facts.licence, "checksums": dict(facts.checksums), "counts": counts})
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows)
         return
     width = max(len(row["kind"]) for row in rows)
     for row in rows:
@@ -70,7 +71,7 @@ def list_command(as_json: bool) -> None:
 @click.option("--size", metavar="SIZE", help="demo: quick, standard, study, full, or a number of clips per style.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option of the kind; repeats.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def index_command(
     kind: str,
     root: str | None,
@@ -106,7 +107,7 @@ def index_command(
     table.write(out)
     broken = table.frame[table.frame["probe_error"].notna()]
     summary = _summary(table, out)
-    click.echo(json.dumps(summary, indent=1, ensure_ascii=False) if as_json else _as_text(summary))
+    emit(summary, as_json, lambda: _as_text(summary))
     for track_id, error in list(zip(broken["track_id"], broken["probe_error"], strict=True))[:_MOST_SHOWN]:
         click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
     if len(broken) > _MOST_SHOWN:
@@ -123,7 +124,7 @@ def index_command(
 @click.option("--fingerprint", is_flag=True, help="Decode every file: find recordings that are there twice.")
 @click.option("--repeats", metavar="FILE", help="With --fingerprint: write the repeats found, as JSON lists of ids.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Files decoded at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def check_command(
     tracks: str, no_audio: bool, fingerprint: bool, repeats: str | None, jobs: int | None, as_json: bool
 ) -> None:
@@ -155,8 +156,7 @@ def check_command(
         raise ConfigError("--repeats without --fingerprint", "", "Add --fingerprint: it is what finds them")
     errors = sum(each.severity == "error" for each in findings)
     if as_json:
-        report = {"tracks": len(table), "errors": errors, "findings": [asdict(each) for each in findings]}
-        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        print_json({"tracks": len(table), "errors": errors, "findings": [asdict(each) for each in findings]})
     else:
         for each in findings:
             click.echo(f"{each.severity:<7} {each.kind}: {_one_line(each.message)}")
@@ -169,7 +169,7 @@ def check_command(
 @click.argument("store")
 @click.option("--by", required=True, metavar="SPEC", help="An embedding of the store.")
 @click.option("--bound", type=float, default=0.99, show_default=True, help="Least cosine of the centred vectors.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None:
     r"""List tracks of a store whose vectors nearly agree; the exit code is 3 when a pair lies on two sides of a split.
 
@@ -188,8 +188,7 @@ def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None
     pairs = near_pairs(opened[by], bound=bound, splits=splits)
     crossing = sum(pair.crosses for pair in pairs)
     if as_json:
-        report = {"pairs": [asdict(pair) for pair in pairs], "across_splits": crossing}
-        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        print_json({"pairs": [asdict(pair) for pair in pairs], "across_splits": crossing})
     else:
         for pair in pairs:
             sides = f"  {' and '.join(pair.splits)}: a leak" if pair.crosses else ""
@@ -206,7 +205,7 @@ def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws another assignment.")
 @click.option("--group-column", default="group", show_default=True, help="Tracks of one value here stay together.")
 @click.option("--stratify-column", help="Column whose proportions are kept; the labels by default.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def split_command(
     tracks: str, out: str, fractions: str, seed: int, group_column: str, stratify_column: str | None, as_json: bool
 ) -> None:
@@ -229,7 +228,7 @@ def split_command(
     result = with_splits(table, shares, seed, by=stratify_column or "", group_column=group_column)
     result.write(out)
     summary = _summary(result, out)
-    click.echo(json.dumps(summary, indent=1, ensure_ascii=False) if as_json else _as_text(summary))
+    emit(summary, as_json, lambda: _as_text(summary))
 
 
 def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -290,7 +289,7 @@ def _one_line(text: str) -> str:
 @click.option("--split", help="Only the tracks of this split, such as test.")
 @click.option("--most", type=click.IntRange(1), metavar="N", help="At most N tracks, chosen by their ids.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def alter_command(
     tracks: str,
     alteration: str,
@@ -322,9 +321,7 @@ def alter_command(
     place = str(Path(out) / "tracks.parquet")
     found.table.write(place)
     summary = {"out": place, "tracks": len(found.table.frame), "failed": found.failed}
-    click.echo(
-        json.dumps(summary, indent=1, ensure_ascii=False) if as_json else f"{len(found.table.frame)} copies: {place}"
-    )
+    emit(summary, as_json, lambda: f"{len(found.table.frame)} copies: {place}")
     for track_id, error in list(found.failed.items())[:_MOST_SHOWN]:
         click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
     if found.failed:

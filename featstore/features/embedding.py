@@ -11,12 +11,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from featstore.errors import CheckpointError, SpecError, did_you_mean
+from featstore.errors import SpecError, did_you_mean
 from featstore.features.graph import Node, TrackContext
 from featstore.features.weights import (
     PLACES_VARIABLE,
+    check_weights,
     find_weights_file,
     is_digest,
+    named_weights,
     remember_weights,
     weights_place,
 )
@@ -337,13 +339,7 @@ def encoder_of(spec: EmbeddingSpec | Node) -> Encoder:
 
         return describe_encoder(model, path).digest
 
-    place = find_weights_file(digest, digest_at)
-    if place is None:
-        raise CheckpointError(
-            f"the weights {digest} of {model} are not available here",
-            "embedding",
-            f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}",
-        )
+    place = named_weights(digest, digest_at, f"weights {digest} of {model}", "embedding")
     return _opened(model, place, digest)
 
 
@@ -352,12 +348,7 @@ def _opened(model: str, place: str, digest: str) -> Encoder:
     from featstore.models.encoders import load_encoder
 
     opened = load_encoder(model, place)
-    if opened.info.digest != digest:
-        raise CheckpointError(
-            f"the file holds the weights {opened.info.digest} now, not {digest}",
-            place,
-            "Restore it, or ask for the vectors of the new weights: they are another feature",
-        )
+    check_weights(opened.info.digest, digest, place, "vectors")
     return opened
 
 

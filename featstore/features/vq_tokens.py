@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.errors import CheckpointError
 from featstore.features.graph import Node, TrackContext
 from featstore.features.source_signal import signal_node
 from featstore.features.spectrum import ElementwiseStream
 from featstore.features.weights import (
     PLACES_VARIABLE,
     SHORTEST_PREFIX,
+    check_weights,
     find_weights_file,
     is_digest,
+    named_weights,
     remember_weights,
     weights_place,
 )
@@ -331,13 +332,7 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
 
         return describe_weights(codec, path, **settings).digest
 
-    place = find_weights_file(digest, digest_at)
-    if place is None:
-        raise CheckpointError(
-            f"the {codec} weights {digest} are not available here",
-            "vq_tokens",
-            f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}",
-        )
+    place = named_weights(digest, digest_at, f"{codec} weights {digest}", "vq_tokens")
     return _opened(codec, place, digest, with_decoder, **settings)
 
 
@@ -346,12 +341,7 @@ def _opened(codec: str, place: str, digest: str, with_decoder: bool, **settings:
     from featstore.models.tokenizers import load_tokenizer
 
     opened = load_tokenizer(codec, place, with_decoder=with_decoder, **settings)
-    if opened.info.digest != digest:
-        raise CheckpointError(
-            f"the file holds the weights {opened.info.digest} now, not {digest}",
-            place,
-            "Restore it, or ask for the tokens of the new weights: they are another feature",
-        )
+    check_weights(opened.info.digest, digest, place, "tokens")
     return opened
 
 

@@ -11,7 +11,15 @@ from collections.abc import Callable
 
 from featstore.errors import CheckpointError, SpecError
 
-__all__ = ["PLACES_VARIABLE", "find_weights_file", "is_digest", "remember_weights", "weights_place"]
+__all__ = [
+    "PLACES_VARIABLE",
+    "check_weights",
+    "find_weights_file",
+    "is_digest",
+    "named_weights",
+    "remember_weights",
+    "weights_place",
+]
 
 PLACES_VARIABLE = "FEATSTORE_WEIGHTS"
 DIGEST_DIGITS = 32
@@ -60,3 +68,25 @@ def find_weights_file(weights: str, digest_at: Callable[[str], str]) -> str | No
             if digest.startswith(weights):
                 found[digest] = place
     return next(iter(found.values())) if len(found) == 1 else None
+
+
+def named_weights(digest: str, digest_at: Callable[[str], str], of: str, kind: str) -> str:
+    """Path of the weights that a feature names.
+
+    Raises
+    ------
+    CheckpointError
+        When they are not found.
+    """
+    place = find_weights_file(digest, digest_at)
+    if place is None:
+        fix = f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}"
+        raise CheckpointError(f"the {of} are not available here", kind, fix)
+    return place
+
+
+def check_weights(found: str, digest: str, place: str, made: str) -> None:
+    """Refuse a file whose weights have changed since a feature was named by their digest."""
+    if found != digest:
+        fix = f"Restore it, or ask for the {made} of the new weights: they are another feature"
+        raise CheckpointError(f"the file holds the weights {found} now, not {digest}", place, fix)

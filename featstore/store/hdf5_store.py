@@ -23,7 +23,7 @@ from featstore.store.chunks import GZIP_LEVEL, compress, decompress
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import Location
-from featstore.store.spool import ABSENT, IndexedSlab, Spool
+from featstore.store.spool import ABSENT, Slab, SlabWriter
 
 __all__ = [
     "MASTER",
@@ -196,7 +196,7 @@ class Hdf5Backend(Backend):
             return vectors, json_object(dataset.attrs["attributes"])
 
 
-class Hdf5SlabWriter(Spool):
+class Hdf5SlabWriter(SlabWriter):
     """A shard file in the making: chunks are spooled, then put into an HDF5 file in one go."""
 
     def append(self, slot: int, chunk: int, values: AnyArray) -> None:
@@ -238,31 +238,6 @@ class Hdf5SlabWriter(Spool):
         """Close and delete the unfinished file."""
         super().abandon()
         self.path.with_name(self.path.name + ".h5").unlink(missing_ok=True)
-
-
-class Hdf5Slab(IndexedSlab):
-    """A shard file open for reading: HDF5 locates the chunks once, then they are read from the memory map."""
-
-    def __init__(self, data: memoryview, where: str, array: StoredArray) -> None:
-        self._set(data, where, array)
-        try:
-            with open_hdf5(data) as file:
-                if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):
-                    raise ValueError("another shape")
-                self._index = chunk_places(file["data"], array).reshape(-1, 2)
-        except DAMAGED as error:
-            raise CorruptFeature("a shard file is no valid HDF5", where, "Run featstore store repair") from error
-
-    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
-        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
-
-        Raises
-        ------
-        CorruptFeature
-            When it is absent, lies outside the file, or fails its checksum.
-        """
-        block, where = self.chunk_bytes(slot, chunk)
-        return decode_hdf5_chunk(block, self._dtype, self._shape, self._layout.compression, where)
 
 
 class _MappedFile(io.RawIOBase):
@@ -339,6 +314,22 @@ def decode_hdf5_chunk(
             "stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"
         ) from error
     return decompress(memoryview(body), dtype, shape, compression, where)
+
+
+class Hdf5Slab(Slab):
+    """A shard file open for reading: HDF5 locates the chunks once, then they are read from the memory map."""
+
+    decode = staticmethod(decode_hdf5_chunk)
+
+    def __init__(self, data: memoryview, where: str, array: StoredArray) -> None:
+        self._set(data, where, array)
+        try:
+            with open_hdf5(data) as file:
+                if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):
+                    raise ValueError("another shape")
+                self._index = chunk_places(file["data"], array).reshape(-1, 2)
+        except DAMAGED as error:
+            raise CorruptFeature("a shard file is no valid HDF5", where, "Run featstore store repair") from error
 
 
 def describe_array(group: Any, array: StoredArray, cost: Mapping[str, float | int]) -> None:

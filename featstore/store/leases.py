@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from featstore.atomic import json_object
 from featstore.errors import ObjectStorageError, StoreLocked
@@ -115,7 +114,7 @@ class Lease:
             try:
                 self._let_packing_end()
             except BaseException:
-                self.__exit__(None, None, None)
+                self.__exit__()
                 raise
         return self
 
@@ -127,9 +126,7 @@ class Lease:
                 raise _locked(self.location, name, holder.owner)
             time.sleep(0.1)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import mmap
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,46 +18,21 @@ from featstore.store.digests import new_digest
 from featstore.store.layout import StoredArray
 from featstore.store.location import FileBytes
 
-__all__ = ["ABSENT", "IndexedSlab", "Slab", "SlabWriter", "Spool"]
+__all__ = ["ABSENT", "Slab", "SlabWriter"]
 
 ABSENT = 2**64 - 1  # offset of a chunk that was never written
 
 
-class SlabWriter(Protocol):
-    """A shard file in the making: one shard's tracks over one stretch of time."""
+class Slab:
+    """A shard file open for reading: a memory map, and where in it each chunk lies.
 
-    def begin(self, slot: int) -> None:
-        """Remember this point, to return to when track number ``slot`` of the shard fails."""
+    Attributes
+    ----------
+    decode : callable
+        Values from the bytes of a chunk, its type, shape and compression, and its place for messages.
+    """
 
-    def append(self, slot: int, chunk: int, values: AnyArray) -> None:
-        """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
-
-    def roll_back(self) -> None:
-        """Forget what was appended since :meth:`begin`."""
-
-    def close(self, lengths: IntArray) -> tuple[int, str]:
-        """Finish the file, given the frames of each track; its bytes and digest."""
-
-    def abandon(self) -> None:
-        """Close and delete the unfinished file."""
-
-
-class Slab(Protocol):
-    """A shard file open for reading."""
-
-    def chunk_span(self, slot: int, chunk: int) -> tuple[int, int] | None:
-        """Offset and length of a chunk's bytes in the file, or None where none were written."""
-
-    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
-        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises."""
-
-    def expect(self, slot: int, chunk: int) -> None:
-        """Say that a chunk will be read soon."""
-
-
-class IndexedSlab:
-    """The common part of open shard files: a memory map, and where in it each chunk lies."""
-
+    decode: ClassVar[staticmethod[[memoryview, np.dtype[Any], tuple[int, ...], str, str], AnyArray]]
     _index: npt.NDArray[np.uint64]
 
     def _set(self, data: FileBytes, where: str, array: StoredArray) -> None:
@@ -79,7 +55,7 @@ class IndexedSlab:
                 owner.madvise(mmap.MADV_WILLNEED, start, span[0] + span[1] - start)
 
     def chunk_bytes(self, slot: int, chunk: int) -> tuple[memoryview, str]:
-        """Encoded bytes of a chunk that the commit record promises, and its place for messages.
+        """Encoded bytes of a chunk, and its place for messages; see :meth:`read_chunk`.
 
         Raises
         ------
@@ -92,9 +68,20 @@ class IndexedSlab:
             raise CorruptFeature("a committed chunk is missing", where, "Run featstore store verify, then repair")
         return self._data[span[0] : span[0] + span[1]], where
 
+    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
+        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
 
-class Spool:
-    """The common part of writers: chunks one after the other, an index, and a running digest.
+        Raises
+        ------
+        CorruptFeature
+            When it is absent, lies outside the file, or fails its checksum.
+        """
+        block, where = self.chunk_bytes(slot, chunk)
+        return self.decode(block, self._dtype, self._shape, self._layout.compression, where)
+
+
+class SlabWriter(abc.ABC):
+    """A shard file in the making: chunks one after the other, an index, and a running digest.
 
     Parameters
     ----------
@@ -125,6 +112,14 @@ class Spool:
                 length += len(part)
         self.index[slot * self.layout.slab_chunks + chunk] = (self.offset, length)
         self.offset += length
+
+    @abc.abstractmethod
+    def append(self, slot: int, chunk: int, values: AnyArray) -> None:
+        """Write chunk number ``chunk`` of track ``slot``: values of shape (*item_shape, chunk_frames)."""
+
+    @abc.abstractmethod
+    def close(self, lengths: IntArray) -> tuple[int, str]:
+        """Finish the file, given the frames of each track; its bytes and digest."""
 
     def roll_back(self) -> None:
         """Forget what was appended since :meth:`begin`."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -226,13 +225,11 @@ class ShardWriter:
             for array in self._arrays:
                 self._writers[array.key] = ArrayWriter(self._backend, array, self.shard, self.n_rows, self._folder)
         except BaseException:  # a refused folder may not leave a lease behind that a heartbeat keeps alive
-            self._lease.__exit__(None, None, None)
+            self._lease.__exit__()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             for writer in self._writers.values():
                 writer.abandon()
@@ -241,7 +238,7 @@ class ShardWriter:
                     leftover.unlink(missing_ok=True)
                 self._folder.rmdir()
         finally:
-            self._lease.__exit__(kind, error, trace)
+            self._lease.__exit__()
 
     def begin(self, slot: int, source: str = "") -> None:
         """Start track number ``slot`` of the shard; ``source`` is the fingerprint of its file."""

@@ -24,7 +24,7 @@ from featstore.store.chunks import CRC_BYTES, checked, compress, crc32c, decode_
 from featstore.store.digests import digest_text
 from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import FileBytes
-from featstore.store.spool import IndexedSlab, Spool
+from featstore.store.spool import Slab, SlabWriter
 from featstore.store.write_behind import WriteBehind
 
 __all__ = ["ZarrBackend", "ZarrSlabWriter"]
@@ -182,7 +182,7 @@ class ZarrBackend(Backend):
         return vectors.astype(np.float32), metadata["attributes"]
 
 
-class ZarrSlabWriter(Spool):
+class ZarrSlabWriter(SlabWriter):
     """A shard file in the making: append a track's chunks in order, take a track back, close.
 
     Only the index is held in memory. The digest covers every byte of the finished file.
@@ -216,8 +216,10 @@ class ZarrSlabWriter(Spool):
         super().abandon()
 
 
-class ZarrSlab(IndexedSlab):
+class ZarrSlab(Slab):
     """A shard file open for reading: the index parsed once, chunks decoded from the memory map."""
+
+    decode = staticmethod(decode_chunk)
 
     def __init__(self, data: FileBytes, where: str, array: StoredArray) -> None:
         self._set(data, where, array)
@@ -228,14 +230,3 @@ class ZarrSlab(IndexedSlab):
             )
         index = checked(data[-size:], where)
         self._index: npt.NDArray[np.uint64] = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
-
-    def read_chunk(self, slot: int, chunk: int) -> AnyArray:
-        """Values (*item_shape, chunk_frames) of a chunk that the commit record promises.
-
-        Raises
-        ------
-        CorruptFeature
-            When it is absent, lies outside the file, or fails its checksum.
-        """
-        block, where = self.chunk_bytes(slot, chunk)
-        return decode_chunk(block, self._dtype, self._shape, self._layout.compression, where)

@@ -13,7 +13,6 @@ import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
 from featstore.audio.probe import AudioInfo
@@ -60,9 +59,7 @@ class ProbeCache:
             logger.warning("answers of probing are not kept: %s", error)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 

@@ -8,7 +8,7 @@ import torch
 
 from featstore.errors import CorruptFeature, DatasetError, MissingFeature
 from featstore.loaders import BatchLoader, band_statistics
-from featstore.store.spool import IndexedSlab
+from featstore.store.spool import Slab
 from tests.loaders.fakes import make_arrays
 from tests.loaders.stores import write_store
 
@@ -119,10 +119,10 @@ def test_chunks_are_announced_before_their_first_read(tmp_path, monkeypatch, bac
     store = write_store(tmp_path / "s", arrays, [("mel(n_mels=96)", "float32")], backend=backend)
     reader = store["mel(n_mels=96)"]
     told: list[tuple[int, int]] = []
-    fetch, read = IndexedSlab.expect, IndexedSlab.chunk_bytes
-    monkeypatch.setattr(IndexedSlab, "expect", lambda slab, *where: told.append(where) or fetch(slab, *where))
+    fetch, read = Slab.expect, Slab.chunk_bytes
+    monkeypatch.setattr(Slab, "expect", lambda slab, *where: told.append(where) or fetch(slab, *where))
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(IndexedSlab, "chunk_bytes", lambda slab, *where: asked.append(where) or read(slab, *where))
+    monkeypatch.setattr(Slab, "chunk_bytes", lambda slab, *where: asked.append(where) or read(slab, *where))
     loader = BatchLoader({"x": reader}, list(arrays), batch_size=5, crop_frames=900, tier="disk", threads=0)
     list(loader)
     assert asked and told == asked[: len(told)] and set(told) == set(asked)
