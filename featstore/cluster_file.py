@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.errors import ConfigError, MissingDependency, check_known, did_you_mean
 from featstore.plain_yaml import parse_yaml
 
 __all__ = ["KINDS", "THREAD_SETTINGS", "ClusterConfig", "read_cluster"]
@@ -107,8 +107,7 @@ class ClusterConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"kind={self.kind!r} is no batch system", "cluster file", did_you_mean(self.kind, KINDS))
+        check_known(self.kind, KINDS, f"kind={self.kind!r} is no batch system", "cluster file")
         for name in ("jobs", "workers_per_job", "cores"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is too small", "cluster file", "Give at least 1")

@@ -6,7 +6,7 @@ Every error takes plain positional arguments, so that it survives the trip from 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 __all__ = [
     "CheckpointError",
@@ -23,6 +23,7 @@ __all__ = [
     "SpecError",
     "StoreError",
     "StoreLocked",
+    "check_known",
     "did_you_mean",
 ]
 
@@ -135,3 +136,21 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
         nearest = difflib.get_close_matches(name, known, n=5, cutoff=0.0)
         listing = f"There are {len(known):,}, such as {', '.join(prefix + each for each in nearest)}"
     return f"Did you mean {' or '.join(near)}? {listing}" if near else listing
+
+
+def check_known(
+    name: object, known: Collection[str], what: str, where: str = "", *, error: type[FeatstoreError] = ConfigError
+) -> None:
+    """Refuse a name that is not known; the advice is that of :func:`did_you_mean`.
+
+    Raises
+    ------
+    ConfigError
+        Or ``error``, with ``what`` and ``where``.
+
+    Examples
+    --------
+    >>> check_known("hop_length", ["n_mels", "hop_length"], "unknown field 'hop_length'")
+    """
+    if name not in known:
+        raise error(what, where, did_you_mean(str(name), known))

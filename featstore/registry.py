@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import check_known
 
 __all__ = ["Registry", "load_attribute"]
 
@@ -48,8 +48,7 @@ class Registry(MutableMapping[str, str]):
         ConfigError
             When no entry has that name; the message lists near misses.
         """
-        if name not in self._entries:
-            raise ConfigError(f"unknown {self.kind} {name!r}", "", did_you_mean(name, self))
+        check_known(name, self, f"unknown {self.kind} {name!r}")
         return load_attribute(self._entries[name])
 
 

@@ -11,7 +11,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def index(kind: str, root: str | os.PathLike[str] | None = None, **options: Any)
     adapter = DATASETS.load(kind)
     parameters = inspect.signature(adapter).parameters
     for name in options:
-        if name not in parameters or name == "root":
-            raise ConfigError(
-                f"unknown option {name!r}", f"data set {kind}", did_you_mean(name, set(parameters) - {"root"})
-            )
+        check_known(name, set(parameters) - {"root"}, f"unknown option {name!r}", f"data set {kind}")
     if root is None and parameters["root"].default is inspect.Parameter.empty:
         raise DatasetError(
             "no folder or file given", f"data set {kind}", f"Write: featstore datasets index {kind} ROOT"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known
 
 __all__ = ["Node", "Ontology", "read_ontology"]
 
@@ -70,8 +70,7 @@ class Ontology:
         if name in self.nodes:
             return name
         by_name = {node.name: mid for mid, node in self.nodes.items()}
-        if name not in by_name:
-            raise ConfigError(f"no node {name!r}", "ontology of AudioSet", did_you_mean(name, by_name))
+        check_known(name, by_name, f"no node {name!r}", "ontology of AudioSet")
         return by_name[name]
 
 

@@ -14,7 +14,7 @@ from featstore.datasets.csv_cells import decoded, rows_of
 from featstore.datasets.folder import SPLIT_NAMES
 from featstore.datasets.spelling import clean_name, clean_names, printable
 from featstore.datasets.table import PROBE_COLUMNS
-from featstore.errors import DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known, did_you_mean
 from featstore.object_storage import is_object_url
 
 if TYPE_CHECKING:
@@ -234,8 +234,7 @@ def _split(cell: str, line: int, source: Path) -> str | None:
     text = clean_name(cell).lower()
     if not text:
         return None
-    if text not in SPLIT_NAMES:
-        raise DatasetError(f"unknown split {cell!r} in line {line}", str(source), did_you_mean(text, SPLIT_NAMES))
+    check_known(text, SPLIT_NAMES, f"unknown split {cell!r} in line {line}", str(source), error=DatasetError)
     return SPLIT_NAMES[text]
 
 

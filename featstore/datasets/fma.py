@@ -23,7 +23,7 @@ from featstore.atomic import atomic_path, disk_errors
 from featstore.datasets.card import described
 from featstore.datasets.csv_cells import decoded, rows_of
 from featstore.datasets.table import SPLITS
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known
 from featstore.log import progress
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def index_fma(
         ("exclude", exclude, ("no_audio", "reported", "none")),
         ("verify", verify, ("yes", "no")),
     ):
-        if value not in allowed:
-            raise ConfigError(f"{option}={value!r} is not a choice", "data set fma", did_you_mean(value, allowed))
+        check_known(value, allowed, f"{option}={value!r} is not a choice", "data set fma")
     base = Path(os.path.abspath(os.path.expanduser(root)))
     source, text = _metadata(base, metadata)
     rows = [row for row in _read_tracks(text, source) if SUBSETS.index(row.subset) <= SUBSETS.index(subset)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
 from featstore.datasets.table import SPLITS
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import ConfigError, DatasetError, check_known
 from featstore.grouping import assign_rows
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ def index_gtzan(
 
     from featstore.datasets.table import TableInfo, TrackTable
 
-    if split not in _MODES:
-        raise ConfigError(f"split={split!r} is not a choice", "data set gtzan", did_you_mean(split, _MODES))
+    check_known(split, _MODES, f"split={split!r} is not a choice", "data set gtzan")
     base = Path(os.path.abspath(os.path.expanduser(root)))
     top, files = _genre_files(base)
     ids = list(files)

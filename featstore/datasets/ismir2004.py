@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from featstore.datasets.card import described
 from featstore.datasets.csv_cells import decoded, rows_of
 from featstore.datasets.splits import assign_splits
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +98,7 @@ def index_ismir2004(
     from featstore.datasets.table import TableInfo, TrackTable
 
     for option, value, allowed in (("split", split, _SPLITS), ("test", test, PARTS[1:])):
-        if value not in allowed:
-            raise ConfigError(f"{option}={value!r} is not a choice", "data set ismir2004", did_you_mean(value, allowed))
+        check_known(value, allowed, f"{option}={value!r} is not a choice", "data set ismir2004")
     base = Path(os.path.abspath(os.path.expanduser(root)))
     if not (base / "audio").is_dir():
         raise DatasetError("no folder audio here", str(base), "Name the folder that holds audio and metadata")

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
 from featstore.datasets.msd_splits import LAYOUTS, TAGS, Entry, find_layout, read_split
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known
 
 if TYPE_CHECKING:
     from featstore.datasets.table import TrackTable
@@ -87,8 +87,7 @@ def index_msd(
 
     from featstore.datasets.table import TableInfo, TrackTable
 
-    if split not in ("auto", *LAYOUTS):
-        raise ConfigError(f"split={split!r} is not a choice", "data set msd", did_you_mean(split, ("auto", *LAYOUTS)))
+    check_known(split, ("auto", *LAYOUTS), f"split={split!r} is not a choice", "data set msd")
     base = Path(os.path.abspath(os.path.expanduser(root)))
     if not base.is_dir():
         what = "this is a file, not a folder" if base.exists() else "no such folder"

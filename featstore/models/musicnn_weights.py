@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.errors import CheckpointError, did_you_mean
+from featstore.errors import CheckpointError, check_known
 from featstore.models import create
 from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
 from featstore.models.tf_checkpoint import read_checkpoint
@@ -85,8 +85,7 @@ def load_published(name: str, place: str | os.PathLike[str] | None = None) -> di
     CheckpointError
         The weights are not there, damaged, or of another network.
     """
-    if name not in PUBLISHED:
-        raise CheckpointError(f"there are no published weights of {name!r}", "", did_you_mean(name, PUBLISHED))
+    check_known(name, PUBLISHED, f"there are no published weights of {name!r}", error=CheckpointError)
     published = PUBLISHED[name]
     read, where = _find(published, place)
     variables = read_checkpoint(read, where, wanted=lambda variable: not _is_of_optimizer(variable))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known, did_you_mean
 from featstore.metrics import METRICS, in_points, lower_is_better, title_of
 from featstore.results.conditions import parse_conditions
 from featstore.results.contrasts import contrast
@@ -84,8 +84,7 @@ def check_claim(spec: Mapping[str, Any], place: str) -> None:
     if not isinstance(spec, Mapping):
         raise ConfigError(f"{spec!r} is not a mapping", place, f"Its keys are {', '.join(CLAIM_KEYS)}")
     for key in spec:
-        if key not in CLAIM_KEYS:
-            raise ConfigError(f"unknown key {key!r}", place, did_you_mean(str(key), CLAIM_KEYS))
+        check_known(key, CLAIM_KEYS, f"unknown key {key!r}", place)
     if not spec.get("claim"):
         raise ConfigError("a claim needs its words", place, "claim: A is better than B")
     for side in ("where_a", "where_b"):
@@ -93,8 +92,7 @@ def check_claim(spec: Mapping[str, Any], place: str) -> None:
             raise ConfigError(f"the claim has no {side}", place, f"{side}: [model=vgg-cnn, n_mels=96]")
         parse_conditions(conditions_of(spec, side))
     paper, metric = spec.get("paper", PAPERS[0]), spec.get("metric", "loss")
-    if paper not in PAPERS:
-        raise ConfigError(f"unknown paper {paper!r}", place, did_you_mean(str(paper), PAPERS))
+    check_known(paper, PAPERS, f"unknown paper {paper!r}", place)
     if metric not in (*METRICS, "loss"):
         raise ConfigError(f"unknown metric {metric!r}", place, did_you_mean(str(metric), METRICS))
     bounds = [spec[key] for key in ("at_least", "at_most") if key in spec]

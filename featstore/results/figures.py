@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.results.figure_curves import plot_classes, plot_cost, plot_curves
 from featstore.results.figure_encoding import against_float, plot_encoding
 from featstore.results.figure_gallery import plot_gallery
@@ -53,11 +53,9 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
     ConfigError
         For an unknown figure or option, or when the runs lack what it shows.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"unknown figure {kind!r}", "report plot", did_you_mean(kind, KINDS))
+    check_known(kind, KINDS, f"unknown figure {kind!r}", "report plot")
     for name in options:
-        if name not in _OPTIONS:
-            raise ConfigError(f"unknown option {name!r} of a figure", "report plot", did_you_mean(name, _OPTIONS))
+        check_known(name, _OPTIONS, f"unknown option {name!r} of a figure", "report plot")
     return KINDS[kind](runs, list(paths), {**_OPTIONS, **options})
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, FeatstoreError, did_you_mean
+from featstore.errors import ConfigError, FeatstoreError, check_known, did_you_mean
 from featstore.metrics import METRICS
 from featstore.results.drop_columns import drop_columns, drops_in
 from featstore.results.records import RunRecord
@@ -304,8 +304,7 @@ def score_column(frame: pd.DataFrame, metric: str, split: str = "test") -> str:
     name = f"{split}.{metric}"
     if name not in frame or not frame[name].notna().any():
         splits = sorted({str(n).split(".", 1)[0] for n in frame if "." in str(n) and not str(n).startswith("config.")})
-        if split not in splits:
-            raise ConfigError(f"no run has scores on the split {split!r}", "report", did_you_mean(split, splits))
+        check_known(split, splits, f"no run has scores on the split {split!r}", "report")
         raise ConfigError(
             f"no run has the metric {metric!r} on {split}", "report", did_you_mean(metric, metrics_in(frame, split))
         )

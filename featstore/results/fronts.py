@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.metrics import lower_is_better
 from featstore.plain import plain
 from featstore.results.frames import metrics_of
@@ -251,10 +251,8 @@ def _check_axes(summary: pd.DataFrame, axes: tuple[str, ...], y: str) -> None:
     if not 1 <= len(axes) <= 2:
         raise ConfigError(f"{len(axes)} axes of cost were given", "pareto", "Give one or two, and a metric")
     for axis in axes:
-        if axis not in AXES:
-            raise ConfigError(f"{axis!r} is no axis of cost", "pareto", did_you_mean(axis, AXES))
-    if f"{y}_mean" not in summary:
-        raise ConfigError(f"the summary has no metric {y!r}", "pareto", did_you_mean(y, metrics_of(summary)))
+        check_known(axis, AXES, f"{axis!r} is no axis of cost", "pareto")
+    check_known(y, metrics_of(summary), f"the summary has no metric {y!r}", "pareto")
     one_dataset(summary, "pareto")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.atomic import write_json, write_text
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known, did_you_mean
 from featstore.metrics import METRICS, title_of
 from featstore.results.claims import check_claim, claim_table, judge_claims
 from featstore.results.conditions import parse_conditions
@@ -88,14 +88,12 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
             if name not in columns and not is_drop(str(name)):
                 raise ConfigError(f"unknown column {name!r}", place, did_you_mean(str(name), columns))
         paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
-        if paper not in PAPERS:
-            raise ConfigError(f"unknown paper {paper!r}", place, did_you_mean(paper, PAPERS))
+        check_known(paper, PAPERS, f"unknown paper {paper!r}", place)
     for place, spec in _entries(settings, "claims", where):
         check_claim(spec, place)
     for place, spec in _entries(settings, "figures", where):
         _known(spec, _FIGURE_KEYS, place)
-        if spec.get("kind") not in KINDS:
-            raise ConfigError(f"unknown figure {spec.get('kind')!r}", place, did_you_mean(str(spec.get("kind")), KINDS))
+        check_known(spec.get("kind"), KINDS, f"unknown figure {spec.get('kind')!r}", place)
         parse_conditions(conditions_of(spec))
 
 
@@ -188,8 +186,7 @@ def _known(entry: Any, keys: Sequence[str], where: str) -> None:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{entry!r} is not a mapping", where, f"Its keys are {', '.join(keys)}")
     for key in entry:
-        if key not in keys:
-            raise ConfigError(f"unknown key {key!r}", where, did_you_mean(str(key), keys))
+        check_known(key, keys, f"unknown key {key!r}", where)
 
 
 def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: Path) -> Iterator[_Figure]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
@@ -126,8 +126,7 @@ def against_best(
     """
     import pandas as pd
 
-    if within not in summary:
-        raise ConfigError(f"runs have no column {within!r}", "report: within", did_you_mean(within, map(str, summary)))
+    check_known(within, [*map(str, summary)], f"runs have no column {within!r}", "report: within")
     frames, statements = [], {}
     for group, rows in summary.groupby(within, sort=True):
         known = rows[rows[cost].notna() & rows[f"{metric}_mean"].notna()]
@@ -145,8 +144,7 @@ def _found_table(
     """One row per measured configuration."""
     columns, notes = _columns(spec), [spec.get("note", "")]
     for name in names:
-        if name not in summary:
-            raise ConfigError(f"runs have no column {name!r}", "report: rows", did_you_mean(name, map(str, summary)))
+        check_known(name, [*map(str, summary)], f"runs have no column {name!r}", "report: rows")
     frame = summary
     if set(columns) & set(TESTS):
         metric, within = settings["metric"], spec.get("within", "model")

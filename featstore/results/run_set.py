@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.html_repr import html_card
 from featstore.results.frames import flatten, runs_frame
 from featstore.results.records import RunRecord, SkippedRun, find_records
@@ -100,8 +100,7 @@ def config_columns(runs: RunSet, names: Sequence[str]) -> pd.DataFrame:
     flat = [flatten(record.config) for record in runs]
     known = {f"config.{key}" for settings in flat for key in settings}
     for name in wanted:
-        if name not in known:
-            raise ConfigError(f"no run has a setting {name!r}", "report", did_you_mean(name, known))
+        check_known(name, known, f"no run has a setting {name!r}", "report")
     values = {name: [settings.get(name.removeprefix("config.")) for settings in flat] for name in wanted}
     plain: dict[str, Any] = {
         name: [str(v) if isinstance(v, list | dict) else v for v in column] for name, column in values.items()

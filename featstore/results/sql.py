@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, FeatstoreError, MissingDependency, did_you_mean
+from featstore.errors import ConfigError, FeatstoreError, MissingDependency, check_known
 from featstore.plain import is_missing, plain
 from featstore.results.details import read_curves, read_predictions
 from featstore.results.frames import flatten, metrics_in
@@ -101,8 +101,7 @@ def view_frame(runs: RunSet, name: str) -> pd.DataFrame:
     ConfigError
         For an unknown view.
     """
-    if name not in VIEWS:
-        raise ConfigError(f"unknown view {name!r}", "report query", did_you_mean(name, VIEWS))
+    check_known(name, VIEWS, f"unknown view {name!r}", "report query")
     frame = VIEWS[name](runs)
     return _typed(frame)
 

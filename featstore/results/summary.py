@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.arrays import IntArray
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
 from featstore.results.drop_columns import drops_in
@@ -77,8 +77,7 @@ def summarise(
         raise ConfigError(f"cannot average over {over!r}", "report", "Known: auto, run, seed, fold")
     by = list(CONFIGURATION if by is None else by)
     for name in by:
-        if name not in frame:
-            raise ConfigError(f"runs have no column {name!r}", "report", did_you_mean(name, [str(c) for c in frame]))
+        check_known(name, [*map(str, frame)], f"runs have no column {name!r}", "report")
     chosen = list(metrics) if metrics is not None else metrics_in(frame, split)
     columns = {metric: score_column(frame, metric, split) for metric in chosen}
     groups = _Groups(_without_repeats(frame.assign(label=labels_of(frame))), by)

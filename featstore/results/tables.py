@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import check_known
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
 from featstore.results.drop_columns import drop_cell, drop_head, drops_in
@@ -116,8 +116,7 @@ def format_table(
     ConfigError
         For an unknown style or cost.
     """
-    if style not in STYLES:
-        raise ConfigError(f"unknown style {style!r}", "report table", did_you_mean(style, STYLES))
+    check_known(style, STYLES, f"unknown style {style!r}", "report table")
     if style == "json":
         return json.dumps(plain_rows(summary), indent=1, ensure_ascii=False)
     if style == "csv":
@@ -140,8 +139,7 @@ def display_table(
     Columns that are the same in every row are left out and named once; columns without values are left out.
     """
     for name in costs or ():
-        if name not in COSTS:
-            raise ConfigError(f"{name!r} is no cost", "report table", did_you_mean(name, COSTS))
+        check_known(name, COSTS, f"{name!r} is no cost", "report table")
     fields, common = _fields(summary)
     records: list[Any] = summary.to_dict("records")
     columns: list[tuple[str, list[str]]] = [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 from featstore.specs.clip import Clip
 from featstore.specs.grammar import format_number, parse_bool, parse_float, parse_int
 from featstore.specs.scale import Scale
@@ -69,8 +69,7 @@ def choice(default: str, *allowed: str) -> Any:
     """Field that is one of some words."""
 
     def read(value: object, name: str) -> str:
-        if str(value) not in allowed:
-            raise SpecError(f"{name}={value!r} is unknown", "", did_you_mean(str(value), allowed))
+        check_known(str(value), allowed, f"{name}={value!r} is unknown", error=SpecError)
         return str(value)
 
     return _field(default, read, ", ".join(allowed))
@@ -167,8 +166,7 @@ class FeatureSpec:
         """Make a spec from field texts; an unknown field is refused with its near misses."""
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
-            if name not in known:
-                raise SpecError(f"unknown field {name!r}", f"{cls.kind} spec", did_you_mean(name, known))
+            check_known(name, known, f"unknown field {name!r}", f"{cls.kind} spec", error=SpecError)
         return cls(**fields)  # type: ignore[arg-type]
 
     def canonical(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known, did_you_mean
 from featstore.specs.grammar import format_number, parse_call, parse_seconds
 
 __all__ = ["Clip"]
@@ -54,8 +54,7 @@ class Clip:
         if set(given) != set(names) or len(call.args) > len(names):
             wanted = ", ".join(name.removesuffix("_s") for name in names) or "nothing"
             raise SpecError(f"clip policy {text!r} does not fit", "", f"{policy} takes: {wanted} (in seconds)")
-        if pad not in _PADS:
-            raise SpecError(f"pad={pad} of clip {policy} is unknown", "", did_you_mean(pad, _PADS))
+        check_known(pad, _PADS, f"pad={pad} of clip {policy} is unknown", error=SpecError)
         values = {name: parse_seconds(given[name], name.removesuffix("_s")) for name in names}
         for name, value in values.items():
             if value < 0 or (value == 0 and name != "offset_s"):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 from featstore.specs.base import FeatureSpec
 from featstore.specs.grammar import Call, format_number, parse_call, parse_float
 from featstore.specs.quantising import quantise
@@ -88,8 +88,7 @@ class Encoding:
             return text
         spec = spec.stored_as
         call = parse_call(str(text))
-        if call.name not in ENCODINGS:
-            raise SpecError(f"unknown encoding {call.name!r}", "", did_you_mean(call.name, ENCODINGS))
+        check_known(call.name, ENCODINGS, f"unknown encoding {call.name!r}", error=SpecError)
         given = dict(zip(("low", "high"), call.args, strict=False)) | call.kwargs
         if not spec.is_resolved:  # what the type must hold is not known yet: FeatureRequest.complete checks it
             low, high = (parse_float(given.get(name, 0.0), name) for name in ("low", "high"))

@@ -6,7 +6,7 @@ of a kind. Listing the kinds imports none of them.
 
 from __future__ import annotations
 
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 from featstore.registry import Registry
 from featstore.specs.base import FeatureSpec
 
@@ -35,7 +35,6 @@ def spec_class(kind: str, where: str = "") -> type[FeatureSpec]:
     SpecError
         For an unknown kind, with near misses.
     """
-    if kind not in KINDS:
-        raise SpecError(f"unknown feature kind {kind!r}", where, did_you_mean(str(kind), KINDS))
+    check_known(kind, KINDS, f"unknown feature kind {kind!r}", where, error=SpecError)
     found: type[FeatureSpec] = KINDS.load(kind)
     return found

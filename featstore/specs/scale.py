@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 from featstore.specs.grammar import format_number, parse_call, parse_float
 from featstore.specs.logarithm import log10
 
@@ -50,15 +50,13 @@ class Scale:
         if isinstance(text, Scale):
             return text
         call = parse_call(str(text))
-        if call.name not in SCALES:
-            raise SpecError(f"unknown scale {call.name!r}", "", did_you_mean(call.name, SCALES))
+        check_known(call.name, SCALES, f"unknown scale {call.name!r}", error=SpecError)
         defaults = SCALES[call.name]
         if len(call.args) > len(defaults):
             raise SpecError(f"too many parameters in scale {text!r}", "", f"It takes {', '.join(defaults) or 'none'}")
         given = dict(zip(defaults, call.args, strict=False)) | call.kwargs
         for key in given:
-            if key not in defaults:
-                raise SpecError(f"unknown parameter {key!r} of scale {call.name}", "", did_you_mean(key, defaults))
+            check_known(key, defaults, f"unknown parameter {key!r} of scale {call.name}", error=SpecError)
         values = {key: parse_float(given.get(key, default), f"scale {key}") for key, default in defaults.items()}
         for key, value in values.items():
             if value <= 0:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featstore.atomic import atomic_path, remove_abandoned
-from featstore.errors import ConfigError, StoreError, did_you_mean
+from featstore.errors import StoreError, check_known
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS
 from featstore.store.codebooks import all_codebooks
@@ -62,8 +62,7 @@ def pack(
     --------
     featstore.store.convert.convert : Writes a folder from a packed file.
     """
-    if compression not in COMPRESSIONS:
-        raise ConfigError(f"compression={compression!r} is unknown here", "", did_you_mean(compression, COMPRESSIONS))
+    check_known(compression, COMPRESSIONS, f"compression={compression!r} is unknown here")
     store, target = open_store(source), Path(target)
     if target.exists():
         raise StoreError("the file exists already", str(target), "Choose another name, or remove it")

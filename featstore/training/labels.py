@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.atomic import atomic_path
-from featstore.errors import CheckpointError, ConfigError, DatasetError, did_you_mean
+from featstore.errors import CheckpointError, ConfigError, DatasetError, check_known, did_you_mean
 from featstore.grouping import assign_rows
 from featstore.plain import is_missing
 from featstore.training.columns import array_of, column_of
@@ -164,10 +164,7 @@ def stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, 
 
 def _labels_of(frame: pd.DataFrame, column: str, where: str) -> list[list[str]]:
     """Labels of each row as a list of text: a column of lists, or of single values."""
-    if column not in frame.columns:
-        raise DatasetError(
-            f"there is no label column {column!r}", where, did_you_mean(column, [str(c) for c in frame.columns])
-        )
+    check_known(column, [*map(str, frame.columns)], f"there is no label column {column!r}", where, error=DatasetError)
     return [_label_list(value) for value in frame[column]]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import CheckpointError, ConfigError, did_you_mean
+from featstore.errors import CheckpointError, ConfigError, check_known
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
 from featstore.models import check_installed, setting_names
 from featstore.results import write_result
@@ -265,8 +265,7 @@ def check_model_settings(model: str, settings: Mapping[str, Any]) -> None:
     """Check the names of a model's settings, before any work."""
     known = setting_names(model)
     for name in settings:
-        if name not in known:
-            raise ConfigError(f"unknown setting 'model.{name}'", f"model {model}", did_you_mean(name, known))
+        check_known(name, known, f"unknown setting 'model.{name}'", f"model {model}")
 
 
 def _labels(store: FeatureStore, readers: Readers, tracks: Any, config: TrainConfig, *, needed: bool) -> LabelledTracks:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from featstore.arrays import FloatArray
-from featstore.errors import CheckpointError, ConfigError, did_you_mean
+from featstore.errors import CheckpointError, ConfigError, check_known
 from featstore.log import progress_bar
 from featstore.models.checkpoint_file import load_checkpoint, load_module, save_checkpoint
 from featstore.models.jukebox_vqvae import DOWNS, Decoder, JukeboxLevel, LevelConfig
@@ -99,12 +99,10 @@ class TokenizerConfig:
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TokenizerConfig:
         """Return a preset with some settings changed; None changes nothing."""
-        if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}", "tokenizer training", did_you_mean(name, PRESETS))
+        check_known(name, PRESETS, f"unknown preset {name!r}", "tokenizer training")
         known = {entry.name for entry in dataclasses.fields(cls)}
         for key in changes:
-            if key not in known:
-                raise ConfigError(f"unknown setting {key!r}", "tokenizer training", did_you_mean(key, known))
+            check_known(key, known, f"unknown setting {key!r}", "tokenizer training")
         return cls(**PRESETS[name] | {key: value for key, value in changes.items() if value is not None})
 
 

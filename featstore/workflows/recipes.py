@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.models.encoder_fetch import fetched_place
 from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
@@ -148,8 +148,7 @@ class Recipe:
         listed = [entry for group in groups for entry in (group["models"] if isinstance(group, Mapping) else group)]
         known = {name for entry in listed for name in setting_names(ModelPlan.read(entry, self.name).model)}
         for key in self.settings.get("model", {}):
-            if key not in known:
-                raise ConfigError(f"unknown setting 'model.{key}'", self.name, did_you_mean(str(key), sorted(known)))
+            check_known(key, known, f"unknown setting 'model.{key}'", self.name)
 
     def _with_common(self, plan: ModelPlan) -> ModelPlan:
         settings = merged(own_settings(self.settings, plan.model), plan.settings)
@@ -217,8 +216,7 @@ def _folder(name: str) -> Any:
     kept = name not in folders and (Path(name) / KEPT).is_file()
     if kept or (Path(name) / "plan.yaml").is_file():
         return Path(name)
-    if name not in folders:
-        raise ConfigError(f"unknown recipe {name!r}", "", did_you_mean(name, folders))
+    check_known(name, folders, f"unknown recipe {name!r}")
     return folders[name]
 
 
@@ -294,8 +292,7 @@ def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
     if file == KEPT:
         content.pop("name", None)
     for key in content:
-        if key not in KEYS:
-            raise ConfigError(f"unknown key {key!r}", f"{name}/{file}", did_you_mean(key, KEYS))
+        check_known(key, KEYS, f"unknown key {key!r}", f"{name}/{file}")
     return dict(content)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known, did_you_mean
 from featstore.extract.plan import make_plan
 from featstore.features import resolve
 from featstore.specs import FeatureRequest, FeatureSpec
@@ -68,10 +68,8 @@ class ModelPlan:
         if not isinstance(entry, Mapping) or "model" not in entry:
             raise ConfigError(f"{entry!r} is no model", where, "Write a name, or {model: NAME, settings: {…}}")
         for key in entry:
-            if key not in known:
-                raise ConfigError(f"unknown key {key!r} of a model", where, did_you_mean(str(key), known))
-        if entry["model"] not in MODELS:
-            raise ConfigError(f"unknown model {entry['model']!r}", where, did_you_mean(str(entry["model"]), MODELS))
+            check_known(key, known, f"unknown key {key!r} of a model", where)
+        check_known(entry["model"], MODELS, f"unknown model {entry['model']!r}", where)
         only = entry.get("only") or ()
         return cls(
             entry["model"],

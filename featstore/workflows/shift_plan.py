@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.workflows.alterations import parse_alteration
 
 __all__ = ["ShiftPlan"]
@@ -46,8 +46,7 @@ class ShiftPlan:
         if not isinstance(entry, Mapping):
             raise ConfigError(f"{entry!r} is not a mapping", f"{where}: shifts", f"Its keys are {', '.join(known)}")
         for key in entry:
-            if key not in known:
-                raise ConfigError(f"unknown key {key!r}", f"{where}: shifts", did_you_mean(str(key), known))
+            check_known(key, known, f"unknown key {key!r}", f"{where}: shifts")
         given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in entry.items()}
         plan = cls(**given)
         if not isinstance(plan.tracks, int) or plan.tracks < 2:

@@ -19,7 +19,7 @@ from featstore.arrays import FloatArray
 from featstore.audio.writing import write_audio
 from featstore.dsp import first_sample, make_mel_bank, make_window
 from featstore.dsp.inverse import griffin_lim, noise_phases, overlap_add, unmap_bank
-from featstore.errors import ConfigError, MissingFeature, did_you_mean
+from featstore.errors import ConfigError, MissingFeature, check_known
 from featstore.features import expand_features, frames_of
 from featstore.features.spectrum import SpectralSpec
 from featstore.log import progress_bar
@@ -60,8 +60,7 @@ class SonifyOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ConfigError(f"method={self.method!r} is unknown", "sonify", did_you_mean(self.method, METHODS))
+        check_known(self.method, METHODS, f"method={self.method!r} is unknown", "sonify")
         for name, low in (("iterations", 1), ("start_s", 0), ("excerpt", 0)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name}={getattr(self, name)} is too small", "sonify", f"Use at least {low}")

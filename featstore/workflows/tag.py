@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.log import progress
 from featstore.workflows.tag_features import Item, computed_features, place_of, stored_features
 from featstore.workflows.taggers import Tagger, open_tagger
@@ -168,8 +168,7 @@ def tag_stream(
     CheckpointError
         The model's weights are missing or damaged.
     """
-    if short not in SHORT:
-        raise ConfigError(f"short={short!r} is unknown", "tag", did_you_mean(short, SHORT))
+    check_known(short, SHORT, f"short={short!r} is unknown", "tag")
     tagger = _with_windows(open_tagger(model, weights), window_s, step_s)
     paths = find_audio(audio)
     if not paths and store is None:

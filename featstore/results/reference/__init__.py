@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import check_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +68,7 @@ def read_reference(*papers: str) -> pd.DataFrame:
     import pandas as pd
 
     for paper in papers:
-        if paper not in PAPERS:
-            raise ConfigError(f"unknown paper {paper!r}", "reference", did_you_mean(paper, PAPERS))
+        check_known(paper, PAPERS, f"unknown paper {paper!r}", "reference")
     text = {"source": str, "place": str, "detail": str, "note": str, "scale": str}
     frames = [
         pd.read_csv(io.StringIO("".join(_lines(paper, comments=False))), dtype=text) for paper in papers or PAPERS
