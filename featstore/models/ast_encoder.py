@@ -19,6 +19,7 @@ import torch
 
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
+from featstore.models.ast_weights import OLD_LAYER
 from featstore.models.encoders import EncoderInfo
 from featstore.models.frozen_encoder import FrozenEncoder
 from featstore.models.tensor_files import digest_of_tensors
@@ -27,15 +28,7 @@ from featstore.models.transformers_folder import open_folder
 __all__ = ["AstEncoder", "kaldi_filterbank", "open_ast_encoder"]
 
 _PREFIX = "audio_spectrogram_transformer."
-_SPELLINGS = {  # of transformers before version 5, which its version 5 still writes
-    "encoder.layer.": "layers.",
-    "attention.attention.query": "attention.q_proj",
-    "attention.attention.key": "attention.k_proj",
-    "attention.attention.value": "attention.v_proj",
-    "attention.output.dense": "attention.o_proj",
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-}
+_SPELLINGS = {"encoder.layer.": "layers."} | OLD_LAYER
 _SILENT = ("num_attention_heads", "layer_norm_eps", "hidden_act", "frequency_stride", "time_stride")
 _FRAME, _HOP, _FFT = 400, 160, 512  # samples at 16 kHz: 25 ms, 10 ms
 _WINDOW_S = 10

@@ -19,7 +19,7 @@ from torch.nn import functional
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models.tensor_files import open_tensors
 
-__all__ = ["deit_trunk", "from_deit", "patch_weight", "read_deit", "resize_positions"]
+__all__ = ["OLD_LAYER", "deit_trunk", "from_deit", "patch_weight", "read_deit", "resize_positions"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,18 +210,21 @@ _TOP = {
     "embeddings.patch_embeddings.projection": "embeddings.patch_embeddings.projection",
     "layernorm": "layernorm",
 }
-_LAYER = {
-    "norm1": "layernorm_before",
-    "norm2": "layernorm_after",
-    "attn.proj": "attention.o_proj",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
+OLD_LAYER = {  # of transformers before version 5, which its version 5 still writes
     "attention.attention.query": "attention.q_proj",
     "attention.attention.key": "attention.k_proj",
     "attention.attention.value": "attention.v_proj",
     "attention.output.dense": "attention.o_proj",
     "intermediate.dense": "mlp.fc1",
     "output.dense": "mlp.fc2",
+}
+_LAYER = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.o_proj",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+    **OLD_LAYER,
     "layernorm_before": "layernorm_before",
     "layernorm_after": "layernorm_after",
     **{f"attention.{part}_proj": f"attention.{part}_proj" for part in "qkvo"},

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import check_known
 from featstore.models.demucs_weights import read_hdemucs
 from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig, TappedDemucs, demucs_settings
 from featstore.models.model_encoder import ModelEncoder, describe_model
@@ -65,9 +65,7 @@ def write_untrained(path: str | os.PathLike[str], *, seed: int = 0, **hdemucs: A
         For a setting that Hybrid Demucs does not have.
     """
     for setting in hdemucs:
-        if setting not in demucs_settings():
-            fix = did_you_mean(setting, demucs_settings())
-            raise ConfigError(f"{setting!r} is no setting of Hybrid Demucs", "gafx-u", fix)
+        check_known(setting, demucs_settings(), f"{setting!r} is no setting of Hybrid Demucs", "gafx-u")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = TappedDemucs(sources=list(SOURCES), **hdemucs)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.errors import ConfigError, MissingDependency, check_known
 from featstore.models.ast_transformer import PATCH, Size, check_size, patch_grid
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
@@ -225,9 +225,7 @@ class GafxUConfig:
             raise ConfigError(f"n_samples={self.n_samples} is too short for a window of {self.n_fft}", "gafx-u", fix)
         pairs = tuple(sorted((name, value) for name, value in dict(self.hdemucs).items()))
         for name, _ in pairs:
-            if name not in demucs_settings():
-                fix = did_you_mean(name, demucs_settings())
-                raise ConfigError(f"hdemucs has {name!r}, which is no setting of it", "gafx-u", fix)
+            check_known(name, demucs_settings(), f"hdemucs has {name!r}, which is no setting of it", "gafx-u")
         object.__setattr__(self, "hdemucs", pairs)
 
     @property

@@ -19,7 +19,7 @@ import torch
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError
 
-__all__ = ["TensorFile", "digest_of_tensors", "open_tensors", "save_tensors", "sha256_of"]
+__all__ = ["TensorFile", "digest_of_tensors", "json_of", "open_tensors", "save_tensors", "sha256_of"]
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
@@ -153,13 +153,13 @@ def _find(path: Path) -> tuple[list[Path], dict[str, Any]]:
         return [path], {}
     if not path.is_dir():
         raise CheckpointError("there is no checkpoint", str(path), "Check the path; nothing is fetched")
-    config = _json(path / "config.json") if (path / "config.json").is_file() else {}
+    config = json_of(path / "config.json")
     for single in _SINGLES:
         if (path / single).is_file():
             return [path / single], config
     for index in _INDICES:
         if (path / index).is_file():
-            shards = sorted(set(_json(path / index).get("weight_map", {}).values()))
+            shards = sorted(set(json_of(path / index).get("weight_map", {}).values()))
             foreign = [name for name in shards if Path(str(name)).name != name]
             if foreign:
                 raise CheckpointError(f"{index} names {foreign[0]}, outside its folder", str(path), _FETCH)
@@ -174,7 +174,16 @@ def _find(path: Path) -> tuple[list[Path], dict[str, Any]]:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """Content of a JSON file beside weights; empty where there is none.
+
+    Raises
+    ------
+    CheckpointError
+        When it cannot be read, or holds no object.
+    """
+    if not path.is_file():
+        return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -6,7 +6,6 @@ is fetched, and a tensor that is missing is never drawn at random.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from featstore.errors import CheckpointError, FeatstoreError, MissingDependency
-from featstore.models.tensor_files import TensorFile, open_tensors
+from featstore.models.tensor_files import TensorFile, json_of, open_tensors
 from featstore.models.trained_on import TrainedOn
 
 __all__ = ["TransformersFolder", "open_folder", "plain_name"]
@@ -195,7 +194,7 @@ def open_folder(
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{name} is loaded from a folder with config.json and weights", str(path), "Give it")
-    config, preprocessor = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
+    config, preprocessor = (json_of(folder / name) for name in ("config.json", "preprocessor_config.json"))
     kind = config.get("model_type")
     if kind not in kinds:
         raise CheckpointError(
@@ -219,18 +218,6 @@ def plain_name(name: str) -> str:
     for new, old in _NORM_NAMES.items():
         name = name.replace(new, old)
     return name
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read it as JSON: {error}", str(path), _FETCH) from error
-    if not isinstance(found, dict):
-        raise CheckpointError("it is no JSON object", str(path), _FETCH)
-    return found
 
 
 def _read(

@@ -251,6 +251,14 @@ def _packed_generations(location: Location, key: str) -> dict[int, int]:
     return _in_pack(location, key, look, {})
 
 
+def _packed_generation(location: Location, key: str, shard: int) -> int | None:
+    """Generation of a packed record; 0 where the pack is damaged, None where there is none."""
+    try:
+        return _packed_generations(location, key).get(shard)
+    except StoreError:
+        return 0
+
+
 # -- both ---------------------------------------------------------------------------------------------------------
 
 
@@ -380,10 +388,7 @@ def last_generation(location: Location, key: str, shard: int) -> int | None:
         pass
     except StoreError:
         known.append(0)
-    try:
-        packed = _packed_generations(location, key).get(shard)
-    except StoreError:
-        packed = 0
+    packed = _packed_generation(location, key, shard)
     return max([*known, *([] if packed is None else [packed])], default=None)
 
 
@@ -392,10 +397,7 @@ def hide_record(location: Location, key: str, shard: int) -> None:
 
     A packed record stays where it is, and a file in the place of the pair's own says that it does not count.
     """
-    try:
-        packed = _packed_generations(location, key).get(shard)
-    except StoreError:
-        packed = 0
+    packed = _packed_generation(location, key, shard)
     if packed is None:
         location.remove(record_name(key, shard))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -34,14 +35,10 @@ class WandbTracker:
     """Weights & Biases; account and project are what ``wandb`` itself is set to (project ``featstore`` otherwise)."""
 
     def __init__(self, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise MissingDependency(
-                "the tracker 'wandb' needs the package 'wandb'", "loop.trackers", "Install it: pip install wandb"
-            ) from error
         name = f"{run['model']} {run['run_id']}"
-        self._run = wandb.init(id=run["run_id"], name=name, config={**config, "run": dict(run)}, resume="allow")
+        self._run = _imported("wandb").init(
+            id=run["run_id"], name=name, config={**config, "run": dict(run)}, resume="allow"
+        )
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Take the metrics of an epoch."""
@@ -56,13 +53,7 @@ class MlflowTracker:
     """MLflow; the server and the experiment are what ``mlflow`` itself is set to."""
 
     def __init__(self, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        try:
-            import mlflow
-        except ImportError as error:
-            raise MissingDependency(
-                "the tracker 'mlflow' needs the package 'mlflow'", "loop.trackers", "Install it: pip install mlflow"
-            ) from error
-        self._mlflow = mlflow
+        self._mlflow = mlflow = _imported("mlflow")
         mlflow.start_run(run_name=f"{run['model']} {run['run_id']}", tags={"featstore.run_id": run["run_id"]})
         flat = {f"{section}.{key}": value for section, inner in config.items() for key, value in _items(inner)}
         mlflow.log_params(flat | {"feature": run["feature"], "dataset": run["dataset"]})
@@ -74,6 +65,14 @@ class MlflowTracker:
     def finish(self) -> None:
         """Close the run."""
         self._mlflow.end_run()
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        what = f"the tracker {name!r} needs the package {name!r}"
+        raise MissingDependency(what, "loop.trackers", f"Install it: pip install {name}") from error
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
