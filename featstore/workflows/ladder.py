@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.errors import PlanError
+from featstore.training.settings import merge
 from featstore.units import counted
-from featstore.workflows.recipe_runs import merged
 
 __all__ = ["RowCost", "Rung", "fitting_rungs", "ladder", "rung_seconds", "shortened"]
 
@@ -146,4 +146,4 @@ def shortened(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
         short["schedule"] = parts
     if "freeze_epochs" in start:
         short["start"] = {"freeze_epochs": share * float(start["freeze_epochs"])}
-    return merged(settings, short)
+    return merge(settings, short)

@@ -21,9 +21,9 @@ from featstore.log import progress
 from featstore.metrics import lower_is_better, title_of
 from featstore.results.paper_tables import PaperTable
 from featstore.training import TrainConfig
+from featstore.training.settings import merge
 from featstore.units import counted
 from featstore.workflows.ladder import RowCost, Rung, fitting_rungs, rung_seconds, shortened
-from featstore.workflows.recipe_runs import merged
 from featstore.workflows.sweep import PlannedRun, RunOutcome, carry_out, failures, forecast_run
 
 __all__ = ["run_within", "selection_table"]
@@ -174,7 +174,7 @@ def _forecast(state: _State, rows: Mapping[str, _Row], jobs: int) -> list[str]:
     waiting = [name for name in rows if state.forecasts.get(name, {}).get("settings") != digests[name]]
     for name in progress(waiting, desc="forecast", unit="row"):
         run = rows[name].runs[0]
-        alone = replace(run, settings=merged(run.settings, {"device": {"threads": 1}})) if jobs > 1 else run
+        alone = replace(run, settings=merge(run.settings, {"device": {"threads": 1}})) if jobs > 1 else run
         state.forecasts.pop(name, None)
         try:
             cost = _measured(forecast_run(alone), run, len(rows[name].first))

@@ -12,24 +12,16 @@ from typing import TYPE_CHECKING, Any
 from featstore.datasets import SPLITS, TrackTable
 from featstore.errors import ConfigError
 from featstore.store import open_store
+from featstore.training.settings import merge
 from featstore.workflows.indexing import with_splits
 from featstore.workflows.selection import ModelPlan, Selection
 
 if TYPE_CHECKING:
     from featstore.workflows.sweep import PlannedRun
 
-__all__ = ["check_same", "check_trainable", "merged", "own_settings", "planned_runs", "with_drawn_splits"]
+__all__ = ["check_same", "check_trainable", "own_settings", "planned_runs", "with_drawn_splits"]
 
 logger = logging.getLogger(__name__)
-
-
-def merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of ``base`` with those of ``top`` over them, section by section."""
-    found = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = merged(found[key], value) if both else value
-    return found
 
 
 def own_settings(settings: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -112,12 +104,12 @@ def planned_runs(
         )
         planned = grid(folder / "runs", settings=plan.settings, label=plan.name)
         if plan.pretrain:
-            settings = merged({"model": plan.settings.get("model", {})} | _division(plan.settings), plan.pretrain)
+            settings = merge({"model": plan.settings.get("model", {})} | _division(plan.settings), plan.pretrain)
             label = f"{plan.model}-{TrainConfig.digest(settings)[:8]}"  # plans that start alike share these runs
             before = grid(folder / "pretraining", settings=settings, label=label)
             first |= {run.out: run for run in before}
             planned = [
-                replace(run, settings=merged(run.settings, {"start": {"run": start.out}}))
+                replace(run, settings=merge(run.settings, {"start": {"run": start.out}}))
                 for run, start in zip(planned, before, strict=True)
             ]
         runs += planned

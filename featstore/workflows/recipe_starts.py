@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featstore.datasets import DATASETS
-from featstore.workflows.recipe_runs import merged
+from featstore.training.settings import merge
 from featstore.workflows.selection import ModelPlan
 
 __all__ = ["linked", "starts_on"]
@@ -48,7 +48,7 @@ def linked(plans: Sequence[ModelPlan], folder: Path) -> list[ModelPlan]:
             logger.warning("%s is left out: it starts from %s on %s, which was not run; %s", plan.name, name, kind, fix)
             continue
         places = {part: str(run) for part, run in runs.items()}
-        ready.append(replace(plan, settings=merged(plan.settings, {"start": {"weights": places}})) if places else plan)
+        ready.append(replace(plan, settings=merge(plan.settings, {"start": {"weights": places}})) if places else plan)
     return ready
 
 

@@ -14,12 +14,13 @@ from featstore.models.encoder_fetch import fetched_place
 from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
+from featstore.training.settings import merge
 from featstore.workflows.recipe_features import (
     ENCODER,
     TOKENIZER,
     recipe_features,
 )
-from featstore.workflows.recipe_runs import check_same, merged, own_settings
+from featstore.workflows.recipe_runs import check_same, own_settings
 from featstore.workflows.selection import ModelPlan
 from featstore.workflows.shift_plan import ShiftPlan
 
@@ -151,8 +152,8 @@ class Recipe:
             check_known(key, known, f"unknown setting 'model.{key}'", self.name)
 
     def _with_common(self, plan: ModelPlan) -> ModelPlan:
-        settings = merged(own_settings(self.settings, plan.model), plan.settings)
-        return replace(plan, settings=settings, pretrain=plan.pretrain and merged(self.pretraining, plan.pretrain))
+        settings = merge(own_settings(self.settings, plan.model), plan.settings)
+        return replace(plan, settings=settings, pretrain=plan.pretrain and merge(self.pretraining, plan.pretrain))
 
     @property
     def n_features(self) -> int:
@@ -272,9 +273,9 @@ def load_recipe(
     for layer in layers:
         own = layer.pop("data", {})
         if own.get("kind", usual) == kind:  # what is said of another kind of data set does not hold
-            source = merged(source, own)
-        found = merged(found, layer)
-    found = merged(found, changes or {})
+            source = merge(source, own)
+        found = merge(found, layer)
+    found = merge(found, changes or {})
     check_report(found.get("report", {}), f"{name}: report")
     ShiftPlan.read(found.get("shifts", {}), name)
     found["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
@@ -316,23 +317,23 @@ def with_overrides(
         recipe = replace(recipe, seeds=list(seeds))
     over: dict[str, Any] = dict(settings or {})
     if epochs is not None:
-        over = merged(over, {"loop": {"epochs": epochs}})
+        over = merge(over, {"loop": {"epochs": epochs}})
     if not over and width is None:
         return recipe
 
     def changed(entry: Any) -> dict[str, Any]:
         plan = ModelPlan.read(entry, recipe.name)
         scaled = width is not None and "width" in setting_names(plan.model)
-        own = merged(over, {"model": {"width": width}}) if scaled else over
+        own = merge(over, {"model": {"width": width}}) if scaled else over
         given = entry if isinstance(entry, Mapping) else {"model": entry}
-        settings = merged(plan.settings, own_settings(own, plan.model))
-        return {**given, "settings": merged(own_settings(recipe.settings, plan.model), settings)}
+        settings = merge(plan.settings, own_settings(own, plan.model))
+        return {**given, "settings": merge(own_settings(recipe.settings, plan.model), settings)}
 
     experiments = {
-        name: merged(group, {"models": [changed(each) for each in group["models"]]})
+        name: merge(group, {"models": [changed(each) for each in group["models"]]})
         if isinstance(group, Mapping)
         else [changed(each) for each in group]
         for name, group in recipe.experiments.items()
     }
     models = [] if experiments else [changed(each) for each in recipe.models or [recipe.model]]
-    return replace(recipe, models=models, experiments=experiments, settings=merged(recipe.settings, over))
+    return replace(recipe, models=models, experiments=experiments, settings=merge(recipe.settings, over))

@@ -12,6 +12,7 @@ from typing import Any
 
 from featstore.features.weights import weights_place
 from featstore.plain_yaml import parse_yaml
+from featstore.results.frames import flatten
 from featstore.results.fronts import MARGIN
 from featstore.specs import Encoding, FeatureRequest
 from featstore.workflows.recipe_features import TOKENIZER, weights_file
@@ -62,7 +63,8 @@ def steps_of(recipe: Recipe, folder: str | Path, *, trains: bool = True) -> list
         features = _features(chosen.features[plan.name], weights)
         sweep = ["sweep", "-s", store, "--tracks", tracks, *features, "-m", plan.model]
         sweep += ["--seeds", ",".join(map(str, recipe.seeds)), "-o", runs]
-        steps.append([*sweep, *(word for text in _settings(plan.settings) for word in ("--set", text))])
+        settings = (f"{name}={_as_yaml(value)}" for name, value in flatten(plan.settings).items())
+        steps.append([*sweep, *(word for text in settings for word in ("--set", text))])
     report = recipe.report
     axes = ["--x", report.get("cost", "bytes_alone"), "--y", report.get("metric", "roc_auc")]
     steps.append(["report", "pareto", runs, *axes, "--margin", str(report.get("margin", MARGIN))])
@@ -89,15 +91,6 @@ def _features(requests: Sequence[FeatureRequest], weights: str) -> list[str]:
 
 def _extraction(options: Mapping[str, Any]) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-
-
-def _settings(settings: Mapping[str, Any], above: str = "") -> list[str]:
-    """Settings as ``section.key=value``, values as YAML."""
-    texts = []
-    for key, value in settings.items():
-        name = f"{above}.{key}" if above else key
-        texts += _settings(value, name) if isinstance(value, Mapping) else [f"{name}={_as_yaml(value)}"]
-    return texts
 
 
 def _as_yaml(value: Any) -> str:

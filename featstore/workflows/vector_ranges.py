@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from featstore.specs import Encoding, FeatureRequest
 from featstore.specs.ranges import Ranges
 from featstore.store.reader import FeatureReader
 from featstore.store.store import Store
+from featstore.workflows.alter import first_tracks
 
 __all__ = ["SAMPLE_TRACKS", "measure_ranges", "ranged", "vector_cost"]
 
@@ -21,10 +21,6 @@ SAMPLE_TRACKS = 1000
 
 _NEIGHBOURS = 10
 _MOST_COMPARED = 2000
-
-
-def _sample(track_ids: list[str], most: int) -> list[str]:
-    return sorted(track_ids, key=lambda track: hashlib.sha256(track.encode()).hexdigest())[:most]
 
 
 def measure_ranges(reader: FeatureReader) -> Ranges:
@@ -38,7 +34,7 @@ def measure_ranges(reader: FeatureReader) -> Ranges:
         When a value is not finite; the track is named.
     """
     low = high = None
-    for track in _sample(reader.track_ids, SAMPLE_TRACKS):
+    for track in first_tracks(reader.track_ids, SAMPLE_TRACKS):
         values = reader[track]
         if values.shape[-1] == 0:
             continue
@@ -70,7 +66,7 @@ def vector_cost(store: Store, request: FeatureRequest) -> dict[str, float]:
         its decoded one, and ``retrieval_at_10``: share of the ten nearest tracks by cosine that stay the same.
     """
     exact, kept = store[FeatureRequest(request.spec, Encoding())], store[request]
-    tracks = _sample(sorted(set(exact.track_ids) & set(kept.track_ids)), _MOST_COMPARED)
+    tracks = first_tracks(set(exact.track_ids) & set(kept.track_ids), _MOST_COMPARED)
     one, other = (_unit(reader, tracks) for reader in (exact, kept))
     cosine = (one * other).sum(axis=1)
     found = {"n_tracks": len(tracks), "mean_cosine": float(cosine.mean()), "min_cosine": float(cosine.min())}
