@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ Feature = str | FeatureSpec | FeatureRequest
 
 
 def train(
-    store: FeatureStore | str | Path,
+    store: FeatureStore | str | os.PathLike[str],
     feature: Feature | Sequence[Feature],
     model: str,
     out: str | Path,
@@ -107,7 +108,7 @@ def train(
 
 
 def prepare(
-    store: FeatureStore | str | Path,
+    store: FeatureStore | str | os.PathLike[str],
     feature: Feature | Sequence[Feature],
     model: str,
     out: str | Path,
@@ -149,7 +150,7 @@ def prepare(
 def evaluate(
     run_dir: str | Path,
     *,
-    store: FeatureStore | str | Path | None = None,
+    store: FeatureStore | str | os.PathLike[str] | None = None,
     tracks: Any = None,
     splits: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -252,9 +253,9 @@ def _readers(store: FeatureStore, features: Sequence[Feature]) -> dict[str, Stor
     return dict(zip(input_names([reader.spec.kind for reader in found]), found, strict=True))
 
 
-def _opened(store: FeatureStore | str | Path) -> FeatureStore:
+def _opened(store: FeatureStore | str | os.PathLike[str]) -> FeatureStore:
     """Open a store given by its path, through the package's front door: this room does not know the stores."""
-    if not isinstance(store, str | Path):
+    if not isinstance(store, str | os.PathLike):
         return store
     import featstore
 

@@ -226,22 +226,11 @@ def _trained(
     if isinstance(settings, TrainConfig):
         config = settings if seed is None else replace(settings, seed=seed)
     else:
-        plain = settings if isinstance(settings, Mapping) else parse_assignments(_texts(settings))
+        plain = settings if isinstance(settings, Mapping) else parse_assignments(_as_list(settings or ()))
         config = TrainConfig.resolve(merge(stage, plain), seed=seed)
     table = None if tracks is None else load_tracks(tracks)
-    asked = [features] if isinstance(features, str | FeatureSpec | FeatureRequest) else list(features)
-    run_training(_opened(store), asked, model, Path(out), tracks=table, config=config)
+    run_training(store, _listed(features), model, Path(out), tracks=table, config=config)
     return read_results(Path(out))[0]
-
-
-def _texts(settings: Iterable[str] | str | None) -> list[str]:
-    return [settings] if isinstance(settings, str) else list(settings or ())
-
-
-def _opened(store: Any) -> Any:
-    from featstore.store import open_store
-
-    return open_store(store) if isinstance(store, str | os.PathLike) else store
 
 
 def evaluate(
@@ -272,10 +261,10 @@ def evaluate(
 
     return score_again(
         Path(_folder_of(run)),
-        store=None if store is None else _opened(store),
+        store=store,
         tracks=None if tracks is None else load_tracks(tracks),
         splits=[splits] if isinstance(splits, str) else splits,
-        settings=settings if isinstance(settings, Mapping) else parse_assignments(_texts(settings)),
+        settings=settings if isinstance(settings, Mapping) else parse_assignments(_as_list(settings or ())),
         predictions=None if predictions is None else Path(predictions),
     )
 
