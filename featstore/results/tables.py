@@ -126,7 +126,9 @@ def format_table(
         return format_rows(heads, rows, style, note=notes)
     scores = [title for metric in metrics_of(summary) if (title := title_of(metric)) in heads]
     drops = [head for head in reversed(heads) if head.startswith(("drop, ", "tokens changed, "))]
-    kept, left_out = fit_columns(heads, rows, width, [*_FIRST_TO_GO, *reversed(scores[1:]), *drops, "alone", HEADS[OUTSIDE]])
+    kept, left_out = fit_columns(
+        heads, rows, width, [*_FIRST_TO_GO, *reversed(scores[1:]), *drops, "alone", HEADS[OUTSIDE]]
+    )
     shown = format_rows([heads[i] for i in kept], [[row[i] for i in kept] for row in rows], style, note=notes)
     return shown + (f"\n(not shown: {', '.join(left_out)}; --wide shows all)" if left_out else "")
 
