@@ -34,6 +34,7 @@ def test_parts_that_would_begin_too_late_are_named() -> None:
     assert run(SMOKE, budget_s=-1.0)["left_out"] == list(PARTS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_it_says_so() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.gpu_check"], capture_output=True, text=True, timeout=120)

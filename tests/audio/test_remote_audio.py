@@ -38,6 +38,7 @@ def uploaded(server: S3Server, folder: Path) -> str:
     return url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["soundfile", "essentia"])
 def test_samples_and_headers_are_those_of_the_file(s3: S3Server, tmp_path: Path, scratch: Path, decoder: str) -> None:
     if decoder == "essentia":

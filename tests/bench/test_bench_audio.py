@@ -7,6 +7,7 @@ from tests.bench import bench_hpss, bench_mel, bench_workers
 from tests.bench.bench_audio_common import FORMS, lines, make_clips, take_turns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_bench_mel(tmp_path, form):
     clips = make_clips(tmp_path / "clips", form, 2, seconds=1.2)

@@ -1,10 +1,13 @@
 """The benchmark of the forecast runs, with tiny inputs."""
 
+import pytest
+
 from featstore.workflows.indexing import index_tracks
 from tests.bench.bench_audio_common import make_clips
 from tests.bench.bench_forecast import measure
 
 
+@pytest.mark.slow
 def test_bench_forecast(tmp_path):
     make_clips(tmp_path / "music", "16 kHz mono mp3", 3, seconds=1.2)
     tracks = index_tracks("folder", tmp_path / "music")

@@ -56,6 +56,7 @@ def call(capsys, *args):
     return int(left.value.code or 0), out, err
 
 
+@pytest.mark.slow
 def test_words(tracks, capsys) -> None:
     code, out, _ = call(capsys, "plan", tracks, "-f", "mel(scale=db)", "-f", "mel(hop_length=512)", "--sample", "2")
     assert code == 0
@@ -66,6 +67,7 @@ def test_words(tracks, capsys) -> None:
     assert re.search(r"\d m?s of one core \([\d.]+ m?s with \d+ workers like this one\), from 2 timed tracks", out)
 
 
+@pytest.mark.slow
 def test_json_for_a_million_tracks(tracks, capsys) -> None:
     code, out, _ = call(capsys, "plan", tracks, "-f", "mel(n_mels=8)", "--tracks", 1000000, "-j", 8, "--json")
     plan = json.loads(out)
@@ -75,6 +77,7 @@ def test_json_for_a_million_tracks(tracks, capsys) -> None:
     assert plan["bytes"] == pytest.approx(1e6 * (62.5 * 10 * 8 * 4 + 60 * 16), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_figure(tracks, tmp_path, capsys, ending) -> None:
     pytest.importorskip("matplotlib")

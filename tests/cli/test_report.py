@@ -60,6 +60,7 @@ def test_table_styles_and_files(report: Report, runs: str, tmp_path: Path) -> No
     assert code == 0 and "published MTAT roc_auc" in out and "inference" in out
 
 
+@pytest.mark.slow
 def test_plain_questions(report: Report, runs: str) -> None:
     code, out, _ = report("query", runs, "--minimise", "bytes", "--within", "2%", "--of", "best")
     assert code == 0 and "costs" in out.splitlines()[0] and "the answer first" in out
@@ -85,6 +86,7 @@ def test_sql(report: Report, runs: str) -> None:
     assert "(no rows)" in report("query", runs, "--sql", "SELECT * FROM runs WHERE false")[1]
 
 
+@pytest.mark.slow
 def test_pareto_with_figures(report: Report, runs: str, tmp_path: Path) -> None:
     pictures = [str(tmp_path / name) for name in ("front.png", "front.svg", "front.pdf")]
     outputs = [word for path in pictures for word in ("-o", path)]
@@ -97,6 +99,7 @@ def test_pareto_with_figures(report: Report, runs: str, tmp_path: Path) -> None:
     assert "--test has no effect" in err
 
 
+@pytest.mark.slow
 def test_plot_html_and_diff(report: Report, runs: str, tmp_path: Path) -> None:
     code, out, _ = report("plot", runs, "--kind", "bytes", "-o", str(tmp_path / "b.svg"), "--json")
     assert code == 0 and json.loads(out)["figures"] == [str(tmp_path / "b.svg")]

@@ -100,6 +100,7 @@ def test_an_interrupted_sweep(number: int, everyone: bool, tmp_path: Path) -> No
     ends_in_one_sentence(process, f"interrupted: what is committed stays. To go on: {again}")
 
 
+@pytest.mark.slow
 def test_a_healthy_extraction_prints_nothing(tmp_path: Path) -> None:
     music = make_collection(tmp_path / "music", n_tracks=4, seconds=(1.0, 2.0))
     process = start(["extract", music, "-f", FEATURE, "-s", tmp_path / "s.zarr", "-j", 2, "--shard-tracks", 2])

@@ -123,6 +123,7 @@ def test_a_threshold_leaves_tags_out(run) -> None:
     assert 0 < len(some["tags"]) < 50
 
 
+@pytest.mark.slow
 def test_taggrams_are_drawn(run, folder: Path) -> None:
     pytest.importorskip("matplotlib")
     (folder / "other").mkdir()
@@ -170,6 +171,7 @@ def test_wrong_use_is_one_sentence(run, args: tuple[str, ...], message: str) -> 
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_models_are_listed_and_shown(run) -> None:
     from featstore.models import MODELS
 

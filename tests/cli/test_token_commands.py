@@ -38,6 +38,7 @@ def told(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_extraction_tells_the_seconds_of_a_minute(music, feature, tmp_path, capsys):
     words = ("--scheduler", "sync", "-s", tmp_path / "s.zarr")
     first = told(capsys, "extract", music, "-f", feature, *words).splitlines()[0]

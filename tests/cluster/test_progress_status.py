@@ -33,6 +33,7 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_collection(tmp_path_factory.mktemp("m"), n_tracks=6, seconds=(0.5, 1.0))
 
 
+@pytest.mark.slow
 def test_json_leaves_one_document_on_stdout_and_lines_on_stderr(music: Path, tmp_path: Path) -> None:
     command = extract_command(music, tmp_path / "s.zarr", "--scheduler", "sync", "--shard-tracks", "2", "--json")
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -51,6 +52,7 @@ def test_json_leaves_one_document_on_stdout_and_lines_on_stderr(music: Path, tmp
     assert quiet.stderr == b""
 
 
+@pytest.mark.slow
 def test_status_tells_of_a_run_and_of_one_that_was_killed(music: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
     command = extract_command(music, store, "--scheduler", "sync", "--shard-tracks", "2")

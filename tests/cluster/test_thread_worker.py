@@ -139,6 +139,7 @@ def test_tracks_that_kill_or_hang_the_process_are_left_out_by_name(tmp_path: Pat
     assert not list((tmp_path / "s.zarr" / "staging").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_killed_command_takes_its_process_along(tmp_path: Path) -> None:
     """The worker notices within moments, and the next run gives the bytes of an undisturbed one."""
     music = make_collection(tmp_path / "m", n_tracks=8, seconds=(0.5, 1.0))

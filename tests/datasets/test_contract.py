@@ -35,6 +35,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path, tone: Tone) -> tuple[st
     return request.param, module.miniature(tmp_path / "set", tone), getattr(module, "OPTIONS", {})
 
 
+@pytest.mark.slow
 def test_tables_of_every_kind(made: tuple[str, Path, dict[str, Any]], tmp_path: Path) -> None:
     kind, root, options = made
     table = index(kind, root, **options)

@@ -22,6 +22,7 @@ def blocks(language: str) -> list[str]:
     return [text for reason, text in found if not reason]
 
 
+@pytest.mark.slow
 def test_commands_and_program_run(
     tmp_path: Path, tone: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

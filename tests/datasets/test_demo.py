@@ -86,6 +86,7 @@ def test_nothing_is_made_twice_and_what_is_lost_is_made_again(made: Path, monkey
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_two_builds_in_two_orders_have_equal_bytes(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_work = build._make_work
     order: list[str] = []
@@ -121,6 +122,7 @@ def test_silent_clips_make_room_for_the_next(made: Path, tmp_path: Path, monkeyp
     assert build_demo(tmp_path / "silent", **ONE) == [second]
 
 
+@pytest.mark.slow
 def test_track_table(made: Path, tmp_path: Path) -> None:
     table = index("demo", made, **ONE)
     frame = table.frame

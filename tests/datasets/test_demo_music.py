@@ -67,6 +67,7 @@ def test_a_tune_that_is_no_tune() -> None:
         readers.read_tune("")
 
 
+@pytest.mark.slow
 def test_scores_agree_with_music21_own_walk() -> None:
     from music21 import converter
 

@@ -142,6 +142,7 @@ def test_every_kind_describes_itself() -> None:
         assert summary.endswith(".") and "root" not in options
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=8)))
 def test_natural_key_orders_any_names(names: list[str]) -> None:

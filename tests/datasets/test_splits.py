@@ -60,6 +60,7 @@ rows = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rows, st.integers(0, 5))
 def test_no_group_is_ever_on_two_sides(content: list[tuple[str | None, list[str]]], seed: int) -> None:

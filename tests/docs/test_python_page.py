@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import featstore
 from featstore.testing.audio import make_collection
 
@@ -20,6 +22,7 @@ def test_every_function_is_in_the_table() -> None:
         assert re.search(rf"`{name}\b", table), name
 
 
+@pytest.mark.slow
 def test_programs_run(tmp_path: Path) -> None:
     make_collection(tmp_path / "music", n_tracks=12, seconds=(1.6, 3.0))
     programs = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -36,6 +36,7 @@ def test_every_block_is_of_a_known_kind() -> None:
     assert CONSOLE[1].split(" && ")[0] in (README.parent / ".ci" / "run").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_tour_runs(folder: Path) -> None:
     """All commands and programs, in the order of the page."""
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"

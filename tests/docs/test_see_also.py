@@ -63,6 +63,7 @@ def _modules() -> list[Path]:
     return sorted(path for path in ROOT.rglob("*.py") if "See Also" in path.read_text("utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_names_under_see_also_exist(path: Path) -> None:
     module = ".".join(("featstore", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")

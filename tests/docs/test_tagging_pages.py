@@ -76,6 +76,7 @@ def test_the_page_runs(page: str, n_run: int, n_not_run: int, folder: Path) -> N
         assert len(list((folder / "figures").glob("*.png"))) == 3
 
 
+@pytest.mark.slow
 def test_the_list_of_models_is_that_of_the_code() -> None:
     tables = dict(GENERATED.findall((DOCS / "models.md").read_text(encoding="utf-8")))
     table = tables["featstore models list --markdown"]

@@ -18,6 +18,7 @@ BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
 QUICK = "--preset tiny --steps 4 --width 4 --codes 16 --batch 1 --minutes 0.1"
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     make_collection(tmp_path / "music", n_tracks=4, seconds=(1.0, 1.6))
     monkeypatch.chdir(tmp_path)

@@ -212,6 +212,7 @@ def test_refused_before_any_audio(fields, message) -> None:
         check(parse_spec(f"mel({fields})"))
 
 
+@pytest.mark.slow
 def test_waveforms_in_every_form(music, tmp_path) -> None:
     """Any rate, three number formats, whole, cut, and in overlapping excerpts, from one decoding."""
     names = [

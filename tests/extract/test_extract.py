@@ -214,6 +214,7 @@ def more_music(tmp_path_factory) -> tuple[Path, Path]:
     return folder, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.0, 0.35, 0.7])
 def test_killed_and_run_again_gives_the_same_bytes(more_music, tmp_path, moment: float) -> None:
     """kill -9 of the whole process group while shards are being written, at three stages of the work."""

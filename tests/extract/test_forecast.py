@@ -108,6 +108,7 @@ def test_unknown_lengths_count_as_the_mean_and_unreadable_files_as_nothing(track
     assert forecast(blank, expand_features(["mel()"]), sample=0).duration_s == 40 * 240.0
 
 
+@pytest.mark.slow
 def test_one_timed_track_is_forecast_without_what_it_compiles(tracks, tmp_path, monkeypatch) -> None:
     """The track that warms up is unreadable here: compiling must not count for the one that is timed."""
     import featstore.extract.timing as timing

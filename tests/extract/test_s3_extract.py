@@ -97,6 +97,7 @@ def test_audio_table_and_store_in_a_bucket(s3: S3Server, tmp_path: Path, scratch
     assert any("no such object" in error for error in read_ledger(open_store(f"{url}/x.zarr"))["error"])
 
 
+@pytest.mark.slow
 def test_repair_in_a_bucket(s3: S3Server, tmp_path: Path) -> None:
     table = TrackTable.read(make_table(tmp_path))
     url = f"s3://{s3.new_bucket()}/x.zarr"
@@ -180,6 +181,7 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(s3: S3Server, tmp_p
     assert verify(url) == []
 
 
+@pytest.mark.slow
 def test_a_store_in_a_bucket_that_cannot_be_is_refused_in_one_sentence(s3: S3Server, tmp_path: Path) -> None:
     table = make_table(tmp_path, 2)
     result = featstore("extract", table, "-f", FEATURE, "-s", "s3://no-such-bucket/x.zarr", check=False)

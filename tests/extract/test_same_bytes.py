@@ -55,6 +55,7 @@ def test_processes_are_equal(tracks, tmp_path, compression: str) -> None:
     assert make(tracks, tmp_path / "processes", jobs=2, compression=compression) == here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", "lz4", "zstd", "gzip"])
 def test_the_main_thread_compresses_as_any_other(compression: str) -> None:
     """Blosc with several threads stores the blocks of a chunk in the order in which they get ready."""

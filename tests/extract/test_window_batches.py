@@ -85,6 +85,7 @@ def content(path: Path) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith(("log/", "logs/"))}
 
 
+@pytest.mark.slow
 def test_passes_as_on_a_gpu_give_the_same_bytes_too(weights, music, tmp_path, monkeypatch):
     names = features(weights)[1:4]
     for name in names:
@@ -102,6 +103,7 @@ def test_the_same_bytes_as_one_by_one(backend, weights, music, tmp_path):
     assert read_status(plain)["failed"] == 4 and read_status(plain)["ok"] == 7 and verify(plain.location) == []
 
 
+@pytest.mark.slow
 def test_however_much_may_wait(weights, music, tmp_path, monkeypatch):
     names = [MEL, features(weights)[1]]
     run(music, tmp_path / "one", names, batches=False)
@@ -149,6 +151,7 @@ class Stubborn:
         monkeypatch.setattr(JukeboxTokenizer, "encode_windows", refusing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("held", "error", "told"),
     [
@@ -179,6 +182,7 @@ def test_windows_that_fail_cost_their_own_track_alone(held, error, told, weights
     assert read_status(again)["failed"] == 4 and again.tracks.loc["1.wav", "status"] == "ok"
 
 
+@pytest.mark.slow
 def test_near_ties_are_in_the_record_the_attributes_and_the_sizes(weights, music, tmp_path):
     import h5py
     import zarr

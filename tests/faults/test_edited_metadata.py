@@ -80,6 +80,7 @@ def use(path: Path) -> None:
             assert str(error) and "\n" not in error.what
 
 
+@pytest.mark.slow
 def test_only_errors_of_ours_come_out_of_edited_metadata(healthy: Path, tmp_path: Path) -> None:
     names = sorted(str(file.relative_to(healthy)) for file in healthy.rglob("*.json") if "staging" not in file.parts)
     assert len(names) >= 8

@@ -107,6 +107,7 @@ def test_killed_while_a_packed_shard_is_replaced(backend: str, quick_disk: Path,
     tally(row, faults=killed, half_written_readable=0, same_values_afterwards=killed)
 
 
+@pytest.mark.slow
 def test_a_refused_write_while_packing_loses_nothing(quick_disk: Path, tally, monkeypatch) -> None:
     ready_to_pack(quick_disk / "loose", "zarr", monkeypatch)
     build(quick_disk / "whole", "zarr", arrays=1)

@@ -149,6 +149,7 @@ def test_weights_that_were_never_fetched(tmp_path, monkeypatch):
 # -- the vectors -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_vectors_are_those_of_the_network_on_the_stored_spectrogram(weights, music, tmp_path):
     mel = "mel(sample_rate=16000,n_mels=96,pad_mode=reflect,scale=log10_1p)"
     features = [name_of(weights), name_of(weights, layers="cnn1+cnn2", pool="none"), name_of(weights, per="track")]
@@ -178,6 +179,7 @@ def test_vectors_are_those_of_the_network_on_the_stored_spectrogram(weights, mus
     assert "3 columns are too few for a window of 24" in ledger.loc["tiny.wav", "error"].iloc[0]
 
 
+@pytest.mark.slow
 def test_the_same_track_gives_the_same_vector(weights, music, tmp_path):
     """Bit for bit over shards, processes, waiting windows and company."""
     feature = name_of(weights)

@@ -1,5 +1,6 @@
 """Training from a bucket: every tier gives the batches that it gives from disk."""
 
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ def two_stores(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             s3.replace(url, path.relative_to(tmp_path / "x.zarr").as_posix(), path.read_bytes())
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    get_temp_dir()  # of the sockets of worker processes, whose paths must be short: made before the next line
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     return str(tmp_path / "x.zarr"), url, scratch
 
@@ -68,6 +70,7 @@ def test_workers_of_a_loader_read_from_a_bucket(two_stores: tuple[str, str, Path
         assert (left == right).all()
 
 
+@pytest.mark.slow
 def test_staged_copies_are_made_once_and_go_with_their_reader(
     two_stores: tuple[str, str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

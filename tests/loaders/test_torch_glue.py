@@ -65,6 +65,7 @@ def test_crops_move_with_the_epoch_and_the_seed(path):
     assert first != [other[i]["start"] for i in range(10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers, persistent", [(0, False), (1, False), (2, False), (2, True)])
 def test_plain_use_gives_fresh_crops_every_epoch(path, workers, persistent):
     dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk")
@@ -129,6 +130,7 @@ def test_it_pickles_small_and_opens_by_itself(path):
     assert len(pickle.dumps(dataset)) < 50_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_start_methods_with_persistent_workers(path, method):
     dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk")
@@ -142,6 +144,7 @@ def test_start_methods_with_persistent_workers(path, method):
         assert pairs(loader) == pairs(alone)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 @pytest.mark.parametrize("workers", range(5))
 def test_resume_at_every_step_with_worker_processes(path, workers):

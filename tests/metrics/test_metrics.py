@@ -37,6 +37,7 @@ def compute(name: str, targets: np.ndarray, scores: np.ndarray):
     return METRICS.load(name)(targets, scores)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(**sizes)
 def test_areas_equal_scikit_learn_class_by_class(seed: int, n: int, classes: int, levels: int, single: bool) -> None:
@@ -59,6 +60,7 @@ def test_areas_equal_scikit_learn_class_by_class(seed: int, n: int, classes: int
             assert np.isnan(result.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(**sizes)
 def test_decisions_equal_scikit_learn(seed: int, n: int, classes: int, levels: int, single: bool) -> None:

@@ -41,6 +41,7 @@ def save(state, path: Path, **content) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", CONTAINERS)
 def test_every_container_of_the_same_tensors_has_one_digest(form, levels, tmp_path):
     path = write_container(form, levels, tmp_path / "one")

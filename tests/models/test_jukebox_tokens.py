@@ -82,6 +82,7 @@ def test_gradients_reach_exactly_the_field(downs, depth, growth):
 # -- windows ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_windows_give_the_tokens_of_one_pass(level, monkeypatch):
     config = small_config(level, depth=3)
@@ -99,6 +100,7 @@ def test_windows_give_the_tokens_of_one_pass(level, monkeypatch):
     assert near_ties <= 0.002 * total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_published_sizes_in_windows(level, monkeypatch):
     config = published_config(level)

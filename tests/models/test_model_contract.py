@@ -73,6 +73,7 @@ def batch(name: str, n: int, seed: int = 1) -> torch.Tensor:
 pytestmark = pytest.mark.parametrize("name", list(MODELS))
 
 
+@pytest.mark.slow
 def test_returns_logits_of_the_right_shape(name: str) -> None:
     logits = build(name)(batch(name, 3))
     assert logits.shape == (3, N_CLASSES)
@@ -80,6 +81,7 @@ def test_returns_logits_of_the_right_shape(name: str) -> None:
     assert logits.min() < 0, "logits, not probabilities"
 
 
+@pytest.mark.slow
 def test_every_parameter_receives_a_gradient(name: str) -> None:
     model = build(name).train()
     model(batch(name, 4)).square().mean().backward()

@@ -256,6 +256,7 @@ def test_folders_that_are_no_such_encoder(name, tmp_path):
             load_encoder(name, str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ast", "encodec", "dac"])
 def test_pass_sizes_agree_to_rounding(name, tmp_path):
     made(name, tmp_path)

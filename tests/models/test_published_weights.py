@@ -105,6 +105,7 @@ def test_where_weights_are_found(folders: dict[str, Path], tmp_path: Path) -> No
         load_published("msd-vgg", wheel)
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_found_and_never_imported(folders: dict[str, Path], tmp_path: Path) -> None:
     package = tmp_path / "musicnn"
     package.mkdir()

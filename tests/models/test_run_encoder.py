@@ -240,6 +240,7 @@ def test_runs_that_are_no_encoder(runs, spectra, tmp_path):
         load_encoder("", str(tmp_path / "odd.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tokenformer", "codebookformer"])
 def test_models_of_tokens_and_of_their_vectors_read_tokens_as_they_come(model, tones, tmp_path):
     levels = [random_level(small_config(level), level) for level in range(3)]
@@ -271,6 +272,7 @@ def test_models_of_tokens_and_of_their_vectors_read_tokens_as_they_come(model, t
     np.testing.assert_allclose(reader["0"][0, :, 0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gafx-r", "gafx-a", "gafx-u"])
 def test_extractors_are_stored_and_read_as_pictures(model, tones, tmp_path):
     n_samples = 12_000
@@ -301,6 +303,7 @@ def test_extractors_are_stored_and_read_as_pictures(model, tones, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [44_100, 16_000])
 def test_a_published_hybrid_demucs(rate, tones, tmp_path):
     from demucs.hdemucs import HDemucs

@@ -157,6 +157,7 @@ def strong_dac(folder: Path):
     return codec
 
 
+@pytest.mark.slow
 def test_dac_in_windows_gives_the_tokens_of_one_pass(tmp_path, monkeypatch):
     codec = strong_dac(tmp_path)
     _, left, right = codec._field
@@ -219,6 +220,7 @@ def test_mimi_takes_signals_one_by_one_and_its_own_batch_agrees(tmp_path):
     assert (together.numpy() == np.stack(alone)).mean() > 0.99  # but for near ties, which rounding decides
 
 
+@pytest.mark.slow
 def test_folders_that_are_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=r"from a folder with config.json"):
         load_tokenizer("encodec", tmp_path / "nowhere", device="cpu")

@@ -71,6 +71,7 @@ def test_librosa_framing_has_one_frame_less_and_still_ends_at_one(frames: int, w
         assert count_parameters(on_meta(n_mels=n_mels, n_frames=frames, n_classes=50))[0] == 17_365_940
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(n_mels=st.integers(1, 300), frames=st.integers(1, 4000))
 def test_any_size_ends_at_one_by_one_or_is_refused(n_mels: int, frames: int) -> None:

@@ -48,6 +48,7 @@ def framing(draw):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(framing(), st.integers(1200, 48000))
 def test_stft(fields, n):
@@ -55,6 +56,7 @@ def test_stft(fields, n):
     assert_close(run_signal(spec, SIGNAL[:n]), run_signal(spec.replace(engine="librosa"), SIGNAL[:n]))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     framing(),

@@ -107,6 +107,7 @@ def test_less_is_better_turns_the_direction_not_the_sign(tmp_path: Path, result:
     assert "above the best" in answer_sentences(down)[0]
 
 
+@pytest.mark.slow
 def test_test_tracks_widen_the_bounds_and_are_shared(grid: RunSet) -> None:
     summary = summarise(grid)
     noise = TestTracks(grid).noise(summary, "roc_auc")

@@ -25,6 +25,7 @@ def common(n, deviation, correlation=0.9):
     return deviation**2 * (correlation + (1 - correlation) * np.eye(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scenario",
     [

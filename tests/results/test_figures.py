@@ -28,6 +28,7 @@ from featstore.testing.runs import mel_grid, write_runs
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
+@pytest.mark.slow
 def test_every_format_and_the_same_bytes_twice(plain: RunSet, tmp_path: Path) -> None:
     front = pareto(summarise(plain))
     paths = [tmp_path / f"front{suffix}" for suffix in MAGIC]
@@ -71,6 +72,7 @@ def test_whiskers_that_leave_the_axis_end_in_an_arrow(tmp_path: Path) -> None:
     assert drawn and all(bottom <= y <= top for ends in drawn for y in ends[:, 1])
 
 
+@pytest.mark.slow
 def test_names_do_not_lie_on_one_another_with_sixty_configurations(tmp_path: Path) -> None:
     axes = {"n_mels": [128, 96, 48, 24, 8], "hop_multiple": [1, 2, 4], "scale": ["db", "log10_1p"]}
     write_runs(tmp_path, mel_grid(**axes, encoding=["float32", "uint8"]), spread=0.003)
@@ -88,6 +90,7 @@ def test_names_do_not_lie_on_one_another_with_sixty_configurations(tmp_path: Pat
 
 
 # a gallery needs a store, probes need runs of pretraining: each has tests of its own
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"gallery", "probes"}))
 def test_every_kind(kind: str, grid: RunSet, tmp_path: Path) -> None:
     chosen = grid.select(lambda record: record.result["feature_fields"]["encoding"] == "uint8")

@@ -63,6 +63,7 @@ def test_tables_and_fronts_minimise_it(runs: RunSet) -> None:
     assert "test.brier" in diff_runs(runs[:3], runs[3:6], resamples=5).scores
 
 
+@pytest.mark.slow
 def test_page_sql_and_figures_know_it(runs: RunSet, tmp_path: Path) -> None:
     data = page_data(runs, title="t", details=10)
     assert {"name": "brier", "title": "Brier score", "lower": True, "range": [0.0, 1.0]} in data["metrics"]

@@ -84,6 +84,7 @@ def test_rows_near_guessing_are_marked(runs: RunSet) -> None:
     assert "too near" in between.note and "Undertrained" not in plain.note
 
 
+@pytest.mark.slow
 def test_page_stands_alone_and_names_the_runs_of_every_figure(runs: RunSet, tmp_path: Path) -> None:
     files = write_page(runs, tmp_path, STUDY, title="A <b> study", commands=["featstore recipe run x", "featstore y"])
     assert {path.name for path in files} == {
@@ -136,6 +137,7 @@ def test_a_report_is_checked_before_any_work() -> None:
             check_report(wrong)
 
 
+@pytest.mark.slow
 def test_another_paper_only_writes_yaml(tmp_path: Path) -> None:
     write_runs(tmp_path / "runs", mel_grid(n_mels=[96], model=["vgg-cnn", "ast"]), seeds=2, task="single_label",
                predictions=40)  # fmt: skip

@@ -148,6 +148,7 @@ def test_first_weights_do_not_count_in_a_correlation(study: tuple[RunSet, RunSet
     assert rank_correlation([1, 2, 3], [5, 5, 5]) != 0
 
 
+@pytest.mark.slow
 def test_the_page_shows_both_stages(study: tuple[RunSet, RunSet], tmp_path: Path) -> None:
     check_report(REPORT)
     files = write_page(study[0], tmp_path, REPORT, before=study[1])

@@ -74,6 +74,7 @@ def test_numbers_stay_whole_where_some_rows_have_none(tmp_path: Path, result: di
     assert set(found["configurations"]["n_mels"]["texts"]) == {"16", "96", ""}
 
 
+@pytest.mark.slow
 def test_details_go_to_the_front_first(grid: RunSet) -> None:
     told = page_data(grid, title="", details=6)
     front = pareto(summarise(grid), runs=grid).frame
@@ -83,6 +84,7 @@ def test_details_go_to_the_front_first(grid: RunSet) -> None:
     assert page_data(grid, title="", details=0)["details"]["runs"] == {}
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_bounds(runs: RunSet) -> None:
     data = page_data(runs, title="", details=100)
     keys = data["configurations"]["configuration"]
@@ -417,6 +419,7 @@ def test_a_link_leads_to_a_state_of_the_page(page: Browser, tmp_path: Path) -> N
     page.run("location.hash = ''")
 
 
+@pytest.mark.slow
 @chromium
 @pytest.mark.parametrize("width", [1400, 420])
 def test_names_in_the_chart_lie_on_nothing_else(browser: Browser, tmp_path: Path, width: int) -> None:

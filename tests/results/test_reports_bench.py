@@ -14,6 +14,7 @@ from featstore.results import read_results
 from tests.bench.bench_reports import measure, write_folders
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert write_folders(tmp_path / "runs", 30) == 30
     told = measure(tmp_path / "runs")

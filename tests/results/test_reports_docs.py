@@ -32,6 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_every_command_runs(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from featstore_cli.main import main
 
@@ -58,6 +59,7 @@ def test_every_select_runs_and_finds_something(place: Path) -> None:
     assert halves["difference"].tolist() == pytest.approx([means[h, 48] - means[h, 96] for h in (1, 2)])
 
 
+@pytest.mark.slow
 def test_python_runs_from_top_to_bottom(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     names: dict[str, Any] = {}

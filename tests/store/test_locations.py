@@ -127,6 +127,7 @@ def check_content(store: Store, feature: str = str(SPEC)) -> None:
         assert np.abs(reader.read_row(row) - values_of(row, n_frames)).max(initial=0) <= reader.view.bound + 1e-4
 
 
+@pytest.mark.slow
 def test_a_store_is_the_same_in_every_place(place: Place, tmp_path: Path) -> None:
     store = make_store(place.url, "float32", "uint8")
     check_content(store)
@@ -150,6 +151,7 @@ def test_ranges_and_views(place: Place) -> None:
         reader[open_store(place.url).tracks.index[5]]
 
 
+@pytest.mark.slow
 def test_derive_writes_the_same_bytes(place: Place, tmp_path: Path) -> None:
     from featstore.specs import parse_feature
 
@@ -160,6 +162,7 @@ def test_derive_writes_the_same_bytes(place: Place, tmp_path: Path) -> None:
     assert place.files() == other.files()
 
 
+@pytest.mark.slow
 def test_a_store_is_converted_packed_and_compared_across_places(place: Place, tmp_path: Path) -> None:
     from featstore.store.convert import convert
     from featstore.store.diff import compare
@@ -175,6 +178,7 @@ def test_a_store_is_converted_packed_and_compared_across_places(place: Place, tm
         assert not [found for found in compare(open_store(place.url), open_store(other)) if not found.provenance]
 
 
+@pytest.mark.slow
 def test_a_shard_without_its_record_does_not_exist(place: Place) -> None:
     header = header_of()
     store = make_store(place.url)
@@ -196,6 +200,7 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flipped, lambda data: data[: len(data) // 2], lambda data: b"", lambda data: None])
 def test_damage_is_found_and_named(place: Place, damage) -> None:
     make_store(place.url)
@@ -210,6 +215,7 @@ def test_damage_is_found_and_named(place: Place, damage) -> None:
     assert verify(place.url) == []
 
 
+@pytest.mark.slow
 def test_damaged_bytes_are_never_returned(place: Place) -> None:
     make_store(place.url)
     name = next(name for name in place.files() if "/data/c/2/" in name)
@@ -252,6 +258,7 @@ with write_shard(store, 1, [key]) as writer:
 """
 
 
+@pytest.mark.slow
 def test_a_dead_writers_lease_is_taken_over_and_its_leftovers_go(place: Place) -> None:
     header = header_of()
     store = make_store(place.url)
@@ -307,6 +314,7 @@ def read_all(store: Store, queue, environment: dict[str, str]) -> None:
     queue.put("read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_readers_work_in_other_processes(place: Place, method: str) -> None:
     store = make_store(place.url)
@@ -330,6 +338,7 @@ def bucket(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pla
     return Place(f"s3://{s3.new_bucket()}/x.zarr", s3)
 
 
+@pytest.mark.slow
 def test_plain_zarr_and_xarray_open_the_same_url(bucket: Place) -> None:
     import xarray
     import zarr
@@ -359,6 +368,7 @@ def test_a_reader_never_mixes_two_versions_of_a_shard(bucket: Place) -> None:
         view[0:10]
 
 
+@pytest.mark.slow
 def test_unfinished_uploads_go_unless_their_writer_lives(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     header = header_of()
     store = make_store(bucket.url)
@@ -395,6 +405,7 @@ def test_a_failing_upload_leaves_no_parts(bucket: Place, monkeypatch: pytest.Mon
     assert location.place.open_uploads("") == [] and not location.exists("features/k/0")
 
 
+@pytest.mark.slow
 def test_metadata_of_many_shards_come_in_few_listings(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(bucket.url, "float32", "uint8")
     asked: list[str] = []

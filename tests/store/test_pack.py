@@ -41,6 +41,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "compression"), [("zarr", "gzip"), ("hdf5", "none")])
 def test_packed_and_unpacked_gives_the_same_bytes(tmp_path: Path, backend: str, compression: str) -> None:
     source = make(tmp_path / "a", backend, compression="zstd")
@@ -122,6 +123,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert [problem.file for problem in verify(tmp_path / "x.h5")] == ["x.h5"]
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_noticed_or_touch_nothing(tmp_path: Path) -> None:
     """Any bit of the file: ``verify`` tells it, or everything that can be read is as it was."""
     make(tmp_path / "a", "zarr", headers=["uint8"], lengths={row: 3 + row for row in range(7) if row != 5})

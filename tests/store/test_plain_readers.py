@@ -111,6 +111,7 @@ def test_encoded_values_are_there(name: str, reader: str, tmp_path: Path) -> Non
             assert np.isnan(rest).all() if encoding.name == "float32" else (rest == encoding.fill_value).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("1-blake3")])
 def test_xarray_decodes_unaided(name: str, tmp_path: Path) -> None:
     if not name.endswith("zarr"):

@@ -75,6 +75,7 @@ def replace_shard(store: Store, shard: int = 1) -> None:
         writer.commit({"featstore": "test"})
 
 
+@pytest.mark.slow
 def test_a_finished_store_has_one_file_of_records_an_array(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +148,7 @@ def test_an_index_of_the_future_is_refused(folder: Place) -> None:
 # -- writers on a packed store ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_shard_is_replaced_and_packed_again(place: Place) -> None:
     store = make_store(place.url)
     first = place.files()[PACKED]
@@ -161,6 +163,7 @@ def test_a_shard_is_replaced_and_packed_again(place: Place) -> None:
     is_whole(place)
 
 
+@pytest.mark.slow
 def test_a_pair_that_is_being_replaced_does_not_exist(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_store(place.url)
     seen = []
@@ -197,6 +200,7 @@ def test_tracks_and_arrays_are_added_to_a_packed_store(folder: Place) -> None:
     assert read_status(reopened)["ok"] == 11 and find_missing(reopened, list(reopened.arrays)) == []
 
 
+@pytest.mark.slow
 def test_a_writer_waits_until_packing_ends(place: Place) -> None:
     store = make_store(place.url)
     entered = threading.Event()
@@ -213,6 +217,7 @@ def test_a_writer_waits_until_packing_ends(place: Place) -> None:
     thread.join()
 
 
+@pytest.mark.slow
 def test_nothing_is_packed_while_a_shard_is_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = unpacked(place, monkeypatch)
     with write_shard(store, 1, [KEY]):
@@ -234,6 +239,7 @@ def test_a_hidden_record_is_not_packed(folder: Place) -> None:
 # -- several at once --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reader_that_listed_records_finds_them_in_the_pack(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store = unpacked(place, monkeypatch)
     reader = open_location(place.url)

@@ -63,6 +63,7 @@ def test_foreign_and_missing_credentials(gate: Gate, place: Place, monkeypatch: 
         open_store(place.url)
 
 
+@pytest.mark.slow
 def test_read_only_credentials_can_read_and_say_so_when_writing(gate: Gate, place: Place) -> None:
     make_store(place.url)
     gate.rule = lambda request: None if request.method in ("GET", "HEAD") else "AccessDenied"
@@ -85,6 +86,7 @@ def test_a_server_that_is_down_is_named_soon(place: Place, monkeypatch: pytest.M
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_client, "READ_S", 0.5)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
@@ -166,6 +168,7 @@ def test_an_outage_in_the_middle_harms_nothing(gate: Gate, place: Place, monkeyp
     assert place.files() == whole
 
 
+@pytest.mark.slow
 def test_an_outage_is_no_damage(gate: Gate, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that cannot be read must not be taken for a broken one: repair would compute it all again."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -176,6 +179,7 @@ def test_an_outage_is_no_damage(gate: Gate, place: Place, monkeypatch: pytest.Mo
             verify(place.url)
 
 
+@pytest.mark.slow
 def test_a_server_without_conditions_is_refused_for_writing(gate: Gate, place: Place) -> None:
     def forget_conditions(request) -> None:
         for name in ("If-None-Match", "If-Match"):

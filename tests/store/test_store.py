@@ -57,6 +57,7 @@ def read_plainly(path: Path, key: str, backend: str) -> dict[str, np.ndarray]:
         return {"data": opened["data"][:], "n_frames": opened["n_frames"][:]}
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 3000), min_size=1, max_size=9),
@@ -204,6 +205,7 @@ def _hold_and_die(path: str) -> None:
     os._exit(9)
 
 
+@pytest.mark.slow
 def test_a_dead_writers_lease_is_taken_over(small) -> None:
     store, _, _ = small
     process = multiprocessing.get_context("spawn").Process(target=_hold_and_die, args=(str(store.location),))

@@ -50,6 +50,7 @@ def settings(*assignments: str) -> TrainConfig:
     return TrainConfig.resolve(assignments=[*given, *assignments])
 
 
+@pytest.mark.slow
 def test_an_extractor_learns_to_draw_and_goes_over(store: Store, tmp_path: Path) -> None:
     found = train(store, WAVE, "gafx-r", tmp_path / "drawn", config=settings())
     scores = found["scores"]["valid"]

@@ -206,6 +206,7 @@ OBJECTIVES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "objective", "extra"), OBJECTIVES)
 def test_each_model_beats_what_needs_no_learning(
     steps: Store, tmp_path: Path, hidden: Make, model: str, objective: str, extra: tuple[str, ...], monkeypatch, capsys
@@ -224,6 +225,7 @@ def test_each_model_beats_what_needs_no_learning(
         assert scores["accuracy"] > 2 / N_CODES
 
 
+@pytest.mark.slow
 def test_the_same_seconds_are_hidden_from_all_three(steps: Store, tmp_path: Path, hidden: Make, monkeypatch) -> None:
     seen: dict[str, list[torch.Tensor]] = {}
     choose = MaskedPositions.choose
@@ -243,6 +245,7 @@ def test_the_same_seconds_are_hidden_from_all_three(steps: Store, tmp_path: Path
     assert not torch.equal(*(each.float() for each in one.chunk(2)))  # drawn again in each epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tokenformer", "spectroformer"])
 def test_killed_at_any_batch_it_goes_on_bit_for_bit(
     steps: Store, tmp_path: Path, hidden: Make, monkeypatch: pytest.MonkeyPatch, model: str
@@ -320,6 +323,7 @@ def test_wrong_use(steps: Store, tmp_path: Path, hidden: Make) -> None:
 # ---- probes of the trunk ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_probes_of_the_trunk_stand_beside_the_loss_and_change_nothing(
     steps: Store, tmp_path: Path, hidden: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ print(all(bool(torch.isfinite(p.grad).all()) for p in normed.parameters()))
 """
 
 
+@pytest.mark.slow
 def test_a_very_narrow_resnet_trains() -> None:
     """In a process of its own, which damaged memory would kill."""
     found = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, timeout=120, check=False)

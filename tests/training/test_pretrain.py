@@ -176,6 +176,7 @@ def pretrain(waves: Collection, out: Path, config: TrainConfig, feature: object 
     return train(waves.store, feature, "conv-encoder", out, config=config)
 
 
+@pytest.mark.slow
 def test_it_beats_a_line_and_the_result_says_so(
     waves: Collection, tmp_path: Path, masked: Make, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
@@ -214,6 +215,7 @@ def test_baselines_are_those_computed_by_hand(waves: Collection, tmp_path: Path,
     assert result["scores"]["valid"]["mean_baseline"] == pytest.approx(total / n, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("objective.distance=l2", "objective.positions=all", "loop.ema=0.9")])
 def test_killed_at_any_batch_it_goes_on_bit_for_bit(
     waves: Collection, tmp_path: Path, masked: Make, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]

@@ -36,6 +36,7 @@ def train_resnet(styles: Collection, out: Path, *assignments: str) -> dict[str, 
     return train(styles.store, SPEC, "resnet18", out, config=TrainConfig.resolve(assignments=settings))
 
 
+@pytest.mark.slow
 def test_training_starts_from_imagenet(styles: Collection, tmp_path: Path, imagenet: str) -> None:
     frozen = (f"start.weights.trunk={imagenet}", "start.trunk_rate=0")
     result = train_resnet(styles, tmp_path / "probe", *frozen)

@@ -65,6 +65,7 @@ def movement(run: Path) -> list[dict[str, float]]:
     return [json.loads(line)["model"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_cutoffs_have_a_rate_of_their_own_and_their_movement_is_recorded(store: Store, tmp_path: Path) -> None:
     torch.manual_seed(0)
     result = train(store, WAVE, "ms-sinc-resnet", tmp_path / "run", config=settings("optimizer.cutoff_rate=1000"))

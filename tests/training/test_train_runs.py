@@ -168,6 +168,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(Loop, "_show", dying)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra",
     [

@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 BLOCK = re.compile(r"(<!-- not run here: .+? -->\n)?```(bash|python)\n(.*?)```", re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     make_collection(tmp_path / "store.zarr", n=20, n_frames=220, spec="mel(n_mels=96,hop_length=512,scale=db)")
     monkeypatch.setenv("FEATSTORE_PROGRESS", "0")

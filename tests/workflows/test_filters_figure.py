@@ -89,6 +89,7 @@ def test_clip_is_the_stored_signal_and_the_model_s_picture(store: Store, run: Pa
         read_clip(run, track="t3", start_s=2.0)
 
 
+@pytest.mark.slow
 def test_command_and_figure(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "filters.png"
     result = CliRunner().invoke(filters_command, [str(run), "--figure", str(target), "--json"], catch_exceptions=False)

@@ -105,6 +105,7 @@ def seconds_of_tones(folder: Path) -> TrackTable:
     return TrackTable(pd.DataFrame(rows), info)
 
 
+@pytest.mark.slow
 def test_stored_sources_are_those_that_the_frozen_extractor_draws_in_the_model(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(PLAN)
     (tmp_path / "train.yaml").write_text(TRAIN)

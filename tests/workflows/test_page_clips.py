@@ -79,6 +79,7 @@ def test_without_music_the_way_out_is_named(runs: RunSet, tmp_path: Path) -> Non
         make_clips(read_results(tmp_path), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
 def test_clips_play_beside_their_spectra(runs: RunSet, tmp_path: Path) -> None:
     page = write_html(runs, tmp_path / "page.html", clips=make_clips(runs, 1))

@@ -200,6 +200,7 @@ report: {metric: accuracy}
 """
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four rows of forecast 40 s an epoch: 21 minutes in full, 8 rows' worth by halving."""
     slow = {**FORECAST, "epochs": 4, "seconds_per_step": 4.0, "seconds_validate": 0.0}

@@ -64,6 +64,7 @@ def music(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_models_start_from_is_run_first(music: Path, caplog: pytest.LogCaptureFixture) -> None:
     data, other = f"folder={music / 'music'}", f"csv={music / 'list.csv'}"
     main, before = (load_recipe(str(music / "recipe"), data=each) for each in (data, other))

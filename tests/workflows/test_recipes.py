@@ -325,6 +325,7 @@ def own_music(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
+@pytest.mark.slow
 def test_ones_own_music_gets_splits_that_keep_groups_whole(
     own_music: Path, tmp_path: Path, caplog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +341,7 @@ def test_ones_own_music_gets_splits_that_keep_groups_whole(
     assert result.files
 
 
+@pytest.mark.slow
 def test_a_wrong_folder_blocks_nothing(own_music: Path, tmp_path: Path) -> None:
     wrong = load_recipe("quickstart", smoke=True, data=f"folder={tmp_path / 'nope'}")
     with pytest.raises(FeatstoreError, match="nope"):

@@ -130,6 +130,7 @@ def _dies_once(run) -> str:
     return module._train(run)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_fails_no_run(music: Collection, tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(module, "_train_quietly", _dies_once)
     outcomes = carry_out(grid(music, tmp_path, SPEC, seeds=(0, 1, 2)), jobs=2)

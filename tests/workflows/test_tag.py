@@ -262,6 +262,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_published_networks_see_what_the_package_computes(package: Path, song: Path) -> None:
     """The package's front end, written out with librosa: 3 s windows side by side, the rest of the file dropped."""
     import librosa

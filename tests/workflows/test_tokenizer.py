@@ -85,6 +85,7 @@ def test_a_tokenizer_names_the_tracks_it_was_trained_on_beside_its_digest(name, 
     assert bare.trained_on is None and bare.digest == made.digest
 
 
+@pytest.mark.slow
 def test_runs_refuse_tokens_of_a_tokenizer_that_heard_their_test_tracks(music, tmp_path):
     table = index_tracks("folder", music)
     table = TrackTable(
@@ -158,6 +159,7 @@ def test_files_that_do_not_fit(music, weights, tmp_path):
         read_tokens(tmp_path / "none.npz")
 
 
+@pytest.mark.slow
 def test_commands(music, weights, tmp_path, capsys):
     runner = CliRunner()
     out = tmp_path / "own.safetensors"
