@@ -235,6 +235,7 @@ def test_essentia_is_named_when_absent(tmp_path, monkeypatch):
         open_audio(tmp_path / "a.wav", decoder="essentia")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("form", ["WAV", "MP3"])
 def test_essentia_decodes_the_same(tmp_path, channels, form):

@@ -109,6 +109,7 @@ def test_indexing_survives_them_too(folder: Path) -> None:
         assert frame.loc[name, "probe_error"], name
 
 
+@pytest.mark.slow
 def test_all_of_them_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.audio.nasty_files.FILES", QUICK)
     assert len(make_all(tmp_path)) == len(QUICK)

@@ -55,6 +55,7 @@ def test_samples_and_headers_are_those_of_the_file(s3: S3Server, tmp_path: Path,
         assert copies(scratch) == [], "a copy outlived its use"
 
 
+@pytest.mark.slow
 def test_a_probe_fetches_the_header_alone(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     music = make_collection(tmp_path / "music", n_tracks=1, seconds=(60, 60))
     url = uploaded(s3, music)

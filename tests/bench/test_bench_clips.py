@@ -12,6 +12,7 @@ from tests.bench.bench_audio_common import make_clips
 from tests.bench.bench_clips import WAVEFORMS, by_decoding, from_store, main, make_store
 
 
+@pytest.mark.slow
 def test_both_ways_cut_the_same_clips(tmp_path: Path) -> None:
     paths = make_clips(tmp_path, "16 kHz mono mp3", 8, seconds=3.4)
     store = make_store(paths, tmp_path / "store.zarr", WAVEFORMS[2:3])

@@ -111,6 +111,7 @@ def test_plot_html_and_diff(report: Report, runs: str, tmp_path: Path) -> None:
     assert code == 0 and json.loads(out)["settings"]["seed"] == {"a": [0], "b": [1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "message"),
     [

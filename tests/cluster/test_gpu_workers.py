@@ -95,6 +95,7 @@ def test_where_no_worker_has_one_any_worker_does(cluster, tmp_path):
     assert len(reports) == 10
 
 
+@pytest.mark.slow
 def test_when_the_last_gpu_goes_the_others_go_on(cluster, tmp_path, monkeypatch, caplog):
     for name, value in (("LOOK_S", 0.1), ("TICK_S", 0.1), ("GPU_PATIENCE_S", 0.2)):
         monkeypatch.setattr(module, name, value)

@@ -79,6 +79,7 @@ def gather(worker: ThreadWorker) -> ShardReport:
     raise AssertionError("no report in ten seconds")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True])
 def test_reports_and_errors_come_back(fresh: bool) -> None:
     with ThreadWorker(2, act, fresh=fresh) as worker:
@@ -100,6 +101,7 @@ def test_a_lost_process_names_what_it_had() -> None:
     assert [one.shard for one in lost.value.tasks] == [99, 13]
 
 
+@pytest.mark.slow
 def test_shards_are_computed_while_others_are_committed() -> None:
     with ThreadWorker(1, act, fresh=False) as worker:
         began = time.monotonic()
@@ -160,6 +162,7 @@ def test_a_killed_command_takes_its_process_along(tmp_path: Path) -> None:
     assert contents(store) == contents(tmp_path / "calm.zarr")
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
     music = make_collection(tmp_path / "m", n_tracks=4, seconds=(0.5, 1.0))
     store = tmp_path / "s.zarr"

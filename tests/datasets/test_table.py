@@ -186,6 +186,7 @@ def test_labels_from_another_column() -> None:
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     ids=st.lists(names, min_size=1, max_size=6, unique=True),

@@ -165,6 +165,7 @@ def test_bad_files_become_ledger_rows(music, tmp_path) -> None:
     assert len(reader) == 6 and np.isfinite(reader["a/0000.wav"]).all()
 
 
+@pytest.mark.slow
 def test_short_files_can_be_kept(tmp_path) -> None:
     folder = make_collection(tmp_path / "m", n_tracks=2)
     make_faulty(folder / "bad")

@@ -126,6 +126,7 @@ def test_however_much_may_wait(weights, music, tmp_path, monkeypatch):
     assert max(passes) > 5, "windows of several tracks went together"
 
 
+@pytest.mark.slow
 def test_audio_is_decoded_once(weights, music, tmp_path, monkeypatch):
     from featstore.extract import execute
 

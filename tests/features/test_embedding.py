@@ -296,6 +296,7 @@ def test_eight_bits_with_a_range_for_each_dimension(weights, music, tmp_path):
     assert len(open_store(tmp_path / "s").arrays) == 3
 
 
+@pytest.mark.slow
 def test_altered_copies_take_the_ranges_of_the_originals(weights, music, tmp_path):
     """Whatever their own values are: a model reads both by one name."""
     exact = expand_features([str(spec_of(weights))])

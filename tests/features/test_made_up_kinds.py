@@ -199,6 +199,7 @@ def music(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
+@pytest.mark.slow
 def test_a_kind_goes_through_every_room(music: Path, tmp_path: Path) -> None:
     table = index_tracks("folder", music)
     plan = make_plan(expand_features(["contour(parts=2)", "contour(parts=4)@uint8"]))

@@ -35,6 +35,7 @@ def peak_bytes(text: str, minutes: int) -> int:
     return peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -133,6 +133,7 @@ def test_names_that_cannot_be(weights):
         graph_of(spec_of(weights, clip="start(0.001 s)"))
 
 
+@pytest.mark.slow
 def test_a_store_completes_what_is_left_open(weights, other_weights, music, tmp_path):
     """Fields given are matched with the stored names, a digest by its start; one match, or an error with them all."""
     stored(music, tmp_path / "s", name_of(weights), name_of(weights, level=1), name_of(weights, normalize="peak"))
@@ -203,6 +204,7 @@ def test_several_codebooks_add_up_or_stand_side_by_side():
 # -- extraction ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["zarr", "hdf5"])
 def test_extraction_codebook_ledger_and_codes(backend, weights, music, tmp_path):
     target = tmp_path / "s"

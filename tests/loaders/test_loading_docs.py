@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.loaders.stores import write_store
 
 PAGE = Path(__file__).parents[2] / "docs" / "loading.md"
 
 
+@pytest.mark.slow
 def test_every_block_runs(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     arrays = {f"t{i:02d}": rng.uniform(1e-6, 10, (96, 800 + i)).astype(np.float32) for i in range(40)}

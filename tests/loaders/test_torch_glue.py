@@ -91,6 +91,7 @@ def test_plain_use_gives_fresh_crops_every_epoch(path, workers, persistent):
     assert all(start < 900 for one in found for start in one.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_trainer_that_sets_the_epoch_of_the_data_set(path, persistent):
     """Hugging Face trainers call ``set_epoch`` of a data set that has it before every epoch."""

@@ -34,6 +34,7 @@ def test_always_the_largest_class_is_what_scikit_learn_says() -> None:
     assert chance_levels(targets, 5)["largest"].mean == pytest.approx(always)
 
 
+@pytest.mark.slow
 def test_the_closed_form_is_what_many_guesses_give() -> None:
     rng = np.random.default_rng(0)
     targets, shares = rng.choice(4, 400, p=[0.6, 0.2, 0.15, 0.05]), np.array([0.1, 0.4, 0.3, 0.2])

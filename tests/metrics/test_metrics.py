@@ -149,6 +149,7 @@ def test_states_of_different_metrics_do_not_merge() -> None:
         METRICS.load("accuracy").start().compute()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(**sizes)
 def test_resamples_of_weight_one_are_the_score(seed: int, n: int, classes: int, levels: int, single: bool) -> None:

@@ -34,6 +34,7 @@ TABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_frames", TABLE)
 @pytest.mark.parametrize("size", ["tiny", "small"])
 def test_sizes_of_the_table(n_frames: int, size: str) -> None:

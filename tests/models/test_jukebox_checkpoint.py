@@ -57,6 +57,7 @@ def test_every_container_of_the_same_tensors_has_one_digest(form, levels, tmp_pa
     assert levels_in(path) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_published_size_has_the_tensors_and_shapes_of_the_original(tmp_path):
     models = published_levels()
     state = original_state(models)

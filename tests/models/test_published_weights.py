@@ -54,6 +54,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"root": root} | {name: root / PUBLISHED[name].folder for name in NAMES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_converted_weights_give_what_the_description_gives(name: str, folders: dict[str, Path]) -> None:
     model = model_with(name, load_published(name, folders["root"]))

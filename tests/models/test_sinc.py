@@ -95,6 +95,7 @@ def test_bank_at_the_start(filters: int) -> None:
     torch.testing.assert_close(f2[:-1], f1[1:] + 50, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [251, 501, 1001])
 def test_fourier_form_equals_the_convolution(length: int) -> None:
     x, taps = signal(12_007), SincBank(8, length, RATE).taps().detach()

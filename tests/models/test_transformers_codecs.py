@@ -86,6 +86,7 @@ def noise(n: int) -> np.ndarray:
     return np.random.default_rng(n).uniform(-0.8, 0.8, n).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_encodec_24k(tmp_path):
     codec = load_tokenizer("encodec", encodec(tmp_path / "e"), bandwidth=1.8, device="cpu")
     info = codec.info
@@ -112,6 +113,7 @@ def test_encodec_24k(tmp_path):
         codec.codebook_vectors(4)
 
 
+@pytest.mark.slow
 def test_encodec_48k_in_chunks(tmp_path):
     folder = encodec(tmp_path / "e", rate=48000, audio_channels=2, normalize=True, chunk_length_s=1.0, overlap=0.01,
                      use_causal_conv=False, norm_type="time_group_norm")  # fmt: skip

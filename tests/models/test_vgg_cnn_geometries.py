@@ -61,6 +61,7 @@ def test_frames_are_what_the_features_have(row: dict[str, str]) -> None:
     assert frames_of(spec, round(29.1 * rate)) == int(row["n_frames"])
 
 
+@pytest.mark.slow
 @every_geometry
 def test_map_after_every_layer(row: dict[str, str]) -> None:
     model, shape = build(row)

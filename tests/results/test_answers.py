@@ -160,6 +160,7 @@ def test_a_margin_must_be_one(plain: RunSet) -> None:
         pareto(summarise(plain), margin=0.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

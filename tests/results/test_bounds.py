@@ -43,6 +43,7 @@ def test_true_losses_lie_within_the_bounds(scenario):
     assert found["below"] <= 0.07 + 0.03
 
 
+@pytest.mark.slow
 def test_the_older_rule_calls_worse_configurations_good_enough():
     assert simulate(Scenario(), 100, draws=100)["t_test_picks_worse"] > 0.4
     assert simulate(Scenario(gap=0.012), 100, draws=100)["t_test_picks_worse"] > 0.9

@@ -24,6 +24,7 @@ def claim(a: list[str], b: list[str], **asked: float | str) -> dict:
     return {"claim": "A beats B", "paper": "ferraro2020", "where_a": a, "where_b": b, **asked}
 
 
+@pytest.mark.slow
 def test_an_interval_decides_or_does_not(grid: RunSet) -> None:
     """8 bands lose about 4 points of PR AUC, and 2 of ROC AUC, which 150 test tracks do not prove."""
     specs = [

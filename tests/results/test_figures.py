@@ -125,6 +125,7 @@ def test_the_study_s_figure_with_published_numbers(plain: RunSet, tmp_path: Path
     assert any(line.get_markerfacecolor() == "white" for line in figure.axes[0].lines)
 
 
+@pytest.mark.slow
 def test_two_costs(plain: RunSet, tmp_path: Path) -> None:
     [path] = plot_pareto(pareto(summarise(plain), ["bytes_alone", "gmacs"]), tmp_path / "two.svg")
     assert "GMACs per model input" in path.read_text()

@@ -389,6 +389,7 @@ def test_a_narrow_page_begins_with_the_answer_and_folds_the_choices(page: Browse
     assert page.run("document.querySelector('#choose').open") and page.problems() == []
 
 
+@pytest.mark.slow
 @chromium
 def test_a_link_leads_to_a_state_of_the_page(page: Browser, tmp_path: Path) -> None:
     page.run("document.querySelector('input[data-field=encoding][data-value=float32]').click()")

@@ -23,6 +23,7 @@ def test_averages_equal_those_of_the_summary(plain: RunSet) -> None:
     assert found["n_mels"].tolist() == expected["n_mels"].tolist() and found["n"].tolist() == [3] * 12
 
 
+@pytest.mark.slow
 def test_the_views_hold_what_they_say(grid: RunSet) -> None:
     count = query(grid, "SELECT count(*) AS n, count(DISTINCT metric) AS m FROM scores").iloc[0]
     assert (count["n"], count["m"]) == (36 * (3 + 7), 7)  # three on valid, all that suit one label a track on test

@@ -29,6 +29,7 @@ def _side(seed: int, distance: float, tracks: int = 60) -> Predictions:
     return Predictions(tuple(f"t{i}" for i in range(tracks)), target, score, ("a", "b", "c"))
 
 
+@pytest.mark.slow
 def test_bootstrap_equals_a_plain_loop() -> None:
     a, b = [_side(1, 1.5), _side(2, 1.5)], [_side(3, 0.5)]
     found = paired_bootstrap(a, b, resamples=100, seed=7)

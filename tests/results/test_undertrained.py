@@ -92,6 +92,7 @@ def test_the_command_takes_the_bound(runs: RunSet) -> None:
     assert told["rows"][told["answer"]]["n_mels"] == 96
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
 def test_the_page_leaves_them_off_its_fronts(runs: RunSet, tmp_path: Path) -> None:
     file = write_html(runs, tmp_path / "page.html", margin=0.03, late_gain=POINT)

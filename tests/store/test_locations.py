@@ -141,6 +141,7 @@ def test_a_store_is_the_same_in_every_place(place: Place, tmp_path: Path) -> Non
     assert store.fingerprint == open_store(other.url).fingerprint
 
 
+@pytest.mark.slow
 def test_ranges_and_views(place: Place) -> None:
     reader = make_store(place.url)[SPEC]
     whole = values_of(9, LENGTHS[9])
@@ -232,6 +233,7 @@ def test_damaged_bytes_are_never_returned(place: Place) -> None:
 # -- several at once ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_writer_at_a_time(place: Place) -> None:
     header = header_of()
     store = make_store(place.url)
@@ -275,6 +277,7 @@ def test_a_dead_writers_lease_is_taken_over_and_its_leftovers_go(place: Place) -
     assert place.files() == whole
 
 
+@pytest.mark.slow
 def test_a_lease_that_was_lost_stops_the_commit(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     header = header_of()
     store = make_store(place.url)
@@ -355,6 +358,7 @@ def test_plain_zarr_and_xarray_open_the_same_url(bucket: Place) -> None:
         assert np.isnan(data[5].values).all()
 
 
+@pytest.mark.slow
 def test_a_reader_never_mixes_two_versions_of_a_shard(bucket: Place) -> None:
     make_store(bucket.url)
     name = next(n for n in bucket.files() if "/data/c/2/" in n)

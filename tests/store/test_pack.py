@@ -58,6 +58,7 @@ def test_packed_and_unpacked_gives_the_same_bytes(tmp_path: Path, backend: str, 
     assert content(tmp_path / "b") == content(tmp_path / "a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_plain_h5py_needs_no_plugin(tmp_path: Path, compression: str) -> None:
     make(tmp_path / "a", "zarr", headers=["float32", "uint8"], compression="lz4")

@@ -94,6 +94,7 @@ def test_a_finished_store_has_one_file_of_records_an_array(
     assert listed["store"]["format"] == 2
 
 
+@pytest.mark.slow
 def test_the_page_tells_how_to_read_them(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As docs/format.md says it, without our code."""
     plain = Place(str(tmp_path / "plain.zarr"))

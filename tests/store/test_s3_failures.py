@@ -46,6 +46,7 @@ def test_a_missing_bucket_is_named(s3: S3Server, what: str) -> None:
         attempts("s3://no-such-bucket/x.zarr")[what]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["open", "create", "verify"])
 def test_denied_access_says_what_to_check(gate: Gate, place: Place, what: str) -> None:
     gate.rule = lambda request: "AccessDenied"
@@ -74,6 +75,7 @@ def test_read_only_credentials_can_read_and_say_so_when_writing(gate: Gate, plac
     assert verify(place.url) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_named_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -462,6 +462,7 @@ def test_the_sampler_is_a_way_to_weigh_classes(steps: Store, tmp_path: Path) -> 
         train(steps, TOKENS, "tokenformer", tmp_path / "other", config=other)
 
 
+@pytest.mark.slow
 def test_what_a_line_leaves_starts_at_the_line_s_own_error(steps: Store, tmp_path: Path, hidden: Make) -> None:
     """With a decoder that says nothing, the error is that of interpolation; unchosen positions want nothing."""
     config = hidden("objective.name=masked-values", "objective.residual=true", "loop.probe_every=100", "loop.epochs=1")

@@ -131,6 +131,7 @@ def token_collection(path: Path) -> Collection:
     return Collection(fill_store(path, frame, values, header), frame, values)
 
 
+@pytest.mark.slow
 def test_a_model_of_padded_tokens_with_an_objective_of_its_own(tmp_path: Path, entries: None) -> None:
     made = token_collection(tmp_path / "s.zarr")
     store, table, feature = made.store, made.frame, made.store.features[0]

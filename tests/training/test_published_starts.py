@@ -62,6 +62,7 @@ def test_starts_that_cannot_be(styles: Collection, tmp_path: Path, imagenet: str
         TrainConfig.resolve(assignments=["start.run=a", f"start.weights.trunk={imagenet}"])
 
 
+@pytest.mark.slow
 def test_stages_of_the_row_trunk_and_the_trunk_behind_learned_filters(imagenet: str) -> None:
     state = torchvision_state()
     for name, place in (("gafx-r", "extractor."), ("gafx-a", "extractor.rows.")):

@@ -121,6 +121,7 @@ def test_nothing_is_nothing_and_a_gain_needs_a_scale() -> None:
         AugmentConfig(noise=-1.0)
 
 
+@pytest.mark.slow
 def test_an_augmented_run_repeats_itself_after_a_stop(
     styles: Collection, tmp_path: Path, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_an_augmented_run_repeats_itself_after_a_stop(
     assert plain["run_id"] != TrainConfig.digest(settings.identity())
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_another_runs_trunk(
     music: Collection, styles: Collection, tmp_path: Path, config: Make
 ) -> None:

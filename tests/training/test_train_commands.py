@@ -45,6 +45,7 @@ def train_args(music: Collection, run: Path, settings_file: Path) -> list[object
     return ["train", "-s", place, "-f", SPEC, "-m", "vgg-cnn", "-o", run, "--config", settings_file]
 
 
+@pytest.mark.slow
 def test_train_again_and_evaluate(
     music: Collection, tmp_path: Path, settings_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def test_plain_torch_is_enough_for_one_cpu() -> None:
     assert make_fabric(DeviceConfig(accelerator="cpu")) is None
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_float32(music: Collection, tmp_path: Path, config: Make) -> None:
     run(music, tmp_path / "full", config())
     result = run(music, tmp_path / "half", config("device.precision=bf16-mixed"))

@@ -172,6 +172,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(MODELS._entries, name, f"{__name__}:{place}")
 
 
+@pytest.mark.slow
 def test_a_model_of_waveforms_with_the_papers_augmentations(store: Store, tmp_path: Path, models: None) -> None:
     small = TrainConfig.resolve(
         assignments=[

@@ -115,6 +115,7 @@ def test_a_track_listed_twice() -> None:
         label_tracks(frame, ["t0", "t1"], DataConfig())
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     groups=st.lists(st.integers(0, 12), min_size=30, max_size=80),

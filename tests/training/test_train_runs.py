@@ -127,6 +127,7 @@ def test_a_finished_run_is_not_trained_again(finished: tuple[Path, dict], music:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_killed_between_training_and_scoring(music: Collection, tmp_path: Path, config: Make) -> None:
     for number, extra in enumerate((("loop.keep=last",), ("loop.patience=1", "loop.epochs=9", "loop.monitor=loss"))):
         out = tmp_path / str(number)

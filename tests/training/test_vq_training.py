@@ -122,6 +122,7 @@ def config(**changes) -> TokenizerConfig:
     return TokenizerConfig.preset("tiny", **SETTINGS | {"steps": 14, "plain_steps": 4, "warm_up": 4} | changes)
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_is_never_stopped(tmp_path, monkeypatch):
     whole = TokenizerTraining(config(), music).run()
     state = tmp_path / "t.state"

@@ -94,6 +94,7 @@ def test_a_second_call_does_what_is_missing(shifted: tuple[Recipe, Path]) -> Non
     assert after[scored[1]] == before[scored[1]]
 
 
+@pytest.mark.slow
 def test_reports_have_the_drops(shifted: tuple[Recipe, Path], tmp_path: Path) -> None:
     _, out = shifted
     runs = read_results(out / "runs")

@@ -36,6 +36,7 @@ def grid(music: Collection, out: Path, *features: str, seeds: tuple[int, ...] = 
     return grid_of_runs(place, out, features=features, models=["conv-encoder"], seeds=seeds, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_failing_run_does_not_end_the_sweep(music: Collection, tmp_path: Path, monkeypatch) -> None:
     runs = grid(music, tmp_path, SPEC, ABSENT, STRIDED)
     assert [run.seed for run in runs] == [0, 1] * 3

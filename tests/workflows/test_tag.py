@@ -311,6 +311,7 @@ def test_converted_weights_are_a_checkpoint_like_any_other(
         convert_published("musicnn", file, package)
 
 
+@pytest.mark.slow
 def test_training_starts_from_converted_weights(package: Path, music: Path, tmp_path: Path) -> None:
     file = tmp_path / "mtt-vgg.safetensors"
     convert_published("mtt-vgg", file, package)
