@@ -26,7 +26,7 @@ def fit_columns(
     width : int or None
         Of the terminal; None keeps all.
     first_to_go : sequence of str
-        Heads in the order in which they are left out, after empty columns; then come the others, the last one first.
+        Heads in the order in which they are left out; then come the others, the last one first.
 
     Returns
     -------
@@ -44,8 +44,7 @@ def fit_columns(
     if width is None:
         return kept, []
     widths = [max(map(text_width, [heads[i], *(row[i] for row in rows)])) for i in kept]
-    order = [i for i in reversed(kept) if rows and not any(row[i].strip() for row in rows)]  # tells nothing
-    order += [i for name in first_to_go if name in heads and (i := heads.index(name)) not in order]
+    order = [heads.index(name) for name in first_to_go if name in heads]
     order += [i for i in reversed(range(len(heads))) if i not in order]
     for place in order:
         if len(kept) <= 2 or sum(widths[i] + _GAP for i in kept) - _GAP <= width:

@@ -18,8 +18,8 @@ from featstore.features.weights import (
     check_weights,
     find_weights_file,
     is_digest,
-    named_weights,
     remember_weights,
+    required_weights,
     weights_place,
 )
 from featstore.features.windows import TrackCutter, WindowStep
@@ -339,7 +339,7 @@ def encoder_of(spec: EmbeddingSpec | Node) -> Encoder:
 
         return describe_encoder(model, path).digest
 
-    place = named_weights(digest, digest_at, f"weights {digest} of {model}", "embedding")
+    place = required_weights(digest, digest_at, f"weights {digest} of {model}", "embedding")
     return _opened(model, place, digest)
 
 

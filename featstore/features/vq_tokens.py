@@ -25,8 +25,8 @@ from featstore.features.weights import (
     check_weights,
     find_weights_file,
     is_digest,
-    named_weights,
     remember_weights,
+    required_weights,
     weights_place,
 )
 from featstore.features.windows import TrackCutter, WindowStep
@@ -332,7 +332,7 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
 
         return describe_weights(codec, path, **settings).digest
 
-    place = named_weights(digest, digest_at, f"{codec} weights {digest}", "vq_tokens")
+    place = required_weights(digest, digest_at, f"{codec} weights {digest}", "vq_tokens")
     return _opened(codec, place, digest, with_decoder, **settings)
 
 

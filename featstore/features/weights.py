@@ -16,8 +16,8 @@ __all__ = [
     "check_weights",
     "find_weights_file",
     "is_digest",
-    "named_weights",
     "remember_weights",
+    "required_weights",
     "weights_place",
 ]
 
@@ -70,8 +70,18 @@ def find_weights_file(weights: str, digest_at: Callable[[str], str]) -> str | No
     return next(iter(found.values())) if len(found) == 1 else None
 
 
-def named_weights(digest: str, digest_at: Callable[[str], str], of: str, kind: str) -> str:
+def required_weights(digest: str, digest_at: Callable[[str], str], of: str, kind: str) -> str:
     """Path of the weights that a feature names.
+
+    Parameters
+    ----------
+    digest : str
+    digest_at : callable
+        Digest of the weights at a path.
+    of : str
+        What they are, for the message: ``weights 0123… of mtt-musicnn``.
+    kind : str
+        Kind of the feature.
 
     Raises
     ------

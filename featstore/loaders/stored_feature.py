@@ -21,7 +21,7 @@ class StoredCodes(Protocol):
 
     See Also
     --------
-    featstore.store.reader.BaseArray : The implementation of both file formats.
+    featstore.store.base_array.BaseArray : The implementation of both file formats.
     featstore.loaders.excerpts.JoinedExcerpts : Excerpts of a track, joined along time.
     """
 

@@ -206,7 +206,7 @@ def _bound_columns(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
         names = (("measured", "on_front"), ("guaranteed", "guaranteed"))
         fronts = [" and ".join(word for word, key in names if row[key]) for row in rows]
         columns.insert(2, ("front", fronts))
-    return columns
+    return [(head, cells) for head, cells in columns if any(cells)]
 
 
 def _metric_columns(summary: pd.DataFrame, wide: bool) -> list[tuple[str, list[str]]]:
@@ -228,7 +228,7 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
     if "balanced" in summary and not summary["balanced"].all():
         count = int((~summary["balanced"].astype(bool)).sum())
         found.append(f"Warning: {count} of {len(summary)} rows lack some seeds or folds of their configurations")
-    if "loss_most" in summary:
+    if "loss_most" in summary and summary["loss_most"].notna().any():
         metric = _metric_shown(summary)
         unit, side = ("points " if in_points(metric) else "", "above" if lower_is_better(metric) else "below")
         found.append(f"at most, at least: {unit}{side} the best")

@@ -12,6 +12,7 @@ from featstore.atomic import canonical_json, json_object
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS, STORES, Backend, backend_named_by, make_backend
+from featstore.store.base_array import open_shard_file
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
@@ -22,7 +23,6 @@ from featstore.store.manifest import MANIFEST, open_manifest, read_manifest
 from featstore.store.missing import find_missing
 from featstore.store.old_formats import PACKED11, OldArray
 from featstore.store.opening import CONVERSION, existing_backend, open_store
-from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.store import FORMAT, Store
 from featstore.store.stored_tracks import TRACKS

@@ -12,8 +12,8 @@ from featstore.arrays import AnyArray
 from featstore.errors import StoreError
 from featstore.log import progress_bar
 from featstore.specs import parse_feature
+from featstore.store.base_array import BaseArray
 from featstore.store.codebooks import all_codebooks
-from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Outcome
 from featstore.store.store import Store
 

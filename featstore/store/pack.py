@@ -14,6 +14,7 @@ from featstore.atomic import atomic_path, remove_abandoned
 from featstore.errors import StoreError, check_known
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS
+from featstore.store.base_array import open_shard_file
 from featstore.store.codebooks import all_codebooks
 from featstore.store.convert import companions
 from featstore.store.digests import digest_text, new_digest
@@ -23,7 +24,6 @@ from featstore.store.location import Location
 from featstore.store.manifest import MANIFEST, manifest_bytes
 from featstore.store.opening import open_store
 from featstore.store.packed_file import PackedBackend, PackedLocation
-from featstore.store.reader import open_shard_file
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.sizes import measured
 from featstore.store.store import FORMAT, Store

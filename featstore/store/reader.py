@@ -1,162 +1,26 @@
-"""Reading features: chunks are found, checked and decoded here, without going through zarr or h5py."""
+"""Reading features, stored or derived, behind one interface."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from featstore.arrays import AnyArray, FloatArray, IntArray
-from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
+from featstore.arrays import FloatArray, IntArray
+from featstore.errors import MissingFeature, StoreError, did_you_mean
 from featstore.html_repr import html_card
 from featstore.specs import Encoding, FeatureSpec, View
-from featstore.store.backends import Backend, make_backend
+from featstore.store.base_array import BaseArray, nothing_stored
 from featstore.store.layout import ArrayHeader, StoredArray, choose_layout
-from featstore.store.records import CommitRecord
-from featstore.store.spool import Slab
 from featstore.store.stored_tracks import StoredTracks
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["BaseArray", "FeatureReader", "open_shard_file"]
+__all__ = ["FeatureReader"]
 
 Which = str | int | slice | Sequence[str]
-
-MAX_OPEN_SLABS = 512  # file handles are closed at once after mapping; this bounds the address space and the indices
-
-
-class BaseArray:
-    """One stored array: encoded values of any track, any stretch of frames.
-
-    Picklable; files are mapped when first read, in each process by itself.
-
-    See Also
-    --------
-    FeatureReader : What users get from ``store[name]``.
-    """
-
-    def __init__(self, backend: Backend, array: StoredArray, records: Mapping[int, CommitRecord], n_rows: int) -> None:
-        self.backend, self.location = backend, backend.location
-        self.array, self.header, self.layout, self.n_rows = array, array.header, array.layout, n_rows
-        self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
-        for record in records.values():
-            self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
-        self.shard_rows = [records[shard].rows for shard in sorted(records)]
-        self._slabs: OrderedDict[tuple[int, int], Slab] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_slabs": OrderedDict()}
-
-    @property
-    def key(self) -> str:
-        """Path-safe name of the array in its store."""
-        return self.header.key
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the encoded values."""
-        return self.header.encoding.dtype
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        """Axes of one track before time."""
-        return self.header.item_shape
-
-    @property
-    def mapped_frames(self) -> int:
-        """Frames of a chunk that reads return as a view of the mapped file; 0 where chunks are compressed."""
-        return self.layout.chunk_frames if self.layout.compression == "none" else 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files of the array on disk, metadata included."""
-        return sum(size for _, size in self.location.walk(f"features/{self.header.key}"))
-
-    def stage(self) -> None:
-        """Keep local copies of the shard files read from now on, where they are remote and the disk has room."""
-        location = self.location.staged(lambda: self.nbytes)
-        if location is not self.location:
-            self.location, self.backend = location, make_backend(self.backend.name, location)
-            self._slabs.clear()
-
-    def read(self, row: int, start: int = 0, stop: int | None = None) -> AnyArray:
-        """Encoded values (*item_shape, stop - start) of one track; a read-only view where one chunk holds them all.
-
-        Of an array of excerpts it is excerpts ``start`` to ``stop``: (stop - start, *item_shape, frames).
-
-        Raises
-        ------
-        MissingFeature
-            When nothing is stored for the track.
-        StoreError
-            When the frames asked for lie outside the track.
-        CorruptFeature
-            When stored bytes differ from what was committed.
-        """
-        n_frames = int(self.lengths[row]) if 0 <= row < self.n_rows else -1
-        if n_frames < 0:
-            raise _nothing_stored(f"row {row}", self.header.name)
-        stop = n_frames if stop is None else stop
-        if not 0 <= start <= stop <= n_frames:
-            raise StoreError(
-                f"frames {start} to {stop} lie outside the track's {n_frames}", self.header.name, "Ask for less"
-            )
-        size = self.layout.chunk_frames
-        first, last = start // size, max(start, stop - 1) // size
-        if first == last and stop > start:
-            return self.header.stretch(self._chunk(row, first), start - first * size, stop - first * size)
-        out = np.empty(self.header.shape_of(stop - start), dtype=self.dtype)
-        for chunk in range(first, last + 1):
-            begin = chunk * size
-            low, high = max(start, begin), min(stop, begin + size)
-            if high > low:
-                part = self.header.stretch(self._chunk(row, chunk), low - begin, high - begin)
-                self.header.stretch(out, low - start, high - start)[...] = part
-        return out
-
-    def expect(self, row: int, chunk: int) -> None:
-        """Say that a chunk of a track will be read soon, so that a disk can fetch many side by side."""
-        shard, slot = divmod(row, self.layout.shard_tracks)
-        slab, within = divmod(chunk, self.layout.slab_chunks)
-        self._slab(shard, slab).expect(slot, within)
-
-    def _chunk(self, row: int, chunk: int) -> AnyArray:
-        shard, slot = divmod(row, self.layout.shard_tracks)
-        slab, within = divmod(chunk, self.layout.slab_chunks)
-        return self._slab(shard, slab).read_chunk(slot, within)
-
-    def _slab(self, shard: int, slab: int) -> Slab:
-        opened = self._slabs.get((shard, slab))
-        if opened is None:
-            opened = open_shard_file(self.backend, self.array, shard, slab)
-            self._slabs[shard, slab] = opened
-            while len(self._slabs) > MAX_OPEN_SLABS:
-                self._slabs.popitem(last=False)
-        return opened
-
-
-def _nothing_stored(what: str, feature: str) -> MissingFeature:
-    return MissingFeature(f"nothing is stored for {what}", feature, "See featstore status --failures")
-
-
-def open_shard_file(backend: Backend, array: StoredArray, shard: int, slab: int) -> Slab:
-    """Open a shard file that a commit record promises.
-
-    Raises
-    ------
-    CorruptFeature
-        When it is not there, or is no file of its backend.
-    """
-    name = backend.slab_name(array, shard, slab)
-    try:
-        return backend.open_slab(name, array)
-    except FileNotFoundError:
-        raise CorruptFeature(
-            "a committed shard file is missing", f"{backend.location}/{name}", "Run featstore store repair"
-        ) from None
 
 
 class FeatureReader:
@@ -289,7 +153,7 @@ class FeatureReader:
         row = self.row_of(track_id)
         length = int(self.lengths[row])
         if length < 0:
-            raise _nothing_stored(f"track {track_id!r}", self.name)
+            raise nothing_stored(f"track {track_id!r}", self.name)
         stop = length if stop is None else min(stop, length)
         return np.array(self.read_row(row, min(start, stop), stop), dtype=self.value_dtype)
 
@@ -368,7 +232,7 @@ class FeatureReader:
         rows = [self.row_of(track_id) for track_id in ids]
         for track_id, row in zip(ids, rows, strict=True):
             if self.lengths[row] < 0:
-                raise _nothing_stored(f"track {track_id!r}", self.name)
+                raise nothing_stored(f"track {track_id!r}", self.name)
         stop = max((int(self.lengths[row]) for row in rows), default=start) if stop is None else stop
         if not 0 <= start <= stop:
             raise StoreError(

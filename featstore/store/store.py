@@ -13,10 +13,11 @@ from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you
 from featstore.html_repr import html_card
 from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, parse_feature, view_of
 from featstore.store.backends import Backend
+from featstore.store.base_array import BaseArray
 from featstore.store.layout import StoredArray
 from featstore.store.ledger import with_ledger
 from featstore.store.old_formats import PACKED11, OldArray, read_stored_array
-from featstore.store.reader import BaseArray, FeatureReader
+from featstore.store.reader import FeatureReader
 from featstore.store.records import CommitRecord, committed_shards, read_records, scan_records
 from featstore.store.stored_tracks import StoredTracks
 from featstore.store.weight_notes import read_weights_note

@@ -14,6 +14,7 @@ import numpy as np
 from featstore.errors import CorruptFeature, NewerFormat, StoreError
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS, STORES
+from featstore.store.base_array import BaseArray
 from featstore.store.codebooks import needed_codebooks
 from featstore.store.consolidate import array_files
 from featstore.store.convert import unfinished_conversion
@@ -24,7 +25,6 @@ from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.mixed_versions import describe_mix, mixed_sources, mixed_versions
 from featstore.store.opening import CONVERSION, open_store
 from featstore.store.packed_file import PackedLocation, packed_location
-from featstore.store.reader import BaseArray
 from featstore.store.records import CommitRecord, Found, scan_records
 from featstore.store.store import Store
 from featstore.store.stored_tracks import TRACKS

@@ -113,6 +113,15 @@ def test_fronts_and_unbalanced_groups_are_told(plain: RunSet) -> None:
     assert "Warning: 1 of 1 rows lack some seeds" in format_table(summarise(plain[1:], ["model"]))
 
 
+def test_single_runs_have_no_columns_of_bounds(tmp_path: Path) -> None:
+    write_runs(tmp_path, mel_grid(n_mels=[96, 48, 24]), seeds=1)
+    summary = pareto(summarise(read_results(tmp_path))).frame
+    assert summary["loss_most"].isna().all()
+    heads, _, note = display_table(summary)
+    assert "ROC AUC" in heads and not {"at most", "at least"} & set(heads) and "at most" not in note
+    assert "ROC AUC" in format_table(summary, width=60)
+
+
 def test_published_numbers_stand_in_columns_of_their_own(plain: RunSet) -> None:
     summary = summarise(plain)
     joined = join_published(summary)
