@@ -273,7 +273,8 @@ def status(store: str, failures: bool, as_json: bool) -> None:
         click.echo(unfinished)
     if ledger is not None and len(ledger):
         rows = ledger[["track_id", "status", "error"]].itertuples(index=False)
-        click.echo(render_table([tuple(row) for row in rows], ["track", "status", "reason"]))
+        header = ["track", "status", "reason"]
+        click.echo(render_table([tuple(row) for row in rows], header, ["status"], cut="reason"))
 
 
 def _describe_run(run: dict[str, Any]) -> str:

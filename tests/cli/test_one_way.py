@@ -148,6 +148,16 @@ def test_tables_fit(call: Call, made: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "(not shown" not in call("store", "info", made / "mel.zarr")[1]
 
 
+def test_failures_come_with_their_reason(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_collection(tmp_path / "music", n_tracks=2)
+    (tmp_path / "music" / "a" / ("long-name-" * 4 + ".wav")).write_bytes(b"")
+    assert call("extract", tmp_path / "music", "-f", "mel(n_mels=8)", "-s", tmp_path / "s.zarr")[0] == 2
+    for width in (64, 80, 300):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert "the file is" in call("status", tmp_path / "s.zarr", "--failures")[1], width
+    assert "0 bytes" in call("status", tmp_path / "s.zarr", "--failures", "--wide")[1]
+
+
 def test_columns_go_in_order() -> None:
     heads, rows = ["name", "a", "b", "c"], [["n" * 10, "a" * 10, "b" * 10, "c" * 10]]
     assert fit_columns(heads, rows, 80) == ([0, 1, 2, 3], [])
