@@ -14,16 +14,15 @@ from featstore.cluster import cpu_count
 __all__ = ["one_core_quietly", "side_by_side"]
 
 Piece = TypeVar("Piece")
+Start = Callable[[], None] | None
 
 
 def side_by_side(
-    work: Callable[[Piece], str],
-    pieces: Sequence[Piece],
-    *,
-    jobs: int | None = None,
-    start: Callable[[], None] | None = None,
+    work: Callable[[Piece], str], pieces: Sequence[Piece], *, jobs: int | None = None, start: Start = None
 ) -> Iterator[str]:
     """What went wrong with each piece of work, in order; empty where nothing did.
+
+    Where a process dies, nobody knows at which piece: all that were not returned are done again, one at a time.
 
     Parameters
     ----------
@@ -40,13 +39,29 @@ def side_by_side(
     if jobs < 2:
         yield from map(work, pieces)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=start) as pool:
-        for future in [pool.submit(work, piece) for piece in pieces]:
-            try:
+    done = 0
+    try:
+        with _processes(jobs, start) as pool:
+            for future in [pool.submit(work, piece) for piece in pieces]:
                 yield future.result()
+                done += 1
+    except BrokenProcessPool:
+        yield from _one_at_a_time(work, pieces[done:], start)
+
+
+def _one_at_a_time(work: Callable[[Piece], str], pieces: Sequence[Piece], start: Start) -> Iterator[str]:
+    waiting = list(reversed(pieces))
+    while waiting:
+        with _processes(1, start) as pool:
+            try:
+                while waiting:
+                    yield pool.submit(work, waiting.pop()).result()
             except BrokenProcessPool:
-                yield "a worker process died: run again, with fewer jobs where memory is short"
+                yield "its process died: run again where there is more memory"
+
+
+def _processes(jobs: int, start: Start) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=start)
 
 
 def one_core_quietly() -> None:
