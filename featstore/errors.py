@@ -152,5 +152,9 @@ def check_known(
     --------
     >>> check_known("hop_length", ["n_mels", "hop_length"], "unknown field 'hop_length'")
     """
-    if name not in known:
+    try:
+        there = name in known
+    except TypeError:  # a list or a mapping from a YAML file, which no set can hold
+        there = False
+    if not there:
         raise error(what, where, did_you_mean(str(name), known))

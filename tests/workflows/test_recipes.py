@@ -109,6 +109,7 @@ def test_conditions_and_stages() -> None:
     ("train", "message"),
     [
         ("models: [vgg-cnm]", "unknown model 'vgg-cnm'"),
+        ("models: [{model: [vgg-cnn]}]", r"unknown model \['vgg-cnn'\]"),
         ("models: [vgg-cnn, vgg-cnn]", "'vgg-cnn' is listed twice"),
         ("models: [{model: vgg-cnn, width: 1}]", "unknown key 'width' of a model"),
         ("models: [3]", "3 is no model"),
