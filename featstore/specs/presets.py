@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ __all__ = ["MAX_FEATURES", "PRESETS", "expand_features", "expand_grid"]
 MAX_FEATURES = 1000  # a larger grid is a slip of the pen, and is refused before anything is read
 
 _STUDY: dict[str, Any] = {
-    "kind": "mel",
     "sample_rate": [12000, 16000],
     "clip": "centre(29.1 s)",
     "framing": "essentia",
@@ -27,85 +27,43 @@ _STUDY: dict[str, Any] = {
     "scale": ["log10_1p", "db"],
 }
 
-# Kamuni et al. 2024 compare spectra with the tokens of Jukebox: 44.1 kHz, 64 bands, transforms of 2048 samples with a
-# shorter window in their middle (the filterbank of a transform of 512 would have empty bands at other sizes)
-_SPECTROFORMER: dict[str, Any] = {
-    "kind": "mel",
-    "sample_rate": 44100,
-    "n_fft": 2048,
-    "n_mels": 64,
-    "scale": "ln",
-}
-
-# name -> grids (mappings whose lists are products); each set is the union of its grids
-PRESETS: dict[str, list[dict[str, Any]]] = {
+# name -> what a YAML file of features would list: specs, and grids (mappings whose lists are products)
+PRESETS: dict[str, list[str | Mapping[str, Any]]] = {
     # Ferraro et al. 2020, Table II: 2 rates x 2 logs x (3 sizes x 6 hops + 4 small sizes) = 88 configurations
     "ferraro2020": [
         _STUDY | {"n_mels": [128, 96, 48], "hop_length": [256, 512, 768, 1024, 1280, 2560]},
         _STUDY | {"n_mels": [32, 24, 16, 8], "hop_length": 256},
     ],
-    "vgg-12k": [_STUDY | {"sample_rate": 12000, "n_mels": 96, "hop_length": 256, "scale": "db"}],
+    "vgg-12k": ["mel(sample_rate=12000,clip=centre(29.1 s),framing=essentia,window_symmetric=yes,n_mels=96,scale=db)"],
     # what the packaged MUSICNN models were trained on
-    "musicnn": [{"kind": "mel", "sample_rate": 16000, "n_mels": 96, "pad_mode": "reflect", "scale": "log10_1p"}],
+    "musicnn": ["mel(sample_rate=16000,n_mels=96,pad_mode=reflect,scale=log10_1p)"],
     # Chang et al. 2021, the mel baseline: 160 x 376 of every 3 s, a new one each 0.5 s. Each excerpt is analysed by
     # itself: 0.5 s is no whole number of hops, so that excerpts are no slices of the track's own spectrogram
     "sincresnet-mel": [
-        {
-            "kind": "mel",
-            "sample_rate": 16000,
-            "clip": "every(3 s, 0.5 s, pad=zeros)",
-            "n_fft": 512,
-            "hop_length": 128,
-            "n_mels": 160,
-            "power": 1,
-            "scale": "db(amin=1e-5, factor=20)",
-        }
+        "mel(sample_rate=16000,clip=every(3 s,0.5 s,pad=zeros),n_fft=512,hop_length=128,n_mels=160,power=1,"
+        "scale=db(amin=1e-5,factor=20))"
     ],
     # what AST sees in Bu et al. 2022: 128 x 3308 of 30 s, with the analysis of AST's own front end (25 ms)
     "ast-128": [
-        {
-            "kind": "mel",
-            "sample_rate": 22050,
-            "clip": "start(30 s, pad=zeros)",
-            "n_fft": 1024,
-            "win_length": 551,
-            "hop_length": 200,
-            "n_mels": 128,
-            "fmin": 20,
-            "mel_scale": "htk",
-            "norm": "none",
-            "scale": "ln(eps=1.1920929e-07)",
-        }
+        "mel(sample_rate=22050,clip=start(30 s,pad=zeros),n_fft=1024,win_length=551,hop_length=200,n_mels=128,fmin=20,"
+        "mel_scale=htk,norm=none,scale=ln(eps=1.1920929e-07))"
     ],
-    "jamendo-96": [
-        {
-            "kind": "mel",
-            "sample_rate": 12000,
-            "n_mels": 96,
-            "framing": "essentia",
-            "window_symmetric": True,
-            "scale": "db",
-        }
-    ],
+    "jamendo-96": ["mel(sample_rate=12000,n_mels=96,framing=essentia,window_symmetric=yes,scale=db)"],
     "panns-64": [
-        {
-            "kind": "mel",
-            "sample_rate": 32000,
-            "n_fft": 1024,
-            "hop_length": 320,
-            "n_mels": 64,
-            "fmin": 50,
-            "fmax": 14000,
-            "pad_mode": "reflect",
-            "scale": "db",
-        }
+        "mel(sample_rate=32000,n_fft=1024,hop_length=320,n_mels=64,fmin=50,fmax=14000,pad_mode=reflect,scale=db)"
     ],
-    # one frame for each top-level token of Jukebox, over the same time: frame t is centred on sample 128 t + 64
-    "spectroformer-token": [_SPECTROFORMER | {"win_length": 512, "hop_length": 128, "framing": "token"}],
+    # Kamuni et al. 2024 compare spectra with the tokens of Jukebox: 44.1 kHz, 64 bands, transforms of 2048 samples with
+    # a shorter window in their middle (the filterbank of a transform of 512 would have empty bands at other sizes).
+    # One frame for each top-level token of Jukebox, over the same time: frame t is centred on sample 128 t + 64
+    "spectroformer-token": [
+        "mel(sample_rate=44100,n_fft=2048,win_length=512,hop_length=128,framing=token,n_mels=64,scale=ln)"
+    ],
     # one frame for each four tokens, with the same short window
-    "spectroformer-11ms": [_SPECTROFORMER | {"win_length": 512, "hop_length": 512, "framing": "token"}],
-    "spectroformer-46ms": [_SPECTROFORMER | {"hop_length": 512}],
-    "spectroformer-46ms-sparse": [_SPECTROFORMER | {"hop_length": 2048}],
+    "spectroformer-11ms": [
+        "mel(sample_rate=44100,n_fft=2048,win_length=512,hop_length=512,framing=token,n_mels=64,scale=ln)"
+    ],
+    "spectroformer-46ms": ["mel(sample_rate=44100,n_fft=2048,hop_length=512,n_mels=64,scale=ln)"],
+    "spectroformer-46ms-sparse": ["mel(sample_rate=44100,n_fft=2048,hop_length=2048,n_mels=64,scale=ln)"],
 }
 
 
@@ -117,28 +75,25 @@ def expand_grid(grid: Mapping[str, Any], where: str = "grid") -> list[FeatureReq
     SpecError
         For an unknown kind, or more than :data:`MAX_FEATURES` combinations (named before any of them is made).
     """
-    grid = dict(grid)
-    kind = grid.pop("kind", "mel")
-    cls = spec_class(str(kind), where)
-    encodings = grid.pop("encoding", None)
-    choices = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
-    total = 1
+    fields = {name: value for name, value in grid.items() if name not in ("kind", "encoding")}
+    choices = {"kind": grid.get("kind", "mel"), **fields, "encoding": grid.get("encoding")}
+    choices = {name: value if isinstance(value, list) else [value] for name, value in choices.items()}
+    kinds = {str(kind): spec_class(str(kind), where) for kind in choices["kind"]}
     for name, values in choices.items():
         if not values:
             raise SpecError(f"{name} has an empty list", where, "Give at least one value")
-        total *= len(values)
-    wanted = encodings if isinstance(encodings, list) else [encodings]
-    if total * len(wanted) > MAX_FEATURES:
+    total = math.prod(map(len, choices.values()))
+    if total > MAX_FEATURES:
         sizes = " x ".join(f"{name}: {len(values)}" for name, values in choices.items() if len(values) > 1)
         raise SpecError(
-            f"the grid has {total * len(wanted):,} combinations ({sizes}); at most {MAX_FEATURES} are allowed",
+            f"the grid has {total:,} combinations ({sizes}); at most {MAX_FEATURES} are allowed",
             where,
             "Shorten its lists, or split it into several files",
         )
     requests = []
-    for combination in itertools.product(*choices.values()):
-        spec = cls.from_text(dict(zip(choices, combination, strict=True)))
-        requests += [_in_encoding(spec, encoding) for encoding in wanted]
+    for kind, *values, encoding in itertools.product(*choices.values()):
+        spec = kinds[str(kind)].from_text(dict(zip(fields, values, strict=True)))
+        requests.append(_in_encoding(spec, encoding))
     return requests
 
 
@@ -153,33 +108,33 @@ def _from_yaml(path: Path) -> list[FeatureRequest]:
         raise SpecError(f"cannot read the feature file: {error}", str(path), "Check the path and the YAML") from error
     if isinstance(content, Mapping) and "features" in content:
         content = content["features"]
-    entries = content if isinstance(content, list) else [content]
+    return _expand_items(content if isinstance(content, list) else [content], str(path))
+
+
+def _expand_items(items: Iterable[Any], where: str, encoding: str = "") -> list[FeatureRequest]:
+    """Features of specs, preset names and grids; ``encoding`` is that of all of them, where it is given."""
     requests: list[FeatureRequest] = []
-    for entry in entries:
-        if isinstance(entry, str):
-            requests += expand_features([entry])
-        elif isinstance(entry, Mapping):
-            for grid in _grids(entry, str(path)):
-                requests += expand_grid(grid, str(path))
+    for item in items:
+        if isinstance(item, str):
+            requests += expand_features([f"{item}@{encoding}" if encoding else item])
+        elif isinstance(item, Mapping):
+            for grid in _grids(item, where):
+                requests += expand_grid(grid | ({"encoding": encoding} if encoding else {}), where)
         else:
-            raise SpecError(
-                f"{entry!r} is no feature", str(path), "Write a spec, a preset name, or a mapping of fields"
-            )
+            raise SpecError(f"{item!r} is no feature", where, "Write a spec, a preset name, or a mapping of fields")
     return requests
 
 
 def _grids(entry: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """Grids of one kind each, of ``{kind: mel, n_mels: …}`` as well as of ``{mel: {n_mels: …}, stft: {…}}``."""
+    """Grids of ``{kind: mel, n_mels: …}`` as well as of ``{mel: {n_mels: …}, stft: {…}}``."""
     if entry and set(entry) <= set(KINDS):
         for kind, fields in entry.items():
             for grid in fields if isinstance(fields, list) else [fields or {}]:
                 if not isinstance(grid, Mapping):
                     raise SpecError(f"{grid!r} under {kind} is no mapping", where, "Write fields, as n_mels: [96, 48]")
                 yield {**grid, "kind": kind}
-        return
-    kinds = entry.get("kind", "mel")
-    for kind in kinds if isinstance(kinds, list) else [kinds]:
-        yield {**entry, "kind": kind}
+    else:
+        yield dict(entry)
 
 
 def expand_features(
@@ -221,10 +176,9 @@ def expand_features(
 def _expand_one(item: str | FeatureSpec | FeatureRequest) -> list[FeatureRequest]:
     if not isinstance(item, str):
         return [parse_feature(item)]
-    name, at, encoding = item.partition("@")
+    name, _, encoding = item.partition("@")
     if name in PRESETS:
-        grids = [grid | ({"encoding": encoding} if at else {}) for grid in PRESETS[name]]
-        return [request for grid in grids for request in expand_grid(grid, name)]
+        return _expand_items(PRESETS[name], name, encoding)
     if item.endswith((".yaml", ".yml")):
         return _from_yaml(Path(item))
     if "(" not in name and name.partition(".")[0] not in KINDS:
