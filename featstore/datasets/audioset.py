@@ -10,18 +10,16 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from featstore.datasets.audioset_ontology import Ontology, read_ontology
+from featstore.datasets.audioset_ontology import read_ontology
 from featstore.datasets.card import described
-from featstore.datasets.csv_cells import decoded, rows_of
+from featstore.datasets.sources import absolute, places_of, read_text, refuse_repeats, rows_of
+from featstore.datasets.table import TrackTable, track_table
 from featstore.errors import ConfigError, DatasetError
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
 
 __all__ = ["TEMPLATES", "Segment", "balance_weights", "index_audioset", "read_segments"]
 
@@ -119,20 +117,17 @@ def index_audioset(
     ConfigError
         An unknown list, or a template with unknown fields.
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    base = Path(os.path.abspath(os.path.expanduser(root)))
+    base = absolute(root)
     names = [each.strip() for each in lists.split(",") if each.strip()]
-    unknown = [each for each in names if each not in _LISTS]
-    if unknown or not names:
+    if not names or not set(names) <= set(_LISTS):
         raise ConfigError(f"lists={lists!r} is not a choice", "data set audioset", f"Use {', '.join(_LISTS)}")
     classes = _read_classes(base / "class_labels_indices.csv")
     ontology = read_ontology(base / "ontology.json") if (base / "ontology.json").is_file() else None
     entries = [(name, segment) for name in names for segment in read_segments(base / _LISTS[name][1])]
     if under:
-        wanted = _below(ontology, under, base)
+        if ontology is None:
+            raise DatasetError("no ontology.json here, and a node was named", str(base), "It comes with the data set")
+        wanted = ontology.below(ontology.find(under))
         entries = [(name, segment) for name, segment in entries if wanted & set(segment.mids)]
         if not entries:
             raise DatasetError(f"no segment has a label below {under!r}", str(base), "Name another node")
@@ -143,7 +138,7 @@ def index_audioset(
     splits = [_LISTS[name][0] for name, _ in entries]
     labels = [[classes[mid] for mid in segment.mids if mid in classes] for _, segment in entries]
     foreign = Counter(mid for _, segment in entries for mid in segment.mids if mid not in classes)
-    columns = {
+    columns: dict[str, Any] = {
         "track_id": [segment.name for _, segment in entries],
         "path": paths,
         "labels": labels,
@@ -159,12 +154,8 @@ def index_audioset(
     if foreign:
         shown = ", ".join(sorted(foreign)[:3])
         notes.append(f"{foreign.total()} labels that are not among the {len(classes)} left out: {shown}")
-    for note in notes:
-        logger.info("AudioSet: %s", note)
-    info = TableInfo(
-        name="audioset", task="multi_label", classes=tuple(classes.values()), root=str(base), notes="; ".join(notes)
-    )
-    return TrackTable(pd.DataFrame(columns), info)
+    all_names = tuple(classes.values())
+    return track_table(columns, name="audioset", task="multi_label", classes=all_names, root=str(base), notes=notes)
 
 
 def read_segments(source: Path) -> list[Segment]:
@@ -175,10 +166,8 @@ def read_segments(source: Path) -> list[Segment]:
     DatasetError
         No such list, a list that a spreadsheet saved, or a line of another form.
     """
-    if not source.is_file():
-        raise DatasetError(f"no list {source.name} here", str(source.parent), "It comes with the data set")
     segments: list[Segment] = []
-    text = decoded(source.read_bytes(), str(source))
+    text = read_text(source, absent=f"no list {source.name} here")
     for line, cells in rows_of(text, str(source), skip_blanks=True):
         if cells[0].startswith(("#", '"#')) or (cells[0] == "YTID" and not segments):
             continue
@@ -226,9 +215,7 @@ def balance_weights(labels: Sequence[Sequence[str]], splits: Sequence[str], pres
 
 def _read_classes(source: Path) -> dict[str, str]:
     """Display name by id, in the order of the indices."""
-    if not source.is_file():
-        raise DatasetError("no class_labels_indices.csv here", str(source.parent), "It comes with the data set")
-    rows = list(rows_of(decoded(source.read_bytes(), str(source)), str(source)))
+    rows = list(rows_of(read_text(source), str(source)))
     classes: dict[str, str] = {}
     for number, (line, cells) in enumerate(rows[1:]):
         if len(cells) != 3 or cells[0] != str(number) or not _MID.fullmatch(cells[1]) or cells[1] in classes:
@@ -240,20 +227,11 @@ def _read_classes(source: Path) -> dict[str, str]:
     return classes
 
 
-def _below(ontology: Ontology | None, under: str, base: Path) -> set[str]:
-    if ontology is None:
-        raise DatasetError("no ontology.json here, and a node was named", str(base), "It comes with the data set")
-    return ontology.below(ontology.find(under))
-
-
-def _check_twice(entries: Iterable[tuple[str, Segment]], base: Path) -> None:
-    seen: dict[str, str] = {}
+def _check_twice(entries: Sequence[tuple[str, Segment]], base: Path) -> None:
+    places = ((segment.name, name) for name, segment in entries)
+    refuse_repeats(places, "the segment {0} is listed twice, in {1} and {2}", base, "Copy the lists again")
     folded: dict[str, str] = {}
-    for name, segment in entries:
-        if segment.name in seen:
-            what = f"the segment {segment.name} is listed twice, in {seen[segment.name]} and {name}"
-            raise DatasetError(what, str(base), "Copy the lists again")
-        seen[segment.name] = name
+    for _, segment in entries:
         other = folded.setdefault(segment.ytid.casefold(), segment.ytid)
         if other != segment.ytid:
             logger.info("AudioSet: %s and %s differ in case alone: one file on some disks", other, segment.ytid)
@@ -271,33 +249,26 @@ def _filled(template: str, name: str, segment: Segment) -> str:
         )  # fmt: skip
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         what = f"template={template!r} cannot be filled: {error}"
-        raise ConfigError(
-            what, "data set audioset", "Fields: split, ytid, c1, c2, start, end, start_ms, end_ms"
-        ) from None
+        fix = "Fields: split, ytid, c1, c2, start, end, start_ms, end_ms"
+        raise ConfigError(what, "data set audioset", fix) from None
     if path.startswith("/") or ".." in Path(path).parts:
-        raise ConfigError(
-            f"template={template!r} leads out of the audio folder", "data set audioset", "Set audio=FOLDER"
-        )
+        what = f"template={template!r} leads out of the audio folder"
+        raise ConfigError(what, "data set audioset", "Set audio=FOLDER")
     return path
 
 
 def _layout(entries: list[tuple[str, Segment]], base: Path, audio: str, template: str) -> tuple[Path, str]:
     """The audio folder and the template under which one of the first segments is found."""
-    folders = (
-        [Path(os.path.abspath(os.path.join(base, os.path.expanduser(audio))))] if audio else [base / t for t in _TOPS]
-    )
+    folders = places_of(base, audio, _TOPS)
     shapes = [template] if template else TEMPLATES
     step = max(1, len(entries) // _PROBED)
     for folder in folders:
         for shape in shapes:
             if any((folder / _filled(shape, *entry)).is_file() for entry in entries[::step][:_PROBED]):
                 return folder, shape
-    tried = ", ".join(shapes)
-    raise DatasetError(
-        f"none of {min(len(entries), _PROBED)} segments is in {', '.join(map(str, folders))} as {tried}",
-        str(base),
-        "Describe your layout: --set 'template={split}/{ytid}.wav' --set audio=FOLDER",
-    )
+    places = f"{', '.join(map(str, folders))} as {', '.join(shapes)}"
+    what = f"none of {min(len(entries), _PROBED)} segments is in {places}"
+    raise DatasetError(what, str(base), "Describe your layout: --set 'template={split}/{ytid}.wav' --set audio=FOLDER")
 
 
 def _presence(entries: list[tuple[str, Segment]], present: list[bool], *, limited: bool) -> list[str]:

@@ -8,21 +8,16 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from featstore.datasets.csv_cells import decoded, rows_of
 from featstore.datasets.folder import SPLIT_NAMES
+from featstore.datasets.sources import absolute, read_text, refuse_repeats, rows_of
 from featstore.datasets.spelling import clean_name, clean_names, printable
-from featstore.datasets.table import PROBE_COLUMNS
-from featstore.errors import DatasetError, check_known, did_you_mean
+from featstore.datasets.table import PROBE_COLUMNS, Task, TrackTable, label_facts, track_table
+from featstore.errors import DatasetError, check_known
 from featstore.object_storage import is_object_url
 
-if TYPE_CHECKING:
-    from featstore.datasets.table import Task, TrackTable
-
 __all__ = ["index_csv"]
-
-logger = logging.getLogger(__name__)
 
 # Codes such as 0042 are text: as numbers they would lose their zeros.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
@@ -73,43 +68,35 @@ def index_csv(
         the wrong number of cells, without a path, with an unknown split, with two labels of a single-label set or
         with an id that an earlier row has (the message names the line).
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    source = Path(os.path.abspath(os.path.expanduser(root)))
+    source = absolute(root)
     header, rows = _read_rows(source, delimiter)
     column = _label_column(label_column, header, source)
     labels, note = clean_names([_labels(row[column], separator) if column else [] for _, row in rows])
-    frame = pd.DataFrame(
-        {
-            "track_id": [clean_name(row.get("track_id", "")) or row["path"] for _, row in rows],
-            "path": [printable(_found(source.parent, row["path"])) for _, row in rows],
-            "labels": labels,
-            "split": [_split(row.get("split", ""), line, source) for line, row in rows],
-            "group": [clean_name(row.get("group", "")) or None for _, row in rows],
-        }
-    )
-    _check_rows(rows, list(frame["track_id"]), labels, task, source)
+    columns: dict[str, Any] = {
+        "track_id": [clean_name(row.get("track_id", "")) or row["path"] for _, row in rows],
+        "path": [printable(_found(source.parent, row["path"])) for _, row in rows],
+        "labels": labels,
+        "split": [_split(row.get("split", ""), line, source) for line, row in rows],
+        "group": [clean_name(row.get("group", "")) or None for _, row in rows],
+    }
+    lines = [line for line, _ in rows]
+    twice, fix = "two tracks have the id {0!r}: lines {1} and {2}", "list each file once with all its labels"
+    places = zip(columns["track_id"], lines, strict=True)
+    refuse_repeats(places, twice, source, f"Give each track its own id, or {fix}")
+    for line, names in zip(lines, labels, strict=True):
+        if task == "single_label" and len(names) > 1:
+            what = f"{len(names)} labels on one track of a single-label set in line {line}: {', '.join(names)}"
+            raise DatasetError(what, str(source), "Keep one label, or leave the task out")
     notes = [note] if note else []
     for extra in header:
         if extra not in _READ and not (extra == "labels" and column == "labels"):
             kept = _free_name(extra, header)
             if kept != extra:
                 notes.append(f"the column {extra!r} is kept as {kept!r}: featstore fills a column of that name itself")
-            frame[kept] = _typed([_plain(row[extra]) for _, row in rows])
-    for each in notes:
-        logger.warning("%s: %s", source, each)
-    if task is None:
-        task = "none" if not any(labels) else "single_label" if all(len(each) < 2 for each in labels) else "multi_label"
-    info = TableInfo(
-        name=name or printable(source.stem),
-        task=task,
-        classes=tuple(sorted({label for each in labels for label in each})),
-        root=printable(str(source.parent)),
-        notes="; ".join(notes),
-    )
-    return TrackTable(frame, info)
+            columns[kept] = _typed([_plain(row[extra]) for _, row in rows])
+    facts = label_facts(labels) | ({"task": task} if task else {})
+    name, root = name or printable(source.stem), printable(str(source.parent))
+    return track_table(columns, name=name, root=root, notes=notes, level=logging.WARNING, **facts)
 
 
 def _plain(cell: str) -> str:
@@ -127,59 +114,36 @@ def _free_name(name: str, header: list[str]) -> str:
     return kept
 
 
-def _check_rows(
-    rows: list[tuple[int, dict[str, str]]], ids: list[str], labels: list[list[str]], task: Task | None, source: Path
-) -> None:
-    lines: dict[str, int] = {}
-    for (line, _), track_id, names in zip(rows, ids, labels, strict=True):
-        if track_id in lines:
-            raise DatasetError(
-                f"two tracks have the id {track_id!r}: lines {lines[track_id]} and {line}",
-                str(source),
-                "Give each track its own id, or list each file once with all its labels",
-            )
-        lines[track_id] = line
-        if task == "single_label" and len(names) > 1:
-            raise DatasetError(
-                f"{len(names)} labels on one track of a single-label set in line {line}: {', '.join(names)}",
-                str(source),
-                "Keep one label, or leave the task out",
-            )
-
-
 def _read_rows(source: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Header, and (line number, cells by column) of every row that is not blank."""
-    if not source.is_file():
-        raise DatasetError("no such file" if not source.exists() else "not a file", str(source), "Name a CSV file")
-    try:
-        text = decoded(source.read_bytes(), str(source))
-    except OSError as error:
-        raise DatasetError(f"cannot be read: {error.strerror}", str(source), "Check the permissions") from error
-    header: list[str] = []
-    rows: list[tuple[int, dict[str, str]]] = []
-    for line, cells in _cells(text, source, delimiter):
-        if not header:
-            header = _header(cells, line, source)
-        elif any(cell.strip() for cell in cells):
-            rows.append((line, _row(cells, header, line, source)))
-    if not header:
+    if source.exists() and not source.is_file():
+        raise DatasetError("not a file", str(source), "Name a CSV file")
+    text = read_text(source, absent="no such file", fix="Name a CSV file")
+    lines = _cells(text, source, delimiter)
+    first, cells = next(lines, (1, []))
+    if not cells:
         raise DatasetError("the list is empty", str(source), "The first line names the columns, such as path,labels")
+    header = _header(cells, first, source)
+    rows = [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
     if not rows:
         raise DatasetError("the list has no tracks", str(source), "Write one line per track below the header")
+    for line, row in rows:
+        if not row["path"].strip():
+            raise DatasetError(f"line {line} has no path", str(source), "Give every track a path")
     unnamed = [name for name in header if name.startswith("column ") and not any(row[name].strip() for _, row in rows)]
     return [name for name in header if name not in unnamed], rows
 
 
 def _cells(text: str, source: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
-    """(Number of its first line, cells) of every record that is not blank."""
+    """(Number of its first line, cells) of every record that is not blank; all have as many cells as the header."""
     lines = text.splitlines(keepends=True) if "\n" not in text else text.split("\n")
     first = next((line for line in lines if line.strip()), "")
     # a blank before a quote belongs to neither: the quote would be read as a letter
     blanks = _BLANK_QUOTE.search(text) is not None
     if len(delimiter or ",") != 1:
         raise DatasetError(f"delimiter {delimiter!r} is not one character", str(source), "Write: --set delimiter=;")
-    rows = rows_of(text, str(source), delimiter=delimiter or _delimiter(source, first), skip_blanks=blanks)
-    for line, cells in rows:
+    between, even = delimiter or _delimiter(source, first), "Quote cells that hold the delimiter"
+    for line, cells in rows_of(text, str(source), delimiter=between, skip_blanks=blanks, even=even):
         if "\0" in "".join(cells):
             raise DatasetError(f"a NUL byte in line {line}", str(source), "Save the list as UTF-8 again")
         yield line, cells
@@ -190,22 +154,8 @@ def _header(cells: list[str], line: int, source: Path) -> list[str]:
     for name in header:
         if header.count(name) > 1:
             raise DatasetError(f"two columns are called {name!r} in line {line}", str(source), "Rename one")
-    if "path" not in header:
-        raise _no_column("path", header, source)
+    _check_column("path", header, source)
     return header
-
-
-def _row(cells: list[str], header: list[str], line: int, source: Path) -> dict[str, str]:
-    if len(cells) != len(header):
-        raise DatasetError(
-            f"line {line} has {len(cells)} cells, the header has {len(header)}",
-            str(source),
-            "Quote cells that hold the delimiter",
-        )
-    row = dict(zip(header, cells, strict=True))
-    if not row["path"].strip():
-        raise DatasetError(f"line {line} has no path", str(source), "Give every track a path")
-    return row
 
 
 def _delimiter(source: Path, header: str) -> str:
@@ -214,13 +164,13 @@ def _delimiter(source: Path, header: str) -> str:
     return max(_DELIMITERS, key=header.count)
 
 
-def _no_column(name: str, header: list[str], source: Path) -> DatasetError:
-    return DatasetError(f"there is no column {name!r}", str(source), did_you_mean(name, header))
+def _check_column(name: str, header: list[str], source: Path) -> None:
+    check_known(name, header, f"there is no column {name!r}", str(source), error=DatasetError)
 
 
 def _label_column(asked: str | None, header: list[str], source: Path) -> str | None:
-    if asked is not None and asked not in header:
-        raise _no_column(asked, header, source)
+    if asked is not None:
+        _check_column(asked, header, source)
     return asked or next((name for name in ("labels", "label") if name in header), None)
 
 

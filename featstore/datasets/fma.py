@@ -9,30 +9,33 @@ from __future__ import annotations
 import ast
 import csv
 import hashlib
-import logging
 import os
 import zipfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from featstore.atomic import atomic_path, disk_errors
+from featstore.atomic import write_bytes
 from featstore.datasets.card import described
-from featstore.datasets.csv_cells import decoded, rows_of
-from featstore.datasets.table import SPLITS
-from featstore.errors import DatasetError, check_known
+from featstore.datasets.sources import (
+    absolute,
+    check_choices,
+    decoded,
+    places_of,
+    read_text,
+    refuse_repeats,
+    rows_of,
+    two_sided,
+)
+from featstore.datasets.table import SPLITS, TrackTable, track_table
+from featstore.errors import DatasetError
 from featstore.log import progress
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
 
 __all__ = ["GENRES", "MEDIUM_COUNTS", "SUBSETS", "index_fma"]
 
-logger = logging.getLogger(__name__)
-
+_LEFT_OUT = {"no_audio": ("no_audio",), "reported": ("no_audio", "unreadable", "distorted"), "none": ()}
 SUBSETS = ("small", "medium", "large")  # each holds the ones before it
 _SPLIT_OF = {"training": "train", "validation": "valid", "test": "test"}
 _COLUMNS = (
@@ -52,27 +55,6 @@ GENRES = tuple(MEDIUM_COUNTS)
 _SMALL_GENRES = (
     "Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A line of tracks.csv."""
-
-    track: int
-    split: str
-    subset: str
-    artist: str
-    artist_name: str
-    album: str
-    title: str
-    genre: str
-    genres: list[int]
-    genres_all: list[int]
-    full_track_s: float | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.track:06d}"
 
 
 @described(
@@ -125,55 +107,28 @@ def index_fma(
     ConfigError
         For an unknown choice.
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    for option, value, allowed in (
-        ("subset", subset, SUBSETS),
-        ("exclude", exclude, ("no_audio", "reported", "none")),
-        ("verify", verify, ("yes", "no")),
-    ):
-        check_known(value, allowed, f"{option}={value!r} is not a choice", "data set fma")
-    base = Path(os.path.abspath(os.path.expanduser(root)))
+    check_choices("fma", subset=(subset, SUBSETS), exclude=(exclude, _LEFT_OUT), verify=(verify, ("yes", "no")))
+    base = absolute(root)
     source, text = _metadata(base, metadata)
-    rows = [row for row in _read_tracks(text, source) if SUBSETS.index(row.subset) <= SUBSETS.index(subset)]
+    among = SUBSETS[: SUBSETS.index(subset) + 1]
+    rows = [row for row in _read_tracks(text, source) if row["subset"] in among]
     if not rows:
         raise DatasetError(f"no track is in the subset {subset}", source, "Copy the file again")
     _check_artists(rows, source)
-    clips = _clips(base, audio, subset, [row.name for row in rows])
+    clips = _clips(base, audio, subset, [row["track_id"] for row in rows])
+    for row in rows:
+        row["path"] = str(clips / row["track_id"][:3] / f"{row['track_id']}.mp3")
     errors = _differing(clips, rows) if verify == "yes" else {}
-    faults = _known_faults()
-    left_out = {"no_audio": {"no_audio"}, "reported": {"no_audio", "unreadable", "distorted"}, "none": set[str]()}[
-        exclude
-    ]
-    excluded = [row.track for row in rows if faults.get(row.track, "") in left_out]
-    columns = {
-        "track_id": [row.name for row in rows],
-        "path": [str(clips / row.name[:3] / f"{row.name}.mp3") for row in rows],
-        "labels": [[row.genre] if row.genre else [] for row in rows],
-        "split": [None if row.track in excluded else row.split for row in rows],
-        "group": [row.artist for row in rows],
-        "probe_error": [
-            f"known fault: {faults[row.track]}" if row.track in excluded else errors.get(row.name) for row in rows
-        ],
-        "official_split": [row.split for row in rows],
-        "fault": [faults.get(row.track) for row in rows],
-        "subset": [row.subset for row in rows],
-        "artist": [row.artist_name for row in rows],
-        "album": [row.album for row in rows],
-        "title": [row.title for row in rows],
-        "genres": [row.genres for row in rows],
-        "genres_all": [row.genres_all for row in rows],
-        "full_track_s": [row.full_track_s for row in rows],  # as reported, of the track that the clip is cut from
-    }
+    for row in rows:
+        row["probe_error"] = errors.get(row["track_id"])
+        if row["fault"] in _LEFT_OUT[exclude]:
+            row |= {"split": None, "probe_error": f"known fault: {row['fault']}"}
     known = GENRES if subset != "small" else _SMALL_GENRES
-    classes = tuple(sorted({row.genre for row in rows if row.genre} | set(known)))
-    notes = [_count_note(rows, subset), f"{len(excluded)} clips left out for known faults"]
-    for note in notes:
-        logger.info("FMA: %s", note)
-    info = TableInfo(name=f"fma-{subset}", task="single_label", classes=classes, root=str(base), notes="; ".join(notes))
-    return TrackTable(pd.DataFrame(columns), info)
+    classes = tuple(sorted({name for row in rows for name in row["labels"]} | set(known)))
+    excluded = sum(row["split"] is None for row in rows)
+    notes = [_count_note(rows, subset), f"{excluded} clips left out for known faults"]
+    facts: dict[str, Any] = {"task": "single_label", "classes": classes, "root": str(base), "notes": notes}
+    return track_table(rows, name=f"fma-{subset}", **facts)
 
 
 # ------------------------------------------------------------------------------------------------------------- metadata
@@ -181,14 +136,10 @@ def index_fma(
 
 def _metadata(base: Path, named: str) -> tuple[str, str]:
     """Where tracks.csv is, and its text: in a folder, or in a zip as it is."""
-    if named:
-        places = [Path(os.path.abspath(os.path.join(base, os.path.expanduser(named))))]
-    else:
-        places = [base / "fma_metadata", base, base / "fma_metadata.zip"]
+    places = places_of(base, named, ("fma_metadata", "", "fma_metadata.zip"))
     for place in places:
         if (place / "tracks.csv").is_file():
-            source = str(place / "tracks.csv")
-            return source, decoded((place / "tracks.csv").read_bytes(), source)
+            return str(place / "tracks.csv"), read_text(place / "tracks.csv")
         if place.suffix == ".zip" and place.is_file():
             with _opened(place) as archive:
                 name = next((each for each in archive.namelist() if each.rpartition("/")[2] == "tracks.csv"), None)
@@ -196,9 +147,8 @@ def _metadata(base: Path, named: str) -> tuple[str, str]:
                     raise DatasetError("the archive has no tracks.csv", str(place), "Name fma_metadata.zip")
                 source = f"{place}:{name}"
                 return source, decoded(_member(archive, name), source)
-    looked = ", ".join(str(place) for place in places)
     fix = "tracks.csv comes in fma_metadata.zip; name its folder with --set metadata=FOLDER"
-    raise DatasetError(f"no tracks.csv in {looked}", str(base), fix)
+    raise DatasetError(f"no tracks.csv in {', '.join(map(str, places))}", str(base), fix)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -218,35 +168,28 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
         ) from error
 
 
-def _read_tracks(text: str, source: str) -> list[_Row]:
-    """All lines; two rows of header, then one that holds only the name of the index."""
-    lines = rows_of(text, source)
+def _read_tracks(text: str, source: str) -> list[dict[str, Any]]:
+    """Columns of all tracks; two rows of header, then one that holds only the name of the index."""
+    lines = rows_of(text, source, even="Copy it again")
     (_, top), (_, below) = next(lines, (1, [])), next(lines, (2, []))
     place = {pair: column for column, pair in reversed(list(enumerate(zip(top, below, strict=False))))}
     missing = [".".join(pair) for pair in _COLUMNS if pair not in place]
     if missing:
         fix = "tracks.csv has two rows of header, such as track and genre_top; copy it from fma_metadata.zip"
         raise DatasetError(f"no columns {', '.join(missing)}", source, fix)
-    columns = [place[pair] for pair in _COLUMNS]
-    rows: dict[int, _Row] = {}
-    for line, cells in lines:
-        if cells[0] == "track_id":
-            continue
-        if len(cells) != len(top):
-            raise DatasetError(
-                f"line {line} has {len(cells)} cells, the header has {len(top)}", source, "Copy it again"
-            )
-        row = _row(cells[0], [cells[column] for column in columns], f"{source}, line {line}")
-        if row.track in rows:
-            raise DatasetError(f"track {row.track} is listed twice, again in line {line}", source, "Copy it again")
-        rows[row.track] = row
+    columns, faults = [place[pair] for pair in _COLUMNS], _known_faults()
+    rows = {
+        line: _row(cells[0], [cells[column].strip() for column in columns], faults, f"{source}, line {line}")
+        for line, cells in lines
+        if cells[0] != "track_id"
+    }
+    places = ((int(row["track_id"]), line) for line, row in rows.items())
+    refuse_repeats(places, "track {0} is listed twice, again in line {2}", source, "Copy it again")
     return list(rows.values())
 
 
-def _row(track: str, cells: list[str], where: str) -> _Row:
-    split, subset, artist, artist_name, album, title, genre, genres, genres_all, seconds = (
-        each.strip() for each in cells
-    )
+def _row(track: str, cells: list[str], faults: Mapping[int, str], where: str) -> dict[str, Any]:
+    split, subset, artist, artist_name, album, title, genre, genres, genres_all, seconds = cells
     if not (track.isascii() and track.isdecimal()) or int(track) > 999_999:
         raise DatasetError(f"{track!r} is no track id", where, "Ids are whole numbers of up to six digits")
     if split not in _SPLIT_OF or subset not in SUBSETS or not artist:
@@ -256,10 +199,21 @@ def _row(track: str, cells: list[str], where: str) -> _Row:
         full = float(seconds) if seconds else None
     except ValueError:
         raise DatasetError(f"track.duration={seconds!r} is no number", where, "Copy the file again") from None
-    return _Row(
-        int(track), _SPLIT_OF[split], subset, artist, artist_name, album, title, genre,
-        _id_list(genres, where), _id_list(genres_all, where), full,
-    )  # fmt: skip
+    return {
+        "track_id": f"{int(track):06d}",
+        "labels": [genre] if genre else [],
+        "split": _SPLIT_OF[split],
+        "group": artist,
+        "official_split": _SPLIT_OF[split],
+        "fault": faults.get(int(track)),
+        "subset": subset,
+        "artist": artist_name,
+        "album": album,
+        "title": title,
+        "genres": _id_list(genres, where),
+        "genres_all": _id_list(genres_all, where),
+        "full_track_s": full,  # as reported, of the track that the clip is cut from
+    }
 
 
 def _id_list(text: str, where: str) -> list[int]:
@@ -273,30 +227,27 @@ def _id_list(text: str, where: str) -> list[int]:
     return found
 
 
-def _check_artists(rows: list[_Row], source: str) -> None:
+def _check_artists(rows: list[dict[str, Any]], source: str) -> None:
     """An artist is on one side of the official split; anything else is another file."""
-    sides: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        sides[row.artist].add(row.split)
-    both = [artist for artist, found in sides.items() if len(found) > 1]
+    both = two_sided([row["group"] for row in rows], [row["split"] for row in rows])
     if both:
-        shown = ", ".join(f"{artist} ({'/'.join(sorted(sides[artist]))})" for artist in both[:3])
+        shown = ", ".join(f"{artist} ({'/'.join(sides)})" for artist, sides in list(both.items())[:3])
         what = f"{len(both)} artists are on two sides of the split: {shown}"
         raise DatasetError(what, source, "The official split keeps artists apart: copy fma_metadata.zip again")
 
 
-def _count_note(rows: list[_Row], subset: str) -> str:
+def _count_note(rows: list[dict[str, Any]], subset: str) -> str:
     """How the tracks of each genre and split compare with the published ones."""
-    counts = Counter((row.genre, row.split) for row in rows)
     if subset == "large":
         return f"{len(rows):,} tracks, published 106,574"
+    counts = Counter((name, row["official_split"]) for row in rows for name in row["labels"])
     published = MEDIUM_COUNTS if subset == "medium" else dict.fromkeys(_SMALL_GENRES, (800, 100, 100))
     other = [
         f"{genre} {'/'.join(str(counts[genre, split]) for split in SPLITS)} (published {'/'.join(map(str, numbers))})"
         for genre, numbers in published.items()
         if numbers != tuple(counts[genre, split] for split in SPLITS)
     ]
-    total = "/".join(f"{sum(row.split == split for row in rows):,}" for split in SPLITS)
+    total = "/".join(f"{sum(row['official_split'] == split for row in rows):,}" for split in SPLITS)
     return f"{total} tracks, " + (f"counts differ: {', '.join(other)}" if other else "as published in every genre")
 
 
@@ -311,23 +262,16 @@ def _known_faults() -> dict[int, str]:
 
 def _clips(base: Path, named: str, subset: str, names: list[str]) -> Path:
     """The folder of the clips, unpacked from a zip where that is what there is."""
-    if named:
-        places = [Path(os.path.abspath(os.path.join(base, os.path.expanduser(named))))]
-    else:  # a bigger subset's folder holds the smaller ones
-        bigger = [f"fma_{each}" for each in SUBSETS[SUBSETS.index(subset) :]]
-        # the zip before the folder: what an interrupted run unpacked is completed
-        places = [base / name for each in bigger for name in (f"{each}.zip", each)] + [base]
+    bigger = [f"fma_{each}" for each in SUBSETS[SUBSETS.index(subset) :]]  # their folders hold the smaller ones
+    # the zip before the folder: what an interrupted run unpacked is completed
+    places = places_of(base, named, [*(name for each in bigger for name in (f"{each}.zip", each)), ""])
     for place in places:
         if place.suffix == ".zip" and place.is_file():
             return _unpacked(place, names)
         if place.is_dir() and any((place / name[:3]).is_dir() for name in names[:2000]):
             return place
-    looked = ", ".join(str(place) for place in places)
-    raise DatasetError(
-        f"no clips such as {names[0][:3]}/{names[0]}.mp3 in {looked}",
-        str(base),
-        "Name their folder with --set audio=FOLDER",
-    )
+    what = f"no clips such as {names[0][:3]}/{names[0]}.mp3 in {', '.join(map(str, places))}"
+    raise DatasetError(what, str(base), "Name their folder with --set audio=FOLDER")
 
 
 def _unpacked(place: Path, names: list[str]) -> Path:
@@ -341,36 +285,28 @@ def _unpacked(place: Path, names: list[str]) -> Path:
         lacking = []
         for member in members:
             parts = member.filename.split("/")
-            path = (
-                target / parts[-2] / parts[-1] if parts[-1].endswith(".mp3") and len(parts) > 1 else target / parts[-1]
-            )
+            kept = parts[-2:] if parts[-1].endswith(".mp3") else parts[-1:]
+            path = target.joinpath(*kept)
             if not path.is_file() or path.stat().st_size != member.file_size:
                 lacking.append((member.filename, path))
-        with disk_errors(target):
-            for name, path in progress(lacking, desc="unpack", unit="file"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_path(path) as part:
-                    Path(part).write_bytes(_member(archive, name))
+        for name, path in progress(lacking, desc="unpack", unit="file"):
+            write_bytes(path, _member(archive, name))
     return target
 
 
-def _differing(clips: Path, rows: list[_Row]) -> dict[str, str]:
+def _differing(clips: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
     """Why a clip cannot be trusted, by name: its digest is not the one in ``checksums``."""
-    source = clips / "checksums"
-    if not source.is_file():
-        raise DatasetError("no file checksums to compare with", str(clips), "It comes in the zip of the audio")
-    digests = {}
-    for line in source.read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        digests[Path(name).stem] = digest
+    fix = "It comes in the zip of the audio"
+    lines = read_text(clips / "checksums", absent="no file checksums to compare with", fix=fix).splitlines()
+    digests = {Path(name).stem: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = {}
     for row in progress(rows, desc="verify", unit="file"):
-        path = clips / row.name[:3] / f"{row.name}.mp3"
-        if path.is_file() and row.name in digests and _sha1(path) != digests[row.name]:
-            found[row.name] = "the file is not the published one: its SHA-1 differs from checksums"
+        name = row["track_id"]
+        if os.path.isfile(row["path"]) and name in digests and _sha1(row["path"]) != digests[name]:
+            found[name] = "the file is not the published one: its SHA-1 differs from checksums"
     return found
 
 
-def _sha1(path: Path) -> str:
+def _sha1(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha1").hexdigest()

@@ -7,13 +7,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from featstore.datasets.sources import check_choices, existing_folder
 from featstore.datasets.spelling import clean_names, printable
-from featstore.errors import ConfigError, DatasetError
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
+from featstore.datasets.table import TrackTable, track_table
+from featstore.errors import DatasetError
 
 __all__ = ["AUDIO_SUFFIXES", "SPLIT_NAMES", "index_folder", "natural_key"]
 
@@ -32,6 +31,8 @@ SPLIT_NAMES = {
     "test": "test", "testing": "test", "eval": "test",
 }  # fmt: skip
 
+_LABEL_FROM = ("top", "parent", "none")
+_GROUP_FROM = ("none", "parent", "second")
 _NOT_UTF8 = "the file's name is not valid UTF-8; rename it, then index again"
 
 
@@ -64,20 +65,12 @@ def index_folder(
     ConfigError
         For an unknown ``label_from`` or ``group_from``.
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    _check_choice("label_from", label_from, ("top", "parent", "none"))
-    _check_choice("group_from", group_from, ("none", "parent", "second"))
-    base = _existing_folder(root)
+    check_choices("folder", label_from=(label_from, _LABEL_FROM), group_from=(group_from, _GROUP_FROM))
+    base = existing_folder(root, "Name a folder of audio; for a list of files use the kind csv")
     found, problems, others = _audio_files(base)
     if not found:
-        raise DatasetError(
-            "no audio in this folder" if others else "the folder is empty",
-            os.fspath(root),
-            f"Audio files end in {' '.join(sorted(AUDIO_SUFFIXES))}",
-        )
+        what = "no audio in this folder" if others else "the folder is empty"
+        raise DatasetError(what, str(base), f"Audio files end in {' '.join(sorted(AUDIO_SUFFIXES))}")
     found.sort(key=lambda parts: [natural_key(part) for part in parts])
     with_splits = _top_folders_are_splits(found)
     rows = [_row(base, parts, label_from, group_from, with_splits) for parts in found]
@@ -87,17 +80,16 @@ def index_folder(
         row["labels"] = names
     problems += [note] if note else []
     labels = sorted({label for row in rows for label in row["labels"]}, key=natural_key)
-    for problem in problems:
-        logger.warning("%s", problem)
-    info = TableInfo(
+    logger.info("%d other files under %s", others, base)
+    return track_table(
+        rows,
         name=name or printable(base.name) or "folder",
         task="single_label" if labels else "none",
         classes=tuple(labels),
         root=printable(str(base)),
-        notes="; ".join(problems),
+        notes=problems,
+        level=logging.WARNING,
     )
-    logger.info("%d audio files under %s, %d other files", len(rows), base, others)
-    return TrackTable(pd.DataFrame(rows), info)
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -110,20 +102,6 @@ def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
     """
     pieces = re.split(r"([0-9]+)", text.casefold())
     return [(1, int(each), "") if position % 2 else (0, 0, each) for position, each in enumerate(pieces)], text
-
-
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{option}={value!r} is not a choice", "data set folder", f"Use {', '.join(allowed)}")
-
-
-def _existing_folder(root: str | os.PathLike[str]) -> Path:
-    base = Path(os.path.abspath(os.path.expanduser(root)))
-    if not base.exists():
-        raise DatasetError("no such folder", os.fspath(root), "Check the path")
-    if not base.is_dir():
-        raise DatasetError("this is a file, not a folder", os.fspath(root), "For a list of files use the kind csv")
-    return base
 
 
 def _audio_files(base: Path) -> tuple[list[tuple[str, ...]], list[str], int]:

@@ -15,15 +15,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
-from featstore.datasets.table import SPLITS
-from featstore.errors import ConfigError, DatasetError, check_known
+from featstore.datasets.sources import check_choices, existing_folder, read_text, two_sided
+from featstore.datasets.table import SPLITS, TrackTable, track_table
+from featstore.errors import ConfigError, DatasetError
 from featstore.grouping import assign_rows
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
 
 __all__ = ["FAULT_FILTERED", "GENRES", "index_gtzan"]
 
@@ -109,13 +106,8 @@ def index_gtzan(
     ConfigError
         An unknown split, or a fold outside the folds.
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    check_known(split, _MODES, f"split={split!r} is not a choice", "data set gtzan")
-    base = Path(os.path.abspath(os.path.expanduser(root)))
-    top, files = _genre_files(base)
+    check_choices("gtzan", split=(split, _MODES))
+    top, files = _genre_files(existing_folder(root, "Name the folder that holds genres or genres_original"))
     ids = list(files)
     labels = {track: track.partition(".")[0] for track in ids}
     groups = _repeat_groups(Path(repeats), ids) if repeats else {}
@@ -140,21 +132,23 @@ def index_gtzan(
         splits = {track: ("train", "test")[part] for track, part in parts.items()}
     else:
         splits = {}
-    kept = [track for track in ids if split != "fault_filtered" or track in splits]
-    columns = {
-        "track_id": kept,
-        "path": [str(files[track]) for track in kept],
-        "labels": [[labels[track]] for track in kept],
-        "split": [splits.get(track) for track in kept],
-        "group": [groups.get(track) for track in kept],
-        "fold": [fold_of[track] for track in kept],
-    }
     _warn_of_leaks(splits, groups, notes)
-    name = "gtzan-fault-filtered" if split == "fault_filtered" else "gtzan"
-    notes.append("artists are not known" if split != "fault_filtered" else "artists known to Sturm's index are apart")
-    info = TableInfo(name=name, task="single_label", classes=GENRES, root=str(top), notes="; ".join(notes))
-    logger.info("%d clips of GTZAN under %s", len(kept), top)
-    return TrackTable(pd.DataFrame(columns), info)
+    filtered = split == "fault_filtered"
+    notes.append("artists known to Sturm's index are apart" if filtered else "artists are not known")
+    rows = [
+        {
+            "track_id": track,
+            "path": str(files[track]),
+            "labels": [labels[track]],
+            "split": splits.get(track),
+            "group": groups.get(track),
+            "fold": fold_of[track],
+        }
+        for track in ids
+        if track in splits or not filtered
+    ]
+    name = "gtzan-fault-filtered" if filtered else "gtzan"
+    return track_table(rows, name=name, task="single_label", classes=GENRES, root=str(top), notes=notes)
 
 
 def fault_filtered_split() -> dict[str, str]:
@@ -177,15 +171,11 @@ def _numbers(ranges: str) -> list[int]:
 
 def _genre_files(base: Path) -> tuple[Path, dict[str, Path]]:
     """The folder of the genre folders, and the file of every track in order of genre and number."""
-    if not base.is_dir():
-        what = "this is a file, not a folder" if base.exists() else "no such folder"
-        raise DatasetError(what, str(base), "Name the folder that holds genres or genres_original")
-    tops = [base / name if name else base for name in _TOPS]
+    tops = [base / name for name in _TOPS]
     top = next((each for each in tops if any((each / genre).is_dir() for genre in GENRES)), None)
     if top is None:
-        raise DatasetError(
-            f"no folder of a genre is in {', '.join(map(str, tops))}", str(base), f"They are {', '.join(GENRES)}"
-        )
+        what = f"no folder of a genre is in {', '.join(map(str, tops))}"
+        raise DatasetError(what, str(base), f"They are {', '.join(GENRES)}")
     files: dict[str, Path] = {}
     for genre in GENRES:
         for path in sorted((top / genre).glob("*")):
@@ -217,21 +207,15 @@ def _parts(labels: Mapping[str, str], groups: Mapping[str, str], shares: list[fl
 
 def _read_folds(source: Path, ids: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"the folds cannot be read: {error}", str(source), "Name a text file") from error
-    for number, line in enumerate(lines, 1):
+    text = read_text(source, absent=f"no file of folds {source.name}", fix="Name a text file")
+    for number, line in enumerate(text.splitlines(), 1):
         cells = line.replace(",", " ").split()
         if not cells:
             continue
         track = Path(cells[0]).name.removesuffix(".au").removesuffix(".wav")
         if len(cells) != 2 or not cells[1].isdecimal() or track not in ids or track in found:
-            raise DatasetError(
-                f"line {number} is not a track and its fold: {line.strip()!r}",
-                str(source),
-                "Write each track once: blues.00000 3",
-            )
+            what = f"line {number} is not a track and its fold: {line.strip()!r}"
+            raise DatasetError(what, str(source), "Write each track once: blues.00000 3")
         found[track] = int(cells[1])
     missing = [track for track in ids if track not in found]
     if missing:
@@ -256,11 +240,7 @@ def _repeat_groups(source: Path, ids: list[str]) -> dict[str, str]:
 
 
 def _warn_of_leaks(splits: Mapping[str, str], groups: Mapping[str, str], notes: list[str]) -> None:
-    sides: dict[str, set[str]] = {}
-    for track, group in groups.items():
-        if track in splits:
-            sides.setdefault(group, set()).add(splits[track])
-    leaks = sorted(group for group, found in sides.items() if len(found) > 1)
+    leaks = sorted(two_sided(groups.values(), map(splits.get, groups)))
     if leaks:
         notes.append(f"{len(leaks)} recordings are on two sides: {', '.join(leaks[:3])}")
         logger.warning("GTZAN: %s", notes[-1])

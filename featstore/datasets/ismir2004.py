@@ -5,28 +5,23 @@ Source: P. Cano et al., "ISMIR 2004 audio description contest", MTG-TR-2006-02, 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featstore.datasets.card import described
-from featstore.datasets.csv_cells import decoded, rows_of
+from featstore.datasets.sources import absolute, check_choices, read_text, rows_of
 from featstore.datasets.splits import assign_splits
-from featstore.errors import DatasetError, check_known, did_you_mean
+from featstore.datasets.table import TrackTable, track_table
+from featstore.errors import DatasetError, check_known
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featstore.datasets.table import TrackTable
-
 __all__ = ["CLASSES", "PARTS", "index_ismir2004"]
-
-logger = logging.getLogger(__name__)
 
 CLASSES = ("classical", "electronic", "jazz_blues", "metal_punk", "rock_pop", "world")
 PARTS = ("training", "development", "evaluation")
@@ -40,18 +35,6 @@ _CLASS_OF = {"jazz": "jazz_blues", "blues": "jazz_blues", "metal": "metal_punk",
 _ANONYMOUS = re.compile(r"(artist_[^_/]+)_(album_[^_/]+)_(track_.+)\.mp3", re.IGNORECASE)
 _HEADER = frozenset({"class", "genre", "artist", "album", "track", "path", "file"})
 _SPLITS = ("official", "artists")
-
-
-@dataclass(frozen=True, slots=True)
-class _Song:
-    """A line of a list of tracks."""
-
-    part: str
-    label: str
-    artist: str
-    album: str
-    title: str
-    path: str  # relative to audio/PART
 
 
 @described(
@@ -95,97 +78,86 @@ def index_ismir2004(
     """
     import pandas as pd
 
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    for option, value, allowed in (("split", split, _SPLITS), ("test", test, PARTS[1:])):
-        check_known(value, allowed, f"{option}={value!r} is not a choice", "data set ismir2004")
-    base = Path(os.path.abspath(os.path.expanduser(root)))
+    check_choices("ismir2004", split=(split, _SPLITS), test=(test, PARTS[1:]))
+    base = absolute(root)
     if not (base / "audio").is_dir():
         raise DatasetError("no folder audio here", str(base), "Name the folder that holds audio and metadata")
     parts = ("training", "evaluation" if split == "artists" else test)
     songs = [song for part in parts for song in _read_part(base, part)]
-    paths, renamed = _found(base, songs)
-    named = [song for song in songs if not _ANONYMOUS.fullmatch(song.path)]
-    frame = pd.DataFrame(
-        {
-            "track_id": [f"{song.part}/{song.path.removesuffix('.mp3')}" for song in songs],
-            "path": paths,
-            "labels": [[song.label] for song in songs],
-            "group": [_artist(song) for song in songs],
-            "artist": [song.artist for song in songs],
-            "album": [song.album for song in songs],
-            "title": [song.title for song in songs],
-            "part": [song.part for song in songs],
-        }
-    )
+    named = not any(_ANONYMOUS.fullmatch(song["path"]) for song in songs)
+    renamed = _find_files(base, songs)
+    frame = pd.DataFrame(songs)
     notes = [f"test: {'by artist' if split == 'artists' else test}", *_count_notes(songs, parts)]
     if split == "artists":
         frame["split"] = assign_splits(frame, fractions=(0.7, 0.1, 0.2), seed=seed)
     else:
         frame["split"] = _official(frame, seed)
-        notes.append(_overlap(frame) if len(named) == len(songs) else "artists of development are anonymous")
+        notes.append(_overlap(frame) if named else "artists of development are anonymous")
     if renamed:
         notes.append(f"{len(renamed)} paths were matched without marks and punctuation: {', '.join(renamed[:3])}")
-    for note in notes:
-        logger.info("ISMIR 2004: %s", note)
     name = "ismir2004-artists" if split == "artists" else f"ismir2004-{test}"
-    info = TableInfo(name=name, task="single_label", classes=CLASSES, root=str(base), notes="; ".join(notes))
-    return TrackTable(frame, info)
+    return track_table(frame, name=name, task="single_label", classes=CLASSES, root=str(base), notes=notes)
 
 
-def _read_part(base: Path, part: str) -> list[_Song]:
-    """Songs of a list: quoted cells, with or without a header."""
+def _read_part(base: Path, part: str) -> list[dict[str, Any]]:
+    """Columns of the songs of a list, which has quoted cells and maybe a header; paths are relative to their part."""
     folder = base / "metadata" / part
-    source = next((folder / name for name in ("tracklist.csv", "ground_truth.csv") if (folder / name).is_file()), None)
-    if source is None:
-        raise DatasetError("no tracklist.csv here", str(folder), "It comes with the metadata of the contest")
+    names = ("tracklist.csv", "ground_truth.csv")
+    source = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    text = read_text(source, fix="It comes with the metadata of the contest")
     songs = []
-    for line, cells in rows_of(decoded(source.read_bytes(), str(source)), str(source), skip_blanks=True):
+    for line, cells in rows_of(text, str(source), skip_blanks=True):
         cells = [cell.strip() for cell in cells]
         if line == 1 and {cell.lower() for cell in cells} & _HEADER and cells[0].lower() not in _CLASS_OF:
             continue
         if len(cells) < 6:
             what = f"line {line} has {len(cells)} cells, a song has 6 or 7"
             raise DatasetError(what, str(source), "class, artist, album, track, number, path")
-        label = _CLASS_OF.get(cells[0].lower())
-        if label is None:
-            raise DatasetError(
-                f"line {line}: unknown class {cells[0]!r}", str(source), did_you_mean(cells[0], _CLASS_OF)
-            )
-        path = cells[5].removeprefix("./").removeprefix(f"audio/{part}/").removeprefix(f"{part}/")
+        label, artist, album, title, _, path, *_ = cells
+        what = f"line {line}: unknown class {label!r}"
+        check_known(label.lower(), _CLASS_OF, what, str(source), error=DatasetError)
+        path = path.removeprefix("./").removeprefix(f"audio/{part}/").removeprefix(f"{part}/")
         if path.startswith("/") or ".." in Path(path).parts:
             raise DatasetError(f"line {line}: the path {path!r} leads out of the set", str(source), "Correct the list")
-        songs.append(_Song(part, label, cells[1], cells[2], cells[3], path))
+        songs.append(
+            {
+                "track_id": f"{part}/{path.removesuffix('.mp3')}",
+                "path": path,
+                "labels": [_CLASS_OF[label.lower()]],
+                "group": _group(part, artist, path),
+                "artist": artist,
+                "album": album,
+                "title": title,
+                "part": part,
+            }
+        )
     if not songs:
         raise DatasetError("the list has no songs", str(source), "Copy it again")
     return songs
 
 
-def _found(base: Path, songs: list[_Song]) -> tuple[list[str], list[str]]:
-    """The file of each song, and the paths of the list that no file has as written.
+def _find_files(base: Path, songs: list[dict[str, Any]]) -> list[str]:
+    """Set the file of each song; the paths of the list that no file has as written.
 
     A few names differ from the list in an apostrophe or in letters outside ASCII.
     """
     by_form: dict[str, str] = {}
-    for part in {song.part for song in songs}:
+    for part in {song["part"] for song in songs}:
         folder = base / "audio" / part
         for place, _, names in os.walk(folder):
             for name in names:
                 relative = os.path.relpath(os.path.join(place, name), folder)
                 by_form[f"{part}/{_plain(relative)}"] = os.path.join(folder, relative)
-    paths, renamed = [], []
+    renamed, n_found = [], 0
     for song in songs:
-        written = base / "audio" / song.part / song.path
-        if written.is_file():
-            paths.append(str(written))
-            continue
-        other = by_form.get(f"{song.part}/{_plain(song.path)}")
-        paths.append(other or str(written))
-        if other:
-            renamed.append(song.path)
-    if not any(os.path.isfile(path) for path in paths):
+        path, written = song["path"], os.path.join(base, "audio", song["part"], song["path"])
+        found = written if os.path.isfile(written) else by_form.get(f"{song['part']}/{_plain(path)}")
+        song["path"] = found or written
+        renamed += [path] if found not in (None, written) else []
+        n_found += found is not None
+    if not n_found:
         raise DatasetError("none of the songs is there", str(base / "audio"), "Unpack the audio of the contest there")
-    return paths, renamed
+    return renamed
 
 
 def _plain(path: str) -> str:
@@ -195,9 +167,9 @@ def _plain(path: str) -> str:
     return re.sub(r"[^a-z0-9/.]+", "_", kept)
 
 
-def _artist(song: _Song) -> str:
-    match = _ANONYMOUS.fullmatch(song.path.rpartition("/")[2])
-    return f"{song.part} {match[1]}" if match else _plain(song.artist) or f"{song.part}/{song.path}"
+def _group(part: str, artist: str, path: str) -> str:
+    match = _ANONYMOUS.fullmatch(path.rpartition("/")[2])
+    return f"{part} {match[1]}" if match else _plain(artist) or f"{part}/{path}"
 
 
 def _official(frame: pd.DataFrame, seed: int) -> list[str]:
@@ -217,10 +189,10 @@ def _overlap(frame: pd.DataFrame) -> str:
     return f"{artists} of {len(test)} test songs have an artist of training, {shared} an album of training"
 
 
-def _count_notes(songs: list[_Song], parts: tuple[str, ...]) -> list[str]:
+def _count_notes(songs: list[dict[str, Any]], parts: tuple[str, ...]) -> list[str]:
     notes = []
     for part in parts:
-        counts = Counter(song.label for song in songs if song.part == part)
+        counts = Counter(song["labels"][0] for song in songs if song["part"] == part)
         found = tuple(counts[name] for name in CLASSES)
         if found != COUNTS[part]:
             notes.append(f"{part} has {'/'.join(map(str, found))} songs, published {'/'.join(map(str, COUNTS[part]))}")

@@ -18,23 +18,19 @@ Source: T. Bertin-Mahieux et al., "The Million Song Dataset", ISMIR 2011.
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from featstore.datasets.card import described
 from featstore.datasets.msd_splits import LAYOUTS, TAGS, Entry, find_layout, read_split
-from featstore.errors import DatasetError, check_known
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
+from featstore.datasets.sources import check_choices, existing_folder, places_of, refuse_repeats
+from featstore.datasets.table import TrackTable, track_table
+from featstore.errors import DatasetError
 
 __all__ = ["COUNTS", "TAGS", "index_msd"]
-
-logger = logging.getLogger(__name__)
 
 # tracks of each split in the whole set; ``pons`` is the split of ``lee`` in other files
 COUNTS = {
@@ -83,54 +79,31 @@ def index_msd(
     ConfigError
         For an unknown layout.
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    check_known(split, ("auto", *LAYOUTS), f"split={split!r} is not a choice", "data set msd")
-    base = Path(os.path.abspath(os.path.expanduser(root)))
-    if not base.is_dir():
-        what = "this is a file, not a folder" if base.exists() else "no such folder"
-        raise DatasetError(what, str(base), "Name the folder that holds the split and the previews")
-    layout, folder = find_layout(_places(base, splits, _SPLIT_FOLDERS), split, base)
+    check_choices("msd", split=(split, ("auto", *LAYOUTS)))
+    base = existing_folder(root, "Name the folder that holds the split and the previews")
+    layout, folder = find_layout(places_of(base, splits, _SPLIT_FOLDERS), split, base)
     entries = read_split(layout, folder, int(n_train))
     _check_ids(entries, folder)
-    paths, shape = _audio_paths(entries, _places(base, audio, _AUDIO_FOLDERS), base)
-    columns = {
+    paths, shape = _audio_paths(entries, places_of(base, audio, _AUDIO_FOLDERS), base)
+    columns: dict[str, Any] = {
         "track_id": [entry.msd_id for entry in entries],
         "path": paths,
         "labels": [list(entry.labels) for entry in entries],
         "split": [entry.split for entry in entries],
         "id_7digital": [entry.number or None for entry in entries],
     }
-    notes = f"{layout} split from {folder}; previews as {shape}; artists are not known: one may be on two sides"
+    notes = [f"{layout} split from {folder}; previews as {shape}; artists are not known: one may be on two sides"]
     name = "msd" if layout != "choi" else "msd-choi"  # other tracks: scores cannot be compared
-    info = TableInfo(name=name, task="multi_label", classes=TAGS, root=str(base), notes=notes)
-    logger.info("%d tracks of the Million Song Dataset (%s split)", len(entries), layout)
-    return TrackTable(pd.DataFrame(columns), info)
-
-
-def _places(base: Path, named: str, usual: Sequence[str]) -> list[Path]:
-    if named:
-        return [Path(os.path.abspath(os.path.join(base, os.path.expanduser(named))))]
-    return [base / name if name else base for name in usual]
+    return track_table(columns, name=name, task="multi_label", classes=TAGS, root=str(base), notes=notes)
 
 
 def _check_ids(entries: list[Entry], folder: Path) -> None:
-    seen: dict[str, str] = {}
     for entry in entries:
         if _MSD_ID.fullmatch(entry.msd_id) is None:
-            raise DatasetError(
-                f"{entry.msd_id!r} is no id of the Million Song Dataset", f"{folder}, {entry.split} list",
-                "Ids look like TRAADIN128F931D672",
-            )  # fmt: skip
-        if entry.msd_id in seen:
-            raise DatasetError(
-                f"{entry.msd_id} is listed twice, for {seen[entry.msd_id]} and {entry.split}",
-                str(folder),
-                "Remove one of them",
-            )
-        seen[entry.msd_id] = entry.split
+            what = f"{entry.msd_id!r} is no id of the Million Song Dataset"
+            raise DatasetError(what, f"{folder}, {entry.split} list", "Ids look like TRAADIN128F931D672")
+    places = ((entry.msd_id, entry.split) for entry in entries)
+    refuse_repeats(places, "{0} is listed twice, for {1} and {2}", folder)
 
 
 def _candidates(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -165,8 +138,6 @@ def _audio_paths(entries: list[Entry], places: list[Path], base: Path) -> tuple[
         name for shape, name in _candidates(entries[0]) if shape.endswith(("paths", ".mp3")) and ".clip" not in shape
     ]
     tried = ", ".join(dict.fromkeys(plain))
-    raise DatasetError(
-        f"no preview of {min(len(entries), _PROBED)} tracks looked for is below {', '.join(map(str, places))}",
-        str(base),
-        f"They are found as {tried}, or with other suffixes; name their folder with --set audio=FOLDER",
-    )
+    what = f"no preview of {min(len(entries), _PROBED)} tracks looked for is below {', '.join(map(str, places))}"
+    fix = f"They are found as {tried}, or with other suffixes; name their folder with --set audio=FOLDER"
+    raise DatasetError(what, str(base), fix)

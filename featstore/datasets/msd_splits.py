@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featstore.datasets.inert_pickle import read_inert_pickle
+from featstore.datasets.sources import read_text
+from featstore.datasets.table import SPLITS
 from featstore.errors import DatasetError
 
 __all__ = ["LAYOUTS", "TAGS", "Entry", "find_layout", "read_split"]
@@ -61,24 +63,22 @@ def find_layout(places: Sequence[Path], wanted: str, base: Path) -> tuple[str, P
         When no folder has all files of a layout; the message names those that are missing where some are there.
     """
     names = list(LAYOUTS) if wanted == "auto" else [wanted]
-    for place in places:
-        for name in names:
-            if all((place / file).is_file() for file in LAYOUTS[name]):
-                return name, place
-    partly = [
+    found = [
         (name, place, [file for file in LAYOUTS[name] if not (place / file).is_file()])
         for place in places
         for name in names
         if any((place / file).is_file() for file in LAYOUTS[name])
     ]
-    if partly:
-        name, place, missing = partly[0]
-        raise DatasetError(f"the {name} split lacks {', '.join(missing)}", str(place), "Copy the missing files there")
+    if found:
+        name, place, missing = min(found, key=lambda each: bool(each[2]))  # the first that is whole, or else the first
+        if missing:
+            what = f"the {name} split lacks {', '.join(missing)}"
+            raise DatasetError(what, str(place), "Copy the missing files there")
+        return name, place
     first = "; ".join(f"{name}: {', '.join(LAYOUTS[name][:2])} …" for name in names)
     looked = ", ".join(str(place) for place in places)
-    raise DatasetError(
-        f"no split found in {looked}", str(base), f"Known layouts: {first}. Name their folder with --set splits=FOLDER"
-    )
+    fix = f"Known layouts: {first}. Name their folder with --set splits=FOLDER"
+    raise DatasetError(f"no split found in {looked}", str(base), fix)
 
 
 def read_split(layout: str, folder: Path, n_train: int) -> list[Entry]:
@@ -91,8 +91,11 @@ def read_split(layout: str, folder: Path, n_train: int) -> list[Entry]:
     """
     _check_tag_list(folder)
     reader = {"lee": _read_lee, "choi": _read_choi, "pons": _read_pons}[layout]
-    entries = reader(folder, n_train)
-    for split in ("train", "valid", "test"):
+    entries = [
+        Entry(msd_id, split, _labels(vector, where), number, _inside(file, folder))
+        for split, msd_id, vector, where, number, file in reader(folder, n_train)
+    ]
+    for split in SPLITS:
         if not any(entry.split == split for entry in entries):
             raise DatasetError(f"the {split} list is empty", str(folder), "Copy the files again")
     return entries
@@ -103,7 +106,7 @@ def _check_tag_list(folder: Path) -> None:
     for name in _TAG_LISTS:
         source = folder / name
         if source.is_file():
-            found = tuple(line.strip() for line in _text(source).splitlines() if line.strip())
+            found = tuple(line.strip() for line in read_text(source).splitlines() if line.strip())
             if found != TAGS:
                 place = next((i for i, pair in enumerate(zip(found, TAGS, strict=False)) if pair[0] != pair[1]), None)
                 what = f"{len(found)} tags" if place is None else f"tag {place + 1} is {found[place]!r}"
@@ -111,39 +114,31 @@ def _check_tag_list(folder: Path) -> None:
                 raise DatasetError(f"{what}, not {wanted}", str(source), "Use the files of the published split")
 
 
-def _read_lee(folder: Path, n_train: int) -> list[Entry]:
-    train = _id_list(folder / "filtered_list_train.cP")
-    test = _id_list(folder / "filtered_list_test.cP")
-    if len(train) <= n_train:
-        raise DatasetError(
-            f"the list has {len(train):,} ids, and the first {n_train:,} train: none is left to validate",
-            str(folder / "filtered_list_train.cP"),
-            "Copy the file again, or say how many train: --set n_train=N",
-        )
-    vectors = _table(folder / "msd_id_to_tag_vector.cP")
+Row = tuple[str, str, Any, str, str, str]
+"""Split, id, vector of tags and where it stands, 7digital number and file; the last two empty where not known."""
+
+
+def _read_lee(folder: Path, n_train: int) -> Iterator[Row]:
+    train, source = folder / "filtered_list_train.cP", folder / "msd_id_to_tag_vector.cP"
+    ids = _id_list(train)
+    if len(ids) <= n_train:
+        what = f"the list has {len(ids):,} ids, and the first {n_train:,} train: none is left to validate"
+        raise DatasetError(what, str(train), "Copy the file again, or say how many train: --set n_train=N")
+    parts = {"train": ids[:n_train], "valid": ids[n_train:], "test": _id_list(folder / "filtered_list_test.cP")}
+    vectors = _table(source)
     numbers = _table(folder / "MSD_id_to_7D_id.pkl", needed=False)
     files = _table(folder / "7D_id_to_path.pkl", needed=False)
-    parts = [("train", train[:n_train]), ("valid", train[n_train:]), ("test", test)]
-    entries = []
-    for split, ids in parts:
-        for msd_id in ids:
-            if msd_id not in vectors:
-                raise DatasetError(
-                    f"{msd_id} of the {split} list has no tags",
-                    str(folder / "msd_id_to_tag_vector.cP"),
-                    "Copy it again",
-                )
-            number = str(numbers.get(msd_id, ""))
-            labels = _labels(vectors[msd_id], f"{folder}/msd_id_to_tag_vector.cP, {msd_id}")
-            entries.append(Entry(msd_id, split, labels, number, _inside(files.get(number, ""), folder)))
-    return entries
+    for split, msd_id in ((split, each) for split, listed in parts.items() for each in listed):
+        if msd_id not in vectors:
+            raise DatasetError(f"{msd_id} of the {split} list has no tags", str(source), "Copy it again")
+        number = str(numbers.get(msd_id, ""))
+        yield split, msd_id, vectors[msd_id], f"{source}, {msd_id}", number, files.get(number, "")
 
 
-def _read_choi(folder: Path, n_train: int) -> list[Entry]:
+def _read_choi(folder: Path, n_train: int) -> Iterator[Row]:
     import numpy as np
 
-    entries = []
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         source = folder / f"{split}_y.npy"
         try:
             targets = np.load(source, allow_pickle=False)
@@ -153,30 +148,22 @@ def _read_choi(folder: Path, n_train: int) -> list[Entry]:
         numbers = _lines(folder / f"{split}_x_7d_id.txt", len(ids))
         files = _lines(folder / f"{split}_x_filename.txt", len(ids))
         if targets.shape != (len(ids), len(TAGS)):
-            raise DatasetError(
-                f"targets of shape {targets.shape} for {len(ids)} ids and {len(TAGS)} tags",
-                str(source),
-                "The lists of a split belong together: copy them again",
-            )
+            what = f"targets of shape {targets.shape} for {len(ids)} ids and {len(TAGS)} tags"
+            raise DatasetError(what, str(source), "The lists of a split belong together: copy them again")
         for row, msd_id in enumerate(ids):
-            labels = _labels(targets[row], f"{source}, row {row}")
-            entries.append(Entry(msd_id, split, labels, numbers[row], _inside(files[row], folder)))
-    return entries
+            yield split, msd_id, targets[row], f"{source}, row {row}", numbers[row], files[row]
 
 
-def _read_pons(folder: Path, n_train: int) -> list[Entry]:
+def _read_pons(folder: Path, n_train: int) -> Iterator[Row]:
     files = dict(_pairs(folder / "index_msd.tsv")) if (folder / "index_msd.tsv").is_file() else {}
-    entries = []
-    for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
+    for split, name in zip(SPLITS, ("train", "val", "test"), strict=True):
         source = folder / f"{name}_gt_msd.tsv"
         for number, (msd_id, text) in enumerate(_pairs(source), 1):
             try:
                 vector = json.loads(text)
             except ValueError as error:
                 raise DatasetError(f"line {number} holds no list of numbers", str(source), "Copy it again") from error
-            labels = _labels(vector, f"{source}, line {number}")
-            entries.append(Entry(msd_id, split, labels, "", _inside(files.get(msd_id, ""), folder)))
-    return entries
+            yield split, msd_id, vector, f"{source}, line {number}", "", files.get(msd_id, "")
 
 
 def _id_list(source: Path) -> list[str]:
@@ -217,29 +204,19 @@ def _lines(source: Path, expected: int | None = None) -> list[str]:
     """Lines of a list; empty ones in their place when an optional list is not there."""
     if expected is not None and not source.is_file():
         return [""] * expected
-    lines = [line.strip() for line in _text(source).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(source).splitlines() if line.strip()]
     if expected is not None and len(lines) != expected:
-        raise DatasetError(
-            f"{len(lines)} lines for {expected} ids", str(source), "The lists of a split belong together"
-        )
+        what = f"{len(lines)} lines for {expected} ids"
+        raise DatasetError(what, str(source), "The lists of a split belong together")
     return lines
 
 
 def _pairs(source: Path) -> list[tuple[str, str]]:
     pairs = []
-    for number, line in enumerate(_text(source).splitlines(), 1):
+    for number, line in enumerate(read_text(source).splitlines(), 1):
         if line.strip():
             first, tab, second = line.partition("\t")
             if not tab:
                 raise DatasetError(f"line {number} has no tab", str(source), "Copy the file again")
             pairs.append((first.strip(), second.strip()))
     return pairs
-
-
-def _text(source: Path) -> str:
-    try:
-        return source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"not UTF-8 text ({error.reason})", str(source), "Copy the file again") from error
-    except OSError as error:
-        raise DatasetError(f"cannot be read: {error.strerror}", str(source), "Check the path") from error

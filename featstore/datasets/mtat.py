@@ -10,15 +10,13 @@ import csv
 import logging
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from featstore.datasets.card import described
-from featstore.errors import DatasetError, check_known
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
+from featstore.datasets.sources import check_choices, existing_folder, places_of, read_text, refuse_repeats, rows_of
+from featstore.datasets.table import TrackTable, track_table
+from featstore.errors import DatasetError
 
 __all__ = ["COUNTS", "TAGS", "UNUSABLE", "index_mtat"]
 
@@ -46,18 +44,6 @@ _SPLIT_OF = {letter: "train" if letter < "c" else "valid" if letter == "c" else 
 _PATH = re.compile(r"([0-9a-f])/(.+)-(\d+)-(\d+)\.mp3")
 # where people unpack the archive of the clips, besides the root itself
 _AUDIO_FOLDERS = ("", "mp3", "audio", "clips", "mtat/mp3")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A line of the annotations."""
-
-    line: int
-    clip_id: str
-    path: str
-    song: str
-    start_s: int
-    labels: list[str]
 
 
 @described(
@@ -104,47 +90,26 @@ def index_mtat(
     ConfigError
         For an unknown split or choice of tags.
     """
-    import pandas as pd
-
-    from featstore.datasets.table import TableInfo, TrackTable
-
-    check_known(split, COUNTS, f"split={split!r} is not a choice", "data set mtat")
-    check_known(tags, ("top50", "all"), f"tags={tags!r} is not a choice", "data set mtat")
-    base = Path(os.path.abspath(os.path.expanduser(root)))
-    if not base.is_dir():
-        what = "this is a file, not a folder" if base.exists() else "no such folder"
-        raise DatasetError(what, str(base), f"Name the folder that holds {ANNOTATIONS} and the folders 0 to f")
+    check_choices("mtat", split=(split, COUNTS), tags=(tags, ("top50", "all")))
+    base = existing_folder(root, f"Name the folder that holds {ANNOTATIONS} and the folders 0 to f")
     source = Path(os.path.expanduser(annotations)) if annotations else base / ANNOTATIONS
     clips = _clip_folder(base, audio)
     classes, rows = _read_annotations(source, tags)
-    kept = [row for row in rows if row.clip_id not in UNUSABLE and (split == "full" or row.labels)]
-    columns = {
-        "track_id": [row.clip_id for row in kept],
-        "path": [str(clips / row.path) for row in kept],
-        "labels": [row.labels for row in kept],
-        "split": [_SPLIT_OF[row.path[0]] for row in kept],
-        "group": [f"{row.path[0]}/{row.song}" for row in kept],
-        "artist": [row.song.partition("-")[0] for row in kept],
-        "start_s": [row.start_s for row in kept],
-    }
-    columns |= _facts(source.with_name(INFO), [row.clip_id for row in kept])
-    absent = sorted({row.path[0] for row in kept} - _present(clips))
-    dropped = sum(row.clip_id in UNUSABLE for row in rows)
-    notes = [f"{len(rows):,} annotated clips, {dropped} without audio left out"]
+    usable = [row for row in rows if row["track_id"] not in UNUSABLE]
+    kept = [row for row in usable if split == "full" or row["labels"]]
+    absent = sorted({row["path"][0] for row in kept} - _present(clips))
+    facts = _facts(source.with_name(INFO))
+    for row in kept:
+        row["path"] = str(clips / row["path"])
+        row |= {column: known.get(row["track_id"]) for column, known in facts.items()}
+    notes = [f"{len(rows):,} annotated clips, {len(rows) - len(usable)} without audio left out"]
     if split == "cleaned":
-        notes.append(f"{len(rows) - dropped - len(kept):,} without any of the {len(classes)} tags left out")
+        notes.append(f"{len(usable) - len(kept):,} without any of the {len(classes)} tags left out")
     if absent:
         notes.append(f"folders not there: {', '.join(absent)}")
         logger.warning("%s: folders not there: %s", clips, ", ".join(absent))
-    info = TableInfo(
-        name="mtat" if split == "full" else "mtat-cleaned",
-        task="multi_label",
-        classes=classes,
-        root=str(base),
-        notes="; ".join(notes),
-    )
-    logger.info("%d clips of MagnaTagATune under %s", len(kept), base)
-    return TrackTable(pd.DataFrame(columns), info)
+    name = "mtat" if split == "full" else "mtat-cleaned"
+    return track_table(kept, name=name, task="multi_label", classes=classes, root=str(base), notes=notes)
 
 
 def _present(clips: Path) -> set[str]:
@@ -153,10 +118,7 @@ def _present(clips: Path) -> set[str]:
 
 def _clip_folder(base: Path, audio: str) -> Path:
     """The folder that holds the folders 0 to f."""
-    if audio:
-        places = [Path(os.path.abspath(os.path.join(base, os.path.expanduser(audio))))]
-    else:
-        places = [base / name if name else base for name in _AUDIO_FOLDERS]
+    places = places_of(base, audio, _AUDIO_FOLDERS)
     for place in places:
         if _present(place):
             return place
@@ -170,28 +132,20 @@ def _clip_folder(base: Path, audio: str) -> Path:
     raise DatasetError(f"none of the clip folders 0 to f is in {looked}", str(base), fix)
 
 
-def _read_annotations(source: Path, tags: str) -> tuple[tuple[str, ...], list[_Row]]:
-    """Tags in order, and the lines."""
-    if not source.is_file():
-        raise DatasetError("no annotations here", str(source), f"{ANNOTATIONS} comes with the data set")
-    try:
-        with open(source, encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, delimiter="\t", strict=True)
-            header = next(reader, [])
-            classes = _classes(header, tags, source)
-            columns = [(header.index(name), name) for name in classes]
-            rows = [_row(cells, reader.line_num, header, columns, source) for cells in reader if cells]
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"not UTF-8 text ({error.reason})", str(source), "Copy the file again") from error
-    except csv.Error as error:
-        raise DatasetError(
-            f"not readable as cells separated by tabs: {error}", str(source), "Copy the file again"
-        ) from error
+def _read_annotations(source: Path, tags: str) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """Tags in order, and the columns of each clip; paths are relative to the folder of the clips."""
+    text = read_text(source, absent="no annotations here", fix=f"{ANNOTATIONS} comes with the data set")
+    lines = rows_of(text, str(source), delimiter="\t", even="Copy the file again")
+    _, header = next(lines, (1, []))
+    classes = _classes(header, tags, source)
+    columns = [(header.index(name), name) for name in classes]
+    rows = {line: _row(cells, line, columns, str(source)) for line, cells in lines}
     if not rows:
         raise DatasetError("the annotations have no clips", str(source), "Copy the file again")
-    _check_twice([(row.clip_id, row.line) for row in rows], "clip", source)
-    _check_twice([(row.path, row.line) for row in rows], "file", source)
-    return classes, rows
+    for what, column in (("clip", "track_id"), ("file", "path")):
+        places = ((row[column], line) for line, row in rows.items())
+        refuse_repeats(places, f"{what} {{0}} is listed twice, in lines {{1}} and {{2}}", source)
+    return classes, list(rows.values())
 
 
 def _classes(header: list[str], tags: str, source: Path) -> tuple[str, ...]:
@@ -217,51 +171,39 @@ def _classes(header: list[str], tags: str, source: Path) -> tuple[str, ...]:
     return TAGS if tags == "top50" else present
 
 
-def _row(cells: list[str], line: int, header: list[str], columns: list[tuple[int, str]], source: Path) -> _Row:
-    if len(cells) != len(header):
-        raise DatasetError(
-            f"line {line} has {len(cells)} cells, the header has {len(header)}", str(source), "Copy the file again"
-        )
+def _row(cells: list[str], line: int, columns: list[tuple[int, str]], source: str) -> dict[str, Any]:
     clip_id, path = cells[0], cells[-1]
     if not clip_id.isascii() or not clip_id.isdigit():
-        raise DatasetError(f"line {line}: {clip_id!r} is no clip id", str(source), "Ids are whole numbers")
+        raise DatasetError(f"line {line}: {clip_id!r} is no clip id", source, "Ids are whole numbers")
     place = _PATH.fullmatch(path)
     if place is None or "/" in place[2]:
-        raise DatasetError(
-            f"line {line}: {path!r} is no path of a clip",
-            str(source),
-            "They look like f/song-0-29.mp3, with f in 0 to f",
-        )
+        what = f"line {line}: {path!r} is no path of a clip"
+        raise DatasetError(what, source, "They look like f/song-0-29.mp3, with f in 0 to f")
     for position, name in columns:
         if cells[position] not in ("0", "1"):
-            raise DatasetError(
-                f"line {line}: {name!r} is {cells[position]!r}, neither 0 nor 1", str(source), "Copy the file again"
-            )
-    labels = [name for position, name in columns if cells[position] == "1"]
-    return _Row(line, clip_id, path, place[2], int(place[3]), labels)
+            what = f"line {line}: {name!r} is {cells[position]!r}, neither 0 nor 1"
+            raise DatasetError(what, source, "Copy the file again")
+    folder, song, start_s, _ = place.groups()
+    return {
+        "track_id": clip_id,
+        "path": path,
+        "labels": [name for position, name in columns if cells[position] == "1"],
+        "split": _SPLIT_OF[folder],
+        "group": f"{folder}/{song}",
+        "artist": song.partition("-")[0],
+        "start_s": int(start_s),
+    }
 
 
-def _check_twice(values: list[tuple[str, int]], what: str, source: Path) -> None:
-    lines: dict[str, int] = {}
-    for value, line in values:
-        if value in lines:
-            raise DatasetError(
-                f"{what} {value} is listed twice, in lines {lines[value]} and {line}", str(source), "Remove one of them"
-            )
-        lines[value] = line
-
-
-def _facts(source: Path, clip_ids: list[str]) -> dict[str, list[str | None]]:
-    """Title, artist's name and album from the file beside the annotations, where it is there and readable."""
+def _facts(source: Path) -> dict[str, dict[str, str | None]]:
+    """Title, album and artist's name by clip from the file beside the annotations, where it is there and readable."""
     if not source.is_file():
         return {}
     try:
         with open(source, encoding="utf-8", newline="") as file:
-            found = {row["clip_id"]: row for row in csv.DictReader(file, delimiter="\t")}
+            rows = list(csv.DictReader(file, delimiter="\t"))
+            names = {"title": "title", "album": "album", "artist_name": "artist"}
+            return {column: {row["clip_id"]: row.get(name) or None for row in rows} for column, name in names.items()}
     except (UnicodeDecodeError, csv.Error, KeyError, OSError) as error:
         logger.warning("%s cannot be read (%s): titles and albums are left out", source, error)
         return {}
-    names = {"title": "title", "album": "album", "artist_name": "artist"}
-    return {
-        column: [found.get(clip_id, {}).get(field) or None for clip_id in clip_ids] for column, field in names.items()
-    }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.atomic import atomic_path, disk_errors
+from featstore.datasets.sources import refuse_repeats
 from featstore.datasets.spelling import clean_names
 from featstore.errors import DatasetError, did_you_mean
 from featstore.object_storage import ObjectPlace, is_object_url, read_object
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["PROBE_COLUMNS", "SPLITS", "TableInfo", "Task", "TrackTable"]
+__all__ = ["PROBE_COLUMNS", "SPLITS", "TableInfo", "Task", "TrackTable", "label_facts", "track_table"]
+
+logger = logging.getLogger(__name__)
 
 Task = Literal["multi_label", "single_label", "none"]
 
@@ -176,7 +179,7 @@ class TrackTable:
         with atomic_path(target) as part, disk_errors(target), open(part, "wb") as file:
             pq.write_table(table, file, compression="zstd")
 
-    def with_labels(self, column: str, *, task: Task | None = None) -> TrackTable:
+    def with_labels(self, column: str) -> TrackTable:
         """The same tracks labelled by another column (text, or lists of text); that column stays.
 
         Raises
@@ -187,11 +190,8 @@ class TrackTable:
         if column not in self.frame.columns:
             raise _missing_column(column, self.frame.columns, f"data set {self.info.name}")
         labels, _ = clean_names([_label_list(value) for value in self.frame[column]])
-        found = task or ("single_label" if all(len(each) <= 1 for each in labels) else "multi_label")
-        classes = tuple(sorted({name for each in labels for name in each}))
-        frame = self.frame.copy()
-        frame["labels"] = _objects(labels)
-        return TrackTable(frame, replace(self.info, task=found, classes=classes, label_column="labels"))
+        frame = self.frame.assign(labels=_objects(labels))
+        return TrackTable(frame, replace(self.info, label_column="labels", **label_facts(labels)))
 
     def targets(self) -> np.ndarray:
         """Targets of training, in the order of the rows.
@@ -220,6 +220,52 @@ class TrackTable:
         for row, each in enumerate(labels):
             matrix[row, [position[name] for name in _label_list(each)]] = 1.0
         return matrix
+
+
+def track_table(
+    tracks: pd.DataFrame | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]],
+    *,
+    notes: Sequence[str] = (),
+    level: int = logging.INFO,
+    **facts: Any,
+) -> TrackTable:
+    """Make the table of a data set from its tracks: columns, or one mapping for each track.
+
+    Parameters
+    ----------
+    tracks : data frame, mapping of column to values, or sequence of mappings
+    notes : sequence of str
+        What a reader should know; kept in the table and logged at this level.
+    **facts
+        Further fields of :class:`TableInfo`.
+
+    Raises
+    ------
+    DatasetError
+        As :class:`TrackTable` does.
+    """
+    import pandas as pd
+
+    info = TableInfo(notes="; ".join(notes), **facts)
+    for note in notes:
+        logger.log(level, "%s: %s", info.name, note)
+    table = TrackTable(pd.DataFrame(tracks), info)
+    logger.info("%s: %d tracks under %s", info.name, len(table), info.root)
+    return table
+
+
+def label_facts(labels: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """The ``task`` and ``classes`` that the labels of all tracks make.
+
+    Examples
+    --------
+    >>> label_facts([["slow", "jazz"], []]), label_facts([["jazz"], []])["task"], label_facts([[]])["task"]
+    ({'task': 'multi_label', 'classes': ('jazz', 'slow')}, 'single_label', 'none')
+    """
+    lists = list(labels)
+    most = max(map(len, lists), default=0)
+    task = "none" if most == 0 else "single_label" if most == 1 else "multi_label"
+    return {"task": task, "classes": tuple(sorted({str(name) for names in lists for name in names}))}
 
 
 def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFrame:
@@ -254,42 +300,23 @@ def _validate(frame: pd.DataFrame, info: TableInfo, place: str) -> None:
         empty = [row for row, value in enumerate(frame[name]) if not value]
         if empty:
             raise DatasetError(f"row {empty[0]} has no {name}", place, f"Give every track a {name}")
-    seen: dict[str, int] = {}
-    for row, track_id in enumerate(frame["track_id"]):
-        if track_id in seen:
-            raise DatasetError(
-                f"two tracks have the id {track_id!r}: rows {seen[track_id]} and {row}",
-                place,
-                "Give each track its own id",
-            )
-        seen[track_id] = row
+    ids = frame["track_id"]
+    twice = "two tracks have the id {0!r}: rows {1} and {2}"
+    refuse_repeats(zip(ids, range(len(ids)), strict=True), twice, place, "Give each track its own id")
     for row, split in enumerate(frame["split"]):
         if split is not None and split not in SPLITS:
-            raise DatasetError(
-                f"unknown split {split!r} in row {row} ({frame['track_id'].iloc[row]})",
-                place,
-                f"Use {', '.join(SPLITS)} or nothing",
-            )
-    _validate_labels(frame, info, place)
-
-
-def _validate_labels(frame: pd.DataFrame, info: TableInfo, place: str) -> None:
+            what = f"unknown split {split!r} in row {row} ({ids.iloc[row]})"
+            raise DatasetError(what, place, f"Use {', '.join(SPLITS)} or nothing")
     known = set(info.classes)
-    for track_id, value in zip(frame["track_id"], frame[info.label_column], strict=True):
+    for track_id, value in zip(ids, frame[info.label_column], strict=True):
         names = _label_list(value)
-        for name in names:
-            if name not in known and info.task != "none":
-                raise DatasetError(
-                    f"label {name!r} is not among the {len(known)} classes",
-                    f"{place}, track {track_id}",
-                    did_you_mean(name, known),
-                )
+        unknown = [name for name in names if name not in known] if info.task != "none" else []
+        if unknown:
+            what = f"label {unknown[0]!r} is not among the {len(known)} classes"
+            raise DatasetError(what, f"{place}, track {track_id}", did_you_mean(unknown[0], known))
         if info.task == "single_label" and len(names) > 1:
-            raise DatasetError(
-                f"a single-label set with {len(names)} labels on one track: {', '.join(names)}",
-                f"{place}, track {track_id}",
-                "Keep one label, or make the task multi_label",
-            )
+            what = f"a single-label set with {len(names)} labels on one track: {', '.join(names)}"
+            raise DatasetError(what, f"{place}, track {track_id}", "Keep one label, or make the task multi_label")
 
 
 def _missing_column(name: str, columns: Iterable[object], place: str) -> DatasetError:
@@ -301,7 +328,7 @@ def _text(value: object) -> str:
 
 
 def _text_column(frame: pd.DataFrame, name: str) -> Any:
-    """A column of str or None, as objects: pandas' own text type would turn None into NaN."""
+    """A column of str or None."""
     values = frame[name] if name in frame.columns else [None] * len(frame)
     return _objects([None if is_missing(value) or value == "" else str(value) for value in values])
 
@@ -311,27 +338,18 @@ def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
     import pandas as pd
 
     whole = name in _INTEGERS
-    given = list(frame[name]) if name in frame.columns else [None] * len(frame)
-    values = [None if is_missing(value) else value for value in given]
-    try:
-        return pd.array(values, dtype="Int64") if whole else [math.nan if v is None else float(v) for v in values]
-    except (TypeError, ValueError, OverflowError):
-        row = next((row for row, value in enumerate(values) if not _is_number(value, whole)), 0)
-    raise DatasetError(
-        f"{name} of row {row} is {values[row]!r}, not a {'whole ' if whole else ''}number",
-        place,
-        "featstore fills this column itself: give yours another name",
-    )
-
-
-def _is_number(value: Any, whole: bool) -> bool:
-    if value is None:
-        return True
-    try:
-        number = float(value)
-        return not whole or number.is_integer()
-    except (TypeError, ValueError, OverflowError):
-        return False
+    numbers: list[float | None] = []
+    for row, value in enumerate(frame[name] if name in frame.columns else [None] * len(frame)):
+        try:
+            number = None if is_missing(value) else float(value)
+            valid = number is None or not whole or number.is_integer()
+        except (TypeError, ValueError, OverflowError):
+            valid = False
+        if not valid:
+            what = f"{name} of row {row} is {value!r}, not a {'whole ' if whole else ''}number"
+            raise DatasetError(what, place, "featstore fills this column itself: give yours another name")
+        numbers.append(number)
+    return pd.array(numbers, dtype="Int64" if whole else "float64")
 
 
 def _label_list(value: object) -> list[str]:
@@ -344,14 +362,10 @@ def _label_list(value: object) -> list[str]:
 
 
 def _objects(values: list[Any]) -> Any:
-    """A pandas series of objects, one a row, even when every value is a list of the same length."""
-    import numpy as np
+    """A series that keeps its values as they are: pandas' own text type would turn None into NaN."""
     import pandas as pd
 
-    array = np.empty(len(values), dtype=object)
-    for index, value in enumerate(values):
-        array[index] = value
-    return pd.Series(array, dtype=object)
+    return pd.Series(values, dtype=object)
 
 
 def _to_arrow(column: pd.Series, name: str) -> Any:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from featstore.datasets.card import described
-
-if TYPE_CHECKING:
-    from featstore.datasets.table import TrackTable
+from featstore.datasets.sources import absolute
+from featstore.datasets.table import TableInfo, TrackTable
 
 __all__ = ["default_root", "index_demo"]
 
@@ -53,9 +51,8 @@ def index_demo(
 
     from featstore.datasets.demo import NOTICE, TAGS
     from featstore.datasets.demo.build import Settings, build_demo
-    from featstore.datasets.table import TableInfo, TrackTable
 
-    place = Path(os.path.abspath(os.path.expanduser(root))) if root is not None else default_root()
+    place = absolute(root) if root is not None else default_root()
     settings = Settings(int(sample_rate), int(channels), format, int(seed))
     records = build_demo(
         place, size=size, sample_rate=sample_rate, channels=channels, format=format, jobs=jobs, seed=seed
