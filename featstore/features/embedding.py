@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from featstore.errors import SpecError, did_you_mean
 from featstore.features.graph import Node, TrackContext
 from featstore.features.weights import (
-    PLACES_VARIABLE,
+    check_facts,
     check_weights,
-    find_weights_file,
+    described_weights,
     is_digest,
-    remember_weights,
     required_weights,
+    short_name,
     weights_place,
 )
 from featstore.features.windows import TrackCutter, WindowStep
@@ -27,7 +27,7 @@ from featstore.specs import FeatureSpec, parse_spec
 from featstore.specs.base import choice, integer, optional, real, text
 
 if TYPE_CHECKING:
-    from featstore.models.encoder_windows import EncoderCoder, TrackPool
+    from featstore.models.encoder_windows import EncoderCoder, Pool, TrackPool
     from featstore.models.encoders import Encoder, EncoderInfo
 
 __all__ = ["EmbeddingSpec", "encoder_of"]
@@ -117,8 +117,11 @@ class EmbeddingSpec(FeatureSpec):
     @property
     def is_resolved(self) -> bool:
         """Whether the weights are a digest, and everything that follows from them is known."""
-        known = bool(self.model) and is_digest(self.weights) and bool(self.layers)
-        return known and all(getattr(self, name) is not None for name in _FACTS)
+        return bool(self.model) and is_digest(self.weights) and not self._lacking
+
+    @property
+    def _lacking(self) -> list[str]:
+        return [name for name in ("layers", *_FACTS) if getattr(self, name) in (None, "")]
 
     def resolve(self) -> Self:
         """Return the spec with the digest of its weights, and with what follows from them.
@@ -181,13 +184,8 @@ class EmbeddingSpec(FeatureSpec):
         for name in ("decoder", "resampler"):  # what a run was trained on, unless asked otherwise
             if getattr(self, name) == getattr(type(self)(), name):
                 found[name] = getattr(taken, name)
-        for name in ("n_layers", "n_dims", "column", "step"):
-            if getattr(self, name) not in (None, found[name]):
-                raise self._refuse(
-                    f"{name}={getattr(self, name)} does not fit the encoder, which gives {found[name]}",
-                    f"Leave {name} out: it follows from the weights and the layers",
-                    "model",
-                )
+        follows = {name: found[name] for name in ("n_layers", "n_dims", "column", "step")}
+        check_facts(self, follows, "encoder, which gives", "model")
         return self.replace(**found)
 
     def _described(self) -> EncoderInfo:
@@ -200,16 +198,7 @@ class EmbeddingSpec(FeatureSpec):
             given = fetched_place(self.model) or ""
             if not given:
                 raise self._refuse(f"no weights of {self.model} are here", how_to_fetch(self.model))
-        place = find_weights_file(given, lambda path: describe_encoder(self.model, path).digest)
-        if place is None:
-            raise self._refuse(
-                f"weights={given} is neither a file nor a known digest",
-                f"Check the path; a digest needs the file in {PLACES_VARIABLE}",
-                "model",
-            )
-        info = describe_encoder(self.model, place)
-        remember_weights(info.digest, place)
-        return info
+        return described_weights(self, given, lambda path: describe_encoder(self.model, path), self._lacking)
 
     @property
     def weights_digest(self) -> str:
@@ -298,10 +287,7 @@ class EmbeddingSpec(FeatureSpec):
         shown += [f"layers={self.layers}"] if self.layers else []
         shown += [f"pool={self.pool}"] + ([f"per={self.per}"] if self.per != "window" else [])
         shown += [f"{name}={getattr(self, name):g}" for name in ("window", "hop") if getattr(self, name) is not None]
-        plain = {"decoder": "soundfile", "resampler": "soxr_hq"}
-        shown += [f"{name}={getattr(self, name)}" for name, usual in plain.items() if getattr(self, name) != usual]
-        shown += [f"clip={self.clip}"] if self.clip.policy != "whole" else []
-        return f"{self.kind}({','.join(shown)})"
+        return short_name(self, shown)
 
 
 def _is_place(model: str) -> bool:
@@ -353,18 +339,18 @@ def _opened(model: str, place: str, digest: str) -> Encoder:
 
 
 def _open(node: Node) -> EncoderCoder:
-    from featstore.models.encoder_windows import EncoderCoder
-
     encoder = encoder_of(node)
     names = list(encoder.info.layers) if node["layers"] == "all" else node["layers"].split("+")
     pool = "none" if node["per"] == "track" else node["pool"]
-    return _coder(EncoderCoder, encoder, tuple(names), pool)
+    return _coder(encoder, tuple(names), pool)
 
 
 @functools.lru_cache(maxsize=8)
-def _coder(make: Any, encoder: Encoder, names: tuple[str, ...], pool: str) -> EncoderCoder:
-    found: EncoderCoder = make(encoder, names, pool)  # one for all tracks: windows of one coder go together
-    return found
+def _coder(encoder: Encoder, names: tuple[str, ...], pool: Pool) -> EncoderCoder:
+    """One for all tracks: windows of one coder go together."""
+    from featstore.models.encoder_windows import EncoderCoder
+
+    return EncoderCoder(encoder, names, pool)
 
 
 def _cut(coder: EncoderCoder, node: Node, context: TrackContext) -> TrackCutter:

@@ -17,7 +17,7 @@ from featstore.dsp import (
 )
 from featstore.features.engines import engine_node
 from featstore.features.graph import Node, TrackContext
-from featstore.features.mel import bank_node, bank_of, check_band_edges, check_exponent
+from featstore.features.mel import bank_node
 from featstore.features.spectrum import ElementwiseStream, SpectralSpec, scaled, spectrum_node, to_exponent
 from featstore.specs import Scale
 from featstore.specs.base import choice, integer, optional, pair, real, scale
@@ -64,8 +64,6 @@ class HpssSpec(SpectralSpec):
 
     def _resolve(self) -> None:
         SpectralSpec._resolve(self)
-        check_band_edges(self)
-        check_exponent(self)
         for length in harmonic_and_percussive(self.kernel):
             if length % 2 == 0:
                 raise self._refuse(f"kernel={length} is even: a median needs a centre", f"Use {length + 1}")
@@ -79,14 +77,12 @@ class HpssSpec(SpectralSpec):
         if self.engine == "essentia":
             raise self._refuse("engine=essentia has no median-filter separation", "Use engine=native or librosa")
         SpectralSpec.check(self)
-        if self.n_mels:
-            bank_of(self)
 
     def graph(self) -> Node:
         """Node of the stored values. The medians of all three components are one node."""
         if self.engine == "native":
             magnitude = to_exponent(spectrum_node(self), 1.0)
-            medians = Node.make("hpss_medians", magnitude, medians_stream, kernel=self.kernel)
+            medians = Node.make("hpss_medians", magnitude, MedianStream, kernel=self.kernel)
             settings = {name: getattr(self, name) for name in ("component", "mask_power", "margin")}
             part = Node.make("hpss_part", medians, part_stream, **settings)
         else:
@@ -106,8 +102,8 @@ class MedianStream:
     Frames wait for the half kernel of frames that follow them, and as many past ones are kept.
     """
 
-    def __init__(self, *, kernel: int | tuple[int, int]) -> None:
-        self._kernel, self._across = map(int, harmonic_and_percussive(kernel))
+    def __init__(self, node: Node, context: TrackContext) -> None:
+        self._kernel, self._across = map(int, harmonic_and_percussive(node["kernel"]))
         self._reach = self._kernel // 2
         self._held: FloatArray | None = None  # frames from _at on
         self._at = self._seen = self._done = 0
@@ -136,11 +132,6 @@ class MedianStream:
         self._held = held[:, keep - self._at :]
         self._at, self._done = keep, upto
         return result
-
-
-def medians_stream(node: Node, context: TrackContext) -> MedianStream:
-    """Stream of an ``hpss_medians`` node."""
-    return MedianStream(**dict(node.params))
 
 
 def part_stream(node: Node, context: TrackContext) -> ElementwiseStream:

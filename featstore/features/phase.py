@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
-from featstore.dsp import MelBank, apply_bank, frames_complex, make_mel_bank
+from featstore.dsp import apply_bank, frames_complex, make_mel_bank
 from featstore.features.graph import Node, TrackContext
-from featstore.features.mel import BANK_FIELDS, bank_of, check_band_edges
 from featstore.features.source_signal import signal_node
-from featstore.features.spectrum import FRAMING_FIELDS, PowerSpectrumStream, SpectralSpec
+from featstore.features.spectrum import BANK_FIELDS, FRAMING_FIELDS, PowerSpectrumStream, SpectralSpec
 from featstore.specs.base import choice, integer, optional, real
 
 __all__ = ["PhaseBandsStream", "PhaseSpec"]
@@ -50,23 +49,18 @@ class PhaseSpec(SpectralSpec):
     fmax: float = optional(real(8000.0, low=0.0, exclusive=True))
     mel_scale: str = choice("slaney", "slaney", "htk")
 
-    def _resolve(self) -> None:
-        SpectralSpec._resolve(self)
-        check_band_edges(self)
-
     def check(self) -> None:
         """Refuse what cannot be computed: empty bands, a hop longer than the clip, another engine."""
         if self.engine != "native":
             raise self._refuse(f"engine={self.engine} has no phase in bands", "Leave engine out")
         SpectralSpec.check(self)
-        bank_of(self)
 
     def graph(self) -> Node:
         """Node of the stored values; all channels of one transform share it."""
         framing = {name: getattr(self, name) for name in FRAMING_FIELDS}
-        spectrum = Node.make("complex_spectrum", signal_node(self), complex_spectrum_stream, **framing)
+        spectrum = Node.make("complex_spectrum", signal_node(self), ComplexSpectrumStream, **framing)
         bank = {name: getattr(self, name) for name in BANK_FIELDS}
-        return Node.make("phase_bands", spectrum, phase_bands_stream, part=self.part, along=self.along, **bank)
+        return Node.make("phase_bands", spectrum, PhaseBandsStream, part=self.part, along=self.along, **bank)
 
     @property
     def view_base(self) -> PhaseSpec:
@@ -89,9 +83,10 @@ class ComplexSpectrumStream(PowerSpectrumStream):
 class PhaseBandsStream:
     """Transforms (bins, n) in, one channel of phase (n_mels, n) out; keeps the last frame."""
 
-    def __init__(self, bank: MelBank, *, part: str, along: str) -> None:
-        self._bank, self._part, self._along = bank, part, along
-        self._last: ComplexArray = np.zeros((bank.n_bins, 1), np.complex64)
+    def __init__(self, node: Node, context: TrackContext) -> None:
+        self._bank = make_mel_bank(**{name: node[name] for name in BANK_FIELDS})
+        self._part, self._along = node["part"], node["along"]
+        self._last: ComplexArray = np.zeros((self._bank.n_bins, 1), np.complex64)
 
     def push(self, block: FloatArray) -> FloatArray:
         """Take transforms complex64 (bins, n); return as many frames of bands."""
@@ -111,14 +106,3 @@ class PhaseBandsStream:
     def finish(self) -> FloatArray:
         """Nothing is held back."""
         return np.zeros((self._bank.n_mels, 0), np.float32)
-
-
-def complex_spectrum_stream(node: Node, context: TrackContext) -> ComplexSpectrumStream:
-    """Stream of a ``complex_spectrum`` node."""
-    return ComplexSpectrumStream(**dict(node.params))
-
-
-def phase_bands_stream(node: Node, context: TrackContext) -> PhaseBandsStream:
-    """Stream of a ``phase_bands`` node."""
-    settings = dict(node.params)
-    return PhaseBandsStream(make_mel_bank(**{name: settings.pop(name) for name in BANK_FIELDS}), **settings)

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
 from featstore.dsp import (
+    MelBank,
     first_sample,
     frames_power,
+    make_mel_bank,
     make_window,
     mel_centres,
     n_frames,
@@ -26,6 +28,7 @@ from featstore.specs import FeatureSpec, Scale
 from featstore.specs.base import choice, integer, optional, switch
 
 __all__ = [
+    "BANK_FIELDS",
     "FRAMING_FIELDS",
     "ElementwiseStream",
     "PowerSpectrumStream",
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 FRAMING_FIELDS = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
-
+BANK_FIELDS = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax", "mel_scale", "norm")
 
 WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar")
 
@@ -58,6 +61,8 @@ _ENGINE_NEEDS: dict[str, dict[str, tuple[Any, ...]]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpectralSpec(FeatureSpec):
     """What every feature has that starts with a short-time Fourier transform.
+
+    A kind with mel bands has the fields of :data:`BANK_FIELDS` besides; ``fmax=None`` means half the sample rate.
 
     Attributes
     ----------
@@ -89,9 +94,35 @@ class SpectralSpec(FeatureSpec):
             raise self._refuse(
                 f"win_length={self.win_length} is longer than the transform", "Lower win_length or raise n_fft", "n_fft"
             )
+        if hasattr(self, "fmax"):
+            self._resolve_bands(self)
+
+    def _resolve_bands(self, bands: Any) -> None:
+        """Fill in ``fmax``; refuse edges that no bank can have, and a root of what is no power."""
+        nyquist = self.sample_rate / 2
+        if bands.fmax is None:
+            object.__setattr__(self, "fmax", nyquist)
+        if bands.fmax > nyquist:
+            raise self._refuse(
+                f"fmax={bands.fmax} Hz lies above the Nyquist frequency {nyquist} Hz",
+                "Lower fmax or raise sample_rate",
+                "sample_rate",
+            )
+        if bands.fmin >= bands.fmax:
+            raise self._refuse(f"fmin={bands.fmin} Hz is not below fmax={bands.fmax} Hz", "Lower fmin or raise fmax")
+        if getattr(self, "power", 2.0) != 2.0 and bands.scale.name == "magnitude":
+            raise self._refuse(
+                f"scale=magnitude takes the root of a power, but power={bands.power}",
+                "Use scale=power: the values are linear as they are",
+            )
+
+    @property
+    def bank(self) -> MelBank:
+        """Mel bank of the bands; refuses one with empty bands."""
+        return make_mel_bank(**{name: getattr(self, name) for name in BANK_FIELDS})
 
     def check(self) -> None:
-        """Refuse a hop longer than the clip, and settings that the engine does not have."""
+        """Refuse a hop longer than the clip, settings that the engine does not have, and empty bands."""
         FeatureSpec.check(self)
         for name, allowed in _ENGINE_NEEDS.get(self.engine, {}).items():
             value = getattr(self, name, allowed[0])
@@ -101,6 +132,8 @@ class SpectralSpec(FeatureSpec):
                     f"engine={self.engine} cannot do {name}={shown.get(value, value)}",
                     f"It has {name}={' or '.join(str(shown.get(one, one)) for one in allowed)}; or use engine=native",
                 )
+        if getattr(self, "n_mels", 0):
+            _ = self.bank
 
     def frames(self, n_samples: int) -> int:
         """Frames of a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
@@ -162,7 +195,7 @@ class SpectralSpec(FeatureSpec):
 def spectrum_node(spec: SpectralSpec) -> Node:
     """Node of the power spectrum |X|^2 that a spectral feature starts from."""
     settings = {name: getattr(spec, name) for name in FRAMING_FIELDS}
-    return Node.make("power_spectrum", signal_node(spec), power_spectrum_stream, **settings)
+    return Node.make("power_spectrum", signal_node(spec), PowerSpectrumStream, **settings)
 
 
 def to_exponent(node: Node, power: float) -> Node:
@@ -204,7 +237,7 @@ def share_transforms(nodes: Iterable[Node]) -> list[Node]:
         ]
         base = min(alike, key=lambda other: int(other["hop_length"]))
         if base is not transform:
-            replaced[transform] = Node.make("stride", base, stride_stream, step=hop // base["hop_length"])
+            replaced[transform] = Node.make("stride", base, StrideStream, step=hop // base["hop_length"])
     return [_rebuild(node, replaced) for node in nodes]
 
 
@@ -224,20 +257,13 @@ class PowerSpectrumStream:
     dtype: ClassVar[type[np.generic]] = np.float32
     transform: ClassVar[Callable[..., Any]] = staticmethod(frames_power)  # of the samples of frames
 
-    def __init__(
-        self,
-        *,
-        n_fft: int,
-        win_length: int,
-        hop_length: int,
-        window: str,
-        window_symmetric: bool,
-        pad_mode: str,
-        framing: str,
-    ) -> None:
-        self._taps = make_window(window, win_length=win_length, n_fft=n_fft, symmetric=window_symmetric)
-        self._framing: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
-        self._n_fft, self._hop, self._reflects = n_fft, hop_length, pad_mode == "reflect"
+    def __init__(self, node: Node, context: TrackContext) -> None:
+        self._framing: dict[str, Any] = {name: node[name] for name in ("n_fft", "hop_length", "framing")}
+        self._n_fft, self._hop = int(node["n_fft"]), int(node["hop_length"])
+        self._reflects = node["pad_mode"] == "reflect"
+        self._taps = make_window(
+            node["window"], win_length=node["win_length"], n_fft=self._n_fft, symmetric=node["window_symmetric"]
+        )
         self._begin = first_sample(**self._framing)
         self._tail = np.zeros(0, np.float32)  # the samples from position _at up to the last that came
         self._at = 0
@@ -305,8 +331,8 @@ class PowerSpectrumStream:
 class StrideStream:
     """Every ``step``-th column."""
 
-    def __init__(self, *, step: int) -> None:
-        self._step, self._seen = step, 0
+    def __init__(self, node: Node, context: TrackContext) -> None:
+        self._step, self._seen = node["step"], 0
 
     def push(self, block: FloatArray) -> FloatArray:
         """Take columns (..., n); return those whose number is a multiple of the step."""
@@ -336,16 +362,6 @@ class ElementwiseStream:
     def finish(self) -> FloatArray:
         """Nothing is held back."""
         return self._empty
-
-
-def power_spectrum_stream(node: Node, context: TrackContext) -> PowerSpectrumStream:
-    """Stream of a ``power_spectrum`` node."""
-    return PowerSpectrumStream(**dict(node.params))
-
-
-def stride_stream(node: Node, context: TrackContext) -> StrideStream:
-    """Stream of a ``stride`` node."""
-    return StrideStream(**dict(node.params))
 
 
 def exponent_stream(node: Node, context: TrackContext) -> ElementwiseStream:

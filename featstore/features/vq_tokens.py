@@ -20,13 +20,12 @@ from featstore.features.graph import Node, TrackContext
 from featstore.features.source_signal import signal_node
 from featstore.features.spectrum import ElementwiseStream
 from featstore.features.weights import (
-    PLACES_VARIABLE,
-    SHORTEST_PREFIX,
+    check_facts,
     check_weights,
-    find_weights_file,
+    described_weights,
     is_digest,
-    remember_weights,
     required_weights,
+    short_name,
     weights_place,
 )
 from featstore.features.windows import TrackCutter, WindowStep
@@ -118,7 +117,11 @@ class VqTokensSpec(FeatureSpec):
     @property
     def is_resolved(self) -> bool:
         """Whether the weights are a digest, and everything that follows from them is known."""
-        return is_digest(self.weights) and all(isinstance(getattr(self, name), int) for name in _FACTS)
+        return is_digest(self.weights) and not self._lacking
+
+    @property
+    def _lacking(self) -> list[str]:
+        return [name for name in _FACTS if not isinstance(getattr(self, name), int)]
 
     def resolve(self) -> Self:
         """Return the spec with the digest of its weights, and with what follows from them.
@@ -134,47 +137,21 @@ class VqTokensSpec(FeatureSpec):
             return self
         if not self.weights:
             raise self._refuse("no weights are given", f"Write weights=PATH of a {self.codec} checkpoint", "codec")
-        place = find_weights_file(self.weights, lambda path: self._describe(path).digest)
-        if place is None:
-            if is_digest(self.weights):
-                lacking = [name for name in _FACTS if not isinstance(getattr(self, name), int)]
-                raise self._refuse(
-                    f"the weights {self.weights} are not available here, and {', '.join(lacking)} follow from them",
-                    f"Give weights=PATH, name the file in {PLACES_VARIABLE}, or give the full name as featstore store "
-                    "info prints it",
-                    "codec",
-                )
-            raise self._refuse(
-                f"weights={self.weights} is neither a file nor a known digest",
-                f"Check the path; a digest, or its first {SHORTEST_PREFIX} digits and more, needs the file in "
-                f"{PLACES_VARIABLE}",
-            )
-        info = self._describe(place)
-        remember_weights(info.digest, place)
+        info = described_weights(self, self.weights, self._describe, self._lacking)
         facts = {"sample_rate": info.sample_rate, "hop": info.hop, "n_codes": info.vocabulary}
         facts |= {"code_width": info.code_width, "n_codebooks": info.n_codebooks}
-        for name, value in facts.items():
-            if isinstance(getattr(self, name), int) and getattr(self, name) != value:
-                raise self._refuse(
-                    f"{name}={getattr(self, name)} does not fit the checkpoint, which has {value}",
-                    f"Leave {name} out: it follows from the weights",
-                    "codec",
-                )
+        check_facts(self, facts, "checkpoint, which has", "codec")
         return self.replace(weights=info.digest, **facts)
 
     def _describe(self, path: str) -> TokenizerInfo:
         from featstore.models.tokenizers import describe_weights
 
-        settings: dict[str, Any] = {"level": self.level}
-        if self.codec != "jukebox":
-            books: Any = self.n_codebooks
-            if isinstance(books, str):
-                settings = {"bandwidth": float(books.removesuffix(_BANDWIDTH))}
-            else:
-                settings = {"n_quantizers": books}
-        elif isinstance(self.n_codebooks, str):
+        books: Any = self.n_codebooks
+        if self.codec == "jukebox" and isinstance(books, str):
             raise self._refuse("jukebox has one codebook and no bandwidth", "Leave bandwidth out", "codec")
-        return describe_weights(self.codec, path, **settings)
+        if isinstance(books, str):
+            return describe_weights(self.codec, path, bandwidth=float(books.removesuffix(_BANDWIDTH)))
+        return describe_weights(self.codec, path, **_settings(self.codec, self.level, books))
 
     @property
     def weights_digest(self) -> str:
@@ -247,15 +224,10 @@ class VqTokensSpec(FeatureSpec):
 
     def short(self) -> str:
         """Name with what differs from the defaults; a store that has the feature can complete it."""
-        plain: dict[str, Any] = {"decoder": "soundfile", "resampler": "soxr_hq", "normalize": "none", "combine": "sum"}
         shown = [f"codec={self.codec}"]
         shown += [f"level={self.level}"] if self.codec == "jukebox" else [f"n_codebooks={self.n_codebooks}"]
-        shown.append(f"weights={self.weights[:12] if is_digest(self.weights) else self.weights}")
-        shown += [
-            f"{name}={getattr(self, name)}" for name, usual in plain.items() if getattr(self, name, usual) != usual
-        ]
-        shown += [f"clip={self.clip}"] if self.clip.policy != "whole" else []
-        return f"{self.kind}({','.join(shown)})"
+        shown += [f"weights={self.weights[:12] if is_digest(self.weights) else self.weights}"]
+        return short_name(self, shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +287,10 @@ class VqCodesSpec(VqTokensSpec):
         return ("dimension", "frame")
 
 
+def _settings(codec: str, level: int, books: int | None) -> dict[str, Any]:
+    return {"level": level} if codec == "jukebox" else {"n_quantizers": books}
+
+
 def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> Tokenizer:
     """Open the tokenizer that a spec names, or take the one that is open already.
 
@@ -325,7 +301,7 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
     """
     get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
     codec, level, digest, books = get("codec"), get("level"), get("weights"), get("n_codebooks")
-    settings = {"level": level} if codec == "jukebox" else {"n_quantizers": books}
+    settings = _settings(codec, level, books)
 
     def digest_at(path: str) -> str:
         from featstore.models.tokenizers import describe_weights

@@ -7,17 +7,22 @@ variable :data:`PLACES_VARIABLE` lists, separated like a PATH.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from featstore.errors import CheckpointError, SpecError
+from featstore.specs import FeatureSpec
 
 __all__ = [
     "PLACES_VARIABLE",
+    "check_facts",
     "check_weights",
+    "described_weights",
     "find_weights_file",
     "is_digest",
     "remember_weights",
     "required_weights",
+    "short_name",
     "weights_place",
 ]
 
@@ -100,3 +105,69 @@ def check_weights(found: str, digest: str, place: str, made: str) -> None:
     if found != digest:
         fix = f"Restore it, or ask for the {made} of the new weights: they are another feature"
         raise CheckpointError(f"the file holds the weights {found} now, not {digest}", place, fix)
+
+
+class Described(Protocol):
+    """Facts about weights, their digest among them."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+Info = TypeVar("Info", bound=Described)
+
+
+def described_weights(spec: FeatureSpec, weights: str, describe: Callable[[str], Info], lacking: Iterable[str]) -> Info:
+    """Facts of the weights that a spec names; their file is remembered.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+    weights : str
+        A path, a digest, or the start of one.
+    describe : callable
+        Takes a path; gives the facts of what is there.
+    lacking : iterable of str
+        Fields of the spec that are not known without the weights, for the message.
+
+    Raises
+    ------
+    SpecError
+        When there is no such file.
+    """
+    place = find_weights_file(weights, lambda path: describe(path).digest)
+    if place is None and is_digest(weights):
+        raise spec._refuse(
+            f"the weights {weights} are not available here, and {', '.join(lacking)} follow from them",
+            f"Give weights=PATH, name the file in {PLACES_VARIABLE}, or give the full name as featstore store info "
+            "prints it",
+        )
+    if place is None:
+        raise spec._refuse(
+            f"weights={weights} is neither a file nor a known digest",
+            f"Check the path; a digest, or its first {SHORTEST_PREFIX} digits and more, needs the file in "
+            f"{PLACES_VARIABLE}",
+        )
+    info = describe(place)
+    remember_weights(info.digest, place)
+    return info
+
+
+def check_facts(spec: FeatureSpec, found: Mapping[str, Any], what_has: str, about: str) -> None:
+    """Refuse a spec whose whole numbers contradict what follows from its weights."""
+    for name, value in found.items():
+        given = getattr(spec, name)
+        if isinstance(given, int) and given != value:
+            raise spec._refuse(
+                f"{name}={given} does not fit the {what_has} {value}",
+                f"Leave {name} out: it follows from the weights",
+                about,
+            )
+
+
+def short_name(spec: FeatureSpec, shown: list[str]) -> str:
+    """Name of a spec with weights: what is shown of it anyway, and what differs from the usual of other fields."""
+    usual = {"decoder": "soundfile", "resampler": "soxr_hq", "normalize": "none", "combine": "sum", "clip": "whole"}
+    values = {name: str(getattr(spec, name, plain)) for name, plain in usual.items()}
+    shown = [*shown, *(f"{name}={value}" for name, value in values.items() if value != usual[name])]
+    return f"{spec.kind}({','.join(shown)})"

@@ -10,10 +10,10 @@ import pytest
 import soundfile
 
 from featstore.datasets import TableInfo, TrackTable
-from featstore.dsp import compute_power, frames_complex, make_mel_bank, make_window
+from featstore.dsp import compute_power, frames_complex, make_window
 from featstore.errors import SpecError
 from featstore.extract import ExtractOptions, extract
-from featstore.features import check, expand_features, graph_of
+from featstore.features import TrackContext, check, expand_features, graph_of
 from featstore.features.phase import PhaseBandsStream, PhaseSpec
 from featstore.specs import parse_spec, view_of
 from featstore.store import open_store
@@ -57,10 +57,10 @@ def test_transforms_are_those_of_the_power_spectrum_and_blocks_do_not_matter():
     spectra = frames_complex(signal, 30, window=window, hop_length=256)
     power = compute_power(signal, n_fft=512, hop_length=256, framing="valid")[:, :30]
     np.testing.assert_allclose(np.abs(spectra) ** 2, power, rtol=1e-3, atol=1e-5 * power.max())
-    bank = make_mel_bank(sample_rate=RATE, n_fft=512, n_mels=20, norm="none")
     for along in ("time", "frequency"):
-        whole = PhaseBandsStream(bank, part="sin", along=along).push(spectra)
-        stream = PhaseBandsStream(bank, part="sin", along=along)
+        node, context = graph_of(SPEC.replace(part="sin", along=along, n_mels=20)), TrackContext(RATE)
+        whole = PhaseBandsStream(node, context).push(spectra)
+        stream = PhaseBandsStream(node, context)
         pieces = [stream.push(spectra[:, a:b]) for a, b in ((0, 1), (1, 1), (1, 17), (17, 30))]
         assert np.array_equal(np.concatenate(pieces, axis=1), whole) and np.abs(whole).max() <= 1
         assert np.array_equal(
