@@ -70,7 +70,7 @@ class Library:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._emitters: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {}
+        self._emitters: dict[str, tuple[tuple[str, ...], Callable[..., Index | None], bool]] = {}
         self._lock = threading.Lock()
         self._engine: Any = None
 
@@ -83,13 +83,25 @@ class Library:
         """
 
         def made(emit: Callable[..., None]) -> Callable[..., None]:
-            self._emitters[emit.__name__] = kinds, emit
+            self._emitters[emit.__name__] = kinds, emit, False
             return _Kernel(self, emit.__name__, kinds, emit.__doc__)
 
         return made
 
+    def callback(self, *kinds: str) -> Callable[[Callable[..., Index]], Callable[[], int]]:
+        """Make a function that a C library calls, of one that returns the int64 result in the code.
+
+        Kinds are those of kernels, and ``int`` for C's. What it becomes gives the address of its machine code.
+        """
+
+        def made(emit: Callable[..., Index]) -> Callable[[], int]:
+            self._emitters[emit.__name__] = kinds, emit, True
+            return lambda: self.address(emit.__name__)
+
+        return made
+
     def address(self, name: str) -> int:
-        """Address of a kernel's machine code."""
+        """Address of the machine code of a kernel or a callback."""
         with self._lock:
             if self._engine is None:
                 self._engine = self._load()
@@ -133,12 +145,16 @@ class Library:
         from llvmlite import ir
 
         module = ir.Module()
-        for name, (kinds, emit) in self._emitters.items():
-            function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_ir_type(kind) for kind in kinds]), name)
+        for name, (kinds, emit, has_result) in self._emitters.items():
+            gives = ir.IntType(64) if has_result else ir.VoidType()
+            function = ir.Function(module, ir.FunctionType(gives, [_ir_type(kind) for kind in kinds]), name)
             builder = ir.IRBuilder(function.append_basic_block())
             code = Code(builder)
-            emit(code, *(Index(code, a) if k == "integer" else a for a, k in zip(function.args, kinds, strict=True)))
-            builder.ret_void()
+            result = emit(code, *map(code.argument, function.args, kinds))
+            if result is None:
+                builder.ret_void()
+            else:
+                builder.ret(result.value)
         return module
 
 
@@ -185,6 +201,7 @@ def _ir_type(kind: str) -> Any:
         "bytes": ir.IntType(8).as_pointer(),
         "words": ir.IntType(16).as_pointer(),
         "integer": ir.IntType(64),
+        "int": ir.IntType(32),
         "number": ir.FloatType(),
         "double": ir.DoubleType(),
     }

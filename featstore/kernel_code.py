@@ -48,6 +48,9 @@ class Index:
     def __rshift__(self, other: int) -> Index:
         return self._with("ashr", other)
 
+    def __lt__(self, other: Index | int) -> Any:
+        return self.code.builder.icmp_signed("<", self.value, self.code.index(other).value)
+
     __radd__, __rmul__ = __add__, __mul__
 
 
@@ -156,6 +159,38 @@ class Code:
     def index(self, value: Index | int) -> Index:
         """An integer in the code."""
         return value if isinstance(value, Index) else Index(self, self._ir.Constant(self._ir.IntType(64), value))
+
+    def argument(self, value: Any, kind: str) -> Any:
+        """An argument of the function being generated: integers of any width as an :class:`Index`."""
+        if kind == "int":
+            return Index(self, self.builder.sext(value, self._ir.IntType(64)))
+        return Index(self, value) if kind == "integer" else value
+
+    def lesser(self, a: Index | int, b: Index | int) -> Index:
+        """The lesser of two integers."""
+        a, b = self.index(a), self.index(b)
+        return self.chosen(a < b, a, b)
+
+    def chosen(self, condition: Any, a: Index | int, b: Index | int) -> Index:
+        """``a`` where the condition holds, ``b`` where not."""
+        return Index(self, self.builder.select(condition, self.index(a).value, self.index(b).value))
+
+    def copy(self, target: Any, address: Index, count: Index) -> None:
+        """Copy bytes from an address in memory into an array of bytes."""
+        byte = self._ir.IntType(8).as_pointer()
+        copy = self.builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, self._ir.IntType(64)])
+        source = self.builder.inttoptr(address.value, byte)
+        self.builder.call(copy, [target, source, count.value, self._ir.Constant(self._ir.IntType(1), 0)])
+
+    def clear(self, target: Any, count: Index) -> None:
+        """Make bytes of an array zero."""
+        clear = self.builder.module.declare_intrinsic("llvm.memset", [target.type, self._ir.IntType(64)])
+        zero, plain = (self._ir.Constant(self._ir.IntType(width), 0) for width in (8, 1))
+        self.builder.call(clear, [target, zero, count.value, plain])
+
+    def put(self, array: Any, index: int, value: Index) -> None:
+        """Change one number of an int64 array."""
+        self.builder.store(value.value, self.builder.gep(array, [self.index(index).value]))
 
     @contextlib.contextmanager
     def loop(self, stop: Index | int, *, start: Index | int = 0, step: int = 1) -> Iterator[Index]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from featstore.audio.artist import read_artist
 from featstore.audio.clip import clip_bounds, cut_signal, every_starts
+from featstore.audio.content import fingerprint
 from featstore.audio.decode import AudioSource, AudioStatistics, decode_audio, decoder_versions, open_audio
 from featstore.audio.faults import NonFiniteAudio, TrackTimeout, TrackTooLarge, TrackTooShort
 from featstore.audio.probe import AudioInfo, probe_audio
@@ -30,6 +31,7 @@ __all__ = [
     "decode_audio",
     "decoder_versions",
     "every_starts",
+    "fingerprint",
     "local_copy",
     "open_audio",
     "probe_audio",

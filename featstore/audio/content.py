@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
-__all__ = ["Content", "RangedContent", "mapped", "zeros_end"]
+from featstore.audio.remote import local_copy
+
+__all__ = [
+    "Content",
+    "LocalContent",
+    "RangedContent",
+    "fingerprint",
+    "fingerprint_of",
+    "mapped",
+    "syncsafe",
+    "zeros_end",
+]
 
 _ZEROS = bytes(1 << 16)
 _MOST_ZEROS = 1 << 20  # bytes that are taken for padding; more of them are silence
@@ -29,6 +41,9 @@ class Content(Protocol):
         ...
 
 
+LocalContent = bytes | mmap.mmap  # all of it costs nothing but time to look at
+
+
 @contextmanager
 def mapped(path: str) -> Iterator[Content]:
     """A local file that is not empty, mapped into memory."""
@@ -46,6 +61,11 @@ def zeros_end(content: Content, at: int) -> int:
             return at + len(block) - len(block.lstrip(b"\0"))
         at += len(block)
     return at
+
+
+def syncsafe(size: bytes) -> int:
+    """A number of an ID3 tag: seven bits in each of four bytes."""
+    return sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))
 
 
 class RangedContent:
@@ -71,3 +91,21 @@ class RangedContent:
         """Last position of some bytes, -1 where there is none."""
         place = self[start : self._size if stop is None else stop].rfind(wanted)
         return place if place < 0 else place + start
+
+
+def fingerprint_of(content: LocalContent) -> str:
+    """Bytes of a file and the start of their sha256: enough to notice that they changed."""
+    return f"{len(content)}:{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def fingerprint(path: str) -> str:
+    """Fingerprint of an audio file, which is read from its start to its end.
+
+    Raises
+    ------
+    OSError, DecodeError
+        When it cannot be read, or fetched.
+    """
+    with local_copy(path) as local, open(local, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return f"{file.tell()}:{digest.hexdigest()[:16]}"

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.audio.av_decoder import av_blocks, av_versions, probe_av, require_av
+from featstore.audio.content import fingerprint, fingerprint_of
 from featstore.audio.faults import NonFiniteAudio
-from featstore.audio.probe import AudioInfo, examine_file, read_header, regular_file_size
+from featstore.audio.memory_file import read_held
+from featstore.audio.probe import (
+    AudioInfo,
+    examine_file,
+    open_sound,
+    read_header,
+    regular_file_size,
+    unreadable_file,
+)
 from featstore.audio.remote import local_copy
 from featstore.audio.structure import Structure
-from featstore.audio.views import FileView
 from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
 
 __all__ = [
@@ -103,9 +110,22 @@ class AudioSource:
         Of the latest walk through :meth:`blocks`; its ``n_samples`` is the true length once that has ended.
     """
 
-    def __init__(self, path: str, info: AudioInfo, decoder: str, structure: Structure) -> None:
+    def __init__(
+        self,
+        path: str,
+        info: AudioInfo,
+        decoder: str,
+        structure: Structure,
+        content: bytes | None = None,
+        sound: Any = None,
+    ) -> None:
         self.path, self.info, self.decoder, self._structure = path, info, decoder, structure
+        self._content, self._sound = content, sound
         self.statistics = AudioStatistics()
+
+    def fingerprint(self) -> str:
+        """Bytes of the file and the start of its sha256: enough to notice that it changed."""
+        return fingerprint(self.path) if self._content is None else fingerprint_of(self._content)
 
     def blocks(self, n_samples: int = 1 << 18) -> Iterator[FloatArray]:
         """Decode from the start.
@@ -127,12 +147,25 @@ class AudioSource:
         NonFiniteAudio
         """
         self.statistics = statistics = AudioStatistics()
-        with local_copy(self.path) as local:
-            for block in DECODERS[self.decoder](local, self.info, self._structure, n_samples):
-                statistics.add(block, self.path)
-                yield block
+        for block in self._decoded(n_samples):
+            statistics.add(block, self.path)
+            yield block
         if statistics.n_samples == 0:
             raise DecodeError("the file holds no samples", self.path, "Fetch it again, or leave the track out")
+
+    def _decoded(self, n_samples: int) -> Iterator[FloatArray]:
+        decode = DECODERS[self.decoder]
+        is_held = decode is None and self._content is not None
+        with nullcontext(self.path) if is_held else local_copy(self.path) as local:
+            if decode is None:
+                yield from _sound_blocks(self._opened(local), local, self.info, n_samples)
+            else:
+                yield from decode(local, self.info, self._structure, n_samples)
+
+    def _opened(self, local: str) -> Any:
+        """The file at its start: as it was opened for its header, or opened again."""
+        sound, self._sound = self._sound, None
+        return open_sound(local, self._structure.view, content=self._content) if sound is None else sound
 
 
 def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> AudioSource:
@@ -167,9 +200,20 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
         require_av()
     with local_copy(place) as local:
         size = regular_file_size(local)
-        structure = examine_file(local, thoroughly=True)
-        info = probe_av(local, structure) if decoder == "av" else read_header(local, local, size, structure)
-    return AudioSource(place, info, decoder, structure)
+        try:
+            content = read_held(local, size)
+        except OSError as error:
+            raise unreadable_file(error, local) from error
+        structure = examine_file(local, thoroughly=True, content=content)
+        if decoder == "av":
+            return AudioSource(place, probe_av(local, structure), decoder, structure, content)
+        sound = open_sound(local, structure.view, content=content)
+        try:
+            info = read_header(sound, local, size, structure, content)
+        except DecodeError:
+            sound.close()
+            raise
+    return AudioSource(place, info, decoder, structure, content, sound)
 
 
 def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> tuple[FloatArray, int]:
@@ -190,24 +234,7 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
         return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
 
 
-@functools.cache
-def _sequential() -> Any:
-    import soundfile
-
-    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
-        """A file that is only read onwards.
-
-        soundfile seeks after every read of a seekable file. In mp3 that throws away the bits that frames leave for
-        later ones, and the start of the next block decodes wrongly (seen at 16 kHz).
-        """
-
-        def seekable(self) -> bool:
-            return False
-
-    return Sequential
-
-
-def _soundfile_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) -> Iterator[FloatArray]:
+def _sound_blocks(sound: Any, path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
     import soundfile
 
     done = 0
@@ -216,16 +243,13 @@ def _soundfile_blocks(path: str, info: AudioInfo, structure: Structure, n_sample
     left = info.n_samples if info.n_samples >= 0 and info.format != "MP3" else sys.maxsize
     block = np.zeros((0, info.channels), np.float32)
     try:
-        with contextlib.ExitStack() as stack:
-            view = structure.view
-            place = path if view is None else stack.enter_context(cast(BinaryIO, FileView(path, view)))
-            file = stack.enter_context(_sequential()(place))
+        with sound:
             while left > 0:
                 # Behind the declared end there is little, mostly nothing. NaN marks the samples that a failing call has
                 # not decoded.
                 room = min(n_samples, left, max(info.n_samples - done, _BEHIND))
                 block = np.full((room, info.channels), np.nan, np.float32)
-                count = len(file.read(out=block))
+                count = len(sound.read(out=block))
                 if count == 0:
                     break
                 done, left = done + count, left - count
@@ -257,8 +281,8 @@ def _essentia_blocks(path: str, info: AudioInfo, structure: Structure, n_samples
         yield samples[:, start : start + n_samples].copy()
 
 
-# name in specs -> blocks of a file
-DECODERS: dict[str, _Decoder] = {"soundfile": _soundfile_blocks, "essentia": _essentia_blocks, "av": av_blocks}
+# name in specs -> blocks of a file; libsndfile goes on with the file that its header was read from
+DECODERS: dict[str, _Decoder | None] = {"soundfile": None, "essentia": _essentia_blocks, "av": av_blocks}
 
 
 def _essentia() -> Any:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import functools
 import math
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
 
-from featstore.audio.content import Content, zeros_end
+from featstore.audio.content import Content, LocalContent, syncsafe, zeros_end
 from featstore.audio.views import ViewOf
 
 __all__ = ["Mpeg", "audio_end", "examine_mpeg", "find_frames", "tags_end"]
@@ -106,7 +105,7 @@ def tags_end(content: Content, at: int = 0) -> int:
     while True:
         head = content[at : at + 32]
         if head[:3] == b"ID3" and len(head) >= 10 and head[3] < 0xFF and max(head[6:10]) < 0x80:
-            size = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            size = 10 + syncsafe(head[6:10])
             after = at + size + (10 if head[5] & 0x10 else 0)  # version 2.4 may repeat the header as a footer
         elif head[:8] == b"APETAGEX" and len(head) == 32:
             after = at + 32 + int.from_bytes(head[12:16], "little")
@@ -138,7 +137,7 @@ def audio_end(content: Content) -> int:
         elif tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
             before = end - 15 - int(tail[-15:-9])
         elif tail[-10:-7] == b"3DI":
-            before = end - 20 - sum(byte << shift for byte, shift in zip(tail[-4:], (21, 14, 7, 0), strict=True))
+            before = end - 20 - syncsafe(tail[-4:])
         else:
             return end
         if not 0 < before < end:
@@ -227,7 +226,7 @@ class _Walk:
     has_one_rate: bool = False
 
 
-def _walk(content: mmap.mmap, at: int, end: int, kind: _Kind) -> _Walk:
+def _walk(content: LocalContent, at: int, end: int, kind: _Kind) -> _Walk:
     """Count frames from a first one on, over tags and junk between them, as far as their format does not change."""
     head = content[at : at + 3]
     frames, skipped, damage, behind, has_one_rate = 0, 0, "", at, True
@@ -256,7 +255,7 @@ def _walk(content: mmap.mmap, at: int, end: int, kind: _Kind) -> _Walk:
     return _Walk(frames, behind, skipped, damage, has_one_rate)
 
 
-def _chain(content: mmap.mmap, at: int, end: int, head: bytes, kind: _Kind) -> _Walk:
+def _chain(content: LocalContent, at: int, end: int, head: bytes, kind: _Kind) -> _Walk:
     """Count the whole frames that follow each other from a position on, as the first one's header has them.
 
     All places that look like a header are found at once. Frames follow each other where the next such place lies just
@@ -347,7 +346,7 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
             return Mpeg(table.frames * kind.samples if table.is_vbri else -1, view)
     if table is None and not thoroughly and _is_constant(content, first, end, kind):
         return Mpeg(int(held / _mean_step(content, first, kind)) * kind.samples, view)
-    if not isinstance(content, mmap.mmap):
+    if not isinstance(content, LocalContent):
         return Mpeg(view=view)  # far away: what libsndfile reads there is all that is known before it is decoded
     walk = _walk(content, first, end, kind)
     if table is None:
@@ -367,7 +366,7 @@ def _plain_start(content: Content) -> int:
     head = content[:10]
     if head[:3] != b"ID3" or len(head) < 10 or head[5] & 0x10 or head[3] == 0xFF:
         return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + syncsafe(head[6:10])
 
 
 def _without_table(

@@ -7,7 +7,7 @@ page says that it is the last. Source: RFC 3533, section 6.
 
 from __future__ import annotations
 
-import mmap
+from featstore.audio.content import LocalContent
 
 __all__ = ["ogg_damage"]
 
@@ -17,7 +17,7 @@ _JOINED = "several streams were joined, and only the first is decoded"
 _CUT = "the stream has no end: the file is cut"
 
 
-def ogg_damage(content: mmap.mmap) -> str:
+def ogg_damage(content: LocalContent) -> str:
     """Say what is missing from an Ogg file or passed over; empty where nothing is."""
     began: set[bytes] = set()
     ended: set[bytes] = set()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 from featstore.audio.absence import absent, check_name
 from featstore.audio.content import RangedContent, mapped
+from featstore.audio.memory_file import MemoryFile, sound_file_class
 from featstore.audio.remote import ranged_file
 from featstore.audio.structure import Structure, examine
-from featstore.audio.views import FileView
+from featstore.audio.views import FileView, ViewOf
 from featstore.errors import DecodeError
 from featstore.object_storage import is_object_url
 
@@ -23,9 +24,11 @@ __all__ = [
     "AudioInfo",
     "examine_file",
     "needs_av",
+    "open_sound",
     "probe_audio",
     "read_header",
     "regular_file_size",
+    "unreadable_file",
 ]
 
 # libsndfile reports a length near the largest integer when the header leaves it open (streamed FLAC, piped WAV).
@@ -86,9 +89,14 @@ def probe_audio(path: str | os.PathLike[str]) -> AudioInfo:
     if is_object_url(place):
         with ranged_file(place) as file:
             size = file.seek(0, os.SEEK_END)
-            return read_header(file, place, size, examine(RangedContent(file, size), thoroughly=False))
+            structure = examine(RangedContent(file, size), thoroughly=False)
+            file.seek(0)
+            with open_sound(place, file=file) as sound:
+                return read_header(sound, place, size, structure)
     size = regular_file_size(place)
-    return read_header(place, place, size, examine_file(place, thoroughly=False))
+    structure = examine_file(place, thoroughly=False)
+    with open_sound(place, structure.view) as sound:
+        return read_header(sound, place, size, structure)
 
 
 def needs_av(info: AudioInfo) -> bool:
@@ -98,7 +106,7 @@ def needs_av(info: AudioInfo) -> bool:
     return info.format not in soundfile.available_formats()
 
 
-def examine_file(path: str, *, thoroughly: bool) -> Structure:
+def examine_file(path: str, *, thoroughly: bool, content: bytes | None = None) -> Structure:
     """Structure of a local file that is not empty; see :func:`featstore.audio.structure.examine`.
 
     Raises
@@ -107,15 +115,33 @@ def examine_file(path: str, *, thoroughly: bool) -> Structure:
         When it cannot be read.
     """
     try:
-        with mapped(path) as content:
-            return examine(content, thoroughly=thoroughly)
+        with mapped(path) if content is None else nullcontext(content) as held:
+            return examine(held, thoroughly=thoroughly)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DecodeError(f"cannot be read: {reason}", path, "Fetch it again, or leave the track out") from error
+        raise unreadable_file(error, path) from error
 
 
-def read_header(source: str | BinaryIO, place: str, size_bytes: int, structure: Structure) -> AudioInfo:
-    """Read the header of a local file, or of an open one; ``place`` is its name in errors.
+def unreadable_file(error: Exception, path: str) -> DecodeError:
+    """What is said of a file whose bytes cannot be had."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return DecodeError(f"cannot be read: {reason}", path, "Fetch it again, or leave the track out")
+
+
+def open_sound(
+    place: str, view: ViewOf | None = None, *, content: bytes | None = None, file: BinaryIO | None = None
+) -> Any:
+    """Open a file with libsndfile, to be read onwards.
+
+    Parameters
+    ----------
+    place : str
+        A local file, or a name for errors.
+    view : ViewOf, optional
+        How it is shown.
+    content : bytes, optional
+        All of it, where it is in memory.
+    file : binary file, optional
+        Where its bytes are read from, where it is not local.
 
     Raises
     ------
@@ -124,27 +150,50 @@ def read_header(source: str | BinaryIO, place: str, size_bytes: int, structure: 
     """
     import soundfile
 
+    make = sound_file_class()
+    if content is not None:
+        with suppress(soundfile.SoundFileError, ValueError):  # of some formats the name's ending says what they are
+            held = MemoryFile(place, content, view)
+            sound = make(held)
+            if sound.format == "MP3" or not held.is_tagged:
+                return sound
+            sound.close()
     try:
-        with ExitStack() as stack:
-            if not isinstance(source, str):
-                source.seek(0)
-            elif structure.view is not None:
-                source = stack.enter_context(cast(BinaryIO, FileView(source, structure.view)))
-            header = soundfile.info(source)
-            if header.format == "MP3" and _begins_like_av(place):  # the name was believed, not the content
-                raise ValueError("no audio found in the file")
-        sample_rate, channels, n_samples = int(header.samplerate), int(header.channels), int(header.frames)
+        if view is not None:
+            return make(FileView(place, view))
+        try:
+            return make(place if file is None else file)
+        except soundfile.SoundFileError as error:
+            # Macs leave "._a.mp3" beside "a.mp3" on other file systems, and libsndfile looks there for the music.
+            if "resource fork" not in str(error) or file is not None:
+                raise
+            return make(FileView(place, ViewOf()))
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
         raise _unreadable(error, place) from error
+
+
+def read_header(
+    sound: Any, place: str, size_bytes: int, structure: Structure, content: bytes | None = None
+) -> AudioInfo:
+    """What the header of an open sound file declares, corrected by what its bytes hold.
+
+    Raises
+    ------
+    DecodeError
+        When it cannot be audio.
+    """
+    if sound.format == "MP3" and _begins_like_av(place, content):  # the name was believed, not the content
+        raise _unreadable(ValueError("no audio found in the file"), place)
+    sample_rate, channels, n_samples = int(sound.samplerate), int(sound.channels), int(sound.frames)
     if not RATES[0] <= sample_rate <= RATES[1] or channels <= 0:
         raise DecodeError(
             f"the header declares {channels} channels at {sample_rate} Hz", place, "Check the file, or convert it again"
         )
     if not 0 <= n_samples < _UNKNOWN_LENGTH or (structure.view is not None and structure.view.is_open_ended):
         n_samples = structure.n_samples
-    n_samples, damage = structure.promised(n_samples, header.subtype, channels)
+    n_samples, damage = structure.promised(n_samples, sound.subtype, channels)
     duration_s = n_samples / sample_rate if n_samples >= 0 else float("nan")
-    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, header.format, header.subtype, damage)
+    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, sound.format, sound.subtype, damage)
 
 
 def _unreadable(error: Exception, place: str) -> DecodeError:
@@ -158,11 +207,12 @@ def _unreadable(error: Exception, place: str) -> DecodeError:
     return DecodeError(f"not readable as audio: {reason.strip().rstrip('.')}", place, fix)
 
 
-def _begins_like_av(place: str) -> bool:
+def _begins_like_av(place: str, content: bytes | None = None) -> bool:
     """Whether a local file's first bytes are of a format that FFmpeg reads and libsndfile does not."""
-    head = b""
-    with suppress(OSError), open(place, "rb") as file:
-        head = file.read(12)
+    head = content or b""
+    if content is None:
+        with suppress(OSError), open(place, "rb") as file:
+            head = file.read(12)
     is_adts = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0  # raw aac, which no mp3 begins with
     return head[4:8] == b"ftyp" or head[:4] in (b"\x30\x26\xb2\x75", b"\x1a\x45\xdf\xa3", b"wvpk") or is_adts
 

@@ -7,12 +7,11 @@ less than declared is a cut, more than declared is music that would be lost.
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from featstore.audio.containers import Extent, find_extent
-from featstore.audio.content import Content
+from featstore.audio.content import Content, LocalContent
 from featstore.audio.flac import examine_flac
 from featstore.audio.mp3 import TOLERANCE_S, examine_mpeg
 from featstore.audio.ogg import ogg_damage
@@ -87,7 +86,7 @@ def examine(content: Content, *, thoroughly: bool) -> Structure:
             return Structure(flac.found, view, what)
         return Structure()
     if content[:4] == b"OggS":
-        return Structure(damage=ogg_damage(content) if thoroughly and isinstance(content, mmap.mmap) else "")
+        return Structure(damage=ogg_damage(content) if thoroughly and isinstance(content, LocalContent) else "")
     mpeg = examine_mpeg(content, thoroughly=thoroughly)
     return Structure() if mpeg is None else Structure(mpeg.n_samples, mpeg.view, mpeg.damage)
 

@@ -34,18 +34,33 @@ class ViewOf:
     patches: Mapping[int, bytes] = field(default_factory=dict)
     is_open_ended: bool = False
 
+    def claims(self, length: int) -> tuple[int, int]:
+        """Length that the view claims where it shows ``length`` bytes, and where zeros begin behind them."""
+        # An ID3v1 tag is looked for at the claimed end: nothing but zeros is found there.
+        if self.is_open_ended:
+            return length * _STRETCH + _ID3V1, length * _STRETCH
+        return length, length
+
+    def shown(self, content: bytes, at: int | None = None) -> bytes:
+        """What is shown of a file's bytes: all of them, or those from position ``at`` of the file on."""
+        if at is None:
+            at, content = self.start, content[self.start : len(content) if self.stop < 0 else self.stop]
+        for place, patch in self.patches.items():
+            first, last = max(place, at), min(place + len(patch), at + len(content))
+            if first < last:
+                content = content[: first - at] + patch[first - place : last - place] + content[last - at :]
+        return content
+
 
 class FileView(io.RawIOBase):
     """A local file as ``view`` shows it."""
 
     def __init__(self, path: str, view: ViewOf) -> None:
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 (closed by close)
+        self._view = view
         size = os.fstat(self._file.fileno()).st_size
-        self._start, self._patches = view.start, view.patches
         self._length = (size if view.stop < 0 else view.stop) - view.start
-        # An ID3v1 tag is looked for at the claimed end: nothing but zeros is found there.
-        self._claimed = self._length * _STRETCH + _ID3V1 if view.is_open_ended else self._length
-        self._zeros_from = self._claimed - _ID3V1 if view.is_open_ended else self._claimed
+        self._claimed, self._zeros_from = view.claims(self._length)
         self._at = 0
 
     def readable(self) -> bool:
@@ -70,20 +85,13 @@ class FileView(io.RawIOBase):
         if self._at >= self._zeros_from:
             content = bytes(max(0, min(len(buffer), self._claimed - self._at)))
         else:
-            self._file.seek(self._start + self._at)
+            at = self._view.start + self._at
+            self._file.seek(at)
             content = self._file.read(max(0, min(len(buffer), self._length - self._at)))
-            content = self._patched(content, self._start + self._at)
+            content = self._view.shown(content, at)
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
-
-    def _patched(self, content: bytes, at: int) -> bytes:
-        """``content`` of the file from position ``at`` on, with the patches that reach into it."""
-        for place, patch in self._patches.items():
-            first, last = max(place, at), min(place + len(patch), at + len(content))
-            if first < last:
-                content = content[: first - at] + patch[first - place : last - place] + content[last - at :]
-        return content
 
     def close(self) -> None:
         """Close the file."""

@@ -43,6 +43,8 @@ class TrackReport:
         Array key to a sentence, for arrays whose signal holds nothing but zeros.
     n_clipped : int
         Samples, over all channels, at or beyond full scale.
+    fingerprint : str
+        Of the file's bytes, those that were decoded.
     damage : str
         What the file's structure shows to be missing or passed over; empty for nothing.
     near_ties : dict
@@ -54,6 +56,7 @@ class TrackReport:
     sample_rate: int
     channels: int
     n_clipped: int
+    fingerprint: str
     damage: str = ""
     silent: dict[str, str] = field(default_factory=dict)
     near_ties: dict[str, int] = field(default_factory=dict)
@@ -112,6 +115,7 @@ def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeS
         info.sample_rate,
         info.channels,
         seen.n_clipped,
+        source.fingerprint(),
         info.damage,
         tree.silent(seen.peak),
         tree.near_ties,

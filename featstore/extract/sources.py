@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from featstore.audio import fingerprint
 from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import DecodeError, PlanError, StoreError
-from featstore.extract.worker import fingerprint
 from featstore.log import progress_bar
 from featstore.object_storage import is_object_url
 from featstore.store.mixed_versions import stored_sources

@@ -21,7 +21,7 @@ from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError
 from featstore.extract.execute import run_track
 from featstore.extract.plan import Plan
-from featstore.extract.worker import fingerprint, versions
+from featstore.extract.worker import versions
 from featstore.store import Store, create_store
 from featstore.store.layout import mean_duration
 from featstore.store.writing import add_arrays, write_shard
@@ -211,7 +211,7 @@ def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:
             writer.begin(slot)
             try:
                 report = run_track(paths[slot], plan.graph, writer.append)
-                frames = writer.end(source=fingerprint(paths[slot]))
+                frames = writer.end(source=report.fingerprint)
             except (DecodeError, OSError) as error:
                 logger.debug("%s is left out of the sample: %s", paths[slot], error)
                 writer.fail(slot, "failed", "decode", str(error))

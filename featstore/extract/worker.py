@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from featstore.audio import decoder_versions, local_copy
+from featstore.audio import decoder_versions
 from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, StoreError
 from featstore.extract.execute import TrackReport, run_track
@@ -247,9 +246,7 @@ def _run_slot(
     writer.begin(slot)
     guard.begin(slot, path)
     try:
-        with local_copy(path):
-            result = run_track(path, graph, guard.checked(writer.append), make)
-            source = fingerprint(path)
+        result = run_track(path, graph, guard.checked(writer.append), make)
     except (DecodeError, *COMPUTE_ERRORS) as error:
         status, stage, what = failure_of(error)
         writer.fail(slot, status, stage, what, path)
@@ -263,7 +260,7 @@ def _run_slot(
         return status, 0.0
     frames = writer.end(
         status,
-        source=source,
+        source=result.fingerprint,
         error=what,
         path=path,
         silent=result.silent if status == "ok" else {},
@@ -293,14 +290,3 @@ def judge(report: TrackReport, short_decode: str) -> tuple[str, str]:
     if report.n_clipped > CLIPPED_SHARE * values:
         return "clipped", f"{report.n_clipped} of {values} samples are at full scale"
     return "ok", ""
-
-
-def fingerprint(path: str) -> str:
-    """Bytes of a file and the start of its sha256: enough to notice that it changed."""
-    digest = hashlib.sha256()
-    size = 0
-    with local_copy(path) as local, open(local, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return f"{size}:{digest.hexdigest()[:16]}"

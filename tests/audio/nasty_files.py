@@ -123,6 +123,11 @@ def _three_hours(path: Path) -> None:
             file.write(minute)
 
 
+def _beside_a_fork(path: Path) -> None:
+    path.write_bytes(_encoded("MP3"))
+    path.with_name(f"._{path.name}").write_bytes(bytes(4096))
+
+
 def _loop(path: Path) -> None:
     path.symlink_to(path.name)
 
@@ -132,6 +137,8 @@ FILES = [
     Nasty("half.mp3", "mp3 cut in half", _write(lambda: _half("MP3"))),
     Nasty("junk_between_frames.mp3", "mp3 with 300 random bytes between frames", _write(_junk_between_frames)),
     Nasty("plain.mp3", "mp3 as it should be", _write(lambda: _encoded("MP3"))),
+    Nasty("from_a_mac.mp3", "mp3 beside the `._from_a_mac.mp3` that a Mac leaves on other file systems", _beside_a_fork,
+          like="plain.mp3"),
     Nasty("huge_tag.mp3", "mp3 behind an ID3 tag of 4 MB", _write(lambda: _id3(4 << 20) + bytes(4 << 20) + _encoded("MP3")),  # noqa: E501
           like="plain.mp3"),
     Nasty("lying_tag.mp3", "mp3 behind an ID3 tag that claims 200 MB", _write(lambda: _id3(200 << 20) + _encoded("MP3"))),  # noqa: E501
