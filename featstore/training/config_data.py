@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from featstore.training.settings import require
+from featstore.training.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Section, require
 
 __all__ = ["AugmentConfig", "DataConfig", "EvaluateConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
+class DataConfig(Section):
     """What is trained on.
 
     Parameters
@@ -65,32 +65,34 @@ class DataConfig:
         Subtract mean and divide by deviation of the training split, per band or over all; ``auto`` is the model's.
     """
 
+    section: ClassVar[str] = "data"
+
     split: Literal["given", "random", "folds"] = "given"
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     folds: int = 5
     fold: int = 0
-    valid_share: float | None = None
+    valid_share: Annotated[float, PROPER_SHARE] | None = None
     split_seed: int = 0
-    train_share: float = 1.0
+    train_share: Annotated[float, SHARE] = 1.0
     label_column: str = ""
     task: Literal["auto", "multi_label", "single_label"] = "auto"
     classes: tuple[str, ...] = ()
-    crop_s: float | None = None
-    crop_frames: int | None = None
-    crops_per_track: int = 1
+    crop_s: Annotated[float, POSITIVE] | None = None
+    crop_frames: Annotated[int, POSITIVE] | None = None
+    crops_per_track: Annotated[int, POSITIVE] = 1
     distinct_crops: bool = False
-    crop_grid_s: float | None = None
-    window_stride_s: float | None = None
+    crop_grid_s: Annotated[float, POSITIVE] | None = None
+    window_stride_s: Annotated[float, POSITIVE] | None = None
     clip_policy: Literal["cover", "whole", "published_code"] = "cover"
-    batch_size: int = 32
+    batch_size: Annotated[int, POSITIVE] = 32
     ragged: Literal["error", "skip", "pad"] = "error"
     missing: Literal["skip", "error"] = "skip"
     tier: Literal["auto", "disk", "ram", "gpu"] = "auto"
-    threads: int | None = None
+    threads: Annotated[int, NOT_NEGATIVE] | None = None
     normalize: Literal["auto", "none", "band", "global"] = "auto"
 
     def __post_init__(self) -> None:
-        require(0 < self.train_share <= 1, f"train_share={self.train_share} is not in (0, 1]", "data")
+        Section.__post_init__(self)
         right = len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6
         require(right, f"fractions={self.fractions} are not three shares of a whole", "data")
         require(self.fractions[0] > 0, "fractions leave nothing to train on", "data")
@@ -98,18 +100,10 @@ class DataConfig:
         require(0 <= self.fold < self.folds, f"fold={self.fold} of {self.folds}", "data", "Folds count from 0")
         padded = self.clip_policy != "published_code" or self.ragged == "pad"
         require(padded, f"clip_policy={self.clip_policy} with ragged={self.ragged}", "data", "Set data.ragged=pad")
-        share = self.valid_share
-        require(share is None or 0 < share < 1, f"valid_share={share} is not in (0, 1)", "data")
-        for name in ("crop_s", "crop_frames", "window_stride_s", "crop_grid_s"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name}={value} is not positive", "data")
-        for name in ("crops_per_track", "batch_size"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "data")
-        require(self.threads is None or self.threads >= 0, f"threads={self.threads} is negative", "data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Section):
     """How training inputs are varied; nothing by default, nothing ever in evaluation.
 
     Parameters
@@ -129,26 +123,21 @@ class AugmentConfig:
         Parameter of the Beta distribution of mixing weights; 0 mixes nothing.
     """
 
-    gain_db: float = 0.0
-    gain: float = 0.0
-    noise: float = 0.0
-    noise_kind: Literal["gaussian", "uniform"] = "gaussian"
-    band_masks: int = 0
-    band_width: int = 8
-    time_masks: int = 0
-    time_width: int = 16
-    mixup: float = 0.0
+    section: ClassVar[str] = "augment"
 
-    def __post_init__(self) -> None:
-        for name in ("gain_db", "noise", "band_masks", "time_masks", "mixup"):
-            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "augment")
-        require(0 <= self.gain < 1, f"gain={self.gain} is not in [0, 1)", "augment")
-        for name in ("band_width", "time_width"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "augment")
+    gain_db: Annotated[float, NOT_NEGATIVE] = 0.0
+    gain: Annotated[float, BELOW_ONE] = 0.0
+    noise: Annotated[float, NOT_NEGATIVE] = 0.0
+    noise_kind: Literal["gaussian", "uniform"] = "gaussian"
+    band_masks: Annotated[int, NOT_NEGATIVE] = 0
+    band_width: Annotated[int, POSITIVE] = 8
+    time_masks: Annotated[int, NOT_NEGATIVE] = 0
+    time_width: Annotated[int, POSITIVE] = 16
+    mixup: Annotated[float, NOT_NEGATIVE] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Section):
     """How tracks are scored.
 
     Parameters
@@ -165,11 +154,13 @@ class EvaluateConfig:
         Resamples of the tracks for 95 % intervals; 0 gives none.
     """
 
+    section: ClassVar[str] = "evaluate"
+
     pool: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability"
     weigh: Literal["windows", "frames"] = "windows"
     splits: tuple[str, ...] = ("valid", "test")
-    bootstrap: int = 200
+    bootstrap: Annotated[int, NOT_NEGATIVE] = 200
 
     def __post_init__(self) -> None:
+        Section.__post_init__(self)
         require(len(self.splits) > 0, "no split to evaluate", "evaluate", "Name at least one")
-        require(self.bootstrap >= 0, f"bootstrap={self.bootstrap} is negative", "evaluate")

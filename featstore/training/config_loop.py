@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from featstore.errors import did_you_mean
 from featstore.metrics import METRICS
 from featstore.training import OBJECTIVES
-from featstore.training.settings import require
+from featstore.training.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Section, require
 
 __all__ = ["DeviceConfig", "LoopConfig", "ObjectiveConfig", "OptimizerConfig", "ScheduleConfig", "StartConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveConfig:
+class ObjectiveConfig(Section):
     """What is minimised; each objective has settings of its own beside its name.
 
     Parameters
@@ -24,6 +24,8 @@ class ObjectiveConfig:
         An entry of ``featstore.training.OBJECTIVES``: ``supervised`` learns the labels of the track table, ``masked``
         values of the input that were hidden, which needs no labels.
     """
+
+    section: ClassVar[str] = "objective"
 
     name: str = "supervised"
 
@@ -37,33 +39,28 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Section):
     """How weights move. ``sgd`` uses Nesterov momentum; ``weight_decay`` is decoupled for ``adamw`` only.
 
     ``cutoff_rate`` is a multiple of the learning rate for learned cut-offs of filters (of ``sincnet``,
     ``ms-sinc-resnet``): they are in Hz and hardly move at the rate of the weights.
     """
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    nesterov: bool = True
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    cutoff_rate: float = 1.0
+    section: ClassVar[str] = "optimizer"
 
-    def __post_init__(self) -> None:
-        require(self.cutoff_rate >= 0, f"cutoff_rate={self.cutoff_rate} is negative", "optimizer")
-        require(self.learning_rate > 0, f"learning_rate={self.learning_rate} is not positive", "optimizer")
-        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative", "optimizer")
-        for name in ("momentum", "beta1", "beta2"):
-            require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} is not in [0, 1)", "optimizer")
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
+    momentum: Annotated[float, BELOW_ONE] = 0.9
+    nesterov: bool = True
+    beta1: Annotated[float, BELOW_ONE] = 0.9
+    beta2: Annotated[float, BELOW_ONE] = 0.999
+    eps: float = 1e-8
+    cutoff_rate: Annotated[float, NOT_NEGATIVE] = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(Section):
     """How the learning rate changes.
 
     Parameters
@@ -82,27 +79,24 @@ class ScheduleConfig:
         Smallest multiple of the learning rate.
     """
 
+    section: ClassVar[str] = "schedule"
+
     name: Literal["constant", "step", "cosine", "plateau"] = "constant"
-    step_epochs: int = 10
+    step_epochs: Annotated[int, POSITIVE] = 10
     milestones: tuple[int, ...] = ()
-    factor: float = 0.5
-    patience: int = 5
-    warmup_epochs: float = 0.0
-    warmup_factor: float | None = None
-    minimum: float = 0.0
+    factor: Annotated[float, PROPER_SHARE] = 0.5
+    patience: Annotated[int, NOT_NEGATIVE] = 5
+    warmup_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
+    warmup_factor: Annotated[float, NOT_NEGATIVE] | None = None
+    minimum: Annotated[float, BELOW_ONE] = 0.0
 
     def __post_init__(self) -> None:
-        require(self.step_epochs >= 1, f"step_epochs={self.step_epochs} is not positive", "schedule")
-        require(0 < self.factor < 1, f"factor={self.factor} is not in (0, 1)", "schedule")
-        require(self.patience >= 0, f"patience={self.patience} is negative", "schedule")
-        require(self.warmup_epochs >= 0, f"warmup_epochs={self.warmup_epochs} is negative", "schedule")
+        Section.__post_init__(self)
         require(list(self.milestones) == sorted(set(self.milestones)), f"milestones={self.milestones}", "schedule")
-        require(self.warmup_factor is None or self.warmup_factor >= 0, "warmup_factor is negative", "schedule")
-        require(0 <= self.minimum < 1, f"minimum={self.minimum} is not in [0, 1)", "schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoopConfig:
+class LoopConfig(Section):
     """How long and how.
 
     Parameters
@@ -146,38 +140,33 @@ class LoopConfig:
         Pass the metrics of each epoch on to these as well.
     """
 
-    epochs: int = 50
-    patience: int = 10
+    section: ClassVar[str] = "loop"
+
+    epochs: Annotated[int, POSITIVE] = 50
+    patience: Annotated[int, NOT_NEGATIVE] = 10
     monitor: str = "auto"
     keep: Literal["best", "last"] = "best"
-    validate_every: int = 1
-    validation_windows: int = 0
-    accumulate: int = 1
-    clip_norm: float | None = None
+    validate_every: Annotated[int, POSITIVE] = 1
+    validation_windows: Annotated[int, NOT_NEGATIVE] = 0
+    accumulate: Annotated[int, POSITIVE] = 1
+    clip_norm: Annotated[float, POSITIVE] | None = None
     class_weights: Literal["none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted", "balanced_sampler"] = "none"
-    label_smoothing: float = 0.0
-    ema: float = 0.0
-    checkpoint_batches: int = 0
-    checkpoint_minutes: float = 10.0
-    probe_every: int = 0
-    probe_tracks: int = 1000
+    label_smoothing: Annotated[float, BELOW_ONE] = 0.0
+    ema: Annotated[float, BELOW_ONE] = 0.0
+    checkpoint_batches: Annotated[int, NOT_NEGATIVE] = 0
+    checkpoint_minutes: Annotated[float, POSITIVE] = 10.0
+    probe_every: Annotated[int, NOT_NEGATIVE] = 0
+    probe_tracks: Annotated[int, POSITIVE] = 1000
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "validate_every", "accumulate", "probe_tracks"):
-            require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} is not positive", "loop")
-        for name in ("patience", "checkpoint_batches", "validation_windows", "probe_every"):
-            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "loop")
+        Section.__post_init__(self)
         monitors = [*METRICS, "loss", "auto"]
         require(self.monitor in monitors, f"monitor={self.monitor!r}", "loop", did_you_mean(self.monitor, monitors))
-        require(self.checkpoint_minutes > 0, f"checkpoint_minutes={self.checkpoint_minutes} is not positive", "loop")
-        require(self.clip_norm is None or self.clip_norm > 0, f"clip_norm={self.clip_norm} is not positive", "loop")
-        for name in ("ema", "label_smoothing"):
-            require(0 <= getattr(self, name) < 1, f"{name}={getattr(self, name)} is not in [0, 1)", "loop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartConfig:
+class StartConfig(Section):
     """Where weights come from, for fine-tuning.
 
     Parameters
@@ -200,19 +189,19 @@ class StartConfig:
         Multiple of the learning rate from each block of the trunk to the one before it.
     """
 
+    section: ClassVar[str] = "start"
+
     run: str = ""
     weights: dict[str, str] = field(default_factory=dict)
     strict: bool = True
-    trunk_rate: float = 1.0
-    freeze_epochs: float = 0.0
-    layer_decay: float = 1.0
+    trunk_rate: Annotated[float, NOT_NEGATIVE] = 1.0
+    freeze_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
+    layer_decay: Annotated[float, SHARE] = 1.0
 
     def __post_init__(self) -> None:
+        Section.__post_init__(self)
         both = bool(self.run) and bool(self.weights)
         require(not both, "run and weights are both given", "start", "A run holds weights of the whole trunk: drop one")
-        require(self.trunk_rate >= 0, f"trunk_rate={self.trunk_rate} is negative", "start")
-        require(0 < self.layer_decay <= 1, f"layer_decay={self.layer_decay} is not in (0, 1]", "start")
-        require(self.freeze_epochs >= 0, f"freeze_epochs={self.freeze_epochs} is negative", "start")
 
     @property
     def places(self) -> list[str]:
@@ -221,7 +210,7 @@ class StartConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceConfig:
+class DeviceConfig(Section):
     """Where it runs; of these only the precision is part of a run's identity.
 
     Parameters
@@ -244,16 +233,14 @@ class DeviceConfig:
         On the CPU, hold on to freed memory instead of giving it back after each step: a tenth faster.
     """
 
+    section: ClassVar[str] = "device"
+
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = 1
+    devices: Annotated[int, POSITIVE] = 1
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
     channels_last: bool = True
-    threads: int | None = None
+    threads: Annotated[int, POSITIVE] | None = None
     compile: bool = False
     deterministic: bool = False
     sync_norms: bool = False
     keep_memory: bool = True
-
-    def __post_init__(self) -> None:
-        require(self.devices >= 1, f"devices={self.devices} is not positive", "device")
-        require(self.threads is None or self.threads >= 1, f"threads={self.threads} is not positive", "device")

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from featstore.training.masked_targets import (
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.objectives import Batches
-from featstore.training.settings import require
+from featstore.training.settings import NOT_NEGATIVE
 
 __all__ = ["MaskedIds", "MaskedIdsConfig"]
 
@@ -72,15 +72,13 @@ class MaskedIdsConfig(MaskedPositionsConfig):
 
     name: str = "masked-ids"
     targets: Literal["tokens", "kmeans", "random_projection", "bins"] = "tokens"
-    codes: int = 0
-    per_frame: int = 0
+    codes: Annotated[int, NOT_NEGATIVE] = 0
+    per_frame: Annotated[int, NOT_NEGATIVE] = 0
     tokens: str = ""
     target_seed: int = 0
 
     def __post_init__(self) -> None:
         MaskedPositionsConfig.__post_init__(self)
-        for name in ("codes", "per_frame"):
-            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} is negative", "objective")
         if self.targets != "tokens" and not self.codes:
             object.__setattr__(self, "codes", _CODES[self.targets])
 

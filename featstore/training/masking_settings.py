@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from featstore.training.config import ObjectiveConfig
-from featstore.training.settings import require
+from featstore.training.settings import BELOW_ONE, NOT_NEGATIVE, PROPER_SHARE, Section, require
 
 __all__ = ["CONVENTIONS", "MaskedPositionsConfig"]
 
@@ -49,12 +49,12 @@ class MaskedPositionsConfig(ObjectiveConfig):
     """
 
     convention: Literal["span", "bert", "mam", "w2v2", "hubert", "mae", "cfm+ccm"] = "span"
-    share: float | None = None
-    span_ms: float | None = None
+    share: Annotated[float, PROPER_SHARE] | None = None
+    span_ms: Annotated[float, NOT_NEGATIVE] | None = None
     hidden: float | None = None
     swapped: float | None = None
     overlap: bool | None = None
-    band_share: float | None = None
+    band_share: Annotated[float, BELOW_ONE] | None = None
 
     def __post_init__(self) -> None:
         for name, usual in CONVENTIONS[self.convention].items():
@@ -62,9 +62,7 @@ class MaskedPositionsConfig(ObjectiveConfig):
                 object.__setattr__(self, name, usual)
         if self.band_share is None:
             object.__setattr__(self, "band_share", _BANDS.get(self.convention, 0.0))
-        require(0 <= float(self.band_share or 0) < 1, f"band_share={self.band_share} is not in [0, 1)", "objective")
-        require(0 < self.how["share"] < 1, f"share={self.share} is not in (0, 1)", "objective")
-        require(self.how["span_ms"] >= 0, f"span_ms={self.span_ms} is negative", "objective")
+        Section.__post_init__(self)
         hidden, swapped = self.how["hidden"], self.how["swapped"]
         right = hidden >= 0 and swapped >= 0 and 0 < hidden + swapped <= 1
         require(right, f"hidden={hidden} and swapped={swapped} are not shares of a whole", "objective")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from featstore.training.job import Job
 from featstore.training.masking import PURPOSES, apply_spans, draw_spans, frames_of, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Forward, Objective, SplitScores
-from featstore.training.settings import require
+from featstore.training.settings import POSITIVE, PROPER_SHARE, Section, require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
 
@@ -47,16 +47,15 @@ class MaskedConfig(ObjectiveConfig):
     """
 
     name: str = "masked"
-    share: float = 0.3
-    span_ms: float = 100.0
+    share: Annotated[float, PROPER_SHARE] = 0.3
+    span_ms: Annotated[float, POSITIVE] = 100.0
     hidden: float = 0.8
     swapped: float = 0.1
     distance: Literal["l1", "l2"] = "l1"
     positions: Literal["masked", "all"] = "masked"
 
     def __post_init__(self) -> None:
-        require(0 < self.share < 1, f"share={self.share} is not in (0, 1)", "objective")
-        require(self.span_ms > 0, f"span_ms={self.span_ms} is not positive", "objective")
+        Section.__post_init__(self)
         right = self.hidden >= 0 and self.swapped >= 0 and self.hidden + self.swapped <= 1
         require(right, f"hidden={self.hidden} and swapped={self.swapped} are not shares of a whole", "objective")
         require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.plain_yaml import parse_yaml
 
-__all__ = ["as_mapping", "from_mapping", "merge", "parse_assignments", "read_yaml", "require"]
+__all__ = [
+    "BELOW_ONE",
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "PROPER_SHARE",
+    "SHARE",
+    "Range",
+    "Section",
+    "as_mapping",
+    "from_mapping",
+    "merge",
+    "parse_assignments",
+    "read_yaml",
+    "require",
+]
 
 T = TypeVar("T")
 Settings = dict[str, Any]
@@ -24,6 +40,54 @@ def require(valid: bool, what: str, section: str, fix: str = "") -> None:
     """Raise ``ConfigError`` unless ``valid``."""
     if not valid:
         raise ConfigError(what, section, fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers that a setting may have; it stands beside the type of a field: ``Annotated[int, POSITIVE]``.
+
+    Attributes
+    ----------
+    wrong : str
+        What is wrong with all others, for messages.
+    allows : callable
+    """
+
+    wrong: str
+    allows: Callable[[float], bool]
+
+
+POSITIVE = Range("is not positive", lambda value: value > 0)
+NOT_NEGATIVE = Range("is negative", lambda value: value >= 0)
+PROPER_SHARE = Range("is not in (0, 1)", lambda value: 0 < value < 1)
+BELOW_ONE = Range("is not in [0, 1)", lambda value: 0 <= value < 1)
+SHARE = Range("is not in (0, 1]", lambda value: 0 < value <= 1)
+
+
+class Section:
+    """Settings of one section; they are refused where a number lies outside of its field's range.
+
+    Attributes
+    ----------
+    section : str
+        Its name, for messages.
+    """
+
+    __slots__ = ()
+    section: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, allowed in _ranges(type(self)):
+            value = getattr(self, name)
+            require(value is None or allowed.allows(value), f"{name}={value} {allowed.wrong}", self.section)
+
+
+@functools.cache
+def _ranges(kind: type) -> list[tuple[str, Range]]:
+    """Ranges of the fields of a section, by name."""
+    hints = typing.get_type_hints(kind, include_extras=True).items()
+    parts = [(name, part) for name, hint in hints for part in (hint, *typing.get_args(hint))]
+    return [(name, mark) for name, part in parts for mark in getattr(part, "__metadata__", ())]
 
 
 def read_yaml(path: str | Path) -> Settings:
@@ -77,17 +141,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
 
 def as_mapping(config: Any) -> Settings:
     """Return every setting as plain values: what is written beside a run; ``from_mapping`` reads it back."""
-    plain = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            value = as_mapping(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        elif isinstance(value, Mapping):
-            value = dict(value)
-        plain[field.name] = value
-    return plain
+    return dataclasses.asdict(
+        config, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
+    )
 
 
 def from_mapping(kind: type[T], settings: Mapping[str, Any], section: str = "") -> T:
@@ -128,14 +184,10 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
         kind = hint.kind_for(value) if hasattr(hint, "kind_for") else hint  # settings that depend on one of them
         return from_mapping(typing.cast(type, kind), value, place)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        if value is None and types.NoneType in arguments:
-            return None
+    if types.NoneType in arguments:
         (hint,) = (argument for argument in arguments if argument is not types.NoneType)
-        return _converted(hint, value, place)
+        return None if value is None else _converted(hint, value, place)
     if origin is typing.Literal:
-        if value is False and "off" in arguments:  # YAML reads off as false
-            value = "off"
         if value not in arguments:
             raise ConfigError(f"{place}={value!r}", "training settings", did_you_mean(str(value), map(str, arguments)))
         return value

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from featstore.log import progress_bar
 from featstore.models.checkpoint_file import load_checkpoint, load_module, save_checkpoint
 from featstore.models.jukebox_vqvae import DOWNS, Decoder, JukeboxLevel, LevelConfig
 from featstore.training.checkpoints import optimizer_state, restore_optimizer
+from featstore.training.settings import BELOW_ONE, POSITIVE, PROPER_SHARE, Section, from_mapping, require
 from featstore.training.vq_codebook import EmaCodebook, perplexity
 from featstore.training.vq_losses import DataScale, reconstruction_loss, si_sdr_db, spectral_convergence
 
@@ -32,7 +33,7 @@ _SCALE_BATCHES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizerConfig:
+class TokenizerConfig(Section):
     """Settings of a training.
 
     Attributes
@@ -50,60 +51,45 @@ class TokenizerConfig:
     seed : int
     """
 
+    section: ClassVar[str] = "tokenizer training"
+
     level: int = 2
     width: int = 16
     depth: int = 4
     embedding: int = 64
-    codes: int = 512
+    codes: Annotated[int, POSITIVE] = 512
     sample_rate: int = 44100
-    batch: int = 8
-    samples: int = 16384
-    steps: int = 600
+    batch: Annotated[int, POSITIVE] = 8
+    samples: Annotated[int, POSITIVE] = 16384
+    steps: Annotated[int, POSITIVE] = 600
     warm_up: int = 50
     plain_steps: int = 60
     rate: float = 3e-4
     clip: float = 1.0
-    decay: float = 0.95
-    restart: float = 0.1
+    decay: Annotated[float, PROPER_SHARE] = 0.95
+    restart: Annotated[float, BELOW_ONE] = 0.1
     commitment: float = 0.02
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch", "samples", "steps", "codes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is too small", "tokenizer training", "Give at least 1")
-        if not 0 < self.decay < 1 or not 0 <= self.restart < 1:
-            raise ConfigError(
-                f"decay={self.decay} and restart={self.restart} must lie between 0 and 1", "tokenizer training", ""
-            )
-        if self.level not in range(len(DOWNS)):
-            raise ConfigError(
-                f"level={self.level} is unknown", "tokenizer training", "0 (hop 8), 1 (hop 32), 2 (hop 128)"
-            )
-        if self.samples < self.level_config.hop:
-            raise ConfigError(f"samples={self.samples} hold no token", "tokenizer training", "Raise samples")
+        Section.__post_init__(self)
+        levels = "0 (hop 8), 1 (hop 32), 2 (hop 128)"
+        require(self.level in range(len(DOWNS)), f"level={self.level} is unknown", self.section, levels)
+        enough = self.samples >= self.level_config.hop
+        require(enough, f"samples={self.samples} hold no token", self.section, "Raise samples")
 
     @property
     def level_config(self) -> LevelConfig:
         """Sizes of the model."""
-        return LevelConfig(
-            level=self.level,
-            width=self.width,
-            depth=self.depth,
-            embedding=self.embedding,
-            codes=self.codes,
-            downs=DOWNS[: self.level + 1],
-            sample_rate=self.sample_rate,
-        )
+        names = ("level", "width", "depth", "embedding", "codes", "sample_rate")
+        return LevelConfig(downs=DOWNS[: self.level + 1], **{name: getattr(self, name) for name in names})
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TokenizerConfig:
         """Return a preset with some settings changed; None changes nothing."""
         check_known(name, PRESETS, f"unknown preset {name!r}", "tokenizer training")
-        known = {entry.name for entry in dataclasses.fields(cls)}
-        for key in changes:
-            check_known(key, known, f"unknown setting {key!r}", "tokenizer training")
-        return cls(**PRESETS[name] | {key: value for key, value in changes.items() if value is not None})
+        given = {key: value for key, value in changes.items() if value is not None}
+        return from_mapping(cls, PRESETS[name] | given)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
