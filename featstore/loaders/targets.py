@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -80,7 +79,12 @@ def class_names(labels: Iterable[Sequence[str]]) -> tuple[str, ...]:
     >>> class_names([["rock"], ["jazz", "rock"], []])
     ('jazz', 'rock')
     """
-    return tuple(sorted(set(map(str, set(chain.from_iterable(some for some in labels if some is not None))))))
+    return tuple(sorted({name for some in labels for name in _names(some)}))
+
+
+def _names(labels: Sequence[str] | None) -> list[str]:
+    """Labels of a track as text; tables have None where there are none."""
+    return [] if labels is None else list(map(str, labels))
 
 
 def _positions(classes: Sequence[str]) -> dict[str, int]:
@@ -113,10 +117,7 @@ def multi_hot(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArra
     positions = _positions(classes)
     hot = np.zeros((len(labels), len(classes)), dtype=np.float32)
     for row, some in enumerate(labels):
-        for label in () if some is None else some:
-            at = positions.get(str(label))
-            if at is not None:
-                hot[row, at] = 1.0
+        hot[row, [positions[label] for label in _names(some) if label in positions]] = 1.0
     if len(labels) and not hot.any():
         raise _no_label(labels, classes)
     return hot
@@ -143,12 +144,12 @@ def class_index(
     [1, 0]
     """
     positions = _positions(classes)
-    if len(labels) and not any(some is not None and len(some) for some in labels):
+    if len(labels) and not any(map(_names, labels)):
         raise _no_label(labels, classes)
     index = np.empty(len(labels), dtype=np.int64)
     for row, some in enumerate(labels):
         where = f"track {track_ids[row]}" if track_ids is not None else f"row {row}"
-        given = [] if some is None else [str(label) for label in some]
+        given = _names(some)
         if len(given) != 1:
             raise DatasetError(
                 f"{len(given)} labels where a single-label task needs one: {given}",

@@ -1,16 +1,21 @@
-"""Arrays as Parquet columns and back, without a Python object for every number."""
+"""Files of columns: arrays as Parquet columns and back, without a Python object for every number."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.atomic import atomic_path
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["array_of", "column_of"]
+__all__ = ["array_of", "column_of", "write_columns"]
 
 
 def column_of(array: NDArray[Any]) -> pa.Array:
@@ -34,3 +39,13 @@ def array_of(column: Any, width: int) -> NDArray[Any]:
     if not (pa.types.is_list(whole.type) or pa.types.is_large_list(whole.type)):
         return np.asarray(whole.to_numpy(zero_copy_only=False))
     return np.asarray(whole.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)
+
+
+def write_columns(path: Path, columns: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Write columns as Parquet, whole or not at all; ``header`` is kept as JSON in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(dict(columns)).replace_schema_metadata({"featstore": json.dumps(header)})
+    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as file:
+        pq.write_table(table, file, compression="zstd")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError, ConfigError, DatasetError, check_known, did_you_mean
 from featstore.grouping import assign_rows
+from featstore.metrics import one_hot
 from featstore.plain import is_missing
-from featstore.training.columns import array_of, column_of
+from featstore.training.columns import array_of, column_of, write_columns
 from featstore.training.config import DataConfig
 
 if TYPE_CHECKING:
@@ -28,11 +28,7 @@ __all__ = [
     "SplitTracks",
     "groups_of",
     "label_tracks",
-    "one_sided_classes",
     "read_labels",
-    "splits_by_settings",
-    "splits_of",
-    "stored_part",
     "write_labels",
 ]
 
@@ -61,6 +57,17 @@ class SplitTracks:
     def __len__(self) -> int:
         return len(self.track_ids)
 
+    def take(self, rows: Iterable[int]) -> SplitTracks:
+        """Return some of the tracks, in the order of ``rows``."""
+        rows = list(rows)
+        return SplitTracks(
+            [self.track_ids[row] for row in rows], self.targets[rows], [self.groups[row] for row in rows]
+        )
+
+    def counts(self, n_classes: int) -> NDArray[np.int64]:
+        """Tracks of each class, int64 ``(n_classes,)``."""
+        return np.asarray(one_hot(self.targets, n_classes).sum(axis=0))
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledTracks:
@@ -74,15 +81,21 @@ class LabelledTracks:
     classes : tuple of str
         In the order of the model's outputs.
     splits : dict of str to SplitTracks
-    one_sided : dict of str to list of str
-        Per split, classes that are always or never true in it: ranking metrics leave them out.
     """
 
     dataset: str
     task: Task
     classes: tuple[str, ...]
     splits: dict[str, SplitTracks]
-    one_sided: dict[str, list[str]]
+
+    @property
+    def one_sided(self) -> dict[str, list[str]]:
+        """Per split, classes that are always or never true in it: ranking metrics leave them out."""
+        found = {}
+        for split, part in self.splits.items() if self.classes else ():
+            counts = zip(self.classes, part.counts(len(self.classes)), strict=True)
+            found[split] = [name for name, count in counts if count in (0, len(part))]
+        return found
 
     def digest(self) -> str:
         """Digest over classes, splits, tracks and targets."""
@@ -95,7 +108,14 @@ class LabelledTracks:
 
 
 def label_tracks(
-    tracks: Any, stored: Sequence[str], config: DataConfig, *, info: Any = None, name: str = "", where: str = ""
+    tracks: Any,
+    stored: Sequence[str],
+    config: DataConfig,
+    *,
+    info: Any = None,
+    name: str = "",
+    where: str = "",
+    needed: bool = True,
 ) -> LabelledTracks:
     """Join a track table with what the store holds.
 
@@ -112,11 +132,14 @@ def label_tracks(
         Of the data set, where the table has none.
     where : str
         For messages.
+    needed : bool
+        False passes over all labels: the task is ``none`` then, without classes, and targets are zero.
 
     Raises
     ------
     DatasetError
-        No such label column, no labels in a split, no splits, no track of the table in the store.
+        No such label column, no labels in a split, no splits, no track of the table in the store, nothing to train on
+        or to validate with.
     ConfigError
         Settings that contradict the table.
     """
@@ -124,22 +147,39 @@ def label_tracks(
     dataset = str(getattr(info, "name", "") or name)
     where = where or f"data set {dataset}"
     frame = frame if "track_id" in frame.columns else frame.rename_axis("track_id").reset_index()
-    frame = stored_part(frame, stored, config, where)
+    frame = _stored_part(frame, stored, config, where)
+    task: Task = "none"
+    classes: tuple[str, ...] = ()
+    labels: list[list[str]] = [[]] * len(frame)
+    targets: NDArray[Any] = np.zeros(len(frame), dtype=np.int64)
+    if needed:
+        frame, labels, targets, task, classes = _learnt(frame, config, info, where)
+    whole = SplitTracks(list(map(str, frame["track_id"])), targets, groups_of(frame))
+    labelled = LabelledTracks(dataset, task, classes, _by_split(whole, _assigned(frame, config, labels, where), SPLITS))
+    _check_splits(labelled, where)
+    return labelled
+
+
+def _by_split(tracks: SplitTracks, assigned: NDArray[Any], names: Iterable[str]) -> dict[str, SplitTracks]:
+    """Tracks by the split of each row, without splits that have none."""
+    parts = {name: tracks.take(np.flatnonzero(assigned == name)) for name in names}
+    return {name: part for name, part in parts.items() if len(part)}
+
+
+def _learnt(
+    frame: pd.DataFrame, config: DataConfig, info: Any, where: str
+) -> tuple[pd.DataFrame, list[list[str]], NDArray[Any], Task, tuple[str, ...]]:
+    """Rows that labels are learnt from, with their labels and targets; task and classes."""
     column = config.label_column or str(getattr(info, "label_column", "labels"))
     labels = _labels_of(frame, column, where)
     own = info if info is not None and column == getattr(info, "label_column", "labels") else None
     task, classes = _task_and_classes(labels, config, own, where)
     if task == "single_label":
         frame, labels = _only_labelled(frame, labels, config.classes, where)
-    targets = _targets(labels, list(frame["track_id"]), task, classes, where)
-    assigned = splits_by_settings(frame, config, labels, where)
-    splits = splits_of(frame, assigned, targets)
-    one_sided = {split: one_sided_classes(part.targets, classes) for split, part in splits.items()}
-    _check_splits(splits, one_sided, task, classes, where)
-    return LabelledTracks(dataset, task, classes, splits, one_sided)
+    return frame, labels, _targets(labels, list(frame["track_id"]), task, classes, where), task, classes
 
 
-def stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
+def _stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
     """Rows of the table whose feature is in the store, by track id: no run depends on the order of a table."""
     frame = frame.sort_values("track_id", ignore_index=True)
     twice = frame["track_id"][frame["track_id"].duplicated()]
@@ -208,16 +248,10 @@ def _only_labelled(
 ) -> tuple[pd.DataFrame, list[list[str]]]:
     """Leave out tracks without a label, and those of classes that were not chosen: a single label cannot say "none"."""
     keep = [row for row, each in enumerate(labels) if each and (not chosen or any(name in chosen for name in each))]
-    if "split" in frame.columns:
-        left = set(frame["split"].iloc[keep])
-        for split in SPLITS:
-            n = int((frame["split"] == split).sum())
-            if n and split not in left:
-                raise DatasetError(
-                    f"labels are missing: none of the {n} tracks of the split {split!r} has one of the classes",
-                    where,
-                    "Check the label column and the class list",
-                )
+    for split in SPLITS if "split" in frame.columns else ():
+        given = (frame["split"] == split).to_numpy(dtype=bool, na_value=False)
+        if given.any() and not given[keep].any():
+            raise _labels_missing(int(given.sum()), split, where)
     if len(keep) < len(labels):
         kind = "label among data.classes" if chosen else "label"
         logger.warning(
@@ -241,18 +275,6 @@ def _targets(
         raise DatasetError(error.what, f"{where}, {error.where}", fix) from error
 
 
-def splits_of(frame: pd.DataFrame, assigned: NDArray[Any], targets: NDArray[Any]) -> dict[str, SplitTracks]:
-    """Tracks, targets and groups by split, from the split of each row."""
-    groups = groups_of(frame)
-    splits = {}
-    for split in SPLITS:
-        rows = np.flatnonzero(assigned == split)
-        if len(rows):
-            ids = [str(frame["track_id"].iloc[row]) for row in rows]
-            splits[split] = SplitTracks(ids, targets[rows], [groups[row] for row in rows])
-    return splits
-
-
 def groups_of(frame: pd.DataFrame) -> list[str]:
     """Group of each row, as ``group NAME``; a track without one is alone, as ``track ID``."""
     if "group" not in frame.columns:
@@ -261,7 +283,7 @@ def groups_of(frame: pd.DataFrame) -> list[str]:
     return [f"group {group}" if _label_list(group) else f"track {track}" for group, track in pairs]
 
 
-def splits_by_settings(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
+def _assigned(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
     """Split of each row, None for tracks that take no part."""
     if config.split != "given":
         groups, names = groups_of(frame), [row or [""] for row in labels]
@@ -295,15 +317,13 @@ def _fold_splits(groups: list[str], names: list[list[str]], config: DataConfig) 
     return found
 
 
-def one_sided_classes(targets: NDArray[Any], classes: Sequence[str]) -> list[str]:
-    """Classes that are always or never true."""
-    counts = np.bincount(targets, minlength=len(classes)) if targets.ndim == 1 else targets.sum(axis=0)
-    return [name for name, count in zip(classes, counts, strict=True) if count in (0, len(targets))]
+def _labels_missing(n: int, split: Any, where: str) -> DatasetError:
+    found = f"labels are missing: none of the {n} tracks of the split {split!r} has one of the classes"
+    return DatasetError(found, where, "Check the label column and the class list")
 
 
-def _check_splits(
-    splits: dict[str, SplitTracks], one_sided: dict[str, list[str]], task: Task, classes: Sequence[str], where: str
-) -> None:
+def _check_splits(labelled: LabelledTracks, where: str) -> None:
+    splits, classes, one_sided = labelled.splits, labelled.classes, labelled.one_sided
     for name in ("train", "valid"):
         if name not in splits:
             listing = ", ".join(f"{split} {len(part)}" for split, part in splits.items()) or "none"
@@ -313,38 +333,26 @@ def _check_splits(
                 "Split again: featstore datasets split TRACKS -o TRACKS; or draw it here: --set data.split=random",
             )
     for name, part in splits.items():
-        if task == "multi_label" and not part.targets.any():
-            raise DatasetError(
-                f"labels are missing: none of the {len(part)} tracks of the split {name!r} has one of the classes",
-                where,
-                "Check the label column and the class list",
-            )
-        counts = np.bincount(part.targets, minlength=len(classes)) if part.targets.ndim == 1 else part.targets.sum(0)
-        absent = [label for label, count in zip(classes, counts, strict=True) if count == 0]
+        if labelled.task == "multi_label" and not part.targets.any():
+            raise _labels_missing(len(part), name, where)
+        absent = [label for label, count in zip(classes, part.counts(len(classes)), strict=True) if count == 0]
         if name == "train" and absent:
             logger.warning("%d classes have no example to train on: %s [%s]", len(absent), ", ".join(absent), where)
-        elif one_sided[name]:
+        elif one_sided.get(name):
             logger.info("split %s: one-sided classes, left out of averages: %s", name, ", ".join(one_sided[name]))
 
 
 def write_labels(path: Path, labelled: LabelledTracks) -> None:
     """Write tracks, splits, groups and targets as Parquet, so that a run can be scored again without its table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     parts = labelled.splits.items()
-    targets = np.concatenate([part.targets for _, part in parts])
-    table = pa.table(
-        {
-            "track_id": pa.array([track for _, part in parts for track in part.track_ids], pa.string()),
-            "split": pa.array([split for split, part in parts for _ in part.track_ids], pa.string()),
-            "group": pa.array([group for _, part in parts for group in part.groups], pa.string()),
-            "target": column_of(targets),
-        }
-    )
+    columns = {
+        "track_id": [track for _, part in parts for track in part.track_ids],
+        "split": [split for split, part in parts for _ in part.track_ids],
+        "group": [group for _, part in parts for group in part.groups],
+        "target": column_of(np.concatenate([part.targets for _, part in parts])),
+    }
     header = {"dataset": labelled.dataset, "task": labelled.task, "classes": list(labelled.classes)}
-    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as file:
-        pq.write_table(table.replace_schema_metadata({"featstore": json.dumps(header)}), file, compression="zstd")
+    write_columns(path, columns, header)
 
 
 def read_labels(path: Path) -> LabelledTracks:
@@ -367,12 +375,7 @@ def read_labels(path: Path) -> LabelledTracks:
             "the labels of the run cannot be read", str(path), "Give the track table again: --tracks T.parquet"
         ) from error
     classes = tuple(header["classes"])
-    targets = array_of(table["target"], len(classes))
     names = np.array(table["split"].to_pylist(), dtype=object)
     ids, groups = table["track_id"].to_pylist(), table["group"].to_pylist()
-    splits = {}
-    for split in dict.fromkeys(names):
-        rows = np.flatnonzero(names == split)
-        splits[split] = SplitTracks([ids[row] for row in rows], targets[rows], [groups[row] for row in rows])
-    one_sided = {split: one_sided_classes(part.targets, classes) for split, part in splits.items()} if classes else {}
-    return LabelledTracks(header["dataset"], header["task"], classes, splits, one_sided)
+    whole = SplitTracks(ids, array_of(table["target"], len(classes)), groups)
+    return LabelledTracks(header["dataset"], header["task"], classes, _by_split(whole, names, dict.fromkeys(names)))

@@ -27,7 +27,6 @@ from featstore.training.seen_data import check_encoders
 from featstore.training.settings import merge, read_yaml
 from featstore.training.shares import with_stored, with_train_share
 from featstore.training.starting import check_start
-from featstore.training.unlabelled import unlabelled_tracks
 from featstore.training.work import model_of_checkpoint, score_splits, work
 
 __all__ = ["check_model_settings", "evaluate", "prepare", "train"]
@@ -277,9 +276,7 @@ def _labels(store: FeatureStore, readers: Readers, tracks: Any, config: TrainCon
     there = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
     stored = [track for track in next(iter(readers.values())).track_ids if track in there]
     table = store.tracks if tracks is None else tracks
-    if not needed:
-        return unlabelled_tracks(table, stored, config.data, name=name, where=place)
-    return label_tracks(table, stored, config.data, info=info, name=name, where=place)
+    return label_tracks(table, stored, config.data, info=info, name=name, where=place, needed=needed)
 
 
 def _check_folder(folder: RunFolder, run: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.atomic import atomic_path
 from featstore.metrics import METRICS, bootstrap_interval, class_metrics, one_hot
 from featstore.metrics.decisions import confusion_matrix
-from featstore.training.columns import column_of
+from featstore.training.columns import column_of, write_columns
 from featstore.training.engines import Engine
 from featstore.training.labels import SplitTracks
 from featstore.training.losses import Loss, probabilities
@@ -137,11 +135,7 @@ def predict(
     scores = track_scores(torch.from_numpy(means), task, pool).numpy().astype(np.float32)
     scored = counts > 0  # tracks that the loader skipped have no score
     if not scored.all():
-        rows = np.flatnonzero(scored)
-        tracks = SplitTracks(
-            [tracks.track_ids[i] for i in rows], tracks.targets[rows], [tracks.groups[i] for i in rows]
-        )
-        scores = scores[rows]
+        tracks, scores = tracks.take(np.flatnonzero(scored)), scores[scored]
     mean_loss = sum(part[2] for part in parts) / max(1, n_windows)
     return Predictions(split, tracks, scores, mean_loss, n_windows, time.perf_counter() - started)
 
@@ -192,16 +186,11 @@ def intervals_of(predictions: Predictions, *, n_resamples: int, seed: int) -> di
 def write_predictions(path: Path, parts: Sequence[Predictions], *, classes: Sequence[str], task: str) -> None:
     """Write predictions as Parquet: ``track_id``, ``split``, ``target``, ``scores``; classes in the file's metadata."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    table = pa.table(
-        {
-            "track_id": pa.array([track for part in parts for track in part.tracks.track_ids], pa.string()),
-            "split": pa.array([part.split for part in parts for _ in range(len(part.tracks))], pa.string()),
-            "target": column_of(np.concatenate([part.tracks.targets for part in parts])),
-            "scores": column_of(np.concatenate([part.scores for part in parts])),
-        }
-    )
-    metadata = {"featstore": json.dumps({"format": 1, "classes": list(classes), "task": task})}
-    with atomic_path(path) as part, pa.OSFile(str(part), "wb") as file:
-        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+    columns = {
+        "track_id": pa.array([track for part in parts for track in part.tracks.track_ids], pa.string()),
+        "split": pa.array([part.split for part in parts for _ in range(len(part.tracks))], pa.string()),
+        "target": column_of(np.concatenate([part.tracks.targets for part in parts])),
+        "scores": column_of(np.concatenate([part.scores for part in parts])),
+    }
+    write_columns(path, columns, {"format": 1, "classes": list(classes), "task": task})

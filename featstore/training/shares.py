@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from featstore.training.labels import LabelledTracks, SplitTracks, one_sided_classes
+from featstore.training.labels import LabelledTracks, SplitTracks
 
 __all__ = ["with_stored", "with_train_share"]
 
@@ -32,8 +32,7 @@ def with_train_share(labelled: LabelledTracks, share: float, *, seed: int) -> La
         for name in np.unique(classes)
         for row in _first(train, np.flatnonzero(classes == name).tolist(), share, seed)
     )
-    part = SplitTracks([train.track_ids[row] for row in kept], train.targets[kept], [train.groups[row] for row in kept])
-    return replace(labelled, splits={**labelled.splits, "train": part})
+    return replace(labelled, splits={**labelled.splits, "train": train.take(kept)})
 
 
 def _first(train: SplitTracks, rows: Sequence[int], share: float, seed: int) -> list[int]:
@@ -50,12 +49,10 @@ def _first(train: SplitTracks, rows: Sequence[int], share: float, seed: int) -> 
 
 def with_stored(labelled: LabelledTracks, stored: Collection[str], names: Collection[str]) -> LabelledTracks:
     """Keep of some splits the tracks that a store holds; those of them without any are left out."""
-    splits, one_sided = dict(labelled.splits), dict(labelled.one_sided)
+    splits = dict(labelled.splits)
     for name in names:
         part = splits.pop(name)
         rows = [row for row, track in enumerate(part.track_ids) if track in stored]
         if rows:
-            groups = [part.groups[row] for row in rows]
-            splits[name] = SplitTracks([part.track_ids[row] for row in rows], part.targets[rows], groups)
-            one_sided[name] = one_sided_classes(part.targets[rows], labelled.classes) if labelled.classes else []
-    return replace(labelled, splits=splits, one_sided=one_sided)
+            splits[name] = part.take(rows)
+    return replace(labelled, splits=splits)

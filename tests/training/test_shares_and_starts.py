@@ -21,7 +21,7 @@ Make = Callable[..., TrainConfig]
 def labelled(n: int = 90) -> LabelledTracks:
     ids = [f"t{i:03d}" for i in range(n)]
     part = SplitTracks(ids, np.arange(n) % 3, [f"group {i // 3}" for i in range(n)])
-    return LabelledTracks("x", "single_label", ("a", "b", "c"), {"train": part, "valid": part}, {})
+    return LabelledTracks("x", "single_label", ("a", "b", "c"), {"train": part, "valid": part})
 
 
 def test_a_share_has_every_class_in_whole_groups_and_grows_by_adding() -> None:
