@@ -34,8 +34,7 @@ class ObjectiveConfig(Section):
         """Type of the settings of the objective that they name."""
         name = str(settings.get("name", "supervised"))
         require(name in OBJECTIVES, f"objective.name={name!r}", "training settings", did_you_mean(name, OBJECTIVES))
-        found: type[ObjectiveConfig] = ObjectiveConfig if name == "supervised" else OBJECTIVES.load(name).Config
-        return found
+        return ObjectiveConfig if name == "supervised" else OBJECTIVES.load(name).Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ what lies below one half, so a linear layer between the bands follows it, which 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -26,7 +26,7 @@ from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Batches, Forward, Objective, SplitScores
+from featstore.training.objectives import Forward, Measured
 from featstore.training.settings import require
 
 __all__ = ["Picture", "PictureConfig", "PictureDrawer"]
@@ -70,7 +70,7 @@ class PictureDrawer(NormedModel):
         return logits.float()
 
 
-class Picture(Objective):
+class Picture(Measured):
     """Binary cross-entropy of a picture whose values are shares of a fixed range."""
 
     Config: ClassVar[type[ObjectiveConfig]] = PictureConfig
@@ -128,36 +128,29 @@ class Picture(Objective):
         each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return (each * there).sum() / (there.sum() * logits.shape[1]).clamp(min=1)
 
-    @torch.no_grad()
-    def score(self, normed: NormedModel, loader: Batches, split: str) -> SplitScores:
-        """Errors of a split.
+    def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
+        """Sums over the bands and frames of each crop."""
+        logits = (normed or self.normed)(batch.x, batch.lengths)
+        wanted, there = self._wanted(batch, logits.shape[-1], split)
+        mean = (wanted * there).sum(dim=2, keepdim=True) / there.sum(dim=2, keepdim=True).clamp(min=1)
+        safe = wanted.clamp(1e-7, 1 - 1e-7)
+        parts = {
+            "loss": functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none"),
+            "entropy": functional.binary_cross_entropy(safe, wanted, reduction="none"),
+            "error": (logits.sigmoid() - wanted).abs(),
+            "mean_baseline": (mean - wanted).abs(),
+            "cells": torch.ones_like(wanted),
+        }
+        return {name: (part * there).sum(dim=(1, 2), dtype=torch.float64) for name, part in parts.items()}
 
-        Values: ``loss``; ``entropy``, the loss of a picture without error; ``error``, the mean distance of a value from
-        what is wanted, in shares of the range; ``mean_baseline``, that distance for the mean of each band of each clip.
+    def values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+        """Scores of a split.
+
+        ``loss``; ``entropy``, the loss of a picture without error; ``error``, the mean distance of a value from what is
+        wanted, in shares of the range; ``mean_baseline``, that distance for the mean of each band of each clip.
         """
-        began, sums, windows, tracks = time.perf_counter(), np.zeros(5), 0, set()
-        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
-            logits = normed(batch.x, batch.lengths)
-            wanted, there = self._wanted(batch, logits.shape[-1], split)
-            mean = (wanted * there).sum(dim=2, keepdim=True) / there.sum(dim=2, keepdim=True).clamp(min=1)
-            safe = wanted.clamp(1e-7, 1 - 1e-7)
-            entropy = functional.binary_cross_entropy(safe, wanted, reduction="none")
-            parts = (
-                functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none"),
-                entropy,
-                (logits.sigmoid() - wanted).abs(),
-                (mean - wanted).abs(),
-            )
-            sums[:4] += [float((part * there).sum(dtype=torch.float64)) for part in parts]
-            sums[4] += float(there.sum()) * logits.shape[1]
-            windows += len(batch)
-            tracks |= set(batch.index.tolist())
-        found = self.engine.gather((sums, windows, len(tracks)))
-        total = sum(each[0] for each in found)
-        names = ("loss", "entropy", "error", "mean_baseline")
-        values = {name: float(value / max(1.0, total[4])) for name, value in zip(names, total, strict=False)}
-        n_windows, n_tracks = sum(each[1] for each in found), sum(each[2] for each in found)
-        return SplitScores(split, values, n_tracks, n_windows, time.perf_counter() - began)
+        cells = max(1.0, float(total["cells"].sum()))
+        return {name: float(each.sum()) / cells for name, each in total.items() if name != "cells"}
 
 
 def _check_grid(shape: InputShape, reader: StoredFeature, sample_rate: int) -> None:

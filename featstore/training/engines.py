@@ -93,8 +93,7 @@ class FabricEngine(Engine):
         self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         """Wrap both."""
-        wrapped: tuple[torch.nn.Module, torch.optim.Optimizer] = self.fabric.setup(module, optimizer)
-        return wrapped
+        return self.fabric.setup(module, optimizer)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of the loss, scaled in 16-bit precision."""
@@ -106,8 +105,7 @@ class FabricEngine(Engine):
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision, if any."""
-        context: contextlib.AbstractContextManager[Any] = self.fabric.autocast()
-        return context
+        return self.fabric.autocast()
 
     def gather(self, value: Any) -> list[Any]:
         """Exchange plain Python values between the processes."""
@@ -190,8 +188,7 @@ def launch(fabric: Any | None, function: Callable[[Any, Job], Result], job: Job,
         if kind.startswith("featstore."):
             raise FeatstoreError(message) from error
         raise
-    result: Result = sealed.value
-    return result
+    return sealed.value
 
 
 def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: _Sealed) -> _Sealed:

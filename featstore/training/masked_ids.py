@@ -176,8 +176,8 @@ class MaskedIds(MaskedPositions):
         if self.targets.needs_fit:
             parts, n = [], 0
             for batch in self._crops():
-                frames = self.normed.frames(batch.x).transpose(1, 2)[_real_frames(batch)]
-                parts.append(frames.cpu().numpy())
+                frames = self.normed.frames(batch.x).transpose(1, 2).cpu()[_is_real(batch)]
+                parts.append(frames.numpy())
                 n += len(frames)
                 if n >= _FIT_FRAMES:
                     break
@@ -188,7 +188,7 @@ class MaskedIds(MaskedPositions):
         pairs: list[Counter[int]] = [Counter() for _ in range(n_ids)]
         for batch in self._crops():
             ids = self._ids_of(batch, "train").cpu()
-            ids = torch.where(_real_frames(batch).cpu()[:, None], ids, -1)
+            ids = torch.where(_is_real(batch)[:, None], ids, -1)
             for place in range(n_ids):
                 known = ids[:, place][ids[:, place] >= 0]
                 counts[place] += torch.bincount(known, minlength=n_codes)
@@ -204,8 +204,7 @@ class MaskedIds(MaskedPositions):
     def _ids_of(self, batch: ModelBatch, split: str) -> torch.Tensor:
         tracks = self.job.labelled.splits[split].track_ids
         names = [tracks[place] for place in batch.index.tolist()]
-        ids: torch.Tensor = self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
-        return ids
+        return self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
 
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
         return grouped(self._ids_of(batch, split), self.normed.group)
@@ -228,10 +227,11 @@ class MaskedIds(MaskedPositions):
             "accuracy": (right & known).sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1),
         }
 
-    def _values(self, total: dict[str, Any]) -> dict[str, float]:
+    def values(self, total: dict[str, Any]) -> dict[str, float]:
+        """Scores of a split, and what is known of the ids from the training split."""
         known = self.ids.statistics
         extra = {"unigram": known.unigram, "bigram": known.bigram, "target_perplexity": known.perplexity}
-        return {**super()._values(total), **extra}
+        return {**super().values(total), **extra}
 
     def opening(self, loader: Batches) -> str:
         """Say what has to be beaten, and what the targets are."""
@@ -248,9 +248,9 @@ def _over_ids(loss: Callable[..., torch.Tensor], scores: torch.Tensor, ids: torc
     return mean_of_known(flat, (ids >= 0).to(flat.dtype))
 
 
-def _real_frames(batch: ModelBatch) -> torch.Tensor:
-    place = torch.arange(batch.first.shape[-1], device=batch.first.device).expand(len(batch), -1)
-    return torch.ones_like(place, dtype=torch.bool) if batch.lengths is None else place < batch.lengths[:, None]
+def _is_real(batch: ModelBatch) -> torch.Tensor:
+    """Frames that are no padding, bool ``(batch, frames)`` on the CPU."""
+    return torch.arange(batch.first.shape[-1]) < batch.real_frames[:, None]
 
 
 def _values(readers: Readers) -> int:

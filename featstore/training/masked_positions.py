@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import logging
-import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -25,10 +24,10 @@ from featstore.models.interface import Model, SequenceModel
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.job import Job
-from featstore.training.masking import PURPOSES, draw_bands, draw_spans, frames_of
+from featstore.training.masking import PURPOSES, chosen_frames, draw_bands
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Batches, Forward, Objective, SplitScores
+from featstore.training.objectives import Forward, Measured
 
 __all__ = ["MaskedPositions", "PositionPredictor", "mean_of_known", "skill_of"]
 
@@ -136,7 +135,7 @@ class Choice:
         return torch.gather(x, -1, frames.expand(*x.shape[:-1], n_frames))
 
 
-class MaskedPositions(Objective):
+class MaskedPositions(Measured):
     """What masked prediction of values and of ids have in common: the choice of positions, and the scores.
 
     Parameters
@@ -195,22 +194,20 @@ class MaskedPositions(Objective):
         """Draw the positions of a batch: the same for any model with positions of this length."""
         first, group = batch.first, self.normed.group
         n_positions, position_ms = first.shape[-1] // group, self.hop_ms * group
-        count = torch.full((len(first),), n_positions)
-        if batch.lengths is not None:
-            count = batch.lengths.cpu() // group
-        real = torch.arange(n_positions) < count[:, None]
+        count = batch.real_frames // group
         how = self.config.how
-        spans = draw_spans(
-            batch.index.numpy(),
-            batch.start.numpy() * self.hop_ms,
-            np.maximum(count.numpy(), 1) * position_ms,
+        chosen, source = chosen_frames(
+            batch.index,
+            batch.start * self.hop_ms,
+            count,
+            frame_ms=position_ms,
+            n_frames=n_positions,
             **how | {"span_ms": how["span_ms"] or position_ms},
             seed=self.seed,
             epoch=epoch,
             purpose=PURPOSES[split],
         )
-        chosen, source = frames_of(spans, hop_ms=position_ms, n_frames=n_positions)
-        chosen &= real
+        real = torch.arange(n_positions) < count[:, None]
         hidden = chosen & (source < 0)
         own = torch.arange(n_positions).expand_as(source)
         # a swapped span may take from anywhere in the crop, but not from padding
@@ -223,8 +220,7 @@ class MaskedPositions(Objective):
         choice = self.choose(batch, epoch=0, split=split)
         if batch.fresh is None:
             return choice
-        whole = torch.full((len(batch),), batch.first.shape[-1])
-        seen = (whole if batch.lengths is None else batch.lengths.cpu()) - batch.fresh
+        seen = batch.real_frames - batch.fresh
         place = torch.arange(choice.real.shape[1]) * self.normed.group
         return replace(choice, fresh=(place >= seen[:, None]).to(choice.real.device))
 
@@ -261,32 +257,11 @@ class MaskedPositions(Objective):
         """Error of each position that enters the loss; NaN where nothing is known."""
         return self._errors(prediction, wanted)
 
-    @torch.no_grad()
-    def score(self, normed: NormedModel, loader: Batches, split: str) -> SplitScores:
-        """Errors of a split, hidden in the same places every time.
-
-        Values: ``loss``; what needs no learning (``*_baseline``); ``skill``: 1 - loss / the baseline to beat, with a
-        95 % interval over tracks (``skill_low``, ``skill_high``); ``chosen_share`` of the real positions.
-        """
-        began, windows = time.perf_counter(), 0
-        n_tracks = len(self.job.labelled.splits[split])
-        sums: dict[str, NDArray[np.float64]] = {}
-        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
-            windows += len(batch)
-            for name, part in self._figures(normed, batch, split).items():
-                np.add.at(sums.setdefault(name, np.zeros(n_tracks)), batch.index.numpy(), part.cpu().numpy())
-        found = self.engine.gather((sums, windows))
-        names = {name for each, _ in found for name in each}
-        total = {name: sum(each.get(name, np.zeros(n_tracks)) for each, _ in found) for name in names}
-        seen = int(np.count_nonzero(total["real"]))
-        values = self._values(total)
-        return SplitScores(split, values, seen, sum(each for _, each in found), time.perf_counter() - began)
-
-    def _figures(self, normed: NormedModel, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
-        """Sums over the positions of each crop ``(batch,)`` by name."""
+    def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
+        """Sums over the positions of each crop."""
         choice = self._judged_choice(batch, split)
         shown = choice.shown(batch.x, self.normed.group)
-        prediction = normed(shown, batch.lengths, choice.hidden, choice.judged)
+        prediction = (normed or self.normed)(shown, batch.lengths, choice.hidden, choice.judged)
         wanted = self._wanted(batch, split)
         errors = self._errors(prediction, self._goal(batch, split, choice)[choice.judged])
         known = ~errors.isnan()
@@ -303,7 +278,12 @@ class MaskedPositions(Objective):
             "real": (choice.real & choice.fresh).sum(dim=1),
         }
 
-    def _values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    def values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+        """Scores of a split, hidden in the same places every time.
+
+        ``loss``; what needs no learning (``*_baseline``); ``skill``: 1 - loss / the baseline to beat, with a 95 %
+        interval over tracks (``skill_low``, ``skill_high``); ``chosen_share`` of the real positions.
+        """
         counts = {name: float(each.sum()) for name, each in total.items()}
         known = max(1.0, counts["known"])
         means = {name: value / known for name, value in counts.items() if name not in ("known", "chosen", "real")}

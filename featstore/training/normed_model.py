@@ -81,6 +81,11 @@ class ModelBatch:
         """The first input."""
         return next(iter(self.x.values())) if isinstance(self.x, dict) else self.x
 
+    @property
+    def real_frames(self) -> torch.Tensor:
+        """Real frames of each example of the first input, int64 ``(batch,)`` on the CPU."""
+        return torch.full((len(self),), self.first.shape[-1]) if self.lengths is None else self.lengths.cpu()
+
 
 class NormedModel(nn.Module):
     """A model behind its optional input norm: what is trained, kept and scored.
@@ -121,8 +126,7 @@ class NormedModel(nn.Module):
         if isinstance(x, dict):
             norms = cast("Mapping[str, nn.Module]", self.norm)
             return x if self.norm is None else {name: norms[name](each) for name, each in x.items()}
-        normed: torch.Tensor = x if self.norm is None else self.norm(x)
-        return normed
+        return x if self.norm is None else self.norm(x)
 
     def arranged(self, x: Inputs) -> Any:
         """Normalised inputs as the model takes them."""

@@ -8,11 +8,14 @@ into scores. A further one is a subclass of :class:`Objective` in a file of its 
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
 from featstore.loaders.stored_feature import FeatureStore
@@ -26,7 +29,7 @@ from featstore.training.losses import class_weighting, make_loss
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.scoring import Predictions, predict
 
-__all__ = ["Batches", "Forward", "Objective", "Scored", "SplitScores", "Supervised"]
+__all__ = ["Batches", "Forward", "Measured", "Objective", "Scored", "SplitScores", "Supervised"]
 
 Forward = Callable[..., torch.Tensor]
 """The module that is trained, maybe wrapped or compiled: takes inputs and their lengths (or None)."""
@@ -110,6 +113,34 @@ class Objective(abc.ABC):
     def opening(self, loader: Batches) -> str:
         """What people should know before the first batch, from the validation split; may be empty."""
         return ""
+
+
+class Measured(Objective):
+    """An objective without labels, whose scores are made of sums over tracks."""
+
+    @abc.abstractmethod
+    def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
+        """Sums over each crop of a batch ``(batch,)``, by name; without a model those that need none."""
+
+    @abc.abstractmethod
+    def values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+        """Scores of a split from the sums over each of its tracks ``(tracks,)``."""
+
+    @torch.no_grad()
+    def score(self, normed: NormedModel | None, loader: Batches, split: str) -> SplitScores:
+        """Scores of a split: see the objective's ``values``."""
+        began = time.perf_counter()
+        n_tracks = len(self.job.labelled.splits[split])
+        sums: dict[str, NDArray[np.float64]] = {}
+        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
+            windows = {"windows": torch.ones(len(batch))}
+            for name, part in (windows | self.figures(normed, batch, split)).items():
+                np.add.at(sums.setdefault(name, np.zeros(n_tracks)), batch.index.numpy(), part.double().cpu().numpy())
+        found = self.engine.gather(sums)
+        total = {name: sum(each.get(name, np.zeros(n_tracks)) for each in found) for one in found for name in one}
+        scored = total.pop("windows")
+        seconds = time.perf_counter() - began
+        return SplitScores(split, self.values(total), int(np.count_nonzero(scored)), int(scored.sum()), seconds)
 
 
 class Supervised(Objective):

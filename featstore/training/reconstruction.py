@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from featstore.errors import ConfigError
@@ -19,9 +18,9 @@ from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape
 from featstore.training.job import Job
-from featstore.training.masking import PURPOSES, apply_spans, draw_spans, frames_of, interpolated
+from featstore.training.masking import PURPOSES, apply_spans, chosen_frames, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Forward, Objective, SplitScores
+from featstore.training.objectives import Batches, Forward, Measured
 from featstore.training.settings import POSITIVE, PROPER_SHARE, Section, require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
@@ -83,8 +82,7 @@ class Reconstructor(NormedModel):
         """What is to be predicted: normalised values ``(batch, values, frames)``."""
         x = self.normalised(x)
         joined = torch.stack(list(x.values()), dim=1) if isinstance(x, dict) else x
-        flat: torch.Tensor = joined.flatten(1, -2)
-        return flat
+        return joined.flatten(1, -2)
 
     def forward(self, x: Inputs, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Prediction ``(batch, values, frames)``; the last frames are absent where they fill no position."""
@@ -95,7 +93,7 @@ class Reconstructor(NormedModel):
         return spread.transpose(1, 2).float()
 
 
-class Masked(Objective):
+class Masked(Measured):
     """Error at chosen frames of a crop, of which most are hidden from the model.
 
     Parameters
@@ -139,21 +137,17 @@ class Masked(Objective):
 
     def _spans(self, batch: ModelBatch, *, epoch: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         n_frames, device = batch.first.shape[-1], batch.first.device
-        real = np.full(len(batch), n_frames) if batch.lengths is None else batch.lengths.cpu().numpy()
-        spans = draw_spans(
-            batch.index.numpy(),
-            batch.start.numpy() * self.hop_ms,
-            real * self.hop_ms,
-            share=self.config.share,
-            span_ms=self.config.span_ms,
-            hidden=self.config.hidden,
-            swapped=self.config.swapped,
+        chosen, source = chosen_frames(
+            batch.index,
+            batch.start * self.hop_ms,
+            batch.real_frames,
+            frame_ms=self.hop_ms,
+            n_frames=n_frames,
+            **{name: getattr(self.config, name) for name in ("share", "span_ms", "hidden", "swapped")},
             seed=self.seed,
             epoch=epoch,
             purpose=PURPOSES[split],
         )
-        chosen, source = frames_of(spans, hop_ms=self.hop_ms, n_frames=n_frames)
-        chosen &= torch.arange(n_frames) < torch.from_numpy(real)[:, None]
         return chosen.to(device, non_blocking=True), source.to(device, non_blocking=True)
 
     def _shown(self, x: Inputs, source: torch.Tensor) -> Inputs:
@@ -175,51 +169,43 @@ class Masked(Objective):
         frames = min(prediction.shape[-1], target.shape[-1])
         weights = chosen[:, :frames].to(target.dtype)
         if self.config.positions == "all":
-            weights = torch.ones_like(weights)
-            if batch.lengths is not None:
-                weights *= torch.arange(frames, device=weights.device) < batch.lengths[:, None]
+            weights = (torch.arange(frames) < batch.real_frames[:, None]).to(weights)
         errors = self._errors(prediction[..., :frames], target[..., :frames])
         return (errors * weights).sum() / weights.sum().clamp(min=1)
 
-    @torch.no_grad()
-    def score(self, normed: NormedModel | None, loader: Iterable[dict[str, torch.Tensor]], split: str) -> SplitScores:
-        """Errors of a split, hidden in the same places every time; without a model the baselines alone.
+    def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
+        """Sums over the chosen frames of each crop, hidden in the same places every time."""
+        chosen, source = self._spans(batch, epoch=0, split=split)
+        target = self.rebuilt.target(batch.x)
+        prediction = target if normed is None else normed(self._shown(batch.x, source), batch.lengths)
+        frames = min(prediction.shape[-1], target.shape[-1])
+        guesses = {"loss": prediction, "mean": torch.zeros_like(target), "line": interpolated(target, chosen)}
+        chosen = chosen[:, :frames]
+        sums = {
+            name: (self._errors(each[..., :frames], target[..., :frames]).double() * chosen).sum(dim=1)
+            for name, each in guesses.items()
+        }
+        return sums | {"chosen": chosen.sum(dim=1), "frames": torch.full((len(batch),), frames)}
 
-        Values: ``loss``, the mean error over chosen frames and bands, in units of each band's deviation;
-        ``mean_baseline`` and ``line_baseline``, what the mean of each band and a line across each span would give;
-        ``skill``, 1 - loss / the better of the two (not above 0: the model has learnt nothing); ``chosen_share`` of the
-        frames.
+    def values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+        """Scores of a split; without a model the baselines alone.
+
+        ``loss``, the mean error over chosen frames and bands, in units of each band's deviation; ``mean_baseline`` and
+        ``line_baseline``, what the mean of each band and a line across each span would give; ``skill``, 1 - loss / the
+        better of the two (not above 0: the model has learnt nothing); ``chosen_share`` of the frames.
         """
-        began = time.perf_counter()
-        sums, windows, tracks = np.zeros(5), 0, set()
-        for taken in ModelBatch.each(loader, self.normed.names, self.engine.device):
-            chosen, source = self._spans(taken, epoch=0, split=split)
-            target = self.rebuilt.target(taken.x)
-            prediction = target if normed is None else normed(self._shown(taken.x, source), taken.lengths)
-            frames = min(prediction.shape[-1], target.shape[-1])
-            line = interpolated(target, chosen)
-            weights = chosen[:, :frames].double()
-            parts = [self._errors(each[..., :frames], target[..., :frames]) for each in (prediction, line)]
-            parts.insert(1, self._errors(torch.zeros_like(target[..., :frames]), target[..., :frames]))
-            sums[:3] += [float((part.double() * weights).sum()) for part in parts]
-            sums[3:] += float(weights.sum()), weights.numel()
-            windows += len(chosen)
-            tracks |= set(taken.index.tolist())
-        found = self.engine.gather((sums, windows, len(tracks)))
-        total = sum(each[0] for each in found)
-        loss, mean, line_error = (float(value) for value in total[:3] / max(1.0, total[3]))
-        values = {
+        counts = {name: float(each.sum()) for name, each in total.items()}
+        loss, mean, line = (counts[name] / max(1.0, counts["chosen"]) for name in ("loss", "mean", "line"))
+        return {
             "loss": loss,
             "mean_baseline": mean,
-            "line_baseline": line_error,
-            "skill": 1 - loss / better if (better := min(mean, line_error)) else float("nan"),
-            "chosen_share": float(total[3] / max(1.0, total[4])),
+            "line_baseline": line,
+            "skill": 1 - loss / better if (better := min(mean, line)) else float("nan"),
+            "chosen_share": counts["chosen"] / max(1.0, counts["frames"]),
         }
-        n_windows, n_tracks = sum(each[1] for each in found), sum(each[2] for each in found)
-        return SplitScores(split, values, n_tracks, n_windows, time.perf_counter() - began)
 
     @torch.no_grad()
-    def opening(self, loader: Iterable[dict[str, torch.Tensor]]) -> str:
+    def opening(self, loader: Batches) -> str:
         """Say what has to be beaten."""
         baselines = self.score(None, loader, "valid").values
         return (

@@ -26,7 +26,6 @@ __all__ = [
     "intervals_of",
     "per_class_of",
     "predict",
-    "scores_of",
     "track_scores",
     "window_shares",
     "window_weights",
@@ -66,7 +65,8 @@ class Predictions:
     @property
     def values(self) -> dict[str, float]:
         """Every registered metric and the loss, by name."""
-        return scores_of(self)
+        values = {name: METRICS.load(name)(self.tracks.targets, self.scores).value for name in METRICS}
+        return {**values, "loss": self.loss}
 
 
 def window_shares(logits: torch.Tensor, task: str, pool: str) -> torch.Tensor:
@@ -140,12 +140,6 @@ def predict(
     return Predictions(split, tracks, scores, mean_loss, n_windows, time.perf_counter() - started)
 
 
-def scores_of(predictions: Predictions) -> dict[str, float]:
-    """Every registered metric and the loss, by name."""
-    values = {name: METRICS.load(name)(predictions.tracks.targets, predictions.scores).value for name in METRICS}
-    return {**values, "loss": predictions.loss}
-
-
 def per_class_of(
     targets: NDArray[Any], scores: NDArray[Any], classes: Sequence[str]
 ) -> dict[str, dict[str, float | None]]:
@@ -163,8 +157,7 @@ def confusion_of(predictions: Predictions) -> list[list[int]] | None:
     """Tracks by true class (row) and decided class; None for multi-label predictions."""
     if predictions.tracks.targets.ndim != 1:
         return None
-    found: list[list[int]] = confusion_matrix(predictions.tracks.targets, predictions.scores).tolist()
-    return found
+    return confusion_matrix(predictions.tracks.targets, predictions.scores).tolist()
 
 
 def intervals_of(predictions: Predictions, *, n_resamples: int, seed: int) -> dict[str, list[float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import types
 import typing
@@ -77,17 +76,11 @@ class Section:
     section: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for name, allowed in _ranges(type(self)):
-            value = getattr(self, name)
-            require(value is None or allowed.allows(value), f"{name}={value} {allowed.wrong}", self.section)
-
-
-@functools.cache
-def _ranges(kind: type) -> list[tuple[str, Range]]:
-    """Ranges of the fields of a section, by name."""
-    hints = typing.get_type_hints(kind, include_extras=True).items()
-    parts = [(name, part) for name, hint in hints for part in (hint, *typing.get_args(hint))]
-    return [(name, mark) for name, part in parts for mark in getattr(part, "__metadata__", ())]
+        for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
+            marks = (mark for part in (hint, *typing.get_args(hint)) for mark in getattr(part, "__metadata__", ()))
+            for allowed in marks:
+                value = getattr(self, name)
+                require(value is None or allowed.allows(value), f"{name}={value} {allowed.wrong}", self.section)
 
 
 def read_yaml(path: str | Path) -> Settings:

@@ -78,5 +78,4 @@ class TrunkProbe:
             np.add.at(counts, batch.index.numpy(), 1)
         gathered = [each for each in self.engine.gather((total, counts)) if each[0].shape[1]]
         summed: NDArray[np.float64] = sum(each[0] for each in gathered)
-        means: NDArray[np.float64] = summed / np.maximum(sum(each[1] for each in gathered), 1)[:, None]
-        return means
+        return summed / np.maximum(sum(each[1] for each in gathered), 1)[:, None]

@@ -94,8 +94,7 @@ def build_model(run: Mapping[str, Any], norm: torch.nn.Module | None, *, channel
 
 def _objective(run: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of the objective in a run's description; runs of before version 0.4 do not name it."""
-    found: Mapping[str, Any] = run.get("objective") or {"name": "masked" if run["task"] == "none" else "supervised"}
-    return found
+    return run.get("objective") or {"name": "masked" if run["task"] == "none" else "supervised"}
 
 
 def model_of_checkpoint(run: Mapping[str, Any], path: Path) -> NormedModel:
