@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ __all__ = ["fit_run"]
 logger = logging.getLogger(__name__)
 
 
-def fit_run(job: Job, normed: NormedModel, header: Mapping[str, Any]) -> tuple[Progress, dict[str, Any]]:
+def fit_run(job: Job, normed: NormedModel) -> tuple[Progress, dict[str, Any]]:
     """Fit a model to the splits of a job and keep its weights as the run's checkpoint.
 
     Parameters
@@ -32,8 +31,6 @@ def fit_run(job: Job, normed: NormedModel, header: Mapping[str, Any]) -> tuple[P
     job : Job
     normed : NormedModel
         With fresh weights; changed in place.
-    header : mapping
-        What the checkpoint says of the run.
 
     Returns
     -------
@@ -70,10 +67,9 @@ def fit_run(job: Job, normed: NormedModel, header: Mapping[str, Any]) -> tuple[P
     progress = Progress(epoch=1, step=1, best_epoch=0, finished=True, n_seen=len(parts["train"].values))
     progress.best_value = float(found[f"valid_{job.monitor}"])
     progress.seconds_wait, progress.seconds_train = read - began, time.perf_counter() - began
-    tensors = {f"model.{name}": tensor for name, tensor in normed.state_dict().items()}
-    state = {**header, "epoch": 1, "scores": {job.monitor: progress.best_value}}
+    state = {**job.header(), "epoch": 1, "scores": {job.monitor: progress.best_value}}
     for path in (job.folder.best, job.folder.last):
-        save_checkpoint(path, tensors, state)
+        save_checkpoint(path, normed.state_dict(prefix="model."), state)
     line = {"epoch": 0, "step": 1, "time": time.time(), "valid": {job.monitor: progress.best_value}}
     job.folder.cut_metrics(0)
     job.folder.append_metrics(line)

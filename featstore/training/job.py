@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ from featstore.training.input_shape import InputShape, Readers
 from featstore.training.labels import LabelledTracks
 from featstore.training.progress import Progress
 
-__all__ = ["Job", "Outcome"]
+__all__ = ["HEADER_KEYS", "Job", "Outcome"]
+
+HEADER_KEYS = ("run_id", "model", "feature", "model_settings", "input", "classes", "task", "objective")
+"""What a checkpoint repeats of its run's description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,10 @@ class Job:
         """The score that chooses the best weights."""
         monitor = self.config.loop.monitor
         return str(self.objective.monitor) if monitor == "auto" else monitor
+
+    def header(self, trunk: Collection[str] = ()) -> dict[str, Any]:
+        """What a checkpoint says of its run: :data:`HEADER_KEYS`, and the parameters that were taken over."""
+        return {key: self.run[key] for key in HEADER_KEYS} | {"trunk": sorted(trunk)}
 
     @property
     def macs_per_batch(self) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +22,13 @@ from featstore.stopping import StopRequest
 from featstore.training.checkpoints import (
     generator_state,
     optimizer_state,
-    rank_streams,
-    rank_tensors,
     restore_generators,
     restore_optimizer,
-    restore_rank,
+    restore_streams,
+    stream_tensors,
 )
-from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
-from featstore.training.folders import RunFolder
+from featstore.training.job import Job
 from featstore.training.normed_model import ModelBatch, NormedModel, WeightAverage
 from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
@@ -66,8 +65,8 @@ class LoopParts:
         What is minimised.
     validate : callable
         Scores of the validation split by a model.
-    monitor : str
-        The score that chooses the best weights.
+    trunk : collection of str
+        Parameters that were taken over from other weights.
     opening : str
         What people should know before the first batch.
     probe : TrunkProbe or None
@@ -81,7 +80,7 @@ class LoopParts:
     loader: BatchLoader
     objective: Objective
     validate: Validate
-    monitor: str
+    trunk: Collection[str] = ()
     opening: str = ""
     probe: TrunkProbe | None = None
 
@@ -92,39 +91,24 @@ class Loop:
     Parameters
     ----------
     parts : LoopParts
-    config : TrainConfig
+    job : Job
+        Its folder is where checkpoints and metrics go (written by the first process alone).
     engine : Engine
-    folder : RunFolder
-        Where checkpoints and metrics go (written by the first process alone).
-    header : mapping
-        What a checkpoint must know besides the state of the loop.
-    title : str
-        Of the progress bar.
     trackers : sequence of Tracker
         Receive each line of metrics.
     """
 
-    def __init__(
-        self,
-        parts: LoopParts,
-        config: TrainConfig,
-        engine: Engine,
-        folder: RunFolder,
-        *,
-        header: Mapping[str, Any],
-        title: str,
-        trackers: Sequence[Tracker] = (),
-    ) -> None:
-        self.parts, self.config, self.engine, self.folder = parts, config, engine, folder
-        self.header, self.title, self.trackers = dict(header), title, tuple(trackers)
+    def __init__(self, parts: LoopParts, job: Job, engine: Engine, trackers: Sequence[Tracker] = ()) -> None:
+        self.parts, self.job, self.engine, self.trackers = parts, job, engine, trackers
+        self.config, self.folder, self.header = job.config, job.folder, job.header(parts.trunk)
         self.progress = Progress()
-        self.average = WeightAverage(parts.normed, config.loop.ema) if config.loop.ema else None
-        self.watch = LossWatch(engine.device, str(folder.path))
+        self.average = WeightAverage(parts.normed, self.config.loop.ema) if self.config.loop.ema else None
+        self.watch = LossWatch(engine.device, str(self.folder.path))
         self._bar: Any = None
         self._last_saved = time.monotonic()
         self._scores: dict[str, float] = {}
         self._probed = -1  # step of the last probe
-        self.scale = ScaleWatch(str(folder.path))
+        self.scale = ScaleWatch(str(self.folder.path))
 
     # -- resuming -------------------------------------------------------------------------------------------------
 
@@ -136,9 +120,10 @@ class Loop:
             load_module(self.average.normed, tensors, "average.", where)
         restore_optimizer(self.parts.optimizer, tensors, state["optimizer"], "optimizer.")
         restore_generators(tensors, state["generators"], "generator.")
-        same_world = state.get("world_size", 1) == self.engine.world_size
-        if self.engine.rank and not (same_world and restore_rank(tensors, "generator.", self.engine.rank)):
-            torch.manual_seed(self.config.seed + 1_000_003 * self.engine.rank + state["progress"]["step"])
+        if rank := self.engine.rank:
+            same_world = state.get("world_size", 1) == self.engine.world_size
+            if not (same_world and restore_streams(tensors, f"generator.rank{rank}.")):
+                torch.manual_seed(self.config.seed + 1_000_003 * rank + state["progress"]["step"])
         self.engine.restore_precision(state["precision"])
         self.parts.loader.load_state_dict(state["loader"])
         self.progress = Progress(**state["progress"])
@@ -150,36 +135,35 @@ class Loop:
         """Write the state of this moment, all processes together; it must lie between two optimizer steps."""
         self.progress.loss_sum += self.watch.drain()
         self._last_saved = time.monotonic()
-        mine = (self.progress.loss_sum, self.progress.n_items, rank_streams() if self.engine.world_size > 1 else [])
-        gathered = self.engine.gather(mine)
-        if self.engine.rank:
+        rank = self.engine.rank
+        mine = stream_tensors(f"generator.rank{rank}.") if rank else {}
+        gathered = self.engine.gather((self.progress.loss_sum, self.progress.n_items, mine))
+        if rank:
             return
         sums = {"loss_sum": sum(each[0] for each in gathered), "n_items": sum(each[1] for each in gathered)}
-        tensors = {f"model.{name}": tensor for name, tensor in self.parts.normed.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": tensor for name, tensor in self.average.normed.state_dict().items()}
+        average = self.average.normed.state_dict(prefix="average.") if self.average is not None else {}
         moments, optimizer = optimizer_state(self.parts.optimizer, "optimizer.")
         generators, streams = generator_state("generator.")
         state = {
             **self.header,
             "world_size": self.engine.world_size,
-            "progress": self.progress.as_mapping() | sums,
+            "progress": dataclasses.asdict(self.progress) | sums,
             "loader": self.parts.loader.state_dict(),
             "optimizer": optimizer,
             "generators": streams,
             "precision": self.engine.precision_state(),
             "scores": self._scores,
         }
-        streams_of_ranks = rank_tensors([each[2] for each in gathered], "generator.")
-        save_checkpoint(self.folder.last, {**tensors, **moments, **generators, **streams_of_ranks}, state)
+        tensors = self.parts.normed.state_dict(prefix="model.") | average | moments | generators
+        for _, _, streams_of_rank in gathered:
+            tensors |= streams_of_rank
+        save_checkpoint(self.folder.last, tensors, state)
         self.folder.write_state({key: state[key] for key in ("progress", "loader", "scores")})
 
     def _keep_best(self) -> None:
         if self.engine.rank == 0:
-            tensors = {f"model.{name}": tensor for name, tensor in self.scored_model.state_dict().items()}
-            save_checkpoint(
-                self.folder.best, tensors, {**self.header, "epoch": self.progress.epoch, "scores": self._scores}
-            )
+            state = {**self.header, "epoch": self.progress.epoch, "scores": self._scores}
+            save_checkpoint(self.folder.best, self.scored_model.state_dict(prefix="model."), state)
 
     @property
     def scored_model(self) -> NormedModel:
@@ -200,7 +184,8 @@ class Loop:
         """
         epochs, n_batches = self.config.loop.epochs, len(self.parts.loader)
         done = self.progress.epoch * n_batches + self.progress.batch
-        settings = {"total": epochs * n_batches, "initial": done, "desc": self.title, "unit": "batch"}
+        title = f"{'train' if self.job.objective.needs_labels else 'pretrain'} {self.job.run['model']}"
+        settings = {"total": epochs * n_batches, "initial": done, "desc": title, "unit": "batch"}
         with StopRequest() as stop, shown_bar(self.engine.rank, **settings) as self._bar:
             if self.parts.opening:
                 self._bar.write(self.parts.opening, file=sys.stderr)
@@ -365,7 +350,7 @@ class Loop:
         self.engine.share_buffers(self.scored_model)
         self._scores = self.parts.validate(self.scored_model).values
         progress.seconds_validate += time.perf_counter() - started
-        monitor = self.parts.monitor
+        monitor = self.job.monitor
         value = self._scores[monitor]
         if np.isnan(value):
             raise ConfigError(
@@ -387,7 +372,7 @@ class Loop:
         return self._scores
 
     def _show(self) -> None:
-        progress, monitor = self.progress, self.parts.monitor
+        progress, monitor = self.progress, self.job.monitor
         score = f"{monitor} {self._scores[monitor]:.3f}, " if self._scores else ""
         self._bar.set_postfix_str(
             f"epoch {progress.epoch + 1}/{self.config.loop.epochs}, loss {progress.loss_sum / progress.n_items:.3f}, "

@@ -96,7 +96,7 @@ def crops_by_class(targets: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
     """
     counts = np.bincount(targets, minlength=n_classes)
     ratio = np.divide(counts.max(), counts, out=np.full(n_classes, _MOST_OF_A_CLASS), where=counts > 0)
-    return np.rint(np.minimum(ratio, _MOST_OF_A_CLASS)).astype(np.int64)
+    return np.asarray(np.rint(np.minimum(ratio, _MOST_OF_A_CLASS)), dtype=np.int64)
 
 
 def make_loss(

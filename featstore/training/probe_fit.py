@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from featstore.metrics import METRICS, is_better, one_hot
 from featstore.models.probe import Probe
+from featstore.training.losses import make_loss, probabilities
 
 __all__ = ["FitSettings", "Vectors", "fit_probe", "nearest_scores", "solve_logistic"]
 
@@ -31,6 +32,8 @@ NEIGHBOURS = (1, 3, 5, 10, 20)
 _TOLERANCE = 1e-7
 
 Array = NDArray[np.float64]
+Tried = tuple[dict[str, Any], float, dict[str, torch.Tensor]]
+"""What was chosen, its score on the validation split, and the weights for standardised vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +86,29 @@ def fit_probe(model: Probe, parts: dict[str, Vectors], settings: FitSettings) ->
     dict
         What was chosen, with the validation score of everything that was tried, and the neighbours' scores.
     """
-    fits = []
+    monitor, search = settings.monitor, _solved if model.config.is_convex else _descents
+    tried: list[dict[str, Any]] = []
+    best: tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Vectors]] | None = None
     for scale in _scales(model):
         standard = _standardise(model, parts, scale)
-        fit = _fit_convex if model.config.is_convex else _fit_descent
-        found = fit(model, standard, settings)
-        for one in found["tried"]:
-            one["standardise"] = scale
-        fits.append((found, scale, standard, copy.deepcopy(model.state_dict())))
-    best = fits[0]
-    for other in fits[1:]:
-        if is_better(settings.monitor, other[0][f"valid_{settings.monitor}"], best[0][f"valid_{settings.monitor}"]):
-            best = other
-    found, scale, standard, state = best
-    model.load_state_dict(state)
-    found |= {"standardise": scale, "tried": [one for fit in fits for one in fit[0]["tried"]]}
-    if found.get("strength") in (min(model.config.strengths), max(model.config.strengths)):
+        for choice, score, state in search(model, standard, settings):
+            tried.append({**choice, monitor: score, "standardise": scale})
+            if best is None or is_better(monitor, score, best[0][monitor]):
+                best = tried[-1], state | {"mean": model.mean.clone(), "std": model.std.clone()}, standard
+    assert best is not None
+    chosen, state, standard = best
+    model.load_state_dict(state, strict=False)
+    found = {"solver": "logistic regression, L-BFGS" if model.config.is_convex else "Adam"}
+    found |= {"deterministic": model.config.is_convex, **chosen, "tried": tried}
+    found[f"valid_{monitor}"] = found.pop(monitor)
+    if model.mixture is not None:
+        found["mixture"] = _shares(model).tolist()
+    if chosen.get("strength") in (min(model.config.strengths), max(model.config.strengths)):
         logger.warning(
-            "the L2 strength %g is the first or last of model.strengths: try further ones", found["strength"]
+            "the L2 strength %g is the first or last of model.strengths: try further ones", chosen["strength"]
         )
     layer = int(np.argmax(_shares(model)))
-    found["neighbours"] = _neighbours(standard, layer, model.config.n_classes, settings.monitor)
+    found["neighbours"] = _neighbours(standard, layer, model.config.n_classes, monitor)
     return found
 
 
@@ -140,48 +145,40 @@ def _candidates(model: Probe) -> list[int]:
 
 def _score(monitor: str, part: Vectors, logits: Array) -> float:
     if monitor == "loss":
-        return _loss(logits, part.targets)[0] / len(logits)
-    return float(METRICS.load(monitor)(part.targets, _probabilities(logits, part.targets)).value)
+        return float(_loss(torch.from_numpy(logits), torch.from_numpy(part.targets)))
+    found = probabilities(torch.from_numpy(logits), _task(part.targets)).numpy()
+    return float(METRICS.load(monitor)(part.targets, found).value)
 
 
-def _probabilities(logits: Array, targets: NDArray[Any]) -> Array:
+def _task(targets: NDArray[Any]) -> str:
+    return "single_label" if targets.ndim == 1 else "multi_label"
+
+
+def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over the tracks of their losses: one for all classes, or the sum of those of the tags."""
     if targets.ndim == 1:
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
+        return functional.cross_entropy(logits, targets)
+    return functional.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="sum") / len(logits)
 
 
 # -- convex ------------------------------------------------------------------------------------------------------------
 
 
-def _fit_convex(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> dict[str, Any]:
-    monitor = settings.monitor
+def _solved(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> Iterator[Tried]:
+    """Solution of each layer at each strength."""
     train, valid = parts["train"], parts["valid"]
-    tried: list[dict[str, Any]] = []
-    best: tuple[float, int, float, Array, Array] | None = None
     for layer in _candidates(model):
         x, held = train.values[:, layer].astype(np.float64), valid.values[:, layer].astype(np.float64)
         start = None
         for strength in sorted(model.config.strengths):
             start = weights, bias = solve_logistic(x, train.targets, model.config.n_classes, strength, start)
-            score = _score(monitor, valid, held @ weights.T + bias)
-            tried.append({"layer": layer, "strength": strength, monitor: score})
-            if best is None or is_better(monitor, score, best[0]):
-                best = score, layer, strength, weights, bias
-    assert best is not None
-    score, layer, strength, weights, bias = best
-    with torch.no_grad():
-        model.share.copy_(functional.one_hot(torch.tensor(layer), model.config.n_layers))
-        model.output.weight.copy_(torch.from_numpy(weights))
-        model.output.bias.copy_(torch.from_numpy(bias))
-    return {
-        "solver": "logistic regression, L-BFGS",
-        "deterministic": True,
-        "layer": layer,
-        "strength": strength,
-        f"valid_{monitor}": score,
-        "tried": tried,
-    }
+            state = {
+                "share": functional.one_hot(torch.tensor(layer), model.config.n_layers),
+                "output.weight": torch.from_numpy(weights),
+                "output.bias": torch.from_numpy(bias),
+            }
+            score = _score(settings.monitor, valid, held @ weights.T + bias)
+            yield {"layer": layer, "strength": strength}, score, state
 
 
 def solve_logistic(
@@ -206,16 +203,18 @@ def solve_logistic(
 
     dims = x.shape[1]
     scale = 1 / (strength * len(x))  # everything is divided by strength * tracks, so that one tolerance fits all
+    vectors, wanted = torch.from_numpy(x), torch.from_numpy(targets)
 
-    def split(flat: Array) -> tuple[Array, Array]:
+    def split(flat: Any) -> tuple[Any, Any]:
         return flat[: n_classes * dims].reshape(n_classes, dims), flat[n_classes * dims :]
 
+    @torch.enable_grad()
     def value(flat: Array) -> tuple[float, Array]:
-        weights, bias = split(flat)
-        total, slope = _loss(x @ weights.T + bias, targets)
-        slope = slope / len(x)
-        gradient = np.concatenate([(slope.T @ x + scale * weights).ravel(), slope.sum(axis=0)])
-        return total / len(x) + scale * float((weights**2).sum()) / 2, gradient
+        parameters = torch.tensor(flat, requires_grad=True)
+        weights, bias = split(parameters)
+        total = _loss(vectors @ weights.T + bias, wanted) + scale * weights.square().sum() / 2
+        (gradient,) = torch.autograd.grad(total, parameters)
+        return float(total.detach()), gradient.numpy()
 
     first = np.zeros(n_classes * (dims + 1)) if start is None else np.concatenate([start[0].ravel(), start[1]])
     options = {"maxiter": 2000, "maxfun": 4000, "gtol": _TOLERANCE, "ftol": 1e-14, "maxcor": 20}
@@ -223,39 +222,16 @@ def solve_logistic(
     return split(np.asarray(solved.x))
 
 
-def _loss(logits: Array, targets: NDArray[Any]) -> tuple[float, Array]:
-    """Sum of the tracks' losses, and its slope (tracks, classes) in the logits."""
-    if targets.ndim == 1:
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        rest = np.log(np.exp(shifted).sum(axis=1))
-        rows = np.arange(len(logits))
-        slope = np.exp(shifted - rest[:, None])
-        slope[rows, targets] -= 1
-        return float((rest - shifted[rows, targets]).sum()), slope
-    total = float((np.logaddexp(0, logits) - logits * targets).sum())
-    return total, _probabilities(logits, targets) - targets
-
-
 # -- gradient descent --------------------------------------------------------------------------------------------------
 
 
-def _fit_descent(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> dict[str, Any]:
+def _descents(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> Iterator[Tried]:
+    """Best epoch of each layer at each rate."""
     layers: list[int | None] = [None] if model.config.layer == "mix" else list(_candidates(model))
-    tried: list[dict[str, Any]] = []
-    best: tuple[float, dict[str, Any], dict[str, torch.Tensor]] | None = None
     for layer in layers:
         for rate in model.config.rates:
             score, epoch, state = _descend(model, parts, settings, layer, rate)
-            tried.append({"layer": layer, "rate": rate, "epoch": epoch, settings.monitor: score})
-            if best is None or is_better(settings.monitor, score, best[0]):
-                best = score, tried[-1], state
-    assert best is not None
-    score, chosen, state = best
-    model.load_state_dict(state)
-    found = {"solver": "Adam", "deterministic": False, **{k: chosen[k] for k in ("layer", "rate", "epoch")}}
-    if model.mixture is not None:
-        found["mixture"] = _shares(model).tolist()
-    return found | {f"valid_{settings.monitor}": score, "tried": tried}
+            yield {"layer": layer, "rate": rate, "epoch": epoch}, score, state
 
 
 def _descend(
@@ -269,8 +245,7 @@ def _descend(
         fresh.share.copy_(functional.one_hot(torch.tensor(layer), config.n_layers))
     tensors = {name: torch.from_numpy(part.values)[..., None] for name, part in parts.items()}
     targets = torch.from_numpy(np.asarray(parts["train"].targets))
-    criterion: Callable[..., torch.Tensor]
-    criterion = functional.cross_entropy if targets.ndim == 1 else functional.binary_cross_entropy_with_logits
+    criterion = make_loss(_task(parts["train"].targets))
     optimizer = torch.optim.Adam(fresh.parameters(), lr=rate)
     best: tuple[float, int, dict[str, torch.Tensor]] = float("nan"), -1, {}
     for epoch in range(settings.epochs):
@@ -287,8 +262,7 @@ def _descend(
             best = score, epoch, copy.deepcopy(fresh.state_dict())
         elif settings.patience and epoch - best[1] >= settings.patience:
             break
-    state = best[2] | {"mean": model.mean.clone(), "std": model.std.clone()}  # the copy had standardised vectors
-    return best[0], best[1], state
+    return best
 
 
 # -- neighbours --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections import deque
@@ -70,10 +69,6 @@ class Progress:
     seconds_validate: float = 0.0
     n_seen: int = 0
     finished: bool = False
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Plain values; floats keep all their bits in JSON."""
-        return dataclasses.asdict(self)
 
     @property
     def waiting_share(self) -> float:

@@ -96,7 +96,8 @@ def _draw(latents: torch.Tensor, count: int, generator: torch.Generator) -> torc
     repeats = order.repeat(-(-count // n))[:count].to(latents.device)
     noise = torch.randn((count, width), generator=generator).to(latents.device)
     spread = 0.01 / float(width) ** 0.5
-    return latents[repeats] + noise * spread
+    repeated: torch.Tensor = latents[repeats] + noise * spread
+    return repeated
 
 
 def perplexity(counts: torch.Tensor) -> float:

@@ -57,7 +57,7 @@ def _magnitude(signal: torch.Tensor, resolution: tuple[int, int, int]) -> torch.
 
 
 def _norm(spectrum: torch.Tensor) -> torch.Tensor:
-    return spectrum.flatten(1).norm(dim=1)
+    return torch.linalg.vector_norm(spectrum.flatten(1), dim=1)
 
 
 def reconstruction_loss(found: torch.Tensor, wanted: torch.Tensor, scale: DataScale) -> dict[str, torch.Tensor]:

@@ -241,8 +241,7 @@ class TokenizerTraining:
         if self._state is None:
             return
         tensors, settings = optimizer_state(self._optimizer, "optimizer.")
-        tensors |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"codebook.{name}": tensor for name, tensor in self.codebook.state_dict().items()}
+        tensors |= self.model.state_dict(prefix="model.") | self.codebook.state_dict(prefix="codebook.")
         state = {
             "config": dataclasses.asdict(self.config),
             "step": self.step,

@@ -18,7 +18,7 @@ from featstore.training.engines import Engine, make_engine, process_settings, se
 from featstore.training.feeding import evaluation_loader, input_norm, training_loader
 from featstore.training.fitting import fit_run
 from featstore.training.input_shape import InputShape
-from featstore.training.job import Job, Outcome
+from featstore.training.job import HEADER_KEYS, Job, Outcome
 from featstore.training.loop import Loop, LoopParts
 from featstore.training.normed_model import NormedModel
 from featstore.training.objectives import Objective, Scored
@@ -29,12 +29,9 @@ from featstore.training.starting import layer_scales, load_published, load_start
 from featstore.training.trackers import TRACKERS, Tracker
 from featstore.training.trunk_probe import TrunkProbe
 
-__all__ = ["HEADER_KEYS", "build_model", "make_loop", "model_of_checkpoint", "score_splits", "work"]
+__all__ = ["build_model", "make_loop", "model_of_checkpoint", "score_splits", "work"]
 
 logger = logging.getLogger(__name__)
-
-HEADER_KEYS = ("run_id", "model", "feature", "model_settings", "input", "classes", "task", "objective")
-"""What a checkpoint repeats of its run's description."""
 
 
 def work(fabric: Any, job: Job) -> Outcome:
@@ -68,8 +65,7 @@ def _train(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> tuple[Progr
     if not MODELS.load(job.run["model"]).fitter:
         return make_loop(engine, job, trackers).run(), {}
     seed_everything(job.config.seed)
-    header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": []}
-    return fit_run(job, build_model(job.run, None), header)
+    return fit_run(job, build_model(job.run, None))
 
 
 def _trackers(job: Job) -> list[Tracker]:
@@ -170,13 +166,11 @@ def make_loop(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> Loop:
         loader=training_loader(job, engine, balanced=config.loop.class_weights == "balanced_sampler"),
         objective=objective,
         validate=lambda kept: _scored(objective, kept, validation, "valid", engine),
-        monitor=job.monitor,
+        trunk=trunk,
         opening=objective.opening(validation),
         probe=None if job.probe is None else TrunkProbe(job, engine),
     )
-    header = {key: job.run[key] for key in HEADER_KEYS} | {"trunk": sorted(trunk)}
-    title = f"{'train' if job.objective.needs_labels else 'pretrain'} {job.run['model']}"
-    loop = Loop(parts, config, engine, folder, header=header, title=title, trackers=trackers)
+    loop = Loop(parts, job, engine, trackers)
     if saved is not None:
         loop.restore(*saved)
         logger.info("%s goes on in epoch %d, batch %d", folder.path, loop.progress.epoch, loop.progress.batch)
