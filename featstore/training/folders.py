@@ -38,6 +38,12 @@ class RunFolder:
         self.predictions = self.path / "predictions.parquet"
         self.result = self.path / "result.json"
 
+    @classmethod
+    def around(cls, place: str | Path) -> RunFolder:
+        """Folder of the run that a checkpoint file belongs to; a folder is the run's own."""
+        path = Path(place)
+        return cls(path if path.is_dir() else path.parent.parent)
+
     @property
     def has_weights(self) -> bool:
         """Whether anything was trained here that could be lost."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from featstore.errors import CheckpointError, ConfigError, DatasetError, check_known, did_you_mean
 from featstore.grouping import assign_rows
 from featstore.metrics import one_hot
+from featstore.models.trained_on import members_of
 from featstore.plain import is_missing
 from featstore.training.columns import array_of, column_of, write_columns
 from featstore.training.config import DataConfig
@@ -96,6 +97,11 @@ class LabelledTracks:
             counts = zip(self.classes, part.counts(len(self.classes)), strict=True)
             found[split] = [name for name, count in counts if count in (0, len(part))]
         return found
+
+    def members(self, split: str) -> set[str]:
+        """Tracks of a split and their groups, each with its data set; none of a split that is not there."""
+        part = self.splits.get(split)
+        return set() if part is None else members_of(self.dataset, part.track_ids, part.groups)
 
     def digest(self) -> str:
         """Digest over classes, splits, tracks and targets."""

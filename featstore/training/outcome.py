@@ -26,7 +26,7 @@ from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
 from featstore.training.scoring import confusion_of, intervals_of, per_class_of
 from featstore.training.seen_data import outside_data
-from featstore.training.starting import check_parts, checkpoint_of, file_digest, weights_of
+from featstore.training.starting import check_parts, checkpoint_of, file_digest
 from featstore.version import __version__
 
 __all__ = ["describe_run", "result_of"]
@@ -53,7 +53,7 @@ def describe_run(
     if config.start.run:  # what is in the file decides, not where it lies
         settings["start"]["run"] = file_digest(checkpoint_of(config.start.run))
     settings["start"]["weights"] = {
-        part: file_digest(weights_of(path), f"start.weights.{part}") for part, path in config.start.weights.items()
+        part: file_digest(checkpoint_of(path), f"start.weights.{part}") for part, path in config.start.weights.items()
     }
     repeatable = copy.deepcopy(settings)
     del repeatable["seed"], repeatable["data"]["fold"]

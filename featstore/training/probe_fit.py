@@ -98,8 +98,8 @@ def fit_probe(model: Probe, parts: dict[str, Vectors], settings: FitSettings) ->
     assert best is not None
     chosen, state, standard = best
     model.load_state_dict(state, strict=False)
-    found = {"solver": "logistic regression, L-BFGS" if model.config.is_convex else "Adam"}
-    found |= {"deterministic": model.config.is_convex, **chosen, "tried": tried}
+    solver = "logistic regression, L-BFGS" if model.config.is_convex else "Adam"
+    found = {"solver": solver, "deterministic": model.config.is_convex, **chosen, "tried": tried}
     found[f"valid_{monitor}"] = found.pop(monitor)
     if model.mixture is not None:
         found["mixture"] = _shares(model).tolist()

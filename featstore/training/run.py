@@ -23,10 +23,9 @@ from featstore.training.job import Job
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import write_predictions
-from featstore.training.seen_data import check_encoders
+from featstore.training.seen_data import check_encoders, check_start
 from featstore.training.settings import merge, read_yaml
 from featstore.training.shares import with_stored, with_train_share
-from featstore.training.starting import check_start
 from featstore.training.work import model_of_checkpoint, score_splits, work
 
 __all__ = ["check_model_settings", "evaluate", "prepare", "train"]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from featstore.errors import DatasetError
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
-from featstore.models.trained_on import members_of
 from featstore.training.folders import RunFolder
 from featstore.training.input_shape import Readers
-from featstore.training.labels import LabelledTracks
+from featstore.training.labels import LabelledTracks, read_labels
 
-__all__ = ["check_encoders", "outside_data"]
+__all__ = ["check_encoders", "check_start", "outside_data"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,23 +30,41 @@ def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTrac
     DatasetError
     """
     for reader in readers.values():
-        note = _note(store, reader)
-        members = note.get("members", ())
-        if reader.spec.kind == "embedding" and not note:
-            logger.warning("%s: the store does not say what its encoder was trained on", reader.spec.short())
-        if not members:
-            continue
-        seen = set(members) - _members(labelled, "train")
-        for split in ("valid", "test"):
-            both = sorted(seen & _members(labelled, split))
-            if both:
-                others = f" and {len(both) - 1} more tracks or groups" if len(both) > 1 else ""
-                made_by = "encoder" if reader.spec.kind == "embedding" else "tokenizer"
-                raise DatasetError(
-                    f"its {made_by} was trained on {both[0].partition(': ')[2]}{others} of this run's split {split}",
-                    reader.spec.short(),
-                    f"Use a run on the same splits as the {made_by}, or train it again on these",
-                )
+        note, made_by = _note(store, reader), "tokenizer"
+        if reader.spec.kind == "embedding":
+            made_by = "encoder"
+            if not note:
+                logger.warning("%s: the store does not say what its encoder was trained on", reader.spec.short())
+        fix = f"Use a run on the same splits as the {made_by}, or train it again on these"
+        _refuse(note.get("members", ()), labelled, f"its {made_by}", reader.spec.short(), fix)
+
+
+def check_start(place: str, labelled: LabelledTracks) -> None:
+    """Refuse weights that were trained on what this run validates or tests with: tracks, or groups such as artists.
+
+    What a run saw stands in its folder; a checkpoint without one cannot be checked.
+
+    Raises
+    ------
+    DatasetError
+    """
+    path = RunFolder.around(place).labels
+    if not path.is_file():
+        logger.warning("%s does not say which tracks it was trained on; splits cannot be checked", place)
+        return
+    fix = "Start from a run on the same splits, or train it again on them"
+    _refuse(read_labels(path).members("train"), labelled, "it", place, fix)
+
+
+def _refuse(members: Iterable[str], labelled: LabelledTracks, seer: str, where: str, fix: str) -> None:
+    """Refuse tracks and groups of the evaluated splits among ``members``; what both train on is no news."""
+    seen = set(members) - labelled.members("train")
+    for split in ("valid", "test"):
+        both = sorted(seen & labelled.members(split))
+        if both:
+            others = f" and {len(both) - 1} more tracks or groups" if len(both) > 1 else ""
+            first = both[0].partition(": ")[2]
+            raise DatasetError(f"{seer} was trained on {first}{others} of this run's split {split}", where, fix)
 
 
 def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks, starts: Iterable[str] = ()) -> str:
@@ -66,8 +82,8 @@ def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks
     for reader in readers.values():
         if reader.spec.weights_digest is not None:
             names |= dict.fromkeys(str(_note(store, reader).get("data", _UNKNOWN)).split(" + "))
-    for place in map(Path, starts):
-        run = RunFolder(place if place.is_dir() else place.parent.parent).read_run() or {}
+    for place in starts:
+        run = RunFolder.around(place).read_run() or {}
         names |= dict.fromkeys([str(run.get("dataset", _UNKNOWN)), *str(run.get("outside_data") or "").split(" + ")])
     return " + ".join(name for name in names if name not in ("", labelled.dataset))
 
@@ -75,11 +91,3 @@ def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks
 def _note(store: FeatureStore, reader: StoredFeature) -> Mapping[str, Any]:
     digest = reader.spec.weights_digest
     return {} if digest is None else store.weights_note(digest)
-
-
-def _members(labelled: LabelledTracks, split: str) -> set[str]:
-    """Tracks and groups of a split, each with its data set."""
-    part = labelled.splits.get(split)
-    if part is None:
-        return set()
-    return members_of(labelled.dataset, part.track_ids, part.groups)

@@ -10,16 +10,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featstore.errors import CheckpointError, ConfigError, DatasetError
-from featstore.models.checkpoint_file import load_checkpoint
+from featstore.errors import CheckpointError, ConfigError
+from featstore.models.checkpoint_file import is_run, load_checkpoint
 from featstore.models.interface import Model
+from featstore.models.tensor_files import sha256_of
 from featstore.registry import load_attribute
 from featstore.training.folders import RunFolder
-from featstore.training.labels import LabelledTracks, SplitTracks, read_labels
 
 __all__ = [
     "check_parts",
-    "check_start",
     "checkpoint_of",
     "file_digest",
     "layer_scales",
@@ -32,19 +31,9 @@ logger = logging.getLogger(__name__)
 
 
 def checkpoint_of(place: str) -> Path:
-    """Path of the checkpoint that a run's folder, or a checkpoint file itself, stands for."""
+    """Path of the weights to start from: the checkpoint of a run's folder, or what was named itself."""
     path = Path(place)
-    return RunFolder(path).best if path.is_dir() else path
-
-
-def is_run(place: str | Path) -> bool:
-    """Whether this is the folder of a run."""
-    return RunFolder(place).read_run() is not None if Path(place).is_dir() else False
-
-
-def weights_of(place: str) -> Path:
-    """File of the weights that a part of a model starts from: a run's checkpoint, or what was named."""
-    return checkpoint_of(place) if is_run(place) else Path(place)
+    return RunFolder(path).best if path.is_dir() and is_run(path) else path
 
 
 def file_digest(path: Path, setting: str = "start.run") -> str:
@@ -58,46 +47,12 @@ def file_digest(path: Path, setting: str = "start.run") -> str:
     files = sorted(each for each in path.iterdir() if each.suffix in _TENSORS) if path.is_dir() else [path]
     if not files or not path.exists():
         raise CheckpointError("there is no checkpoint to start from", str(path), f"Check {setting}")
-    digests = []
-    for each in files:
-        with each.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256"))
-    if len(digests) == 1:
-        return digests[0].hexdigest()[:16]
-    return hashlib.sha256(b"".join(each.digest() for each in digests)).hexdigest()[:16]
+    digests = [bytes.fromhex(sha256_of(each)) for each in files]
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
+    return whole.hex()[:16]
 
 
 _TENSORS = (".safetensors", ".bin")
-
-
-def check_start(place: str, labelled: LabelledTracks) -> None:
-    """Refuse weights that were trained on what this run validates or tests with: tracks, or groups such as artists.
-
-    What a run saw stands in its folder; a checkpoint without one cannot be checked.
-
-    Raises
-    ------
-    DatasetError
-    """
-    folder = RunFolder(Path(place) if Path(place).is_dir() else Path(place).parent.parent)
-    if not folder.labels.is_file():
-        logger.warning("%s does not say which tracks it was trained on; splits cannot be checked", place)
-        return
-    seen = read_labels(folder.labels)
-    if seen.dataset != labelled.dataset:
-        return  # ids of different data sets may agree by chance
-    foreign = _members(seen.splits["train"]) - _members(labelled.splits["train"])  # what both train on is no news
-    for name in ("valid", "test"):
-        part = labelled.splits.get(name)
-        both = sorted(foreign & _members(part)) if part is not None else []
-        if both:
-            found = f"it was trained on {both[0]} and {len(both) - 1} more of this run's split {name}"
-            raise DatasetError(found, place, "Start from a run on the same splits, or train it again on them")
-
-
-def _members(split: SplitTracks) -> set[str]:
-    """Tracks and groups of a split, each by what it is."""
-    return {f"track {track}" for track in split.track_ids} | set(split.groups)
 
 
 def load_start(module: Model, tensors: Mapping[str, torch.Tensor], *, strict: bool, where: str) -> set[str]:

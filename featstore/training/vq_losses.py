@@ -57,7 +57,8 @@ def _magnitude(signal: torch.Tensor, resolution: tuple[int, int, int]) -> torch.
 
 
 def _norm(spectrum: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(spectrum.flatten(1), dim=1)
+    norms: torch.Tensor = spectrum.flatten(1).norm(dim=1)
+    return norms
 
 
 def reconstruction_loss(found: torch.Tensor, wanted: torch.Tensor, scale: DataScale) -> dict[str, torch.Tensor]:
