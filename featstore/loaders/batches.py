@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
 from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
-from featstore.loaders.epochs import Epochs
+from featstore.loaders.epochs import Epochs, order_kind
 from featstore.loaders.inputs import Input, check_segments, check_stored
 from featstore.loaders.order import check_share
-from featstore.loaders.passes import Codes, EpochOrder, RankPart, device_pass, host_pass, order_kind
+from featstore.loaders.passes import Codes, RankPart, device_pass, host_pass
 from featstore.loaders.stored_feature import StoredFeature
 from featstore.loaders.targets import Tracks, track_id_column
-from featstore.loaders.tiers import DeviceTier, DiskTier, HostTier, RamTier, Tier, choose_tier
+from featstore.loaders.tiers import DeviceTier, DiskTier, RamTier, Tier, choose_tier
 
 __all__ = ["Batch", "BatchLoader"]
 
@@ -183,21 +184,30 @@ class BatchLoader:
         self._fresh = self.plan.fresh() if mode == "windows" else None
         # more would wait for one another: what they do is short pieces of Python between short calls of compiled code
         default_threads = {"disk": 1, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
-        self._threads = default_threads if threads is None else threads
-        self._read_ahead = read_ahead
         self._targets = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets)).to(self.device)
-        self._host: list[HostTier] = []
-        self._on_device: list[DeviceTier] = []
-        self._load(recheck)
+        self._codes = self._opened(recheck, default_threads if threads is None else threads, read_ahead)
 
-    def _load(self, recheck: bool) -> None:
-        for j, one in enumerate(self.inputs):
-            if self.tier == "gpu":
-                longest = self.plan.frames[j] or int(one.lengths.max())
-                self._on_device.append(DeviceTier(one, self.plan.track, device=self.device, longest=longest))
-            else:
-                in_ram = self.tier == "ram"
-                self._host.append(RamTier(one, self.plan.track) if in_ram else DiskTier(one, recheck=recheck))
+    def _opened(self, recheck: bool, threads: int, read_ahead: int) -> Callable[[RankPart], Iterator[Codes]]:
+        """Open or fill the tiers; what is returned reads a part of an epoch from them."""
+        if self.tier == "gpu":
+            longest = [
+                frames or int(one.lengths.max()) for one, frames in zip(self.inputs, self.plan.frames, strict=True)
+            ]
+            places = zip(self.inputs, longest, strict=True)
+            held = [DeviceTier(one, self.plan.track, device=self.device, longest=most) for one, most in places]
+            return partial(device_pass, tiers=held, device=self.device)
+        return partial(
+            host_pass,
+            inputs=self.inputs,
+            tiers=[
+                RamTier(one, self.plan.track) if self.tier == "ram" else DiskTier(one, recheck=recheck)
+                for one in self.inputs
+            ],
+            threads=threads,
+            ahead_batches=read_ahead,
+            task_items=max(1, self.batch_size // self.world_size),
+            pin=self.device.type == "cuda",
+        )
 
     def __len__(self) -> int:
         """Global batches in an epoch."""
@@ -211,17 +221,8 @@ class BatchLoader:
         return self._batches(self._epochs.begin())
 
     def _batches(self, first: int) -> Iterator[Batch]:
-        order = self._epochs.order()
-        part = RankPart.of(
-            self.plan,
-            order,
-            batch_size=self.batch_size,
-            n_batches=len(self),
-            first=first,
-            rank=self.rank,
-            world_size=self.world_size,
-        )
-        codes = self._codes(part, order)
+        part = RankPart.of(self._epochs, first, rank=self.rank, world_size=self.world_size)
+        codes = self._codes(part)
         try:
             for k, encoded in enumerate(codes):
                 batch = self._finish(part, k, encoded)
@@ -229,20 +230,6 @@ class BatchLoader:
                 yield batch
         finally:
             codes.close()  # type: ignore[attr-defined]  # a generator: leaving early stops its threads
-
-    def _codes(self, part: RankPart, order: EpochOrder) -> Iterator[Codes]:
-        if self.tier == "gpu":
-            return device_pass(part, self._on_device, device=self.device)
-        return host_pass(
-            part,
-            self.inputs,
-            self._host,
-            place=order.place,
-            threads=self._threads,
-            ahead_batches=self._read_ahead,
-            task_items=max(1, self.batch_size // self.world_size),
-            pin=self.device.type == "cuda",
-        )
 
     def _finish(self, part: RankPart, k: int, encoded: Codes) -> Batch:
         """Codes to values: what crossed to the device is still encoded, so that little crosses."""

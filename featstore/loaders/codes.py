@@ -79,7 +79,8 @@ class Decoder:
     def values(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode a tensor of codes, any shape, on its device."""
         if not self.has_table:
-            return self.view.apply(self.encoding.decode(codes, xp=torch), xp=torch)
+            decoded: torch.Tensor = self.view.apply(self.encoding.decode(codes, xp=torch), xp=torch)
+            return decoded
         table = self._device_tables.get(codes.device)
         if table is None:
             table = self._device_tables[codes.device] = torch.from_numpy(self.table).to(codes.device)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
-from featstore.loaders.order import crop_starts, distinct_starts
+from featstore.loaders.order import crop_starts
 from featstore.specs import FeatureSpec
 
 __all__ = ["CropPlan", "Mode", "Ragged", "Tail", "frame_seconds", "plan_crops", "window_starts"]
@@ -98,10 +98,8 @@ class CropPlan:
         """Start of each item in this epoch, int64 ``(n_items,)``, frames of the first feature."""
         if self.mode != "random":
             return self.first
-        if self.per_track > 1:
-            options = {"per_track": self.per_track, "seed": seed, "epoch": epoch, "grid": self.grid}
-            return self._moved(distinct_starts(self.first, self.draws, **options), self.skipped)
-        return self._moved(crop_starts(self.first, self.draws, seed=seed, epoch=epoch, grid=self.grid), self.skipped)
+        options = {"seed": seed, "epoch": epoch, "grid": self.grid, "per_track": self.per_track}
+        return self._moved(crop_starts(self.first, self.draws, **options), self.skipped)
 
     def drawn_starts(self, items: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
         """Starts of some items from numbers in [0, 1), one for each, instead of from an epoch's number."""

@@ -5,23 +5,58 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featstore.errors import CheckpointError
+from featstore.errors import CheckpointError, ConfigError
 from featstore.loaders.crops import CropPlan
 from featstore.loaders.inputs import Input
-from featstore.loaders.passes import EpochOrder, OrderKind, epoch_order
+from featstore.loaders.order import bucket_order, buffered_order, permutation, read_order
 
-__all__ = ["STATE_VERSION", "Epochs"]
+__all__ = ["STATE_VERSION", "EpochOrder", "Epochs", "OrderKind", "order_kind"]
 
 logger = logging.getLogger(__name__)
 
 STATE_VERSION = 1
 
+OrderKind = Literal["none", "global", "shards"]
 
+
+def order_kind(shuffle: bool | str, tier: str) -> OrderKind:
+    """Resolve a loader's ``shuffle`` setting: True is ``shards`` for the disk tier, which reads files front to back."""
+    if shuffle is True:
+        return "shards" if tier == "disk" else "global"
+    if shuffle is False:
+        return "none"
+    if shuffle not in ("global", "shards"):
+        raise ConfigError(f"shuffle={shuffle!r} is unknown", "loader", "Use True, False, 'global' or 'shards'")
+    return cast(OrderKind, shuffle)
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The global batches of one epoch.
+
+    Attributes
+    ----------
+    items : numpy.ndarray
+        int64 ``(n,)`` item numbers in order of use.
+    place : numpy.ndarray or None
+        int64 ``(n,)`` place of each item number in the order of reading; None reads in order of use.
+    starts : numpy.ndarray
+        int64 ``(n,)`` start of each item number, frames of the first input.
+    """
+
+    items: NDArray[np.int64]
+    place: NDArray[np.int64] | None
+    starts: NDArray[np.int64]
+
+
+@dataclass(eq=False)
 class Epochs:
     """Order of each epoch's items, cut into global batches, and the place of the current pass.
 
@@ -43,22 +78,18 @@ class Epochs:
         First global batch that a saved state leaves.
     """
 
-    def __init__(
-        self,
-        plan: CropPlan,
-        source: Input,
-        *,
-        batch_size: int,
-        drop_last: bool,
-        seed: int,
-        kind: OrderKind,
-        shuffle_buffer: int,
-        buckets: bool = False,
-    ) -> None:
-        self.plan, self.source, self.batch_size, self.drop_last, self.seed = plan, source, batch_size, drop_last, seed
-        self.kind, self.shuffle_buffer, self.buckets = kind, shuffle_buffer, buckets
-        self.epoch = self.next_batch = self._resume = 0
-        self._known: tuple[tuple[Any, ...], EpochOrder] | None = None
+    plan: CropPlan
+    source: Input
+    batch_size: int
+    drop_last: bool
+    seed: int
+    kind: OrderKind
+    shuffle_buffer: int
+    buckets: bool = False
+    epoch: int = field(default=0, init=False)
+    next_batch: int = field(default=0, init=False)
+    _resume: int = field(default=0, init=False)
+    _known: tuple[tuple[Any, ...], EpochOrder] | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         """Global batches in an epoch."""
@@ -79,18 +110,37 @@ class Epochs:
         """Order of the epoch; worked out once."""
         key = (self.epoch, self.kind, self.shuffle_buffer)
         if self._known is None or self._known[0] != key:
-            order = epoch_order(
-                self.plan,
-                self.source,
-                kind=self.kind,
-                seed=self.seed,
-                epoch=self.epoch,
-                batch_size=self.batch_size,
-                shuffle_buffer=self.shuffle_buffer,
-                buckets=self.buckets,
-            )
-            self._known = key, order
+            self._known = key, self._arranged()
         return self._known[1]
+
+    def _arranged(self) -> EpochOrder:
+        n, place, draw = len(self.plan), None, {"seed": self.seed, "epoch": self.epoch}
+        if self.kind == "shards":
+            reading = read_order(*self._storage_places(), **draw)
+            items = buffered_order(reading, buffer=self.shuffle_buffer, **draw)
+            place = np.empty(n, dtype=np.int64)
+            place[reading] = np.arange(n)
+        else:
+            items = permutation(n, **draw) if self.kind == "global" else np.arange(n, dtype=np.int64)
+        if self.buckets:
+            pools = None if self.kind == "none" else 64
+            lengths = self.plan.item_lengths()
+            items = bucket_order(lengths, items, batch_size=self.batch_size, pool_batches=pools, **draw)
+            place = None
+        return EpochOrder(items, place, self.plan.starts(**draw))
+
+    def _storage_places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard and row of each item's track."""
+        shard_of_row = np.zeros(len(self.source.feature.lengths), dtype=np.int64)
+        for number, shard in enumerate(self.source.feature.shard_rows):
+            shard_of_row[shard.start : shard.stop] = number
+        rows = self.source.rows[self.plan.track]
+        return shard_of_row[rows], rows
+
+    def batches(self, first: int) -> list[NDArray[np.int64]]:
+        """Items of each global batch of the epoch from batch ``first`` on."""
+        items, size = self.order().items, self.batch_size
+        return [items[k * size : (k + 1) * size] for k in range(first, len(self))]
 
     @cached_property
     def _items(self) -> str:

@@ -19,7 +19,6 @@ __all__ = [
     "bucket_order",
     "buffered_order",
     "crop_starts",
-    "distinct_starts",
     "permutation",
     "random_bits",
     "rank_slice",
@@ -79,9 +78,18 @@ def permutation(n: int, *, seed: int, epoch: int, purpose: Purpose = Purpose.ITE
 
 
 def crop_starts(
-    last_starts: NDArray[np.int64], draws: NDArray[np.int64], *, seed: int, epoch: int, grid: int = 1
+    last_starts: NDArray[np.int64],
+    draws: NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    grid: int = 1,
+    per_track: int = 1,
 ) -> NDArray[np.int64]:
     """Random start of each crop, uniform over the multiples of ``grid`` in ``0 … last_starts[i]``.
+
+    Several crops of a track start at different places while it has that many, each set of places as likely as any other
+    (R. Floyd's sampling: Communications of the ACM 30, 1987).
 
     Parameters
     ----------
@@ -92,24 +100,14 @@ def crop_starts(
         stay when other tracks come or go.
     grid : int
         Starts are multiples of it, frames.
+    per_track : int
+        Entries in a row that belong to one track and start at different places; 1 lets each fall where it will.
 
     Returns
     -------
     numpy.ndarray
-        int64 ``(n,)``; entry ``i`` depends on (seed, epoch, draws[i], last_starts[i], grid) alone.
-    """
-    bits = random_bits(int(draws.max(initial=-1)) + 1, seed=seed, epoch=epoch, purpose=Purpose.STARTS)
-    choices = (np.asarray(last_starts, dtype=np.uint64) // np.uint64(grid)) + np.uint64(1)
-    return (((bits[draws] >> np.uint64(32)) * choices) >> np.uint64(32)).astype(np.int64) * grid
-
-
-def distinct_starts(
-    last_starts: NDArray[np.int64], draws: NDArray[np.int64], *, per_track: int, seed: int, epoch: int, grid: int = 1
-) -> NDArray[np.int64]:
-    """Random starts of several crops of each track, no two alike while the track has that many places.
-
-    Each set of places is as likely as any other (R. Floyd's sampling: Communications of the ACM 30, 1987). Parameters
-    are those of :func:`crop_starts`; every ``per_track`` entries belong to one track.
+        int64 ``(n,)``; entry ``i`` depends on (seed, epoch, draws[i], last_starts[i], grid) and on those of its track
+        alone.
     """
     bits = random_bits(int(draws.max(initial=-1)) + 1, seed=seed, epoch=epoch, purpose=Purpose.STARTS)
     words = (bits[draws] >> np.uint64(32)).reshape(-1, per_track)

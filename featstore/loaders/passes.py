@@ -4,90 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.errors import ConfigError
 from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import CropPlan
+from featstore.loaders.epochs import Epochs
 from featstore.loaders.inputs import Input
-from featstore.loaders.order import bucket_order, buffered_order, permutation, rank_slice, read_order
+from featstore.loaders.order import rank_slice
 from featstore.loaders.pipeline import plan_reads, read_ahead
 from featstore.loaders.tiers import DeviceTier, HostTier
 
-__all__ = ["Codes", "EpochOrder", "OrderKind", "RankPart", "device_pass", "epoch_order", "host_pass", "order_kind"]
-
-OrderKind = Literal["none", "global", "shards"]
-
-
-def order_kind(shuffle: bool | str, tier: str) -> OrderKind:
-    """Resolve a loader's ``shuffle`` setting: True is ``shards`` for the disk tier, which reads files front to back."""
-    if shuffle is True:
-        return "shards" if tier == "disk" else "global"
-    if shuffle is False:
-        return "none"
-    if shuffle not in ("global", "shards"):
-        raise ConfigError(f"shuffle={shuffle!r} is unknown", "loader", "Use True, False, 'global' or 'shards'")
-    return cast(OrderKind, shuffle)
-
-
-@dataclass(frozen=True)
-class EpochOrder:
-    """The global batches of one epoch.
-
-    Attributes
-    ----------
-    items : numpy.ndarray
-        int64 ``(n,)`` item numbers in order of use.
-    place : numpy.ndarray or None
-        int64 ``(n,)`` place of each item number in the order of reading; None reads in order of use.
-    starts : numpy.ndarray
-        int64 ``(n,)`` start of each item number, frames of the first input.
-    """
-
-    items: NDArray[np.int64]
-    place: NDArray[np.int64] | None
-    starts: NDArray[np.int64]
-
-
-def epoch_order(
-    plan: CropPlan,
-    source: Input,
-    *,
-    kind: OrderKind,
-    seed: int,
-    epoch: int,
-    batch_size: int,
-    shuffle_buffer: int,
-    buckets: bool,
-) -> EpochOrder:
-    """Arrange the items of an epoch; ``source`` says which shard holds a track."""
-    n, place = len(plan), None
-    if kind == "shards":
-        reading = read_order(*_storage_places(plan, source), seed=seed, epoch=epoch)
-        items = buffered_order(reading, buffer=shuffle_buffer, seed=seed, epoch=epoch)
-        place = np.empty(n, dtype=np.int64)
-        place[reading] = np.arange(n)
-    else:
-        items = permutation(n, seed=seed, epoch=epoch) if kind == "global" else np.arange(n, dtype=np.int64)
-    if buckets:
-        pools = None if kind == "none" else 64
-        lengths = plan.item_lengths()
-        items = bucket_order(lengths, items, batch_size=batch_size, seed=seed, epoch=epoch, pool_batches=pools)
-        place = None
-    return EpochOrder(items, place, plan.starts(seed=seed, epoch=epoch))
-
-
-def _storage_places(plan: CropPlan, source: Input) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Shard and row of each item's track."""
-    shard_of_row = np.zeros(len(source.feature.lengths), dtype=np.int64)
-    for number, shard in enumerate(source.feature.shard_rows):
-        shard_of_row[shard.start : shard.stop] = number
-    rows = source.rows[plan.track]
-    return shard_of_row[rows], rows
+__all__ = ["Codes", "RankPart", "device_pass", "host_pass"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +28,8 @@ class RankPart:
     ----------
     items, tracks, starts : numpy.ndarray
         int64 ``(n_entries,)``: item number, track and start (frames of the first input) of each entry.
+    reading : numpy.ndarray or None
+        int64 ``(n_entries,)``: place of each entry in the order of reading; None reads in order of use.
     bounds : numpy.ndarray
         int64 ``(n_batches + 1,)``: entries ``bounds[k] … bounds[k + 1]`` are batch ``k``.
     begins, counts : tuple of numpy.ndarray
@@ -109,25 +41,16 @@ class RankPart:
     items: NDArray[np.int64]
     tracks: NDArray[np.int64]
     starts: NDArray[np.int64]
+    reading: NDArray[np.int64] | None
     bounds: NDArray[np.int64]
     begins: tuple[NDArray[np.int64], ...]
     counts: tuple[NDArray[np.int64], ...]
     frames: tuple[NDArray[np.int64], ...]
 
     @classmethod
-    def of(
-        cls,
-        plan: CropPlan,
-        order: EpochOrder,
-        *,
-        batch_size: int,
-        n_batches: int,
-        first: int,
-        rank: int,
-        world_size: int,
-    ) -> RankPart:
-        """Take a rank's slice of each global batch from batch ``first`` on."""
-        whole = [order.items[k * batch_size : (k + 1) * batch_size] for k in range(first, n_batches)]
+    def of(cls, epochs: Epochs, first: int, *, rank: int, world_size: int) -> RankPart:
+        """Take a rank's slice of each global batch of the epoch from batch ``first`` on."""
+        plan, order, whole = epochs.plan, epochs.order(), epochs.batches(first)
         parts = [items[rank_slice(len(items), rank=rank, world_size=world_size)] for items in whole]
         items = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
         bounds = np.cumsum([0, *map(len, parts)])
@@ -137,6 +60,7 @@ class RankPart:
             items=items,
             tracks=plan.track[items],
             starts=starts,
+            reading=None if order.place is None else order.place[items],
             bounds=bounds,
             begins=tuple(plan.starts_of(j, starts) for j in inputs),
             counts=tuple(plan.valid_of(j, items, starts) for j in inputs),
@@ -167,7 +91,6 @@ def host_pass(
     inputs: Sequence[Input],
     tiers: Sequence[HostTier],
     *,
-    place: NDArray[np.int64] | None,
     threads: int,
     ahead_batches: int,
     task_items: int,
@@ -181,8 +104,7 @@ def host_pass(
     """
     batch_of = np.repeat(np.arange(len(part)), np.diff(part.bounds))
     slot_of = np.arange(len(part.items)) - part.bounds[batch_of]
-    reading = None if place is None else place[part.items]
-    reads = plan_reads(batch_of, reading, n_batches=len(part), task_items=task_items)
+    reads = plan_reads(batch_of, part.reading, n_batches=len(part), task_items=task_items)
     open_codes: dict[int, Codes] = {}
     open_arrays: dict[int, list[NDArray[np.generic]]] = {}
 

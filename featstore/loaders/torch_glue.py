@@ -14,10 +14,9 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from featstore.errors import ConfigError
 from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import Ragged, plan_crops
-from featstore.loaders.epochs import Epochs
+from featstore.loaders.epochs import Epochs, order_kind
 from featstore.loaders.inputs import Input, check_segments, check_stored
 from featstore.loaders.order import check_share, rank_slice
-from featstore.loaders.passes import order_kind
 from featstore.loaders.stored_feature import StoredFeature
 from featstore.loaders.targets import Tracks, class_names, label_column, multi_hot, select_split, track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, RamTier, Tier, choose_tier
@@ -235,9 +234,7 @@ class EpochBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         # a generator, so that the place is taken up by the first batch: torch makes iterators that it never uses
         self._epochs.set_epoch(self.dataset.epoch or 0)  # the data set's own may have been set
-        first, items = self._epochs.begin(), self._epochs.order().items
-        for k in range(first, len(self)):
-            batch = items[k * self.batch_size : (k + 1) * self.batch_size]
+        for batch in self._epochs.batches(self._epochs.begin()):
             part = batch[rank_slice(len(batch), rank=self.rank, world_size=self.world_size)]
             if len(part):  # torch cannot collate an empty batch: this rank sits a last, short batch out
                 yield part.tolist()

@@ -40,7 +40,8 @@ def gain(x: torch.Tensor, decibels: torch.Tensor, *, scale: Scale | None) -> tor
         return x * 10 ** (drawn / 20)
     if scale.name == "db":
         return x + drawn * (dict(scale.params)["factor"] / 10)
-    return scale.apply(scale.invert(x, xp=torch) * 10 ** (drawn / 10), xp=torch)
+    louder: torch.Tensor = scale.apply(scale.invert(x, xp=torch) * 10 ** (drawn / 10), xp=torch)
+    return louder
 
 
 def noise(x: torch.Tensor, *, size: float, kind: str) -> torch.Tensor:

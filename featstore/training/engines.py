@@ -93,7 +93,8 @@ class FabricEngine(Engine):
         self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         """Wrap both."""
-        return self.fabric.setup(module, optimizer)
+        wrapped: tuple[torch.nn.Module, torch.optim.Optimizer] = self.fabric.setup(module, optimizer)
+        return wrapped
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of the loss, scaled in 16-bit precision."""
@@ -105,7 +106,8 @@ class FabricEngine(Engine):
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision, if any."""
-        return self.fabric.autocast()
+        context: contextlib.AbstractContextManager[Any] = self.fabric.autocast()
+        return context
 
     def gather(self, value: Any) -> list[Any]:
         """Exchange plain Python values between the processes."""
@@ -188,7 +190,8 @@ def launch(fabric: Any | None, function: Callable[[Any, Job], Result], job: Job,
         if kind.startswith("featstore."):
             raise FeatstoreError(message) from error
         raise
-    return sealed.value
+    result: Result = sealed.value
+    return result
 
 
 def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: _Sealed) -> _Sealed:

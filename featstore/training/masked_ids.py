@@ -204,7 +204,8 @@ class MaskedIds(MaskedPositions):
     def _ids_of(self, batch: ModelBatch, split: str) -> torch.Tensor:
         tracks = self.job.labelled.splits[split].track_ids
         names = [tracks[place] for place in batch.index.tolist()]
-        return self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
+        ids: torch.Tensor = self.targets(self.normed.frames(batch.x), names, batch.start.tolist())
+        return ids
 
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
         return grouped(self._ids_of(batch, split), self.normed.group)

@@ -231,7 +231,8 @@ class IdStatistics:
 def _entropy(counts: torch.Tensor) -> torch.Tensor:
     """Of each row of counts, nats."""
     share = counts.double() / counts.sum(dim=-1, keepdim=True).clamp(min=1)
-    return torch.special.entr(share).sum(dim=-1)
+    entropy: torch.Tensor = torch.special.entr(share).sum(dim=-1)
+    return entropy
 
 
 def count_pairs(ids: torch.Tensor, n_codes: int, into: Sequence[dict[int, int]]) -> None:

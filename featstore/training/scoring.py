@@ -157,7 +157,8 @@ def confusion_of(predictions: Predictions) -> list[list[int]] | None:
     """Tracks by true class (row) and decided class; None for multi-label predictions."""
     if predictions.tracks.targets.ndim != 1:
         return None
-    return confusion_matrix(predictions.tracks.targets, predictions.scores).tolist()
+    found: list[list[int]] = confusion_matrix(predictions.tracks.targets, predictions.scores).tolist()
+    return found
 
 
 def intervals_of(predictions: Predictions, *, n_resamples: int, seed: int) -> dict[str, list[float]]:

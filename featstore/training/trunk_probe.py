@@ -77,5 +77,5 @@ class TrunkProbe:
             np.add.at(total, batch.index.numpy(), pooled)
             np.add.at(counts, batch.index.numpy(), 1)
         gathered = [each for each in self.engine.gather((total, counts)) if each[0].shape[1]]
-        summed: NDArray[np.float64] = sum(each[0] for each in gathered)
-        return summed / np.maximum(sum(each[1] for each in gathered), 1)[:, None]
+        summed, times = (sum(each[k] for each in gathered) for k in (0, 1))
+        return np.asarray(summed / np.maximum(times, 1)[:, None])

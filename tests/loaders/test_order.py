@@ -13,7 +13,6 @@ from featstore.loaders.order import (
     bucket_order,
     buffered_order,
     crop_starts,
-    distinct_starts,
     permutation,
     random_bits,
     rank_slice,
@@ -123,19 +122,19 @@ def test_seed_out_of_range(seed, epoch):
 def test_distinct_starts_fit_and_differ_while_there_is_room(lasts, per_track, grid, seed):
     last = np.repeat(np.array(lasts), per_track)
     draws = np.arange(len(last))
-    starts = distinct_starts(last, draws, per_track=per_track, seed=seed, epoch=0, grid=grid)
+    starts = crop_starts(last, draws, per_track=per_track, seed=seed, epoch=0, grid=grid)
     assert (starts % grid == 0).all() and (starts >= 0).all() and (starts <= last).all()
     for k, most in enumerate(lasts):
         own = starts[k * per_track : (k + 1) * per_track]
         assert len(set(own.tolist())) == min(per_track, most // grid + 1)
-    alone = distinct_starts(last[:per_track], draws[:per_track], per_track=per_track, seed=seed, epoch=0, grid=grid)
+    alone = crop_starts(last[:per_track], draws[:per_track], per_track=per_track, seed=seed, epoch=0, grid=grid)
     assert np.array_equal(alone, starts[:per_track])  # other tracks have no say
 
 
 def test_every_set_of_distinct_starts_is_as_likely():
     n = 30_000
     last = np.repeat(np.full(n, 4), 2)
-    starts = distinct_starts(last, np.arange(2 * n), per_track=2, seed=0, epoch=0)
+    starts = crop_starts(last, np.arange(2 * n), per_track=2, seed=0, epoch=0)
     pairs, counts = np.unique(np.sort(starts.reshape(-1, 2), axis=1), axis=0, return_counts=True)
     assert len(pairs) == 10
     assert np.abs(counts - n / 10).max() < 5 * (n / 10) ** 0.5
