@@ -114,7 +114,8 @@ class Epochs:
         return self._known[1]
 
     def _arranged(self) -> EpochOrder:
-        n, place, draw = len(self.plan), None, {"seed": self.seed, "epoch": self.epoch}
+        n, place = len(self.plan), None
+        draw: dict[str, Any] = {"seed": self.seed, "epoch": self.epoch}
         if self.kind == "shards":
             reading = read_order(*self._storage_places(), **draw)
             items = buffered_order(reading, buffer=self.shuffle_buffer, **draw)
