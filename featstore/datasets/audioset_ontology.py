@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +92,15 @@ def read_ontology(source: Path) -> Ontology:
     if dangling:
         what = f"{dangling[0][0]} has the child {dangling[0][1]}, which does not exist"
         raise DatasetError(what, str(source), "Copy the published file again")
-    _check_acyclic(nodes, source)
+    try:
+        TopologicalSorter({mid: node.children for mid, node in nodes.items()}).prepare()
+    except CycleError as error:
+        raise DatasetError(
+            f"{min(error.args[1])} is below itself", str(source), "Copy the published file again"
+        ) from None
     return Ontology(nodes)
 
 
 def _node(entry: Mapping[str, Any]) -> Node:
     children = tuple(map(str, entry["child_ids"]))
     return Node(str(entry["id"]), str(entry["name"]), children, frozenset(entry["restrictions"]))
-
-
-def _check_acyclic(nodes: Mapping[str, Node], source: Path) -> None:
-    """Remove nodes without children until none is left; what remains is a cycle."""
-    left = {mid: set(node.children) for mid, node in nodes.items()}
-    while ended := [mid for mid, children in left.items() if not children]:
-        for mid in ended:
-            del left[mid]
-        for children in left.values():
-            children.difference_update(ended)
-    if left:
-        raise DatasetError(f"{min(left)} is below itself", str(source), "Copy the published file again")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featstore.datasets.card import Card
 from featstore.datasets.spelling import near_equal
 from featstore.datasets.table import SPLITS
 from featstore.object_storage import is_object_url, object_size, read_object
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     from featstore.datasets.table import TrackTable
 
-__all__ = ["Finding", "check_table"]
-
-_BLOCK_BYTES = 1 << 20
+__all__ = ["Finding", "check_table", "twice_there"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +86,7 @@ def _sizes(paths: Iterable[str], on_file: Callable[[], object] | None) -> list[i
 
 
 def _duplicate_ids(frame: pd.DataFrame) -> list[Finding]:
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, track_id in enumerate(frame["track_id"]):
-        rows[track_id].append(row)
+    rows = frame.groupby("track_id", sort=False).indices
     return [
         Finding("duplicate_id", "error", f"{track_id!r} is the id of rows {', '.join(map(str, found))}", (track_id,))
         for track_id, found in rows.items()
@@ -99,11 +96,9 @@ def _duplicate_ids(frame: pd.DataFrame) -> list[Finding]:
 
 def _splits(frame: pd.DataFrame) -> list[Finding]:
     findings = []
-    unknown = [
-        (i, s) for i, s in zip(frame["track_id"], frame["split"], strict=True) if s is not None and s not in SPLITS
-    ]
-    for name in sorted({split for _, split in unknown}):
-        ids = tuple(track_id for track_id, split in unknown if split == name)
+    unknown = frame[frame["split"].notna() & ~frame["split"].isin(SPLITS)]
+    for name in sorted(set(unknown["split"])):
+        ids = tuple(unknown["track_id"][unknown["split"] == name])
         findings.append(Finding("unknown_split", "error", f"{name!r} is no split, but {len(ids)} tracks have it", ids))
     without = tuple(frame["track_id"][frame["split"].isna()])
     if without:
@@ -155,85 +150,70 @@ def _classes(table: TrackTable) -> list[Finding]:
         absent = [name for name in table.info.classes if not counts[split, name]]
         if absent and (split is not None or len(in_use) == 1):
             where = f"split {split}" if split else "the table"
-            findings.append(
-                Finding("class_without_example", "warning", f"{where} has no example of {', '.join(absent)}")
-            )
+            what = f"{where} has no example of {', '.join(absent)}"
+            findings.append(Finding("class_without_example", "warning", what))
     return findings
 
 
-def _published_counts(name: str) -> dict[str, int]:
-    """Tracks of each split that a published data set has in the literature; empty for any other."""
+def _card_of(table: TrackTable) -> Card:
+    """What is published of a data set, by the name of its table: the kind, and maybe a variant after a dash."""
     from featstore.datasets import DATASETS, about
 
-    tables = (about(kind).counts for kind in DATASETS)
-    return dict(next((counts[name] for counts in tables if name in counts), {}))
+    kind = table.info.name.partition("-")[0]
+    return about(kind) if kind in DATASETS else Card()
 
 
 def _counts(table: TrackTable) -> list[Finding]:
     """Splits of a published data set that are not as big as others have them."""
     counts = Counter(table.frame["split"])
+    what = "split {} has {:,} tracks; the published one has {:,}"
     return [
-        Finding(
-            "unexpected_count",
-            "warning",
-            f"split {split} has {counts[split]:,} tracks; the published one has {published:,}",
-        )
-        for split, published in _published_counts(table.info.name).items()
+        Finding("unexpected_count", "warning", what.format(split, counts[split], published))
+        for split, published in _card_of(table).counts.get(table.info.name, {}).items()
         if counts[split] != published
     ]
 
 
 def _short_clips(table: TrackTable) -> list[Finding]:
     """Clips of a published data set that are shorter than it says, by their headers."""
-    from featstore.datasets import DATASETS, about
-
-    whole_s = {kind: about(kind).clip_s for kind in DATASETS}.get(table.info.name.partition("-")[0], 0.0)
-    seconds = table.frame["duration_s"]
-    ids = tuple(table.frame["track_id"][seconds < whole_s])
-    shown = ", ".join(
-        f"{track} {length:.2f} s" for track, length in list(zip(ids, seconds[seconds < whole_s], strict=True))[:5]
-    )
+    whole_s = _card_of(table).clip_s
+    short = table.frame[table.frame["duration_s"] < whole_s]
+    ids = tuple(short["track_id"])
+    shown = ", ".join(f"{track} {length:.2f} s" for track, length in zip(ids[:5], short["duration_s"], strict=False))
     what = f"{len(ids)} clips are shorter than {whole_s:g} s: {shown}" + (" …" if len(ids) > 5 else "")
     return [Finding("short_clip", "warning", what, ids)] if ids else []
 
 
 def _equal_files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:
-    by_size: dict[int, list[int]] = defaultdict(list)
-    for row, size in enumerate(sizes):
-        if size:
-            by_size[size].append(row)
-    by_content: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for size, rows in by_size.items():
-        if len(rows) > 1:
-            for row in rows:
-                digest = _sha256(frame["path"].iloc[row])
-                if digest is not None:
-                    by_content[size, digest].append(row)
-    findings = []
-    for rows in by_content.values():
-        if len(rows) > 1:
-            ids = tuple(frame["track_id"].iloc[row] for row in rows)
-            splits = {frame["split"].iloc[row] for row in rows}
-            across = len(splits) > 1
-            findings.append(
-                Finding(
-                    "duplicate_audio_across_splits" if across else "duplicate_audio",
-                    "error" if across else "warning",
-                    f"{len(ids)} files are the same: {', '.join(ids)}",
-                    ids,
-                )
-            )
-    return findings
+    n_of_size = Counter(sizes)
+    by_content: dict[str | None, list[int]] = defaultdict(list)
+    for row, (path, size) in enumerate(zip(frame["path"], sizes, strict=True)):
+        if size and n_of_size[size] > 1:
+            by_content[_sha256(path)].append(row)
+    by_content.pop(None, None)  # files that cannot be read
+    ids = list(frame["track_id"])
+    return [
+        twice_there(
+            frame, rows, "duplicate_audio", f"{len(rows)} files are the same: {', '.join(ids[r] for r in rows)}"
+        )
+        for rows in by_content.values()
+        if len(rows) > 1
+    ]
+
+
+def twice_there(frame: pd.DataFrame, rows: Sequence[int], kind: str, message: str) -> Finding:
+    """Finding of rows of a table that hold one thing: an error where they are on two sides of a split."""
+    part = frame.iloc[list(rows)]
+    across = len(set(part["split"])) > 1
+    severity = "error" if across else "warning"
+    return Finding(f"{kind}_across_splits" if across else kind, severity, message, tuple(part["track_id"]))
 
 
 def _sha256(path: str) -> str | None:
-    digest = hashlib.sha256()
     try:
         if is_object_url(path):
             return hashlib.sha256(read_object(path)).hexdigest()
         with open(path, "rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 __all__ = ["clean_name", "clean_names", "near_equal", "printable"]
 
@@ -68,17 +69,16 @@ def near_equal(names: Iterable[str], *, typos: bool = True) -> list[tuple[str, .
     groups = {tuple(found) for found in alike.values() if len(found) > 1}
     if not typos:
         return sorted(groups)
-    by_variant: dict[str, set[str]] = defaultdict(set)
-    for key in alike:
-        if len(key) >= _SHORTEST_TYPO and key.isalpha():
-            for place in range(len(key)):
-                by_variant[key[:place] + key[place + 1 :]].add(key)
-            by_variant[key].add(key)
-    for keys in by_variant.values():
-        for one in sorted(keys):
-            for other in sorted(keys):
-                if one < other and _one_letter(one, other):
-                    groups.add(tuple(sorted((alike[one][0], alike[other][0]))))
+    long = {key for key in alike if len(key) >= _SHORTEST_TYPO and key.isalpha()}
+    pairs: set[tuple[str, str]] = set()
+    replaced: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for key in long:
+        shorter = [key[:place] + key[place + 1 :] for place in range(len(key))]
+        pairs.update((key, each) for each in shorter if each in long)
+        for place in enumerate(shorter):
+            replaced[place].append(key)
+    pairs.update(pair for keys in replaced.values() for pair in combinations(keys, 2))
+    groups.update(tuple(sorted((alike[one][0], alike[other][0]))) for one, other in pairs)
     return sorted(groups)
 
 
@@ -91,11 +91,3 @@ def _skeleton(name: str) -> str:
     decomposed = unicodedata.normalize("NFKD", name).casefold()
     apart = _BETWEEN_DIGITS.sub("|", decomposed)  # 1.2 is not 12
     return "".join(each for each in apart if each.isalnum() or each == "|")
-
-
-def _one_letter(a: str, b: str) -> bool:
-    """True when one letter was inserted, dropped or replaced."""
-    if len(a) == len(b):
-        return sum(x != y for x, y in zip(a, b, strict=True)) == 1
-    short, long = sorted((a, b), key=len)
-    return len(long) - len(short) == 1 and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))

@@ -14,7 +14,7 @@ from featstore.plain import is_missing
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["assign_groups", "assign_splits"]
+__all__ = ["assign_groups", "assign_splits", "joined"]
 
 
 def assign_splits(
@@ -78,6 +78,25 @@ def assign_groups(
     """Choose a split for every group, as ``assign_parts`` does for shares of train, valid and test."""
     parts = assign_parts(members, shares=_checked_fractions(fractions), seed=seed)
     return {key: SPLITS[part] for key, part in parts.items()}
+
+
+def joined(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """Groups of ``count`` things of which some pairs belong together: the lowest member of the group of each.
+
+    Examples
+    --------
+    >>> joined(5, [(3, 1), (4, 3)])
+    [0, 1, 2, 1, 1]
+    """
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array([*links], dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
+    _, group = connected_components(graph, directed=False)
+    _, first = np.unique(group, return_index=True)
+    return [int(row) for row in first[group]]
 
 
 def _checked_fractions(fractions: Sequence[float]) -> tuple[float, ...]:

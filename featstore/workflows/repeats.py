@@ -11,7 +11,7 @@ A. Wang, "An industrial-strength audio search algorithm", ISMIR 2003.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ import numpy as np
 from featstore.audio.decode import decode_audio
 from featstore.audio.resample import resample_signal
 from featstore.datasets import Finding
+from featstore.datasets.checks import twice_there
+from featstore.datasets.splits import joined
 from featstore.dsp.stft import compute_power
 from featstore.errors import DecodeError
 
@@ -37,10 +39,7 @@ _N_FFT, _HOP = 1024, 256
 _AROUND = (25, 15)  # bands and frames within which a peak is the largest value
 _PARTNERS, _REACH = 5, 63  # later peaks that a peak is paired with, and the frames within which they lie
 _COMMON = 40  # tracks that share a pair of peaks; a pair of more, such as a click, tells nothing
-_FEWEST, _SHARE = (
-    20,
-    0.05,
-)  # pairs at one distance that make two tracks one recording: in number, and of the shorter one
+_FEWEST, _SHARE = 20, 0.05  # pairs at one distance that make two tracks one recording: in number, of the shorter one
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +110,14 @@ def find_repeats(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
         for a, b in combinations(range(first, last), 2):
             if owner[a] != owner[b]:  # stable sorting has the lower track first
                 shared[int(owner[a]), int(owner[b]), int(frames[b] - frames[a])] += 1
-    parent = list(range(len(prints)))
-
-    def root(track: int) -> int:
-        while parent[track] != track:
-            track = parent[track]
-        return track
-
+    same = []
     for (one, other, distance), count in shared.items():
-        near = count + shared.get((one, other, distance + 1), 0)  # a distance between two frames counts in both
+        near = count + shared[one, other, distance + 1]  # a distance between two frames counts in both
         if near >= max(_FEWEST, _SHARE * min(len(prints[one].keys), len(prints[other].keys))):
-            low, high = sorted((root(one), root(other)))
-            parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for track in range(len(prints)):
-        groups.setdefault(root(track), []).append(track)
+            same.append((one, other))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for track, first in enumerate(joined(len(prints), same)):
+        groups[first].append(track)
     return sorted(tuple(found) for found in groups.values() if len(found) > 1)
 
 
@@ -166,9 +158,6 @@ def repeat_findings(
             findings.append(Finding("decoded_short", "warning", what, (track,)))
     repeats = find_repeats(prints)
     for group in repeats:
-        names = tuple(ids[track] for track in group)
-        across = len({splits[track] for track in group}) > 1
-        kind = "repeated_recording_across_splits" if across else "repeated_recording"
         shown = ", ".join(f"{ids[track]} ({splits[track] or 'no split'})" for track in group)
-        findings.append(Finding(kind, "error" if across else "warning", f"one recording: {shown}", names))
+        findings.append(twice_there(frame, group, "repeated_recording", f"one recording: {shown}"))
     return findings, [[ids[track] for track in group] for group in repeats]

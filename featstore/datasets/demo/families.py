@@ -15,6 +15,7 @@ import numpy as np
 from featstore.datasets.demo.catalogue import Entry, catalogue, write_table
 from featstore.datasets.demo.readers import cached_notes
 from featstore.datasets.demo.works import STYLES, Work, mass_of, scan_corpus, tune_field, tune_text, work_named
+from featstore.datasets.splits import assign_groups, joined
 from featstore.errors import DatasetError
 from featstore.log import progress
 
@@ -80,26 +81,17 @@ def facts_of(work: Work, cache_folder: Path | None = None) -> tuple[str, int, in
 
 def families_of(works: Sequence[Work], incipits: Sequence[str]) -> list[str]:
     """Family of each work, named after its first member: works that share a key or an incipit, however indirectly."""
-    parent = list(range(len(works)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    seen: dict[Hashable, int] = {}
-    for row, (work, steps) in enumerate(zip(works, incipits, strict=True)):
-        for key in [*keys_of(work), *([("incipit", steps)] if steps else [])]:
-            low, high = sorted((root(row), root(seen.setdefault(key, row))))  # the first work names the family
-            parent[high] = low
-    return [works[root(row)].name for row in range(len(works))]
+    first: dict[Hashable, int] = {}
+    links = [
+        (row, first.setdefault(key, row))
+        for row, (work, steps) in enumerate(zip(works, incipits, strict=True))
+        for key in [*keys_of(work), *([("incipit", steps)] if steps else [])]
+    ]
+    return [works[row].name for row in joined(len(works), links)]
 
 
 def splits_of(entries: Iterable[Entry]) -> dict[str, str]:
     """Split of each family, over all entries given."""
-    from featstore.datasets.splits import assign_groups
-
     members: dict[Hashable, Counter[str]] = {}
     for each in entries:
         clips = 1 if "#" in each.work else max(1, each.ticks // _TICKS_PER_CLIP)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+from statistics import correlation
 
 import numpy as np
 
@@ -27,24 +27,16 @@ def find_key(notes: np.ndarray) -> tuple[int, str]:
     weights = [0] * 12
     for key, length in zip(notes[:, 3].tolist(), notes[:, 2].tolist(), strict=True):
         weights[key % 12] += length
+    if len(set(weights)) == 1:  # nothing correlates with a constant
+        return 0, "minor"
+    # rounded, so that the last bits of a sum cannot decide
     scored = [
-        (_correlation([weights[(tonic + step) % 12] for step in range(12)], profile), -tonic, mode)
+        (round(correlation([weights[(tonic + step) % 12] for step in range(12)], profile), 9), -tonic, mode)
         for mode, profile in (("major", _MAJOR), ("minor", _MINOR))
         for tonic in range(12)
     ]
     _, tonic, mode = max(scored)
     return -tonic, mode
-
-
-def _correlation(values: list[int], profile: tuple[float, ...]) -> float:
-    """Pearson's correlation, rounded so that the last bits of a sum cannot decide."""
-    mean, centre = math.fsum(values) / 12, math.fsum(profile) / 12
-    spread = math.sqrt(math.fsum((each - mean) ** 2 for each in values))
-    if spread == 0:
-        return 0.0
-    width = math.sqrt(math.fsum((each - centre) ** 2 for each in profile))
-    product = math.fsum((value - mean) * (rating - centre) for value, rating in zip(values, profile, strict=True))
-    return round(product / (spread * width), 9)
 
 
 def plain_metre(field: str) -> str:
