@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,25 @@ _ARRAY = "#F2F2F2"
 _ROW, _COLUMN = 0.5, 1.3  # inches
 
 
+_LABELS = {
+    "decode": "decode\n{decoder}",
+    "resample": "resample\n{sample_rate} Hz",
+    "cut": "cut\n{clip}",
+    "clips": "excerpts\n{clip}",
+    "power_spectrum": "STFT {n_fft}\nhop {hop_length}",
+    "stride": "1 frame\nof {step}",
+    "mel_bank": "{n_mels} mel bands",
+    "exponent": "|X|^{power:g}",
+    "magnitude_to": "|X|^{power:g}",
+    "scale": "{scale.name}",
+    "hpss_medians": "medians\n{kernel} x {kernel}",
+    "hpss_part": "{component}\nmargin {margin:g}",
+}
+
+
 def _label(node: Node) -> str:
     """What a step does, in a line or two."""
-    known = dict(node.params)
-    texts: dict[str, Callable[[], str]] = {
-        "decode": lambda: f"decode\n{known['decoder']}",
-        "resample": lambda: f"resample\n{known['sample_rate']} Hz",
-        "cut": lambda: f"cut\n{known['clip']}",
-        "clips": lambda: f"excerpts\n{known['clip']}",
-        "power_spectrum": lambda: f"STFT {known['n_fft']}\nhop {known['hop_length']}",
-        "stride": lambda: f"1 frame\nof {known['step']}",
-        "mel_bank": lambda: f"{known['n_mels']} mel bands",
-        "exponent": lambda: f"|X|^{known['power']:g}",
-        "magnitude_to": lambda: f"|X|^{known['power']:g}",
-        "scale": lambda: known["scale"].name,
-        "hpss_medians": lambda: f"medians\n{known['kernel']} x {known['kernel']}",
-        "hpss_part": lambda: f"{known['component']}\nmargin {known['margin']:g}",
-    }
-    return texts[node.op]() if node.op in texts else node.op.replace("_", " ")
+    return _LABELS.get(node.op, node.op.replace("_", " ")).format(**dict(node.params))
 
 
 def draw_plan(result: Forecast, path: str | Path) -> Path:

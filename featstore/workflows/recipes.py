@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +15,15 @@ from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.training.settings import merge
-from featstore.workflows.recipe_features import (
-    ENCODER,
-    TOKENIZER,
-    recipe_features,
-)
+from featstore.workflows.recipe_features import ENCODER, TOKENIZER, recipe_features
 from featstore.workflows.recipe_runs import check_same, own_settings
 from featstore.workflows.selection import ModelPlan
 from featstore.workflows.shift_plan import ShiftPlan
 
-__all__ = [
-    "Recipe",
-    "list_recipes",
-    "load_recipe",
-    "recipe_names",
-    "recipe_text",
-    "with_overrides",
-]
+__all__ = ["Recipe", "list_recipes", "load_recipe", "recipe_names", "recipe_text", "with_overrides"]
 
 logger = logging.getLogger(__name__)
 
-KEYS = (
-    "title",
-    "data",
-    "tokenizer",
-    "tokenizers",
-    "encoders",
-    "features",
-    "optional",
-    "encoding",
-    "extract",
-    "model",
-    "models",
-    "experiments",
-    "seeds",
-    "settings",
-    "pretraining",
-    "shifts",
-    "report",
-    "minutes",
-)
 KEPT = "recipe.yaml"  # in the folder of results: the recipe that made them, which can be run again
 FILES = (KEPT, "plan.yaml", "train.yaml")
 
@@ -194,6 +163,9 @@ class Recipe:
                 clash = f"{plan.name!r} is something else in two experiments"
                 raise ConfigError(clash, self.name, "Give each a name of its own")
         return list({plan.name: plan for plan in plans}.values())  # experiments may share a model
+
+
+KEYS = tuple(each.name for each in fields(Recipe) if each.name != "name")
 
 
 def _folders() -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,12 @@ def run_shifts(
         about = {"shift": name, "seed": plan.seed, "tracks": digest}
         waiting = [run for run in tested if not _is_scored(run, about)]
         tasks += [_Task(run, name, str(place), about) for run in waiting]
-    changes = _Changes(folder / "store.zarr")
+    originals = open_store(folder / "store.zarr")
+    share = cache(lambda store, feature: changed_tokens(originals, open_store(store), feature))
     works = []
     for task in tasks:
         try:
-            works.append((task, changes.of(task)))
+            works.append((task, _changed(task, share)))
         except FeatstoreError as error:
             failed.append(f"{task.run} on {task.shift}: {error}")
     errors = side_by_side(_score, works, jobs=jobs, start=one_core_quietly)
@@ -153,27 +155,14 @@ def _is_scored(run: str, about: Mapping[str, Any]) -> bool:
     return newer and all(there.get(key) == value for key, value in about.items())
 
 
-class _Changes:
-    """Share of tokens that differ between the copies and the originals, computed once for each feature."""
+def _changed(task: _Task, share: Callable[[str, str], float | None]) -> float | None:
+    """Mean share of changed tokens over the tokens that a run reads; None where it reads none."""
+    from featstore.training.folders import RunFolder
 
-    def __init__(self, store: Path) -> None:
-        self._store = open_store(store)
-        self._known: dict[tuple[str, str], float | None] = {}
-
-    def of(self, task: _Task) -> float | None:
-        """Share for the tokens that a run reads; None where it reads none."""
-        from featstore.training.folders import RunFolder
-
-        run = RunFolder(task.run).read_run() or {}
-        shares = [self._share(task, feature) for feature in str(run.get("feature", "")).split(" + ") if feature]
-        known = [share for share in shares if share is not None]
-        return float(np.mean(known)) if known else None
-
-    def _share(self, task: _Task, feature: str) -> float | None:
-        key = (task.store, feature)
-        if key not in self._known:
-            self._known[key] = changed_tokens(self._store, open_store(task.store), feature)
-        return self._known[key]
+    run = RunFolder(task.run).read_run() or {}
+    shares = [share(task.store, feature) for feature in str(run.get("feature", "")).split(" + ") if feature]
+    known = [each for each in shares if each is not None]
+    return float(np.mean(known)) if known else None
 
 
 def changed_tokens(store: Store, shifted: Store, feature: str) -> float | None:

@@ -121,10 +121,13 @@ def stored_features(
     options: ExtractOptions | None,
 ) -> Iterator[Item]:
     """Bring a store up to date with the extractor, then read the features of each file from it."""
+    from featstore.datasets.table import track_table
+    from featstore.extract import extract
     from featstore.store import open_store
 
     if paths:
-        _extract(paths, requests, place, options)
+        absolute = [place_of(path) for path in paths]
+        extract(track_table({"track_id": absolute, "path": absolute}, name="tag"), requests, place, options)
     store: Store = open_store(place)
     readers = [store[f"{request.spec}@{request.encoding or Encoding()}"] for request in requests]
     ledger = store.tracks
@@ -136,19 +139,3 @@ def stored_features(
             continue
         found = [(reader[track], reader.clip_frames is not None) for reader in readers]
         yield path, [_along_time(values) if excerpts else values for values, excerpts in found], error
-
-
-def _extract(
-    paths: Sequence[str],
-    requests: Sequence[FeatureRequest],
-    place: str | os.PathLike[str],
-    options: ExtractOptions | None,
-) -> None:
-    import pandas as pd
-
-    from featstore.datasets import TableInfo, TrackTable
-    from featstore.extract import extract
-
-    absolute = [place_of(path) for path in paths]
-    table = TrackTable(pd.DataFrame({"track_id": absolute, "path": absolute}), TableInfo(name="tag"))
-    extract(table, requests, place, options)

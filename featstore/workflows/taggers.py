@@ -36,12 +36,12 @@ class Tagger:
         Frames of one input, and between inputs; of the first feature.
     classes : tuple of str
     task : "multi_label" or "single_label"
+    any_length : bool
+        Whether other numbers of frames than ``n_frames`` work.
     pool, weigh : str
         From windows to a track, as ``evaluate.pool`` and ``evaluate.weigh``.
     tail : "align" or "drop"
         What becomes of frames behind the last whole window.
-    any_length : bool
-        Whether other numbers of frames than ``n_frames`` work.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Tagger:
     stride: int
     classes: tuple[str, ...]
     task: str
-    pool: str
-    weigh: str
-    tail: str
     any_length: bool
+    pool: str = "mean_probability"
+    weigh: str = "windows"
+    tail: str = "align"
 
     @property
     def request(self) -> FeatureRequest:
@@ -148,48 +148,32 @@ def _of_file(path: Path) -> Tagger:
     return _make(state.get("name", str(path)), state, path, **state.get("tagging", {}))
 
 
-def _make(
-    name: str,
-    run: Mapping[str, Any],
-    path: Path,
-    *,
-    pool: str = "mean_probability",
-    weigh: str = "windows",
-    tail: str = "align",
-) -> Tagger:
+def _make(name: str, run: Mapping[str, Any], path: Path, **options: str) -> Tagger:
     from featstore.training.work import model_of_checkpoint
 
     missing = [key for key in ("model", "feature", "input", "classes", "task") if key not in run]
     if missing:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(missing)}", str(path), "Name a run's folder")
-    module = model_of_checkpoint(run, path).eval()
-    return _tagger(name, module, run, pool=pool, weigh=weigh, tail=tail)
+    return _tagger(name, model_of_checkpoint(run, path), run, **options)
 
 
-def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], *, pool: str, weigh: str, tail: str) -> Tagger:
+def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], **options: str) -> Tagger:
     from featstore.training.input_shape import InputShape
 
+    if run["task"] == "none":
+        raise ConfigError("the run was pretrained: it has no classes", name, "Fine-tune it: train --set start.run=RUN")
     shape = InputShape.from_mapping(run["input"])
     return Tagger(
         name=name,
-        module=module,
-        requests=_requests(run, name),
+        module=module.eval(),
+        requests=tuple(map(parse_feature, run["feature"].split(" + "))),
         n_frames=shape.n_frames,
         stride=shape.stride,
         classes=tuple(run["classes"]),
         task=run["task"],
-        pool=pool,
-        weigh=weigh,
-        tail=tail,
         any_length=module.model.any_length,
+        **options,
     )
-
-
-def _requests(run: Mapping[str, Any], name: str) -> tuple[FeatureRequest, ...]:
-    """Features of a run that can tag; ``ConfigError`` for one that cannot."""
-    if run["task"] == "none":
-        raise ConfigError("the run was pretrained: it has no classes", name, "Fine-tune it: train --set start.run=RUN")
-    return tuple(parse_feature(text) for text in run["feature"].split(" + "))
 
 
 def _description(name: str) -> dict[str, Any]:
@@ -217,7 +201,7 @@ def _published(name: str, weights: str | os.PathLike[str] | None) -> Tagger:
     run = _description(name)
     module = build_model(run, None)
     module.model.load_state_dict(load_published(name, weights))
-    return _tagger(name, module.eval(), run, pool="mean_probability", weigh="windows", tail="drop")
+    return _tagger(name, module, run, **run["tagging"])
 
 
 def convert_published(
@@ -253,9 +237,8 @@ def convert_published(
 
     target, known = Path(out), published_name(name)
     if target.suffix != ".safetensors":
-        raise ConfigError(
-            f"{target.name!r} does not end in .safetensors", "convert", f"Write {target.stem}.safetensors"
-        )
+        what = f"{target.name!r} does not end in .safetensors"
+        raise ConfigError(what, "convert", f"Write {target.stem}.safetensors")
     if known is None:
         raise CheckpointError(f"there are no published weights of {name!r}", "", did_you_mean(name, PUBLISHED))
     state = load_published(known, weights)

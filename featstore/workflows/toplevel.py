@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from featstore.datasets import TrackTable
-    from featstore.datasets.table import Task
     from featstore.extract.forecast import Forecast
     from featstore.extract.run import ExtractReport
     from featstore.results import RunRecord, RunSet
@@ -63,23 +62,18 @@ def load_tracks(
     >>> tracks = load_tracks("music")  # doctest: +SKIP
     >>> tracks.frame[["track_id", "labels", "duration_s"]]  # doctest: +SKIP
     """
-    from featstore.datasets import TableInfo, TrackTable
+    from featstore.datasets.table import TrackTable, label_facts, track_table
 
     if isinstance(source, TrackTable):
         return source
     if not isinstance(source, str | os.PathLike):
-        labels = [_as_list(value) for value in source.get("labels", ())]
-        classes = tuple(sorted({str(name) for names in labels for name in names}))
-        many = any(len(names) > 1 for names in labels)
-        task: Task = "none" if not classes else "multi_label" if many else "single_label"
-        return TrackTable(source, TableInfo(name="tracks", task=task, classes=classes))
+        return track_table(source, name="tracks", **label_facts(map(_as_list, source.get("labels", ()))))
     path = os.fspath(source)
     listed = path.lower().endswith((".csv", ".tsv", ".tab"))
     if kind is None and not listed and not os.path.isdir(os.path.expanduser(path)):
         if options:
-            raise ConfigError(
-                f"options of a data set, but {path} is a table", "load_tracks", "Leave them out, or name the kind"
-            )
+            what = f"options of a data set, but {path} is a table"
+            raise ConfigError(what, "load_tracks", "Leave them out, or name the kind")
         return TrackTable.read(path)
     from featstore.workflows.indexing import index_tracks
 

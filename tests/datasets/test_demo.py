@@ -169,14 +169,16 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert default_root() == tmp_path / ".cache/featstore/demo"
 
 
-def test_forgotten_parts_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "reel").mkdir()
-    for name, age in (("old", 7200), ("new", 10)):
-        path = tmp_path / f"reel/.{name}.mp3.1-ab.part"
+def test_forgotten_parts_are_removed(made: Path) -> None:
+    [folder] = made.glob("flac-*")
+    for name, age in (("old", 2 * 86400), ("new", 10)):
+        path = folder / f"reel/.{name}.flac.1-ab.part"
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
-    build._remove_forgotten(tmp_path)
-    assert [path.name for path in (tmp_path / "reel").iterdir()] == [".new.mp3.1-ab.part"]
+    build_demo(made, **ONE)
+    [left] = folder.rglob(".*.part")
+    assert left.name == ".new.flac.1-ab.part"
+    left.unlink()
 
 
 SCRIPT = """

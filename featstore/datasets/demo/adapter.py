@@ -59,17 +59,9 @@ def index_demo(
     )
     folder = place / settings.folder
     frame = pd.DataFrame(
-        {
-            "track_id": [each.name for each in records],
-            "path": [str(folder / each.file) for each in records],
-            "labels": [list(each.labels) for each in records],
-            "split": [each.split for each in records],
-            "group": [each.family for each in records],
-            "style": [each.style for each in records],
-            "work": [each.work for each in records],
-            "window": [each.window for each in records],
-            "identity": [each.identity for each in records],
-        }
+        {"track_id": each.name, "path": str(folder / each.file), "group": each.family}
+        | {name: getattr(each, name) for name in ("labels", "split", "style", "work", "window", "identity")}
+        for each in records
     )
     info = TableInfo(name="demo", task="multi_label", classes=TAGS, root=str(folder), notes=NOTICE)
     table = TrackTable(frame, info)

@@ -10,13 +10,14 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from featstore.atomic import disk_errors, write_text
+from featstore.atomic import disk_errors, remove_abandoned_in, write_text
+from featstore.cluster import cpu_count
 from featstore.datasets.demo import NOTICE
 from featstore.datasets.demo.arrange import Arrangement, arrange, window
 from featstore.datasets.demo.catalogue import catalogue
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 _RECORDS = "clips.jsonl"
 _FORMATS = ("mp3", "flac")
-_FORGOTTEN_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def build_demo(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(root / "NOTICE.txt", NOTICE + "\n")
-    _remove_forgotten(folder)
+    remove_abandoned_in(folder)
     records = _read_records(folder)
     cells = [
         (ordered, quota)
@@ -162,19 +162,13 @@ def build_demo(
     with progress_bar(total=total, desc=f"demo {size}", unit="clip") as bar:
         bar.update(len(_chosen(cells, records)))
         while missing := _missing(cells, records):
-            for record in _make(missing, settings, root, _jobs(jobs)):
+            for record in _make(missing, settings, root, max(1, int(jobs or cpu_count()))):
                 records[record.name] = record
                 made += bool(record.file)
                 bar.update(1 if record.file else 0)
     chosen = _chosen(cells, records)
     logger.info("%d clips, %d of them made in %.1f s", len(chosen), made, time.monotonic() - started)
     return sorted(chosen, key=lambda record: (STYLES.index(record.style), record.name))
-
-
-def _jobs(asked: int | None) -> int:
-    if asked is not None:
-        return max(1, int(asked))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cell(style: str, split: str, seed: int) -> list[ClipChoice]:
@@ -232,8 +226,8 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _append_records(folder: Path, records: Iterable[ClipRecord]) -> None:
-    """Add lines to the list of finished clips, after a torn line on a line of their own."""
+def _kept(records: list[ClipRecord], folder: Path) -> list[ClipRecord]:
+    """Records added to the list of finished clips, after a torn line on a line of their own."""
     text = "".join(json.dumps(asdict(each), ensure_ascii=False, sort_keys=True) + "\n" for each in records)
     path = folder / _RECORDS
     with disk_errors(path), open(path, "ab+") as file:
@@ -241,16 +235,7 @@ def _append_records(folder: Path, records: Iterable[ClipRecord]) -> None:
             file.seek(-1, os.SEEK_END)
             text = text if file.read(1) == b"\n" else "\n" + text
         file.write(text.encode())
-
-
-def _remove_forgotten(folder: Path) -> None:
-    """Remove what killed runs left half written, an hour after; a run under way keeps its own."""
-    for path in folder.glob("*/.*.part"):
-        try:
-            if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
-                path.unlink()
-        except OSError:
-            continue
+    return records
 
 
 # -------------------------------------------------------------------------------------------------------------- workers
@@ -265,17 +250,13 @@ def _make(missing: list[ClipChoice], settings: Settings, root: Path, jobs: int) 
     folder = root / settings.folder
     if jobs == 1 or len(tasks) == 1:
         for clips in tasks:
-            records = _make_work(clips, settings, root)
-            _append_records(folder, records)
-            yield from records
+            yield from _kept(_make_work(clips, settings, root), folder)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=_start_worker) as pool:
         try:
             for future in as_completed([pool.submit(_make_work, clips, settings, root) for clips in tasks]):
-                records = future.result()
-                _append_records(folder, records)
-                yield from records
+                yield from _kept(future.result(), folder)
         except BrokenProcessPool as error:
             fix = "Run again to go on where it stopped, with fewer jobs if memory is short"
             raise DatasetError("a worker process died", "data set demo", fix) from error
