@@ -88,7 +88,9 @@ def _sizes(paths: Iterable[str], on_file: Callable[[], object] | None) -> list[i
 def _duplicate_ids(frame: pd.DataFrame) -> list[Finding]:
     rows = frame.groupby("track_id", sort=False).indices
     return [
-        Finding("duplicate_id", "error", f"{track_id!r} is the id of rows {', '.join(map(str, found))}", (track_id,))
+        Finding(
+            "duplicate_id", "error", f"{track_id!r} is the id of rows {', '.join(map(str, found))}", (str(track_id),)
+        )
         for track_id, found in rows.items()
         if len(found) > 1
     ]

@@ -98,7 +98,7 @@ def planned_runs(
     runs: list[PlannedRun] = []
     for plan in plans:
         each = [store[request].name for request in chosen.features.get(plan.name, [])]
-        names = [tuple(each)] if plan.together and each else each
+        names = [" + ".join(each)] if plan.together and each else each
         grid = partial(
             grid_of_runs, folder / "store.zarr", features=names, models=[plan.model], seeds=seeds, tracks=tracks
         )

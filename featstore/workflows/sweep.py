@@ -40,9 +40,8 @@ class PlannedRun:
 
     Attributes
     ----------
-    store, model, out : str
-    feature : str or tuple of str
-        Several become one input.
+    store, feature, model, out : str
+        Several features that become one input are joined by `` + ``, as in run records.
     tracks : str
         A track table's file; empty for what the store remembers.
     seed : int
@@ -53,7 +52,7 @@ class PlannedRun:
     """
 
     store: str
-    feature: str | tuple[str, ...]
+    feature: str
     model: str
     out: str
     tracks: str
@@ -64,7 +63,7 @@ class PlannedRun:
     @property
     def features(self) -> list[str]:
         """The features that are its input."""
-        return [self.feature] if isinstance(self.feature, str) else list(self.feature)
+        return self.feature.split(" + ")
 
     @property
     def short(self) -> str:
@@ -101,7 +100,7 @@ def grid_of_runs(
     store: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    features: Sequence[str | tuple[str, ...]],
+    features: Sequence[str],
     models: Sequence[str],
     seeds: Sequence[int],
     settings: Mapping[str, Any],
@@ -110,6 +109,7 @@ def grid_of_runs(
 ) -> list[PlannedRun]:
     """Every feature with every model and seed, in ``out/LABEL/FEATURE/seed-N``; cheap features first.
 
+    Features that become one input are joined by `` + ``.
     The label is the model's name where none is given. Where ``data.split`` is ``folds`` and no fold is chosen, there is
     a run for each fold, in ``FEATURE/fold-K/seed-N``.
     """
@@ -141,45 +141,47 @@ def _by_fold(settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(f"fold-{fold}", {**settings, "data": {**data, "fold": fold}}) for fold in range(n_folds)]
 
 
-def _work(feature: str | tuple[str, ...]) -> float:
-    if not isinstance(feature, str):
-        return sum(map(_work, feature))
-    spec = parse_feature(feature).spec
-    return getattr(spec, "n_mels", 1) * spec.sample_rate / spec.frame_step
+def _work(feature: str) -> float:
+    specs = [parse_feature(each).spec for each in feature.split(" + ")]
+    return sum(getattr(spec, "n_mels", 1) * spec.sample_rate / spec.frame_step for spec in specs)
 
 
-def slug_of(feature: str | tuple[str, ...]) -> str:
+def slug_of(feature: str) -> str:
     """Folder name of a feature, or of several that are one input: readable, and unique by the end of its key."""
-    if not isinstance(feature, str):
-        return "+".join(map(slug_of, feature))
+    return "+".join(map(_slug, feature.split(" + ")))
+
+
+def _slug(feature: str) -> str:
     request = parse_feature(feature)
     spec = request.spec
+    units = {"n_mels": "mels", "hop_length": "hop"}
     words = [spec.kind, f"{spec.sample_rate}hz"]
-    words += [
-        f"{getattr(spec, name)}{unit}"
-        for name, unit in (("n_mels", "mels"), ("hop_length", "hop"))
-        if hasattr(spec, name)
-    ]
+    words += [f"{getattr(spec, name)}{unit}" for name, unit in units.items() if hasattr(spec, name)]
     words += [spec.scale.name] if hasattr(spec, "scale") else []
     words += [request.encoding.name if request.encoding else "float32", spec.key(str(request.encoding))[-6:]]
     return "-".join(words)
 
 
-def _train(run: PlannedRun) -> str:
-    """Carry out one run in this process."""
+def _sources(run: PlannedRun) -> dict[str, Any]:
+    """Settings and tracks of a run, as training and its forecast take them."""
     from featstore.datasets import TrackTable
-    from featstore.training import TrainConfig, train
+    from featstore.training import TrainConfig
 
-    config = TrainConfig.resolve(run.settings, seed=run.seed)
     table = TrackTable.read(run.tracks) if run.tracks else None
-    train(run.store, run.features, run.model, run.out, tracks=table, config=config)
-    return run.out
+    return {"tracks": table, "config": TrainConfig.resolve(run.settings, seed=run.seed)}
 
 
-def _train_quietly(run: PlannedRun) -> str:
+def _train(run: PlannedRun) -> None:
+    """Carry out one run in this process."""
+    from featstore.training import train
+
+    train(run.store, run.features, run.model, run.out, **_sources(run))
+
+
+def _train_quietly(run: PlannedRun) -> None:
     """The same in a worker: its progress is read from its files."""
     one_core_quietly()
-    return _train(run)
+    _train(run)
 
 
 def failures(outcomes: Sequence[RunOutcome]) -> list[str]:
@@ -203,7 +205,7 @@ def forecast_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None) -> di
         count with no seconds.
     """
     jobs = min(jobs or cpu_count(), max(1, len(runs)))
-    waiting: dict[tuple[str, Any], list[PlannedRun]] = {}
+    waiting: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
         if not run.is_finished:
             waiting.setdefault((run.model, run.feature), []).append(run)
@@ -221,16 +223,10 @@ def forecast_sweep(runs: Sequence[PlannedRun], *, jobs: int | None = None) -> di
 
 def forecast_run(run: PlannedRun) -> dict[str, Any] | None:
     """Time a few steps of a run, as ``featstore.training.forecast`` does; None for a model that is fitted at once."""
-    from featstore.datasets import TrackTable
     from featstore.models import MODELS
-    from featstore.training import TrainConfig
     from featstore.training.forecast import forecast
 
-    if MODELS.load(run.model).fitter:
-        return None
-    config = TrainConfig.resolve(run.settings, seed=run.seed)
-    table = TrackTable.read(run.tracks) if run.tracks else None
-    return forecast(run.store, run.features, run.model, tracks=table, config=config)
+    return None if MODELS.load(run.model).fitter else forecast(run.store, run.features, run.model, **_sources(run))
 
 
 def _forecast_of(group: Sequence[PlannedRun]) -> dict[str, Any]:

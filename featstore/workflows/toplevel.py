@@ -189,7 +189,17 @@ def train(
     RunRecord
         ``.result`` is what ``result.json`` holds, ``.score("roc_auc")`` a score of the test split.
     """
-    return _trained(store, features, model, out, tracks, settings, seed, {})
+    from featstore.results import read_results
+    from featstore.training import TrainConfig
+    from featstore.training import train as run_training
+
+    if isinstance(settings, TrainConfig):
+        config = settings if seed is None else replace(settings, seed=seed)
+    else:
+        config = TrainConfig.resolve(_as_mapping(settings), seed=seed)
+    table = None if tracks is None else load_tracks(tracks)
+    run_training(store, _listed(features), model, Path(out), tracks=table, config=config)
+    return read_results(Path(out))[0]
 
 
 def pretrain(
@@ -206,25 +216,19 @@ def pretrain(
 
     As :func:`train`; start from it with ``settings=["start.run=RUN"]``.
     """
-    return _trained(store, features, model, out, tracks, settings, seed, {"objective": {"name": "masked"}})
-
-
-def _trained(
-    store: Any, features: Features, model: str, out: Place, tracks: Any, settings: Any, seed: int | None, stage: Any
-) -> RunRecord:
-    from featstore.results import read_results
     from featstore.training import TrainConfig
-    from featstore.training import train as run_training
-    from featstore.training.settings import merge, parse_assignments
+    from featstore.training.settings import merge
 
-    if isinstance(settings, TrainConfig):
-        config = settings if seed is None else replace(settings, seed=seed)
-    else:
-        plain = settings if isinstance(settings, Mapping) else parse_assignments(_as_list(settings or ()))
-        config = TrainConfig.resolve(merge(stage, plain), seed=seed)
-    table = None if tracks is None else load_tracks(tracks)
-    run_training(store, _listed(features), model, Path(out), tracks=table, config=config)
-    return read_results(Path(out))[0]
+    if not isinstance(settings, TrainConfig):
+        settings = merge({"objective": {"name": "masked"}}, _as_mapping(settings))
+    return train(store, features, model, out, tracks=tracks, settings=settings, seed=seed)
+
+
+def _as_mapping(settings: Mapping[str, Any] | Iterable[str] | None) -> Mapping[str, Any]:
+    """Settings by section, from texts or as they are."""
+    from featstore.training.settings import parse_assignments
+
+    return settings if isinstance(settings, Mapping) else parse_assignments(_as_list(settings or ()))
 
 
 def evaluate(
@@ -251,14 +255,13 @@ def evaluate(
         File for the predictions; the run's own by default, where its own store and tracks are scored.
     """
     from featstore.training import evaluate as score_again
-    from featstore.training.settings import parse_assignments
 
     return score_again(
         Path(_folder_of(run)),
         store=store,
         tracks=None if tracks is None else load_tracks(tracks),
         splits=[splits] if isinstance(splits, str) else splits,
-        settings=settings if isinstance(settings, Mapping) else parse_assignments(_as_list(settings or ())),
+        settings=_as_mapping(settings),
         predictions=None if predictions is None else Path(predictions),
     )
 

@@ -44,6 +44,14 @@ _PLACES = {
     "haydn": ("haydn", ".mxl"),
     "schumann": ("schumann_robert", ".mxl"),
 }
+_QUARTETS = r"(?!k545|opus48|dichterliebe).*"  # the others are a sonata and songs
+# Styles of the collections of scores, and which of their works are of it.
+_SCORES = {
+    "bach": ("chorale", r"(?!bwv846$|bwv1080$)bwv\d+(\.\d+)?"),  # the others are keyboard and orchestral pieces
+    "palestrina": ("mass", ".*"),
+    "monteverdi": ("madrigal", ".*(?<!_old)"),
+    "trecento": ("trecento", "(?!.*bak).*"),
+} | dict.fromkeys(("beethoven", "mozart", "haydn", "schumann"), ("string quartet", _QUARTETS))
 _RHYTHMS = (("slip", "slip jig"), ("jig", "jig"), ("reel", "reel"), ("hornpipe", "hornpipe"), ("clog", "hornpipe"))
 
 
@@ -150,24 +158,12 @@ def _tune_style(collection: str, text: str) -> str:
 
 
 def _scores() -> Iterator[Work]:
-    for path in _files("bach"):
-        # the others are keyboard and orchestral pieces
-        if re.fullmatch(r"bwv\d+(\.\d+)?", path.stem) and path.stem not in ("bwv846", "bwv1080"):
-            yield Work(f"bach/{path.stem}", "chorale", path)
-    for path in _files("palestrina"):
-        yield Work(f"palestrina/{path.stem}", "mass", path)
-    for path in _files("monteverdi"):
-        if not path.stem.endswith("_old"):
-            yield Work(f"monteverdi/{path.stem}", "madrigal", path)
-    for path in _files("trecento"):
-        if "bak" not in path.stem:
-            yield Work(f"trecento/{path.stem}", "trecento", path)
-    for collection in ("beethoven", "mozart", "haydn", "schumann"):
+    for collection, (style, pattern) in _SCORES.items():
         top = corpus_folder() / _PLACES[collection][0]
         for path in _files(collection):
-            book = path.relative_to(top).with_suffix("").as_posix()
-            if not book.startswith(("k545", "opus48", "dichterliebe")):  # a sonata and songs
-                yield Work(f"{collection}/{book}", "string quartet", path)
+            name = path.relative_to(top).with_suffix("").as_posix()
+            if re.fullmatch(pattern, name):
+                yield Work(f"{collection}/{name}", style, path)
 
 
 def mass_of(path: Path) -> str:
