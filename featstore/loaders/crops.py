@@ -225,7 +225,7 @@ def plan_crops(
         counts = crops_per_track * (np.ones(len(present), dtype=np.int64) if repeats is None else repeats[present])
         track = np.repeat(present, counts)
         most = int(counts.max(initial=crops_per_track))
-        draws = track * most + np.concatenate([np.arange(0), *map(np.arange, counts)])
+        draws = track * most + np.arange(len(track)) - np.repeat(np.cumsum(counts) - counts, counts)
         grid = math.lcm(segment or _grid(ratios), start_grid)
         together = crops_per_track if distinct else 1
         skipped = None

@@ -58,7 +58,7 @@ class Input:
         if feature.clip_frames is not None:
             base, stride = JoinedExcerpts(base, feature.clip_frames, stride), 1
             all_lengths = base.lengths
-        rows = np.array([_row_or_none(feature, track_id) for track_id in track_ids], dtype=np.int64)
+        rows = feature.rows_of(track_ids)
         lengths = np.where(rows < 0, -1, all_lengths[rows]) if len(all_lengths) else np.full_like(rows, -1)
         return cls(name, feature, base, stride, tuple(track_ids), rows, lengths)
 
@@ -127,13 +127,6 @@ class Input:
                 self.feature.name,
                 "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
             )
-
-
-def _row_or_none(feature: StoredFeature, track_id: str) -> int:
-    try:
-        return feature.row_of(track_id)
-    except LookupError:
-        return -1
 
 
 def check_stored(inputs: Sequence[Input], missing: str) -> None:

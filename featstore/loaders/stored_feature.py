@@ -118,6 +118,9 @@ class StoredFeature(Protocol):
     def row_of(self, track_id: str) -> int:
         """Row of a track in the store; raises a ``LookupError`` for a track that it does not know."""
 
+    def rows_of(self, track_ids: Sequence[str]) -> IntArray:
+        """Row of each track in the store, -1 for tracks that it does not know."""
+
     def read_row(self, row: int, start: int = 0, stop: int | None = None) -> FloatArray:
         """Decoded values of a track."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -79,12 +80,16 @@ def class_names(labels: Iterable[Sequence[str]]) -> tuple[str, ...]:
     >>> class_names([["rock"], ["jazz", "rock"], []])
     ('jazz', 'rock')
     """
-    return tuple(sorted({name for some in labels for name in _names(some)}))
+    return tuple(sorted(set(_flat(labels))))
 
 
-def _names(labels: Sequence[str] | None) -> list[str]:
-    """Labels of a track as text; tables have None where there are none."""
-    return [] if labels is None else list(map(str, labels))
+def _flat(labels: Iterable[Sequence[str]]) -> Iterator[str]:
+    """All labels one behind the other; tracks with None have none.
+
+    Lists of a parquet file are arrays, whose elements are slow to go through one by one.
+    """
+    lists = (one.tolist() if isinstance(one, np.ndarray) else one for one in labels if one is not None)
+    return map(str, chain.from_iterable(lists))
 
 
 def _positions(classes: Sequence[str]) -> dict[str, int]:
@@ -116,8 +121,9 @@ def multi_hot(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArra
     """
     positions = _positions(classes)
     hot = np.zeros((len(labels), len(classes)), dtype=np.float32)
-    for row, some in enumerate(labels):
-        hot[row, [positions[label] for label in _names(some) if label in positions]] = 1.0
+    rows = np.repeat(np.arange(len(labels)), [0 if some is None else len(some) for some in labels])
+    places = np.fromiter(map(positions.get, _flat(labels), repeat(-1)), np.int64, len(rows))
+    hot[rows[places >= 0], places[places >= 0]] = 1.0
     if len(labels) and not hot.any():
         raise _no_label(labels, classes)
     return hot
@@ -144,12 +150,12 @@ def class_index(
     [1, 0]
     """
     positions = _positions(classes)
-    if len(labels) and not any(map(_names, labels)):
+    if len(labels) and next(_flat(labels), None) is None:
         raise _no_label(labels, classes)
     index = np.empty(len(labels), dtype=np.int64)
     for row, some in enumerate(labels):
         where = f"track {track_ids[row]}" if track_ids is not None else f"row {row}"
-        given = _names(some)
+        given = list(_flat([some]))
         if len(given) != 1:
             raise DatasetError(
                 f"{len(given)} labels where a single-label task needs one: {given}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -114,6 +115,10 @@ class FeatureReader:
         except KeyError:
             near = did_you_mean(str(track_id), self._rows) if len(self._rows) < 10000 else "See store.tracks"
             raise MissingFeature(f"no track {track_id!r}", self._source, near) from None
+
+    def rows_of(self, track_ids: Sequence[str]) -> IntArray:
+        """Row of each track in the store, -1 for tracks that it does not know."""
+        return np.fromiter(map(self._rows.get, track_ids, repeat(-1)), np.int64, len(track_ids))
 
     def read_row(self, row: int, start: int = 0, stop: int | None = None) -> FloatArray:
         """Decoded values (*item_shape, stop - start) of the feature's own frames: float32, for tokens int32."""

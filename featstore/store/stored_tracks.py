@@ -23,6 +23,9 @@ __all__ = ["TRACKS", "StoredTracks", "ordered", "parquet_bytes"]
 TRACKS = "tracks.parquet"
 
 
+_NEEDED = ["row", "track_id", "path"]
+
+
 class StoredTracks:
     """The table ``tracks.parquet`` of a store.
 
@@ -49,9 +52,15 @@ class StoredTracks:
     def frame(self) -> pd.DataFrame:
         """All columns, indexed by track id."""
         import pandas as pd
+        import pyarrow as pa
 
-        len(self)  # what has to be in it is checked, and needed by every reader
-        frame: pd.DataFrame = self._read(lambda content: pd.read_parquet(io.BytesIO(content)).set_index("track_id"))
+        def read(content: bytes) -> pd.DataFrame:
+            whole = pd.read_parquet(io.BytesIO(content))
+            # what has to be in it is checked, and needed by every reader
+            self.__dict__.setdefault("_columns", _in_order(pa.Table.from_pandas(whole[_NEEDED], preserve_index=False)))
+            return whole.set_index("track_id")
+
+        frame: pd.DataFrame = self._read(read)
         return frame
 
     @property
@@ -65,9 +74,7 @@ class StoredTracks:
         import pyarrow.parquet as pq
 
         def read(content: bytes) -> Any:
-            table = pq.read_table(pa.BufferReader(content), columns=["row", "track_id", "path"])
-            _check(table)
-            return table if (np.diff(table["row"].to_numpy()) > 0).all() else table.sort_by("row")
+            return _in_order(pq.read_table(pa.BufferReader(content), columns=_NEEDED))
 
         return self._read(read)
 
@@ -106,8 +113,8 @@ class StoredTracks:
         return list(zip(part["track_id"].to_pylist(), part["path"].to_pylist(), strict=True))
 
 
-def _check(table: Any) -> None:
-    """Refuse columns that are none of a store's; whether rows and ids are unique is for ``verify`` to say."""
+def _in_order(table: Any) -> Any:
+    """Columns of a store, by row; any others are refused. Whether rows and ids are unique is for ``verify`` to say."""
     import pyarrow.types as kinds
 
     rows = table["row"].to_numpy()
@@ -117,6 +124,7 @@ def _check(table: Any) -> None:
     types = [one.type.value_type if kinds.is_dictionary(one.type) else one.type for one in texts]
     if any(one.null_count for one in texts) or not all(kinds.is_string(t) or kinds.is_large_string(t) for t in types):
         raise ValueError("ids or files of tracks are no text")
+    return table if (np.diff(rows) > 0).all() else table.sort_by("row")
 
 
 def ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:

@@ -49,6 +49,9 @@ class FakeReader:
     def track_ids(self):
         return [track for track, length in zip(self._ids, self.lengths, strict=True) if length >= 0]
 
+    def rows_of(self, track_ids):
+        return np.array([self._ids.index(track) if track in self._ids else -1 for track in track_ids], np.int64)
+
     def row_of(self, track_id):
         try:
             return self._ids.index(track_id)
