@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import StoreError
+from featstore.errors import CorruptFeature, StoreError
 from featstore.owner import process_lives, this_machine
 
 __all__ = [
     "DAMAGED",
     "atomic_path",
     "canonical_json",
+    "damage",
     "disk_errors",
     "fsync_directory",
     "is_abandoned",
@@ -39,6 +40,17 @@ __all__ = [
 
 DAMAGED = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """What parsers raise on bytes that were damaged or edited."""
+
+REPAIR = "Run featstore store repair"
+
+
+@contextmanager
+def damage(what: str, where: str, fix: str = REPAIR) -> Iterator[None]:
+    """Turn what parsers raise on damaged bytes into a ``CorruptFeature``."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise CorruptFeature(what, where, fix) from error
 
 
 @contextmanager

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.arrays import AnyArray, FloatArray, IntArray
-from featstore.atomic import DAMAGED, canonical_json, disk_errors, json_object
-from featstore.errors import CorruptFeature, StoreError
+from featstore.atomic import canonical_json, damage, disk_errors, json_object
+from featstore.errors import StoreError
 from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
 from featstore.store.chunks import GZIP_LEVEL, compress, decompress
 from featstore.store.digests import digest_text, new_digest
@@ -307,12 +307,8 @@ def decode_hdf5_chunk(
     CorruptFeature
         When it fails its checksum.
     """
-    try:
+    with damage("stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"):
         body = _fletcher32().decode(np.frombuffer(block, dtype=np.uint8))
-    except RuntimeError as error:
-        raise CorruptFeature(
-            "stored bytes fail their checksum", where, "Run featstore store verify, then featstore store repair"
-        ) from error
     return decompress(memoryview(body), dtype, shape, compression, where)
 
 
@@ -323,13 +319,10 @@ class Hdf5Slab(Slab):
 
     def __init__(self, data: memoryview, where: str, array: StoredArray) -> None:
         self._set(data, where, array)
-        try:
-            with open_hdf5(data) as file:
-                if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):
-                    raise ValueError("another shape")
-                self._index = chunk_places(file["data"], array).reshape(-1, 2)
-        except DAMAGED as error:
-            raise CorruptFeature("a shard file is no valid HDF5", where, "Run featstore store repair") from error
+        with damage("a shard file is no valid HDF5", where), open_hdf5(data) as file:
+            if file["data"].shape != array.header.shape_of(array.layout.slab_frames, array.layout.shard_tracks):
+                raise ValueError("another shape")
+            self._index = chunk_places(file["data"], array).reshape(-1, 2)
 
 
 def describe_array(group: Any, array: StoredArray, cost: Mapping[str, float | int]) -> None:

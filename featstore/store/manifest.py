@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from featstore.atomic import canonical_json, json_object
-from featstore.errors import CorruptFeature, StoreError
+from featstore.atomic import canonical_json, damage, json_object
+from featstore.errors import StoreError
 from featstore.store.backends import CODEBOOKS, Backend, make_backend
 from featstore.store.location import Location
 from featstore.store.store import Store
@@ -96,17 +96,15 @@ def read_manifest(location: Location) -> dict[str, list[Any]] | None:
         When the manifest itself was changed.
     """
     try:
-        body = json_object(location.read(MANIFEST))
+        content = location.read(MANIFEST)
+    except FileNotFoundError:
+        return None
+    with damage("the manifest was changed or cut", f"{location}/{MANIFEST}"):
+        body = json_object(content)
         digest = body.pop("digest")
         if hashlib.sha256(canonical_json(body)).hexdigest() != digest:
             raise ValueError("digest")
         files: dict[str, list[Any]] = body["files"]
         if not all(isinstance(size, int) and isinstance(text, str) for size, text in files.values()):
             raise ValueError("files")
-        return files
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptFeature(
-            "the manifest was changed or cut", f"{location}/{MANIFEST}", "Run featstore store repair"
-        ) from error
+    return files

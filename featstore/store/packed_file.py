@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featstore.arrays import AnyArray, IntArray
-from featstore.atomic import DAMAGED, json_object
-from featstore.errors import CorruptFeature, StoreError
+from featstore.atomic import damage, json_object
+from featstore.errors import StoreError
 from featstore.store.hdf5_store import Hdf5Backend, Hdf5Slab, chunk_places, open_hdf5
 from featstore.store.layout import ArrayHeader, StoredArray
 from featstore.store.location import FileVersion, FolderLocation, Location, map_file, open_location
@@ -28,6 +28,8 @@ from featstore.store.spool import ABSENT
 __all__ = ["PackedBackend", "PackedLocation", "packed_location"]
 
 Index = npt.NDArray[np.uint64]
+
+_PACK_AGAIN = "Pack the store again"
 
 
 def packed_location(path: str | os.PathLike[str] | Location) -> PackedLocation | None:
@@ -60,12 +62,8 @@ class PackedLocation(Location):
     # -- what is in the file ----------------------------------------------------------------------------------------
 
     def _open(self) -> Any:
-        try:
+        with damage("the file is no HDF5, or damaged", str(self.root), "Pack the store again, or restore a copy"):
             return open_hdf5(self.bytes_view)
-        except OSError as error:
-            raise CorruptFeature(
-                "the file is no HDF5, or damaged", str(self.root), "Pack the store again, or restore a copy"
-            ) from error
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -79,25 +77,17 @@ class PackedLocation(Location):
                 if isinstance(item, h5py.Dataset):
                     found[name] = item[:].tobytes()
 
-            with self._open() as file:
-                try:
-                    file["store"].visititems(note)
-                except DAMAGED as error:
-                    raise CorruptFeature(
-                        "the file is no packed store, or damaged", str(self.root), "Make one with featstore store pack"
-                    ) from error
+            what, fix = "the file is no packed store, or damaged", "Make one with featstore store pack"
+            with self._open() as file, damage(what, str(self.root), fix):
+                file["store"].visititems(note)
             self._files = found
         return self._files
 
     def chunk_index(self, array: StoredArray) -> Index:
         """Offset and length of every chunk of an array, (rows, chunks of a row, 2)."""
         if array.key not in self._indices:
-            with self._open() as file:
-                try:
-                    self._indices[array.key] = chunk_places(file[f"features/{array.key}/data"], array)
-                except DAMAGED as error:
-                    where = f"{self}/{array.key}"
-                    raise CorruptFeature("an array is damaged", where, "Pack the store again") from error
+            with self._open() as file, damage("an array is damaged", f"{self}/{array.key}", _PACK_AGAIN):
+                self._indices[array.key] = chunk_places(file[f"features/{array.key}/data"], array)
         return self._indices[array.key]
 
     @property
@@ -109,20 +99,14 @@ class PackedLocation(Location):
 
     def plain_rows(self, header: ArrayHeader) -> tuple[IntArray, list[str]]:
         """Lengths and track ids as plain readers see them: they follow from all the rest."""
-        with self._open() as file:
-            try:
-                lengths = file[f"features/{header.key}/{header.lengths_name}"][:].astype(np.int64)
-                return lengths, [name.decode() for name in file["track_id"][:]]
-            except DAMAGED as error:
-                raise CorruptFeature("lengths or ids cannot be read", str(self), "Pack the store again") from error
+        with self._open() as file, damage("lengths or ids cannot be read", str(self), _PACK_AGAIN):
+            lengths = file[f"features/{header.key}/{header.lengths_name}"][:].astype(np.int64)
+            return lengths, [name.decode() for name in file["track_id"][:]]
 
     def plain_codebook(self, name: str) -> AnyArray | None:
         """A codebook as plain readers see it; None where the file was packed without."""
-        with self._open() as file:
-            try:
-                return file[f"codebooks/{name}"][...] if f"codebooks/{name}" in file else None
-            except DAMAGED as error:
-                raise CorruptFeature("a codebook cannot be read", str(self), "Pack the store again") from error
+        with self._open() as file, damage("a codebook cannot be read", str(self), _PACK_AGAIN):
+            return file[f"codebooks/{name}"][...] if f"codebooks/{name}" in file else None
 
     def _spans(self, name: str) -> Index:
         """Offset and length of the chunks behind ``features/<key>/<shard>.<slab>.chunks``, in order."""

@@ -11,7 +11,7 @@ import numpy as np
 from featstore.arrays import FloatArray, IntArray
 from featstore.errors import MissingFeature, StoreError, did_you_mean
 from featstore.html_repr import html_card
-from featstore.specs import Encoding, FeatureSpec, View
+from featstore.specs import FeatureSpec, View
 from featstore.store.base_array import BaseArray, nothing_stored
 from featstore.store.layout import ArrayHeader, StoredArray, choose_layout
 from featstore.store.stored_tracks import StoredTracks
@@ -39,6 +39,16 @@ class FeatureReader:
         Frames of every row of the store, -1 where nothing is stored; excerpts, where there is an axis of excerpts.
     clip_frames : int or None
         Frames of each excerpt, where there is an axis of excerpts.
+    shape_of_item : tuple of int
+        Axes of one track before time.
+    item_dims : tuple of str
+        Names of the axes of one track or excerpt, time last.
+    dtype : numpy.dtype
+        Type of what is read: float32, for tokens int32.
+    missing : float or int
+        What stands for *missing* in what is read: NaN, for tokens -1.
+    shard_rows : list of range
+        Rows of each committed shard, in storage order.
 
     See Also
     --------
@@ -47,12 +57,21 @@ class FeatureReader:
 
     def __init__(self, spec: FeatureSpec, view: View, base: BaseArray, tracks: StoredTracks, source: str) -> None:
         self.spec, self.view, self.base = spec, view, base
-        self.encoding: Encoding = base.header.encoding
-        clips = base.header.clip_frames
-        self.clip_frames = None if clips is None else int(view.n_frames(clips))
+        old, self.encoding = base.header, base.header.encoding
+        self.shape_of_item, dims = old.item_shape, old.dims
+        self.dtype, self.missing = self.encoding.value_dtype, self.encoding.missing
+        if view.codes:
+            self.shape_of_item = (spec.width,)  # type: ignore[attr-defined]
+            dims = tuple("dimension" if dim == "codebook" else dim for dim in dims)
+            self.dtype, self.missing = np.dtype(np.float32), float("nan")
+        self.item_dims = tuple(dim for dim in dims if dim != "clip")
+        counts = (old.fixed_frames, old.clip_frames)
+        fixed, self.clip_frames = (None if n is None else int(view.n_frames(n)) for n in counts)
+        self._header = ArrayHeader(spec, self.encoding, self.shape_of_item, dims, fixed, self.clip_frames)
         self.lengths: IntArray = np.where(base.lengths < 0, -1, view.n_frames(base.lengths))
-        if clips is not None:  # the stride of a view is inside each excerpt
+        if old.has_clips:  # the stride of a view is inside each excerpt
             self.lengths = base.lengths.copy()
+        self.shard_rows = base.shard_rows
         self._rows = tracks.row_of
         self._source = source
 
@@ -63,39 +82,11 @@ class FeatureReader:
     @property
     def name(self) -> str:
         """Canonical name with the encoding of what is stored."""
-        return f"{self.spec}@{self.encoding}"
-
-    @property
-    def shape_of_item(self) -> tuple[int, ...]:
-        """Axes of one track before time."""
-        return (self.spec.width,) if self.view.codes else self.base.item_shape  # type: ignore[attr-defined]
-
-    @property
-    def item_dims(self) -> tuple[str, ...]:
-        """Names of the axes of one track or excerpt, time last."""
-        own = (dim for dim in self.base.header.dims if dim != "clip")
-        return tuple("dimension" if dim == "codebook" and self.view.codes else dim for dim in own)
-
-    @property
-    def value_dtype(self) -> np.dtype[Any]:
-        """Type of what is read: float32, for tokens int32."""
-        return np.dtype(np.float32) if self.view.codes else self.encoding.value_dtype
-
-    @property
-    def missing(self) -> float | int:
-        """What stands for *missing* in what is read: NaN, for tokens -1."""
-        return float("nan") if self.view.codes else self.encoding.missing
+        return self._header.name
 
     def shape_of(self, n_frames: int, n_tracks: int) -> list[int]:
         """Shape of ``n_frames`` frames (or excerpts) of ``n_tracks`` tracks."""
-        if self.clip_frames is None:
-            return [n_tracks, *self.shape_of_item, n_frames]
-        return [n_tracks, n_frames, *self.shape_of_item, self.clip_frames]
-
-    @property
-    def shard_rows(self) -> list[range]:
-        """Rows of each committed shard, in storage order."""
-        return self.base.shard_rows
+        return list(self._header.shape_of(n_frames, n_tracks))
 
     @property
     def track_ids(self) -> list[str]:
@@ -127,7 +118,7 @@ class FeatureReader:
         stride = self.view.stride
         if self.clip_frames is not None:
             excerpts = self.view.apply(self.encoding.decode(self.base.read(row, start, stop)[..., ::stride]))
-            return np.asarray(excerpts, dtype=self.value_dtype)
+            return np.asarray(excerpts, dtype=self.dtype)
         if stride > 1 and stop > n_frames:
             raise StoreError(f"frames {start} to {stop} lie outside the track's {n_frames}", self.name, "Ask for less")
         codes = self.base.read(row, start * stride, (stop - 1) * stride + 1 if stop > start else start * stride)
@@ -160,7 +151,7 @@ class FeatureReader:
         if length < 0:
             raise nothing_stored(f"track {track_id!r}", self.name)
         stop = length if stop is None else min(stop, length)
-        return np.array(self.read_row(row, min(start, stop), stop), dtype=self.value_dtype)
+        return np.array(self.read_row(row, min(start, stop), stop), dtype=self.dtype)
 
     def _at(self, place: int) -> str:
         ids = self.track_ids
@@ -186,13 +177,7 @@ class FeatureReader:
         """Tracks for which the feature is there, in storage order."""
         return self.track_ids
 
-    def _ipython_key_completions_(self) -> list[str]:
-        return self.track_ids
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of what is read: float32, for tokens int32."""
-        return self.value_dtype
+    _ipython_key_completions_ = keys
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -202,7 +187,7 @@ class FeatureReader:
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the axes of several tracks, time last: ``("track", "band", "frame")``."""
-        return ("track", *(("clip",) if self.clip_frames is not None else ()), *self.item_dims)
+        return ("track", *self._header.dims)
 
     def _repr_html_(self) -> str:
         spec = self.spec
@@ -243,7 +228,7 @@ class FeatureReader:
             raise StoreError(
                 f"start={start} and stop={stop} are no range of frames", self.name, "Give 0 <= start <= stop"
             )
-        out = np.full(self.shape_of(stop - start, len(rows)), self.missing, dtype=self.value_dtype)
+        out = np.full(self.shape_of(stop - start, len(rows)), self.missing, dtype=self.dtype)
         for place, row in enumerate(rows):
             end = min(stop, int(self.lengths[row]))
             if end > start:
@@ -255,9 +240,29 @@ class FeatureReader:
 
         Coordinates are track ids, seconds of the centre of each frame, and Hz of the centre of each band or bin.
         """
-        from featstore.store.labelled import to_xarray
+        import xarray
 
-        return to_xarray(self, track_ids)
+        spec, dims = self.spec, self.dims
+        ids = self.track_ids if track_ids is None else list(track_ids)
+        values = self.read(ids)
+        seconds = spec.first_centre_s + np.arange(values.shape[-1]) * (spec.frame_step / spec.sample_rate)
+        coords: dict[str, Any] = {
+            "track": ids,
+            dims[-1]: (dims[-1], seconds, {"units": "s", "long_name": "centre, from the start of what was cut"}),
+        }
+        if self.clip_frames is not None:
+            starts = np.arange(values.shape[1]) * spec.clip.step_s
+            coords["clip"] = ("clip", starts, {"units": "s", "long_name": "start"})
+        centres = spec.band_centres
+        if centres is not None:
+            coords[dims[-2]] = (dims[-2], np.asarray(centres), {"units": "Hz", "long_name": "centre frequency"})
+        attributes = {
+            "spec": str(spec),
+            "units": spec.unit,
+            "sample_rate": spec.sample_rate,
+            "encoding": str(self.encoding),
+        }
+        return xarray.DataArray(values, coords=coords, dims=dims, name=spec.kind, attrs=attributes)
 
     # -- sizes ----------------------------------------------------------------------------------------------------
 
@@ -276,21 +281,16 @@ class FeatureReader:
         """
         if self.view.is_identity or self.view.codes:
             return self.base.nbytes
-        own, base = self._forecast(self.spec, self.lengths), self._forecast(self.base.header.spec, self.base.lengths)
+        own, base = self._forecast(self._header, self.lengths), self._forecast(self.base.header, self.base.lengths)
         if self.base.layout.compression == "none":
             return own
         return round(own * self.base.nbytes / max(1, base))
 
-    def _forecast(self, spec: FeatureSpec, lengths: IntArray) -> int:
-        old = self.base.header
-        fixed = None if old.fixed_frames is None else int(self.view.n_frames(old.fixed_frames))
-        fixed = fixed if spec == self.spec else old.fixed_frames
-        clips = self.clip_frames if spec == self.spec else old.clip_frames
-        header = ArrayHeader(spec, old.encoding, old.item_shape, old.dims, fixed, clips)
+    def _forecast(self, header: ArrayHeader, lengths: IntArray) -> int:
         array = StoredArray(header, choose_layout(header, self.base.layout.shard_tracks))
         used = [length for rows in self.shard_rows for length in lengths[rows.start : rows.stop]]
         backend = self.base.backend
-        longest = fixed if fixed is not None else int(max(used, default=0))
+        longest = header.fixed_frames if header.fixed_frames is not None else int(max(used, default=0))
         metadata = sum(map(len, backend.array_files(array, self.base.n_rows, longest).values()))
         frame_counts = len(self.shard_rows) * (4 * array.layout.shard_tracks + 4)
         return array.layout.data_bytes(header, used) + metadata + frame_counts

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from featstore.atomic import canonical_json, json_object
+from featstore.atomic import canonical_json, damage, json_object
 from featstore.errors import CorruptFeature, NewerFormat
 from featstore.store.location import FileBytes
 
@@ -74,13 +74,11 @@ def checked_json(data: bytes, where: str, what: str, newest: int) -> dict[str, A
     NewerFormat
         When its format is above ``newest``.
     """
-    try:
+    with damage(f"{what} cannot be read", where, _FIX):
         content = json_object(data)
         digest = content.pop("digest")
         newer = int(content["format"]) > newest
         same = hashlib.sha256(canonical_json(content)).hexdigest() == digest
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise CorruptFeature(f"{what} cannot be read", where, _FIX) from error
     if newer:
         named = what.removeprefix("a ").removeprefix("an ")
         raise NewerFormat(f"{named} of format {content['format']}", where, "Upgrade featstore to read it")
@@ -118,11 +116,9 @@ def read_index(view: FileBytes, where: str) -> Index:
         When a newer version wrote it.
     """
     content = checked_json(_last_line(view), where, "an index of packed commit records", PACK_FORMAT)
-    try:
+    with damage("an index of packed commit records cannot be read", where, _FIX):
         rows = ([int(number) for number in row] for row in content["index"])
         return {shard: Entry(generation, start, size) for shard, generation, start, size in rows}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFeature("an index of packed commit records cannot be read", where, _FIX) from error
 
 
 def _last_line(view: FileBytes) -> bytes:

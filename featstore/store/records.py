@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from featstore.arrays import IntArray
-from featstore.atomic import canonical_json
-from featstore.errors import CorruptFeature, ObjectStorageError, StoreError
+from featstore.atomic import canonical_json, damage
+from featstore.errors import ObjectStorageError, StoreError
 from featstore.store.layout import Layout
 from featstore.store.location import FileBytes, Location
 from featstore.store.record_pack import PACK, PACK_FORMAT, checked_json, pack_name, read_index, whole_lines
@@ -156,33 +156,31 @@ class CommitRecord:
     @classmethod
     def from_content(cls, content: dict[str, Any], where: str) -> CommitRecord:
         """Record of a JSON object whose digest fits; one that holds anything else than a record is corrupt."""
-        try:
-            return cls._from_content(content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptFeature("a commit record cannot be read", where, "Run featstore store repair") from error
+        with damage("a commit record cannot be read", where):
+            del content["format"]
+            content["outcomes"] = [Outcome(**outcome) for outcome in content["outcomes"]]
+            record = cls(**content)
+            record._check()
+        return record
 
-    @classmethod
-    def _from_content(cls, content: dict[str, Any]) -> CommitRecord:
-        del content["format"]
-        content["outcomes"] = [Outcome(**outcome) for outcome in content["outcomes"]]
-        record = cls(**content)
-        numbers = [record.shard, record.generation, record.first_row, *record.n_frames]
-        numbers += [size for size, _ in record.files.values()]
-        texts = [record.key, record.name, *record.sources, *(digest for _, digest in record.files.values())]
-        texts += [text for o in record.outcomes for text in (o.status, o.stage, o.error, o.path)]
-        if not all(isinstance(part, dict) for part in (record.layout, record.quality, record.versions)):
+    def _check(self) -> None:
+        """Raise ``ValueError`` or ``TypeError`` where a part is of another type than a record's."""
+        numbers = [self.shard, self.generation, self.first_row, *self.n_frames]
+        numbers += [size for size, _ in self.files.values()]
+        texts = [self.key, self.name, *self.sources, *(digest for _, digest in self.files.values())]
+        texts += [text for o in self.outcomes for text in (o.status, o.stage, o.error, o.path)]
+        if not all(isinstance(part, dict) for part in (self.layout, self.quality, self.versions)):
             raise ValueError("parts of another type")
-        texts += record.versions.values()
-        measures = {"values", "saturated", "max_error", "sum_error"} if record.quality else set()
-        if not (measures <= set(record.quality) and all(type(v) in (int, float) for v in record.quality.values())):
+        texts += self.versions.values()
+        measures = {"values", "saturated", "max_error", "sum_error"} if self.quality else set()
+        if not (measures <= set(self.quality) and all(type(v) in (int, float) for v in self.quality.values())):
             raise ValueError("measures of another type")
         if set(map(type, numbers)) != {int} or max(numbers) >= 1 << 53 or min(numbers) <= -(1 << 53):
             raise ValueError("numbers of another type")
-        if set(map(type, texts)) != {str} or len(record.sources) != len(record.n_frames):
+        if set(map(type, texts)) != {str} or len(self.sources) != len(self.n_frames):
             raise ValueError("texts of another type")
-        if record.first_row < 0 or any(outcome.row not in record.rows for outcome in record.outcomes):
+        if self.first_row < 0 or any(outcome.row not in self.rows for outcome in self.outcomes):
             raise ValueError("rows outside the shard")
-        return record
 
     def wants_retry(self, reasons: Sequence[str]) -> bool:
         """Whether a track of this shard has one of the statuses (``all``: any without data)."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from featstore.arrays import FloatArray
-from featstore.atomic import DAMAGED, canonical_json, json_object
+from featstore.atomic import DAMAGED, canonical_json, damage, json_object
 from featstore.errors import CorruptFeature, MissingFeature, StoreError, did_you_mean
 from featstore.html_repr import html_card
 from featstore.specs import FeatureRequest, FeatureSpec, View, match_stored, parse_feature, view_of
@@ -110,18 +110,15 @@ class Store:
         """Stored arrays by key, whether or not a shard is committed."""
         found = {}
         for key in self.backend.array_keys():
-            try:
+            where = f"{self.location}/features/{key}"
+            with damage("array metadata cannot be read", where, "Run featstore store verify"):
                 found[key] = read_stored_array(self.backend.read_array(key))
                 if found[key].key != key or found[key].layout.shard_tracks != self.shard_tracks:
                     raise ValueError("of another array")
-            except DAMAGED as error:
-                raise CorruptFeature(
-                    "array metadata cannot be read", f"{self.location}/features/{key}", "Run featstore store verify"
-                ) from error
             if isinstance(found[key], OldArray) and not self._old_formats:
                 raise StoreError(
                     f"tokens in the old encoding {PACKED11} are read by featstore store convert only",
-                    f"{self.location}/features/{key}",
+                    where,
                     f"Run featstore store convert {self.location} NEW: it writes them as uint16",
                 )
         return found
@@ -144,12 +141,9 @@ class Store:
         """Names of all features that an extraction asked for, in canonical form."""
         names: dict[str, None] = {}
         for entry in self.location.list("requests"):
-            try:
+            with damage("names of features cannot be read", f"{self.location}/requests/{entry}"):
                 found = json_object(self.location.read(f"requests/{entry}"))["features"]
                 names |= {str(name): None for name in found if parse_feature(name)}
-            except DAMAGED as error:
-                where = f"{self.location}/requests/{entry}"
-                raise CorruptFeature("names of features cannot be read", where, "Run featstore store repair") from error
         return list(names)
 
     @property
@@ -235,7 +229,7 @@ class Store:
         MissingDependency
             When the package ``datasets`` is not installed.
         """
-        from featstore.store.labelled import to_hf_dataset
+        from featstore.store.hf_dataset import to_hf_dataset
 
         return to_hf_dataset(self[feature], self.tracks, track_ids)
 

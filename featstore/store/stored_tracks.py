@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.arrays import IntArray
-from featstore.atomic import DAMAGED
-from featstore.errors import CorruptFeature
+from featstore.atomic import damage
 from featstore.store.location import Location
 from featstore.store.table_info import StoredTable, table_of
 
@@ -79,11 +78,8 @@ class StoredTracks:
         return self._read(read)
 
     def _read(self, parse: Any) -> Any:
-        try:
+        with damage("the track table cannot be read", f"{self._location}/{TRACKS}", "Restore it from a copy"):
             return parse(self._location.read(TRACKS))
-        except DAMAGED as error:
-            where = f"{self._location}/{TRACKS}"
-            raise CorruptFeature("the track table cannot be read", where, "Restore it from a copy") from error
 
     @cached_property
     def rows(self) -> IntArray:

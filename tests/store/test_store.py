@@ -187,7 +187,7 @@ def test_fixed_clips_are_forecast_to_the_byte(tmp_path: Path, n_frames: int) -> 
     add_arrays(store, [header])
     write_shards(store, header, dict.fromkeys(range(6), n_frames))
     reader = open_store(store.location)[spec]
-    assert reader._forecast(spec, reader.lengths) == reader.bytes_alone
+    assert reader._forecast(reader.base.header, reader.lengths) == reader.bytes_alone
 
 
 def test_two_writers_of_one_shard_never_meet(small) -> None:
