@@ -25,37 +25,23 @@ if TYPE_CHECKING:
     from featstore.workflows.toplevel import tag as tag
     from featstore.workflows.toplevel import train as train
 
-# name -> "module:attribute"; the packages extract and results are themselves what is called
+# in the order of work, name -> "module:attribute"; the packages extract and results are themselves what is called
 _LAZY = {
-    "evaluate": "featstore.workflows.toplevel:evaluate",
-    "extract": "featstore.extract:",
     "load_tracks": "featstore.workflows.toplevel:load_tracks",
-    "models": "featstore.models:",
-    "open_store": "featstore.store:open_store",
-    "parse_spec": "featstore.specs:parse_spec",
     "plan": "featstore.workflows.toplevel:plan",
-    "pretrain": "featstore.workflows.toplevel:pretrain",
-    "results": "featstore.results:",
-    "tag": "featstore.workflows.toplevel:tag",
+    "extract": "featstore.extract:",
+    "open_store": "featstore.store:open_store",
     "torch_dataset": "featstore.loaders:torch_dataset",
+    "pretrain": "featstore.workflows.toplevel:pretrain",
     "train": "featstore.workflows.toplevel:train",
+    "evaluate": "featstore.workflows.toplevel:evaluate",
+    "tag": "featstore.workflows.toplevel:tag",
+    "results": "featstore.results:",
+    "models": "featstore.models:",
+    "parse_spec": "featstore.specs:parse_spec",
 }
 
-__all__ = [  # noqa: RUF022 -- the order of work
-    "__version__",
-    "load_tracks",
-    "plan",
-    "extract",
-    "open_store",
-    "torch_dataset",
-    "pretrain",
-    "train",
-    "evaluate",
-    "tag",
-    "results",
-    "models",
-    "parse_spec",
-]
+__all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

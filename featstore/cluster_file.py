@@ -7,11 +7,10 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from featstore.errors import ConfigError, MissingDependency, check_known, did_you_mean
-from featstore.plain_yaml import parse_yaml
+from featstore.plain_yaml import read_yaml
 
 __all__ = ["KINDS", "THREAD_SETTINGS", "ClusterConfig", "read_cluster"]
 
@@ -199,14 +198,7 @@ def read_cluster(path: str | os.PathLike[str]) -> ClusterConfig:
         For a file that is absent or no YAML mapping, an unknown key, or a value of the wrong kind.
     """
     place = os.fspath(path)
-    try:
-        content = parse_yaml(Path(place).read_text(encoding="utf-8"), place, "See docs/cluster.md for an example")
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", place, "Give the path of a cluster file") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("not UTF-8 text", place, "See docs/cluster.md for an example") from error
-    if not isinstance(content, dict):
-        raise ConfigError("a cluster file is a mapping of keys", place, "See docs/cluster.md for an example")
+    content = read_yaml(place, "a cluster file is a mapping of keys", "See docs/cluster.md for an example")
     values = _named_as_here(content, place)
     if "kind" not in values:
         raise ConfigError("the key kind is missing", place, f"Write kind: and one of {', '.join(KINDS)}")

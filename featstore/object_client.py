@@ -108,35 +108,25 @@ def no_bucket(bucket: str, url: str) -> ObjectStorageError:
 
 
 _CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-_PLAIN: dict[str, tuple[str, str]] = {
-    "denied": (
+_KINDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("AccessDenied", "AllAccessDisabled", "403"): (
         "access to bucket {bucket!r} is denied",
         f"Check {_CREDENTIALS}, and that they may list, read, write and delete objects there",
     ),
-    "refused": ("the credentials are not accepted ({code})", f"Check {_CREDENTIALS}, and the clock of this machine"),
-    "region": ("bucket {bucket!r} is in another region", "Set AWS_DEFAULT_REGION to the bucket's region"),
-    "busy": ("the object store is out of service or overloaded ({code})", "Run again later; nothing is lost"),
+    ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"): (
+        "the credentials are not accepted ({code})",
+        f"Check {_CREDENTIALS}, and the clock of this machine",
+    ),
+    ("PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"): (
+        "bucket {bucket!r} is in another region",
+        "Set AWS_DEFAULT_REGION to the bucket's region",
+    ),
+    ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "503"): (
+        "the object store is out of service or overloaded ({code})",
+        "Run again later; nothing is lost",
+    ),
 }
-_KINDS = {
-    "AccessDenied": "denied",
-    "AllAccessDisabled": "denied",
-    "403": "denied",
-    "InvalidAccessKeyId": "refused",
-    "SignatureDoesNotMatch": "refused",
-    "ExpiredToken": "refused",
-    "InvalidToken": "refused",
-    "RequestTimeTooSkewed": "refused",
-    "PermanentRedirect": "region",
-    "301": "region",
-    "AuthorizationHeaderMalformed": "region",
-    "IllegalLocationConstraintException": "region",
-    "SlowDown": "busy",
-    "InternalError": "busy",
-    "ServiceUnavailable": "busy",
-    "RequestTimeout": "busy",
-    "500": "busy",
-    "503": "busy",
-}
+_REFUSALS = {code: sentences for codes, sentences in _KINDS.items() for code in codes}
 
 
 def _explained(error: Exception, bucket: str, url: str) -> Exception:
@@ -154,8 +144,8 @@ def _explained(error: Exception, bucket: str, url: str) -> Exception:
         return RangeOutside(url)
     if code == "NoSuchBucket":
         return no_bucket(bucket, url)
-    if code in _KINDS:
-        what, fix = _PLAIN[_KINDS[code]]
+    if code in _REFUSALS:
+        what, fix = _REFUSALS[code]
         return ObjectStorageError(what.format(bucket=bucket, code=code), url, fix)
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
         return ObjectStorageError("no credentials for S3 were found", url, f"Set {_CREDENTIALS}")

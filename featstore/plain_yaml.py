@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from featstore.errors import ConfigError
 
-__all__ = ["parse_yaml"]
+__all__ = ["parse_yaml", "read_yaml"]
 
 MAX_VALUES = 100_000  # an alias repeats all that its anchor holds: nine lines of them make a billion values
 
@@ -47,6 +49,32 @@ def parse_yaml(text: str, where: str, fix: str = "Check the YAML") -> Any:
         raise ConfigError(f"not valid YAML: {found}", where, fix) from error
     finally:
         loader.dispose()
+
+
+def read_yaml(path: str | os.PathLike[str], shape: str, fix: str) -> dict[Any, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Parameters
+    ----------
+    path : path
+    shape, fix : str
+        For messages: what is wrong with a file that holds no mapping, and how to write one.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or is no YAML of a mapping.
+    """
+    place = os.fspath(path)
+    try:
+        content = parse_yaml(Path(place).read_text(encoding="utf-8"), place, fix)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", place, "Check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8 text", place, fix) from error
+    if not isinstance(content, dict):
+        raise ConfigError(shape, place, fix)
+    return content
 
 
 def _count(node: Any, known: dict[int, int]) -> int:

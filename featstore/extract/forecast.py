@@ -20,7 +20,7 @@ from featstore.features import describe, steps_of
 from featstore.html_repr import html_card
 from featstore.specs import FeatureRequest, parse_feature
 from featstore.store.backends import STORES, Backend
-from featstore.store.layout import COMPRESSIONS, STORE_FILES, Layout, choose_layout, choose_shard_tracks
+from featstore.store.layout import STORE_FILES, choose_layout, choose_shard_tracks
 from featstore.store.pack_records import packs
 from featstore.store.stored_tracks import ordered
 from featstore.units import counted, format_bytes, format_seconds
@@ -189,7 +189,13 @@ def forecast(
     ConfigError
         For numbers that make no sense, or a compression without a sample to measure it on.
     """
-    _check_numbers(n_tracks, sample, jobs, shard_tracks, compression)
+    options = ExtractOptions(jobs=jobs, backend=backend, compression=compression, shard_tracks=shard_tracks)
+    if n_tracks is not None and n_tracks < 1:
+        raise ConfigError(f"tracks={n_tracks} is too small", "plan", "Give at least 1")
+    if sample < 0:
+        raise ConfigError(f"sample={sample} is too small", "plan", "Give 0 for no seconds, or a few tracks")
+    if compression != "none" and not sample:
+        raise ConfigError(f"compression={compression} without a sample", "plan", "Raise --sample: bytes depend on it")
     plan = make_plan(requests)
     check_clips(plan, tracks)
     frame = tracks.frame
@@ -205,24 +211,10 @@ def forecast(
         result.features.append({"name": name, "stored": view.is_identity, "base": stored[key], "exact": view.exact})
     if cost:
         specs = [header.spec for header in plan.headers]
-        chosen = choose_scheduler(ExtractOptions(jobs=jobs), None, specs, result.n_shards, result.duration_s)
+        chosen = choose_scheduler(options, None, specs, result.n_shards, result.duration_s)
         result.start_s = cost.start_s if chosen == "processes" else 0.0
         result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result
-
-
-def _check_numbers(
-    n_tracks: int | None, sample: int, jobs: int | None, shard_tracks: int | None, compression: str
-) -> None:
-    for name, value in (("tracks", n_tracks), ("jobs", jobs), ("shard_tracks", shard_tracks)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name}={value} is too small", "plan", "Give at least 1")
-    if sample < 0:
-        raise ConfigError(f"sample={sample} is too small", "plan", "Give 0 for no seconds, or a few tracks")
-    if compression not in COMPRESSIONS:
-        raise ConfigError(f"compression={compression!r} is unknown", "plan", f"Use {', '.join(COMPRESSIONS)}")
-    if compression != "none" and not sample:
-        raise ConfigError(f"compression={compression} without a sample", "plan", "Raise --sample: bytes depend on it")
 
 
 def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: float) -> float:
@@ -242,20 +234,10 @@ def _weigh(result: Forecast, plan: Plan, rows: np.ndarray, backend: str, ratio: 
         size = round(data) + result.n_shards * (counts + 300) + result.n_tracks * RECORD_BYTES
         result.arrays.append({"key": header.key, "name": header.name, "bytes": size, "views": views.count(header.key)})
         result.n_bytes += size
-        result.n_files += _files(layout, lengths) + files.metadata_count(header, result.n_shards)
+        records = 1 if packs(result.n_shards) else result.n_shards
+        result.n_files += layout.n_files(lengths) + records + files.metadata_count(header, result.n_shards)
         total_data += data
     return total_data
-
-
-def _files(layout: Layout, lengths: np.ndarray) -> int:
-    """Shard files and records of an array, whatever the backend."""
-    n_shards = layout.n_shards(len(lengths))
-    padded = np.zeros(n_shards * layout.shard_tracks, dtype=np.int64)
-    padded[: len(lengths)] = lengths
-    longest = padded.reshape(n_shards, -1).max(axis=1, initial=0)
-    slabs = int(np.maximum(1, -(-longest // layout.slab_frames)).sum())
-    records = 1 if packs(n_shards) else n_shards
-    return slabs + records
 
 
 def _rows(frame: pd.DataFrame, total: int) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.store.backends import STORES
 from featstore.store.layout import COMPRESSIONS
 from featstore.store.records import STATUSES
@@ -84,13 +85,12 @@ class ExtractOptions:
     licence_allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-            if value not in allowed:
-                raise ConfigError(f"{name}={value!r} is unknown", "", did_you_mean(value, allowed))
+        def one_of(name: str, value: str, allowed: Collection[str]) -> None:
+            check_known(value, allowed, f"{name}={value!r} is unknown")
 
         one_of("compression", self.compression, COMPRESSIONS)
         if self.backend is not None:
-            one_of("backend", self.backend, tuple(STORES))
+            one_of("backend", self.backend, STORES)
         one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
         one_of("changed", self.changed, ("refuse", "recompute", "keep"))
         if "://" not in self.scheduler:

@@ -6,9 +6,8 @@ import logging
 import os
 import secrets
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from featstore.atomic import canonical_json
@@ -20,10 +19,11 @@ from featstore.extract.failures import FailurePolicy
 from featstore.extract.limits import TrackLimits
 from featstore.extract.options import ExtractOptions
 from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_plan
+from featstore.extract.report import ExtractReport
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.scheduler_choice import choose_scheduler
 from featstore.extract.weights import check_licences, keep_codebooks
-from featstore.extract.worker import ShardReport, ShardTask, versions_of
+from featstore.extract.worker import ShardTask, versions_of
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at, backend_named_by
 from featstore.store.consolidate import consolidate
@@ -37,79 +37,11 @@ from featstore.store.opening import create_store, open_store
 from featstore.store.store import Store
 from featstore.store.writing import add_arrays, add_tracks, note_request
 
-__all__ = ["ExtractReport", "compute_missing", "dry_run", "extract", "make_tasks", "prepare"]
+__all__ = ["compute_missing", "dry_run", "extract", "make_tasks", "prepare"]
 
 logger = logging.getLogger(__name__)
 
 WAIT_S = 15.0  # for another run's leases: workers of a killed run notice within seconds
-
-
-@dataclass(slots=True)
-class ExtractReport:
-    """What an extraction did in this run, and where the store stands.
-
-    Attributes
-    ----------
-    part_shards : int or None
-        Shards of the part that ``shard_range`` chose; None for the whole store.
-    left_shards : int
-        Shards with work for the other parts.
-
-    See Also
-    --------
-    extract : Returns one.
-    featstore.store.ledger.read_ledger : Every track that is not plainly ok.
-    """
-
-    store: str
-    keys: list[str] = field(default_factory=list)
-    shards: int = 0
-    tracks: int = 0
-    audio_s: float = 0.0
-    written_bytes: int = 0
-    seconds: float = 0.0
-    worker_s: float = 0.0
-    lost_workers: int = 0
-    given_up: list[int] = field(default_factory=list)
-    part_shards: int | None = None
-    left_shards: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    status: dict[str, Any] = field(default_factory=dict)  # of the whole store, as ``featstore status`` counts
-    asked: dict[str, Any] = field(default_factory=dict)  # of the arrays that this run was asked for
-
-    def add(self, part: ShardReport) -> None:
-        """Count a finished shard."""
-        self.shards += 1
-        self.tracks += part.tracks
-        self.audio_s += part.audio_s
-        self.written_bytes += part.written_bytes
-        self.worker_s += part.seconds
-        self.statuses.update(part.statuses)
-
-    @property
-    def seconds_per_minute(self) -> float | None:
-        """Seconds of one worker for a minute of music; None where nothing was computed."""
-        return 60 * self.worker_s / self.audio_s if self.audio_s else None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values for ``--json``."""
-        spent = self.seconds_per_minute
-        return {
-            "store": self.store,
-            "shards_done": self.shards,
-            "tracks_done": self.tracks,
-            "audio_s": round(self.audio_s, 3),
-            "written_bytes": self.written_bytes,
-            "seconds": round(self.seconds, 3),
-            "worker_seconds": round(self.worker_s, 3),
-            "seconds_per_minute": None if spent is None else round(spent, 3),
-            "lost_workers": self.lost_workers,
-            "shards_given_up": self.given_up,
-            "shards_of_part": self.part_shards,
-            "shards_left_to_other_parts": self.left_shards,
-            **self.status,
-            "asked": self.asked,
-        }
 
 
 def extract(
@@ -208,7 +140,8 @@ def compute_missing(
     if tasks:
         policy.suspect_leftovers()
         runs_under_way(store.location, tidy=True)
-        _run(tasks, options, policy, report, RunProgress(store.location, run, _count(store, tasks), options.progress))
+        tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
+        _run(tasks, options, policy, report, RunProgress(store.location, run, report, tracks, options.progress))
     _finish(store)
     report.seconds = time.perf_counter() - started
     report.status, report.asked = read_status(store), read_status(store, keys)
@@ -220,10 +153,6 @@ def _scheduler(store: Store, todo: list[tuple[int, list[str]]], options: Extract
     tracks = sum(len(store.shard_rows(shard)) for shard, _ in todo)
     audio_s = tracks * mean_duration(store.table.frame.get("duration_s", ()))
     return choose_scheduler(options, store.location, specs, len(todo), audio_s)
-
-
-def _count(store: Store, tasks: Sequence[ShardTask]) -> int:
-    return sum(len(store.shard_rows(task.shard)) for task in tasks)
 
 
 def _run(
@@ -245,7 +174,7 @@ def _run(
         try:
             for part in dispatch.reports():
                 report.add(part)
-                progress.add(part)
+                progress.update()
         finally:
             policy.clean_up()
             report.lost_workers, report.given_up = policy.lost_workers, sorted(dispatch.given_up)

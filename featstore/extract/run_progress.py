@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
 from typing import Any
 
 from featstore.atomic import canonical_json
 from featstore.errors import StoreError
+from featstore.extract.report import ExtractReport
 from featstore.extract.work_notes import notes_of
-from featstore.extract.worker import ShardReport
 from featstore.log import progress_bar, write_event
 from featstore.owner import STALE_S, Owner
 from featstore.store.location import Location
@@ -31,21 +30,21 @@ class RunProgress:
     location : Location
     run : str
         Label of the run.
+    report : ExtractReport
+        What the run has done so far: :meth:`update` shows what it says.
     tracks : int
         Tracks to do.
     style : str
         ``bar``, ``json`` or ``none``.
     """
 
-    def __init__(self, location: Location, run: str, tracks: int, style: str = "bar") -> None:
-        self._location, self._run, self._style = location, run, style
+    def __init__(self, location: Location, run: str, report: ExtractReport, tracks: int, style: str = "bar") -> None:
+        self._location, self._run, self._report, self._style = location, run, report, style
         self._name = f"log/running-{run}.json"
         self._started, self._wall_started = time.perf_counter(), time.time()
         self._shown = self._filed = 0.0
         self._bar = progress_bar(total=tracks, desc="extract", unit="track") if style == "bar" else None
-        self.tracks, self.done, self.in_work, self.in_flight, self.threads = tracks, 0, 0, 0, 0
-        self.audio_s, self.written_bytes, self.lost_workers = 0.0, 0, 0
-        self.statuses: Counter[str] = Counter()
+        self.tracks, self.in_work, self.in_flight, self.threads, self.lost_workers = tracks, 0, 0, 0, 0
         self.dashboard = ""
 
     def __enter__(self) -> RunProgress:
@@ -70,40 +69,36 @@ class RunProgress:
             self._bar.write(f"dashboard: {dashboard}", file=self._bar.fp)
         self._file(force=True)
 
-    def add(self, report: ShardReport) -> None:
-        """Count a finished shard."""
-        self.done += report.tracks
-        self.audio_s += report.audio_s
-        self.written_bytes += report.written_bytes
-        self.statuses.update(report.statuses)
+    def update(self) -> None:
+        """Show how the work stands, unless that was done a moment ago."""
         self._show()
         self._file()
 
     def tick(self, in_flight: int, threads: int, lost_workers: int = 0) -> None:
         """Note how the work stands between reports."""
         self.in_flight, self.threads, self.lost_workers = in_flight, threads, lost_workers
-        self._show()
-        self._file()
+        self.update()
 
     @property
     def failed(self) -> int:
         """Tracks without data."""
-        return sum(count for status, count in self.statuses.items() if status not in _HARMLESS)
+        return sum(count for status, count in self._report.statuses.items() if status not in _HARMLESS)
 
     def counts(self) -> dict[str, Any]:
         """Figures of the run so far; ``remaining_s`` is None until a first pace is known."""
         seconds = max(1e-9, time.perf_counter() - self._started)
-        seen = min(self.tracks, self.done + self.in_work)
+        done = self._report
+        seen = min(self.tracks, done.tracks + self.in_work)
         return {
             "tracks": self.tracks,
-            "tracks_done": self.done,
+            "tracks_done": done.tracks,
             "tracks_in_work": self.in_work,
             "seconds": round(seconds, 3),
             "tracks_per_s": round(seen / seconds, 3),
-            "real_time": round(self.audio_s / seconds, 1),
-            "mb_per_s": round(self.written_bytes / seconds / 1e6, 3),
+            "real_time": round(done.audio_s / seconds, 1),
+            "mb_per_s": round(done.written_bytes / seconds / 1e6, 3),
             "failed": self.failed,
-            "by_reason": {name: n for name, n in sorted(self.statuses.items()) if name != "ok"},
+            "by_reason": {name: n for name, n in sorted(done.statuses.items()) if name != "ok"},
             "lost_workers": self.lost_workers,
             "shards_in_flight": self.in_flight,
             "threads": self.threads,
@@ -115,7 +110,8 @@ class RunProgress:
         if not force and now - self._shown < _EVENT_S:
             return
         self._shown = now
-        self.in_work = min(self.tracks - self.done, sum(max(0, note.slot) for note in self._notes()))
+        done = self._report.tracks
+        self.in_work = min(self.tracks - done, sum(max(0, note.slot) for note in self._notes()))
         counts = self.counts()
         if self._style == "json":
             write_event("progress", run=self._run, **counts)
@@ -125,7 +121,7 @@ class RunProgress:
                 f"{counts['real_time']:.0f}x real time, {counts['mb_per_s']:.1f} MB/s, {self.failed} failed{lost}",
                 refresh=False,
             )
-            self._bar.update(self.done + self.in_work - self._bar.n)
+            self._bar.update(done + self.in_work - self._bar.n)
 
     def _notes(self) -> list[Any]:
         try:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from featstore.atomic import disk_errors
 from featstore.owner import Owner
-from featstore.store.location import FolderLocation, Location
+from featstore.store.location import Location
 
-__all__ = ["DeadNote", "WorkNote", "clear_note", "dead_notes", "notes_folder", "notes_of"]
+__all__ = ["DeadNote", "WorkNote", "clear_note", "dead_notes", "notes_of"]
 
 _BETWEEN = "--------"  # no track in work: reading metadata, committing, or trying a suspect elsewhere
 
@@ -59,9 +59,8 @@ class WorkNote:
     """
 
     def __init__(self, location: Location, run: str, shard: int, attempt: int) -> None:
-        folder = notes_folder(location) / f"{Owner.this_process().label}-{secrets.token_hex(4)}"
+        folder = location.staging(f"{Owner.this_process().label}-{secrets.token_hex(4)}")
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             self.path = folder / f"work.{run or 'run'}.{shard}.{attempt}"
             self._file = os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o666)
             os.pwrite(self._file, _BETWEEN.encode(), 0)
@@ -76,19 +75,9 @@ class WorkNote:
         clear_note(self.path)
 
 
-def notes_folder(location: Location) -> Path:
-    """Folder of the notes: inside the store, or (object stores) among this machine's temporary files."""
-    if isinstance(location, FolderLocation):
-        return location.root / "staging"
-    from featstore.store.s3_location import S3Location, staging_folder
-
-    assert isinstance(location, S3Location)
-    return staging_folder(location)
-
-
 def notes_of(location: Location, run: str | None = None) -> Iterator[DeadNote]:
     """Notes of living and dead writers, of one run or of all."""
-    for path in notes_folder(location).glob("*/work.*.*.*"):
+    for path in location.staging_folder.glob("*/work.*.*.*"):
         _, label, shard, attempt = path.name.split(".", 3)
         if (run is not None and label != run) or not shard.isdecimal() or not attempt.isdecimal():
             continue

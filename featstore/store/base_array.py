@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from featstore.store.layout import StoredArray
 from featstore.store.records import CommitRecord
 from featstore.store.spool import Slab
 
-__all__ = ["BaseArray", "nothing_stored", "open_shard_file"]
+__all__ = ["BaseArray", "nothing_stored", "stored_chunks"]
 
 MAX_OPEN_SLABS = 512  # file handles are closed at once after mapping; this bounds the address space and the indices
 
@@ -123,7 +123,7 @@ class BaseArray:
     def _slab(self, shard: int, slab: int) -> Slab:
         opened = self._slabs.get((shard, slab))
         if opened is None:
-            opened = open_shard_file(self.backend, self.array, shard, slab)
+            opened = _open_shard_file(self.backend, self.array, shard, slab)
             self._slabs[shard, slab] = opened
             while len(self._slabs) > MAX_OPEN_SLABS:
                 self._slabs.popitem(last=False)
@@ -135,14 +135,23 @@ def nothing_stored(what: str, feature: str) -> MissingFeature:
     return MissingFeature(f"nothing is stored for {what}", feature, "See featstore status --failures")
 
 
-def open_shard_file(backend: Backend, array: StoredArray, shard: int, slab: int) -> Slab:
-    """Open a shard file that a commit record promises.
+def stored_chunks(
+    backend: Backend, array: StoredArray, record: CommitRecord
+) -> Iterator[tuple[int, int, int, AnyArray]]:
+    """(slab, slot, chunk, encoded values) of every chunk of a committed shard, in the order of its files.
 
     Raises
     ------
     CorruptFeature
-        When it is not there, or is no file of its backend.
+        When a file is not there or is no file of its backend, or stored bytes differ from what was committed.
     """
+    for slab in range(array.layout.n_slabs(record.longest)):
+        source = _open_shard_file(backend, array, record.shard, slab)
+        for slot, chunk in record.chunks(array.layout, slab):
+            yield slab, slot, chunk, source.read_chunk(slot, chunk)
+
+
+def _open_shard_file(backend: Backend, array: StoredArray, shard: int, slab: int) -> Slab:
     name = backend.slab_name(array, shard, slab)
     try:
         return backend.open_slab(name, array)

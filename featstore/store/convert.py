@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 from featstore.atomic import canonical_json, json_object
 from featstore.errors import ConfigError, StoreError, did_you_mean
 from featstore.log import progress_bar
-from featstore.store.backends import CODEBOOKS, STORES, Backend, backend_named_by, make_backend
-from featstore.store.base_array import open_shard_file
+from featstore.store.backends import CODEBOOKS, STORES, backend_named_by, make_backend
+from featstore.store.base_array import stored_chunks
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
@@ -26,6 +25,7 @@ from featstore.store.opening import CONVERSION, existing_backend, open_store
 from featstore.store.records import CommitRecord, record_name
 from featstore.store.store import FORMAT, Store
 from featstore.store.stored_tracks import TRACKS
+from featstore.store.writer import ArrayWriter
 from featstore.store.writing import note_request, restore_array
 
 __all__ = ["companions", "convert", "unfinished_conversion"]
@@ -198,38 +198,15 @@ def _copy_shard(old: Store, new: Store, array: StoredArray, record: CommitRecord
     target, shard = new.arrays[array.header.key], record.shard
     key, location, backend = target.key, new.location, new.backend
     with Lease(location, [key], shard) as lease:
-        folder = location.staging(f"{lease.owner.label}-{secrets.token_hex(4)}")
+        writer = ArrayWriter(backend, target, shard, len(record.n_frames), lease.staging())
+        writer.lengths[:] = record.n_frames
         try:
-            slabs = range(max(1, array.layout.n_slabs(int(record.lengths.max(initial=0)))))
-            staged = (_write_slab(old.backend, array, backend, target, record, slab, folder) for slab in slabs)
-            files, steps = backend.adopt_shard(target, shard, record.lengths, staged)
+            for slab, slot, chunk, codes in stored_chunks(old.backend, array, record):
+                writer.put(slab, slot, chunk, codes)
+            files, steps = backend.adopt_shard(target, shard, record.lengths, writer.finish())
             location.together(steps)
             name = target.header.name
             copied = replace(record, key=key, name=name, files=files, layout=target.layout.as_json())
             location.write(record_name(key, shard), copied.to_bytes())
         finally:
-            for leftover in folder.iterdir():
-                leftover.unlink(missing_ok=True)
-            folder.rmdir()
-
-
-def _write_slab(
-    old: Backend,
-    array: StoredArray,
-    backend: Backend,
-    target: StoredArray,
-    record: CommitRecord,
-    slab: int,
-    folder: Path,
-) -> tuple[str, Path, int, str]:
-    """Write one shard file aside; its name, staged path, bytes and digest."""
-    source = open_shard_file(old, array, record.shard, slab)
-    path = folder / f"{target.key}.{record.shard}.{slab}"
-    writer = backend.slab_writer(path, target)
-    try:
-        for slot, chunk in record.chunks(target.layout, slab):
-            writer.append(slot, chunk, source.read_chunk(slot, chunk))
-        return (backend.slab_name(target, record.shard, slab), path, *writer.close(record.lengths))
-    except BaseException:
-        writer.abandon()
-        raise
+            writer.abandon()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,33 +84,40 @@ def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:
     --------
     featstore.store.verify.verify : Checks one store.
     """
-    found = [*_compare_settings(a, b), *_compare_tracks(a, b), *_compare_codebooks(a, b)]
-    keys = sorted({*a.arrays, *b.arrays})
-    for key in keys:
-        if key in a.arrays and key in b.arrays:
-            continue
+    try:
+        return sorted(_differences(a, b, quick), key=lambda difference: difference.provenance)
+    except StoreError as error:
+        raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
+
+
+def _differences(a: Store, b: Store, quick: bool) -> Iterator[Difference]:
+    yield from _compare_settings(a, b)
+    yield from _compare_tracks(a, b)
+    yield from _compare_codebooks(a, b)
+    for key in sorted(a.arrays.keys() ^ b.arrays.keys()):
         there, side = (a, "first") if key in a.arrays else (b, "second")
-        found.append(Difference(f"only the {side} store has it", there.arrays[key].header.name))
-    both = [key for key in keys if key in a.arrays and key in b.arrays]
-    total = sum(len(a.records(key)) for key in both)
-    with progress_bar(total=total, desc="diff", unit="shard") as bar:
+        yield Difference(f"only the {side} store has it", there.arrays[key].header.name)
+    both = sorted(a.arrays.keys() & b.arrays.keys())
+    with progress_bar(total=len(both) * len(a.table), desc="diff", unit="track") as bar:
         for key in both:
-            for difference in _compare_array(a, b, key, quick, bar):
-                found.append(difference)
-    return sorted(found, key=lambda difference: difference.provenance)
+            yield from _compare_array(a, b, key, quick, bar)
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Names under which two mappings differ."""
+    return [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
 
 
 def _compare_settings(a: Store, b: Store) -> Iterator[Difference]:
     names = {"backend": a.backend.name, "shard_tracks": a.shard_tracks} | a.attributes
     others = {"backend": b.backend.name, "shard_tracks": b.shard_tracks} | b.attributes
-    for name in sorted({*names, *others}):
-        if names.get(name) != others.get(name):
-            yield Difference(f"{name} is {names.get(name)} and {others.get(name)}", provenance=True)
+    for name in _differing(names, others):
+        yield Difference(f"{name} is {names.get(name)} and {others.get(name)}", provenance=True)
     asked, also = set(a.requests), set(b.requests)
+    stored = {array.header.name for store in (a, b) for array in store.arrays.values()}
     for side, only in (("first", asked - also), ("second", also - asked)):
-        for name in sorted(only):
-            if name not in {array.header.name for store in (a, b) for array in store.arrays.values()}:
-                yield Difference(f"the view was asked for in the {side} store only", name, provenance=True)
+        for name in sorted(only - stored):
+            yield Difference(f"the view was asked for in the {side} store only", name, provenance=True)
 
 
 def _compare_codebooks(a: Store, b: Store) -> Iterator[Difference]:
@@ -119,17 +126,13 @@ def _compare_codebooks(a: Store, b: Store) -> Iterator[Difference]:
     for name in sorted(ours ^ theirs):
         yield Difference(f"only the {'first' if name in ours else 'second'} store has the codebook {name}")
     for name in sorted(ours & theirs):
-        try:
-            (one, about), (two, also) = (store.backend.read_codebook(name) for store in (a, b))
-        except StoreError as error:
-            raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
+        (one, about), (two, also) = (store.backend.read_codebook(name) for store in (a, b))
         if one.shape != two.shape:
             yield Difference(f"the codebook {name} has the shape {one.shape} and {two.shape}")
-        elif not np.array_equal(_bits(one), _bits(two)):
-            count = int((_bits(one) != _bits(two)).any(axis=-1).sum())
+        elif count := int((_bits(one) != _bits(two)).any(axis=-1).sum()):
             yield Difference(f"{count} code vectors of the codebook {name} differ")
         if about != also:
-            other = ", ".join(key for key in sorted({*about, *also}) if about.get(key) != also.get(key))
+            other = ", ".join(_differing(about, also))
             yield Difference(f"the attribute {other} of the codebook {name} differs", provenance=True)
 
 
@@ -167,22 +170,19 @@ class _Side:
     """One array of one store, by row."""
 
     def __init__(self, store: Store, key: str) -> None:
-        array, self.records = store.arrays[key], store.records(key)
+        array, records = store.arrays[key], store.records(key)
         self.header, self.layout = array.header, array.layout
-        self.base = BaseArray(store.backend, array, self.records, store.n_rows)
-        self.outcomes: dict[int, Outcome] = {o.row: o for r in self.records.values() for o in r.outcomes}
-        self.shard_of: dict[int, CommitRecord] = {row: r for r in self.records.values() for row in r.rows}
+        self.base = BaseArray(store.backend, array, records, store.n_rows)
+        self.outcomes: dict[int, Outcome] = {o.row: o for r in records.values() for o in r.outcomes}
+        self.shard_of: dict[int, CommitRecord] = {row: r for r in records.values() for row in r.rows}
 
-    def status(self, row: int) -> tuple[str, str, str]:
-        """What became of a track: status, stage and error."""
-        if row not in self.shard_of:
-            return "pending", "", ""
-        outcome = self.outcomes.get(row, Outcome(row, "ok"))
-        return outcome.status, outcome.stage, outcome.error
-
-    def source(self, row: int) -> str:
+    def track(self, row: int) -> tuple[str, tuple[str, str], str]:
+        """What became of a track: status; stage and error; the audio file it was made from."""
         record = self.shard_of.get(row)
-        return "" if record is None else record.sources[row - record.first_row]
+        if record is None:
+            return "pending", ("", ""), ""
+        outcome = self.outcomes.get(row, Outcome(row, "ok"))
+        return outcome.status, (outcome.stage, outcome.error), record.sources[row - record.first_row]
 
 
 _SENTENCES = {  # of differences of a track in an array, and whether they are of provenance only
@@ -202,26 +202,28 @@ def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Itera
     other: dict[str, list[str]] = {kind: [] for kind in _SENTENCES}
     details: list[str] = []
     versions: set[str] = set()
-    known: dict[int, bool] = {}
-    seen: set[int] = set()
     for track, row in a.table.row_of.items():
+        bar.update(1)
         there = b.table.row_of.get(track)
         if there is None:
             continue
-        record, peer = one.shard_of.get(row), two.shard_of.get(there)
-        if record is not None and record.shard not in seen:
-            seen.add(record.shard)
-            bar.update(1)
-        versions |= _other_versions(record, peer)
-        if one.status(row)[0] != two.status(there)[0]:
+        (status, error, source), (status_there, error_there, source_there) = one.track(row), two.track(there)
+        if status != status_there:
             other["status"].append(str(track))
-        elif one.status(row) != two.status(there):
+        elif error != error_there:
             other["error"].append(str(track))
-        if one.source(row) != two.source(there):
+        if source != source_there:
             other["source"].append(str(track))
+        record, peer = one.shard_of.get(row), two.shard_of.get(there)
+        if record is not None and peer is not None and record.versions != peer.versions:
+            versions |= {
+                f"made with {name} {record.versions.get(name)} and {peer.versions.get(name)}"
+                for name in _differing(record.versions, peer.versions)
+            }
+        same_files = record is not None and peer is not None and row == there and record.files == peer.files
         if one.base.lengths[row] != two.base.lengths[there]:
             other["length"].append(str(track))
-        elif one.base.lengths[row] > 0 and not (quick and _same_files(record, peer, row == there, known)):
+        elif one.base.lengths[row] > 0 and not (quick and same_files):
             difference = _compare_values(one, two, row, there)
             if difference:
                 other["values"].append(str(track))
@@ -233,41 +235,17 @@ def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Itera
         yield Difference(difference, name, provenance=True)
 
 
-def _same_files(record: CommitRecord | None, peer: CommitRecord | None, same_row: bool, known: dict[int, bool]) -> bool:
-    """Whether two shards hold the same files, by name and digest."""
-    if record is None or peer is None or not same_row:
-        return False
-    if record.shard not in known:
-        known[record.shard] = bool(record.files) and record.files == peer.files
-    return known[record.shard]
-
-
-def _other_versions(record: CommitRecord | None, peer: CommitRecord | None) -> set[str]:
-    ours = record.versions if record is not None else {}
-    theirs = peer.versions if peer is not None else {}
-    if ours is theirs or ours == theirs or record is None or peer is None:
-        return set()
-    return {
-        f"made with {name} {ours.get(name)} and {theirs.get(name)}"
-        for name in {*ours, *theirs}
-        if ours.get(name) != theirs.get(name)
-    }
-
-
 def _compare_values(one: _Side, two: _Side, row: int, there: int) -> str:
     """Say how the encoded values of a track differ; empty where they are equal, bit for bit."""
     total = int(one.base.lengths[row])
     count, largest = 0, 0.0
-    try:
-        for start in range(0, total, BLOCK_FRAMES):
-            stop = min(start + BLOCK_FRAMES, total)
-            x, y = one.base.read(row, start, stop), two.base.read(there, start, stop)
-            if not np.array_equal(_bits(x), _bits(y)):
-                count += int((_bits(x) != _bits(y)).sum())
-                gap = np.abs(one.header.encoding.decode(x) - two.header.encoding.decode(y))
-                largest = max(largest, float(np.nanmax(gap, initial=0.0)))
-    except StoreError as error:
-        raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
+    for start in range(0, total, BLOCK_FRAMES):
+        stop = min(start + BLOCK_FRAMES, total)
+        x, y = one.base.read(row, start, stop), two.base.read(there, start, stop)
+        if not np.array_equal(_bits(x), _bits(y)):
+            count += int((_bits(x) != _bits(y)).sum())
+            gap = np.abs(one.header.encoding.decode(x) - two.header.encoding.decode(y))
+            largest = max(largest, float(np.nanmax(gap, initial=0.0)))
     return f"{count} values, by at most {largest:.3g}" if count else ""
 
 

@@ -13,7 +13,7 @@ from featstore.atomic import is_abandoned
 from featstore.owner import Owner
 from featstore.store.leases import dead_leases, live_leases
 from featstore.store.location import FolderLocation, Location
-from featstore.store.s3_location import S3Location, staging_folder
+from featstore.store.s3_location import S3Location
 
 __all__ = ["collect_garbage"]
 
@@ -39,24 +39,24 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     ]
     if isinstance(location, S3Location):
         found += _open_uploads(location)
-        found += _staged_files(staging_folder(location), alive)
     elif isinstance(location, FolderLocation):
-        found += _staged_files(location.path("staging"), alive, "staging/")
         found += _half_writes(location)
+    found += _staged_files(location, alive)
     if not dry_run:
         for leftover in found:
             leftover.remove()
         if isinstance(location, FolderLocation):
             with contextlib.suppress(OSError):  # there is none, or a living process has something in it
-                location.path("staging").rmdir()
+                location.staging_folder.rmdir()
     return [leftover.name for leftover in found]
 
 
-def _staged_files(staging: Path, alive: set[str], prefix: str = "") -> Iterator[_Leftover]:
+def _staged_files(location: Location, alive: set[str]) -> Iterator[_Leftover]:
     """Staging folders of owners that are gone, with what is in them.
 
     An owner on another machine shows that it lives by its lease, which it has from before the folder until after it.
     """
+    staging = location.staging_folder
     for folder in sorted(staging.iterdir()) if staging.is_dir() and not staging.is_symlink() else ():
         if folder.is_symlink() or not folder.is_dir():
             continue  # nothing of ours: what lies behind a link is somebody else's
@@ -64,7 +64,7 @@ def _staged_files(staging: Path, alive: set[str], prefix: str = "") -> Iterator[
         owner = Owner.from_label(label)
         if owner is None or label in alive or not owner.is_gone(_age_s(folder)):
             continue
-        name = f"{prefix}{folder.name}" if prefix else str(folder)
+        name = f"staging/{folder.name}" if isinstance(location, FolderLocation) else str(folder)
         for path in sorted(folder.iterdir()):
             yield _Leftover(f"{name}/{path.name}", lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
         yield _Leftover(name, lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))  # type: ignore[misc]

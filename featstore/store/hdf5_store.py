@@ -140,8 +140,6 @@ class Hdf5Backend(Backend):
             virtual.dcpl.set_obj_track_times(False)  # bytes must not depend on the time of day
         group.create_virtual_dataset("data", data, fillvalue=header.encoding.fill_value)
         group.create_virtual_dataset(header.lengths_name, frames, fillvalue=-1)
-        if header.has_clips:  # the same for all: said by the fill value
-            group.create_dataset("n_frames", shape=(n_rows,), dtype="<i4", fillvalue=header.clip_frames)
 
     @staticmethod
     def _cut(header: ArrayHeader, rows: slice, frames: slice) -> tuple[Any, ...]:
@@ -327,11 +325,12 @@ class Hdf5Slab(Slab):
 
 def describe_array(group: Any, array: StoredArray, cost: Mapping[str, float | int]) -> None:
     """Tell plain readers what a group's ``data`` are: our attributes, the CF ones, and netCDF's named dimensions."""
-    header = array.header
+    header, data = array.header, group["data"]
+    if header.has_clips:  # the same for all: said by the fill value
+        group.create_dataset("n_frames", shape=data.shape[:1], dtype="<i4", fillvalue=header.clip_frames)
     for name, value in array.as_attributes().items():
         if not isinstance(value, (dict, list)) and value is not None:
             group.attrs[name] = value
-    data = group["data"]
     for name, value in (header.cf_attributes() | dict(cost)).items():
         data.attrs[name] = value
     data.attrs["_FillValue"] = np.array([header.encoding.fill_value], dtype=header.encoding.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -158,34 +158,26 @@ class Layout:
         """Chunks that a shard file has room for."""
         return self.shard_tracks * self.slab_chunks
 
-    def n_shards(self, n_rows: int) -> int:
-        """Shards that ``n_rows`` rows take."""
-        return -(-n_rows // self.shard_tracks)
-
     def n_slabs(self, n_frames: int) -> int:
-        """Shard files along time that a track of ``n_frames`` frames reaches into."""
-        return -(-n_frames // self.slab_frames)
+        """Shard files along time of a shard whose longest track has ``n_frames`` frames: one at least."""
+        return max(1, -(-n_frames // self.slab_frames))
+
+    def n_files(self, lengths: IntArray) -> int:
+        """Shard files of tracks of these lengths."""
+        longest = np.maximum.reduceat(lengths, np.arange(0, len(lengths), self.shard_tracks))
+        return int(np.maximum(1, -(-longest // self.slab_frames)).sum())
 
     def data_bytes(self, header: ArrayHeader, lengths: Sequence[int] | IntArray) -> int:
         """Bytes of all data files for tracks of these lengths (-1: nothing stored), not compressed."""
         frames = np.maximum(np.asarray(lengths, dtype=np.int64), 0)
         chunks = -(-frames // self.chunk_frames)
-        files = 0
-        for start in range(0, len(frames), self.shard_tracks):
-            longest = int(frames[start : start + self.shard_tracks].max(initial=0))
-            files += max(1, self.n_slabs(longest))
-        tables = files * (16 * self.index_entries + 4)
+        tables = self.n_files(frames) * (16 * self.index_entries + 4)
         chunk_bytes = header.frame_bytes * self.chunk_frames + 4  # each with its crc32c
         return int(chunks.sum()) * chunk_bytes + tables
 
     def as_json(self) -> dict[str, Any]:
         """Return the layout as plain values."""
-        return {
-            "shard_tracks": self.shard_tracks,
-            "slab_frames": self.slab_frames,
-            "chunk_frames": self.chunk_frames,
-            "compression": self.compression,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

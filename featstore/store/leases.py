@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from featstore.atomic import json_object
 from featstore.errors import ObjectStorageError, StoreLocked
@@ -99,6 +101,7 @@ class Lease:
         self._confirmed = time.monotonic()
         self._lost = ""
         self._unsure: set[str] = set()  # beats without an answer: the lease may have changed or not
+        self._folder: Path | None = None
 
     def __enter__(self) -> Lease:
         try:
@@ -126,7 +129,14 @@ class Lease:
                 raise _locked(self.location, name, holder.owner)
             time.sleep(0.1)
 
+    def staging(self) -> Path:
+        """Make a local folder for files in the making, which goes with the lease: writers of one process never meet."""
+        self._folder = self.location.staging(f"{self.owner.label}-{secrets.token_hex(4)}")
+        return self._folder
+
     def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -218,32 +228,15 @@ class Lease:
 
 
 @contextmanager
-def hold_store(location: Location, wait_s: float = PACKING_S) -> Iterator[None]:
+def hold_store(location: Location, name: str = STORE) -> Iterator[Lease]:
     """Lease on a store's own metadata, waited for a while: it is held for moments, or while records are packed.
 
     Raises
     ------
     StoreLocked
-        When another process holds it for longer than ``wait_s``.
+        When another process holds it for longer than packing takes.
     """
-    with _awaited(location, STORE, wait_s):
-        yield
-
-
-@contextmanager
-def hold_packing(location: Location, wait_s: float = PACKING_S) -> Iterator[Lease]:
-    """Lease on the files of packed commit records.
-
-    A writer first takes its lease and then looks for this one; a process that packs first takes this one and then looks
-    for :func:`live_writers`. At least one of the two sees the other, so that no new record is removed.
-    """
-    with _awaited(location, PACKING, wait_s) as lease:
-        yield lease
-
-
-@contextmanager
-def _awaited(location: Location, name: str, wait_s: float) -> Iterator[Lease]:
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + PACKING_S
     lease = Lease(location, [name], 0)
     while True:
         try:
@@ -256,7 +249,16 @@ def _awaited(location: Location, name: str, wait_s: float) -> Iterator[Lease]:
     try:
         yield lease
     finally:
-        lease.__exit__(None, None, None)
+        lease.__exit__()
+
+
+def hold_packing(location: Location) -> AbstractContextManager[Lease]:
+    """Lease on the files of packed commit records.
+
+    A writer first takes its lease and then looks for this one; a process that packs first takes this one and then looks
+    for :func:`live_writers`. At least one of the two sees the other, so that no new record is removed.
+    """
+    return hold_store(location, PACKING)
 
 
 def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:

@@ -45,8 +45,7 @@ def _states(store: _Store, rows: Any, keys: Collection[str]) -> tuple[AnyArray, 
         for record in store.records(key).values():
             committed[record.first_row : record.first_row + len(record.n_frames)] = True
             for outcome in record.outcomes:
-                stored = record.n_frames[outcome.row - record.first_row] >= 0
-                worse = 3 if outcome.status == "pending" else 1 if stored else 2
+                worse = 3 if outcome.status == "pending" else 1 if record.holds(outcome.row) else 2
                 if outcome.status == "ok":  # a note on a track that is fine
                     if rank[outcome.row] == 0:
                         stage[outcome.row], error[outcome.row] = outcome.stage, outcome.error
@@ -80,9 +79,8 @@ def read_ledger(store: _Store) -> pd.DataFrame:
     for key, array in store.arrays.items():
         for record in store.records(key).values():
             for o in record.outcomes:
-                stored = record.n_frames[o.row - record.first_row] >= 0
-                name = array.header.name
-                found.append((names.get(o.row, ""), o.row, name, o.status, o.stage, o.error, o.path, stored))
+                what = (o.status, o.stage, o.error, o.path, record.holds(o.row))
+                found.append((names.get(o.row, ""), o.row, array.header.name, *what))
     return pd.DataFrame(found, columns=_COLUMNS).sort_values(["row", "feature"], ignore_index=True)
 
 
@@ -96,22 +94,19 @@ def read_status(store: _Store, keys: Collection[str] | None = None) -> dict[str,
     keys = store.arrays if keys is None else keys
     states = _states(store, rows, keys)[0]
     counts = Counter(states.tolist())
-    failed_rows: set[int] = set()
-    for key in keys:
-        for record in store.records(key).values():
-            failed_rows.update(
-                o.row
-                for o in record.outcomes
-                if o.status != "pending" and record.n_frames[o.row - record.first_row] < 0
-            )
+    lost = {
+        o.row
+        for key in keys
+        for record in store.records(key).values()
+        for o in record.outcomes
+        if o.status != "pending" and not record.holds(o.row)
+    }
     pending = counts.get("pending", 0)
-    open_rows = set(rows[states == "pending"].tolist())
-    failed = len(failed_rows - open_rows)
-    reasons = {reason: count for reason, count in sorted(counts.items()) if reason not in ("ok", "pending")}
+    failed = len(lost.difference(rows[states == "pending"].tolist()))
     return {
         "tracks": len(rows),
         "ok": len(rows) - failed - pending,
         "failed": failed,
         "pending": pending,
-        "by_reason": reasons,
+        "by_reason": {reason: count for reason, count in sorted(counts.items()) if reason not in ("ok", "pending")},
     }

@@ -7,8 +7,10 @@ small files apply only to the version that was read.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -169,9 +171,32 @@ class Location(ABC):
         for step in steps:
             step()
 
+    @property
+    def staging_folder(self) -> Path:
+        """Folder of what this machine's processes make for the store, among this user's temporary files.
+
+        Raises
+        ------
+        StoreError
+            When another user has taken its name.
+        """
+        root = Path(tempfile.gettempdir()) / f"featstore-staging-{os.getuid()}"
+        with atomic.disk_errors(root):
+            root.mkdir(mode=0o700, exist_ok=True)
+        if root.is_symlink() or root.stat().st_uid != os.getuid():
+            raise StoreError("the folder for files in the making belongs to another user", str(root), "Set TMPDIR")
+        return root / hashlib.sha256(str(self).encode()).hexdigest()[:16]
+
     def staging(self, owner: str) -> Path:
         """Local folder for files in the making; :mod:`featstore.store.leases` says who is alive."""
-        raise self.read_only()
+        folder = self.staging_folder / owner
+        with atomic.disk_errors(folder):
+            for _ in range(8):
+                with suppress(FileNotFoundError):  # the parent was empty, and was collected as garbage in between
+                    folder.mkdir(parents=True, exist_ok=True)
+                    return folder
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""
@@ -281,16 +306,10 @@ class FolderLocation(Location):
         for one in waiting:
             one.result()
 
-    def staging(self, owner: str) -> Path:
-        """Folder for files in the making, on the same file system."""
-        folder = self.root / "staging" / owner
-        with atomic.disk_errors(folder):
-            for _ in range(8):
-                with suppress(FileNotFoundError):  # the parent was empty, and was collected as garbage in between
-                    folder.mkdir(parents=True, exist_ok=True)
-                    return folder
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    @property
+    def staging_folder(self) -> Path:
+        """Folder of files in the making, on the same file system."""
+        return self.root / "staging"
 
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -81,10 +80,6 @@ class MemoryLocation(Location):
         """Read a finished local file, and delete it."""
         self.write(name, staged.read_bytes())
         staged.unlink()
-
-    def staging(self, owner: str) -> Path:
-        """Local folder for files in the making."""
-        return Path(tempfile.mkdtemp(prefix=f"featstore-{owner}-"))
 
     def remove(self, name: str) -> None:
         """Delete a file if it is there."""

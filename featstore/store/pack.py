@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from featstore.atomic import atomic_path, remove_abandoned
 from featstore.errors import StoreError, check_known
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS
-from featstore.store.base_array import open_shard_file
+from featstore.store.base_array import stored_chunks
 from featstore.store.codebooks import all_codebooks
+from featstore.store.consolidate import longest_track
 from featstore.store.convert import companions
 from featstore.store.digests import digest_text, new_digest
 from featstore.store.hdf5_store import create_chunked, describe_array, encode_hdf5_chunk
@@ -105,10 +105,7 @@ def _write_array(
     array, records = store.arrays[key], store.records(key)
     header, target = array.header, replace(array.layout, compression=compression)
     packed_array = StoredArray(header, target)
-    longest = header.fixed_frames
-    if longest is None:
-        longest = max((int(record.lengths.max(initial=0)) for record in records.values()), default=0)
-    cost = measured(records.values())
+    longest, cost = longest_track(array, records.values()), measured(records.values())
     files = backend.array_files(packed_array, store.n_rows, longest, cost)
     group = file.create_group(f"features/{key}")
     shape = header.shape_of(longest, store.n_rows)
@@ -116,34 +113,31 @@ def _write_array(
     lengths = np.full(store.n_rows, -1, dtype="<i4")
     for shard in sorted(records):
         record = records[shard]
-        stretches = dict(_write_shard(store, array, compression, record, data, backend))
+        stretches = _write_shard(store, array, compression, record, data, backend)
         lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
         packed = replace(record, files=stretches, layout=target.as_json())
         files[record_name(key, shard)] = packed.to_bytes()
         bar.update(1)
     chunks = (max(1, min(len(lengths), 1 << 16)),)
     group.create_dataset(header.lengths_name, data=lengths, chunks=chunks, fletcher32=True, track_times=False)
-    if header.has_clips:  # the same for all: said by the fill value
-        group.create_dataset("n_frames", shape=lengths.shape, dtype="<i4", fillvalue=header.clip_frames)
     describe_array(group, packed_array, cost)
     return files
 
 
 def _write_shard(
     store: Store, array: StoredArray, compression: str, record: CommitRecord, data: Any, backend: PackedBackend
-) -> Iterator[tuple[str, list[Any]]]:
-    """Write the chunks of one shard; name, bytes and digest of each stretch of time."""
-    header, layout = array.header, array.layout
-    for slab in range(max(1, layout.n_slabs(int(record.lengths.max(initial=0))))):
-        source = open_shard_file(store.backend, array, record.shard, slab)
-        digest, size = new_digest(), 0
-        for slot, chunk in record.chunks(layout, slab):
-            block = encode_hdf5_chunk(source.read_chunk(slot, chunk), compression)
-            first = slab * layout.slab_frames + chunk * layout.chunk_frames
-            data.id.write_direct_chunk(header.chunk_place(record.first_row + slot, first), block)
-            digest.update(block)
-            size += len(block)
-        yield backend.slab_name(array, record.shard, slab), [size, digest_text(digest)]
+) -> dict[str, list[Any]]:
+    """Write the chunks of one shard; name of each stretch of time to its bytes and digest."""
+    layout = array.layout
+    slabs = range(layout.n_slabs(record.longest))
+    digests, sizes = [new_digest() for _ in slabs], [0 for _ in slabs]
+    for slab, slot, chunk, codes in stored_chunks(store.backend, array, record):
+        block = encode_hdf5_chunk(codes, compression)
+        first = slab * layout.slab_frames + chunk * layout.chunk_frames
+        data.id.write_direct_chunk(array.header.chunk_place(record.first_row + slot, first), block)
+        digests[slab].update(block)
+        sizes[slab] += len(block)
+    return {backend.slab_name(array, record.shard, slab): [sizes[slab], digest_text(digests[slab])] for slab in slabs}
 
 
 def _write_ids(store: Store, file: Any) -> None:

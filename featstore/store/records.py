@@ -127,6 +127,15 @@ class CommitRecord:
         """Frames of each track as an array."""
         return np.asarray(self.n_frames, dtype=np.int64)
 
+    def holds(self, row: int) -> bool:
+        """Whether something is stored of a track of the shard."""
+        return self.n_frames[row - self.first_row] >= 0
+
+    @property
+    def longest(self) -> int:
+        """Frames of the longest track."""
+        return max([0, *self.n_frames])
+
     def chunks(self, layout: Layout, slab: int) -> Iterator[tuple[int, int]]:
         """(slot, chunk) of every chunk that a shard file holds, in the order in which an extraction writes them."""
         for slot, n_frames in enumerate(self.n_frames):
@@ -184,7 +193,7 @@ class CommitRecord:
 
     def wants_retry(self, reasons: Sequence[str]) -> bool:
         """Whether a track of this shard has one of the statuses (``all``: any without data)."""
-        missing = {outcome.status for outcome in self.outcomes if self.n_frames[outcome.row - self.first_row] < 0}
+        missing = {outcome.status for outcome in self.outcomes if not self.holds(outcome.row)}
         return bool(missing) if "all" in reasons else bool(missing & set(reasons))
 
     def has_pending(self, n_rows: int) -> bool:

@@ -28,7 +28,7 @@ from featstore.object_storage import Listed, ObjectPlace
 from featstore.owner import Owner
 from featstore.store.location import FileBytes, FileVersion, Location, map_descriptor, map_file
 
-__all__ = ["RemoteBytes", "S3Location", "staging_folder"]
+__all__ = ["RemoteBytes", "S3Location"]
 
 logger = logging.getLogger(__name__)
 
@@ -176,13 +176,6 @@ class S3Location(Location):
         self.place.upload(staged, self._safe(name))
         staged.unlink()
 
-    def staging(self, owner: str) -> Path:
-        """Local folder for files in the making."""
-        folder = staging_folder(self) / owner
-        with atomic.disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
     def remove(self, name: str) -> None:
         """Delete an object if it is there."""
         self._changed(name)
@@ -282,27 +275,6 @@ class RemoteBytes:
         self._kept[1:] = [(start, data)]
         self._next = stop
         return data[: stop - start]
-
-
-def staging_root() -> Path:
-    """Folder of this user's files in the making, among the machine's temporary files.
-
-    Raises
-    ------
-    StoreError
-        When another user has taken its name.
-    """
-    root = Path(tempfile.gettempdir()) / f"featstore-staging-{os.getuid()}"
-    with atomic.disk_errors(root):
-        root.mkdir(mode=0o700, exist_ok=True)
-    if root.is_symlink() or root.stat().st_uid != os.getuid():
-        raise StoreError("the folder for files in the making belongs to another user", str(root), "Set TMPDIR")
-    return root
-
-
-def staging_folder(location: S3Location) -> Path:
-    """Folder for what this machine's processes make for a store."""
-    return staging_root() / hashlib.sha256(str(location).encode()).hexdigest()[:16]
 
 
 def _remove_own(folder: Path, pid: int) -> None:

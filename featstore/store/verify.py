@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from featstore.store.codebooks import needed_codebooks
 from featstore.store.consolidate import array_files
 from featstore.store.convert import unfinished_conversion
 from featstore.store.digests import digest_fits
-from featstore.store.ledger import read_status
 from featstore.store.location import Location, open_location
 from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.mixed_versions import describe_mix, mixed_sources, mixed_versions
@@ -32,6 +32,8 @@ from featstore.store.stored_tracks import TRACKS
 __all__ = ["Problem", "verify"]
 
 logger = logging.getLogger(__name__)
+
+DIFFERENT = "the bytes differ from what was committed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,32 +173,34 @@ def _place(name: str) -> tuple[str, str, int]:
 
 
 def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], quick: bool) -> Iterator[Problem]:
-    name, shard, record = found.name, found.shard, found.record
-    feature = store.arrays[key].spec.short()
+    shard, record = found.shard, found.record
+    place = {"key": key, "feature": store.arrays[key].spec.short(), "shard": shard}
+    problem = partial(Problem, file=found.name, **place)
     if found.error is not None:
-        yield Problem(found.error.what, name, key, feature, shard)
+        yield problem(found.error.what)
     if record is None:
         return
     if record.generation < found.packed_generation:
-        yield Problem("the record is older than the packed one of its shard", name, key, feature, shard)
+        yield problem("the record is older than the packed one of its shard")
         return
     if record.key != key or record.shard != shard:
-        yield Problem(f"the record is that of shard {record.shard} of {record.key}", name, key, feature, shard)
+        yield problem(f"the record is that of shard {record.shard} of {record.key}")
         return
     for file, (size, digest) in record.files.items():
         try:
-            yield from _check_file(store, record, file, size, digest, names, quick)
+            what = _check_file(store.location, file, size, digest, quick)
+            tracks = tuple(_damaged_tracks(store, record, names)) if what == DIFFERENT else ()
         except StoreError as error:
-            yield Problem(error.what, file, key, feature, shard)
+            what, tracks = error.what, ()
+        if what:
+            yield Problem(what, file, tracks=tracks, **place)
     rows = store.shard_rows(shard)
     if len(record.n_frames) > len(rows) or record.first_row != rows.start:
-        yield Problem(
-            f"the record counts {len(record.n_frames)} tracks, the table {len(rows)}", name, key, feature, shard
-        )
+        yield problem(f"the record counts {len(record.n_frames)} tracks, the table {len(rows)}")
     explained = {o.row for o in record.outcomes}
-    lost = [row for row in record.rows if record.n_frames[row - record.first_row] < 0 and row not in explained]
+    lost = [row for row in record.rows if not record.holds(row) and row not in explained]
     if lost:
-        yield Problem(f"{len(lost)} tracks are neither stored nor explained", name, key, feature, shard)
+        yield problem(f"{len(lost)} tracks are neither stored nor explained")
 
 
 def _check_codebooks(store: Store) -> Iterator[Problem]:
@@ -214,27 +218,18 @@ def _check_codebooks(store: Store) -> Iterator[Problem]:
 
 
 def _check_counts(store: Store) -> Iterator[Problem]:
-    """Tracks of the table = rows of the ledger = stored or explained; of a finished store nothing is pending."""
+    """Every track of the table has one row, and in a finished store a record."""
     frame = store.table.frame
     rows = frame["row"]
     if rows.duplicated().any() or frame.index.duplicated().any() or (rows < 0).any():
         yield Problem("track ids or rows are not unique", TRACKS)
         return
-    try:
-        counts = read_status(store)
-        counted = sum(int(counts[name]) for name in ("ok", "failed", "pending"))
-        if counted != len(rows) or int(counts["tracks"]) != len(rows):
-            yield Problem(f"the table has {len(rows)} tracks, the ledger {counted}", TRACKS)
-        finished = bool(_listed(store.location))
-        for key, array in store.arrays.items():
-            covered = {row for record in store.records(key).values() for row in record.rows}
-            pending = {o.row for r in store.records(key).values() for o in r.outcomes if o.status == "pending"}
-            open_rows = [row for row in rows if row not in covered and row not in pending]
-            if finished and open_rows:
-                what = f"{len(open_rows)} tracks of a finished store are neither stored nor explained"
+    for key, array in store.arrays.items() if _listed(store.location) else ():
+        with suppress(StoreError):  # reported already, with the record's name
+            lost = set(rows).difference(*(record.rows for record in store.records(key).values()))
+            if lost:
+                what = f"{len(lost)} tracks of a finished store are neither stored nor explained"
                 yield Problem(what, f"commits/{key}", key, array.spec.short())
-    except StoreError:
-        return  # reported already, with the record's name
 
 
 def _check_sources(store: Store) -> Iterator[Problem]:
@@ -255,18 +250,14 @@ def _warn_of_mixes(store: Store) -> None:
                 logger.warning("%s: %s mixes %s", store.location, array.spec.short(), describe_mix(mixed))
 
 
-def _check_file(
-    store: Store, record: CommitRecord, file: str, size: int, digest: str, names: dict[int, str], quick: bool
-) -> Iterator[Problem]:
-    key, shard, feature = record.key, record.shard, store.arrays[record.key].spec.short()
-    found = store.location.size(file)
+def _check_file(location: Location, file: str, size: int, digest: str, quick: bool) -> str:
+    """Say what is wrong with a committed file; empty where nothing is."""
+    found = location.size(file)
     if found < 0:
-        yield Problem("a committed file is missing", file, key, feature, shard)
-    elif found != size:
-        yield Problem(f"the file has {found} bytes instead of {size}", file, key, feature, shard)
-    elif not quick and not digest_fits(store.location.map(file), digest):
-        tracks = tuple(_damaged_tracks(store, record, names))
-        yield Problem("the bytes differ from what was committed", file, key, feature, shard, tracks)
+        return "a committed file is missing"
+    if found != size:
+        return f"the file has {found} bytes instead of {size}"
+    return "" if quick or digest_fits(location.map(file), digest) else DIFFERENT
 
 
 def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -> Iterator[str]:
@@ -284,17 +275,15 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
 
 def _check_packed(store: Store, location: PackedLocation, key: str, names: dict[int, str]) -> Iterator[Problem]:
     """What plain readers see of a packed store beside its data must say what the records say."""
-    header = store.arrays[key].header
-    expected = np.full(store.n_rows, -1, dtype=np.int64)
+    array, problem = store.arrays[key], partial(Problem, file=location.root.name, key=key)
     try:
-        lengths, ids = location.plain_rows(header)
-        for record in store.records(key).values():
-            expected[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
+        lengths, ids = location.plain_rows(array.header)
+        expected = BaseArray(store.backend, array, store.records(key), store.n_rows).lengths
     except StoreError as error:
-        yield Problem(error.what, location.root.name, key, header.spec.short())
+        yield problem(error.what, feature=array.spec.short())
         return
     if not np.array_equal(lengths, expected) or ids != [names.get(row, "") for row in range(store.n_rows)]:
-        yield Problem("lengths or ids differ from the records", location.root.name, key, header.spec.short())
+        yield problem("lengths or ids differ from the records", feature=array.spec.short())
 
 
 def _listed(location: Location) -> dict[str, list[Any]]:
@@ -319,8 +308,6 @@ def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
         except OSError:
             yield Problem("array metadata is missing", name, key, header.spec.short())
             continue
-        if name in listed and found not in (
-            content,
-            plain[name],
-        ):  # the first stores have no cost of the encoding
+        # the first stores have no cost of the encoding
+        if name in listed and found not in (content, plain[name]):
             yield Problem("array metadata differs from what the records imply", name, key, header.spec.short())

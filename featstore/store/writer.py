@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -122,8 +121,12 @@ class ArrayWriter:
         else:
             codes = np.ascontiguousarray(values, np.float32)
         slab, chunk = divmod(track.frames // size, layout.slab_chunks)
-        self._slab(slab).append(track.slot, chunk, codes)
+        self.put(slab, track.slot, chunk, codes)
         track.frames += valid
+
+    def put(self, slab: int, slot: int, chunk: int, codes: AnyArray) -> None:
+        """Write an encoded chunk, filled up at its end."""
+        self._slab(slab).append(slot, chunk, codes)
 
     def _encode(self, values: FloatArray) -> AnyArray:
         """Codes of a whole chunk, filled up at its end; what that costs in exactness is counted."""
@@ -148,8 +151,7 @@ class ArrayWriter:
     def finish(self) -> list[tuple[str, Path, int, str]]:
         """Close the shard files; (name, staged path, bytes, digest) of each. Slab 0 always exists."""
         self._slab(0)
-        longest = int(self.lengths.max(initial=0))
-        keep = max(1, self.layout.n_slabs(longest))
+        keep = self.layout.n_slabs(int(self.lengths.max(initial=0)))
         files = []
         for slab, (writer, path) in sorted(self._slabs.items()):
             if slab >= keep:  # only a track that was rolled back ever reached it
@@ -215,15 +217,13 @@ class ShardWriter:
         self._sources = [""] * n_rows
         self._outcomes: dict[str, list[Outcome]] = {array.key: [] for array in arrays}
         self._slot = -1
-        self._folder: Path | None = None
 
     def __enter__(self) -> ShardWriter:
         self._lease.__enter__()
         try:
-            # one folder a shard: two writers in one process (threads) never meet
-            self._folder = self.location.staging(f"{self._lease.owner.label}-{secrets.token_hex(4)}")
+            folder = self._lease.staging()
             for array in self._arrays:
-                self._writers[array.key] = ArrayWriter(self._backend, array, self.shard, self.n_rows, self._folder)
+                self._writers[array.key] = ArrayWriter(self._backend, array, self.shard, self.n_rows, folder)
         except BaseException:  # a refused folder may not leave a lease behind that a heartbeat keeps alive
             self._lease.__exit__()
             raise
@@ -233,10 +233,6 @@ class ShardWriter:
         try:
             for writer in self._writers.values():
                 writer.abandon()
-            if self._folder is not None:
-                for leftover in self._folder.iterdir():
-                    leftover.unlink(missing_ok=True)
-                self._folder.rmdir()
         finally:
             self._lease.__exit__()
 

@@ -30,6 +30,7 @@ from featstore.store.write_behind import WriteBehind
 __all__ = ["ZarrBackend", "ZarrSlabWriter"]
 
 _GROUP = {"zarr_format": 3, "node_type": "group"}
+_RAW_CODECS = zarr_codecs("none", 4)
 
 
 def _array_metadata(
@@ -95,7 +96,7 @@ class ZarrBackend(Backend):
             "configuration": {
                 "chunk_shape": list(header.shape_of(layout.chunk_frames, 1)),
                 "codecs": zarr_codecs(layout.compression, encoding.dtype.itemsize),
-                "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+                "index_codecs": _RAW_CODECS,
                 "index_location": "end",
             },
         }
@@ -113,7 +114,7 @@ class ZarrBackend(Backend):
             [layout.shard_tracks],
             "int32",
             -1,
-            [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            _RAW_CODECS,
             ["track"],
             {"long_name": f"{'excerpts' if header.has_clips else 'frames'} of each track, -1 where nothing is stored"},
         )
@@ -158,13 +159,12 @@ class ZarrBackend(Backend):
 
     def codebook_files(self, name: str, vectors: FloatArray, attributes: dict[str, Any]) -> dict[str, bytes]:
         """Files of ``codebooks/<name>``, an array [codebook, code, dimension] of one checksummed chunk."""
-        codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
         shape, dims = list(vectors.shape), list(CODEBOOK_DIMS)
         raw = vectors.tobytes()
         return {
             f"{CODEBOOKS}/{name}/c/0/0/0": raw + crc32c(raw),
             f"{CODEBOOKS}/{name}/zarr.json": canonical_json(
-                _array_metadata(shape, shape, "float32", "NaN", codecs, dims, attributes)
+                _array_metadata(shape, shape, "float32", "NaN", _RAW_CODECS, dims, attributes)
             ),
             f"{CODEBOOKS}/zarr.json": canonical_json(_GROUP | {"attributes": {}}),
         }

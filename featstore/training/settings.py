@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.plain_yaml import parse_yaml
+from featstore.plain_yaml import read_yaml as parse_file
 
 __all__ = [
     "BELOW_ONE",
@@ -91,15 +92,7 @@ def read_yaml(path: str | Path) -> Settings:
     ConfigError
         When there is no such file, it is not YAML, or holds no mapping.
     """
-    try:
-        content = parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", str(path), "Check the path") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("not UTF-8 text", str(path), "Give a YAML file") from error
-    if not isinstance(content, dict):
-        raise ConfigError("holds no settings", str(path), "Write sections and keys, like loop: {epochs: 20}")
-    return content
+    return parse_file(path, "holds no settings", "Write sections and keys, like loop: {epochs: 20}")
 
 
 def parse_assignments(texts: Iterable[str]) -> Settings:

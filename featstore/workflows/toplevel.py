@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from featstore.datasets import TrackTable
     from featstore.extract.forecast import Forecast
-    from featstore.extract.run import ExtractReport
+    from featstore.extract.report import ExtractReport
     from featstore.results import RunRecord, RunSet
     from featstore.store.store import Store
     from featstore.training import TrainConfig

@@ -17,7 +17,7 @@ from featstore.datasets import TrackTable
 from featstore.datasets.table import TableInfo
 from featstore.errors import ConfigError, MissingDependency, PlanError
 from featstore.extract import ExtractOptions, extract
-from featstore.extract.run import ExtractReport
+from featstore.extract.report import ExtractReport
 from featstore.specs import expand_features
 from featstore.store import open_store
 from featstore.store.ledger import read_status
