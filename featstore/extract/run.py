@@ -13,7 +13,7 @@ from typing import Any
 from featstore.atomic import canonical_json
 from featstore.audio import decoder_versions
 from featstore.datasets import TrackTable
-from featstore.errors import PlanError, StoreLocked
+from featstore.errors import PlanError, StoreError, StoreLocked
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.limits import TrackLimits
@@ -22,6 +22,7 @@ from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_pla
 from featstore.extract.report import ExtractReport
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.scheduler_choice import choose_scheduler
+from featstore.extract.sources import audit_sources, changed_pairs, current_paths
 from featstore.extract.weights import check_licences, keep_codebooks
 from featstore.extract.worker import ShardTask, versions_of
 from featstore.specs import FeatureRequest
@@ -92,8 +93,6 @@ def extract(
 
 def _changed(tracks: TrackTable, store_path: str | os.PathLike[str], options: ExtractOptions) -> set[tuple[str, int]]:
     """Pairs to compute again because their audio files changed; refused before the store is touched."""
-    from featstore.extract.sources import changed_pairs
-
     if backend_at(open_location(store_path)) is None:
         return set()
     return changed_pairs(open_store(store_path), tracks, "recompute" if "changed" in options.retry else options.changed)
@@ -121,8 +120,6 @@ def compute_missing(
     """
     started = time.perf_counter()
     if "changed" in options.retry:
-        from featstore.extract.sources import audit_sources
-
         again = {*again, *audit_sources(store, tracks, keys).pairs}
     missing = find_missing(store, keys, retry=options.retry, again=again, limit=options.limit)
     todo = _own_part(missing, options.shard_range)
@@ -140,9 +137,11 @@ def compute_missing(
     if tasks:
         policy.suspect_leftovers()
         runs_under_way(store.location, tidy=True)
-        tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
-        _run(tasks, options, policy, report, RunProgress(store.location, run, report, tracks, options.progress))
-    _finish(store)
+        n_tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
+        _run(tasks, options, policy, report, RunProgress(store.location, run, report, n_tracks, options.progress))
+    collect_garbage(store.location)
+    store.refresh()
+    consolidate(store)
     report.seconds = time.perf_counter() - started
     report.status, report.asked = read_status(store), read_status(store, keys)
     return report
@@ -258,23 +257,16 @@ def make_tasks(
     where = str(store.location)
     if "://" not in where:
         where = os.path.abspath(where)  # workers may stand elsewhere
-    here = (
-        {}
-        if tracks is None
-        else dict(zip(tracks.frame["track_id"].tolist(), tracks.frame["path"].tolist(), strict=True))
-    )
-    known = store.table.pairs(range(store.n_rows))
-    moved = {track: here[track] for track, path in known if here.get(track, path) != path}
+    now = current_paths(store, tracks)
+    moved = any(now[track] != path for track, path in store.table.pairs(range(store.n_rows)))
     graphs: dict[tuple[str, ...], Graph] = {}
     tasks = []
     for shard, keys in todo:
         headers = [store.arrays[key].header for key in keys]
         if tuple(keys) not in graphs:
             graphs[tuple(keys)] = graph_for(headers)
-        paths: tuple[str, ...] = ()
-        if moved:
-            inside = store.table.pairs(store.shard_rows(shard))
-            paths = tuple(moved.get(track, path) for track, path in inside)
+        inside = store.table.pairs(store.shard_rows(shard)) if moved else ()
+        records = [store.records(key).get(shard) for key in keys]
         tasks.append(
             ShardTask(
                 where,
@@ -284,8 +276,8 @@ def make_tasks(
                 limit=options.limit,
                 short_decode=options.short_decode,
                 run=run,
-                paths=paths,
-                generations=tuple(_generation(store, key, shard) for key in keys),
+                paths=tuple(now[track] for track, _ in inside),
+                generations=tuple(0 if record is None else record.generation for record in records),
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler != "sync",
                 batches=options.token_batches,
@@ -293,18 +285,6 @@ def make_tasks(
             )
         )
     return tasks
-
-
-def _generation(store: Store, key: str, shard: int) -> int:
-    record = store.records(key).get(shard)
-    return 0 if record is None else record.generation
-
-
-def _finish(store: Store) -> None:
-    """Clear up after dead writers and bring metadata in line; the manifest is for a store with nothing missing."""
-    collect_garbage(store.location)
-    store.refresh()
-    consolidate(store)
 
 
 def _log(store: Store, report: ExtractReport, keys: Sequence[str]) -> None:
@@ -329,8 +309,6 @@ def dry_run(
     options: ExtractOptions,
 ) -> dict[str, Any]:
     """Say what :func:`extract` would do, writing nothing: arrays to make, shards and tracks to compute."""
-    from featstore.errors import StoreError
-
     plan = make_plan(requests)
     check_clips(plan, tracks)
     try:

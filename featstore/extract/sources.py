@@ -29,7 +29,7 @@ from featstore.store.record_pack import pack_name
 from featstore.store.records import record_name
 from featstore.store.store import Store
 
-__all__ = ["SourceAudit", "audit_sources", "changed_pairs"]
+__all__ = ["SourceAudit", "audit_sources", "changed_pairs", "current_paths"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def audit_sources(
         Read only files whose size is the stored one and whose times are later than their values.
     """
     known = stored_sources(store, list(store.arrays) if keys is None else list(keys))
-    paths = _paths(store, tracks)
+    paths = current_paths(store, tracks)
     names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
     audit = SourceAudit(checked=len(known))
     rows = sorted(known)
@@ -146,9 +146,9 @@ def changed_pairs(store: Store, tracks: TrackTable, changed: str) -> set[tuple[s
     return audit.pairs
 
 
-def _paths(store: Store, tracks: TrackTable | None) -> dict[str, str]:
-    """Track id to the file that it has now, for tracks of the store."""
-    paths = {str(track): str(path) for track, path in store.table.frame["path"].items()}
+def current_paths(store: Store, tracks: TrackTable | None) -> dict[str, str]:
+    """Track id to the file that it has now, for tracks of the store; without a table, where it was."""
+    paths = dict(store.table.pairs(range(store.n_rows)))
     if tracks is not None:
         here = zip(tracks.frame["track_id"], tracks.frame["path"], strict=True)
         paths |= {track: str(path) for track, path in here if track in paths}

@@ -18,7 +18,7 @@ from featstore.store.garbage import collect_garbage
 from featstore.store.layout import COMPRESSIONS, Layout, StoredArray
 from featstore.store.leases import Lease, hold_store
 from featstore.store.location import Location, open_location
-from featstore.store.manifest import MANIFEST, open_manifest, read_manifest
+from featstore.store.manifest import MANIFEST, read_manifest
 from featstore.store.missing import find_missing
 from featstore.store.old_formats import PACKED11, OldArray
 from featstore.store.opening import CONVERSION, existing_backend, open_store
@@ -26,7 +26,7 @@ from featstore.store.records import CommitRecord, record_name
 from featstore.store.store import FORMAT, Store
 from featstore.store.stored_tracks import TRACKS
 from featstore.store.writer import ArrayWriter
-from featstore.store.writing import note_request, restore_array
+from featstore.store.writing import create_arrays, note_request
 
 __all__ = ["companions", "convert", "unfinished_conversion"]
 
@@ -167,11 +167,7 @@ def _add_arrays(new: Store, arrays: Sequence[StoredArray]) -> None:
                 str(new.location),
                 f"Go on with --compression {array.layout.compression}, or choose a new folder",
             )
-    if not new.location.exists(MANIFEST):
-        open_manifest(new.backend)
-    for wanted in arrays:
-        if wanted.key not in new.arrays:
-            restore_array(new, wanted)
+    create_arrays(new, [wanted for wanted in arrays if wanted.key not in new.arrays])
 
 
 def _is_done(new: Store, array: StoredArray, record: CommitRecord) -> bool:

@@ -6,8 +6,8 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from featstore.atomic import is_abandoned
 from featstore.owner import Owner
@@ -17,12 +17,7 @@ from featstore.store.s3_location import S3Location
 
 __all__ = ["collect_garbage"]
 
-
-class _Leftover(NamedTuple):
-    """A thing to remove: what to call it, and how to."""
-
-    name: str
-    remove: Callable[[], object]
+Leftover = tuple[str, Callable[[], object]]  # what to call a thing to remove, and how to
 
 
 def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
@@ -33,25 +28,22 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     stores: stale leases, unfinished uploads in parts, and files in the making among this machine's temporary files.
     """
     alive = {owner.label for _, _, owner in live_leases(location)}
-    found = [
-        _Leftover(name, lambda name=name, version=version: location.remove_version(name, version))  # type: ignore[misc]
-        for name, version in dead_leases(location)
-    ]
+    found: list[Leftover] = [(name, partial(location.remove_version, name, it)) for name, it in dead_leases(location)]
+    found += _staged_files(location, alive)
     if isinstance(location, S3Location):
         found += _open_uploads(location)
     elif isinstance(location, FolderLocation):
         found += _half_writes(location)
-    found += _staged_files(location, alive)
     if not dry_run:
-        for leftover in found:
-            leftover.remove()
+        for _, remove in found:
+            remove()
         if isinstance(location, FolderLocation):
             with contextlib.suppress(OSError):  # there is none, or a living process has something in it
                 location.staging_folder.rmdir()
-    return [leftover.name for leftover in found]
+    return [name for name, _ in found]
 
 
-def _staged_files(location: Location, alive: set[str]) -> Iterator[_Leftover]:
+def _staged_files(location: Location, alive: set[str]) -> Iterator[Leftover]:
     """Staging folders of owners that are gone, with what is in them.
 
     An owner on another machine shows that it lives by its lease, which it has from before the folder until after it.
@@ -66,21 +58,21 @@ def _staged_files(location: Location, alive: set[str]) -> Iterator[_Leftover]:
             continue
         name = f"staging/{folder.name}" if isinstance(location, FolderLocation) else str(folder)
         for path in sorted(folder.iterdir()):
-            yield _Leftover(f"{name}/{path.name}", lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
-        yield _Leftover(name, lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))  # type: ignore[misc]
+            yield f"{name}/{path.name}", partial(path.unlink, missing_ok=True)
+        yield name, partial(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _half_writes(location: FolderLocation) -> Iterator[_Leftover]:
+def _half_writes(location: FolderLocation) -> Iterator[Leftover]:
     """Temporary files of atomic writes whose process is gone."""
     for name, _ in location.walk(""):
         base = name.rpartition("/")[2]
         if base.startswith(".") and base.endswith(".part"):
             path = location.path(name)
             if is_abandoned(path):
-                yield _Leftover(name, lambda path=path: path.unlink(missing_ok=True))  # type: ignore[misc]
+                yield name, partial(path.unlink, missing_ok=True)
 
 
-def _open_uploads(location: S3Location) -> Iterator[_Leftover]:
+def _open_uploads(location: S3Location) -> Iterator[Leftover]:
     """Uploads in parts of shard files that no living writer holds a lease on.
 
     The uploads are listed first: a writer that begins one later has its lease by then.
@@ -91,10 +83,7 @@ def _open_uploads(location: S3Location) -> Iterator[_Leftover]:
         parts = name.split("/")  # features/KEY/data/c/SHARD/…
         pair = (parts[1], parts[4]) if len(parts) > 4 and parts[0] == "features" else ("store", "0")
         if pair not in alive:
-            yield _Leftover(
-                f"{name} (unfinished upload)",
-                lambda name=name, upload=upload: location.place.abort_upload(name, upload),  # type: ignore[misc]
-            )
+            yield f"{name} (unfinished upload)", partial(location.place.abort_upload, name, upload)
 
 
 def _age_s(path: Path) -> float:

@@ -173,18 +173,17 @@ def _place(name: str) -> tuple[str, str, int]:
 
 
 def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], quick: bool) -> Iterator[Problem]:
-    shard, record = found.shard, found.record
-    place = {"key": key, "feature": store.arrays[key].spec.short(), "shard": shard}
-    problem = partial(Problem, file=found.name, **place)
+    name, shard, record = found.name, found.shard, found.record
+    problem = partial(Problem, key=key, feature=store.arrays[key].spec.short(), shard=shard)
     if found.error is not None:
-        yield problem(found.error.what)
+        yield problem(found.error.what, name)
     if record is None:
         return
     if record.generation < found.packed_generation:
-        yield problem("the record is older than the packed one of its shard")
+        yield problem("the record is older than the packed one of its shard", name)
         return
     if record.key != key or record.shard != shard:
-        yield problem(f"the record is that of shard {record.shard} of {record.key}")
+        yield problem(f"the record is that of shard {record.shard} of {record.key}", name)
         return
     for file, (size, digest) in record.files.items():
         try:
@@ -193,14 +192,14 @@ def _check_shard(store: Store, key: str, found: Found, names: dict[int, str], qu
         except StoreError as error:
             what, tracks = error.what, ()
         if what:
-            yield Problem(what, file, tracks=tracks, **place)
+            yield problem(what, file, tracks=tracks)
     rows = store.shard_rows(shard)
     if len(record.n_frames) > len(rows) or record.first_row != rows.start:
-        yield problem(f"the record counts {len(record.n_frames)} tracks, the table {len(rows)}")
+        yield problem(f"the record counts {len(record.n_frames)} tracks, the table {len(rows)}", name)
     explained = {o.row for o in record.outcomes}
     lost = [row for row in record.rows if not record.holds(row) and row not in explained]
     if lost:
-        yield problem(f"{len(lost)} tracks are neither stored nor explained")
+        yield problem(f"{len(lost)} tracks are neither stored nor explained", name)
 
 
 def _check_codebooks(store: Store) -> Iterator[Problem]:
@@ -275,15 +274,16 @@ def _damaged_tracks(store: Store, record: CommitRecord, names: dict[int, str]) -
 
 def _check_packed(store: Store, location: PackedLocation, key: str, names: dict[int, str]) -> Iterator[Problem]:
     """What plain readers see of a packed store beside its data must say what the records say."""
-    array, problem = store.arrays[key], partial(Problem, file=location.root.name, key=key)
+    array = store.arrays[key]
+    problem = partial(Problem, file=location.root.name, key=key, feature=array.spec.short())
     try:
         lengths, ids = location.plain_rows(array.header)
         expected = BaseArray(store.backend, array, store.records(key), store.n_rows).lengths
     except StoreError as error:
-        yield problem(error.what, feature=array.spec.short())
+        yield problem(error.what)
         return
     if not np.array_equal(lengths, expected) or ids != [names.get(row, "") for row in range(store.n_rows)]:
-        yield problem("lengths or ids differ from the records", feature=array.spec.short())
+        yield problem("lengths or ids differ from the records")
 
 
 def _listed(location: Location) -> dict[str, list[Any]]:

@@ -19,30 +19,37 @@ from featstore.store.writer import ShardWriter
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["add_arrays", "add_tracks", "note_request", "restore_array", "restore_tracks", "write_shard"]
+__all__ = [
+    "add_arrays",
+    "add_tracks",
+    "create_arrays",
+    "note_request",
+    "restore_array",
+    "restore_tracks",
+    "write_shard",
+]
 
 
 def add_arrays(store: Store, headers: Iterable[ArrayHeader], compression: str = "none") -> None:
     """Create the arrays that are not there yet; those that are stay as they are."""
     new = [header for header in headers if header.key not in store.arrays]
-    if not new:
+    create_arrays(store, [StoredArray(one, choose_layout(one, store.shard_tracks, compression)) for one in new])
+
+
+def create_arrays(store: Store, arrays: Sequence[StoredArray]) -> None:
+    """Create arrays with the layouts that they have."""
+    if not arrays:
         return
     with hold_store(store.location):
         if not store.location.exists(MANIFEST):
             open_manifest(store.backend)
-        for header in new:
-            _write_metadata(store, StoredArray(header, choose_layout(header, store.shard_tracks, compression)))
+        for array in arrays:
+            restore_array(store, array)
     store.refresh()
 
 
 def restore_array(store: Store, array: StoredArray) -> None:
-    """Write an array's metadata again as its header and layout imply; its shape follows on consolidation."""
-    _write_metadata(store, array)
-    store.refresh()
-
-
-def _write_metadata(store: Store, array: StoredArray) -> None:
-    """Write the metadata of an array of which nothing is known to be committed."""
+    """Write an array's metadata as its header and layout imply; its shape follows on consolidation."""
     fixed = array.header.fixed_frames
     longest = array.layout.slab_frames if fixed is None else fixed
     # the group's own file comes last: without it there is no array

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import http.server
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
+
+import werkzeug
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 __all__ = ["Gate", "Request", "s3_gate"]
 
@@ -28,6 +31,7 @@ class Request:
 Rule = Callable[[Request], str | None]
 
 _STATUS = {"AccessDenied": 403, "InvalidAccessKeyId": 403, "SlowDown": 503, "InternalError": 500, "NotImplemented": 501}
+_HOPS = ("Connection", "Transfer-Encoding", "Date", "Server")  # headers of one connection, which each server sets
 
 
 @dataclass
@@ -39,64 +43,34 @@ class Gate:
     seen: list[tuple[str, str]] = field(default_factory=list)
 
 
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def s3_gate(target: str) -> Iterator[Gate]:
     """Run a gate in front of the server at ``target``."""
     gate = Gate()
-    behind = urlsplit(target)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        asked = werkzeug.Request(environ)
+        request = Request(asked.method, environ["REQUEST_URI"], dict(asked.headers))
+        gate.seen.append((request.method, request.path))
+        body, verdict = asked.get_data(), gate.rule(request)  # what was sent is read, whatever becomes of it
+        if verdict is not None and verdict != "cut":
+            content = _ERROR.format(code=verdict)
+            return werkzeug.Response(content, _STATUS[verdict], mimetype="application/xml")(environ, start_response)
+        onward = http.client.HTTPConnection(urlsplit(target).netloc, timeout=60)
+        headers = {n: v for n, v in request.headers.items() if n not in ("Connection", "Transfer-Encoding")}
+        onward.request(request.method, request.path, body, headers)
+        found = onward.getresponse()
+        content = found.read()
+        start_response(f"{found.status} {found.reason}", [(n, v) for n, v in found.getheaders() if n not in _HOPS])
+        onward.close()
+        return [content[: len(content) // 2] if verdict == "cut" else content]
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-        def handle_any(self) -> None:
-            body = self._body()
-            request = Request(self.command, self.path, dict(self.headers))
-            gate.seen.append((self.command, self.path))
-            verdict = gate.rule(request)
-            if verdict is not None and verdict != "cut":
-                content = _ERROR.format(code=verdict).encode()
-                self._answer(_STATUS[verdict], {"Content-Type": "application/xml"}, content)
-                return
-            assert behind.hostname is not None
-            onward = http.client.HTTPConnection(behind.hostname, behind.port, timeout=60)
-            onward.request(self.command, self.path, body, request.headers)
-            answer = onward.getresponse()
-            content = answer.read()
-            headers = {n: v for n, v in answer.getheaders() if n.lower() not in ("connection", "transfer-encoding")}
-            self._answer(answer.status, headers, content, cut=verdict == "cut")
-            onward.close()
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
-
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            parts = []
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            del self.headers["Transfer-Encoding"]
-            return b"".join(parts)
-
-        def _answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
-            self.send_response_only(status)
-            if self.command != "HEAD":
-                headers = {n: v for n, v in headers.items() if n.lower() != "content-length"}
-                headers["Content-Length"] = str(len(content))
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content[: len(content) // 2] if cut else content)
-            if cut:
-                self.close_connection = True
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=_Quiet)
     gate.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
