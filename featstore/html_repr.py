@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,16 +33,10 @@ def html_card(
     >>> html_card("<a>", [("tracks", 3)])
     '<div><b>&lt;a&gt;</b><table><tbody><tr><td>tracks</td><td>3</td></tr></tbody></table></div>'
     """
-    shown = []
-    left = 0
-    for number, row in enumerate(rows):
-        if number < MOST_ROWS:
-            shown.append(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>")
-        else:
-            left = 1
-            break
+    taken = list(itertools.islice(rows, MOST_ROWS + 1))
+    shown = [f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in taken[:MOST_ROWS]]
     head = f"<thead><tr>{''.join(f'<th>{_cell(name)}</th>' for name in header)}</tr></thead>" if header else ""
-    more = (total - len(shown)) if total is not None else left
+    more = (len(taken) if total is None else total) - len(shown)
     note = f"<p>… and {more:,} more</p>" if total is not None and more > 0 else "<p>… and more</p>" if more else ""
     return f"<div><b>{_cell(title)}</b><table>{head}<tbody>{''.join(shown)}</tbody></table>{note}</div>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from featstore.errors import check_known
@@ -11,7 +11,7 @@ from featstore.errors import check_known
 __all__ = ["Registry", "load_attribute"]
 
 
-class Registry(MutableMapping[str, str]):
+class Registry(dict[str, str]):
     """Names of one kind of thing, each with its ``"module:attribute"``; a line is added by assignment.
 
     Examples
@@ -22,23 +22,8 @@ class Registry(MutableMapping[str, str]):
     """
 
     def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        super().__init__(entries)
         self.kind = kind
-        self._entries = dict(entries)
-
-    def __getitem__(self, name: str) -> str:
-        return self._entries[name]
-
-    def __setitem__(self, name: str, place: str) -> None:
-        self._entries[name] = place
-
-    def __delitem__(self, name: str) -> None:
-        del self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def load(self, name: str) -> Any:
         """Import and return the entry called ``name``.
@@ -49,7 +34,7 @@ class Registry(MutableMapping[str, str]):
             When no entry has that name; the message lists near misses.
         """
         check_known(name, self, f"unknown {self.kind} {name!r}")
-        return load_attribute(self._entries[name])
+        return load_attribute(self[name])
 
 
 def load_attribute(place: str) -> Any:

@@ -225,12 +225,7 @@ class Hdf5SlabWriter(SlabWriter):
                 )
             self.file.close()
             target.replace(self.path)
-        digest, size = new_digest(), 0
-        with open(self.path, "rb") as finished:
-            while block := finished.read(1 << 20):
-                digest.update(block)
-                size += len(block)
-        return size, digest_text(digest)
+        return self.path.stat().st_size, digest_text(new_digest().update_mmap(self.path))
 
     def abandon(self) -> None:
         """Close and delete the unfinished file."""

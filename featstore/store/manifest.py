@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from featstore.atomic import canonical_json, damage, json_object
-from featstore.errors import StoreError
 from featstore.store.backends import CODEBOOKS, Backend, make_backend
 from featstore.store.location import Location
 from featstore.store.store import Store
@@ -70,19 +69,14 @@ def restore_root(location: Location) -> None:
 
     Raises
     ------
-    StoreError
+    CorruptFeature
         When there is no manifest, or it is damaged too.
     """
     read_manifest(location)
-    try:
+    what = "the root is damaged and there is no manifest to restore it from"
+    with damage(what, str(location), "Restore the root file from a copy"):
         attributes = json_object(location.read(MANIFEST))["store"]
         files = make_backend(attributes["backend"], location).root_files(attributes)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            "the root is damaged and there is no manifest to restore it from",
-            str(location),
-            "Restore the root file from a copy",
-        ) from error
     for name, content in files.items():
         location.write(name, content)
 

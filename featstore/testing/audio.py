@@ -60,17 +60,12 @@ def _half_mp3(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def _samples(path: Path, values: list[float]) -> None:
+def _write(path: Path, wave: FloatArray, *, sample: float | None = None) -> None:
+    """Write a wave, one sample of which may be replaced."""
     import soundfile
 
-    wave = tone(2.0)
-    wave[100 : 100 + len(values)] = values
-    soundfile.write(path, wave, 22050, subtype="FLOAT")
-
-
-def _write(path: Path, wave: FloatArray) -> None:
-    import soundfile
-
+    if sample is not None:
+        wave[100] = sample
     soundfile.write(path, wave, 22050, subtype="FLOAT")
 
 
@@ -81,8 +76,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_frames.wav": (lambda path: _write(path, np.zeros(0, np.float32)), "failed"),
     "six_hours.wav": (_short_header, "short"),
     "half.mp3": (_half_mp3, "short"),
-    "nan.wav": (lambda path: _samples(path, [float("nan")]), "non_finite"),
-    "inf.wav": (lambda path: _samples(path, [float("-inf")]), "non_finite"),
+    "nan.wav": (lambda path: _write(path, tone(2.0), sample=float("nan")), "non_finite"),
+    "inf.wav": (lambda path: _write(path, tone(2.0), sample=float("-inf")), "non_finite"),
     "silent.wav": (lambda path: _write(path, np.zeros(22050, np.float32)), "silent"),
     "loud.wav": (lambda path: _write(path, np.clip(tone(2.0) * 40, -1, 1)), "clipped"),
 }

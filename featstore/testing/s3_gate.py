@@ -59,8 +59,8 @@ def s3_gate(target: str) -> Iterator[Gate]:
         gate.seen.append((request.method, request.path))
         body, verdict = asked.get_data(), gate.rule(request)  # what was sent is read, whatever becomes of it
         if verdict is not None and verdict != "cut":
-            content = _ERROR.format(code=verdict)
-            return werkzeug.Response(content, _STATUS[verdict], mimetype="application/xml")(environ, start_response)
+            refusal = _ERROR.format(code=verdict)
+            return werkzeug.Response(refusal, _STATUS[verdict], mimetype="application/xml")(environ, start_response)
         onward = http.client.HTTPConnection(urlsplit(target).netloc, timeout=60)
         headers = {n: v for n, v in request.headers.items() if n not in ("Connection", "Transfer-Encoding")}
         onward.request(request.method, request.path, body, headers)
