@@ -31,7 +31,7 @@ from featstore.object_client import (
     request_errors,
 )
 
-__all__ = ["Fetched", "Listed", "ObjectPlace", "is_object_url", "object_size", "parse_object_url", "read_object"]
+__all__ = ["Fetched", "ObjectPlace", "is_object_url", "object_size", "parse_object_url", "read_object"]
 
 SCHEME = "s3://"
 PART_BYTES = 16 << 20
@@ -91,14 +91,6 @@ class Fetched:
     size: int
     version: str
     age_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One object of a listing: its key below the prefix, and its bytes."""
-
-    name: str
-    size: int
 
 
 def read_object(url: str) -> bytes:
@@ -221,12 +213,12 @@ class ObjectPlace:
             found |= {item["Prefix"][len(prefix) :].rstrip("/") for item in page.get("CommonPrefixes", ())}
         return sorted(found - {""})
 
-    def walk(self, name: str) -> Iterator[Listed]:
-        """Every object below a prefix, in order of its key, a thousand a request."""
+    def walk(self, name: str) -> Iterator[tuple[str, int]]:
+        """Every object below a prefix with its bytes, in order of its key, a thousand a request."""
         for page in self._pages("list_objects_v2", Prefix=self._folder(name)):
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):
-                    yield Listed(item["Key"][len(self.prefix) :], int(item["Size"]))
+                    yield item["Key"][len(self.prefix) :], int(item["Size"])
 
     def get_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Contents of many small objects, several at a time; those that are not there are left out."""
@@ -238,12 +230,8 @@ class ObjectPlace:
             except FileNotFoundError:
                 return None
 
-        if len(wanted) < 2:
-            contents = [one(name) for name in wanted]
-        else:
-            client()  # made once, before the threads ask for it
-            with ThreadPoolExecutor(min(PARALLEL_READS, len(wanted))) as pool:
-                contents = list(pool.map(one, wanted))
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            contents = list(pool.map(one, wanted))
         return {name: data for name, data in zip(wanted, contents, strict=True) if data is not None}
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -281,7 +269,6 @@ class ObjectPlace:
 
     def delete_many(self, names: Iterable[str]) -> None:
         """Delete many objects, several at a time."""
-        client()  # made once, before the threads ask for it
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             for _ in pool.map(self.delete, names):
                 pass

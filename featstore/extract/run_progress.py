@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from featstore.atomic import canonical_json
@@ -111,7 +112,9 @@ class RunProgress:
             return
         self._shown = now
         done = self._report.tracks
-        self.in_work = min(self.tracks - done, sum(max(0, note.slot) for note in self._notes()))
+        with suppress(OSError):
+            begun = sum(max(0, note.slot) for note in notes_of(self._location, self._run))
+            self.in_work = min(self.tracks - done, begun)
         counts = self.counts()
         if self._style == "json":
             write_event("progress", run=self._run, **counts)
@@ -122,12 +125,6 @@ class RunProgress:
                 refresh=False,
             )
             self._bar.update(done + self.in_work - self._bar.n)
-
-    def _notes(self) -> list[Any]:
-        try:
-            return list(notes_of(self._location, self._run))
-        except OSError:
-            return []
 
     def _file(self, *, force: bool = False) -> None:
         now = time.perf_counter()
@@ -145,10 +142,8 @@ class RunProgress:
             "updated": time.time(),
             "dashboard": self.dashboard,
         } | self.counts()
-        try:
+        with suppress(StoreError, OSError):  # what others see of the run is not worth the run
             self._location.write(self._name, canonical_json(content))
-        except (StoreError, OSError):  # what others see of the run is not worth the run
-            return
 
 
 def runs_under_way(location: Location, *, tidy: bool = False) -> list[dict[str, Any]]:

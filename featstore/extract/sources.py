@@ -87,11 +87,11 @@ def audit_sources(
     names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
     audit = SourceAudit(checked=len(known))
     rows = sorted(known)
-    look = _Quick(store, known, paths) if quickly else None
+    quick = _Quick(store, known, paths)
 
     def now(row: int) -> str | None:
         path = paths[names[row]]
-        return _now(path) if look is None else look.now(row, path)
+        return quick.now(row, path) if quickly else _now(path)
 
     with (
         ThreadPoolExecutor(cpu_count()) as pool,
@@ -107,8 +107,8 @@ def audit_sources(
             if other:
                 audit.changed[track] = (path, other)
                 audit.pairs |= {(key, row // store.shard_tracks) for key in other}
-    if look is not None and not audit.changed:
-        look.remember()
+    if quickly and not audit.changed:
+        quick.remember()
     return audit
 
 

@@ -111,23 +111,24 @@ class BaseArray:
 
     def expect(self, row: int, chunk: int) -> None:
         """Say that a chunk of a track will be read soon, so that a disk can fetch many side by side."""
-        shard, slot = divmod(row, self.layout.shard_tracks)
-        slab, within = divmod(chunk, self.layout.slab_chunks)
-        self._slab(shard, slab).expect(slot, within)
+        slab, slot, within = self._place(row, chunk)
+        slab.expect(slot, within)
 
     def _chunk(self, row: int, chunk: int) -> AnyArray:
+        slab, slot, within = self._place(row, chunk)
+        return slab.read_chunk(slot, within)
+
+    def _place(self, row: int, chunk: int) -> tuple[Slab, int, int]:
+        """Shard file of a chunk of a track, and the numbers of both in it."""
         shard, slot = divmod(row, self.layout.shard_tracks)
         slab, within = divmod(chunk, self.layout.slab_chunks)
-        return self._slab(shard, slab).read_chunk(slot, within)
-
-    def _slab(self, shard: int, slab: int) -> Slab:
         opened = self._slabs.get((shard, slab))
         if opened is None:
             opened = _open_shard_file(self.backend, self.array, shard, slab)
             self._slabs[shard, slab] = opened
             while len(self._slabs) > MAX_OPEN_SLABS:
                 self._slabs.popitem(last=False)
-        return opened
+        return opened, slot, within
 
 
 def nothing_stored(what: str, feature: str) -> MissingFeature:

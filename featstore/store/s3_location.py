@@ -24,7 +24,7 @@ from typing import Any
 from featstore import atomic
 from featstore.errors import ObjectStorageError, StoreError
 from featstore.object_client import client
-from featstore.object_storage import Listed, ObjectPlace
+from featstore.object_storage import ObjectPlace
 from featstore.owner import Owner
 from featstore.store.location import FileBytes, FileVersion, Location, map_descriptor, map_file
 
@@ -51,7 +51,7 @@ class S3Location(Location):
         if not self.place.prefix:
             raise StoreError("a store needs a path of its own in the bucket", url, "Write s3://BUCKET/NAME.zarr")
         self._soon: dict[str, bytes | None] = {}
-        self._walked: dict[str, list[Listed]] = {}
+        self._walked: dict[str, list[tuple[str, int]]] = {}
         self._large: dict[str, tuple[str, bytes]] = {}
         self._copies: Path | None = None
 
@@ -75,7 +75,7 @@ class S3Location(Location):
         if folder == name:
             found = self.place.head(name)
             return -1 if found is None else found[0]
-        return next((item.size for item in self._listing(folder) if item.name == name), -1)
+        return next((size for found, size in self._listing(folder) if found == name), -1)
 
     def read(self, name: str) -> bytes:
         """Whole content of an object."""
@@ -121,9 +121,9 @@ class S3Location(Location):
 
     def walk(self, name: str) -> Iterator[tuple[str, int]]:
         """Every object below a folder with its size, in sorted order; data are listed once until something changes."""
-        yield from ((item.name, item.size) for item in self._listing(self._safe(name)))
+        yield from self._listing(self._safe(name))
 
-    def _listing(self, folder: str) -> Iterable[Listed]:
+    def _listing(self, folder: str) -> Iterable[tuple[str, int]]:
         if not folder.startswith("features/"):
             return self.place.walk(folder)
         if folder not in self._walked:

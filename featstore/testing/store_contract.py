@@ -38,7 +38,7 @@ from featstore.store.missing import find_missing
 from featstore.store.sizes import describe_features
 from featstore.store.verify import verify
 from featstore.store.writing import add_arrays, write_shard
-from featstore.testing.stores import SPEC, header_of, track_frame, values_of, write_shards
+from featstore.testing.stores import SPEC, header_of, track_frame, values_for, values_of, write_shards
 
 __all__ = ["StoreContract", "stored_files"]
 
@@ -115,21 +115,10 @@ class StoreContract:
         header = ArrayHeader(spec, Encoding.parse("uint8", spec), (8,), ("clip", "band", "frame"), None, 6)
         store = self.empty(url, [header])
         counts = {0: 1, 1: 3000, 4: 7}
-        written = {row: np.moveaxis(values_of(row, n, (8, 6)), -1, 0) for row, n in counts.items()}
-        for shard, keys in find_missing(store):
-            with write_shard(store, shard, keys) as writer:
-                for slot, row in enumerate(store.shard_rows(shard)):
-                    writer.begin(slot)
-                    if row in written:
-                        writer.append(header.key, written[row])
-                        writer.end()
-                    else:
-                        writer.fail(slot, "failed", "decode", "cannot be decoded")
-                writer.commit({})
-        consolidate(store)
+        write_shards(store, header, counts)
         reader = open_store(url)[spec]
-        for row, values in written.items():
-            codes, _ = header.encoding.encode(values)
+        for row, n in counts.items():
+            codes, _ = header.encoding.encode(values_for(header, row, n))
             assert np.array_equal(reader.base.read(row), codes)
         assert verify(url) == []
 

@@ -14,7 +14,7 @@ from featstore.store.consolidate import consolidate
 from featstore.store.missing import find_missing
 from featstore.store.writing import add_arrays, write_shard
 
-__all__ = ["LENGTHS", "SPEC", "header_of", "make_store", "track_frame", "values_of", "write_shards"]
+__all__ = ["LENGTHS", "SPEC", "header_of", "make_store", "track_frame", "values_for", "values_of", "write_shards"]
 
 SPEC = parse_spec("mel(n_mels=8,scale=db)")
 LENGTHS = {row: 1 + 477 * row for row in range(10) if row != 5}
@@ -45,6 +45,13 @@ def values_of(row: int, n_frames: int, shape: tuple[int, ...] = (8,)) -> FloatAr
     return values
 
 
+def values_for(header: ArrayHeader, row: int, n_frames: int) -> FloatArray:
+    """Values of a row of an array; of excerpts, as many as ``n_frames`` says."""
+    if header.clip_frames is None:
+        return values_of(row, n_frames, header.item_shape)
+    return np.moveaxis(values_of(row, n_frames, (*header.item_shape, header.clip_frames)), -1, 0)
+
+
 def write_shards(
     store: Store,
     header: ArrayHeader,
@@ -61,12 +68,12 @@ def write_shards(
             for slot, row in enumerate(store.shard_rows(shard)):
                 writer.begin(slot, f"source-{row}")
                 if row not in lengths:
-                    writer.append(header.key, values_of(row, 5, header.item_shape))
+                    writer.append(header.key, values_for(header, row, 5))
                     writer.fail(slot, "failed", "decode", "cannot be decoded", f"/music/{row}")
                     continue
-                values = values_of(row, lengths[row], header.item_shape)
+                values = values_for(header, row, lengths[row])
                 for start in range(0, lengths[row], block):
-                    writer.append(header.key, values[..., start : start + block])
+                    writer.append(header.key, header.stretch(values, start, start + block))
                 writer.end()
             writer.commit({"featstore": "test"})
     consolidate(store)
