@@ -26,6 +26,7 @@ __all__ = [
     "atomic_path",
     "canonical_json",
     "damage",
+    "digest_of_json",
     "disk_errors",
     "fsync_directory",
     "is_abandoned",
@@ -162,6 +163,11 @@ def canonical_json(value: Any) -> bytes:
     Here its compiled encoder writes each list of plain values, of which a record of many tracks consists.
     """
     return (_indented(value, "\n") + "\n").encode()
+
+
+def digest_of_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, by which files that hold their own digest are checked."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 _PLAIN = {str, int, float, bool, type(None)}

@@ -127,8 +127,7 @@ def compute_missing(
     _check_versions(store, keys, options.strict)
     report = ExtractReport(str(store.location), sorted({key for _, lacking in todo for key in lacking}))
     if options.shard_range is not None:
-        n_shards = -(-store.n_rows // store.shard_tracks)
-        report.part_shards = len(range(options.shard_range[0], n_shards, options.shard_range[1]))
+        report.part_shards = len(range(options.shard_range[0], store.n_shards, options.shard_range[1]))
         report.left_shards = len(missing) - len(todo)
     run = secrets.token_hex(4)
     options = replace(options, scheduler=_scheduler(store, todo, options))
@@ -311,23 +310,16 @@ def dry_run(
     """Say what :func:`extract` would do, writing nothing: arrays to make, shards and tracks to compute."""
     plan = make_plan(requests)
     check_clips(plan, tracks)
+    found = {"store": str(store_path), "steps": plan.graph.n_nodes}
     try:
         store = open_store(store_path)
     except StoreError:
-        return {
-            "store": str(store_path),
-            "exists": False,
-            "arrays": plan.keys,
-            "tracks": len(tracks.frame),
-            "steps": plan.graph.n_nodes,
-        }
+        return found | {"exists": False, "arrays": plan.keys, "tracks": len(tracks.frame)}
     new = int((~tracks.frame["track_id"].isin(store.tracks.index)).sum())
     todo = _own_part(find_missing(store, plan.keys, retry=options.retry, limit=options.limit), options.shard_range)
-    return {
-        "store": str(store_path),
+    return found | {
         "exists": True,
         "arrays": [key for key in plan.keys if key not in store.arrays],
         "shards": len(todo),
         "tracks": new + sum(len(store.shard_rows(shard)) for shard, _ in todo),
-        "steps": plan.graph.n_nodes,
     }

@@ -123,7 +123,8 @@ def time_sample(
     """
     paths = [str(path) for path in tracks["path"]]
     durations_s = expected_durations(tracks).to_numpy(dtype=np.float64)
-    affordable = np.flatnonzero(durations_s * _bytes_per_second(plan) < SAMPLE_BYTES / (sample + 1))
+    bytes_per_second = sum(header.frame_bytes * header.frames_per_second for header in plan.headers)
+    affordable = np.flatnonzero(durations_s * bytes_per_second < SAMPLE_BYTES / (sample + 1))
     if len(affordable) == 0:
         logger.warning("every track is too long to be tried out: no seconds are forecast")
         return None
@@ -193,10 +194,6 @@ def _start_seconds(plan: Plan, path: str) -> float:
     if len(times) < 2:  # a feature that needs more than its name, or a track that cannot be decoded
         return START_IMPORTS * spent
     return START_IMPORTS * (spent - sum(times)) + max(0.0, times[0] - times[1])
-
-
-def _bytes_per_second(plan: Plan) -> float:
-    return sum(header.frame_bytes * header.frames_per_second for header in plan.headers)
 
 
 def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:

@@ -131,15 +131,12 @@ def main() -> None:
     from featstore.extract.execute import run_track
     from featstore.extract.plan import graph_for, header_of
     from featstore.extract.weights import find_weights
-    from featstore.specs import parse_feature
+    from featstore.specs import Encoding, parse_feature
     from featstore.store.location import open_location
 
     request = json.loads(sys.stdin.buffer.read())
-    headers = []
-    for name in request["arrays"]:
-        feature = parse_feature(name)
-        assert feature.encoding is not None
-        headers.append(header_of(feature.spec, feature.encoding))
+    features = [parse_feature(name) for name in request["arrays"]]
+    headers = [header_of(one.spec, one.encoding or Encoding.default(one.spec)) for one in features]
     if request["store"]:
         find_weights(open_location(request["store"]), [header.spec for header in headers])
     graph = graph_for(headers)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featstore.arrays import FloatArray, IntArray
-from featstore.atomic import DAMAGED
+from featstore.atomic import DAMAGED, json_object
 from featstore.errors import CorruptFeature
 from featstore.registry import Registry
 from featstore.store.digests import digest_of
@@ -86,9 +86,9 @@ class Backend(ABC):
     def metadata_name(self, key: str) -> str:
         """Name of the file without which an array does not exist."""
 
-    @abstractmethod
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array, enough to make its header and layout again."""
+        return json_object(self.location.read(self.metadata_name(key)))
 
     def array_keys(self) -> list[str]:
         """Keys of the arrays that have metadata."""

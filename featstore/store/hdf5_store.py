@@ -92,10 +92,6 @@ class Hdf5Backend(Backend):
         """Name of the array's metadata."""
         return f"features/{key}/array.json"
 
-    def read_array(self, key: str) -> dict[str, Any]:
-        """Attributes of an array, as :meth:`array_files` wrote them."""
-        return json_object(self.location.read(self.metadata_name(key)))
-
     def derived_files(self, arrays: Mapping[str, StoredArray], n_rows: int) -> dict[str, bytes]:
         """Return the master file: every array as one virtual dataset over its shard files."""
         import h5py

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from featstore.atomic import canonical_json, damage, json_object
+from featstore.atomic import canonical_json, damage, digest_of_json, json_object
 from featstore.store.backends import CODEBOOKS, Backend, make_backend
 from featstore.store.location import Location
 from featstore.store.store import Store
@@ -41,8 +41,7 @@ def manifest_bytes(attributes: dict[str, Any], files: Mapping[str, bytes]) -> by
     """Return the manifest over some files by name."""
     listed = {name: [len(content), hashlib.sha256(content).hexdigest()] for name, content in files.items()}
     body: dict[str, Any] = {"format": FORMAT, "store": attributes, "files": listed}
-    body["digest"] = hashlib.sha256(canonical_json(body)).hexdigest()
-    return canonical_json(body)
+    return canonical_json(body | {"digest": digest_of_json(body)})
 
 
 def read_root(backend: Backend) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def read_manifest(location: Location) -> dict[str, list[Any]] | None:
     with damage("the manifest was changed or cut", f"{location}/{MANIFEST}"):
         body = json_object(content)
         digest = body.pop("digest")
-        if hashlib.sha256(canonical_json(body)).hexdigest() != digest:
+        if digest_of_json(body) != digest:
             raise ValueError("digest")
         files: dict[str, list[Any]] = body["files"]
         if not all(isinstance(size, int) and isinstance(text, str) for size, text in files.values()):

@@ -57,10 +57,6 @@ class MemoryLocation(Location):
         """Text that changes when the file does."""
         return self._files[name][2]
 
-    def map(self, name: str) -> memoryview:
-        """Content of a file."""
-        return memoryview(self.read(name))
-
     def list(self, name: str) -> list[str]:
         """Names of the entries of a folder, sorted; an absent folder has none."""
         start = f"{name}/" if name else ""
@@ -93,10 +89,6 @@ class MemoryLocation(Location):
         """A small file with its age."""
         found = self._files.get(name)
         return None if found is None else FileVersion(found[0], max(0.0, time.time() - found[1]), found[2])
-
-    def touch(self, name: str, data: bytes, version: str) -> str | None:
-        """Write new content in place of one's own last one."""
-        return self.replace(name, data, version)
 
     def replace(self, name: str, data: bytes, version: str) -> str | None:
         """Write in place of one version of a file; None when it has changed."""

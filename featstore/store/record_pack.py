@@ -6,13 +6,12 @@ where each begins, so that one of thousands is found without reading the rest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from featstore.atomic import canonical_json, damage, json_object
+from featstore.atomic import damage, digest_of_json, json_object
 from featstore.errors import CorruptFeature, NewerFormat
 from featstore.store.location import FileBytes
 
@@ -25,6 +24,7 @@ __all__ = [
     "pack_bytes",
     "pack_name",
     "read_index",
+    "read_line",
     "whole_lines",
 ]
 
@@ -78,7 +78,7 @@ def checked_json(data: bytes, where: str, what: str, newest: int) -> dict[str, A
         content = json_object(data)
         digest = content.pop("digest")
         newer = int(content["format"]) > newest
-        same = hashlib.sha256(canonical_json(content)).hexdigest() == digest
+        same = digest_of_json(content) == digest
     if newer:
         named = what.removeprefix("a ").removeprefix("an ")
         raise NewerFormat(f"{named} of format {content['format']}", where, "Upgrade featstore to read it")
@@ -96,8 +96,7 @@ def pack_bytes(key: str, records: Mapping[int, Mapping[str, Any]]) -> bytes:
         index.append([shard, int(records[shard]["generation"]), start, len(lines[-1]) - 1])
         start += len(lines[-1])
     last: dict[str, Any] = {"format": PACK_FORMAT, "key": key, "index": index}
-    last["digest"] = hashlib.sha256(canonical_json(last)).hexdigest()
-    return b"".join([*lines, _line(last)])
+    return b"".join([*lines, _line(last | {"digest": digest_of_json(last)})])
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
@@ -119,6 +118,12 @@ def read_index(view: FileBytes, where: str) -> Index:
     with damage("an index of packed commit records cannot be read", where, _FIX):
         rows = ([int(number) for number in row] for row in content["index"])
         return {shard: Entry(generation, start, size) for shard, generation, start, size in rows}
+
+
+def read_line(view: FileBytes, where: str, shard: int) -> bytes | None:
+    """Record of a shard, None where the file has none; errors are those of :func:`read_index`."""
+    entry = read_index(view, where).get(shard)
+    return None if entry is None else entry.line(view)
 
 
 def _last_line(view: FileBytes) -> bytes:

@@ -7,7 +7,6 @@ first: records are packed before their files are removed, so none is ever missed
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,11 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from featstore.arrays import IntArray
-from featstore.atomic import canonical_json, damage
+from featstore.atomic import canonical_json, damage, digest_of_json
 from featstore.errors import ObjectStorageError, StoreError
 from featstore.store.layout import Layout
 from featstore.store.location import FileBytes, Location
-from featstore.store.record_pack import PACK, PACK_FORMAT, checked_json, pack_name, read_index, whole_lines
+from featstore.store.record_pack import PACK, PACK_FORMAT, checked_json, pack_name, read_index, read_line, whole_lines
 
 __all__ = [
     "STATUSES",
@@ -146,8 +145,7 @@ class CommitRecord:
     def to_bytes(self) -> bytes:
         """Canonical JSON with its own digest, so that a changed record is noticed without a manifest."""
         content = asdict(self) | {"format": FORMAT}
-        content["digest"] = hashlib.sha256(canonical_json(content)).hexdigest()
-        return canonical_json(content)
+        return canonical_json(content | {"digest": digest_of_json(content)})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> CommitRecord:
@@ -220,12 +218,6 @@ def _parse(data: bytes, where: str) -> CommitRecord | None:
     return None if content.get("void") else CommitRecord.from_content(content, where)
 
 
-def _void_bytes(key: str, shard: int, generation: int) -> bytes:
-    """Content of a file that hides a packed record."""
-    content = {"format": PACK_FORMAT, "generation": generation, "key": key, "shard": shard, "void": True}
-    return canonical_json(content | {"digest": hashlib.sha256(canonical_json(content)).hexdigest()})
-
-
 # -- packed ones --------------------------------------------------------------------------------------------------
 
 
@@ -243,27 +235,13 @@ def _in_pack(location: Location, key: str, look: Callable[[FileBytes, str], _T],
     raise AssertionError
 
 
-def _packed_line(location: Location, key: str, shard: int) -> bytes | None:
-    def look(view: FileBytes, where: str) -> bytes | None:
-        entry = read_index(view, where).get(shard)
-        return None if entry is None else entry.line(view)
-
-    return _in_pack(location, key, look, None)
-
-
-def _packed_generations(location: Location, key: str) -> dict[int, int]:
-    def look(view: FileBytes, where: str) -> dict[int, int]:
-        return {shard: entry.generation for shard, entry in read_index(view, where).items()}
-
-    return _in_pack(location, key, look, {})
-
-
 def _packed_generation(location: Location, key: str, shard: int) -> int | None:
     """Generation of a packed record; 0 where the pack is damaged, None where there is none."""
     try:
-        return _packed_generations(location, key).get(shard)
+        entry = _in_pack(location, key, read_index, {}).get(shard)
     except StoreError:
         return 0
+    return None if entry is None else entry.generation
 
 
 # -- both ---------------------------------------------------------------------------------------------------------
@@ -275,7 +253,7 @@ def read_record(location: Location, key: str, shard: int) -> CommitRecord | None
     try:
         return _parse(location.read(name), f"{location}/{name}")
     except FileNotFoundError:
-        line = _packed_line(location, key, shard)
+        line = _in_pack(location, key, lambda view, where: read_line(view, where, shard), None)
     return None if line is None else CommitRecord.from_bytes(line, f"{location}/{pack_name(key)}")
 
 
@@ -326,7 +304,8 @@ def scan_records(location: Location, key: str) -> list[Found]:
             continue
         found[shard] = _judge(shard, name, data, location)
     if PACK in names or len(found) < len(shards):  # read last: it holds what vanished meanwhile
-        for packed in _packed_records(location, key):
+        nothing: list[Found] = []
+        for packed in _in_pack(location, key, lambda view, where: _scan_pack(view, key, location), nothing):
             loose = found.get(packed.shard)
             if loose is None:
                 found[packed.shard] = packed
@@ -340,11 +319,6 @@ def _judge(shard: int, name: str, data: bytes, location: Location) -> Found:
         return Found(shard, name, data, _parse(data, f"{location}/{name}"))
     except StoreError as error:
         return Found(shard, name, data, None, error)
-
-
-def _packed_records(location: Location, key: str) -> list[Found]:
-    nothing: list[Found] = []
-    return _in_pack(location, key, lambda view, where: _scan_pack(view, key, location), nothing)
 
 
 def _scan_pack(view: FileBytes, key: str, location: Location) -> list[Found]:
@@ -377,7 +351,7 @@ def committed_shards(location: Location, key: str) -> Iterator[int]:
     """Shards of an array that have a record, in order; names and the index are read, and no record."""
     names = location.list(f"commits/{key}")
     loose = set(_loose_shards(names))
-    packed = set(_packed_generations(location, key)) if PACK in names else set()
+    packed = set(_in_pack(location, key, read_index, {})) if PACK in names else set()
     for shard in sorted(loose | packed):
         # of a pair that is being replaced one file says that the other does not count
         if not (shard in loose and shard in packed) or read_record(location, key, shard) is not None:
@@ -408,4 +382,5 @@ def hide_record(location: Location, key: str, shard: int) -> None:
     if packed is None:
         location.remove(record_name(key, shard))
     else:
-        location.write(record_name(key, shard), _void_bytes(key, shard, packed))
+        content = {"format": PACK_FORMAT, "generation": packed, "key": key, "shard": shard, "void": True}
+        location.write(record_name(key, shard), canonical_json(content | {"digest": digest_of_json(content)}))

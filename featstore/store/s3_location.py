@@ -229,10 +229,6 @@ class S3Location(Location):
             return None
         return FileVersion(found.data, found.age_s, found.version)
 
-    def touch(self, name: str, data: bytes, version: str) -> str | None:
-        """Put new content in the place of one's own last one."""
-        return self.replace(name, data, version)
-
     def replace(self, name: str, data: bytes, version: str) -> str | None:
         """Replace one version of an object; the new version, None when the object has changed since."""
         return self.place.put_if(self._safe(name), data, version=version)

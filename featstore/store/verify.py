@@ -106,7 +106,8 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
     if unfinished is not None:
         problems.append(Problem(unfinished, CONVERSION))
     try:
-        arrays, names, n_shards = store.arrays, _track_names(store), store.n_shards
+        names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
+        arrays, n_shards = store.arrays, store.n_shards
     except StoreError as error:
         return [*problems, Problem(error.what, error.where.removeprefix(f"{store.location}/"))]
     for key in store.location.list("commits"):
@@ -136,10 +137,6 @@ def _root_name(location: Location) -> str:
     there = [backend.root for backend in backends if location.exists(backend.root)]
     there += [backend.root for backend in backends if any(map(location.exists, backend.other_files))]
     return str((there or [backends[0].root])[0])
-
-
-def _track_names(store: Store) -> dict[int, str]:
-    return {int(row): str(track) for track, row in store.table.frame["row"].items()}
 
 
 def _check_manifest(location: Location) -> Iterator[Problem]:

@@ -77,7 +77,7 @@ class ZarrBackend(Backend):
 
     def read_array(self, key: str) -> dict[str, Any]:
         """Attributes of an array's group, as :meth:`array_files` wrote them."""
-        attributes: dict[str, Any] = json_object(self.location.read(self.metadata_name(key)))["attributes"]
+        attributes: dict[str, Any] = super().read_array(key)["attributes"]
         return attributes
 
     def array_files(
