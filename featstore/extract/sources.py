@@ -22,7 +22,7 @@ from featstore.audio import fingerprint
 from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable
 from featstore.errors import DecodeError, PlanError, StoreError
-from featstore.log import progress_bar
+from featstore.log import progress
 from featstore.object_storage import is_object_url
 from featstore.store.mixed_versions import stored_sources
 from featstore.store.record_pack import pack_name
@@ -93,12 +93,10 @@ def audit_sources(
         path = paths[names[row]]
         return quick.now(row, path) if quickly else _now(path)
 
-    with (
-        ThreadPoolExecutor(cpu_count()) as pool,
-        progress_bar(total=len(rows), desc="check audio" if quickly else "verify audio", unit="track") as bar,
-    ):
-        for row, found in zip(rows, pool.map(now, rows), strict=True):
-            bar.update(1)
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        pairs = zip(rows, pool.map(now, rows), strict=True)
+        what = "check audio" if quickly else "verify audio"
+        for row, found in progress(pairs, total=len(rows), desc=what, unit="track"):
             track, path = names[row], paths[names[row]]
             if found is None:
                 audit.gone[track] = path

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,11 +162,9 @@ def _warm_up(plan: Plan, paths: list[str]) -> None:
     The track before may be unreadable, or have other channels, rates or lengths that need code of their own.
     """
     for path in paths:
-        try:
+        with suppress(DecodeError, OSError):
             run_track(path, plan.graph, lambda key, block: None)
-        except (DecodeError, OSError):
-            continue
-        return
+            return
 
 
 def _flush_seconds(folder: Path) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featstore.atomic import canonical_json, json_object
 from featstore.errors import ConfigError, StoreError, did_you_mean
-from featstore.log import progress_bar
+from featstore.log import progress
 from featstore.store.backends import CODEBOOKS, STORES, backend_named_by, make_backend
 from featstore.store.base_array import stored_chunks
 from featstore.store.codebooks import all_codebooks
@@ -73,10 +73,8 @@ def convert(
     pairs = [(array, record) for array in arrays for record in old.records(array.key).values()]
     todo = [(array, record) for array, record in pairs if not _is_done(new, array, record)]
     logger.info("%d of %d shards to convert", len(todo), len(pairs))
-    with progress_bar(total=len(todo), desc="convert", unit="shard") as bar:
-        for array, record in todo:
-            _copy_shard(old, new, array, record)
-            bar.update(1)
+    for array, record in progress(todo, desc="convert", unit="shard"):
+        _copy_shard(old, new, array, record)
     for name in all_codebooks(old):
         new.backend.write_codebook(name, *old.backend.read_codebook(name))
     for name, content in companions(old):

@@ -13,7 +13,7 @@ from featstore.atomic import atomic_path, remove_abandoned
 from featstore.errors import StoreError, check_known
 from featstore.log import progress_bar
 from featstore.store.backends import CODEBOOKS
-from featstore.store.base_array import stored_chunks
+from featstore.store.base_array import BaseArray, stored_chunks
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import longest_track
 from featstore.store.convert import companions
@@ -110,14 +110,12 @@ def _write_array(
     group = file.create_group(f"features/{key}")
     shape = header.shape_of(longest, store.n_rows)
     data = create_chunked(group, "data", shape, packed_array)
-    lengths = np.full(store.n_rows, -1, dtype="<i4")
-    for shard in sorted(records):
-        record = records[shard]
+    for shard, record in sorted(records.items()):
         stretches = _write_shard(store, array, compression, record, data, backend)
-        lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
         packed = replace(record, files=stretches, layout=target.as_json())
         files[record_name(key, shard)] = packed.to_bytes()
         bar.update(1)
+    lengths = BaseArray(store.backend, array, records, store.n_rows).lengths.astype("<i4")
     chunks = (max(1, min(len(lengths), 1 << 16)),)
     group.create_dataset(header.lengths_name, data=lengths, chunks=chunks, fletcher32=True, track_times=False)
     describe_array(group, packed_array, cost)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from featstore.errors import CorruptFeature, NewerFormat, StoreError
-from featstore.log import progress_bar
+from featstore.log import progress
 from featstore.store.backends import CODEBOOKS, STORES
 from featstore.store.base_array import BaseArray
 from featstore.store.codebooks import needed_codebooks
@@ -114,11 +114,9 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         if key not in arrays:
             lost = store.backend.metadata_name(key)
             problems.append(Problem("an array with committed shards has lost its metadata", lost, key))
-    with progress_bar(total=len(arrays) * n_shards, desc="verify", unit="shard") as bar:
-        for key in arrays:
-            for found in scan_records(store.location, key):
-                problems += _check_shard(store, key, found, names, quick)
-                bar.update(1)
+    pairs = ((key, found) for key in arrays for found in scan_records(store.location, key))
+    for key, found in progress(pairs, total=len(arrays) * n_shards, desc="verify", unit="shard"):
+        problems += _check_shard(store, key, found, names, quick)
     for key in arrays:
         problems += _check_metadata(store, key)
         if isinstance(store.location, PackedLocation):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -168,11 +168,9 @@ class ArrayWriter:
     @property
     def quality(self) -> dict[str, float]:
         """Summary for the commit record; empty for float32, which costs nothing."""
-        q = self._quality
         if self.header.encoding.name == "float32":
             return {}
-        sums = {"values": q.values, "saturated": q.saturated, "max_error": q.max_error, "sum_error": q.sum_error}
-        return sums if q.near_ties is None else sums | {"near_ties": q.near_ties}
+        return {name: value for name, value in asdict(self._quality).items() if value is not None}
 
 
 _NO_FRAME = "the signal is shorter than one frame. Leave the track out, or ask for framing=librosa"
