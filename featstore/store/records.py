@@ -19,7 +19,16 @@ from featstore.atomic import canonical_json, damage, digest_of_json
 from featstore.errors import ObjectStorageError, StoreError
 from featstore.store.layout import Layout
 from featstore.store.location import FileBytes, Location
-from featstore.store.record_pack import PACK, PACK_FORMAT, checked_json, pack_name, read_index, read_line, whole_lines
+from featstore.store.record_pack import (
+    PACK,
+    PACK_FORMAT,
+    Index,
+    checked_json,
+    pack_name,
+    read_index,
+    read_line,
+    whole_lines,
+)
 
 __all__ = [
     "STATUSES",
@@ -235,10 +244,15 @@ def _in_pack(location: Location, key: str, look: Callable[[FileBytes, str], _T],
     raise AssertionError
 
 
+def _packed_index(location: Location, key: str) -> Index:
+    absent: Index = {}
+    return _in_pack(location, key, read_index, absent)
+
+
 def _packed_generation(location: Location, key: str, shard: int) -> int | None:
     """Generation of a packed record; 0 where the pack is damaged, None where there is none."""
     try:
-        entry = _in_pack(location, key, read_index, {}).get(shard)
+        entry = _packed_index(location, key).get(shard)
     except StoreError:
         return 0
     return None if entry is None else entry.generation
@@ -351,7 +365,7 @@ def committed_shards(location: Location, key: str) -> Iterator[int]:
     """Shards of an array that have a record, in order; names and the index are read, and no record."""
     names = location.list(f"commits/{key}")
     loose = set(_loose_shards(names))
-    packed = set(_in_pack(location, key, read_index, {})) if PACK in names else set()
+    packed = set(_packed_index(location, key)) if PACK in names else set()
     for shard in sorted(loose | packed):
         # of a pair that is being replaced one file says that the other does not count
         if not (shard in loose and shard in packed) or read_record(location, key, shard) is not None:

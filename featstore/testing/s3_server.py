@@ -79,7 +79,7 @@ def s3_server() -> Iterator[S3Server]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        starting = urllib3.Retry(connect=300, backoff_factor=0.1, backoff_max=0.2)  # a minute
+        starting = urllib3.Retry(300, backoff_factor=0.1, backoff_max=0.2)  # a minute
         urllib3.request("GET", f"{endpoint}/moto-api/", retries=starting)
         environment = {
             "AWS_ENDPOINT_URL": endpoint,
