@@ -19,6 +19,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from featstore.errors import ConfigError, FeatstoreError
+from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import DeviceConfig
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "launch",
     "make_engine",
     "make_fabric",
+    "peak_memory",
     "process_settings",
     "seed_everything",
 ]
@@ -241,6 +243,11 @@ def _keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(mmap_threshold, 1 << 30)
         library.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def peak_memory(device: str) -> int:
+    """Bytes that were held at most: of the GPU where the work is done there, else of this process."""
+    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else peak_resident_bytes()
 
 
 def seed_everything(seed: int) -> None:

@@ -16,9 +16,8 @@ import torch
 
 from featstore.errors import ConfigError
 from featstore.models import MODELS
-from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import TrainConfig
-from featstore.training.engines import make_engine, make_fabric, process_settings
+from featstore.training.engines import make_engine, make_fabric, peak_memory, process_settings
 from featstore.training.folders import RunFolder
 from featstore.training.job import Job
 from featstore.training.loop import Loop
@@ -75,7 +74,6 @@ def _timed(job: Job) -> dict[str, Any]:
     passes = -(-config.epochs // config.validate_every)
     spec = next(iter(job.readers.values())).spec
     crop_s = job.shape.n_frames * spec.frame_step / spec.sample_rate
-    on_gpu = engine.device.type == "cuda"
     return {
         "model": job.run["model"],
         "feature": job.run["feature"],
@@ -84,7 +82,7 @@ def _timed(job: Job) -> dict[str, Any]:
         "steps_per_epoch": len(loader),
         "epochs": config.epochs,
         "seconds_validate": validate,
-        "memory_bytes": int(torch.cuda.max_memory_allocated()) if on_gpu else peak_resident_bytes(),
+        "memory_bytes": peak_memory(engine.device.type),
         "parameters": job.run["parameters"],
         "tracks": {name: len(part) for name, part in job.labelled.splits.items()},
         "bytes_read": sum(reader.bytes_alone for reader in job.readers.values()),

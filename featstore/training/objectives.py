@@ -27,7 +27,7 @@ from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job
 from featstore.training.losses import class_weighting, make_loss
 from featstore.training.normed_model import ModelBatch, NormedModel
-from featstore.training.scoring import Predictions, predict
+from featstore.training.scoring import Predictions, track_scores, track_sums, window_shares, window_weights
 
 __all__ = ["Batches", "Forward", "Measured", "Objective", "Scored", "SplitScores", "Supervised"]
 
@@ -131,13 +131,9 @@ class Measured(Objective):
         """Scores of a split: see the objective's ``values``."""
         began = time.perf_counter()
         n_tracks = len(self.job.labelled.splits[split])
-        sums: dict[str, NDArray[np.float64]] = {}
-        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
-            windows = {"windows": torch.ones(len(batch))}
-            for name, part in (windows | self.figures(normed, batch, split)).items():
-                np.add.at(sums.setdefault(name, np.zeros(n_tracks)), batch.index.numpy(), part.double().cpu().numpy())
-        found = self.engine.gather(sums)
-        total = {name: sum(each.get(name, np.zeros(n_tracks)) for each in found) for one in found for name in one}
+        total = track_sums(
+            loader, self.normed.names, n_tracks, self.engine, lambda batch: self.figures(normed, batch, split)
+        )
         scored = total.pop("windows")
         seconds = time.perf_counter() - began
         return SplitScores(split, self.values(total), int(np.count_nonzero(scored)), int(scored.sum()), seconds)
@@ -170,17 +166,27 @@ class Supervised(Objective):
             x, target = self.augment(x, target)
         return self.criterion(forward(x, batch.lengths), target)
 
+    @torch.no_grad()
     def score(self, normed: NormedModel, loader: Batches, split: str) -> Scored:
-        """Predictions of a split."""
-        return predict(
-            normed,
-            loader,
-            self.labelled.splits[split],
-            split=split,
-            task=self.labelled.task,
-            n_classes=len(self.labelled.classes),
-            pool=self.evaluation.pool,
-            weigh=self.evaluation.weigh,
-            loss=make_loss(self.labelled.task),
-            engine=self.engine,
-        )
+        """Predictions of a split: all windows, pooled by track as ``evaluate.pool`` and ``evaluate.weigh`` say.
+
+        Sums are float64 and the windows of a track come in one order, so the result does not depend on the batches.
+        """
+        started, tracks, task = time.perf_counter(), self.labelled.splits[split], self.labelled.task
+        evaluation, loss = self.evaluation, make_loss(task)
+
+        def figures(batch: ModelBatch) -> dict[str, torch.Tensor]:
+            logits = normed(batch.x, batch.lengths)
+            weights = torch.from_numpy(window_weights(batch.fresh, len(batch), evaluation.weigh))
+            shares = weights[:, None] * window_shares(logits, task, evaluation.pool).cpu()
+            return {"shares": shares, "weights": weights, "loss": loss(logits, batch.target).expand(len(batch))}
+
+        total = track_sums(loader, normed.names, len(tracks), self.engine, figures)
+        means = torch.from_numpy(total["shares"] / np.maximum(total["weights"], 1)[:, None])
+        scores = track_scores(means, task, evaluation.pool).numpy().astype(np.float32)
+        scored = total["windows"] > 0  # tracks that the loader skipped have no score
+        if not scored.all():
+            tracks, scores = tracks.take(np.flatnonzero(scored)), scores[scored]
+        n_windows = int(total["windows"].sum())
+        mean_loss = float(total["loss"].sum()) / max(1, n_windows)
+        return Predictions(split, tracks, scores, mean_loss, n_windows, time.perf_counter() - started)

@@ -18,8 +18,8 @@ from featstore.loaders.stored_feature import FeatureStore, StoredFeature
 from featstore.metrics.chance import chance_levels
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
-from featstore.process_memory import peak_resident_bytes
 from featstore.training.config import TrainConfig
+from featstore.training.engines import peak_memory
 from featstore.training.folders import RunFolder
 from featstore.training.input_shape import InputShape, Readers
 from featstore.training.job import Job, Outcome
@@ -32,6 +32,9 @@ from featstore.version import __version__
 __all__ = ["describe_run", "result_of"]
 
 logger = logging.getLogger(__name__)
+
+_REPEATED = ("run_id", "config_hash", "model", "feature", "dataset", "seed", "fold", "task", "input", "store")
+_REPEATED += ("parameters", "parameters_trainable")  # what a result says of its run, as the run's description has it
 
 
 def describe_run(
@@ -121,14 +124,8 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
     parts, progress, last = outcome.parts, outcome.progress, outcome.parts[-1]
     stored = store.tracks[store.tracks.index.isin(set(reader.track_ids))]
     return {
-        "run_id": run["run_id"],
-        "model": run["model"],
-        "feature": run["feature"],
-        "dataset": run["dataset"],
+        **{name: run[name] for name in _REPEATED},
         "outside_data": run.get("outside_data", ""),
-        "seed": run["seed"],
-        "fold": run["fold"],
-        "task": run["task"],
         "classes": list(labelled.classes),
         "n_classes": len(labelled.classes),
         "objective": config.objective.name,
@@ -140,9 +137,6 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
         "epochs": progress.epoch,
         **({"probes": found} if (found := job.folder.read_probes()) else {}),
         "n_tracks": {split: len(part) for split, part in labelled.splits.items()},
-        "input": run["input"],
-        "parameters": run["parameters"],
-        "parameters_trainable": run["parameters_trainable"],
         "gmacs": run["macs"] / 1e9,
         "bytes": {
             "alone": sum(each.bytes_alone for each in readers),
@@ -163,15 +157,13 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
             "inference_tracks_per_s": last.n_tracks / max(1e-9, last.seconds),
             "inference_windows_per_s": last.n_windows / max(1e-9, last.seconds),
         },
-        "peak_memory_bytes": _peak_memory(outcome.device),
+        "peak_memory_bytes": peak_memory(outcome.device),
         "device": _device_name(outcome.device),
         "duration_s": _sum_of(stored, "duration_s"),
         **_start_and_audio(reader, job, progress.n_seen),
         "n_stored": len(reader),
         "feature_fields": _feature_fields(reader),
         "hop_multiple": reader.view.stride,
-        "store": run["store"],
-        "config_hash": run["config_hash"],
         "config": config.as_mapping(),
         "versions": _versions(),
     }
@@ -234,12 +226,6 @@ def _extract_seconds(store: FeatureStore, readers: Sequence[StoredFeature]) -> f
     """Worker seconds that the store's log has for the features' bases; None where it lacks one of them."""
     found = [store.extract_seconds(key) for key in sorted({reader.base.key for reader in readers})]
     return sum(each for each in found if each is not None) if None not in found else None
-
-
-def _peak_memory(device: str) -> int:
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    return peak_resident_bytes()
 
 
 def _device_name(device: str) -> str:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models import MODELS
@@ -18,6 +17,7 @@ from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape
 from featstore.training.job import Job
+from featstore.training.masked_positions import PositionPredictor
 from featstore.training.masking import PURPOSES, apply_spans, chosen_frames, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Batches, Forward, Measured
@@ -60,37 +60,15 @@ class MaskedConfig(ObjectiveConfig):
         require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")
 
 
-class Reconstructor(NormedModel):
-    """A model's encoder with a linear decoder: predicts the frames of its own input, in normalised units.
+class Reconstructor(PositionPredictor):
+    """A model's encoder with a linear decoder: predicts the frames of its own input, in normalised units."""
 
-    Parameters
-    ----------
-    model : SequenceModel
-    norm, names, channels_last : as for NormedModel
-    n_values : int
-        Values of one frame, all inputs together.
-    """
-
-    def __init__(self, model: Model, norm: nn.Module | None = None, *, n_values: int, **settings: Any) -> None:
-        super().__init__(model, norm, **settings)
-        sequence = cast("SequenceModel", model)
-        model.get_submodule(model.head).requires_grad_(False)  # no gradient ever reaches the classes
-        self._group = int(sequence.frames_per_position)
-        self.decoder = nn.Linear(int(sequence.width), n_values * self._group)
-
-    def target(self, x: Inputs) -> torch.Tensor:
-        """What is to be predicted: normalised values ``(batch, values, frames)``."""
-        x = self.normalised(x)
-        joined = torch.stack(list(x.values()), dim=1) if isinstance(x, dict) else x
-        return joined.flatten(1, -2)
-
-    def forward(self, x: Inputs, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: Inputs, lengths: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
         """Prediction ``(batch, values, frames)``; the last frames are absent where they fill no position."""
         encode = cast("SequenceModel", self.model).encode
         code = encode(self.arranged(self.normalised(x)), *self.lengths_for(lengths))
-        values: torch.Tensor = self.decoder(code.transpose(1, 2))  # (batch, positions, frames of one x values)
-        spread = values.reshape(len(values), values.shape[1] * self._group, -1)
-        return spread.transpose(1, 2).float()
+        values = self.decoder(code.transpose(1, 2)).unflatten(-1, (self.group, self.n_outputs))
+        return cast("torch.Tensor", values.flatten(1, 2).transpose(1, 2).float())
 
 
 class Masked(Measured):
@@ -106,10 +84,11 @@ class Masked(Measured):
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedConfig
 
+    normed: Reconstructor
+
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
         super().__init__(job, engine, normed)
         self.config, self.seed = cast("MaskedConfig", job.config.objective), job.config.seed
-        self.rebuilt = cast("Reconstructor", normed)
         spec = next(iter(job.readers.values())).spec
         self.hop_ms = 1000 * int(spec.frame_step) / int(spec.sample_rate)
 
@@ -133,7 +112,7 @@ class Masked(Measured):
     @classmethod
     def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> Reconstructor:
         """Encoder of the model with a linear decoder."""
-        return Reconstructor(model, n_values=shape.n_values, **normed)
+        return Reconstructor(model, n_outputs=shape.n_values, **normed)
 
     def _spans(self, batch: ModelBatch, *, epoch: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         n_frames, device = batch.first.shape[-1], batch.first.device
@@ -165,7 +144,7 @@ class Masked(Measured):
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Mean error over the chosen frames of a batch (or all that are real)."""
         chosen, source = self._spans(batch, epoch=epoch, split="train")
-        prediction, target = forward(self._shown(batch.x, source), batch.lengths), self.rebuilt.target(batch.x)
+        prediction, target = forward(self._shown(batch.x, source), batch.lengths), self.normed.frames(batch.x)
         frames = min(prediction.shape[-1], target.shape[-1])
         weights = chosen[:, :frames].to(target.dtype)
         if self.config.positions == "all":
@@ -176,7 +155,7 @@ class Masked(Measured):
     def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
         """Sums over the chosen frames of each crop, hidden in the same places every time."""
         chosen, source = self._spans(batch, epoch=0, split=split)
-        target = self.rebuilt.target(batch.x)
+        target = self.normed.frames(batch.x)
         prediction = target if normed is None else normed(self._shown(batch.x, source), batch.lengths)
         frames = min(prediction.shape[-1], target.shape[-1])
         guesses = {"loss": prediction, "mean": torch.zeros_like(target), "line": interpolated(target, chosen)}

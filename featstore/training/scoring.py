@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,16 @@ from featstore.metrics.decisions import confusion_matrix
 from featstore.training.columns import column_of, write_columns
 from featstore.training.engines import Engine
 from featstore.training.labels import SplitTracks
-from featstore.training.losses import Loss, probabilities
-from featstore.training.normed_model import ModelBatch, NormedModel
+from featstore.training.losses import probabilities
+from featstore.training.normed_model import ModelBatch
 
 __all__ = [
     "Predictions",
     "confusion_of",
     "intervals_of",
     "per_class_of",
-    "predict",
     "track_scores",
+    "track_sums",
     "window_shares",
     "window_weights",
     "write_predictions",
@@ -98,46 +97,32 @@ def track_scores(means: torch.Tensor, task: str, pool: str) -> torch.Tensor:
     return probabilities(means, task) if pool == "mean_logit" else means
 
 
-@torch.no_grad()
-def predict(
-    normed: NormedModel,
-    loader: Iterable[dict[str, torch.Tensor]],
-    tracks: SplitTracks,
-    *,
-    split: str,
-    task: str,
-    n_classes: int,
-    pool: str,
-    weigh: str,
-    loss: Loss,
+def track_sums(
+    loader: Iterable[Mapping[str, torch.Tensor]],
+    names: Sequence[str],
+    n_tracks: int,
     engine: Engine,
-) -> Predictions:
-    """Score all windows of a split and pool them by track, as ``evaluate.pool`` and ``evaluate.weigh`` say.
+    figures: Callable[[ModelBatch], dict[str, torch.Tensor]],
+) -> dict[str, NDArray[np.float64]]:
+    """Sums over the crops of each track, on all processes, float64 ``(n_tracks, …)`` by name.
 
-    Sums are float64 and the windows of a track come in one order, so the result does not depend on the batches.
+    Parameters
+    ----------
+    loader, names, engine
+        Batches of a split, with inputs of these names.
+    n_tracks : int
+        Tracks of the split.
+    figures : callable
+        A batch to what is summed: a value ``(batch, …)`` for each crop, by name; ``windows`` counts the crops.
     """
-    started = time.perf_counter()
-    sums = np.zeros((len(tracks), n_classes))
-    counts = np.zeros(len(tracks))
-    losses, n_windows = 0.0, 0
-    for taken in ModelBatch.each(loader, normed.names, engine.device):
-        logits = normed(taken.x, taken.lengths)
-        losses += float(loss(logits, taken.target)) * len(logits)
-        index = taken.index.numpy()
-        weights = window_weights(taken.fresh, len(taken), weigh)
-        np.add.at(sums, index, weights[:, None] * window_shares(logits, task, pool).cpu().numpy())
-        np.add.at(counts, index, weights)
-        n_windows += len(taken)
-    parts = engine.gather((sums, counts, losses, n_windows))
-    sums, counts = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    n_windows = sum(part[3] for part in parts)
-    means = sums / np.maximum(counts, 1)[:, None]
-    scores = track_scores(torch.from_numpy(means), task, pool).numpy().astype(np.float32)
-    scored = counts > 0  # tracks that the loader skipped have no score
-    if not scored.all():
-        tracks, scores = tracks.take(np.flatnonzero(scored)), scores[scored]
-    mean_loss = sum(part[2] for part in parts) / max(1, n_windows)
-    return Predictions(split, tracks, scores, mean_loss, n_windows, time.perf_counter() - started)
+    sums: dict[str, NDArray[np.float64]] = {}
+    for batch in ModelBatch.each(loader, names, engine.device):
+        for name, part in (figures(batch) | {"windows": torch.ones(len(batch))}).items():
+            values = part.double().cpu().numpy()
+            np.add.at(sums.setdefault(name, np.zeros((n_tracks, *values.shape[1:]))), batch.index.numpy(), values)
+    found = engine.gather(sums)
+    found_names = dict.fromkeys(name for each in found for name in each)
+    return {name: sum(each[name] for each in found if name in each) for name in found_names}
 
 
 def per_class_of(

@@ -22,6 +22,7 @@ from featstore.training.labels import LabelledTracks
 from featstore.training.losses import probabilities
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.probe_fit import solve_logistic
+from featstore.training.scoring import track_sums
 from featstore.training.shares import with_train_share
 
 __all__ = ["TrunkProbe"]
@@ -68,14 +69,10 @@ class TrunkProbe:
         self, normed: NormedModel, loader: Iterable[dict[str, torch.Tensor]], split: str
     ) -> NDArray[np.float64]:
         """Pooled vectors (tracks, dimensions), mean over the windows of each track."""
-        n_tracks = len(self.parts[split])
-        total, counts = np.zeros((n_tracks, 0)), np.zeros(n_tracks)
-        for batch in ModelBatch.each(loader, normed.names, self.engine.device):
+
+        def pooled(batch: ModelBatch) -> dict[str, torch.Tensor]:
             x, lengths = normed.arranged(normed.normalised(batch.x)), normed.lengths_for(batch.lengths)
-            pooled = normed.model.forward_features(x, *lengths).double().cpu().numpy()
-            total = total if total.shape[1] else np.zeros((n_tracks, pooled.shape[1]))
-            np.add.at(total, batch.index.numpy(), pooled)
-            np.add.at(counts, batch.index.numpy(), 1)
-        gathered = [each for each in self.engine.gather((total, counts)) if each[0].shape[1]]
-        summed, times = (sum(each[k] for each in gathered) for k in (0, 1))
-        return np.asarray(summed / np.maximum(times, 1)[:, None])
+            return {"vectors": normed.model.forward_features(x, *lengths)}
+
+        total = track_sums(loader, normed.names, len(self.parts[split]), self.engine, pooled)
+        return total["vectors"] / np.maximum(total["windows"], 1)[:, None]

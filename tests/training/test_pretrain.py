@@ -121,7 +121,7 @@ def test_a_hidden_frame_cannot_be_read_from_the_input_and_gives_all_the_gradient
     torch.manual_seed(0)
     model = create("conv-encoder", n_mels=4, n_frames=60, n_classes=1, width=8)
     norm = InputNorm(np.full(4, -50.0), np.full(4, 5.0))
-    predictor = Reconstructor(model, norm, n_values=4).eval()
+    predictor = Reconstructor(model, norm, n_outputs=4).eval()
     assert not model.output.weight.requires_grad
     x = torch.randn(3, 4, 60) * 5 - 50
     chosen, source = frames_of(spans_of(3, 600.0, hidden=1.0, swapped=0.0), hop_ms=10, n_frames=60)
@@ -130,7 +130,7 @@ def test_a_hidden_frame_cannot_be_read_from_the_input_and_gives_all_the_gradient
     with torch.no_grad():
         one, two = (predictor(apply_spans(each, source, mean)) for each in (x, changed))
     assert torch.equal(one, two)
-    assert torch.allclose(predictor.target(x), (x + 50) / 5)
+    assert torch.allclose(predictor.frames(x), (x + 50) / 5)
 
 
 # ---- runs -------------------------------------------------------------------------------------------------------
