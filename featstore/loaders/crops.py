@@ -263,11 +263,11 @@ def _check_settings(
 def _check_equal(
     lengths: tuple[NDArray[np.int64], ...], present: NDArray[np.int64], ids: Sequence[str], names: Sequence[str]
 ) -> None:
+    """Refuse whole tracks that differ in length."""
     for name, one in zip(names, lengths, strict=True):
-        here = one[present]
-        odd = np.flatnonzero(here != here[:1])
+        odd = present[one[present] != one[present[:1]]]
         if len(odd):
-            first, other = present[0], present[odd[0]]
+            first, other = present[0], odd[0]
             raise DatasetError(
                 f"whole tracks differ in length: {ids[first]} has {one[first]} frames, {ids[other]} has {one[other]}",
                 f"input {name!r}",
@@ -281,9 +281,8 @@ def _check_not_empty(
     for name, one in zip(names, lengths, strict=True):
         empty = present[one[present] == 0]
         if len(empty):
-            raise DatasetError(
-                f"track {ids[empty[0]]} has 0 frames", f"input {name!r}", "Leave it out of the track table"
-            )
+            fix = "Leave it out of the track table"
+            raise DatasetError(f"track {ids[empty[0]]} has 0 frames", f"input {name!r}", fix)
 
 
 def _last_starts(length: NDArray[np.int64], frames: int, ratio: Fraction) -> NDArray[np.int64]:

@@ -104,7 +104,7 @@ def host_pass(
     """
     batch_of = np.repeat(np.arange(len(part)), np.diff(part.bounds))
     slot_of = np.arange(len(part.items)) - part.bounds[batch_of]
-    reads = plan_reads(batch_of, part.reading, n_batches=len(part), task_items=task_items)
+    tasks, needed = plan_reads(batch_of, part.reading, n_batches=len(part), task_items=task_items)
     open_codes: dict[int, Codes] = {}
     open_arrays: dict[int, list[NDArray[np.generic]]] = {}
 
@@ -128,10 +128,10 @@ def host_pass(
                     out = out[..., :count]
                 tier.fill(out, track, begin, count)
 
-    ahead = max(1, ahead_batches * max(1, len(reads.tasks) // max(1, len(part))))
-    with read_ahead(reads.tasks, prepare=prepare, work=work, threads=threads, ahead=ahead) as wait:
+    ahead = max(1, ahead_batches * max(1, len(tasks) // max(1, len(part))))
+    with read_ahead(tasks, prepare=prepare, work=work, threads=threads, ahead=ahead) as wait:
         for k in range(len(part)):
-            wait(int(reads.needed[k]))
+            wait(int(needed[k]))
             open_arrays.pop(k, None)
             codes = open_codes.pop(k, None)
             # a rank may have no item in a short last batch: it still gets a batch, of length 0

@@ -5,36 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ReadPlan", "plan_reads", "read_ahead"]
+__all__ = ["plan_reads", "read_ahead"]
 
 Task = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class ReadPlan:
-    """Which entries are read together, in which order, and when a batch is complete.
-
-    Attributes
-    ----------
-    tasks : tuple of numpy.ndarray
-        Each int64 ``(k,)``: entries (places in a rank's part of the epoch) that one thread reads in one go.
-    needed : numpy.ndarray
-        int64 ``(n_batches,)``: number of leading tasks that must be done before a batch is complete.
-    """
-
-    tasks: tuple[Task, ...]
-    needed: NDArray[np.int64]
-
-
 def plan_reads(
     batch: NDArray[np.int64], place: NDArray[np.int64] | None, *, n_batches: int, task_items: int
-) -> ReadPlan:
+) -> tuple[Sequence[Task], NDArray[np.int64]]:
     """Cut entries into reading tasks.
 
     Parameters
@@ -45,16 +28,22 @@ def plan_reads(
         int64 ``(n,)`` place of each entry in the order of reading; None reads batch by batch.
     task_items : int
         Entries of one task, where the order of reading is given.
+
+    Returns
+    -------
+    tasks : sequence of numpy.ndarray
+        Each int64 ``(k,)``: entries (places in a rank's part of the epoch) that one thread reads in one go.
+    needed : numpy.ndarray
+        int64 ``(n_batches,)``: number of leading tasks that must be done before a batch is complete.
     """
     if place is None:
         edges = np.searchsorted(batch, np.arange(n_batches + 1))
-        tasks = tuple(np.arange(a, b) for a, b in pairwise(edges.tolist()))
-        return ReadPlan(tasks, np.arange(1, n_batches + 1))
+        return [np.arange(a, b) for a, b in pairwise(edges.tolist())], np.arange(1, n_batches + 1)
     reading = np.argsort(place, kind="stable")
-    tasks = tuple(reading[at : at + task_items] for at in range(0, len(reading), task_items))
+    tasks = [reading[at : at + task_items] for at in range(0, len(reading), task_items)]
     needed = np.zeros(n_batches, dtype=np.int64)
     np.maximum.at(needed, batch[reading], np.arange(len(reading)) // task_items + 1)
-    return ReadPlan(tasks, needed)
+    return tasks, needed
 
 
 @contextmanager

@@ -128,10 +128,9 @@ def make_augmentation(config: AugmentConfig, specs: Mapping[str, Any], n_classes
 
     def augment(x: Inputs, target: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
         decibels = _decibels(config, len(target)) if level else None
-        if isinstance(x, dict):
-            x = _masked_alike({name: vary(each, scales[name], decibels) for name, each in x.items()}, masked)
-        else:
-            x = masked(vary(x, scales[alone], decibels))
+        named = x if isinstance(x, dict) else {alone: x}
+        varied = _masked_alike({name: vary(each, scales[name], decibels) for name, each in named.items()}, masked)
+        x = varied if isinstance(x, dict) else varied[alone]
         return mixup(x, target, alpha=config.mixup, n_classes=n_classes) if config.mixup else (x, target)
 
     return augment
@@ -141,7 +140,7 @@ def _masked_alike(
     x: dict[str, torch.Tensor], masked: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Mask inputs of one shape in the same places, others each by itself."""
-    if len({tuple(each.shape) for each in x.values()}) > 1:
+    if len(x) == 1 or len({tuple(each.shape) for each in x.values()}) > 1:
         return {name: masked(each) for name, each in x.items()}
     joined = masked(torch.stack(list(x.values()), dim=1))
     return dict(zip(x, joined.unbind(dim=1), strict=True))

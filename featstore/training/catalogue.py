@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featstore.docstrings import field_meanings
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.training import OBJECTIVES
 from featstore.training.config import TrainConfig
 from featstore.training.settings import as_mapping
@@ -36,12 +36,7 @@ class Setting:
 
 def sections() -> list[str]:
     """Names of the sections, in the order of the configuration; those of a model are listed with the model."""
-    return [name for name, kind in _sections().items() if kind is not None]
-
-
-def _sections() -> dict[str, Any]:
-    hints = typing.get_type_hints(TrainConfig)
-    return {name: hint if dataclasses.is_dataclass(hint) else None for name, hint in hints.items()}
+    return [name for name, hint in typing.get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(hint)]
 
 
 def list_settings(section: str = "") -> list[Setting]:
@@ -52,11 +47,11 @@ def list_settings(section: str = "") -> list[Setting]:
     ConfigError
         For an unknown section.
     """
-    known = _sections()
+    known = typing.get_type_hints(TrainConfig)
     if section == "model":
         raise ConfigError("settings of a model are its own", "", "See: featstore models show NAME")
-    if section and known.get(section) is None:
-        raise ConfigError(f"unknown section {section!r}", "", did_you_mean(section, sections()))
+    if section:
+        check_known(section, sections(), f"unknown section {section!r}")
     found: list[Setting] = []
     for name in [section] if section else sections():
         found += _settings_of(known[name], name)

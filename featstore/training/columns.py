@@ -25,10 +25,8 @@ def column_of(array: NDArray[Any]) -> pa.Array:
     if array.ndim == 1:
         return pa.array(array)
     values = pa.array(np.ascontiguousarray(array).reshape(-1))
-    offsets = np.arange(len(array) + 1, dtype=np.int32) * np.int32(array.shape[1])
-    if len(array) * array.shape[1] >= 2**31:
-        return pa.LargeListArray.from_arrays(np.arange(len(array) + 1, dtype=np.int64) * array.shape[1], values)
-    return pa.ListArray.from_arrays(offsets, values)
+    kind, index = (pa.ListArray, np.int32) if array.size < 2**31 else (pa.LargeListArray, np.int64)
+    return kind.from_arrays(np.arange(len(array) + 1, dtype=index) * index(array.shape[1]), values)
 
 
 def array_of(column: Any, width: int) -> NDArray[Any]:

@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
-from featstore.models import MODELS
 from featstore.models.interface import Model
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
@@ -87,9 +86,8 @@ class Picture(Measured):
     def check(cls, model: str, config: TrainConfig) -> None:
         """Refuse a model that does not draw one picture."""
         super().check(model, config)
-        if MODELS.load(model).usual_layers != "picture":
-            what, fix = "the model has no learned front end that draws a picture", "Choose gafx-r or gafx-a"
-            raise ConfigError(what, f"model {model}", fix)
+        what = "the model has no learned front end that draws a picture"
+        cls.check_model(model, lambda kind: kind.usual_layers == "picture", what)
 
     @classmethod
     def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: FeatureStore) -> TrainConfig:

@@ -16,6 +16,7 @@ import torch
 
 from featstore.errors import ConfigError
 from featstore.loaders import BatchLoader
+from featstore.log import progress_bar
 from featstore.metrics import is_better
 from featstore.models.checkpoint_file import load_module, save_checkpoint
 from featstore.stopping import StopRequest
@@ -32,7 +33,7 @@ from featstore.training.job import Job
 from featstore.training.normed_model import ModelBatch, NormedModel, WeightAverage
 from featstore.training.objectives import Forward, Objective, Scored
 from featstore.training.optimizers import rate_factor, set_rate
-from featstore.training.progress import LossWatch, Progress, ScaleWatch, shown_bar
+from featstore.training.progress import LossWatch, Progress, ScaleWatch
 from featstore.training.trackers import Tracker
 from featstore.training.trunk_probe import TrunkProbe
 
@@ -185,8 +186,9 @@ class Loop:
         epochs, n_batches = self.config.loop.epochs, len(self.parts.loader)
         done = self.progress.epoch * n_batches + self.progress.batch
         title = f"{'train' if self.job.objective.needs_labels else 'pretrain'} {self.job.run['model']}"
-        settings = {"total": epochs * n_batches, "initial": done, "desc": title, "unit": "batch"}
-        with StopRequest() as stop, shown_bar(self.engine.rank, **settings) as self._bar:
+        hidden = {"disable": True} if self.engine.rank else {}
+        bar = progress_bar(total=epochs * n_batches, initial=done, desc=title, unit="batch", **hidden)
+        with StopRequest() as stop, bar as self._bar:
             if self.parts.opening:
                 self._bar.write(self.parts.opening, file=sys.stderr)
             self._probed = self.engine.gather(self._last_probe())[0]

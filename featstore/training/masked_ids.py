@@ -28,7 +28,6 @@ from featstore.training.job import Job
 from featstore.training.masked_positions import Choice, MaskedPositions, PositionPredictor, mean_of_known
 from featstore.training.masked_targets import (
     Bins,
-    IdStatistics,
     KMeans,
     OwnTokens,
     RandomProjection,
@@ -36,6 +35,7 @@ from featstore.training.masked_targets import (
     TargetIds,
     bigram_entropy,
     count_pairs,
+    id_entropy,
 )
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import ModelBatch, NormedModel
@@ -47,6 +47,7 @@ __all__ = ["MaskedIds", "MaskedIdsConfig"]
 logger = logging.getLogger(__name__)
 
 _CODES = {"kmeans": 512, "random_projection": 8192, "bins": 16}
+_MAKERS: dict[str, Any] = {"kmeans": KMeans, "random_projection": RandomProjection, "bins": Bins}
 _FIT_FRAMES = 20_000
 _COUNT_FRAMES = 2_000_000
 
@@ -91,6 +92,7 @@ class IdPredictor(PositionPredictor):
     counts : int64 (n_ids, n_codes)
         Of training frames; all zero before the first.
     bigram : float64 ()
+        Entropy of an id where the one before it is known, nats, mean over the ids of a frame.
     """
 
     counts: torch.Tensor
@@ -105,9 +107,19 @@ class IdPredictor(PositionPredictor):
         self.register_buffer("bigram", torch.zeros((), dtype=torch.float64))
 
     @property
-    def statistics(self) -> IdStatistics:
-        """The same as a record."""
-        return IdStatistics(self.counts, float(self.bigram))
+    def log_share(self) -> torch.Tensor:
+        """Logarithm of the share of each code, one occurrence added: one that training lacks may still come."""
+        counts = self.counts.double() + 1
+        return (counts / counts.sum(dim=1, keepdim=True)).log()
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Entropy of an id, and of one where the one before it is known, nats, means over the ids of a frame.
+
+        ``target_perplexity`` is the number of codes that would give that entropy if all were equally frequent.
+        """
+        unigram = float(id_entropy(self.counts).mean())
+        return {"unigram": unigram, "bigram": float(self.bigram), "target_perplexity": float(np.exp(unigram))}
 
 
 class MaskedIds(MaskedPositions):
@@ -122,7 +134,7 @@ class MaskedIds(MaskedPositions):
         self.targets = cast("TargetIds", ids.targets) if ids.targets is not None else _tokens_of(job)
         if not self.ids.counts.any():
             self._fit()
-        self.log_share = self.ids.statistics.log_share.float()
+        self.log_share = self.ids.log_share.float()
 
     @classmethod
     def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: FeatureStore) -> TrainConfig:
@@ -158,12 +170,9 @@ class MaskedIds(MaskedPositions):
         targets: TargetIds | None = None
         if model.takes == "tokens":
             targets = OwnTokens(own.per_frame, own.codes)
-        elif own.targets == "kmeans":
-            targets = KMeans(shape.n_values, own.codes)
-        elif own.targets == "random_projection":
-            targets = RandomProjection(shape.n_values, own.codes, seed=own.target_seed)
-        elif own.targets == "bins":
-            targets = Bins(shape.n_values, own.codes)
+        elif own.targets != "tokens":
+            seeded = {"seed": own.target_seed} if own.targets == "random_projection" else {}
+            targets = _MAKERS[own.targets](shape.n_values, own.codes, **seeded)
         return IdPredictor(model, n_ids=own.per_frame, n_codes=own.codes, targets=targets, **normed)
 
     def _crops(self) -> Iterator[ModelBatch]:
@@ -230,16 +239,14 @@ class MaskedIds(MaskedPositions):
 
     def values(self, total: dict[str, Any]) -> dict[str, float]:
         """Scores of a split, and what is known of the ids from the training split."""
-        known = self.ids.statistics
-        extra = {"unigram": known.unigram, "bigram": known.bigram, "target_perplexity": known.perplexity}
-        return {**super().values(total), **extra}
+        return {**super().values(total), **self.ids.figures}
 
     def opening(self, loader: Batches) -> str:
         """Say what has to be beaten, and what the targets are."""
-        known = self.ids.statistics
+        unigram, bigram, perplexity = self.ids.figures.values()
         return (
-            f"to beat: {known.unigram:.4f} nats (entropy of the training ids; {known.bigram:.4f} where the one before "
-            f"is known); targets {self.targets.identity}, perplexity {known.perplexity:.1f} of {self.ids.n_codes}"
+            f"to beat: {unigram:.4f} nats (entropy of the training ids; {bigram:.4f} where the one before is known); "
+            f"targets {self.targets.identity}, perplexity {perplexity:.1f} of {self.ids.n_codes}"
         )
 
 

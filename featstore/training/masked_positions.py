@@ -161,13 +161,9 @@ class MaskedPositions(Measured):
     def check(cls, model: str, config: TrainConfig) -> None:
         """Refuse models that have no symbol for what is hidden."""
         super().check(model, config)
-        if not getattr(MODELS.load(model), "takes_hidden", False):
-            able = [name for name in MODELS if getattr(MODELS.load(name), "takes_hidden", False)]
-            raise ConfigError(
-                "the model has no symbol for hidden positions",
-                f"model {model}",
-                f"Choose {', '.join(able)}, or objective.name=masked, which shows the mean in their place",
-            )
+        otherwise = ", or objective.name=masked, which shows the mean in their place"
+        what = "the model has no symbol for hidden positions"
+        cls.check_model(model, lambda kind: getattr(kind, "takes_hidden", False), what, otherwise)
         if cast("MaskedPositionsConfig", config.objective).band_share and MODELS.load(model).takes != "spectrum":
             found = "bands are hidden of spectra alone"
             raise ConfigError(found, f"objective.band_share, model {model}", "Set objective.band_share=0")

@@ -9,8 +9,8 @@ with the weights.
 from __future__ import annotations
 
 import abc
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +25,6 @@ from featstore.specs import FeatureSpec
 
 __all__ = [
     "Bins",
-    "IdStatistics",
     "KMeans",
     "OwnTokens",
     "RandomProjection",
@@ -33,6 +32,7 @@ __all__ = [
     "TargetIds",
     "bigram_entropy",
     "count_pairs",
+    "id_entropy",
 ]
 
 
@@ -196,62 +196,29 @@ class StoredTokens(TargetIds):
         return torch.from_numpy(split).transpose(2, 3).flatten(1, 2).to(frames.device)
 
 
-@dataclass(frozen=True, slots=True)
-class IdStatistics:
-    """What is known of ids without looking at the input.
-
-    Attributes
-    ----------
-    counts : int64 (n_ids, n_codes)
-        Of training frames.
-    bigram : float
-        Entropy of an id where the one before it is known, nats, mean over the ids of a frame.
-    """
-
-    counts: torch.Tensor
-    bigram: float
-
-    @property
-    def log_share(self) -> torch.Tensor:
-        """Logarithm of the share of each code, one occurrence added: one that training lacks may still come."""
-        counts = self.counts.double() + 1
-        return (counts / counts.sum(dim=1, keepdim=True)).log()
-
-    @property
-    def unigram(self) -> float:
-        """Entropy of an id, nats, mean over the ids of a frame."""
-        return float(_entropy(self.counts).mean())
-
-    @property
-    def perplexity(self) -> float:
-        """Codes that would give this entropy if all were equally frequent."""
-        return float(np.exp(self.unigram))
-
-
-def _entropy(counts: torch.Tensor) -> torch.Tensor:
-    """Of each row of counts, nats."""
+def id_entropy(counts: torch.Tensor) -> torch.Tensor:
+    """Entropy of each row of counts ``(…, n_codes)``, nats."""
     share = counts.double() / counts.sum(dim=-1, keepdim=True).clamp(min=1)
     entropy: torch.Tensor = torch.special.entr(share).sum(dim=-1)
     return entropy
 
 
-def count_pairs(ids: torch.Tensor, n_codes: int, into: Sequence[dict[int, int]]) -> None:
+def count_pairs(ids: torch.Tensor, n_codes: int, into: Sequence[Counter[int]]) -> None:
     """Count each pair of neighbours of ids ``(batch, n_ids, frames)``, by place in the frame; -1 is none.
 
     Examples
     --------
-    >>> counted = [{}]
+    >>> counted = [Counter()]
     >>> count_pairs(torch.tensor([[[0, 1, 1, -1]]]), 2, counted)
     >>> counted  # 0 then 1, and 1 then 1
-    [{1: 1, 3: 1}]
+    [Counter({1: 1, 3: 1})]
     """
     first, second = ids[..., :-1], ids[..., 1:]
     known = (first >= 0) & (second >= 0)
     for place, counts in enumerate(into):
         pairs = (first[:, place] * n_codes + second[:, place])[known[:, place]]
         keys, times = np.unique(pairs.numpy(), return_counts=True)
-        for key, n in zip(keys.tolist(), times.tolist(), strict=True):
-            counts[key] = counts.get(key, 0) + n
+        counts.update(dict(zip(keys.tolist(), times.tolist(), strict=True)))
 
 
 def bigram_entropy(pairs: Sequence[Mapping[int, int]], n_codes: int) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
 from featstore.loaders.stored_feature import FeatureStore
+from featstore.models import MODELS
 from featstore.models.interface import Model
 from featstore.training.augment import make_augmentation
 from featstore.training.config import ObjectiveConfig, TrainConfig
@@ -83,6 +84,13 @@ class Objective(abc.ABC):
         if not cls.needs_labels and config.loop.monitor not in ("auto", "loss"):
             found = f"this run has no score {config.loop.monitor!r}"
             raise ConfigError(found, "loop.monitor", "It has loss: no labels are learnt")
+
+    @staticmethod
+    def check_model(name: str, fits: Callable[[type[Model]], bool], what: str, otherwise: str = "") -> None:
+        """Refuse a model that does not fit, saying ``what`` is wrong with it and which ones do."""
+        if not fits(MODELS.load(name)):
+            able = ", ".join(each for each in MODELS if fits(MODELS.load(each)))
+            raise ConfigError(what, f"model {name}", f"Choose {able}{otherwise}")
 
     @classmethod
     def resolve(cls, model: str, config: TrainConfig, readers: Readers, store: FeatureStore) -> TrainConfig:

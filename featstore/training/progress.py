@@ -13,21 +13,15 @@ from typing import Any
 import torch
 
 from featstore.errors import FeatstoreError
-from featstore.log import progress_bar
 from featstore.training.normed_model import Inputs, is_finite
 
-__all__ = ["LossWatch", "NonFiniteLoss", "Progress", "ScaleWatch", "shown_bar"]
+__all__ = ["LossWatch", "NonFiniteLoss", "Progress", "ScaleWatch"]
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(FeatstoreError, ArithmeticError):
     """The loss became NaN or infinite."""
-
-
-def shown_bar(rank: int, **settings: Any) -> Any:
-    """Progress bar of the first process; the others have one that nobody sees."""
-    return progress_bar(disable=True, **settings) if rank else progress_bar(**settings)
 
 
 @dataclass(slots=True)
@@ -82,16 +76,6 @@ class Progress:
 
 
 @dataclass(slots=True)
-class _Pending:
-    value: torch.Tensor
-    event: Any
-    epoch: int
-    batch: int
-    track_ids: list[str]
-    n_items: int
-
-
-@dataclass(slots=True)
 class LossWatch:
     """Reads losses without making a GPU wait: a loss is looked at when its copy has arrived, a step or two later.
 
@@ -100,7 +84,7 @@ class LossWatch:
 
     device: torch.device
     where: str
-    _waiting: deque[_Pending] = field(default_factory=deque)
+    _waiting: deque[tuple[torch.Tensor, Any, int, int, list[str]]] = field(default_factory=deque)
 
     def add(self, loss: torch.Tensor, *, epoch: int, batch: int, track_ids: list[str], x: Inputs) -> float:
         """Note a loss; return the sum over items of the losses that have arrived meanwhile.
@@ -117,7 +101,7 @@ class LossWatch:
             event.record()
         elif not math.isfinite(float(value)):
             raise self._error(float(value), epoch, batch, track_ids, is_finite(x))
-        self._waiting.append(_Pending(value, event, epoch, batch, track_ids, len(track_ids)))
+        self._waiting.append((value, event, epoch, batch, track_ids))
         return self._read(keep=2 if event is not None else 0)
 
     def drain(self) -> float:
@@ -127,13 +111,13 @@ class LossWatch:
     def _read(self, keep: int) -> float:
         total = 0.0
         while len(self._waiting) > keep:
-            one = self._waiting.popleft()
-            if one.event is not None:
-                one.event.synchronize()
-            value = float(one.value)
+            copied, event, epoch, batch, track_ids = self._waiting.popleft()
+            if event is not None:
+                event.synchronize()
+            value = float(copied)
             if not math.isfinite(value):
-                raise self._error(value, one.epoch, one.batch, one.track_ids, None)
-            total += value * one.n_items
+                raise self._error(value, epoch, batch, track_ids, None)
+            total += value * len(track_ids)
         return total
 
     def _kept(self) -> str:

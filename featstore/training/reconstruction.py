@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featstore.errors import ConfigError
-from featstore.models import MODELS
 from featstore.models.interface import Model, SequenceModel
 from featstore.models.layers import InputNorm
 from featstore.training.config import ObjectiveConfig, TrainConfig
@@ -97,17 +95,12 @@ class Masked(Measured):
         """Refuse a model that cannot be pretrained by masking, and settings that are about labels."""
         super().check(model, config)
 
-        def able(name: str) -> bool:
-            kind = MODELS.load(name)
+        def able(kind: type[Model]) -> bool:
             return issubclass(kind, SequenceModel) and kind.takes == "spectrum"
 
-        if not able(model):
-            raise ConfigError(
-                "the model gives no vector for each stretch of time of a spectrum, which filling in needs",
-                f"model {model}",
-                f"Choose {', '.join(filter(able, MODELS))}, or pretrain on labels: --set objective.name=supervised "
-                "--tracks T.parquet",
-            )
+        what = "the model gives no vector for each stretch of time of a spectrum, which filling in needs"
+        otherwise = ", or pretrain on labels: --set objective.name=supervised --tracks T.parquet"
+        cls.check_model(model, able, what, otherwise)
 
     @classmethod
     def wrap(cls, model: Model, shape: InputShape, settings: ObjectiveConfig, **normed: Any) -> Reconstructor:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -131,11 +131,6 @@ class TokenizerReport:
     spectral_convergence: float = float("nan")
     l2_over_variance: float = float("nan")
     si_sdr_db: float = float("nan")
-    training: dict[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return dataclasses.asdict(self)
 
 
 class TokenizerTraining:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from featstore.errors import CheckpointError, ConfigError
+from featstore.log import progress
 from featstore.models import MODELS, create
 from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_of, scored_prefix
 from featstore.training import OBJECTIVES
@@ -23,7 +24,7 @@ from featstore.training.loop import Loop, LoopParts
 from featstore.training.normed_model import NormedModel
 from featstore.training.objectives import Objective, Scored
 from featstore.training.optimizers import make_optimizer
-from featstore.training.progress import Progress, shown_bar
+from featstore.training.progress import Progress
 from featstore.training.settings import from_mapping
 from featstore.training.starting import layer_scales, load_published, load_start, start_tensors
 from featstore.training.trackers import TRACKERS, Tracker
@@ -117,15 +118,9 @@ def score_splits(normed: NormedModel, job: Job, names: Iterable[str], engine: En
     objective = job.objective(job, engine, normed)
     for name in names:
         loader = evaluation_loader(job, job.labelled.splits[name], engine)
-        with shown_bar(engine.rank, total=len(loader), desc=f"score {name}", unit="batch") as bar:
-            found.append(_scored(objective, normed, _counted(loader, lambda: bar.update(1)), name, engine))
+        batches = loader if engine.rank else progress(loader, desc=f"score {name}", unit="batch")
+        found.append(_scored(objective, normed, batches, name, engine))
     return found
-
-
-def _counted(loader: Iterable[Any], on_batch: Callable[[], Any]) -> Iterable[Any]:
-    for batch in loader:
-        yield batch
-        on_batch()
 
 
 def _scored(objective: Objective, normed: NormedModel, loader: Iterable[Any], split: str, engine: Engine) -> Scored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_targets_of_frames() -> None:
 
 
 def test_entropy_of_pairs_by_hand() -> None:
-    counted: list[dict[int, int]] = [{}]
+    counted: list[Counter[int]] = [Counter()]
     count_pairs(torch.tensor([[[0, 1, 0, 1, 0, 0]]]), 2, counted)
     assert counted == [{1: 2, 2: 2, 0: 1}]
     # after 0 (three times) 1 twice and 0 once, after 1 (twice) always 0
