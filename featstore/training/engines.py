@@ -70,10 +70,17 @@ class Engine:
 
     def gather(self, value: Any) -> list[Any]:
         """Plain Python values of all ranks, in their order, on every rank."""
-        return [value]
+        if self.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(found, value)
+        return found
 
     def share_buffers(self, module: torch.nn.Module) -> None:
-        """Give every rank the first one's buffers (running statistics)."""
+        """Give every rank the first one's buffers (running statistics): each has seen another part of the batches."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def precision_state(self) -> dict[str, Any]:
         """Plain values that the precision keeps between steps (the scale of gradients)."""
@@ -110,20 +117,6 @@ class FabricEngine(Engine):
         """Mixed precision, if any."""
         context: contextlib.AbstractContextManager[Any] = self.fabric.autocast()
         return context
-
-    def gather(self, value: Any) -> list[Any]:
-        """Exchange plain Python values between the processes."""
-        if self.world_size == 1:
-            return [value]
-        found: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(found, value)
-        return found
-
-    def share_buffers(self, module: torch.nn.Module) -> None:
-        """Broadcast running statistics: each process has seen another part of the batches."""
-        if self.world_size > 1:
-            for buffer in module.buffers():
-                torch.distributed.broadcast(buffer, src=0)
 
     def precision_state(self) -> dict[str, Any]:
         """State of the gradient scaler in 16-bit precision."""

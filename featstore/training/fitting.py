@@ -15,7 +15,7 @@ from featstore.registry import load_attribute
 from featstore.training.job import Job
 from featstore.training.labels import SplitTracks
 from featstore.training.normed_model import NormedModel
-from featstore.training.probe_fit import FitSettings, Vectors
+from featstore.training.probe_fit import Vectors
 from featstore.training.progress import Progress
 
 __all__ = ["fit_run"]
@@ -55,15 +55,7 @@ def fit_run(job: Job, normed: NormedModel) -> tuple[Progress, dict[str, Any]]:
     (reader,) = job.readers.values()
     parts = {name: _vectors(reader, part) for name, part in job.labelled.splits.items()}
     read = time.perf_counter()
-    config = job.config
-    settings = FitSettings(
-        monitor=job.monitor,
-        epochs=config.loop.epochs,
-        patience=config.loop.patience,
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-    )
-    found: dict[str, Any] = load_attribute(model.fitter)(model, parts, settings)
+    found: dict[str, Any] = load_attribute(model.fitter)(model, parts, job.monitor, job.config)
     progress = Progress(epoch=1, step=1, best_epoch=0, finished=True, n_seen=len(parts["train"].values))
     progress.best_value = float(found[f"valid_{job.monitor}"])
     progress.seconds_wait, progress.seconds_train = read - began, time.perf_counter() - began

@@ -29,6 +29,7 @@ from featstore.training.checkpoints import (
     stream_tensors,
 )
 from featstore.training.engines import Engine
+from featstore.training.events import scalars_of
 from featstore.training.job import Job
 from featstore.training.normed_model import ModelBatch, NormedModel, WeightAverage
 from featstore.training.objectives import Forward, Objective, Scored
@@ -268,7 +269,7 @@ class Loop:
         if asked:
             raise KeyboardInterrupt(f"{self.folder.path}: stopped in epoch {self.progress.epoch}")
 
-    def _agreed(self, stop: StopRequest) -> tuple[bool, bool]:
+    def _agreed(self, stop: StopRequest) -> tuple[bool, ...]:
         """Whether to stop here, and whether the state is due by the clock.
 
         All processes must agree on the batch, and asking each time would cost too much.
@@ -278,8 +279,11 @@ class Loop:
             return stop.requested, late
         if self.progress.batch % _ASK_EVERY:
             return False, False
-        votes = self.engine.gather((stop.requested, late))
-        return any(vote[0] for vote in votes), any(vote[1] for vote in votes)
+        return self._any(stop.requested, late)
+
+    def _any(self, *votes: bool) -> tuple[bool, ...]:
+        """Whether one of the processes votes so, for each vote."""
+        return tuple(map(any, zip(*self.engine.gather(votes), strict=True)))
 
     @property
     def _probe_is_due(self) -> bool:
@@ -335,12 +339,11 @@ class Loop:
         if self.engine.rank == 0:
             self.folder.append_metrics(line)
             for tracker in self.trackers:
-                tracker.log(line)
+                tracker.log(scalars_of(line), step=int(line["epoch"]))
         self.parts.loader.set_epoch(progress.epoch)
         logger.info("%s: %s", self.folder.path, _told(line))
-        votes = self.engine.gather((stop.requested, time.monotonic() - self._last_saved > _SPARE_S))
-        asked = any(vote[0] for vote in votes)
-        if asked or last or progress.finished or any(vote[1] for vote in votes):
+        asked, late = self._any(stop.requested, time.monotonic() - self._last_saved > _SPARE_S)
+        if asked or last or progress.finished or late:
             self.keep_last()
         if asked and not (last or progress.finished):
             raise KeyboardInterrupt(f"{self.folder.path}: stopped after epoch {progress.epoch}")

@@ -336,14 +336,9 @@ def check_apart(job: Job) -> None:
     DatasetError
         With the first one that is on both sides.
     """
-    splits = job.labelled.splits
-    train = splits["train"]
-    for name, part in splits.items():
-        if name == "train":
-            continue
-        for mine, theirs in ((train.track_ids, part.track_ids), (train.groups, part.groups)):
-            both = sorted(set(mine) & set(theirs))
-            if both:
-                found = f"{both[0]} is in the splits train and {name}, and {len(both) - 1} more"
-                fix = "Split by group: featstore datasets split TRACKS -o TRACKS, or data.split=random"
-                raise DatasetError(found, job.labelled.dataset, fix)
+    for name in job.labelled.splits:
+        both = sorted(job.labelled.members("train") & job.labelled.members(name)) if name != "train" else []
+        if both:
+            found = f"{both[0].partition(': ')[2]} is in the splits train and {name}, and {len(both) - 1} more"
+            fix = "Split by group: featstore datasets split TRACKS -o TRACKS, or data.split=random"
+            raise DatasetError(found, job.labelled.dataset, fix)

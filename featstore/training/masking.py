@@ -91,7 +91,6 @@ def draw_bands(
     share: float,
     seed: int,
     epoch: int,
-    purpose: int = 0,
 ) -> torch.Tensor:
     """Choose neighbouring bands of each crop, bool ``(batch, n_bands)``: none to ``share`` of them, anywhere (TERA).
 
@@ -100,7 +99,7 @@ def draw_bands(
     index, start_ms, seed, epoch, purpose
         As for :func:`draw_spans`.
     """
-    drawn = _uniform(_keys(index, start_ms, seed=seed, epoch=epoch, purpose=purpose), 3, 2)
+    drawn = _uniform(_keys(index, start_ms, seed=seed, epoch=epoch, purpose=PURPOSES["train"]), 3, 2)
     width = np.floor(drawn[:, 0] * (int(share * n_bands) + 1))[:, None]
     first = np.floor(drawn[:, 1:] * (n_bands - width + 1))
     place = np.arange(n_bands)

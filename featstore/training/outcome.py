@@ -34,7 +34,7 @@ __all__ = ["describe_run", "result_of"]
 logger = logging.getLogger(__name__)
 
 _REPEATED = ("run_id", "config_hash", "model", "feature", "dataset", "seed", "fold", "task", "input", "store")
-_REPEATED += ("parameters", "parameters_trainable")  # what a result says of its run, as the run's description has it
+"""What a result says of its run as the run's description has it."""
 
 
 def describe_run(
@@ -125,6 +125,8 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
     stored = store.tracks[store.tracks.index.isin(set(reader.track_ids))]
     return {
         **{name: run[name] for name in _REPEATED},
+        "parameters": run["parameters"],
+        "parameters_trainable": run["parameters_trainable"],
         "outside_data": run.get("outside_data", ""),
         "classes": list(labelled.classes),
         "n_classes": len(labelled.classes),

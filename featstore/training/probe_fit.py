@@ -22,9 +22,10 @@ from torch.nn import functional
 
 from featstore.metrics import METRICS, is_better, one_hot
 from featstore.models.probe import Probe
+from featstore.training.config import TrainConfig
 from featstore.training.losses import make_loss, probabilities
 
-__all__ = ["FitSettings", "Vectors", "fit_probe", "nearest_scores", "solve_logistic"]
+__all__ = ["Vectors", "fit_probe", "nearest_scores", "solve_logistic"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,27 +51,7 @@ class Vectors:
     targets: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitSettings:
-    """What a fit takes from the settings of a run.
-
-    Attributes
-    ----------
-    monitor : str
-        The score of the validation split that chooses.
-    epochs, patience, batch_size : int
-        Of gradient descent; a patience of 0 never stops early.
-    seed : int
-    """
-
-    monitor: str
-    epochs: int = 50
-    patience: int = 10
-    batch_size: int = 32
-    seed: int = 0
-
-
-def fit_probe(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> dict[str, Any]:
+def fit_probe(model: Probe, parts: dict[str, Vectors], monitor: str, config: TrainConfig) -> dict[str, Any]:
     """Set the weights of a probe.
 
     Parameters
@@ -79,19 +60,22 @@ def fit_probe(model: Probe, parts: dict[str, Vectors], settings: FitSettings) ->
         Changed in place.
     parts : dict of str to Vectors
         ``train`` and ``valid``, and further splits that the neighbours are scored on.
-    settings : FitSettings
+    monitor : str
+        The score of the validation split that chooses.
+    config : TrainConfig
+        Whose epochs, patience, batch size and seed gradient descent takes; a patience of 0 never stops early.
 
     Returns
     -------
     dict
         What was chosen, with the validation score of everything that was tried, and the neighbours' scores.
     """
-    monitor, search = settings.monitor, _solved if model.config.is_convex else _descents
+    search = _solved if model.config.is_convex else _descents
     tried: list[dict[str, Any]] = []
     best: tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Vectors]] | None = None
     for scale in _scales(model):
         standard = _standardise(model, parts, scale)
-        for choice, score, state in search(model, standard, settings):
+        for choice, score, state in search(model, standard, monitor, config):
             tried.append({**choice, monitor: score, "standardise": scale})
             if best is None or is_better(monitor, score, best[0][monitor]):
                 best = tried[-1], state | {"mean": model.mean.clone(), "std": model.std.clone()}, standard
@@ -164,7 +148,7 @@ def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 # -- convex ------------------------------------------------------------------------------------------------------------
 
 
-def _solved(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> Iterator[Tried]:
+def _solved(model: Probe, parts: dict[str, Vectors], monitor: str, _: TrainConfig) -> Iterator[Tried]:
     """Solution of each layer at each strength."""
     train, valid = parts["train"], parts["valid"]
     for layer in _candidates(model):
@@ -177,7 +161,7 @@ def _solved(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> I
                 "output.weight": torch.from_numpy(weights),
                 "output.bias": torch.from_numpy(bias),
             }
-            score = _score(settings.monitor, valid, held @ weights.T + bias)
+            score = _score(monitor, valid, held @ weights.T + bias)
             yield {"layer": layer, "strength": strength}, score, state
 
 
@@ -225,42 +209,41 @@ def solve_logistic(
 # -- gradient descent --------------------------------------------------------------------------------------------------
 
 
-def _descents(model: Probe, parts: dict[str, Vectors], settings: FitSettings) -> Iterator[Tried]:
+def _descents(model: Probe, parts: dict[str, Vectors], monitor: str, config: TrainConfig) -> Iterator[Tried]:
     """Best epoch of each layer at each rate."""
     layers: list[int | None] = [None] if model.config.layer == "mix" else list(_candidates(model))
     for layer in layers:
         for rate in model.config.rates:
-            score, epoch, state = _descend(model, parts, settings, layer, rate)
+            score, epoch, state = _descend(model, parts, monitor, config, layer, rate)
             yield {"layer": layer, "rate": rate, "epoch": epoch}, score, state
 
 
 def _descend(
-    model: Probe, parts: dict[str, Vectors], settings: FitSettings, layer: int | None, rate: float
+    model: Probe, parts: dict[str, Vectors], monitor: str, config: TrainConfig, layer: int | None, rate: float
 ) -> tuple[float, int, dict[str, torch.Tensor]]:
     """Train a fresh copy at one rate: best validation score, its epoch, and the weights of then."""
-    torch.manual_seed(settings.seed)
-    config = model.config
-    fresh = Probe(config)
+    torch.manual_seed(config.seed)
+    fresh = Probe(model.config)
     if layer is not None:
-        fresh.share.copy_(functional.one_hot(torch.tensor(layer), config.n_layers))
+        fresh.share.copy_(functional.one_hot(torch.tensor(layer), model.config.n_layers))
     tensors = {name: torch.from_numpy(part.values)[..., None] for name, part in parts.items()}
     targets = torch.from_numpy(np.asarray(parts["train"].targets))
     criterion = make_loss(_task(parts["train"].targets))
     optimizer = torch.optim.Adam(fresh.parameters(), lr=rate)
     best: tuple[float, int, dict[str, torch.Tensor]] = float("nan"), -1, {}
-    for epoch in range(settings.epochs):
+    for epoch in range(config.loop.epochs):
         fresh.train()
-        for rows in torch.split(torch.randperm(len(targets)), settings.batch_size):
+        for rows in torch.split(torch.randperm(len(targets)), config.data.batch_size):
             optimizer.zero_grad()
             torch.autograd.backward(criterion(fresh(tensors["train"][rows]), targets[rows]))
             optimizer.step()
         fresh.eval()
         with torch.no_grad():
             logits = fresh(tensors["valid"]).double().numpy()
-        score = _score(settings.monitor, parts["valid"], logits)
-        if not best[2] or is_better(settings.monitor, score, best[0]):
+        score = _score(monitor, parts["valid"], logits)
+        if not best[2] or is_better(monitor, score, best[0]):
             best = score, epoch, copy.deepcopy(fresh.state_dict())
-        elif settings.patience and epoch - best[1] >= settings.patience:
+        elif config.loop.patience and epoch - best[1] >= config.loop.patience:
             break
     return best
 

@@ -3,68 +3,54 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from featstore.errors import MissingDependency
 from featstore.registry import Registry
-from featstore.training.events import scalars_of
 
-__all__ = ["TRACKERS", "MlflowTracker", "Tracker", "WandbTracker"]
+__all__ = ["TRACKERS", "Tracker", "track_with_mlflow", "track_with_wandb"]
 
 TRACKERS = Registry(
     "tracker",
     {
-        "mlflow": "featstore.training.trackers:MlflowTracker",
-        "wandb": "featstore.training.trackers:WandbTracker",
+        "mlflow": "featstore.training.trackers:track_with_mlflow",
+        "wandb": "featstore.training.trackers:track_with_wandb",
     },
 )
 
 
-class Tracker(Protocol):
-    """Receives the lines of a run; made from its description and settings when it starts or goes on."""
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """Receives the metrics of a run.
 
-    def log(self, line: Mapping[str, Any]) -> None:
-        """Take the metrics of an epoch."""
+    Attributes
+    ----------
+    log : callable
+        Takes the numbers of an epoch by their tags, and ``step``, the epoch.
+    finish : callable
+        Closes the run.
+    """
 
-    def finish(self) -> None:
-        """Close the run."""
+    log: Callable[..., Any]
+    finish: Callable[[], Any]
 
 
-class WandbTracker:
+def track_with_wandb(run: Mapping[str, Any], config: Mapping[str, Any]) -> Tracker:
     """Weights & Biases; account and project are what ``wandb`` itself is set to (project ``featstore`` otherwise)."""
-
-    def __init__(self, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        name = f"{run['model']} {run['run_id']}"
-        self._run = _imported("wandb").init(
-            id=run["run_id"], name=name, config={**config, "run": dict(run)}, resume="allow"
-        )
-
-    def log(self, line: Mapping[str, Any]) -> None:
-        """Take the metrics of an epoch."""
-        self._run.log(scalars_of(line), step=int(line["epoch"]))
-
-    def finish(self) -> None:
-        """Close the run."""
-        self._run.finish()
+    name, settings = f"{run['model']} {run['run_id']}", {**config, "run": dict(run)}
+    opened = _imported("wandb").init(id=run["run_id"], name=name, config=settings, resume="allow")
+    return Tracker(opened.log, opened.finish)
 
 
-class MlflowTracker:
+def track_with_mlflow(run: Mapping[str, Any], config: Mapping[str, Any]) -> Tracker:
     """MLflow; the server and the experiment are what ``mlflow`` itself is set to."""
-
-    def __init__(self, run: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        self._mlflow = mlflow = _imported("mlflow")
-        mlflow.start_run(run_name=f"{run['model']} {run['run_id']}", tags={"featstore.run_id": run["run_id"]})
-        flat = {f"{section}.{key}": value for section, inner in config.items() for key, value in _items(inner)}
-        mlflow.log_params(flat | {"feature": run["feature"], "dataset": run["dataset"]})
-
-    def log(self, line: Mapping[str, Any]) -> None:
-        """Take the metrics of an epoch."""
-        self._mlflow.log_metrics(scalars_of(line), step=int(line["epoch"]))
-
-    def finish(self) -> None:
-        """Close the run."""
-        self._mlflow.end_run()
+    mlflow = _imported("mlflow")
+    mlflow.start_run(run_name=f"{run['model']} {run['run_id']}", tags={"featstore.run_id": run["run_id"]})
+    flat = {f"{section}.{key}": value for section, inner in config.items() for key, value in _items(inner)}
+    mlflow.log_params(flat | {"feature": run["feature"], "dataset": run["dataset"]})
+    return Tracker(mlflow.log_metrics, mlflow.end_run)
 
 
 def _imported(name: str) -> Any:

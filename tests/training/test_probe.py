@@ -20,10 +20,11 @@ from featstore.metrics import METRICS
 from featstore.models import create
 from featstore.store.opening import open_store
 from featstore.testing.musicnn_package import write_untrained
-from featstore.training.probe_fit import FitSettings, Vectors, fit_probe, nearest_scores, solve_logistic
+from featstore.training.config import TrainConfig
+from featstore.training.probe_fit import Vectors, fit_probe, nearest_scores, solve_logistic
 from featstore.training.run import evaluate, train
 
-SETTINGS = FitSettings(monitor="roc_auc", epochs=15, patience=5, batch_size=16)
+CONFIG = TrainConfig.resolve({"loop": {"epochs": 15, "patience": 5}, "data": {"batch_size": 16}})
 
 
 def made(task="single_label", n=90, seed=0):
@@ -43,7 +44,7 @@ def made(task="single_label", n=90, seed=0):
 def fitted(parts, **settings):
     torch.manual_seed(0)
     model = create("probe", n_layers=3, n_dims=6, n_windows=1, n_classes=3, **settings)
-    return model, fit_probe(model, parts, SETTINGS)
+    return model, fit_probe(model, parts, "roc_auc", CONFIG)
 
 
 @pytest.mark.parametrize("strength", [0.01, 1.0, 10.0])
@@ -99,7 +100,7 @@ def test_validation_chooses_how_vectors_are_scaled():
     scores = {}
     for how in ("auto", "dimension", "common"):
         model = create("probe", n_layers=1, n_dims=200, n_windows=1, n_classes=3, standardise=how)
-        found = fit_probe(model, parts, SETTINGS)
+        found = fit_probe(model, parts, "roc_auc", CONFIG)
         with torch.no_grad():
             logits = model.eval()(torch.from_numpy(parts["test"].values)[..., None]).numpy()
         scores[how] = METRICS.load("roc_auc")(parts["test"].targets, logits).value
