@@ -73,14 +73,13 @@ class Picture(Measured):
     """Binary cross-entropy of a picture whose values are shares of a fixed range."""
 
     Config: ClassVar[type[ObjectiveConfig]] = PictureConfig
+    config: PictureConfig
 
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
         super().__init__(job, engine, normed)
-        self.config = cast("PictureConfig", job.config.objective)
         self.reader = job.beside[self.config.target]
-        spec = next(iter(job.readers.values())).spec
         self.step = int(self.reader.spec.frame_step)
-        _check_grid(job.shape, self.reader, int(spec.sample_rate))
+        _check_grid(job.shape, self.reader, int(self.spec.sample_rate))
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:

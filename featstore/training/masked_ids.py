@@ -126,6 +126,7 @@ class MaskedIds(MaskedPositions):
     """Cross-entropy of the ids behind chosen positions; to be beaten: each id's share among training frames."""
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedIdsConfig
+    config: MaskedIdsConfig
     to_beat: ClassVar[tuple[str, ...]] = ("unigram_baseline",)
 
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
@@ -181,7 +182,6 @@ class MaskedIds(MaskedPositions):
     @torch.no_grad()
     def _fit(self) -> None:
         """Make the targets from training frames, and count them there: the same on every process."""
-        settings = cast("MaskedIdsConfig", self.config)
         if self.targets.needs_fit:
             parts, n = [], 0
             for batch in self._crops():
@@ -191,7 +191,7 @@ class MaskedIds(MaskedPositions):
                 if n >= _FIT_FRAMES:
                     break
             rows = np.concatenate([part for each in self.engine.gather(parts) for part in each])
-            self.targets.fit(rows, settings.target_seed)
+            self.targets.fit(rows, self.config.target_seed)
         n_ids, n_codes = self.ids.n_ids, self.ids.n_codes
         counts, n = torch.zeros(n_ids, n_codes, dtype=torch.int64), 0
         pairs: list[Counter[int]] = [Counter() for _ in range(n_ids)]

@@ -24,12 +24,12 @@ from featstore.models.interface import Model, SequenceModel
 from featstore.training.config import TrainConfig
 from featstore.training.engines import Engine
 from featstore.training.job import Job
-from featstore.training.masking import PURPOSES, chosen_frames, draw_bands
+from featstore.training.masking import PURPOSES, draw_bands, draw_spans, frames_of
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Forward, Measured
 
-__all__ = ["MaskedPositions", "PositionPredictor", "mean_of_known", "skill_of"]
+__all__ = ["HidesSpans", "MaskedPositions", "PositionPredictor", "mean_of_known", "skill_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,39 @@ class Choice:
         return torch.gather(x, -1, frames.expand(*x.shape[:-1], n_frames))
 
 
-class MaskedPositions(Measured):
+class HidesSpans(Measured):
+    """An objective that hides spans of the input; its settings say ``how``, as ``draw_spans`` takes it."""
+
+    normed: PositionPredictor
+
+    @property
+    def hop_ms(self) -> float:
+        """Milliseconds between frames of the first input."""
+        return 1000 * int(self.spec.frame_step) / int(self.spec.sample_rate)
+
+    def drawn(self, batch: ModelBatch, *, group: int, epoch: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Chosen positions of ``group`` frames, none of them in padding, and where the values of each come from.
+
+        See Also
+        --------
+        featstore.training.masking.frames_of : What is returned, on the CPU.
+        """
+        n_positions, position_ms = batch.first.shape[-1] // group, self.hop_ms * group
+        count, how = batch.real_frames // group, self.config.how
+        spans = draw_spans(
+            batch.index.numpy(),
+            batch.start.numpy() * self.hop_ms,
+            np.maximum(count.numpy(), 1) * position_ms,
+            **how | {"span_ms": how["span_ms"] or position_ms},
+            seed=self.seed,
+            epoch=epoch,
+            purpose=PURPOSES[split],
+        )
+        chosen, source = frames_of(spans, hop_ms=position_ms, n_frames=n_positions)
+        return chosen & (torch.arange(n_positions) < count[:, None]), source
+
+
+class MaskedPositions(HidesSpans):
     """What masked prediction of values and of ids have in common: the choice of positions, and the scores.
 
     Parameters
@@ -147,15 +179,9 @@ class MaskedPositions(Measured):
 
     to_beat: ClassVar[tuple[str, ...]]
 
-    normed: PositionPredictor
-
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
         super().__init__(job, engine, normed)
         check_apart(job)
-        self.seed = job.config.seed
-        self.config = cast("MaskedPositionsConfig", job.config.objective)
-        self.spec = next(iter(job.readers.values())).spec
-        self.hop_ms = 1000 * int(self.spec.frame_step) / int(self.spec.sample_rate)
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:
@@ -189,20 +215,9 @@ class MaskedPositions(Measured):
     def choose(self, batch: ModelBatch, *, epoch: int, split: str) -> Choice:
         """Draw the positions of a batch: the same for any model with positions of this length."""
         first, group = batch.first, self.normed.group
-        n_positions, position_ms = first.shape[-1] // group, self.hop_ms * group
         count = batch.real_frames // group
-        how = self.config.how
-        chosen, source = chosen_frames(
-            batch.index,
-            batch.start * self.hop_ms,
-            count,
-            frame_ms=position_ms,
-            n_frames=n_positions,
-            **how | {"span_ms": how["span_ms"] or position_ms},
-            seed=self.seed,
-            epoch=epoch,
-            purpose=PURPOSES[split],
-        )
+        chosen, source = self.drawn(batch, group=group, epoch=epoch, split=split)
+        n_positions = chosen.shape[1]
         real = torch.arange(n_positions) < count[:, None]
         hidden = chosen & (source < 0)
         own = torch.arange(n_positions).expand_as(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -45,6 +45,7 @@ class MaskedValues(MaskedPositions):
     """Error of the frames behind chosen positions; to be beaten: the mean of each band, a line across each gap."""
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedValuesConfig
+    config: MaskedValuesConfig
     to_beat: ClassVar[tuple[str, ...]] = ("mean_baseline", "line_baseline")
 
     @classmethod
@@ -52,16 +53,12 @@ class MaskedValues(MaskedPositions):
         """Put a linear layer behind the model that gives the values of a frame."""
         return PositionPredictor(model, n_outputs=shape.n_values, **normed)
 
-    @property
-    def _settings(self) -> MaskedValuesConfig:
-        return cast("MaskedValuesConfig", self.config)
-
     def _wanted(self, batch: ModelBatch, split: str) -> torch.Tensor:
         return grouped(self.normed.frames(batch.x), self.normed.group)
 
     def _goal(self, batch: ModelBatch, split: str, choice: Choice) -> torch.Tensor:
         wanted = self._wanted(batch, split)
-        return wanted - self._line(batch, choice) if self._settings.residual else wanted
+        return wanted - self._line(batch, choice) if self.config.residual else wanted
 
     def _line(self, batch: ModelBatch, choice: Choice) -> torch.Tensor:
         """Values on a line across each hidden span, like ``_wanted``; at all other positions the values themselves."""
@@ -74,16 +71,16 @@ class MaskedValues(MaskedPositions):
 
     def _distance(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         distance = (prediction - wanted).abs()
-        return distance if self._settings.distance == "l1" else distance.square()
+        return distance if self.config.distance == "l1" else distance.square()
 
     def _positions_of_loss(self, choice: Choice) -> torch.Tensor:
-        return choice.real if self._settings.positions == "all" or self.config.band_share else choice.chosen
+        return choice.real if self.config.positions == "all" or self.config.band_share else choice.chosen
 
     def _errors_of_loss(
         self, prediction: torch.Tensor, wanted: torch.Tensor, choice: Choice, bands: torch.Tensor | None
     ) -> torch.Tensor:
         """Error of each position: of what is hidden there, all of it or some bands, unless all values count."""
-        if bands is None or self._settings.positions == "all":
+        if bands is None or self.config.positions == "all":
             return self._errors(prediction, wanted)
         repeats = wanted.shape[-1] // bands.shape[1]  # spectra that are stacked are hidden alike
         row = choice.real.nonzero()[:, 0]

@@ -7,7 +7,6 @@ same seconds are hidden whatever the feature's hop or the model, for any number 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ __all__ = [
     "SWAP",
     "Spans",
     "apply_spans",
-    "chosen_frames",
     "draw_bands",
     "draw_spans",
     "frames_of",
@@ -180,26 +178,6 @@ def frames_of(spans: Spans, *, hop_ms: float, n_frames: int) -> tuple[torch.Tens
         swapped = np.clip(place + (other - begin)[:, None], 0, n_frames - 1).astype(np.int64)
         source = np.where(inside & (kind == SWAP), swapped, source)
     return torch.from_numpy(chosen), torch.from_numpy(source)
-
-
-def chosen_frames(
-    index: torch.Tensor, start_ms: torch.Tensor, real: torch.Tensor, *, frame_ms: float, n_frames: int, **how: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw the chosen frames of each crop, none of them in padding, and where each frame's values come from.
-
-    Parameters
-    ----------
-    index, start_ms, how
-        As for :func:`draw_spans`.
-    real : int64 (batch,)
-        Frames of each crop that are no padding.
-    frame_ms, n_frames, returns
-        As for :func:`frames_of`.
-    """
-    lengths = np.maximum(real.numpy(), 1) * frame_ms
-    spans = draw_spans(index.numpy(), start_ms.numpy(), lengths, **how)
-    chosen, source = frames_of(spans, hop_ms=frame_ms, n_frames=n_frames)
-    return chosen & (torch.arange(n_frames) < real[:, None]), source
 
 
 def apply_spans(x: torch.Tensor, source: torch.Tensor, mean: torch.Tensor | float) -> torch.Tensor:

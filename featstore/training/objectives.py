@@ -64,14 +64,21 @@ class Objective(abc.ABC):
         Whether tracks have targets; otherwise every track of a split takes part.
     monitor : str
         The score that chooses the best weights where the settings leave it open.
+    config : Config
+        The run's settings of it.
+    spec : FeatureSpec
+        Of the first input.
     """
 
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     needs_labels: ClassVar[bool] = False
     monitor: ClassVar[str] = "loss"
+    config: Any
 
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
         self.job, self.engine, self.normed = job, engine, normed
+        self.config, self.seed = job.config.objective, job.config.seed
+        self.spec = next(iter(job.readers.values())).spec
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:

@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from featstore.models.interface import Model, SequenceModel
 from featstore.models.layers import InputNorm
 from featstore.training.config import ObjectiveConfig, TrainConfig
-from featstore.training.engines import Engine
 from featstore.training.input_shape import InputShape
-from featstore.training.job import Job
-from featstore.training.masked_positions import PositionPredictor
-from featstore.training.masking import PURPOSES, apply_spans, chosen_frames, interpolated
+from featstore.training.masked_positions import HidesSpans, PositionPredictor
+from featstore.training.masking import apply_spans, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Batches, Forward, Measured
+from featstore.training.objectives import Batches, Forward
 from featstore.training.settings import POSITIVE, PROPER_SHARE, Section, require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
@@ -57,6 +55,11 @@ class MaskedConfig(ObjectiveConfig):
         require(right, f"hidden={self.hidden} and swapped={self.swapped} are not shares of a whole", "objective")
         require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """What ``draw_spans`` takes."""
+        return {name: getattr(self, name) for name in ("share", "span_ms", "hidden", "swapped")}
+
 
 class Reconstructor(PositionPredictor):
     """A model's encoder with a linear decoder: predicts the frames of its own input, in normalised units."""
@@ -69,7 +72,7 @@ class Reconstructor(PositionPredictor):
         return cast("torch.Tensor", values.flatten(1, 2).transpose(1, 2).float())
 
 
-class Masked(Measured):
+class Masked(HidesSpans):
     """Error at chosen frames of a crop, of which most are hidden from the model.
 
     Parameters
@@ -81,14 +84,7 @@ class Masked(Measured):
     """
 
     Config: ClassVar[type[ObjectiveConfig]] = MaskedConfig
-
-    normed: Reconstructor
-
-    def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
-        super().__init__(job, engine, normed)
-        self.config, self.seed = cast("MaskedConfig", job.config.objective), job.config.seed
-        spec = next(iter(job.readers.values())).spec
-        self.hop_ms = 1000 * int(spec.frame_step) / int(spec.sample_rate)
+    config: MaskedConfig
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:
@@ -108,18 +104,8 @@ class Masked(Measured):
         return Reconstructor(model, n_outputs=shape.n_values, **normed)
 
     def _spans(self, batch: ModelBatch, *, epoch: int, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        n_frames, device = batch.first.shape[-1], batch.first.device
-        chosen, source = chosen_frames(
-            batch.index,
-            batch.start * self.hop_ms,
-            batch.real_frames,
-            frame_ms=self.hop_ms,
-            n_frames=n_frames,
-            **{name: getattr(self.config, name) for name in ("share", "span_ms", "hidden", "swapped")},
-            seed=self.seed,
-            epoch=epoch,
-            purpose=PURPOSES[split],
-        )
+        chosen, source = self.drawn(batch, group=1, epoch=epoch, split=split)
+        device = batch.first.device
         return chosen.to(device, non_blocking=True), source.to(device, non_blocking=True)
 
     def _shown(self, x: Inputs, source: torch.Tensor) -> Inputs:
