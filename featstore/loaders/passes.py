@@ -17,7 +17,7 @@ from featstore.loaders.order import rank_slice
 from featstore.loaders.pipeline import plan_reads, read_ahead
 from featstore.loaders.tiers import DeviceTier, HostTier
 
-__all__ = ["Codes", "RankPart", "device_pass", "host_pass"]
+__all__ = ["Codes", "RankPart", "allocate", "device_pass", "host_pass"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def host_pass(
         for k in np.unique(batch_of[task]).tolist():
             if k not in open_codes:
                 size = int(part.bounds[k + 1] - part.bounds[k])
-                open_codes[k] = [_allocate(one, size, int(part.frames[j][k]), pin) for j, one in enumerate(inputs)]
+                open_codes[k] = [allocate(one, size, int(part.frames[j][k]), pin) for j, one in enumerate(inputs)]
                 open_arrays[k] = [codes.numpy() for codes in open_codes[k]]
 
     def work(task: NDArray[np.int64]) -> None:
@@ -135,10 +135,11 @@ def host_pass(
             open_arrays.pop(k, None)
             codes = open_codes.pop(k, None)
             # a rank may have no item in a short last batch: it still gets a batch, of length 0
-            yield codes or [_allocate(one, 0, int(part.frames[j][k]), False) for j, one in enumerate(inputs)]
+            yield codes or [allocate(one, 0, int(part.frames[j][k]), False) for j, one in enumerate(inputs)]
 
 
-def _allocate(source: Input, size: int, frames: int, pin: bool) -> torch.Tensor:
+def allocate(source: Input, size: int, frames: int, pin: bool = False) -> torch.Tensor:
+    """Room for crops ``(size, *lead, frames)`` in host memory; ``pin`` as for :func:`host_pass`."""
     dtype = torch.float32 if source.decoder.has_table and not pin else torch_dtype(source.dtype)
     return torch.empty((size, *source.lead, frames), dtype=dtype, pin_memory=pin)
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featstore.errors import ConfigError
-from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import Ragged, plan_crops
 from featstore.loaders.epochs import Epochs, order_kind
 from featstore.loaders.inputs import Input, check_segments, check_stored
 from featstore.loaders.order import check_share, rank_slice
+from featstore.loaders.passes import allocate
 from featstore.loaders.stored_feature import StoredFeature
 from featstore.loaders.targets import Tracks, class_names, label_column, multi_hot, select_split, track_id_column
 from featstore.loaders.tiers import DeviceTier, DiskTier, RamTier, Tier, choose_tier
@@ -170,8 +170,7 @@ class FeatureDataset(Dataset[Item]):
         if isinstance(tier, DeviceTier):
             places = torch.from_numpy(tracks).to(self.device), torch.from_numpy(starts).to(self.device)
             return decoder.values(tier.gather(*places, self._frames))
-        dtype = torch.float32 if decoder.has_table else torch_dtype(self.source.dtype)
-        codes = torch.zeros((len(tracks), *self.source.lead, self._frames), dtype=dtype)
+        codes = allocate(self.source, len(tracks), self._frames)
         for out, track, start, count in zip(
             codes.numpy(), tracks.tolist(), starts.tolist(), counts.tolist(), strict=True
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featstore.atomic import disk_errors, remove_abandoned_in, write_json, write_text
+from featstore.atomic import disk_errors, json_object, remove_abandoned_in, write_json, write_text
 from featstore.errors import CheckpointError, ConfigError
 from featstore.plain import plain
 from featstore.training.events import append_events, restart_events
@@ -140,17 +141,14 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Lines of a file of JSON; those that a process left half-written are passed over."""
     found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            found.append(dict(json.loads(text)))
-        except (TypeError, ValueError):
-            continue
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json_object(text))
     return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot be read: {error}", str(path), "Delete the folder and train again") from error
-    return dict(value)

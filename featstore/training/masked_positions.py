@@ -27,7 +27,7 @@ from featstore.training.job import Job
 from featstore.training.masking import PURPOSES, draw_bands, draw_spans, frames_of
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Forward, Measured
+from featstore.training.objectives import Batches, Forward, Measured
 
 __all__ = ["HidesSpans", "MaskedPositions", "PositionPredictor", "mean_of_known", "skill_of"]
 
@@ -166,6 +166,14 @@ class HidesSpans(Measured):
         chosen, source = frames_of(spans, hop_ms=position_ms, n_frames=n_positions)
         return chosen & (torch.arange(n_positions) < count[:, None]), source
 
+    def opening(self, loader: Batches) -> str:
+        """Say what has to be beaten."""
+        found = self.score(None, loader, "valid").values
+        return (
+            f"to beat on the validation split: {found['line_baseline']:.4f} (a line across each hidden span), "
+            f"{found['mean_baseline']:.4f} (the mean of each band)"
+        )
+
 
 class MaskedPositions(HidesSpans):
     """What masked prediction of values and of ids have in common: the choice of positions, and the scores.
@@ -271,10 +279,12 @@ class MaskedPositions(HidesSpans):
     def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
         """Sums over the positions of each crop."""
         choice = self._judged_choice(batch, split)
-        shown = choice.shown(batch.x, self.normed.group)
-        prediction = (normed or self.normed)(shown, batch.lengths, choice.hidden, choice.judged)
         wanted = self._wanted(batch, split)
-        errors = self._errors(prediction, self._goal(batch, split, choice)[choice.judged])
+        prediction = goal = self._goal(batch, split, choice)[choice.judged]
+        if normed is not None:
+            shown = choice.shown(batch.x, self.normed.group)
+            prediction = normed(shown, batch.lengths, choice.hidden, choice.judged)
+        errors = self._errors(prediction, goal)
         known = ~errors.isnan()
         row = choice.judged.nonzero()[:, 0][known]
 

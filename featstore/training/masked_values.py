@@ -15,7 +15,6 @@ from featstore.training.masked_positions import Choice, MaskedPositions, Positio
 from featstore.training.masking import interpolated
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import ModelBatch, NormedModel
-from featstore.training.objectives import Batches
 
 __all__ = ["MaskedValues", "MaskedValuesConfig"]
 
@@ -91,26 +90,8 @@ class MaskedValues(MaskedPositions):
     def _judged(
         self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice
     ) -> dict[str, torch.Tensor]:
-        return self._baselines(batch, wanted, choice)
-
-    def _baselines(self, batch: ModelBatch, wanted: torch.Tensor, choice: Choice) -> dict[str, torch.Tensor]:
         line, there = self._line(batch, choice), wanted[choice.judged]
         return {
             "mean_baseline": self._errors(torch.zeros_like(there), there),
             "line_baseline": self._errors(line[choice.judged], there),
         }
-
-    @torch.no_grad()
-    def opening(self, loader: Batches) -> str:
-        """Say what has to be beaten on the validation split."""
-        sums, n = {"line_baseline": 0.0, "mean_baseline": 0.0}, 0
-        for batch in ModelBatch.each(loader, self.normed.names, self.engine.device):
-            choice = self._judged_choice(batch, "valid")
-            found = self._baselines(batch, self._wanted(batch, "valid"), choice)
-            sums = {name: value + float(found[name].sum()) for name, value in sums.items()}
-            n += int(choice.judged.sum())
-        line, mean = (value / max(1, n) for value in sums.values())
-        return (
-            f"to beat on the validation split: {line:.4f} (a line across each hidden span), "
-            f"{mean:.4f} (the mean of each band)"
-        )

@@ -135,7 +135,7 @@ class Measured(Objective):
 
     @abc.abstractmethod
     def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
-        """Sums over each crop of a batch ``(batch,)``, by name; without a model those that need none."""
+        """Sums over each crop of a batch ``(batch,)``, by name; without a model, those of what needs none count."""
 
     @abc.abstractmethod
     def values(self, total: dict[str, NDArray[np.float64]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from featstore.training.input_shape import InputShape
 from featstore.training.masked_positions import HidesSpans, PositionPredictor
 from featstore.training.masking import apply_spans, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
-from featstore.training.objectives import Batches, Forward
+from featstore.training.objectives import Forward
 from featstore.training.settings import POSITIVE, PROPER_SHARE, Section, require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
@@ -161,15 +161,6 @@ class Masked(HidesSpans):
             "skill": 1 - loss / better if (better := min(mean, line)) else float("nan"),
             "chosen_share": counts["chosen"] / max(1.0, counts["frames"]),
         }
-
-    @torch.no_grad()
-    def opening(self, loader: Batches) -> str:
-        """Say what has to be beaten."""
-        baselines = self.score(None, loader, "valid").values
-        return (
-            f"to beat on the validation split: {baselines['line_baseline']:.4f} (a line across each hidden span), "
-            f"{baselines['mean_baseline']:.4f} (the mean of each band)"
-        )
 
 
 def _mean_of(norm: InputNorm | None) -> torch.Tensor | float:

@@ -293,9 +293,7 @@ def measure_tokenizer(
                 wanted = signal[:, :part]
                 l2 = float((wave - wanted).square().mean() / wanted.square().mean())
                 quality.append((spectral_convergence(wave, wanted), l2, si_sdr_db(wave, wanted)))
-    convergence, l2, sdr = (
-        (float(np.mean(column)) for column in zip(*quality, strict=True)) if quality else (np.nan,) * 3
-    )
+    convergence, l2, sdr = np.mean(quality, axis=0).tolist() if quality else (np.nan,) * 3
     return TokenizerReport(
         tokens=int(counts.sum()),
         used=float((counts > 0).float().mean()),

@@ -32,8 +32,8 @@ def reader(request, tmp_path_factory):
 @pytest.mark.parametrize("tier", ["disk", "ram", "gpu", "auto"])
 def test_batches_are_those_of_the_cpu(reader, tier, monkeypatch):
     pinned = []
-    allocate = passes_module._allocate
-    monkeypatch.setattr(passes_module, "_allocate", lambda *a: pinned.append(a[-1]) or allocate(*a))
+    allocate = passes_module.allocate
+    monkeypatch.setattr(passes_module, "allocate", lambda *a: pinned.append(a[-1]) or allocate(*a))
     options = {"batch_size": 5, "crop_frames": 40, "seed": 3, "shuffle": "global"}
     here = BatchLoader({"x": reader}, reader.track_ids, tier="ram", **options)
     there = BatchLoader({"x": reader}, reader.track_ids, tier=tier, device="cuda", **options)
