@@ -25,8 +25,8 @@ def column_of(array: NDArray[Any]) -> pa.Array:
     if array.ndim == 1:
         return pa.array(array)
     values = pa.array(np.ascontiguousarray(array).reshape(-1))
-    kind, index = (pa.ListArray, np.int32) if array.size < 2**31 else (pa.LargeListArray, np.int64)
-    return kind.from_arrays(np.arange(len(array) + 1, dtype=index) * index(array.shape[1]), values)
+    kind, index = (pa.ListArray, "int32") if array.size < 2**31 else (pa.LargeListArray, "int64")
+    return kind.from_arrays((np.arange(len(array) + 1) * array.shape[1]).astype(index), values)
 
 
 def array_of(column: Any, width: int) -> NDArray[Any]:
