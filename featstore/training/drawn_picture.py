@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.loaders.stored_feature import FeatureStore, StoredFeature
+from featstore.loaders.stored_feature import FeatureStore
 from featstore.models.interface import Model
 from featstore.training.config import ObjectiveConfig, TrainConfig
 from featstore.training.engines import Engine
@@ -79,7 +79,15 @@ class Picture(Measured):
         super().__init__(job, engine, normed)
         self.reader = job.beside[self.config.target]
         self.step = int(self.reader.spec.frame_step)
-        _check_grid(job.shape, self.reader, int(self.spec.sample_rate))
+        sample_rate, target_rate = int(self.spec.sample_rate), int(self.reader.spec.sample_rate)
+        if target_rate != sample_rate:
+            found = f"the target is at {target_rate} Hz, the input at {sample_rate}"
+            raise ConfigError(found, "objective.target", "Choose one of the same rate")
+        if job.shape.grid % self.step or job.shape.stride % self.step:
+            places = f"crops start at multiples of {job.shape.grid} samples, windows at those of {job.shape.stride}"
+            found = f"{places}; the target has a frame each {self.step}"
+            fix = f"Set data.crop_grid_s={self.step / sample_rate!r}, and data.window_stride_s to a multiple of it"
+            raise ConfigError(found, "objective.target", fix)
 
     @classmethod
     def check(cls, model: str, config: TrainConfig) -> None:
@@ -148,16 +156,3 @@ class Picture(Measured):
         """
         cells = max(1.0, float(total["cells"].sum()))
         return {name: float(each.sum()) / cells for name, each in total.items() if name != "cells"}
-
-
-def _check_grid(shape: InputShape, reader: StoredFeature, sample_rate: int) -> None:
-    """Refuse a target whose frames are not those of the picture."""
-    step = int(reader.spec.frame_step)
-    if int(reader.spec.sample_rate) != sample_rate:
-        found = f"the target is at {reader.spec.sample_rate} Hz, the input at {sample_rate}"
-        raise ConfigError(found, "objective.target", "Choose one of the same rate")
-    if shape.grid % step or shape.stride % step:
-        places = f"crops start at multiples of {shape.grid} samples, windows at those of {shape.stride}"
-        found = f"{places}; the target has a frame each {step}"
-        fix = f"Set data.crop_grid_s={step / sample_rate!r}, and data.window_stride_s to a multiple of it"
-        raise ConfigError(found, "objective.target", fix)

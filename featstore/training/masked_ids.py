@@ -176,35 +176,34 @@ class MaskedIds(MaskedPositions):
             targets = _MAKERS[own.targets](shape.n_values, own.codes, **seeded)
         return IdPredictor(model, n_ids=own.per_frame, n_codes=own.codes, targets=targets, **normed)
 
-    def _crops(self) -> Iterator[ModelBatch]:
-        return ModelBatch.each(training_loader(self.job, self.engine), self.normed.names, self.engine.device)
+    def _crops(self, n_frames: int) -> Iterator[ModelBatch]:
+        """Training crops with about ``n_frames`` real frames on each process."""
+        for batch in ModelBatch.each(training_loader(self.job, self.engine), self.normed.names, self.engine.device):
+            yield batch
+            n_frames -= int(batch.real_frames.sum())
+            if n_frames <= 0:
+                return
 
     @torch.no_grad()
     def _fit(self) -> None:
         """Make the targets from training frames, and count them there: the same on every process."""
         if self.targets.needs_fit:
-            parts, n = [], 0
-            for batch in self._crops():
-                frames = self.normed.frames(batch.x).transpose(1, 2).cpu()[_is_real(batch)]
-                parts.append(frames.numpy())
-                n += len(frames)
-                if n >= _FIT_FRAMES:
-                    break
-            rows = np.concatenate([part for each in self.engine.gather(parts) for part in each])
-            self.targets.fit(rows, self.config.target_seed)
+            rows = [
+                self.normed.frames(batch.x).transpose(1, 2).cpu()[_is_real(batch)].numpy()
+                for batch in self._crops(_FIT_FRAMES)
+            ]
+            gathered = [part for each in self.engine.gather(rows) for part in each]
+            self.targets.fit(np.concatenate(gathered), self.config.target_seed)
         n_ids, n_codes = self.ids.n_ids, self.ids.n_codes
-        counts, n = torch.zeros(n_ids, n_codes, dtype=torch.int64), 0
+        counts = torch.zeros(n_ids, n_codes, dtype=torch.int64)
         pairs: list[Counter[int]] = [Counter() for _ in range(n_ids)]
-        for batch in self._crops():
+        for batch in self._crops(_COUNT_FRAMES):
             ids = self._ids_of(batch, "train").cpu()
             ids = torch.where(_is_real(batch)[:, None], ids, -1)
             for place in range(n_ids):
                 known = ids[:, place][ids[:, place] >= 0]
                 counts[place] += torch.bincount(known, minlength=n_codes)
             count_pairs(ids, n_codes, pairs)
-            n += ids[:, 0].numel()
-            if n >= _COUNT_FRAMES:
-                break
         found = self.engine.gather((counts.numpy(), pairs))
         joined = [sum((each[1][place] for each in found), Counter[int]()) for place in range(n_ids)]
         self.ids.counts.copy_(torch.from_numpy(sum(each[0] for each in found)))

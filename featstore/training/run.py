@@ -25,7 +25,7 @@ from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import write_predictions
 from featstore.training.seen_data import check_encoders, check_start
 from featstore.training.settings import merge, read_yaml
-from featstore.training.shares import with_stored, with_train_share
+from featstore.training.shares import with_train_share
 from featstore.training.work import model_of_checkpoint, score_splits, work
 
 __all__ = ["check_model_settings", "evaluate", "prepare", "train"]
@@ -230,16 +230,18 @@ def _stored_labels(
 ) -> tuple[LabelledTracks, tuple[str, ...]]:
     """Labels of a run with the tracks of some splits that another store holds, and those splits that have any."""
     there = set.intersection(*(set(reader.track_ids) for reader in readers.values()))
-    found = with_stored(labelled, there, names)
+    splits = dict(labelled.splits)
     for name in names:
-        held, all_tracks = len(found.splits.get(name, ())), len(labelled.splits[name])
-        if held < all_tracks:
-            logger.info("%s holds %d of the %d %s tracks of the run", store.location, held, all_tracks, name)
-    kept = tuple(name for name in names if name in found.splits)
+        part = labelled.splits[name]
+        splits[name] = part.take(row for row, track in enumerate(part.track_ids) if track in there)
+        if len(splits[name]) < len(part):
+            held = len(splits[name])
+            logger.info("%s holds %d of the %d %s tracks of the run", store.location, held, len(part), name)
+    kept = tuple(name for name in names if len(splits[name]))
     if not kept:
         what = f"the store holds none of the run's tracks in {', '.join(names)}"
         raise ConfigError(what, str(store.location), "Choose another --split, or give --tracks")
-    return found, kept
+    return replace(labelled, splits={name: part for name, part in splits.items() if len(part)}), kept
 
 
 def _readers(store: FeatureStore, features: Sequence[Feature]) -> dict[str, StoredFeature]:

@@ -1,16 +1,16 @@
-"""Parts of splits: a share of the training split, or the tracks that another store holds."""
+"""A share of the training split."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from featstore.training.labels import LabelledTracks, SplitTracks
 
-__all__ = ["with_stored", "with_train_share"]
+__all__ = ["with_train_share"]
 
 
 def with_train_share(labelled: LabelledTracks, share: float, *, seed: int) -> LabelledTracks:
@@ -45,14 +45,3 @@ def _first(train: SplitTracks, rows: Sequence[int], share: float, seed: int) -> 
             break
         kept.append(row)
     return kept
-
-
-def with_stored(labelled: LabelledTracks, stored: Collection[str], names: Collection[str]) -> LabelledTracks:
-    """Keep of some splits the tracks that a store holds; those of them without any are left out."""
-    splits = dict(labelled.splits)
-    for name in names:
-        part = splits.pop(name)
-        rows = [row for row, track in enumerate(part.track_ids) if track in stored]
-        if rows:
-            splits[name] = part.take(rows)
-    return replace(labelled, splits=splits)

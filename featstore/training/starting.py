@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from featstore.errors import CheckpointError, ConfigError
-from featstore.models.checkpoint_file import is_run, load_checkpoint
+from featstore.models.checkpoint_file import is_run, load_checkpoint, scored_prefix
 from featstore.models.interface import Model
 from featstore.models.tensor_files import sha256_of
 from featstore.registry import load_attribute
@@ -178,10 +178,8 @@ def start_tensors(place: str, features: str) -> dict[str, torch.Tensor]:
     tensors, state = load_checkpoint(path)
     if state.get("feature") != features:
         logger.warning("%s was trained on %s, this run is on %s", path, state.get("feature"), features)
-    averaged = {name for name in tensors if name.startswith("average.")}
-    if averaged:  # the last state of a run with an average of its weights: that is what it would be judged by
-        return {name.replace("average.", "model.", 1): tensors[name] for name in averaged}
-    return tensors
+    prefix = scored_prefix(tensors)  # of the last state of a run with an average of its weights, that is what counts
+    return {f"model.{name.removeprefix(prefix)}": each for name, each in tensors.items() if name.startswith(prefix)}
 
 
 def layer_scales(module: Model, decay: float) -> dict[str, float]:

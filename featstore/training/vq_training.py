@@ -23,7 +23,7 @@ from featstore.training.settings import BELOW_ONE, POSITIVE, PROPER_SHARE, Secti
 from featstore.training.vq_codebook import EmaCodebook, perplexity
 from featstore.training.vq_losses import DataScale, reconstruction_loss, si_sdr_db, spectral_convergence
 
-__all__ = ["PRESETS", "TokenizerConfig", "TokenizerReport", "TokenizerTraining", "measure_tokenizer"]
+__all__ = ["PRESETS", "TokenizerConfig", "TokenizerTraining", "measure_tokenizer"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,32 +105,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "plain_steps": 0, "decay": 0.99, "restart": 1 / 384,
     },
 }  # fmt: skip
-
-
-@dataclass(slots=True)
-class TokenizerReport:
-    """What a tokenizer keeps of excerpts that it was not trained on.
-
-    Attributes
-    ----------
-    tokens : int
-    used : float
-        Share of the codes that occur.
-    perplexity : float
-        Codes that would give the same entropy if used evenly.
-    quantisation_error : float
-        ‖x − e‖² / ‖x − mean‖² of latents x and their codes e.
-    spectral_convergence, l2_over_variance, si_sdr_db : float
-        Of the decoded excerpts.
-    """
-
-    tokens: int = 0
-    used: float = 0.0
-    perplexity: float = 0.0
-    quantisation_error: float = 0.0
-    spectral_convergence: float = float("nan")
-    l2_over_variance: float = float("nan")
-    si_sdr_db: float = float("nan")
 
 
 class TokenizerTraining:
@@ -266,10 +240,18 @@ class TokenizerTraining:
 
 def measure_tokenizer(
     model: JukeboxLevel, excerpts: Sequence[FloatArray], *, decoded: int = 8, decoded_samples: int = 1 << 17
-) -> TokenizerReport:
+) -> dict[str, Any]:
     """Measure codebook use on whole excerpts (n,), and reconstruction on the first samples of a few of them.
 
     A full decode costs more than the steps of a small training, hence the limits ``decoded`` and ``decoded_samples``.
+
+    Returns
+    -------
+    dict
+        What the tokenizer keeps of the excerpts: ``tokens``, their number; ``used``, the share of the codes that occur;
+        ``perplexity``, codes that would give the same entropy if used evenly; ``quantisation_error``,
+        ‖x − e‖² / ‖x − mean‖² of latents x and their codes e; and ``spectral_convergence``, ``l2_over_variance`` and
+        ``si_sdr_db`` of the decoded excerpts.
     """
     device, config = model.codebook.device, model.config
     counts = torch.zeros(config.codes)
@@ -294,12 +276,12 @@ def measure_tokenizer(
                 l2 = float((wave - wanted).square().mean() / wanted.square().mean())
                 quality.append((spectral_convergence(wave, wanted), l2, si_sdr_db(wave, wanted)))
     convergence, l2, sdr = np.mean(quality, axis=0).tolist() if quality else (np.nan,) * 3
-    return TokenizerReport(
-        tokens=int(counts.sum()),
-        used=float((counts > 0).float().mean()),
-        perplexity=perplexity(counts),
-        quantisation_error=error / max(spread, 1e-12),
-        spectral_convergence=convergence,
-        l2_over_variance=l2,
-        si_sdr_db=sdr,
-    )
+    return {
+        "tokens": int(counts.sum()),
+        "used": float((counts > 0).float().mean()),
+        "perplexity": perplexity(counts),
+        "quantisation_error": error / max(spread, 1e-12),
+        "spectral_convergence": convergence,
+        "l2_over_variance": l2,
+        "si_sdr_db": sdr,
+    }

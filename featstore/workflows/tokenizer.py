@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +115,7 @@ def train_tokenizer(
     trained_on = TrainedOn(tracks.info.name, tuple(sorted(members)))
     extra = {"step": training.step, "preset": preset, "trained_on": trained_on.as_json()}
     export_levels([model], target, extra=extra)
-    measured = asdict(measure_tokenizer(model, held_out))
+    measured = measure_tokenizer(model, held_out)
     measured["training"] = {
         "preset": preset,
         "tracks": len(music),

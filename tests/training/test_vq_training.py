@@ -177,12 +177,12 @@ def test_measures_of_a_tokenizer_that_knows_its_data():
     model = TokenizerTraining(config(steps=8), music).run()
     excerpts = [np.concatenate([music(step)[0] for step in range(6)]) for _ in range(2)]
     report = measure_tokenizer(model, [*excerpts, np.zeros(60, np.float32)])
-    assert report.tokens == 2 * 6 * 2048 // 128
-    assert 0 < report.used <= 1 and 1 <= report.perplexity <= 16 * report.used + 1e-6
+    assert report["tokens"] == 2 * 6 * 2048 // 128
+    assert 0 < report["used"] <= 1 and 1 <= report["perplexity"] <= 16 * report["used"] + 1e-6
     latents = model.latents(torch.from_numpy(excerpts[0])[None])[0].T
     model.codebook.copy_(latents[torch.arange(16) % len(latents)])
     model.codebook[:] = latents.mean(0)  # a codebook of the mean alone explains nothing
-    assert abs(measure_tokenizer(model, excerpts).quantisation_error - 1) < 1e-3
+    assert abs(measure_tokenizer(model, excerpts)["quantisation_error"] - 1) < 1e-3
 
 
 @pytest.mark.slow
@@ -208,4 +208,4 @@ def test_the_tiny_preset_uses_its_codebook():
 
     training = TokenizerTraining(settings, draw)
     report = measure_tokenizer(training.run(), chords[20:], decoded=0)
-    assert report.used > 0.3
+    assert report["used"] > 0.3
