@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from featstore.training.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Section, require
+from featstore.training.settings import Range, Section, require
 
 __all__ = ["AugmentConfig", "DataConfig", "EvaluateConfig"]
 
@@ -71,24 +71,24 @@ class DataConfig(Section):
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2)
     folds: int = 5
     fold: int = 0
-    valid_share: Annotated[float, PROPER_SHARE] | None = None
+    valid_share: Annotated[float, Range.PROPER_SHARE] | None = None
     split_seed: int = 0
-    train_share: Annotated[float, SHARE] = 1.0
+    train_share: Annotated[float, Range.SHARE] = 1.0
     label_column: str = ""
     task: Literal["auto", "multi_label", "single_label"] = "auto"
     classes: tuple[str, ...] = ()
-    crop_s: Annotated[float, POSITIVE] | None = None
-    crop_frames: Annotated[int, POSITIVE] | None = None
-    crops_per_track: Annotated[int, POSITIVE] = 1
+    crop_s: Annotated[float, Range.POSITIVE] | None = None
+    crop_frames: Annotated[int, Range.POSITIVE] | None = None
+    crops_per_track: Annotated[int, Range.POSITIVE] = 1
     distinct_crops: bool = False
-    crop_grid_s: Annotated[float, POSITIVE] | None = None
-    window_stride_s: Annotated[float, POSITIVE] | None = None
+    crop_grid_s: Annotated[float, Range.POSITIVE] | None = None
+    window_stride_s: Annotated[float, Range.POSITIVE] | None = None
     clip_policy: Literal["cover", "whole", "published_code"] = "cover"
-    batch_size: Annotated[int, POSITIVE] = 32
+    batch_size: Annotated[int, Range.POSITIVE] = 32
     ragged: Literal["error", "skip", "pad"] = "error"
     missing: Literal["skip", "error"] = "skip"
     tier: Literal["auto", "disk", "ram", "gpu"] = "auto"
-    threads: Annotated[int, NOT_NEGATIVE] | None = None
+    threads: Annotated[int, Range.NOT_NEGATIVE] | None = None
     normalize: Literal["auto", "none", "band", "global"] = "auto"
 
     def __post_init__(self) -> None:
@@ -125,15 +125,15 @@ class AugmentConfig(Section):
 
     section: ClassVar[str] = "augment"
 
-    gain_db: Annotated[float, NOT_NEGATIVE] = 0.0
-    gain: Annotated[float, BELOW_ONE] = 0.0
-    noise: Annotated[float, NOT_NEGATIVE] = 0.0
+    gain_db: Annotated[float, Range.NOT_NEGATIVE] = 0.0
+    gain: Annotated[float, Range.BELOW_ONE] = 0.0
+    noise: Annotated[float, Range.NOT_NEGATIVE] = 0.0
     noise_kind: Literal["gaussian", "uniform"] = "gaussian"
-    band_masks: Annotated[int, NOT_NEGATIVE] = 0
-    band_width: Annotated[int, POSITIVE] = 8
-    time_masks: Annotated[int, NOT_NEGATIVE] = 0
-    time_width: Annotated[int, POSITIVE] = 16
-    mixup: Annotated[float, NOT_NEGATIVE] = 0.0
+    band_masks: Annotated[int, Range.NOT_NEGATIVE] = 0
+    band_width: Annotated[int, Range.POSITIVE] = 8
+    time_masks: Annotated[int, Range.NOT_NEGATIVE] = 0
+    time_width: Annotated[int, Range.POSITIVE] = 16
+    mixup: Annotated[float, Range.NOT_NEGATIVE] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ class EvaluateConfig(Section):
     pool: Literal["mean_probability", "mean_logit", "majority"] = "mean_probability"
     weigh: Literal["windows", "frames"] = "windows"
     splits: tuple[str, ...] = ("valid", "test")
-    bootstrap: Annotated[int, NOT_NEGATIVE] = 200
+    bootstrap: Annotated[int, Range.NOT_NEGATIVE] = 200
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)

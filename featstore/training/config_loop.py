@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from featstore.errors import did_you_mean
 from featstore.metrics import METRICS
 from featstore.training import OBJECTIVES
-from featstore.training.settings import BELOW_ONE, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Section, require
+from featstore.training.settings import Range, Section, require
 
 __all__ = ["DeviceConfig", "LoopConfig", "ObjectiveConfig", "OptimizerConfig", "ScheduleConfig", "StartConfig"]
 
@@ -48,14 +48,14 @@ class OptimizerConfig(Section):
     section: ClassVar[str] = "optimizer"
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: Annotated[float, POSITIVE] = 1e-3
-    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
-    momentum: Annotated[float, BELOW_ONE] = 0.9
+    learning_rate: Annotated[float, Range.POSITIVE] = 1e-3
+    weight_decay: Annotated[float, Range.NOT_NEGATIVE] = 0.0
+    momentum: Annotated[float, Range.BELOW_ONE] = 0.9
     nesterov: bool = True
-    beta1: Annotated[float, BELOW_ONE] = 0.9
-    beta2: Annotated[float, BELOW_ONE] = 0.999
+    beta1: Annotated[float, Range.BELOW_ONE] = 0.9
+    beta2: Annotated[float, Range.BELOW_ONE] = 0.999
     eps: float = 1e-8
-    cutoff_rate: Annotated[float, NOT_NEGATIVE] = 1.0
+    cutoff_rate: Annotated[float, Range.NOT_NEGATIVE] = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +81,13 @@ class ScheduleConfig(Section):
     section: ClassVar[str] = "schedule"
 
     name: Literal["constant", "step", "cosine", "plateau"] = "constant"
-    step_epochs: Annotated[int, POSITIVE] = 10
+    step_epochs: Annotated[int, Range.POSITIVE] = 10
     milestones: tuple[int, ...] = ()
-    factor: Annotated[float, PROPER_SHARE] = 0.5
-    patience: Annotated[int, NOT_NEGATIVE] = 5
-    warmup_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
-    warmup_factor: Annotated[float, NOT_NEGATIVE] | None = None
-    minimum: Annotated[float, BELOW_ONE] = 0.0
+    factor: Annotated[float, Range.PROPER_SHARE] = 0.5
+    patience: Annotated[int, Range.NOT_NEGATIVE] = 5
+    warmup_epochs: Annotated[float, Range.NOT_NEGATIVE] = 0.0
+    warmup_factor: Annotated[float, Range.NOT_NEGATIVE] | None = None
+    minimum: Annotated[float, Range.BELOW_ONE] = 0.0
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
@@ -141,21 +141,21 @@ class LoopConfig(Section):
 
     section: ClassVar[str] = "loop"
 
-    epochs: Annotated[int, POSITIVE] = 50
-    patience: Annotated[int, NOT_NEGATIVE] = 10
+    epochs: Annotated[int, Range.POSITIVE] = 50
+    patience: Annotated[int, Range.NOT_NEGATIVE] = 10
     monitor: str = "auto"
     keep: Literal["best", "last"] = "best"
-    validate_every: Annotated[int, POSITIVE] = 1
-    validation_windows: Annotated[int, NOT_NEGATIVE] = 0
-    accumulate: Annotated[int, POSITIVE] = 1
-    clip_norm: Annotated[float, POSITIVE] | None = None
+    validate_every: Annotated[int, Range.POSITIVE] = 1
+    validation_windows: Annotated[int, Range.NOT_NEGATIVE] = 0
+    accumulate: Annotated[int, Range.POSITIVE] = 1
+    clip_norm: Annotated[float, Range.POSITIVE] | None = None
     class_weights: Literal["none", "balanced", "inverse", "inverse_sqrt", "logit_adjusted", "balanced_sampler"] = "none"
-    label_smoothing: Annotated[float, BELOW_ONE] = 0.0
-    ema: Annotated[float, BELOW_ONE] = 0.0
-    checkpoint_batches: Annotated[int, NOT_NEGATIVE] = 0
-    checkpoint_minutes: Annotated[float, POSITIVE] = 10.0
-    probe_every: Annotated[int, NOT_NEGATIVE] = 0
-    probe_tracks: Annotated[int, POSITIVE] = 1000
+    label_smoothing: Annotated[float, Range.BELOW_ONE] = 0.0
+    ema: Annotated[float, Range.BELOW_ONE] = 0.0
+    checkpoint_batches: Annotated[int, Range.NOT_NEGATIVE] = 0
+    checkpoint_minutes: Annotated[float, Range.POSITIVE] = 10.0
+    probe_every: Annotated[int, Range.NOT_NEGATIVE] = 0
+    probe_tracks: Annotated[int, Range.POSITIVE] = 1000
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
     def __post_init__(self) -> None:
@@ -193,9 +193,9 @@ class StartConfig(Section):
     run: str = ""
     weights: dict[str, str] = field(default_factory=dict)
     strict: bool = True
-    trunk_rate: Annotated[float, NOT_NEGATIVE] = 1.0
-    freeze_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
-    layer_decay: Annotated[float, SHARE] = 1.0
+    trunk_rate: Annotated[float, Range.NOT_NEGATIVE] = 1.0
+    freeze_epochs: Annotated[float, Range.NOT_NEGATIVE] = 0.0
+    layer_decay: Annotated[float, Range.SHARE] = 1.0
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
@@ -235,10 +235,10 @@ class DeviceConfig(Section):
     section: ClassVar[str] = "device"
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: Annotated[int, POSITIVE] = 1
+    devices: Annotated[int, Range.POSITIVE] = 1
     precision: Literal["32", "16-mixed", "bf16-mixed"] = "32"
     channels_last: bool = True
-    threads: Annotated[int, POSITIVE] | None = None
+    threads: Annotated[int, Range.POSITIVE] | None = None
     compile: bool = False
     deterministic: bool = False
     sync_norms: bool = False

@@ -275,9 +275,7 @@ class Loop:
         All processes must agree on the batch, and asking each time would cost too much.
         """
         late = time.monotonic() - self._last_saved > 60 * self.config.loop.checkpoint_minutes
-        if self.engine.world_size == 1:
-            return stop.requested, late
-        if self.progress.batch % _ASK_EVERY:
+        if self.engine.world_size > 1 and self.progress.batch % _ASK_EVERY:
             return False, False
         return self._any(stop.requested, late)
 

@@ -40,7 +40,7 @@ from featstore.training.masked_targets import (
 from featstore.training.masking_settings import MaskedPositionsConfig
 from featstore.training.normed_model import ModelBatch, NormedModel
 from featstore.training.objectives import Batches
-from featstore.training.settings import NOT_NEGATIVE
+from featstore.training.settings import Range
 
 __all__ = ["MaskedIds", "MaskedIdsConfig"]
 
@@ -73,8 +73,8 @@ class MaskedIdsConfig(MaskedPositionsConfig):
 
     name: str = "masked-ids"
     targets: Literal["tokens", "kmeans", "random_projection", "bins"] = "tokens"
-    codes: Annotated[int, NOT_NEGATIVE] = 0
-    per_frame: Annotated[int, NOT_NEGATIVE] = 0
+    codes: Annotated[int, Range.NOT_NEGATIVE] = 0
+    per_frame: Annotated[int, Range.NOT_NEGATIVE] = 0
     tokens: str = ""
     target_seed: int = 0
 

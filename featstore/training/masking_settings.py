@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from featstore.training.config import ObjectiveConfig
-from featstore.training.settings import BELOW_ONE, NOT_NEGATIVE, PROPER_SHARE, Section, require
+from featstore.training.settings import Range, Section, require
 
 __all__ = ["CONVENTIONS", "MaskedPositionsConfig"]
 
@@ -49,12 +49,12 @@ class MaskedPositionsConfig(ObjectiveConfig):
     """
 
     convention: Literal["span", "bert", "mam", "w2v2", "hubert", "mae", "cfm+ccm"] = "span"
-    share: Annotated[float, PROPER_SHARE] | None = None
-    span_ms: Annotated[float, NOT_NEGATIVE] | None = None
+    share: Annotated[float, Range.PROPER_SHARE] | None = None
+    span_ms: Annotated[float, Range.NOT_NEGATIVE] | None = None
     hidden: float | None = None
     swapped: float | None = None
     overlap: bool | None = None
-    band_share: Annotated[float, BELOW_ONE] | None = None
+    band_share: Annotated[float, Range.BELOW_ONE] | None = None
 
     def __post_init__(self) -> None:
         for name, usual in CONVENTIONS[self.convention].items():

@@ -17,7 +17,7 @@ from featstore.training.masked_positions import HidesSpans, PositionPredictor
 from featstore.training.masking import apply_spans, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Forward
-from featstore.training.settings import POSITIVE, PROPER_SHARE, Section, require
+from featstore.training.settings import Range, Section, require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
 
@@ -42,8 +42,8 @@ class MaskedConfig(ObjectiveConfig):
     """
 
     name: str = "masked"
-    share: Annotated[float, PROPER_SHARE] = 0.3
-    span_ms: Annotated[float, POSITIVE] = 100.0
+    share: Annotated[float, Range.PROPER_SHARE] = 0.3
+    span_ms: Annotated[float, Range.POSITIVE] = 100.0
     hidden: float = 0.8
     swapped: float = 0.1
     distance: Literal["l1", "l2"] = "l1"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -17,11 +17,6 @@ from featstore.plain_yaml import parse_yaml
 from featstore.plain_yaml import read_yaml as parse_file
 
 __all__ = [
-    "BELOW_ONE",
-    "NOT_NEGATIVE",
-    "POSITIVE",
-    "PROPER_SHARE",
-    "SHARE",
     "Range",
     "Section",
     "as_mapping",
@@ -42,26 +37,17 @@ def require(valid: bool, what: str, section: str, fix: str = "") -> None:
         raise ConfigError(what, section, fix)
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Numbers that a setting may have; it stands beside the type of a field: ``Annotated[int, POSITIVE]``.
+class Range(enum.Enum):
+    """Numbers that a setting may have; it stands beside the type of a field: ``Annotated[int, Range.POSITIVE]``.
 
-    Attributes
-    ----------
-    wrong : str
-        What is wrong with all others, for messages.
-    allows : callable
+    A value is what is wrong with all other numbers, for messages, and a function that tells them.
     """
 
-    wrong: str
-    allows: Callable[[float], bool]
-
-
-POSITIVE = Range("is not positive", lambda value: value > 0)
-NOT_NEGATIVE = Range("is negative", lambda value: value >= 0)
-PROPER_SHARE = Range("is not in (0, 1)", lambda value: 0 < value < 1)
-BELOW_ONE = Range("is not in [0, 1)", lambda value: 0 <= value < 1)
-SHARE = Range("is not in (0, 1]", lambda value: 0 < value <= 1)
+    POSITIVE = ("is not positive", lambda value: value > 0)
+    NOT_NEGATIVE = ("is negative", lambda value: value >= 0)
+    PROPER_SHARE = ("is not in (0, 1)", lambda value: 0 < value < 1)
+    BELOW_ONE = ("is not in [0, 1)", lambda value: 0 <= value < 1)
+    SHARE = ("is not in (0, 1]", lambda value: 0 < value <= 1)
 
 
 class Section:
@@ -79,9 +65,9 @@ class Section:
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
             marks = (mark for part in (hint, *typing.get_args(hint)) for mark in getattr(part, "__metadata__", ()))
-            for allowed in marks:
-                value = getattr(self, name)
-                require(value is None or allowed.allows(value), f"{name}={value} {allowed.wrong}", self.section)
+            for mark in marks:
+                value, (wrong, allows) = getattr(self, name), mark.value
+                require(value is None or allows(value), f"{name}={value} {wrong}", self.section)
 
 
 def read_yaml(path: str | Path) -> Settings:

@@ -19,7 +19,7 @@ from featstore.log import progress_bar
 from featstore.models.checkpoint_file import load_checkpoint, load_module, save_checkpoint
 from featstore.models.jukebox_vqvae import DOWNS, Decoder, JukeboxLevel, LevelConfig
 from featstore.training.checkpoints import optimizer_state, restore_optimizer
-from featstore.training.settings import BELOW_ONE, POSITIVE, PROPER_SHARE, Section, from_mapping, require
+from featstore.training.settings import Range, Section, from_mapping, require
 from featstore.training.vq_codebook import EmaCodebook, perplexity
 from featstore.training.vq_losses import DataScale, reconstruction_loss, si_sdr_db, spectral_convergence
 
@@ -57,17 +57,17 @@ class TokenizerConfig(Section):
     width: int = 16
     depth: int = 4
     embedding: int = 64
-    codes: Annotated[int, POSITIVE] = 512
+    codes: Annotated[int, Range.POSITIVE] = 512
     sample_rate: int = 44100
-    batch: Annotated[int, POSITIVE] = 8
-    samples: Annotated[int, POSITIVE] = 16384
-    steps: Annotated[int, POSITIVE] = 600
+    batch: Annotated[int, Range.POSITIVE] = 8
+    samples: Annotated[int, Range.POSITIVE] = 16384
+    steps: Annotated[int, Range.POSITIVE] = 600
     warm_up: int = 50
     plain_steps: int = 60
     rate: float = 3e-4
     clip: float = 1.0
-    decay: Annotated[float, PROPER_SHARE] = 0.95
-    restart: Annotated[float, BELOW_ONE] = 0.1
+    decay: Annotated[float, Range.PROPER_SHARE] = 0.95
+    restart: Annotated[float, Range.BELOW_ONE] = 0.1
     commitment: float = 0.02
     seed: int = 0
 
