@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError, DatasetError
-from featstore.loaders.crops import Mode, Ragged, Tail, plan_crops
+from featstore.loaders.crops import Mode, Ragged, Tail
 from featstore.loaders.epochs import Epochs, order_kind
-from featstore.loaders.inputs import Input, check_segments, check_stored
+from featstore.loaders.inputs import Input, check_stored, plan_inputs
 from featstore.loaders.order import check_share
 from featstore.loaders.passes import Codes, RankPart, device_pass, host_pass
 from featstore.loaders.stored_feature import StoredFeature
@@ -149,19 +149,14 @@ class BatchLoader:
         check_share(batch_size, rank=rank, world_size=world_size)
         self.inputs = [Input.bind(name, reader, self.track_ids) for name, reader in readers.items()]
         check_stored(self.inputs, missing)
-        segment = check_segments(self.inputs, mode, crop_frames, window_stride)
-        self.plan = plan_crops(
-            [one.lengths for one in self.inputs],
-            [one.seconds for one in self.inputs],
-            self.track_ids,
-            [one.name for one in self.inputs],
+        self.plan = plan_inputs(
+            self.inputs,
             mode=mode,
             crop_frames=crop_frames,
             ragged=ragged,
             window_stride=window_stride,
             tail=tail,
             crops_per_track=crops_per_track,
-            segment=segment,
             distinct=distinct,
             repeats=repeats,
             start_grid=start_grid,

@@ -14,11 +14,11 @@ import numpy as np
 from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.errors import ConfigError, CorruptFeature, DatasetError
 from featstore.loaders.codes import Decoder, first_hole
-from featstore.loaders.crops import frame_seconds
+from featstore.loaders.crops import CropPlan, Mode, frame_seconds, plan_crops
 from featstore.loaders.excerpts import JoinedExcerpts
 from featstore.loaders.stored_feature import StoredCodes, StoredFeature
 
-__all__ = ["Input", "check_segments", "check_stored"]
+__all__ = ["Input", "check_stored", "plan_inputs"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,16 +145,31 @@ def check_stored(inputs: Sequence[Input], missing: str) -> None:
         logger.warning("%s [input %r]; they are left out", found, one.name)
 
 
-def check_segments(
-    inputs: Sequence[Input], mode: str, crop_frames: int | None, window_stride: int | None
-) -> int | None:
-    """Frames of the excerpts that the inputs consist of, None where they have none.
+def plan_inputs(
+    inputs: Sequence[Input], *, mode: Mode, crop_frames: int | None, window_stride: int | None = None, **settings: Any
+) -> CropPlan:
+    """Lay out the items of an epoch of some inputs, with the settings of :func:`~featstore.loaders.crops.plan_crops`.
 
     Raises
     ------
-    ConfigError
-        When a crop is not one excerpt, or inputs with excerpts are combined with inputs without.
+    ConfigError, DatasetError
+        As ``plan_crops``; and when a crop is not one excerpt, or inputs with excerpts are combined with inputs without.
     """
+    return plan_crops(
+        [one.lengths for one in inputs],
+        [one.seconds for one in inputs],
+        inputs[0].track_ids,
+        [one.name for one in inputs],
+        mode=mode,
+        crop_frames=crop_frames,
+        window_stride=window_stride,
+        segment=_segment_of(inputs, mode, crop_frames, window_stride),
+        **settings,
+    )
+
+
+def _segment_of(inputs: Sequence[Input], mode: str, crop_frames: int | None, window_stride: int | None) -> int | None:
+    """Frames of the excerpts that the inputs consist of, None where they have none."""
     features = [one.feature for one in inputs]
     segments = {(each.clip_frames, str(each.spec.clip) if each.clip_frames else "") for each in features}
     one = next((each for each in features if each.clip_frames), None)

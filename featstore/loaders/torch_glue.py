@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from featstore.errors import ConfigError
-from featstore.loaders.crops import Ragged, plan_crops
+from featstore.loaders.crops import Ragged
 from featstore.loaders.epochs import Epochs, order_kind
-from featstore.loaders.inputs import Input, check_segments, check_stored
+from featstore.loaders.inputs import Input, check_stored, plan_inputs
 from featstore.loaders.order import check_share, rank_slice
 from featstore.loaders.passes import allocate
 from featstore.loaders.stored_feature import StoredFeature
@@ -78,16 +78,7 @@ class FeatureDataset(Dataset[Item]):
         self.source = listed.take(stored)
         self.track_ids = list(self.source.track_ids)
         mode: Literal["whole", "random"] = "whole" if crop_frames is None else "random"
-        self.plan = plan_crops(
-            [self.source.lengths],
-            [self.source.seconds],
-            self.track_ids,
-            [self.name],
-            mode=mode,
-            crop_frames=crop_frames,
-            ragged=ragged,
-            segment=check_segments([self.source], mode, crop_frames, None),
-        )
+        self.plan = plan_inputs([self.source], mode=mode, crop_frames=crop_frames, ragged=ragged)
         self.device = torch.device(device)
         self.tier = choose_tier([self.source], tier=tier, device=self.device, processes=_PROCESSES)
         self._frames = crop_frames or int(self.source.lengths.max())

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -167,19 +168,13 @@ def ddp_strategy(config: DeviceConfig, *, start_method: str = "spawn") -> Any:
     return DDPStrategy(start_method=start_method, find_unused_parameters=config.deterministic)  # type: ignore[arg-type]
 
 
-class _Sealed:
-    """Carries a value between processes untouched: Fabric looks into collections and dataclasses on the way."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
 def launch(fabric: Any | None, function: Callable[[Any, Job], Result], job: Job, *, processes: int) -> Result:
     """Call ``function(fabric, job)``, in as many new processes as asked for; what the first one returns."""
     if fabric is None or processes == 1:
         return function(fabric, job)
     try:
-        sealed = fabric.launch(_unsealed, function, _Sealed(job))
+        # in a namespace, for Fabric looks into collections and dataclasses on the way
+        sealed = fabric.launch(_unsealed, function, SimpleNamespace(value=job))
     except ProcessRaisedException as error:
         kind, _, message = str(error).strip().splitlines()[-1].partition(": ")
         if kind.startswith("featstore."):
@@ -189,8 +184,8 @@ def launch(fabric: Any | None, function: Callable[[Any, Job], Result], job: Job,
     return result
 
 
-def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: _Sealed) -> _Sealed:
-    return _Sealed(function(fabric, sealed.value))
+def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: SimpleNamespace) -> SimpleNamespace:
+    return SimpleNamespace(value=function(fabric, sealed.value))
 
 
 def make_engine(fabric: Any | None) -> Engine:

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 Task = Literal["multi_label", "single_label", "none"]
 SPLITS = ("train", "valid", "test")
+_LEARNT = "labels that are learnt"  # name of a column: a list of text in each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,18 @@ def label_tracks(
     frame = _stored_part(frame, stored, config, where)
     task: Task = "none"
     classes: tuple[str, ...] = ()
-    labels: list[list[str]] = [[]] * len(frame)
-    targets: NDArray[Any] = np.zeros(len(frame), dtype=np.int64)
     if needed:
-        frame, labels, targets, task, classes = _learnt(frame, config, info, where)
+        column = config.label_column or str(getattr(info, "label_column", "labels"))
+        frame = frame.assign(**{_LEARNT: _labels_of(frame, column, where)})
+        own = info if info is not None and column == getattr(info, "label_column", "labels") else None
+        task, classes = _task_and_classes(frame[_LEARNT], config, own, where)
+        if task == "single_label":
+            frame = _only_labelled(frame, config.classes, where)
+        targets = _targets(frame, task, classes, where)
+    else:
+        frame, targets = frame.assign(**{_LEARNT: [[]] * len(frame)}), np.zeros(len(frame), dtype=np.int64)
     whole = SplitTracks(list(map(str, frame["track_id"])), targets, groups_of(frame))
-    labelled = LabelledTracks(dataset, task, classes, _by_split(whole, _assigned(frame, config, labels, where), SPLITS))
+    labelled = LabelledTracks(dataset, task, classes, _by_split(whole, _assigned(frame, config, where), SPLITS))
     _check_splits(labelled, where)
     return labelled
 
@@ -170,19 +177,6 @@ def _by_split(tracks: SplitTracks, assigned: NDArray[Any], names: Iterable[str])
     """Tracks by the split of each row, without splits that have none."""
     parts = {name: tracks.take(np.flatnonzero(assigned == name)) for name in names}
     return {name: part for name, part in parts.items() if len(part)}
-
-
-def _learnt(
-    frame: pd.DataFrame, config: DataConfig, info: Any, where: str
-) -> tuple[pd.DataFrame, list[list[str]], NDArray[Any], Task, tuple[str, ...]]:
-    """Rows that labels are learnt from, with their labels and targets; task and classes."""
-    column = config.label_column or str(getattr(info, "label_column", "labels"))
-    labels = _labels_of(frame, column, where)
-    own = info if info is not None and column == getattr(info, "label_column", "labels") else None
-    task, classes = _task_and_classes(labels, config, own, where)
-    if task == "single_label":
-        frame, labels = _only_labelled(frame, labels, config.classes, where)
-    return frame, labels, _targets(labels, list(frame["track_id"]), task, classes, where), task, classes
 
 
 def _stored_part(frame: pd.DataFrame, stored: Sequence[str], config: DataConfig, where: str) -> pd.DataFrame:
@@ -223,7 +217,7 @@ def _label_list(value: Any) -> list[str]:
 
 
 def _task_and_classes(
-    labels: list[list[str]], config: DataConfig, info: Any, where: str
+    labels: Iterable[list[str]], config: DataConfig, info: Any, where: str
 ) -> tuple[Task, tuple[str, ...]]:
     """Task and class list: the settings', else the table's, else what occurs."""
     known = sorted({label for row in labels for label in row})
@@ -249,33 +243,28 @@ def _task_and_classes(
     return task, classes
 
 
-def _only_labelled(
-    frame: pd.DataFrame, labels: list[list[str]], chosen: Sequence[str], where: str
-) -> tuple[pd.DataFrame, list[list[str]]]:
+def _only_labelled(frame: pd.DataFrame, chosen: Sequence[str], where: str) -> pd.DataFrame:
     """Leave out tracks without a label, and those of classes that were not chosen: a single label cannot say "none"."""
-    keep = [row for row, each in enumerate(labels) if each and (not chosen or any(name in chosen for name in each))]
+    kept = np.array([bool(each) and (not chosen or any(name in chosen for name in each)) for each in frame[_LEARNT]])
     for split in SPLITS if "split" in frame.columns else ():
         given = (frame["split"] == split).to_numpy(dtype=bool, na_value=False)
-        if given.any() and not given[keep].any():
+        if given.any() and not (given & kept).any():
             raise _labels_missing(int(given.sum()), split, where)
-    if len(keep) < len(labels):
+    if not kept.all():
         kind = "label among data.classes" if chosen else "label"
-        logger.warning(
-            "%d of %d tracks have no %s and are left out [%s]", len(labels) - len(keep), len(labels), kind, where
-        )
-    return frame.iloc[keep].reset_index(drop=True), [labels[row] for row in keep]
+        logger.warning("%d of %d tracks have no %s and are left out [%s]", (~kept).sum(), len(kept), kind, where)
+    return frame[kept].reset_index(drop=True)
 
 
-def _targets(
-    labels: list[list[str]], track_ids: list[str], task: Task, classes: tuple[str, ...], where: str
-) -> NDArray[Any]:
+def _targets(frame: pd.DataFrame, task: Task, classes: tuple[str, ...], where: str) -> NDArray[Any]:
     """Targets of all tracks; labels outside the class list are left out of a multi-label target."""
     from featstore.loaders import class_index, multi_hot
 
+    labels = frame[_LEARNT].tolist()
     if task == "multi_label":
         return np.asarray(multi_hot(labels, classes))
     try:
-        return np.asarray(class_index(labels, classes, track_ids))
+        return np.asarray(class_index(labels, classes, list(frame["track_id"])))
     except DatasetError as error:
         fix = error.fix or "Mend the table, or set data.task=multi_label"
         raise DatasetError(error.what, f"{where}, {error.where}", fix) from error
@@ -289,10 +278,10 @@ def groups_of(frame: pd.DataFrame) -> list[str]:
     return [f"group {group}" if _label_list(group) else f"track {track}" for group, track in pairs]
 
 
-def _assigned(frame: pd.DataFrame, config: DataConfig, labels: list[list[str]], where: str) -> NDArray[Any]:
+def _assigned(frame: pd.DataFrame, config: DataConfig, where: str) -> NDArray[Any]:
     """Split of each row, None for tracks that take no part."""
     if config.split != "given":
-        groups, names = groups_of(frame), [row or [""] for row in labels]
+        groups, names = groups_of(frame), [row or [""] for row in frame[_LEARNT]]
         if config.split == "folds":
             return _fold_splits(groups, names, config)
         part = assign_rows(groups, names, shares=config.fractions, seed=config.split_seed)

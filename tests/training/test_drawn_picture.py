@@ -92,7 +92,7 @@ def test_targets_lie_under_the_rows_they_belong_to(store: Store, tmp_path: Path)
 @pytest.mark.parametrize(
     ("model", "assignment", "message"),
     [
-        ("resnet18", "model.width=0.05", r"no learned front end.*gafx-r or gafx-a"),
+        ("resnet18", "model.width=0.05", r"no learned front end.*gafx-r, gafx-a"),
         ("gafx-r", "data.crop_grid_s=0.01", r"multiples of 80 samples.*a frame each 200.*crop_grid_s=0\.025"),
         ("gafx-r", "objective.low=9", r"low=9.0 and high=4.8703 are no range"),
     ],
