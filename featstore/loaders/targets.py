@@ -61,10 +61,7 @@ def select_split(tracks: pd.DataFrame, split: str | None) -> pd.DataFrame:
     DatasetError
         When no track has that split; the message lists the splits that there are.
     """
-    if split is None:
-        chosen = tracks
-    else:
-        chosen = tracks[(tracks["split"] == split).to_numpy(dtype=bool, na_value=False)]
+    chosen = tracks if split is None else tracks[(tracks["split"] == split).to_numpy(dtype=bool, na_value=False)]
     if len(chosen) == 0:
         known = sorted({str(name) for name in tracks["split"].dropna()}) if "split" in tracks else []
         listing = f"Splits here: {', '.join(known)}" if known else "The table has no splits: make them first"

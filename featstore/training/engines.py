@@ -28,7 +28,6 @@ __all__ = [
     "FabricEngine",
     "ddp_strategy",
     "launch",
-    "make_engine",
     "make_fabric",
     "peak_memory",
     "process_settings",
@@ -188,15 +187,11 @@ def _unsealed(fabric: Any, function: Callable[[Any, Any], Any], sealed: SimpleNa
     return SimpleNamespace(value=function(fabric, sealed.value))
 
 
-def make_engine(fabric: Any | None) -> Engine:
-    """Engine of this process."""
-    return Engine(torch.device("cpu")) if fabric is None else FabricEngine(fabric)
-
-
 @contextlib.contextmanager
-def process_settings(config: DeviceConfig, *, macs_per_batch: float) -> Iterator[None]:
+def process_settings(config: DeviceConfig, *, macs_per_batch: float, fabric: Any | None = None) -> Iterator[Engine]:
     """Apply the settings that hold for the whole process: threads, determinism, memory; undo the first two at the end.
 
+    What is yielded is the engine of this process.
     Small batches are done by one thread where the settings leave it open: handing out the work would cost more than it
     saves, and 25 times more when somebody else is using the other cores.
     """
@@ -216,7 +211,7 @@ def process_settings(config: DeviceConfig, *, macs_per_batch: float) -> Iterator
     if config.keep_memory:
         _keep_freed_memory()
     try:
-        yield
+        yield Engine(torch.device("cpu")) if fabric is None else FabricEngine(fabric)
     finally:
         torch.set_num_threads(before[0])
         torch.set_deterministic_debug_mode(before[1])

@@ -17,7 +17,7 @@ import torch
 from featstore.errors import ConfigError
 from featstore.models import MODELS
 from featstore.training.config import TrainConfig
-from featstore.training.engines import make_engine, make_fabric, peak_memory, process_settings
+from featstore.training.engines import Engine, make_fabric, peak_memory, process_settings
 from featstore.training.folders import RunFolder
 from featstore.training.job import Job
 from featstore.training.loop import Loop
@@ -59,12 +59,12 @@ def forecast(
         single = replace(job.config, device=replace(job.config.device, devices=1, compile=False))
         timed = replace(job, config=single, folder=RunFolder(Path(empty) / "run"))
         timed.folder.path.mkdir()
-        with process_settings(single.device, macs_per_batch=timed.macs_per_batch):
-            return _timed(timed)
+        fabric = make_fabric(single.device)
+        with process_settings(single.device, macs_per_batch=timed.macs_per_batch, fabric=fabric) as engine:
+            return _timed(timed, engine)
 
 
-def _timed(job: Job) -> dict[str, Any]:
-    engine = make_engine(make_fabric(job.config.device))
+def _timed(job: Job, engine: Engine) -> dict[str, Any]:
     loop = make_loop(engine, job, [])
     steps, loader, config = _timed_steps(loop, engine.device), loop.parts.loader, job.config.loop
     per_step = median(steps[min(2, len(steps) - 1) :])

@@ -132,7 +132,8 @@ class MaskedIds(MaskedPositions):
     def __init__(self, job: Job, engine: Engine, normed: NormedModel) -> None:
         super().__init__(job, engine, normed)
         self.ids = ids = cast("IdPredictor", normed)
-        self.targets = cast("TargetIds", ids.targets) if ids.targets is not None else _tokens_of(job)
+        tokens = job.beside.get(self.config.tokens)
+        self.targets = cast("TargetIds", ids.targets) if tokens is None else StoredTokens.beside(tokens, self.spec)
         if not self.ids.counts.any():
             self._fit()
         self.log_share = self.ids.log_share.float()
@@ -144,7 +145,8 @@ class MaskedIds(MaskedPositions):
         first = next(iter(readers.values()))
         spec = first.spec
         if settings.targets != "tokens":
-            per_frame = settings.per_frame or (_values(readers) if settings.targets == "bins" else 1)
+            values = sum(reader.shape_of_item[0] for reader in readers.values())
+            per_frame = settings.per_frame or (values if settings.targets == "bins" else 1)
             return dataclasses.replace(config, objective=dataclasses.replace(settings, per_frame=per_frame))
         if MODELS.load(model).takes == "tokens":
             codes, per_frame, tokens = spec.vocabulary or 0, first.shape_of_item[0], ""
@@ -260,10 +262,6 @@ def _is_real(batch: ModelBatch) -> torch.Tensor:
     return torch.arange(batch.first.shape[-1]) < batch.real_frames[:, None]
 
 
-def _values(readers: Readers) -> int:
-    return sum(reader.shape_of_item[0] for reader in readers.values())
-
-
 def _tokens_beside(spec: FeatureSpec, store: FeatureStore) -> str | FeatureSpec:
     """Feature whose tokens belong to these frames: those of the code vectors, or the store's only ones."""
     if spec.stored_as.vocabulary:
@@ -273,8 +271,3 @@ def _tokens_beside(spec: FeatureSpec, store: FeatureStore) -> str | FeatureSpec:
         found = f"the store has {len(there)} features of tokens" if there else "the store has no tokens"
         raise ConfigError(found, "objective.tokens", "Name one: --set objective.tokens='vq_tokens(…)'")
     return there[0]
-
-
-def _tokens_of(job: Job) -> StoredTokens:
-    settings = cast("MaskedIdsConfig", job.config.objective)
-    return StoredTokens.beside(job.beside[settings.tokens], next(iter(job.readers.values())).spec)

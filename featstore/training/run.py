@@ -16,7 +16,7 @@ from featstore.results import write_result
 from featstore.specs import FeatureRequest, FeatureSpec
 from featstore.training import OBJECTIVES
 from featstore.training.config import TrainConfig
-from featstore.training.engines import launch, make_engine, make_fabric, process_settings
+from featstore.training.engines import launch, make_fabric, process_settings
 from featstore.training.folders import RunFolder
 from featstore.training.input_shape import InputShape, Readers, input_names, input_shape
 from featstore.training.job import Job
@@ -26,7 +26,7 @@ from featstore.training.scoring import write_predictions
 from featstore.training.seen_data import check_encoders, check_start
 from featstore.training.settings import merge, read_yaml
 from featstore.training.shares import with_train_share
-from featstore.training.work import model_of_checkpoint, score_splits, work
+from featstore.training.work import score_splits, work
 
 __all__ = ["check_model_settings", "evaluate", "prepare", "train"]
 
@@ -214,10 +214,9 @@ def evaluate(
         logger.info("the store has changed since %s was trained", folder.path)
     beside = {name: opened[name] for name in OBJECTIVES.load(config.objective.name).beside(config)}
     job = Job(readers, labelled, InputShape.from_mapping(run["input"]), config, folder, run, beside)
-    with process_settings(config.device, macs_per_batch=job.macs_per_batch):
-        engine = make_engine(make_fabric(config.device))
-        normed = model_of_checkpoint(run, job.kept).to(engine.device)
-        parts = score_splits(normed, job, names, engine)
+    fabric = make_fabric(config.device)
+    with process_settings(config.device, macs_per_batch=job.macs_per_batch, fabric=fabric) as engine:
+        parts = score_splits(job, names, engine)
     as_trained = store is None and tracks is None and not splits and not settings
     target = predictions or (folder.predictions if as_trained else None)
     if job.objective.needs_labels and target is not None:

@@ -15,7 +15,7 @@ from featstore.models import MODELS, create
 from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_of, scored_prefix
 from featstore.training import OBJECTIVES
 from featstore.training.config import ObjectiveConfig, TrainConfig
-from featstore.training.engines import Engine, make_engine, process_settings, seed_everything
+from featstore.training.engines import Engine, process_settings, seed_everything
 from featstore.training.feeding import evaluation_loader, input_norm, training_loader
 from featstore.training.fitting import fit_run
 from featstore.training.input_shape import InputShape
@@ -43,17 +43,15 @@ def work(fabric: Any, job: Job) -> Outcome:
     ConfigError
         Out of memory, with a batch size to try.
     """
-    engine = make_engine(fabric)
     try:
-        with process_settings(job.config.device, macs_per_batch=job.macs_per_batch):
+        with process_settings(job.config.device, macs_per_batch=job.macs_per_batch, fabric=fabric) as engine:
             trackers = [] if engine.rank else _trackers(job)
             progress, fit = _train(engine, job, trackers)
             for tracker in trackers:
                 tracker.finish()
             engine.gather(None)  # nobody reads a checkpoint before the first process has written it
-            normed = model_of_checkpoint(job.run, job.kept).to(engine.device)
             names = [name for name in job.config.evaluate.splits if name in job.labelled.splits]
-            return Outcome(score_splits(normed, job, names, engine), progress, engine.device.type, fit)
+            return Outcome(score_splits(job, names, engine), progress, engine.device.type, fit)
     except RuntimeError as error:
         message = str(error)
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in message or "not enough memory" in message:
@@ -112,9 +110,10 @@ def model_of_checkpoint(run: Mapping[str, Any], path: Path) -> NormedModel:
     return normed
 
 
-def score_splits(normed: NormedModel, job: Job, names: Iterable[str], engine: Engine) -> list[Any]:
-    """Score whole splits, every window of them."""
+def score_splits(job: Job, names: Iterable[str], engine: Engine) -> list[Any]:
+    """Score the weights that a run has kept on whole splits, every window of them; errors of the checkpoint apply."""
     found = []
+    normed = model_of_checkpoint(job.run, job.kept).to(engine.device)
     objective = job.objective(job, engine, normed)
     for name in names:
         loader = evaluation_loader(job, job.labelled.splits[name], engine)
