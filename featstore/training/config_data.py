@@ -91,8 +91,8 @@ class DataConfig(Section):
     threads: Annotated[int, Range.NOT_NEGATIVE] | None = None
     normalize: Literal["auto", "none", "band", "global"] = "auto"
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         right = len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6
         require(right, f"fractions={self.fractions} are not three shares of a whole", "data")
         require(self.fractions[0] > 0, "fractions leave nothing to train on", "data")
@@ -161,6 +161,6 @@ class EvaluateConfig(Section):
     splits: tuple[str, ...] = ("valid", "test")
     bootstrap: Annotated[int, Range.NOT_NEGATIVE] = 200
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         require(len(self.splits) > 0, "no split to evaluate", "evaluate", "Name at least one")

@@ -89,8 +89,8 @@ class ScheduleConfig(Section):
     warmup_factor: Annotated[float, Range.NOT_NEGATIVE] | None = None
     minimum: Annotated[float, Range.BELOW_ONE] = 0.0
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         require(list(self.milestones) == sorted(set(self.milestones)), f"milestones={self.milestones}", "schedule")
 
 
@@ -158,8 +158,8 @@ class LoopConfig(Section):
     probe_tracks: Annotated[int, Range.POSITIVE] = 1000
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         monitors = [*METRICS, "loss", "auto"]
         require(self.monitor in monitors, f"monitor={self.monitor!r}", "loop", did_you_mean(self.monitor, monitors))
 
@@ -197,8 +197,8 @@ class StartConfig(Section):
     freeze_epochs: Annotated[float, Range.NOT_NEGATIVE] = 0.0
     layer_decay: Annotated[float, Range.SHARE] = 1.0
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         both = bool(self.run) and bool(self.weights)
         require(not both, "run and weights are both given", "start", "A run holds weights of the whole trunk: drop one")
 

@@ -48,7 +48,8 @@ class PictureConfig(ObjectiveConfig):
     low: float = -13.4057
     high: float = 4.8703
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse bounds without values between them."""
         require(self.low < self.high, f"low={self.low} and high={self.high} are no range", "objective")
 
 

@@ -78,8 +78,9 @@ class MaskedIdsConfig(MaskedPositionsConfig):
     tokens: str = ""
     target_seed: int = 0
 
-    def __post_init__(self) -> None:
-        MaskedPositionsConfig.__post_init__(self)
+    def check(self) -> None:
+        """Settle what is left open, and refuse settings that contradict each other."""
+        MaskedPositionsConfig.check(self)
         if self.targets != "tokens" and not self.codes:
             object.__setattr__(self, "codes", _CODES[self.targets])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from featstore.training.config import ObjectiveConfig
-from featstore.training.settings import Range, Section, require
+from featstore.training.settings import Range, require
 
 __all__ = ["CONVENTIONS", "MaskedPositionsConfig"]
 
@@ -17,14 +17,12 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
     "w2v2": {"share": 0.49, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
     "hubert": {"share": 0.57, "span_ms": 200.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
     "mae": {"share": 0.75, "span_ms": 0.0, "hidden": 1.0, "swapped": 0.0, "overlap": False},
-    "cfm+ccm": {"share": 0.15, "span_ms": 70.0, "hidden": 1.0, "swapped": 0.0, "overlap": True},
+    "cfm+ccm": {"share": 0.15, "span_ms": 70.0, "hidden": 1.0, "swapped": 0.0, "overlap": True, "band_share": 0.2},
 }
 """How public models mask: share of the positions, length of a span (0: one position), what is shown instead, and
 whether spans overlap. The shares of wav2vec 2.0 and HuBERT are what their start probabilities of 0.065 and 0.08 cover;
 ``mae`` hides patches, it does not remove them from the encoder. ``cfm+ccm`` (MusiCoder) hides neighbouring bands, too,
 a fifth of them at most unless ``band_share`` says otherwise; its other values are those of ``mam``."""
-
-_BANDS = {"cfm+ccm": 0.2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +54,11 @@ class MaskedPositionsConfig(ObjectiveConfig):
     overlap: bool | None = None
     band_share: Annotated[float, Range.BELOW_ONE] | None = None
 
-    def __post_init__(self) -> None:
-        for name, usual in CONVENTIONS[self.convention].items():
+    def check(self) -> None:
+        """Settle what is left open, and refuse settings that contradict each other."""
+        for name, usual in {"band_share": 0.0, **CONVENTIONS[self.convention]}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, usual)
-        if self.band_share is None:
-            object.__setattr__(self, "band_share", _BANDS.get(self.convention, 0.0))
-        Section.__post_init__(self)
         hidden, swapped = self.how["hidden"], self.how["swapped"]
         right = hidden >= 0 and swapped >= 0 and 0 < hidden + swapped <= 1
         require(right, f"hidden={hidden} and swapped={swapped} are not shares of a whole", "objective")
@@ -70,4 +66,4 @@ class MaskedPositionsConfig(ObjectiveConfig):
     @property
     def how(self) -> dict[str, Any]:
         """What ``draw_spans`` takes."""
-        return {name: getattr(self, name) for name in CONVENTIONS["span"]}
+        return {name: getattr(self, name) for name in ("share", "span_ms", "hidden", "swapped", "overlap")}

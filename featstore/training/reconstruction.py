@@ -17,7 +17,7 @@ from featstore.training.masked_positions import HidesSpans, PositionPredictor
 from featstore.training.masking import apply_spans, interpolated
 from featstore.training.normed_model import Inputs, ModelBatch, NormedModel
 from featstore.training.objectives import Forward
-from featstore.training.settings import Range, Section, require
+from featstore.training.settings import Range, require
 
 __all__ = ["Masked", "MaskedConfig", "Reconstructor"]
 
@@ -49,8 +49,8 @@ class MaskedConfig(ObjectiveConfig):
     distance: Literal["l1", "l2"] = "l1"
     positions: Literal["masked", "all"] = "masked"
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         right = self.hidden >= 0 and self.swapped >= 0 and self.hidden + self.swapped <= 1
         require(right, f"hidden={self.hidden} and swapped={self.swapped} are not shares of a whole", "objective")
         require(self.hidden + self.swapped > 0, "nothing is hidden: hidden and swapped are 0", "objective")

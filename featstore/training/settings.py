@@ -68,6 +68,10 @@ class Section:
             for mark in marks:
                 value, (wrong, allows) = getattr(self, name), mark.value
                 require(value is None or allows(value), f"{name}={value} {wrong}", self.section)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other; ranges are checked before."""
 
 
 def read_yaml(path: str | Path) -> Settings:

@@ -71,8 +71,8 @@ class TokenizerConfig(Section):
     commitment: float = 0.02
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        Section.__post_init__(self)
+    def check(self) -> None:
+        """Refuse settings that contradict each other."""
         levels = "0 (hop 8), 1 (hop 32), 2 (hop 128)"
         require(self.level in range(len(DOWNS)), f"level={self.level} is unknown", self.section, levels)
         enough = self.samples >= self.level_config.hop
