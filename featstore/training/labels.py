@@ -157,16 +157,15 @@ def label_tracks(
     frame = _stored_part(frame, stored, config, where)
     task: Task = "none"
     classes: tuple[str, ...] = ()
+    column = config.label_column or str(getattr(info, "label_column", "labels"))
+    labels: Any = _labels_of(frame, column, where) if needed else [[]] * len(frame)
+    frame = frame.assign(**{_LEARNT: labels})
     if needed:
-        column = config.label_column or str(getattr(info, "label_column", "labels"))
-        frame = frame.assign(**{_LEARNT: _labels_of(frame, column, where)})
         own = info if info is not None and column == getattr(info, "label_column", "labels") else None
         task, classes = _task_and_classes(frame[_LEARNT], config, own, where)
         if task == "single_label":
             frame = _only_labelled(frame, config.classes, where)
-        targets = _targets(frame, task, classes, where)
-    else:
-        frame, targets = frame.assign(**{_LEARNT: [[]] * len(frame)}), np.zeros(len(frame), dtype=np.int64)
+    targets = _targets(frame, task, classes, where)
     whole = SplitTracks(list(map(str, frame["track_id"])), targets, groups_of(frame))
     labelled = LabelledTracks(dataset, task, classes, _by_split(whole, _assigned(frame, config, where), SPLITS))
     _check_splits(labelled, where)
@@ -257,10 +256,12 @@ def _only_labelled(frame: pd.DataFrame, chosen: Sequence[str], where: str) -> pd
 
 
 def _targets(frame: pd.DataFrame, task: Task, classes: tuple[str, ...], where: str) -> NDArray[Any]:
-    """Targets of all tracks; labels outside the class list are left out of a multi-label target."""
+    """Targets of all tracks, zero without a task; labels outside the class list are left out of a multi-label one."""
     from featstore.loaders import class_index, multi_hot
 
     labels = frame[_LEARNT].tolist()
+    if task == "none":
+        return np.zeros(len(frame), dtype=np.int64)
     if task == "multi_label":
         return np.asarray(multi_hot(labels, classes))
     try:
