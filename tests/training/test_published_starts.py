@@ -13,7 +13,7 @@ from small_store import SPEC, Collection
 
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import create
-from featstore.models.checkpoint_file import load_checkpoint
+from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
 from featstore.models.resnet import from_torchvision
 from featstore.training import TrainConfig, train
 from featstore.training.starting import load_published
@@ -76,6 +76,15 @@ def test_stages_of_the_row_trunk_and_the_trunk_behind_learned_filters(imagenet: 
     load_published(model, {"trunk": imagenet})
     kept = from_torchvision(state)["encoder.stages.3.layers.1.layer.1.convolution.weight"]
     assert torch.equal(model.state_dict()["trunk.encoder.stages.3.layers.1.layer.1.convolution.weight"], kept)
+
+
+def test_a_checkpoint_file_gives_its_part(tmp_path: Path) -> None:
+    model = create("resnet18", n_mels=16, n_frames=24, n_classes=3, width=0.125)
+    ones = {f"model.model.{name}": torch.ones_like(each) for name, each in model.state_dict().items()}
+    save_checkpoint(tmp_path / "best.safetensors", ones, {})
+    loaded = load_published(model, {"trunk": str(tmp_path / "best.safetensors")})
+    assert loaded and {name.partition(".")[0] for name in loaded} == {"trunk"}
+    assert all(bool((each == 1).all()) for each in model.trunk.state_dict().values())
 
 
 def test_deit_and_hybrid_demucs(tmp_path: Path) -> None:

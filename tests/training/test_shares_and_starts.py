@@ -38,6 +38,16 @@ def test_a_share_has_every_class_in_whole_groups_and_grows_by_adding() -> None:
     assert [by_row[track] for track in half.track_ids] == half.targets.tolist()
 
 
+def test_one_sided_classes_are_those_of_the_tracks_in_use() -> None:
+    ids, targets = [f"t{i:02d}" for i in range(30)], np.zeros((30, 2), np.float32)
+    targets[:15, 0], targets[29, 1] = 1, 1
+    part = SplitTracks(ids, targets, [f"track {track}" for track in ids])
+    whole = LabelledTracks("x", "multi_label", ("a", "b"), {"train": part})
+    kept = with_train_share(whole, 0.2, seed=0)
+    assert kept.splits["train"].targets.sum(axis=0).tolist() == [3, 0]
+    assert (whole.one_sided, kept.one_sided) == ({"train": []}, {"train": ["b"]})
+
+
 def test_weights_of_classes() -> None:
     targets = np.repeat(np.arange(3), [600, 60, 1])
     assert class_weighting("none", targets, 3) == (None, None)
