@@ -27,8 +27,9 @@ from featstore.specs import FeatureSpec, parse_spec
 from featstore.specs.base import choice, integer, optional, real, text
 
 if TYPE_CHECKING:
+    from featstore.models.encoder_info import EncoderInfo
     from featstore.models.encoder_windows import EncoderCoder, Pool, TrackPool
-    from featstore.models.encoders import Encoder, EncoderInfo
+    from featstore.models.frozen_encoder import FrozenEncoder
 
 __all__ = ["EmbeddingSpec", "encoder_of"]
 
@@ -309,7 +310,7 @@ def _layers(spec: EmbeddingSpec, info: EncoderInfo) -> list[str]:
     return [name for name in names if name in wanted]
 
 
-def encoder_of(spec: EmbeddingSpec | Node) -> Encoder:
+def encoder_of(spec: EmbeddingSpec | Node) -> FrozenEncoder:
     """Open the encoder that a spec names, or take the one that is open already.
 
     Raises
@@ -330,7 +331,7 @@ def encoder_of(spec: EmbeddingSpec | Node) -> Encoder:
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(model: str, place: str, digest: str) -> Encoder:
+def _opened(model: str, place: str, digest: str) -> FrozenEncoder:
     from featstore.models.encoders import load_encoder
 
     opened = load_encoder(model, place)
@@ -346,7 +347,7 @@ def _open(node: Node) -> EncoderCoder:
 
 
 @functools.lru_cache(maxsize=8)
-def _coder(encoder: Encoder, names: tuple[str, ...], pool: Pool) -> EncoderCoder:
+def _coder(encoder: FrozenEncoder, names: tuple[str, ...], pool: Pool) -> EncoderCoder:
     """One for all tracks: windows of one coder go together."""
     from featstore.models.encoder_windows import EncoderCoder
 

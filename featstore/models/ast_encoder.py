@@ -20,12 +20,10 @@ import torch
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.ast_weights import OLD_LAYER
-from featstore.models.encoders import EncoderInfo
-from featstore.models.frozen_encoder import FrozenEncoder
-from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
 from featstore.models.transformers_folder import open_folder
 
-__all__ = ["AstEncoder", "kaldi_filterbank", "open_ast_encoder"]
+__all__ = ["kaldi_filterbank", "open_ast_encoder"]
 
 _PREFIX = "audio_spectrogram_transformer."
 _SPELLINGS = {"encoder.layer.": "layers."} | OLD_LAYER
@@ -77,50 +75,7 @@ def kaldi_filterbank(signal: FloatArray, *, n_mels: int, sample_rate: int = 1600
     return np.asarray(found.T, np.float32)
 
 
-class AstEncoder(FrozenEncoder):
-    """An AST with its weights and the scale of its input.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        ``ASTModel``.
-    info : EncoderInfo
-    scale : dict
-        ``do_normalize``, ``mean`` and ``std`` of the folder's preprocessor.
-    device : torch.device
-    """
-
-    def __init__(
-        self, model: torch.nn.Module, info: EncoderInfo, *, scale: dict[str, Any], device: torch.device
-    ) -> None:
-        super().__init__(model, info, device)
-        self.scale = scale
-
-    def picture(self, signal: FloatArray) -> FloatArray:
-        """Input of the network, float32 (``max_length``, bands), of a window (n,)."""
-        config: Any = self.module.config
-        bands = kaldi_filterbank(signal, n_mels=config.num_mel_bins)
-        filled = np.zeros((config.max_length, config.num_mel_bins), np.float32)
-        filled[: len(bands)] = bands
-        if not self.scale["do_normalize"]:
-            return filled
-        return np.asarray((filled - self.scale["mean"]) / (2 * self.scale["std"]), np.float32)
-
-    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Vectors of the frames that the window's own samples reach, by layer, and the pooled ones."""
-        pictures = torch.from_numpy(np.stack([self.picture(window) for window in windows])).to(self.device)
-        out = self.module(pictures, output_hidden_states=True)
-        config: Any = self.module.config
-        n_f = 1 + (config.num_mel_bins - config.patch_size) // config.frequency_stride
-        real = 1 + (windows.shape[-1] - self.info.field) // max(self.info.steps.values())
-        states = [*out.hidden_states[:-1], out.last_hidden_state]
-        found = {"pooled": out.pooler_output}
-        for number, state in enumerate(states):  # patches are frequency-major, behind two class tokens
-            found[str(number)] = state[:, 2:].unflatten(1, (n_f, -1)).mean(dim=1).transpose(1, 2)[..., :real]
-        return found
-
-
-def open_ast_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> AstEncoder:
+def open_ast_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> FrozenEncoder:
     """Open a folder of ``ASTModel``, or of the classifier around it.
 
     Raises
@@ -137,23 +92,45 @@ def open_ast_encoder(name: str, path: str | os.PathLike[str], *, device: str | t
     own: Any = model.config
     scale = {key: folder.preprocessor.get(key, usual) for key, usual in _SCALE.items()}
     n, width = int(own.num_hidden_layers), int(own.hidden_size)
-    step = _HOP * own.time_stride
+    step, field = _HOP * own.time_stride, _FRAME + _HOP * (own.patch_size - 1)
     layers = [str(layer) for layer in range(n + 1)]
-    info = EncoderInfo(
-        model=name,
-        digest=digest_of_tensors(deciding, {key: getattr(own, key) for key in _SILENT} | scale),
-        takes=f"waveform(sample_rate={rate})",
-        sample_rate=rate,
+    info = describe_folder(
+        name,
+        folder,
+        deciding,
+        {key: getattr(own, key) for key in _SILENT} | scale,
+        rate,
         layers=dict.fromkeys([*layers, "pooled"], width),
         steps=dict.fromkeys(layers, step) | {"pooled": 0},
         usual_layers="pooled",
         window=min(_WINDOW_S * rate, _FRAME + _HOP * (own.max_length - 1)),
-        least=_FRAME + _HOP * (own.patch_size - 1),
+        least=field,
         most=_FRAME + _HOP * own.max_length - 1,
-        field=_FRAME + _HOP * (own.patch_size - 1),
-        **folder.provenance(),
+        field=field,
     )
-    return AstEncoder(model, info, scale=scale, device=torch.device(device))
+
+    def picture(signal: FloatArray) -> FloatArray:
+        """Input of the network, float32 (``max_length``, bands), of a window (n,)."""
+        bands = kaldi_filterbank(signal, n_mels=own.num_mel_bins)
+        filled = np.zeros((own.max_length, own.num_mel_bins), np.float32)
+        filled[: len(bands)] = bands
+        if not scale["do_normalize"]:
+            return filled
+        return np.asarray((filled - scale["mean"]) / (2 * scale["std"]), np.float32)
+
+    def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the frames that the window's own samples reach, by layer, and the pooled ones."""
+        pictures = torch.from_numpy(np.stack([picture(window) for window in windows])).to(device)
+        out = model(pictures, output_hidden_states=True)
+        n_f = 1 + (own.num_mel_bins - own.patch_size) // own.frequency_stride
+        real = 1 + (windows.shape[-1] - field) // step
+        found = {"pooled": out.pooler_output}
+        for layer, state in zip(layers, [*out.hidden_states[:-1], out.last_hidden_state], strict=True):
+            # patches are frequency-major, behind two class tokens
+            found[layer] = state[:, 2:].unflatten(1, (n_f, -1)).mean(dim=1).transpose(1, 2)[..., :real]
+        return found
+
+    return FrozenEncoder(model, info, device, states)
 
 
 def _renamed(name: str) -> str:

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from featstore.errors import ConfigError, MissingDependency
 from featstore.models.ast_weights import from_deit, patch_weight, resize_positions
 from featstore.models.interface import Model
-from featstore.models.layers import check_positive
+from featstore.models.model_config import SpectrumConfig
 
 __all__ = [
     "AUDIOSET_DEVIATION",
@@ -205,7 +205,7 @@ class AstTrunk(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AstConfig:
+class AstConfig(SpectrumConfig):
     """Settings of the Audio Spectrogram Transformer.
 
     Parameters
@@ -221,23 +221,14 @@ class AstConfig:
         Compute activations again in the backward pass instead of keeping them.
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     size: Size = "tiny"
     depth: int = 12
     checkpointing: bool = False
 
-    def __post_init__(self) -> None:
-        check_positive(self, "ast", "n_mels", "n_frames", "n_classes", "depth")
-        check_size(self.size, "ast")
+    place: ClassVar[str] = "ast"
+
+    def _resolve(self) -> None:
         patch_grid(self.n_mels, self.n_frames)
-
-
-def check_size(size: str, where: str) -> None:
-    """Refuse a size that is not in the table; ``ConfigError`` with those that are."""
-    if size not in WIDTHS:
-        raise ConfigError(f"size={size!r} is none of {', '.join(WIDTHS)}", where)
 
 
 class Ast(Model):

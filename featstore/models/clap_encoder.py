@@ -19,12 +19,10 @@ import torch
 
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
-from featstore.models.encoders import EncoderInfo
-from featstore.models.frozen_encoder import FrozenEncoder
-from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
 from featstore.models.transformers_folder import open_folder
 
-__all__ = ["ClapEncoder", "open_clap"]
+__all__ = ["open_clap"]
 
 _LEFT_OUT = ("text_model.", "text_projection.", "logit_scale")
 _SILENT = ("num_attention_heads", "layer_norm_eps", "hidden_act", "projection_hidden_act", "window_size", "spec_size")
@@ -39,40 +37,7 @@ _PREPARED = (
 )
 
 
-class ClapEncoder(FrozenEncoder):
-    """CLAP's audio model and projection with their weights.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        ``ClapAudioModelWithProjection``: the class that finds the tensors of a published folder.
-    extractor : transformers.ClapFeatureExtractor
-    info : EncoderInfo
-    device : torch.device
-    """
-
-    def __init__(self, model: torch.nn.Module, extractor: Any, info: EncoderInfo, device: torch.device) -> None:
-        super().__init__(model, info, device)
-        self.extractor = extractor
-
-    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Vectors of the three layers."""
-        prepared = self.extractor(
-            list(windows),
-            sampling_rate=self.info.sample_rate,
-            truncation="rand_trunc",  # nothing is cut: a window has the trained length
-            padding="repeatpad",
-            return_tensors="np",
-        )
-        spectra = torch.from_numpy(np.asarray(prepared["input_features"], np.float32)).to(self.device)
-        is_longer = torch.zeros(len(windows), 1, dtype=torch.bool, device=self.device)
-        network: Any = self.module
-        out = network.audio_model(input_features=spectra, is_longer=is_longer)
-        projected = network.audio_projection(out.pooler_output)
-        return {"frames": out.last_hidden_state.mean(dim=2), "pooled": out.pooler_output, "projected": projected}
-
-
-def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ClapEncoder:
+def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> FrozenEncoder:
     """Open a folder of ``ClapModel``, or of its audio side.
 
     Raises
@@ -93,21 +58,22 @@ def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.de
         )
     if "projection_dim" in folder.config:
         audio["projection_dim"] = folder.config["projection_dim"]
-    model = folder.build("ClapAudio", "ClapAudioModelWithProjection", config=audio)
+    model: Any = folder.build("ClapAudio", "ClapAudioModelWithProjection", config=audio)  # finds published tensors
     deciding = folder.fill(model, left_out=_LEFT_OUT)
     from transformers import ClapFeatureExtractor
 
     rate = folder.rate(48000)
     prepared = {key: folder.preprocessor[key] for key in _PREPARED if key in folder.preprocessor}
     extractor: Any = ClapFeatureExtractor(sampling_rate=rate, truncation="rand_trunc", padding="repeatpad", **prepared)
-    own: Any = model.config
+    own = model.config
     window = int(extractor.nb_max_samples)
     frames = own.spec_size // own.patch_stride[0] // 2 ** (len(own.depths) - 1) * (own.spec_size // own.num_mel_bins)
-    info = EncoderInfo(
-        model=name,
-        digest=digest_of_tensors(deciding, {key: getattr(own, key) for key in _SILENT} | prepared | {"rate": rate}),
-        takes=f"waveform(sample_rate={rate})",
-        sample_rate=rate,
+    info = describe_folder(
+        name,
+        folder,
+        deciding,
+        {key: getattr(own, key) for key in _SILENT} | prepared | {"rate": rate},
+        rate,
         layers={"frames": own.hidden_size, "pooled": own.hidden_size, "projected": own.projection_dim},
         steps={"frames": window // frames, "pooled": 0, "projected": 0},
         usual_layers="projected",
@@ -115,6 +81,15 @@ def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.de
         least=window,
         most=window,
         field=window // frames,
-        **folder.provenance(),
     )
-    return ClapEncoder(model, extractor, info, torch.device(device))
+
+    def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the three layers; nothing is cut, as a window has the trained length."""
+        spectra = extractor(list(windows), sampling_rate=rate, return_tensors="np")["input_features"]
+        is_longer = torch.zeros(len(windows), 1, dtype=torch.bool, device=device)
+        features = torch.from_numpy(np.asarray(spectra, np.float32)).to(device)
+        out = model.audio_model(input_features=features, is_longer=is_longer)
+        projected = model.audio_projection(out.pooler_output)
+        return {"frames": out.last_hidden_state.mean(dim=2), "pooled": out.pooler_output, "projected": projected}
+
+    return FrozenEncoder(model, info, device, states)

@@ -17,12 +17,10 @@ import torch
 
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
-from featstore.models.encoders import EncoderInfo
-from featstore.models.frozen_encoder import FrozenEncoder
-from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
 from featstore.models.transformers_folder import open_folder
 
-__all__ = ["CodecEncoder", "open_codec_encoder"]
+__all__ = ["open_codec_encoder"]
 
 _STEMS = {"encodec": "Encodec", "dac": "Dac"}
 _SILENT = {
@@ -33,31 +31,7 @@ _LEFT_OUT = ("decoder.", "quantizer.")
 _WINDOW_S = 30
 
 
-class CodecEncoder(FrozenEncoder):
-    """The convolutions of a codec.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The codec's ``encoder``.
-    info : EncoderInfo
-    device : torch.device
-    fill : bool
-        Whether a last frame that is not whole counts.
-    """
-
-    def __init__(self, model: torch.nn.Module, info: EncoderInfo, device: torch.device, *, fill: bool) -> None:
-        super().__init__(model, info, device)
-        self.fill = fill
-
-    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Vectors of the only layer, ``latent``."""
-        hop = self.info.steps["latent"]
-        n = windows.shape[-1] if self.fill else windows.shape[-1] // hop * hop
-        return {"latent": self.module(torch.from_numpy(windows[:, None, :n]).to(self.device))}
-
-
-def open_codec_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> CodecEncoder:
+def open_codec_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> FrozenEncoder:
     """Open a folder of EnCodec or DAC; the decoder and the codebooks are not read.
 
     Raises
@@ -75,17 +49,23 @@ def open_codec_encoder(name: str, path: str | os.PathLike[str], *, device: str |
     own = codec.config
     rate = folder.rate(int(own.sampling_rate), key="sampling_rate")
     hop = math.prod(own.upsampling_ratios if name == "encodec" else own.downsampling_ratios)
-    info = EncoderInfo(
-        model=name,
-        digest=digest_of_tensors(deciding, {key: getattr(own, key, None) for key in _SILENT[name]} | {"rate": rate}),
-        takes=f"waveform(sample_rate={rate})",
-        sample_rate=rate,
+    info = describe_folder(
+        name,
+        folder,
+        deciding,
+        {key: getattr(own, key, None) for key in _SILENT[name]} | {"rate": rate},
+        rate,
         layers={"latent": int(own.hidden_size)},
         steps={"latent": hop},
         usual_layers="latent",
         window=-(-_WINDOW_S * rate // hop) * hop,
         least=hop,
         field=1 if name == "encodec" else hop,
-        **folder.provenance(),
     )
-    return CodecEncoder(codec.encoder, info, torch.device(device), fill=name == "encodec")
+
+    def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the only layer; EnCodec has one for a last frame that is not whole, too."""
+        n = windows.shape[-1] if name == "encodec" else windows.shape[-1] // hop * hop
+        return {"latent": codec.encoder(torch.from_numpy(windows[:, None, :n]).to(device))}
+
+    return FrozenEncoder(codec.encoder, info, device, states)

@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.models.interface import FEATURES, InnerLayer, SequenceModel
-from featstore.models.layers import check_positive
+from featstore.models.model_config import SpectrumConfig
 
 __all__ = ["ConvEncoder", "ConvEncoderConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvEncoderConfig:
+class ConvEncoderConfig(SpectrumConfig):
     """Settings of the encoder.
 
     Parameters
@@ -42,22 +42,17 @@ class ConvEncoderConfig:
         Before the classes.
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     in_channels: int = 1
     width: int = 64
     blocks: int = 4
     kernel: int = 5
     dropout: float = 0.1
 
-    def __post_init__(self) -> None:
-        sizes = ("n_mels", "n_frames", "n_classes", "in_channels", "width", "blocks", "kernel")
-        check_positive(self, "conv-encoder", *sizes)
+    place: ClassVar[str] = "conv-encoder"
+
+    def _resolve(self) -> None:
         if self.kernel % 2 == 0:
-            raise ConfigError(f"kernel={self.kernel} is even", "conv-encoder", "Use an odd number: it has a middle")
-        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
-            raise ConfigError(f"dropout={self.dropout!r} is not in [0, 1)", "conv-encoder")
+            raise ConfigError(f"kernel={self.kernel} is even", self.place, "Use an odd number: it has a middle")
 
 
 class _Block(nn.Module):

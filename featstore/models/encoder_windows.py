@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import DecodeError
-from featstore.models.encoders import Encoder
 from featstore.models.token_windows import Window, WindowValues
+
+if TYPE_CHECKING:
+    from featstore.models.frozen_encoder import FrozenEncoder
 
 __all__ = ["EncoderCoder", "GridCutter", "Pool", "TrackPool", "n_frames", "n_windows", "pooled"]
 
@@ -108,14 +110,14 @@ class EncoderCoder:
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : FrozenEncoder
     layers : sequence of str
         Of one width.
     pool : Pool
         Over the frames of each window; ``none`` keeps them, but for those that an earlier window had.
     """
 
-    def __init__(self, encoder: Encoder, layers: Sequence[str], pool: Pool) -> None:
+    def __init__(self, encoder: FrozenEncoder, layers: Sequence[str], pool: Pool) -> None:
         self.encoder, self.layers, self.pool = encoder, tuple(layers), pool
         self.batch = encoder.batch
 

@@ -109,4 +109,4 @@ def _encoder(
         source=source,
         trained_on=trained_on,
     )
-    return ModelEncoder(model, info, torch.device(device))
+    return ModelEncoder(model, info, device)

@@ -20,10 +20,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import CheckpointError
-from featstore.models.ast_transformer import PATCH, Size, check_size, patch_grid
+from featstore.models.ast_transformer import PATCH, Size, patch_grid
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
-from featstore.models.layers import check_positive, check_width
+from featstore.models.model_config import WaveformConfig
 from featstore.models.sinc import mono_signal
 from featstore.models.tensor_files import open_tensors
 
@@ -150,7 +150,7 @@ def imagenet_stages(path: str | Path, model: Gafx) -> dict[str, torch.Tensor]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GafxRConfig:
+class GafxRConfig(WaveformConfig):
     """Settings of GAFX-R, and of GAFX-A.
 
     Parameters
@@ -168,18 +168,15 @@ class GafxRConfig:
         Compute activations again in the backward pass instead of keeping them.
     """
 
-    n_samples: int
-    n_classes: int
     size: Size = "small"
     width: float = 1.0
     depth: int = 12
     checkpointing: bool = False
 
-    def __post_init__(self) -> None:
-        check_positive(self, "gafx", "n_samples", "n_classes", "depth")
-        check_size(self.size, "gafx")
+    place: ClassVar[str] = "gafx"
+
+    def _resolve(self) -> None:
         patch_grid(BANDS, self.n_rows, where=f"gafx, rows of {ROW} samples")
-        check_width(self.width, "gafx")
 
     @property
     def n_rows(self) -> int:

@@ -22,10 +22,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import ConfigError, MissingDependency, check_known
-from featstore.models.ast_transformer import PATCH, Size, check_size, patch_grid
+from featstore.models.ast_transformer import PATCH, Size, patch_grid
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
-from featstore.models.layers import check_positive, full_precision
+from featstore.models.layers import full_precision
+from featstore.models.model_config import WaveformConfig
 
 try:
     from demucs.hdemucs import HDecLayer, HDemucs, HEncLayer
@@ -184,7 +185,7 @@ def demucs_settings() -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GafxUConfig:
+class GafxUConfig(WaveformConfig):
     """Settings of GAFX-U.
 
     Parameters
@@ -206,8 +207,6 @@ class GafxUConfig:
         Compute activations again in the backward pass instead of keeping them.
     """
 
-    n_samples: int
-    n_classes: int
     size: Size = "tiny"
     hdemucs: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     compression: Compression = "db"
@@ -215,11 +214,9 @@ class GafxUConfig:
     depth: int = 12
     checkpointing: bool = False
 
-    def __post_init__(self) -> None:
-        check_positive(self, "gafx-u", "n_samples", "n_classes", "depth")
-        check_size(self.size, "gafx-u")
-        if self.compression not in ("db", "log1p", "none"):
-            raise ConfigError(f"compression={self.compression!r} is none of db, log1p, none", "gafx-u")
+    place: ClassVar[str] = "gafx-u"
+
+    def _resolve(self) -> None:
         if self.n_samples <= 5 * self.n_fft // 8:  # what the transform mirrors at the end
             fix = f"Give more than {5 * self.n_fft // 8} samples"
             raise ConfigError(f"n_samples={self.n_samples} is too short for a window of {self.n_fft}", "gafx-u", fix)

@@ -6,12 +6,15 @@ checkpoint. Written from a description of the architecture; no code of the origi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
 
 from featstore.errors import ConfigError
+from featstore.models.model_config import check_fields
 
 __all__ = ["Decoder", "JukeboxLevel", "LevelConfig", "ReceptiveField", "nearest_codes", "published_config"]
 
@@ -64,10 +67,8 @@ class LevelConfig:
     sample_rate: int = 44100
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "embedding", "codes", "growth", "sample_rate"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is too small", "tokenizer", "Give at least 1")
-        if self.level < 0 or len(self.downs) != self.level + 1 or min(self.downs) < 1:
+        check_fields(self, "tokenizer", {"level": 0})
+        if len(self.downs) != self.level + 1 or min(self.downs) < 1:
             raise ConfigError(
                 f"downs={self.downs} does not fit level {self.level}",
                 "tokenizer",
@@ -122,55 +123,46 @@ def published_config(level: int) -> LevelConfig:
     return LevelConfig(level=level, width=32 * factor, depth=4 * factor, downs=DOWNS[: level + 1])
 
 
-class ResidualBlock(nn.Module):
-    """``x + conv1(relu(conv3(relu(x))))``, the wide convolution dilated."""
+class _Chain(nn.Module):
+    """Layers one after the other, under the name that the original has for them."""
 
-    def __init__(self, width: int, dilation: int) -> None:
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.model = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
-            nn.Conv1d(width, width, 1),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, width, n) to the same shape."""
-        added: torch.Tensor = self.model(x)
-        return x + added
-
-
-class ResidualStack(nn.Module):
-    """Residual blocks with growing dilations, or shrinking ones in the decoder."""
-
-    def __init__(self, config: LevelConfig, *, backwards: bool) -> None:
-        super().__init__()
-        dilations = [config.growth**d for d in range(config.depth)]
-        ordered = dilations[::-1] if backwards else dilations
-        self.model = nn.Sequential(*(ResidualBlock(config.width, dilation) for dilation in ordered))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, width, n) to the same shape."""
-        y: torch.Tensor = self.model(x)
-        return y
-
-
-class EncoderBlock(nn.Module):
-    """Stages of stride 2, each with its residual blocks, then a projection to the latent's channels."""
-
-    def __init__(self, config: LevelConfig, *, stages: int, channels: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for stage in range(stages):
-            halve = nn.Conv1d(channels if stage == 0 else config.width, config.width, 4, stride=2, padding=1)
-            layers.append(nn.Sequential(halve, ResidualStack(config, backwards=False)))
-        layers.append(nn.Conv1d(config.width, config.embedding, 3, padding=1))
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, n) to (batch, embedding, n >> stages)."""
-        y: torch.Tensor = self.model(x)
-        return y
+        """(batch, channels, n) through all layers."""
+        return cast("torch.Tensor", self.model(x))
+
+
+class ResidualBlock(_Chain):
+    """``x + conv1(relu(conv3(relu(x))))``, the wide convolution dilated."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        wide = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
+        super().__init__([nn.ReLU(), wide, nn.ReLU(), nn.Conv1d(width, width, 1)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, width, n) to the same shape."""
+        return x + super().forward(x)
+
+
+def _residual_stack(config: LevelConfig, *, backwards: bool) -> _Chain:
+    """Residual blocks with growing dilations, or shrinking ones in the decoder."""
+    depths = range(config.depth)[::-1] if backwards else range(config.depth)
+    return _Chain(ResidualBlock(config.width, config.growth**depth) for depth in depths)
+
+
+def _encoder_block(config: LevelConfig, *, stages: int, channels: int) -> _Chain:
+    """Stages of stride 2, each with its residual blocks, then a projection to the latent's channels.
+
+    (batch, channels, n) to (batch, embedding, n >> stages).
+    """
+    layers: list[nn.Module] = []
+    for stage in range(stages):
+        halve = nn.Conv1d(channels if stage == 0 else config.width, config.width, 4, stride=2, padding=1)
+        layers.append(nn.Sequential(halve, _residual_stack(config, backwards=False)))
+    return _Chain([*layers, nn.Conv1d(config.width, config.embedding, 3, padding=1)])
 
 
 class Encoder(nn.Module):
@@ -179,7 +171,7 @@ class Encoder(nn.Module):
     def __init__(self, config: LevelConfig) -> None:
         super().__init__()
         self.level_blocks = nn.ModuleList(
-            EncoderBlock(config, stages=stages, channels=1 if block == 0 else config.embedding)
+            _encoder_block(config, stages=stages, channels=1 if block == 0 else config.embedding)
             for block, stages in enumerate(config.downs)
         )
 
@@ -190,22 +182,14 @@ class Encoder(nn.Module):
         return x
 
 
-class DecoderBlock(nn.Module):
-    """The mirror image of an encoder block."""
-
-    def __init__(self, config: LevelConfig, *, stages: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv1d(config.embedding, config.width, 3, padding=1)]
-        for stage in range(stages):
-            channels = config.width if stage + 1 < stages else config.embedding
-            double = nn.ConvTranspose1d(config.width, channels, 4, stride=2, padding=1)
-            layers.append(nn.Sequential(ResidualStack(config, backwards=True), double))
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, embedding, n) to (batch, embedding, n << stages)."""
-        y: torch.Tensor = self.model(x)
-        return y
+def _decoder_block(config: LevelConfig, *, stages: int) -> _Chain:
+    """The mirror image of an encoder block: (batch, embedding, n) to (batch, embedding, n << stages)."""
+    layers: list[nn.Module] = [nn.Conv1d(config.embedding, config.width, 3, padding=1)]
+    for stage in range(stages):
+        channels = config.width if stage + 1 < stages else config.embedding
+        double = nn.ConvTranspose1d(config.width, channels, 4, stride=2, padding=1)
+        layers.append(nn.Sequential(_residual_stack(config, backwards=True), double))
+    return _Chain(layers)
 
 
 class Decoder(nn.Module):
@@ -213,15 +197,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: LevelConfig) -> None:
         super().__init__()
-        self.level_blocks = nn.ModuleList(DecoderBlock(config, stages=stages) for stages in config.downs)
+        self.level_blocks = nn.ModuleList(_decoder_block(config, stages=stages) for stages in config.downs)
         self.out = nn.Conv1d(config.embedding, 1, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Decode a batch."""
         for block in reversed(self.level_blocks):
             x = block(x)
-        y: torch.Tensor = self.out(x)
-        return y
+        return cast("torch.Tensor", self.out(x))
 
 
 class JukeboxLevel(nn.Module):
@@ -245,8 +228,7 @@ class JukeboxLevel(nn.Module):
 
     def latents(self, signal: torch.Tensor) -> torch.Tensor:
         """(batch, n) float32 to (batch, embedding, n // hop)."""
-        x: torch.Tensor = self.encoder(signal[:, None])
-        return x
+        return cast("torch.Tensor", self.encoder(signal[:, None]))
 
     def quantise(self, latents: torch.Tensor) -> torch.Tensor:
         """Nearest code of each latent: (batch, embedding, T) to int64 (batch, T)."""

@@ -1,4 +1,4 @@
-"""Pieces that several models share: checks of sizes, norms, padding."""
+"""Pieces that several models share: norms, padding, initial weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from featstore.errors import ConfigError
-
 __all__ = [
     "NORM_EPS",
     "InputNorm",
     "SameConv1d",
-    "check_positive",
-    "check_share",
-    "check_width",
     "full_precision",
     "init_fan_in",
     "init_glorot",
@@ -33,36 +28,6 @@ _TRUNCATED = 0.8796256610342398  # deviation of a standard normal cut at two dev
 
 NORM_EPS = 1e-3
 """What TensorFlow's batch norms have; torch's own 1e-5 changes single tags of converted weights by up to 0.9."""
-
-
-def check_positive(config: Any, place: str, *names: str) -> None:
-    """Refuse settings that are not positive whole numbers.
-
-    Raises
-    ------
-    ConfigError
-        With the name and value of the first of them.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{name}={value!r} is not a positive whole number", place)
-
-
-def check_share(config: Any, place: str, *, width: bool = False) -> None:
-    """Refuse a ``dropout`` outside [0, 1), a ``norm_momentum`` outside (0, 1], and a ``width`` that is not positive."""
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(f"dropout={config.dropout!r} is not in [0, 1)", place)
-    if not 0 < config.norm_momentum <= 1:
-        raise ConfigError(f"norm_momentum={config.norm_momentum!r} is not in (0, 1]", place)
-    if width:
-        check_width(config.width, place)
-
-
-def check_width(width: Any, place: str) -> None:
-    """Refuse a factor on channels that is not a positive number."""
-    if not (isinstance(width, int | float) and math.isfinite(width) and width > 0):
-        raise ConfigError(f"width={width!r} is not a positive number", place)
 
 
 def norm_1d(channels: int, momentum: float) -> nn.BatchNorm1d:

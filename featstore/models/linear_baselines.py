@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from featstore.models.interface import Model
-from featstore.models.layers import check_positive
+from featstore.models.model_config import ModelConfig, SpectrumConfig
 
 __all__ = [
     "CodeStatistics",
@@ -29,7 +29,7 @@ _FACTOR = 2_654_435_761  # Knuth's multiplier for hashing by multiplication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenHistogramConfig:
+class TokenHistogramConfig(ModelConfig):
     """Settings of the regression on histograms.
 
     Parameters
@@ -45,14 +45,10 @@ class TokenHistogramConfig:
     n_codebooks: int
     n_frames: int
     n_codes: int
-    n_classes: int
     neighbours: Literal[1, 2] = 1
     buckets: int = 4096
 
-    def __post_init__(self) -> None:
-        check_positive(
-            self, "token-histogram", "n_codebooks", "n_frames", "n_codes", "n_classes", "neighbours", "buckets"
-        )
+    place: ClassVar[str] = "token-histogram"
 
 
 class _Linear(Model):
@@ -99,7 +95,7 @@ class TokenHistogram(_Linear):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrameStatisticsConfig:
+class FrameStatisticsConfig(SpectrumConfig):
     """Sizes of the regression on statistics of spectra.
 
     Parameters
@@ -108,17 +104,13 @@ class FrameStatisticsConfig:
         Size of one input (any number of frames works) and of the output.
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     in_channels: int = 1
 
-    def __post_init__(self) -> None:
-        check_positive(self, "frame-statistics", "n_mels", "n_frames", "n_classes", "in_channels")
+    place: ClassVar[str] = "frame-statistics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CodeStatisticsConfig:
+class CodeStatisticsConfig(ModelConfig):
     """Sizes of the regression on statistics of code vectors.
 
     Parameters
@@ -129,10 +121,8 @@ class CodeStatisticsConfig:
 
     n_dims: int
     n_frames: int
-    n_classes: int
 
-    def __post_init__(self) -> None:
-        check_positive(self, "code-statistics", "n_dims", "n_frames", "n_classes")
+    place: ClassVar[str] = "code-statistics"
 
 
 class _Statistics(_Linear):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from featstore.arrays import FloatArray
-from featstore.models.encoders import EncoderInfo
+from featstore.models.encoder_info import EncoderInfo
 from featstore.models.frozen_encoder import FrozenEncoder
 from featstore.models.input_kinds import batched
 from featstore.models.interface import Model
@@ -30,7 +30,7 @@ def describe_model(network: Model, *, window: int, layers: Sequence[str] = (), *
     layers : sequence of str
         Of its inner layers those that the weights are of; all by default.
     **facts
-        The other attributes of :class:`~featstore.models.encoders.EncoderInfo`.
+        The other attributes of :class:`~featstore.models.encoder_info.EncoderInfo`.
     """
     shapes = {name: shape for name, shape in network.inner_layers().items() if not layers or name in layers}
     return EncoderInfo(
@@ -58,11 +58,13 @@ class ModelEncoder(FrozenEncoder):
         Statistics that inputs were normalised by in training.
     """
 
-    def __init__(self, model: Model, info: EncoderInfo, device: torch.device, norm: InputNorm | None = None) -> None:
-        super().__init__(model, info, device, gpu_batch=16)
+    def __init__(
+        self, model: Model, info: EncoderInfo, device: str | torch.device, norm: InputNorm | None = None
+    ) -> None:
+        super().__init__(model, info, device, self._run, gpu_batch=16)
         self.model, self.norm = model, None if norm is None else norm.to(device)
 
-    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _run(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Vectors of the model's inner layers."""
         x = torch.from_numpy(windows).to(self.device)
         x = x if self.norm is None else self.norm(x)

@@ -9,6 +9,7 @@ its "temporal" ones slide over bands, its last pool reduces channels). This is t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,8 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
-from featstore.models.layers import SameConv1d, check_positive, check_share, init_fan_in, norm_1d, norm_2d
+from featstore.models.layers import SameConv1d, init_fan_in, norm_1d, norm_2d
+from featstore.models.model_config import SpectrumConfig
 
 __all__ = [
     "AtScaleMusicnn",
@@ -33,12 +35,10 @@ __all__ = [
 TIMBRAL_HEIGHTS = (0.9, 0.4)  # of all bands
 TIMBRAL_FRAMES = (7, 3, 1)
 TEMPORAL_FRAMES = (165, 128, 64, 32)
-_LEAST_FRAMES = 8  # the first convolution of the back end takes 6, its pool halves the rest
-_LEAST_MELS = 3  # 0.4 of fewer is no band
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MusicnnConfig:
+class MusicnnConfig(SpectrumConfig):
     """Settings of MUSICNN; the defaults are those of the study on MagnaTagATune.
 
     Parameters
@@ -61,9 +61,6 @@ class MusicnnConfig:
         Share of the newest batch in the running statistics of the batch norms.
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     filters: int = 32
     timbral: tuple[int, ...] = (2, 4, 8)
     temporal: tuple[int, ...] = (1, 1, 1, 1)
@@ -73,17 +70,16 @@ class MusicnnConfig:
     dropout: float = 0.5
     norm_momentum: float = 0.01
 
-    def __post_init__(self) -> None:
-        check_positive(self, "musicnn", "n_mels", "n_frames", "n_classes", "filters", "channels", "dense")
-        check_share(self, "musicnn", width=True)
+    place: ClassVar[str] = "musicnn"
+    # 0.4 of two bands is none; the first convolution of the back end takes 6 frames, its pool halves the rest
+    least: ClassVar[Mapping[str, int]] = {"n_mels": 3, "n_frames": 8}
+
+    def _resolve(self) -> None:
         for name, kernels in (("timbral", TIMBRAL_FRAMES), ("temporal", TEMPORAL_FRAMES)):
             units = tuple(getattr(self, name))
             if len(units) != len(kernels) or not all(type(unit) is int and unit > 0 for unit in units):
-                raise ConfigError(f"{name}={units} are not {len(kernels)} positive whole numbers", "musicnn")
+                raise ConfigError(f"{name}={units} are not {len(kernels)} positive whole numbers", self.place)
             object.__setattr__(self, name, units)
-        for name, least in (("n_mels", _LEAST_MELS), ("n_frames", _LEAST_FRAMES)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)} is too few: it takes at least {least}", "musicnn")
 
     def scaled(self, size: int) -> int:
         """``size`` filters at this width, at least one."""

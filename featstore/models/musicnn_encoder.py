@@ -63,4 +63,4 @@ def _encoder(model: Model, name: str, digest: str, device: str | torch.device) -
         source=f"package musicnn 0.1.0, {PUBLISHED[name].folder}",
         trained_on=TrainedOn(_DATA[name]),
     )
-    return ModelEncoder(model, info, torch.device(device))
+    return ModelEncoder(model, info, device)

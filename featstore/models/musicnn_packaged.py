@@ -10,7 +10,7 @@ added after the norm, even kernels padded by one more zero on the right, maxima 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from featstore.errors import ConfigError
 from featstore.models.interface import InnerLayer, InputNormalisation, Model
-from featstore.models.layers import check_positive, check_share, init_glorot, norm_1d, norm_2d, pad_time
+from featstore.models.layers import init_glorot, norm_1d, norm_2d, pad_time
+from featstore.models.model_config import SpectrumConfig
 from featstore.models.musicnn import Convolution
 
 __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", "PackagedMusicnnConfig"]
@@ -29,11 +29,10 @@ TIMBRAL_HEIGHTS = (0.4, 0.7)
 TIMBRAL_FILTERS, TIMBRAL_FRAMES = 204, 7
 TEMPORAL_FILTERS, TEMPORAL_FRAMES = 51, (128, 64, 32)
 MID_FRAMES = 7  # of the convolutions of the mid-end, the first of which is not padded
-_LEAST_MELS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackagedMusicnnConfig:
+class PackagedMusicnnConfig(SpectrumConfig):
     """Settings of the packaged MUSICNN.
 
     Parameters
@@ -47,19 +46,13 @@ class PackagedMusicnnConfig:
     norm_momentum : float in (0, 1]
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     channels: int = 64
     dense: int = 200
     dropout: float = 0.5
     norm_momentum: float = 0.01
 
-    def __post_init__(self) -> None:
-        check_positive(self, "packaged musicnn", "n_mels", "n_frames", "n_classes", "channels", "dense")
-        check_share(self, "packaged musicnn")
-        if self.n_mels < _LEAST_MELS:
-            raise ConfigError(f"n_mels={self.n_mels} is too few: it takes at least {_LEAST_MELS}", "packaged musicnn")
+    place: ClassVar[str] = "packaged musicnn"
+    least: ClassVar[Mapping[str, int]] = {"n_mels": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

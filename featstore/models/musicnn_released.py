@@ -9,6 +9,7 @@ the back end have one scale for all channels. Whether the study's scores come fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,21 +23,20 @@ from featstore.models.musicnn import Musicnn, MusicnnConfig
 
 __all__ = ["ReleasedMusicnn", "ReleasedMusicnnConfig"]
 
-_LEAST_MELS = 8  # the first convolution of the back end takes 6 bands, its pool halves the rest
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedMusicnnConfig(MusicnnConfig):
     """Settings as those of ``musicnn``; inputs have at least as many frames as bands, the scripts' have 128."""
 
-    def __post_init__(self) -> None:
-        MusicnnConfig.__post_init__(self)
-        if self.n_mels < _LEAST_MELS:
-            raise ConfigError(f"n_mels={self.n_mels} is too few: it takes at least {_LEAST_MELS}", "musicnn-released")
+    place: ClassVar[str] = "musicnn-released"
+    # the first convolution of the back end takes 6 bands, its pool halves the rest
+    least: ClassVar[Mapping[str, int]] = {"n_mels": 8}
+
+    def _resolve(self) -> None:
+        MusicnnConfig._resolve(self)
         if self.n_frames < self.n_mels:
-            raise ConfigError(
-                f"n_frames={self.n_frames} is less than n_mels={self.n_mels}", "musicnn-released", "Give longer inputs"
-            )
+            what = f"n_frames={self.n_frames} is less than n_mels={self.n_mels}"
+            raise ConfigError(what, self.place, "Give longer inputs")
 
 
 class _ScalarNormed(nn.Module):

@@ -6,24 +6,24 @@ graph; ``musicnn_weights`` brings its trained weights in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
-from featstore.models.layers import check_positive, check_share, init_glorot, norm_2d
+from featstore.models.layers import init_glorot, norm_2d
+from featstore.models.model_config import SpectrumConfig
 
 __all__ = ["PackagedVgg", "PackagedVggConfig"]
 
 N_BLOCKS = 5
-_LEAST_MELS, _LEAST_FRAMES = 16, 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackagedVggConfig:
+class PackagedVggConfig(SpectrumConfig):
     """Settings of the packaged VGG.
 
     Parameters
@@ -38,19 +38,12 @@ class PackagedVggConfig:
     norm_momentum : float in (0, 1]
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     filters: int = 128
     dropout: float = 0.5
     norm_momentum: float = 0.01
 
-    def __post_init__(self) -> None:
-        check_positive(self, "packaged vgg", "n_mels", "n_frames", "n_classes", "filters")
-        check_share(self, "packaged vgg")
-        for name, least in (("n_mels", _LEAST_MELS), ("n_frames", _LEAST_FRAMES)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)} is too few: it takes at least {least}", "packaged vgg")
+    place: ClassVar[str] = "packaged vgg"
+    least: ClassVar[Mapping[str, int]] = {"n_mels": 16, "n_frames": 18}
 
     @property
     def last_map(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ featstore.training.probe_fit : Finds the weights; no epochs of the training loop
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,13 +20,13 @@ from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
-from featstore.models.layers import check_positive
+from featstore.models.model_config import ModelConfig
 
 __all__ = ["Probe", "ProbeConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeConfig:
+class ProbeConfig(ModelConfig):
     """Settings of a probe.
 
     Parameters
@@ -51,7 +52,6 @@ class ProbeConfig:
     n_layers: int
     n_dims: int
     n_windows: int
-    n_classes: int
     layer: str = "auto"
     hidden: int = 0
     dropout: float = 0.2
@@ -59,19 +59,15 @@ class ProbeConfig:
     strengths: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     rates: tuple[float, ...] = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
 
-    def __post_init__(self) -> None:
-        check_positive(self, "probe", "n_layers", "n_dims", "n_windows", "n_classes")
+    place: ClassVar[str] = "probe"
+    least: ClassVar[Mapping[str, int]] = {"hidden": 0}
+
+    def _resolve(self) -> None:
         object.__setattr__(self, "layer", str(self.layer))
-        if type(self.hidden) is not int or self.hidden < 0:
-            raise ConfigError(f"hidden={self.hidden!r} is not a whole number from 0 on", "probe")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout={self.dropout!r} is not in [0, 1)", "probe")
-        if self.standardise not in ("auto", "dimension", "common"):
-            raise ConfigError(f"standardise={self.standardise!r} is none of auto, dimension, common", "probe")
         for name in ("strengths", "rates"):
             values = tuple(map(float, getattr(self, name)))
             if not values or min(values) <= 0:
-                raise ConfigError(f"{name}={values} are not positive numbers", "probe", "Give at least one")
+                raise ConfigError(f"{name}={values} are not positive numbers", self.place, "Give at least one")
             object.__setattr__(self, name, values)
         if self.layer not in ("auto", "mix") and not (self.layer.isdecimal() and int(self.layer) < self.n_layers):
             raise ConfigError(

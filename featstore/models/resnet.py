@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from featstore.errors import CheckpointError, ConfigError, MissingDependency
 from featstore.models.interface import Model
-from featstore.models.layers import check_positive, check_width
+from featstore.models.model_config import SpectrumConfig
 from featstore.models.tensor_files import open_tensors
 
 __all__ = [
@@ -171,7 +171,7 @@ def imagenet_trunk(path: str | Path, model: Model) -> dict[str, torch.Tensor]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resnet18Config:
+class Resnet18Config(SpectrumConfig):
     """Settings of ``resnet18``.
 
     Parameters
@@ -189,34 +189,22 @@ class Resnet18Config:
         ``clip`` brings each clip to mean 0 and deviation 1, over all channels.
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     in_channels: int = 1
     width: float = 1.0
     top_db: float | None = 80.0
     standardise: Literal["clip", "none"] = "clip"
 
-    def __post_init__(self) -> None:
-        check_positive(self, "resnet18", "n_mels", "n_frames", "n_classes", "in_channels")
+    place: ClassVar[str] = "resnet18"
+
+    def _resolve(self) -> None:
         if self.in_channels not in (1, 3):
-            raise ConfigError(f"in_channels={self.in_channels} is neither 1 nor 3", "resnet18", "Stack three, or one")
+            raise ConfigError(f"in_channels={self.in_channels} is neither 1 nor 3", self.place, "Stack three, or one")
         if self.top_db is not None and not self.top_db > 0:
-            raise ConfigError(f"top_db={self.top_db!r} is not positive", "resnet18")
-        if self.standardise not in ("clip", "none"):
-            raise ConfigError(f"standardise={self.standardise!r} is neither 'clip' nor 'none'", "resnet18")
-        scaled_widths(self.width, "resnet18")
+            raise ConfigError(f"top_db={self.top_db!r} is not positive", self.place)
 
 
-def scaled_widths(width: float, where: str) -> tuple[int, ...]:
-    """Channels of the four stages at this width.
-
-    Raises
-    ------
-    ConfigError
-        A width that is not positive.
-    """
-    check_width(width, where)
+def scaled_widths(width: float) -> tuple[int, ...]:
+    """Channels of the four stages at this width."""
     return tuple(max(1, round(channels * width)) for channels in WIDTHS)
 
 
@@ -237,7 +225,7 @@ class Resnet18(Model):
     def __init__(self, config: Resnet18Config) -> None:
         super().__init__()
         self.config = config
-        widths = scaled_widths(config.width, "resnet18")
+        widths = scaled_widths(config.width)
         self.trunk = ResnetTrunk(widths)
         self.output = nn.Linear(widths[-1], config.n_classes)
 

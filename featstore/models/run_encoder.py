@@ -74,7 +74,7 @@ def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
         source=f"run {state['run_id']}" if "run_id" in state else file.name,
         trained_on=_trained_on(place),
     )
-    return ModelEncoder(model, info, torch.device(device), cast("InputNorm | None", norm))  # of its only input
+    return ModelEncoder(model, info, device, cast("InputNorm | None", norm))  # of its only input
 
 
 def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
+from featstore.models.interface import InputNormalisation, Model
 from featstore.models.layers import full_precision
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Normalise",
     "SincBank",
     "SincMap",
+    "SincModel",
     "cutoff_movement",
     "cutoff_names",
     "initial_bands",
@@ -291,6 +293,21 @@ def mono_signal(x: torch.Tensor, n_samples: int | None, where: str) -> torch.Ten
         fix = f"Cut or pad to {n_samples} samples, or build the model with n_samples={x.shape[2]}"
         raise ConfigError(f"clips of {x.shape[2]} samples for a model of {n_samples}", where, fix)
     return x
+
+
+class SincModel(Model):
+    """A model of waveforms that begins with a norm and has learned cut-offs."""
+
+    takes: ClassVar[str] = "waveform"
+    input_norm: ClassVar[InputNormalisation] = "none"  # it begins with a norm
+
+    def cutoff_names(self) -> list[str]:
+        """Names of the cut-offs of the filters."""
+        return cutoff_names(self)
+
+    def epoch_figures(self) -> dict[str, float]:
+        """How far the cut-offs moved from the start, in Hz."""
+        return cutoff_movement(self)
 
 
 def cutoff_names(model: nn.Module) -> list[str]:

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.interface import Model
-from featstore.models.layers import check_positive
+from featstore.models.model_config import WaveformConfig
 from featstore.models.resnet import ResnetTrunk, scaled_widths, spatial_pyramid
-from featstore.models.sinc import Normalise, SincMap, cutoff_movement, cutoff_names, mono_signal, odd_length
+from featstore.models.sinc import Normalise, SincMap, SincModel, mono_signal, odd_length
 
 __all__ = ["MsSincResnet", "MsSincResnetConfig", "SincResnet", "SincResnetConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MsSincResnetConfig:
+class MsSincResnetConfig(WaveformConfig):
     """Settings of MS-SincResNet.
 
     Parameters
@@ -54,8 +53,6 @@ class MsSincResnetConfig:
         Factor on the channels of the ResNet, for runs on small machines.
     """
 
-    n_samples: int
-    n_classes: int
     filters: int = 160
     lengths: tuple[int, ...] = (251, 501, 1001)
     head: Literal["spp", "gap"] = "spp"
@@ -66,22 +63,18 @@ class MsSincResnetConfig:
     normalise: Normalise = "peak"
     width: float = 1.0
 
-    def __post_init__(self) -> None:
-        place = "ms-sinc-resnet"
-        check_positive(self, place, "n_samples", "n_classes", "filters", "sample_rate", "columns")
+    place: ClassVar[str] = "ms-sinc-resnet"
+
+    def _resolve(self) -> None:
         lengths = tuple(self.lengths)
         if len(lengths) != 3:
-            raise ConfigError(f"lengths={lengths} are not three", place, "Give one for each channel of the picture")
+            raise ConfigError(
+                f"lengths={lengths} are not three", self.place, "Give one for each channel of the picture"
+            )
         object.__setattr__(self, "lengths", tuple(odd_length(length) for length in lengths))
         if max(self.lengths) > self.n_samples:
             fix = "Give longer inputs, or shorter filters"
-            raise ConfigError(f"filters of {max(self.lengths)} taps on {self.n_samples} samples", place, fix)
-        for name, known in (("head", ("spp", "gap")), ("normalise", ("peak", "none"))):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}", place)
-        if self.fc_hidden is not None:
-            check_positive(self, place, "fc_hidden")
-        scaled_widths(self.width, place)
+            raise ConfigError(f"filters of {max(self.lengths)} taps on {self.n_samples} samples", self.place, fix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +84,7 @@ class SincResnetConfig(MsSincResnetConfig):
     lengths: tuple[int, ...] = (251, 251, 251)
 
 
-class MsSincResnet(Model):
+class MsSincResnet(SincModel):
     """Banks of learned band-pass filters of three lengths, a ResNet-18, a spatial pyramid, on 3 s of waveform.
 
     Input float32 ``(batch, 1, n_samples)``, output logits ``(batch, n_classes)``. With 160 filters and 10 classes it
@@ -100,8 +93,6 @@ class MsSincResnet(Model):
 
     package = "transformers"
     Config = MsSincResnetConfig
-    takes: ClassVar[str] = "waveform"
-    input_norm: ClassVar[Any] = "none"  # it begins with a norm
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 48_000}
     published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.resnet:imagenet_trunk"}
 
@@ -116,7 +107,7 @@ class MsSincResnet(Model):
             SincMap(config.filters, length, config.sample_rate, columns=config.columns, normalise=config.normalise)
             for length in config.lengths
         )
-        widths = scaled_widths(config.width, "ms-sinc-resnet")
+        widths = scaled_widths(config.width)
         self.trunk = ResnetTrunk(widths)
         last = widths[-1] if config.head == "gap" else 5 * widths[-1]
         self.hidden = None
@@ -129,14 +120,6 @@ class MsSincResnet(Model):
         """Learned picture ``(batch, 3, filters, columns)`` of ``(batch, 1, n_samples)``, one channel a bank."""
         x = self.signal_norm(mono_signal(x, self.config.n_samples, "ms-sinc-resnet"))
         return torch.stack([each(x) for each in self.maps], dim=1)
-
-    def cutoff_names(self) -> list[str]:
-        """Names of the cut-offs of the filters."""
-        return cutoff_names(self)
-
-    def epoch_figures(self) -> dict[str, float]:
-        """How far the cut-offs moved from the start, in Hz."""
-        return cutoff_movement(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """What the last layer reads: the hidden layer where there is one, else the pooled maps."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from featstore.errors import ConfigError
-from featstore.models.interface import Model
-from featstore.models.layers import check_positive
-from featstore.models.sinc import SincBank, cutoff_movement, cutoff_names, mono_signal, odd_length
+from featstore.models.model_config import WaveformConfig
+from featstore.models.sinc import SincBank, SincModel, mono_signal, odd_length
 
 __all__ = ["SincNet", "SincNetConfig"]
 
@@ -30,7 +29,7 @@ _POOL = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SincNetConfig:
+class SincNetConfig(WaveformConfig):
     """Settings of SincNet.
 
     Parameters
@@ -46,18 +45,17 @@ class SincNetConfig:
         Size of each of the three dense layers.
     """
 
-    n_samples: int
-    n_classes: int
     filters: int = 80
     length: int = 251
     sample_rate: int = 16_000
     dense: int = 2048
 
-    def __post_init__(self) -> None:
-        check_positive(self, "sincnet", "n_samples", "n_classes", "filters", "length", "sample_rate", "dense")
+    place: ClassVar[str] = "sincnet"
+
+    def _resolve(self) -> None:
         if self.times[-1] < 1:
             fix = "Give longer inputs, or a smaller length"
-            raise ConfigError(f"n_samples={self.n_samples} leaves nothing after three pools", "sincnet", fix)
+            raise ConfigError(f"n_samples={self.n_samples} leaves nothing after three pools", self.place, fix)
 
     @property
     def times(self) -> tuple[int, int, int]:
@@ -100,7 +98,7 @@ def _linear(n_in: int, n_out: int) -> nn.Linear:
     return layer
 
 
-class SincNet(Model):
+class SincNet(SincModel):
     """Learned band-pass filters, absolute value, two convolutions, three dense layers, on 200 ms of waveform.
 
     Input float32 ``(batch, 1, n_samples)``, output logits ``(batch, n_classes)``. With 3200 samples, 80 filters of 251
@@ -108,8 +106,6 @@ class SincNet(Model):
     """
 
     Config = SincNetConfig
-    takes: ClassVar[str] = "waveform"
-    input_norm: ClassVar[Any] = "none"  # it begins with a norm
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 3200}
 
     def __init__(self, config: SincNetConfig) -> None:
@@ -128,14 +124,6 @@ class SincNet(Model):
             _Dense(flat, config.dense), _Dense(config.dense, config.dense), _Dense(config.dense, config.dense)
         )
         self.output = _linear(config.dense, config.n_classes)
-
-    def cutoff_names(self) -> list[str]:
-        """Names of the cut-offs of the filters."""
-        return cutoff_names(self)
-
-    def epoch_figures(self) -> dict[str, float]:
-        """How far the cut-offs moved from the start, in Hz."""
-        return cutoff_movement(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Output of the last dense layer, ``(batch, dense)``."""

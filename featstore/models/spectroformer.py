@@ -12,7 +12,6 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
-from featstore.models.layers import check_positive
 from featstore.models.transformer_trunk import Former, FormerConfig, FrontEnd, grouped
 
 __all__ = ["CodebookFormer", "CodebookFormerConfig", "SpectroFormer", "SpectroFormerConfig"]
@@ -35,10 +34,6 @@ class SpectroFormerConfig(FormerConfig):
 
     place: ClassVar[str] = "spectroformer"
 
-    def __post_init__(self) -> None:
-        FormerConfig.__post_init__(self)
-        check_positive(self, self.place, "n_mels", "in_channels")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodebookFormerConfig(FormerConfig):
@@ -53,10 +48,6 @@ class CodebookFormerConfig(FormerConfig):
     n_dims: int
 
     place: ClassVar[str] = "codebookformer"
-
-    def __post_init__(self) -> None:
-        FormerConfig.__post_init__(self)
-        check_positive(self, self.place, "n_dims")
 
 
 class _Vectors(FrontEnd):

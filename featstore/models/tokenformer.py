@@ -12,7 +12,6 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import nn
 
-from featstore.models.layers import check_positive
 from featstore.models.transformer_trunk import Former, FormerConfig, FrontEnd, grouped
 
 __all__ = ["TokenFormer", "TokenFormerConfig"]
@@ -34,10 +33,6 @@ class TokenFormerConfig(FormerConfig):
     n_codebooks: int = 1
 
     place: ClassVar[str] = "tokenformer"
-
-    def __post_init__(self) -> None:
-        FormerConfig.__post_init__(self)
-        check_positive(self, self.place, "n_codes", "n_codebooks")
 
     @property
     def pad(self) -> int:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.models.interface import FEATURES, InnerLayer, SequenceModel
-from featstore.models.layers import check_positive
+from featstore.models.model_config import ModelConfig
 
 __all__ = ["SIZES", "Former", "FormerConfig", "FrontEnd", "Size", "grouped"]
 
@@ -47,7 +47,7 @@ SIZES: dict[str, Size] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FormerConfig:
+class FormerConfig(ModelConfig):
     """Settings of the trunk, which every front end adds its own sizes to.
 
     Parameters
@@ -72,7 +72,6 @@ class FormerConfig:
     """
 
     n_frames: int
-    n_classes: int
     size: Literal["tiny", "small", "mam", "base"] = "small"
     group: int = 4
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
@@ -82,20 +81,7 @@ class FormerConfig:
 
     place: ClassVar[str] = "transformer"
 
-    def __post_init__(self) -> None:
-        check_positive(self, self.place, "n_frames", "n_classes", "group")
-        choices = {
-            "size": tuple(SIZES),
-            "positions": ("sinusoidal", "learned", "rotary"),
-            "pool": ("mean", "mean_std", "layers", "attention", "cls"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}", self.place)
-        for name in ("dropout", "head_dropout"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value < 1):
-                raise ConfigError(f"{name}={value!r} is not in [0, 1)", self.place)
+    def _resolve(self) -> None:
         _check_length(self.n_frames, self.group, self.place)
 
     @property

@@ -19,7 +19,8 @@ from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
-from featstore.models.layers import check_positive, check_width, init_glorot, norm_2d
+from featstore.models.layers import init_glorot, norm_2d
+from featstore.models.model_config import SpectrumConfig
 
 __all__ = ["CHANNELS", "FREQUENCY_POOLS", "TIME_POOLS", "VggCnn", "VggCnnConfig", "choose_pools", "map_sizes"]
 
@@ -64,7 +65,7 @@ Pools = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VggCnnConfig:
+class VggCnnConfig(SpectrumConfig):
     """Settings of VGG-CNN.
 
     Parameters
@@ -85,19 +86,14 @@ class VggCnnConfig:
         before validation means anything: take 0.1 for runs of a few hundred.
     """
 
-    n_mels: int
-    n_frames: int
-    n_classes: int
     in_channels: int = 1
     width: float = 1.0
     pools: str | Pools = "table"
     norm_momentum: float = 0.01
 
-    def __post_init__(self) -> None:
-        check_positive(self, "vgg-cnn", "n_mels", "n_frames", "n_classes", "in_channels")
-        check_width(self.width, "vgg-cnn")
-        if not 0 < self.norm_momentum <= 1:
-            raise ConfigError(f"norm_momentum={self.norm_momentum!r} is not in (0, 1]", "vgg-cnn")
+    place: ClassVar[str] = "vgg-cnn"
+
+    def _resolve(self) -> None:
         if not isinstance(self.pools, str):
             object.__setattr__(self, "pools", _own_pools(self.pools))
 

@@ -21,12 +21,10 @@ import torch
 
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
-from featstore.models.encoders import EncoderInfo
-from featstore.models.frozen_encoder import FrozenEncoder
-from featstore.models.tensor_files import digest_of_tensors
+from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
 from featstore.models.transformers_folder import open_folder
 
-__all__ = ["WaveEncoder", "open_wave_encoder"]
+__all__ = ["open_wave_encoder"]
 
 _CLASSES = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM", "mert_model": "Hubert"}
 _TYPES = {"mert": ("mert_model", "hubert"), "hubert": ("hubert",), "wav2vec2": ("wav2vec2",), "wavlm": ("wavlm",)}
@@ -60,34 +58,7 @@ _WINDOW_S = 30
 _FETCH = "Fetch the checkpoint again"
 
 
-class WaveEncoder(FrozenEncoder):
-    """A waveform body with its weights.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Of transformers.
-    info : EncoderInfo
-    normalize : bool
-        Each window is brought to mean 0 and deviation 1, as the folder's preprocessor asks.
-    device : torch.device
-    """
-
-    def __init__(self, model: torch.nn.Module, info: EncoderInfo, *, normalize: bool, device: torch.device) -> None:
-        super().__init__(model, info, device)
-        self.normalize = normalize
-
-    def states(self, windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Vectors of the input of the first block, and of each block."""
-        if self.normalize:
-            mean, variance = windows.mean(axis=1, keepdims=True), windows.var(axis=1, keepdims=True)
-            windows = (windows - mean) / np.sqrt(variance + np.float32(1e-7))
-        out = self.module(torch.from_numpy(windows).to(self.device), output_hidden_states=True)
-        states = [*out.hidden_states[:-1], out.last_hidden_state]
-        return {str(number): state.transpose(1, 2) for number, state in enumerate(states)}
-
-
-def open_wave_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> WaveEncoder:
+def open_wave_encoder(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> FrozenEncoder:
     """Open a folder with ``config.json`` and weights (safetensors or weights-only .bin, whole or in shards).
 
     Raises
@@ -107,20 +78,31 @@ def open_wave_encoder(name: str, path: str | os.PathLike[str], *, device: str | 
     settings = {key: getattr(own, key) for key in _SILENT if hasattr(own, key)}
     settings |= {"sample_rate": rate, "normalize": normalize, "type": stem}
     n, width = int(own.num_hidden_layers), int(own.hidden_size)
-    info = EncoderInfo(
-        model=name,
-        digest=digest_of_tensors(deciding, settings),
-        takes=f"waveform(sample_rate={rate})",
-        sample_rate=rate,
-        layers={str(layer): width for layer in range(n + 1)},
-        steps={str(layer): _HOP for layer in range(n + 1)},
+    layers = [str(layer) for layer in range(n + 1)]
+    info = describe_folder(
+        name,
+        folder,
+        deciding,
+        settings,
+        rate,
+        layers=dict.fromkeys(layers, width),
+        steps=dict.fromkeys(layers, _HOP),
         usual_layers="all",
         window=_WINDOW_S * rate,
         least=_FIELD,
         field=_FIELD,
-        **folder.provenance(),
     )
-    return WaveEncoder(model, info, normalize=normalize, device=torch.device(device))
+
+    def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Vectors of the input of the first block, and of each block."""
+        if normalize:  # each window is brought to mean 0 and deviation 1
+            mean, variance = windows.mean(axis=1, keepdims=True), windows.var(axis=1, keepdims=True)
+            windows = (windows - mean) / np.sqrt(variance + np.float32(1e-7))
+        out = model(torch.from_numpy(windows).to(device), output_hidden_states=True)
+        found = [*out.hidden_states[:-1], out.last_hidden_state]
+        return {layer: state.transpose(1, 2) for layer, state in zip(layers, found, strict=True)}
+
+    return FrozenEncoder(model, info, device, states)
 
 
 def _renamed(name: str) -> str:

@@ -1,0 +1,110 @@
+"""What the settings of all models have in common: sizes of input and output, and checks by the type of each field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from featstore.errors import ConfigError
+
+__all__ = ["ModelConfig", "SpectrumConfig", "WaveformConfig", "check_fields"]
+
+_BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "dropout": ("in [0, 1)", lambda value: 0 <= value < 1),
+    "head_dropout": ("in [0, 1)", lambda value: 0 <= value < 1),
+    "norm_momentum": ("in (0, 1]", lambda value: 0 < value <= 1),
+    "width": ("a positive number", lambda value: 0 < value < math.inf),
+}
+"""What a field of this name may hold that is no whole number."""
+
+
+def check_fields(config: Any, place: str, least: Mapping[str, int]) -> None:
+    """Refuse values that do not fit the type of their field.
+
+    Whole numbers are positive, unless ``least`` has another bound for them; a ``Literal`` is one of its values; other
+    numbers called as in the table above lie within its bounds.
+
+    Raises
+    ------
+    ConfigError
+        With name and value of the first field that is refused.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, hint, value = field.name, hints[field.name], getattr(config, field.name)
+        if typing.get_origin(hint) is typing.Literal:
+            known = typing.get_args(hint)
+            if not any(value == one and type(value) is type(one) for one in known):
+                raise ConfigError(f"{name}={value!r} is none of {', '.join(map(str, known))}", place)
+        elif hint is int or (hint == int | None and value is not None):
+            bound = least.get(name, 1)
+            if type(value) is not int or value < min(1, bound):
+                what = "a positive whole number" if bound else "a whole number from 0 on"
+                raise ConfigError(f"{name}={value!r} is not {what}", place)
+            if value < bound:
+                raise ConfigError(f"{name}={value} is too few: it takes at least {bound}", place)
+        elif name in _BOUNDS:
+            bounds, fits = _BOUNDS[name]
+            if not (isinstance(value, int | float) and fits(value)):
+                raise ConfigError(f"{name}={value!r} is not {bounds}", place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Settings of a model: sizes of its input, length of its output, and what else it is built from.
+
+    Parameters
+    ----------
+    n_classes : int > 0
+        Length of the output.
+
+    Attributes
+    ----------
+    place : str
+        What messages call the model.
+    least : mapping of str to int
+        Smallest values of whole numbers, where that is not 1.
+    """
+
+    n_classes: int
+
+    place: ClassVar[str] = "model"
+    least: ClassVar[Mapping[str, int]] = {}
+
+    def __post_init__(self) -> None:
+        check_fields(self, self.place, self.least)
+        self._resolve()
+
+    def _resolve(self) -> None:
+        """Bring values to one form, and refuse those that do not go together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpectrumConfig(ModelConfig):
+    """Settings of a model of spectra.
+
+    Parameters
+    ----------
+    n_mels, n_frames : int > 0
+        Size of one input.
+    """
+
+    n_mels: int
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveformConfig(ModelConfig):
+    """Settings of a model of waveforms.
+
+    Parameters
+    ----------
+    n_samples : int > 0
+        Length of one input.
+    """
+
+    n_samples: int
