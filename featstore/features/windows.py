@@ -18,7 +18,7 @@ from featstore.errors import DecodeError
 from featstore.features.graph import Node, TrackContext
 
 if TYPE_CHECKING:
-    from featstore.models.token_windows import Cutter, Gatherer, Window, WindowCoder, WindowStream, WindowValues
+    from featstore.models.token_windows import Cutter, Gatherer, Window, WindowCoder, WindowStream
 
 __all__ = ["PendingWindows", "TooShort", "TrackCutter", "WindowStep", "encode_blocks", "is_on_device"]
 
@@ -154,16 +154,15 @@ class WindowStep:
         """Stream of values (..., m) of samples (n,)."""
         from featstore.models.token_windows import WindowStream
 
-        coder = self.open(node)
-        return WindowStream(coder, self.cut(coder, node, context), self._gatherer(node))
+        return WindowStream(*self._parts(node, context))
 
     def pending(self, node: Node, context: TrackContext) -> _PendingStream:
         """Stream of windows of samples (n,), as :class:`PendingWindows`."""
-        coder = self.open(node)
-        return _PendingStream(coder, self.cut(coder, node, context), self._gatherer(node))
+        return _PendingStream(*self._parts(node, context))
 
-    def _gatherer(self, node: Node) -> Gatherer | None:
-        return None if self.gather is None else self.gather(node)
+    def _parts(self, node: Node, context: TrackContext) -> tuple[WindowCoder, TrackCutter, Gatherer | None]:
+        coder = self.open(node)
+        return coder, self.cut(coder, node, context), None if self.gather is None else self.gather(node)
 
 
 def encode_blocks(blocks: Sequence[PendingWindows]) -> list[tuple[AnyArray, int | None]]:
@@ -171,25 +170,13 @@ def encode_blocks(blocks: Sequence[PendingWindows]) -> list[tuple[AnyArray, int 
 
     Windows of equal length go through the model together; all blocks are of one model.
     """
-    from featstore.models.token_windows import encode_in_batches
+    from featstore.models.token_windows import encode_in_batches, gathered
 
     coder = blocks[0].coder
     found = iter(encode_in_batches(coder, [window for block in blocks for window in block.windows]))
-    results: list[tuple[AnyArray, int | None]] = []
-    for block in blocks:
-        parts = [next(found) for _ in block.windows]
-        counted = [part.near_ties for part in parts if part.near_ties is not None]
-        results.append((_joined(block, parts), sum(counted) if counted else None))
-    return results
-
-
-def _joined(block: PendingWindows, parts: list[WindowValues]) -> AnyArray:
-    from featstore.models.token_windows import join_windows
-
-    if block.gatherer is None:
-        return join_windows(parts, block.coder.no_values)
-    ready = block.gatherer.push(parts)
-    return np.concatenate([ready, block.gatherer.finish()], axis=-1) if block.is_last else ready
+    return [
+        gathered(coder, block.gatherer, [next(found) for _ in block.windows], is_last=block.is_last) for block in blocks
+    ]
 
 
 def is_on_device() -> bool:

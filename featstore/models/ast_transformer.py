@@ -11,23 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
-from featstore.errors import ConfigError, MissingDependency
+from featstore.errors import ConfigError
 from featstore.models.ast_weights import from_deit, patch_weight, resize_positions
 from featstore.models.interface import Model
+from featstore.models.layers import STD_FLOOR, real_frames, recomputed
 from featstore.models.model_config import SpectrumConfig
+from featstore.models.transformers_folder import import_transformers
 
 __all__ = [
     "AUDIOSET_DEVIATION",
     "AUDIOSET_MEAN",
     "PATCH",
     "Ast",
+    "AstClassifier",
     "AstConfig",
     "AstTrunk",
     "AudiosetAst",
@@ -51,9 +53,7 @@ AUDIOSET_MEAN, AUDIOSET_DEVIATION = -4.2677393, 4.5689974
 
 Size = Literal["tiny", "small"]
 
-_STD_FLOOR = 1e-5  # of a clip: a silent one has none
 _EPS = 1e-6  # of DeiT's layer norms; transformers' own default for AST is 1e-12
-_ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}  # any configuration takes it; the typed signature omits it
 
 
 def patch_grid(n_mels: int, n_frames: int, *, where: str = "ast") -> tuple[int, int]:
@@ -85,11 +85,9 @@ def standardise_picture(x: torch.Tensor, lengths: torch.Tensor | None = None) ->
     lengths : int64 (batch,), optional
         Real frames of each clip, which alone count; those behind them become zeros.
     """
-    real = None
-    if lengths is not None:
-        real = (torch.arange(x.shape[2], device=x.device) < lengths[:, None].to(x.device))[:, None]
+    real = None if lengths is None else real_frames(x, lengths)[:, None]
     x = _centred(x, real)
-    deviation = _clip_mean(x.square(), real).clamp(min=_STD_FLOOR**2).sqrt()
+    deviation = _clip_mean(x.square(), real).clamp(min=STD_FLOOR**2).sqrt()
     return x / (2 * deviation)
 
 
@@ -131,14 +129,11 @@ class AstTrunk(nn.Module):
         self, n_mels: int, n_frames: int, *, size: Size = "tiny", depth: int = 12, checkpointing: bool = False
     ) -> None:
         super().__init__()
-        try:
-            from transformers import ASTConfig, ASTModel
-        except ImportError as error:
-            raise MissingDependency.of("transformers", "codecs", "the Audio Spectrogram Transformer") from error
+        library = import_transformers("the Audio Spectrogram Transformer")
         self.grid = patch_grid(n_mels, n_frames)
         self.checkpointing = checkpointing
         self.width, heads = WIDTHS[size]
-        config = ASTConfig(
+        config = library.ASTConfig(
             hidden_size=self.width,
             num_attention_heads=heads,
             intermediate_size=4 * self.width,
@@ -149,9 +144,9 @@ class AstTrunk(nn.Module):
             num_mel_bins=n_mels,
             max_length=n_frames,
             layer_norm_eps=_EPS,
-            **_ATTENTION,
+            attn_implementation="sdpa",
         )
-        backbone = ASTModel(config)
+        backbone = library.ASTModel(config)
         self.embeddings, self.layers, self.layernorm = backbone.embeddings, backbone.layers, backbone.layernorm
         tokens = (self.embeddings.cls_token, self.embeddings.distillation_token, self.embeddings.position_embeddings)
         for table in tokens:
@@ -175,12 +170,8 @@ class AstTrunk(nn.Module):
         hidden = torch.cat([*tokens, patches], dim=1)
         hidden, mask = self._placed(hidden, n_t, lengths)
         for layer in self.layers:
-            if self.checkpointing and self.training and torch.is_grad_enabled():
-                hidden = checkpoint(layer, hidden, mask, use_reentrant=False)
-            else:
-                hidden = layer(hidden, mask)
-        pooled: torch.Tensor = self.layernorm(hidden)[:, :2].mean(dim=1)
-        return pooled
+            hidden = recomputed(self, layer, hidden, mask) if self.checkpointing else layer(hidden, mask)
+        return cast("torch.Tensor", self.layernorm(hidden)[:, :2].mean(dim=1))
 
     def _placed(
         self, hidden: torch.Tensor, n_t: int, lengths: torch.Tensor | None
@@ -231,7 +222,24 @@ class AstConfig(SpectrumConfig):
         patch_grid(self.n_mels, self.n_frames)
 
 
-class Ast(Model):
+class AstClassifier(Model):
+    """A model that ends in an Audio Spectrogram Transformer and one linear layer."""
+
+    package = "transformers"
+    any_length: ClassVar[bool] = True
+    published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.ast_weights:deit_trunk"}
+
+    def build_classifier(self, bands: int, n_frames: int) -> None:
+        """Make trunk, norm and last layer for pictures of this size."""
+        config = self.config
+        self.trunk = AstTrunk(bands, n_frames, size=config.size, depth=config.depth, checkpointing=config.checkpointing)
+        self.norm = nn.LayerNorm(self.trunk.width, eps=_EPS)
+        self.output = nn.Linear(self.trunk.width, config.n_classes)
+        nn.init.trunc_normal_(self.output.weight, std=0.02)
+        nn.init.zeros_(self.output.bias)
+
+
+class Ast(AstClassifier):
     """Audio Spectrogram Transformer: patches of 16 x 16 without overlap, two class tokens, one linear layer.
 
     Input float32 ``(batch, 1, n_mels, n_frames)``, normalised by mean and deviation of the training split; output
@@ -239,35 +247,23 @@ class Ast(Model):
     (22,032,010 with ``size=small``).
     """
 
-    package = "transformers"
     Config = AstConfig
     input_norm: ClassVar[Any] = "global"
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 128, "n_frames": 3308}
-    any_length: ClassVar[bool] = True
-    published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.ast_weights:deit_trunk"}
     takes_lengths: ClassVar[bool] = True
+    least_length = PATCH
 
     def __init__(self, config: AstConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.trunk = AstTrunk(
-            config.n_mels, config.n_frames, size=config.size, depth=config.depth, checkpointing=config.checkpointing
-        )
-        self.norm, self.output = classifier(self.trunk.width, config.n_classes)
+        super().__init__(config)
+        self.build_classifier(config.n_mels, config.n_frames)
 
     def scaled(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Picture ``(batch, n_mels, frames)`` on the scale of AST: half a deviation is 1."""
         return x / 2
 
-    @property
-    def least_length(self) -> int:
-        """Frames of a patch."""
-        return PATCH
-
     def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Mean of the two tokens behind the norm of the head, ``(batch, width)``."""
-        found: torch.Tensor = self.norm(self.trunk(self.scaled(x.squeeze(1), lengths), lengths))
-        return found
+        return cast("torch.Tensor", self.norm(self.trunk(self.scaled(x.squeeze(1), lengths), lengths)))
 
 
 class AudiosetAst(Ast):
@@ -288,11 +284,3 @@ class GafxAst(Ast):
     def scaled(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Picture with mean 0 and deviation 0.5, as the extractors hand it on."""
         return standardise_picture(x, lengths)
-
-
-def classifier(width: int, n_classes: int) -> tuple[nn.LayerNorm, nn.Linear]:
-    """Norm and linear layer behind an AST."""
-    output = nn.Linear(width, n_classes)
-    nn.init.trunc_normal_(output.weight, std=0.02)
-    nn.init.zeros_(output.bias)
-    return nn.LayerNorm(width, eps=_EPS), output

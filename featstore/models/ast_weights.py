@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from featstore.errors import CheckpointError, ConfigError
-from featstore.models.tensor_files import open_tensors
+from featstore.models.tensor_files import read_tensors
 
 __all__ = ["OLD_LAYER", "deit_trunk", "from_deit", "patch_weight", "read_deit", "resize_positions"]
 
@@ -151,7 +151,7 @@ def from_deit(
         A tensor is of no known name, is missing, or has patches of another size than 16 x 16.
     """
     found = _renamed(state_dict, where)
-    lost = [name for name in (_CLASS, _POSITIONS, _PATCHES, "layernorm.weight") if name not in found]
+    lost = [name for name in _WHOLE if name not in found]
     if lost:
         raise CheckpointError(f"the weights lack {lost[0]}", where, "Give a DeiT, or an AST")
     projection = found[_PATCHES]
@@ -178,9 +178,7 @@ def read_deit(path: str | Path, **options: Any) -> dict[str, torch.Tensor]:
     CheckpointError
         No such file, a damaged one, one that would run code, or one of another network.
     """
-    with open_tensors(Path(path)) as opened:
-        state = {name: opened.finite(name) for name in opened.names}
-    return from_deit(state, where=str(path), **options)
+    return from_deit(read_tensors(path), where=str(path), **options)
 
 
 def deit_trunk(path: str | Path, model: Any) -> dict[str, torch.Tensor]:
@@ -204,12 +202,10 @@ _TOP = {
     "pos_embed": _POSITIONS,
     "patch_embed.proj": "embeddings.patch_embeddings.projection",
     "norm": "layernorm",
-    _CLASS: _CLASS,
-    _SECOND: _SECOND,
-    _POSITIONS: _POSITIONS,
-    "embeddings.patch_embeddings.projection": "embeddings.patch_embeddings.projection",
-    "layernorm": "layernorm",
 }
+_WHOLE = (_CLASS, _POSITIONS, _PATCHES, _PATCHES.replace("weight", "bias"), "layernorm.weight", "layernorm.bias")
+"""What every network has besides its layers."""
+
 OLD_LAYER = {  # of transformers before version 5, which its version 5 still writes
     "attention.attention.query": "attention.q_proj",
     "attention.attention.key": "attention.k_proj",
@@ -222,14 +218,10 @@ _LAYER = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
     "attn.proj": "attention.o_proj",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
     **OLD_LAYER,
-    "layernorm_before": "layernorm_before",
-    "layernorm_after": "layernorm_after",
-    **{f"attention.{part}_proj": f"attention.{part}_proj" for part in "qkvo"},
 }
-"""Parts of a layer under the names of timm, transformers 4 and transformers 5: ours are the last."""
+_PARTS = {*_LAYER.values(), *(f"attention.{part}_proj" for part in "qkvo")}
+"""Parts of a layer under our names, those of transformers 5; the table has those of timm and of transformers 4."""
 
 
 def _renamed(state_dict: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
@@ -241,15 +233,14 @@ def _renamed(state_dict: Mapping[str, torch.Tensor], where: str) -> dict[str, to
             continue
         layer = re.fullmatch(r"(?:blocks|layers|encoder\.layer)\.(\d+)\.(.+)\.(weight|bias)", name)
         part, _, ending = name.rpartition(".")
+        whole = _TOP.get(name) or f"{_TOP.get(part, part)}.{ending}"
         if layer and layer[2] == "attn.qkv":
             for which, third in zip("qkv", tensor.chunk(3), strict=True):
                 found[f"layers.{layer[1]}.attention.{which}_proj.{layer[3]}"] = third.clone()
-        elif layer and layer[2] in _LAYER:
-            found[f"layers.{layer[1]}.{_LAYER[layer[2]]}.{layer[3]}"] = tensor
-        elif name in _TOP:
-            found[_TOP[name]] = tensor
-        elif part in _TOP and ending in ("weight", "bias"):
-            found[f"{_TOP[part]}.{ending}"] = tensor
+        elif layer and _LAYER.get(layer[2], layer[2]) in _PARTS:
+            found[f"layers.{layer[1]}.{_LAYER.get(layer[2], layer[2])}.{layer[3]}"] = tensor
+        elif whole in (*_WHOLE, _SECOND):
+            found[whole] = tensor
         else:
             raise CheckpointError(f"{full} belongs to neither a DeiT nor an AST", where, "Give another file")
     return found
@@ -262,11 +253,8 @@ def _check_layers(found: Mapping[str, torch.Tensor], where: str) -> None:
         if name.startswith("layers."):
             _, layer, rest = name.split(".", 2)
             parts.setdefault(layer, set()).add(rest)
-    wanted = {f"{part}.{ending}" for part in set(_LAYER.values()) for ending in ("weight", "bias")}
+    wanted = {f"{part}.{ending}" for part in _PARTS for ending in ("weight", "bias")}
     for layer in map(str, range(len(parts))):
         lost = sorted(wanted - parts.get(layer, set()))
         if lost:
             raise CheckpointError(f"layer {layer} lacks {lost[0]}", where, "Give the whole state dict")
-    for name in ("layernorm.bias", _PATCHES.replace("weight", "bias")):
-        if name not in found:
-            raise CheckpointError(f"the weights lack {name}", where, "Give the whole state dict")

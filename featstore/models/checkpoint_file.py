@@ -16,7 +16,7 @@ import torch
 
 from featstore.errors import CheckpointError
 from featstore.models.layers import InputNorm
-from featstore.models.tensor_files import save_tensors
+from featstore.models.tensor_files import place_tensors, save_tensors
 
 __all__ = [
     "FORMAT",
@@ -136,18 +136,7 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pr
     CheckpointError
         When names or shapes differ: the checkpoint is of another model.
     """
-    wanted = module.state_dict()
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    problems = [f"lacks {name}" for name in wanted if name not in found]
-    problems += [f"has {name} besides" for name in found if name not in wanted]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
-        raise CheckpointError(
-            f"the checkpoint is of another model: {'; '.join(problems[:2])}{more}", where, "Build the model it is of"
-        )
-    module.load_state_dict(found)
+    fix = "The checkpoint is of another model: build the one it is of"
+    placed = place_tensors(found, module.state_dict(), "this model", where, fix, optional=lambda name: False)
+    module.load_state_dict(placed)

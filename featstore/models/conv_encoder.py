@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -67,8 +67,7 @@ class _Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, width, frames)`` to the same."""
         normed = self.norm(x.transpose(1, 2)).transpose(1, 2)
-        found: torch.Tensor = x + self.mix(functional.gelu(self.spread(normed)))
-        return found
+        return cast("torch.Tensor", x + self.mix(functional.gelu(self.spread(normed))))
 
 
 class ConvEncoder(SequenceModel):
@@ -85,11 +84,12 @@ class ConvEncoder(SequenceModel):
 
     Config: ClassVar[type[ConvEncoderConfig]] = ConvEncoderConfig
     any_length: ClassVar[bool] = True
+    least_length = 1
     frames_per_position = 1
 
     def __init__(self, config: ConvEncoderConfig) -> None:
-        super().__init__()
-        self.config, self.width = config, config.width
+        super().__init__(config)
+        self.width = config.width
         self.stem = nn.Conv1d(config.in_channels * config.n_mels, config.width, 1)
         self.blocks = nn.ModuleList(_Block(config.width, config.kernel, 2**k) for k in range(config.blocks))
         self.dropout = nn.Dropout(config.dropout)
@@ -111,17 +111,6 @@ class ConvEncoder(SequenceModel):
         frames = self.encode(x)
         return {"frames": frames, FEATURES: self.dropout(frames.mean(dim=2))}
 
-    @property
-    def least_length(self) -> int:
-        """One frame."""
-        return 1
-
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Mean over time ``(batch, width)``, behind the dropout."""
-        pooled: torch.Tensor = self.dropout(self.encode(x).mean(dim=2))
-        return pooled
-
-    def extra_repr(self) -> str:
-        """Settings, for people."""
-        settings: Any = self.config
-        return f"width={settings.width}, blocks={settings.blocks}, kernel={settings.kernel}"
+        return cast("torch.Tensor", self.dropout(self.encode(x).mean(dim=2)))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,13 @@ import torch
 from demucs.hdemucs import HDemucs
 
 from featstore.errors import CheckpointError
-from featstore.models.gafx_u import SOURCES, demucs_settings
-from featstore.models.tensor_files import open_tensors
+from featstore.models.gafx_u import FIXED, SOURCES, demucs_settings
+from featstore.models.tensor_files import finite_tensor, load_torch, place_tensors, read_tensors
 
 __all__ = ["demucs_extractor", "read_hdemucs"]
 
 _MEMBER = "Give the file of one Hybrid Demucs, a member of a bag (such as mdx_extra) that has both branches"
 _FETCH = "Fetch the file again"
-_NEEDED = {
-    "sources": list(SOURCES),
-    "audio_channels": 2,
-    "cac": True,
-    "hybrid": True,
-    "wiener_iters": 0,
-    "end_iters": 0,
-    "wiener_residual": False,
-}
 _TORCHAUDIO = {
     "freq_encoder": "encoder",
     "freq_decoder": "decoder",
@@ -68,8 +57,7 @@ def read_hdemucs(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tens
     elif path.suffix == ".th":
         given, state = _library_file(path)
     else:
-        with open_tensors(path) as opened:
-            given, state = {}, {name: opened.finite(name) for name in opened.names}
+        given, state = {}, read_tensors(path)
     state = _renamed(state)
     if not given and "encoder.0.conv.weight" in state:
         given = {"channels": len(state["encoder.0.conv.weight"])}  # a plain state dict says no more
@@ -95,16 +83,8 @@ def demucs_extractor(path: str | Path, model: Any) -> dict[str, torch.Tensor]:
 
 
 def _library_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    try:
-        with torch.serialization.safe_globals([HDemucs]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        names = re.findall(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it holds {names[0]}" if names else "it is damaged"
-        raise CheckpointError(f"this is no file of one Hybrid Demucs: {what}", str(path), _MEMBER) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"the file is truncated or damaged: {first}", str(path), _FETCH) from error
+    with torch.serialization.safe_globals([HDemucs]):
+        content = load_torch(path, refused="this is no file of one Hybrid Demucs: it holds more", fix=_MEMBER)
     if not isinstance(content, Mapping) or not {"klass", "args", "kwargs", "state"} <= set(content):
         raise CheckpointError("it lacks klass, args, kwargs or state", str(path), _MEMBER)
     if content["klass"] is not HDemucs:
@@ -117,8 +97,7 @@ def _library_file(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from safetensors import safe_open
 
-    with open_tensors(path) as opened:
-        state = {name: opened.finite(name) for name in opened.names}
+    state = read_tensors(path)
     with safe_open(path, framework="pt") as handle:
         metadata = handle.metadata() or {}
     if "klass" not in metadata:
@@ -141,11 +120,11 @@ def _arguments(args: Any, kwargs: Any, where: str) -> dict[str, Any]:
 
 def _settings(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Settings besides those that the features hang on, which are checked."""
-    for name, wanted in _NEEDED.items():
+    for name, wanted in FIXED.items():
         value = given.get(name, wanted)
         if (list(value) if isinstance(value, tuple) else value) != wanted:
             raise CheckpointError(f"{name} is {value}, not {wanted}", where, _MEMBER)
-    settings = {name: value for name, value in given.items() if name not in _NEEDED}
+    settings = {name: value for name, value in given.items() if name not in FIXED}
     unknown = sorted(set(settings) - set(demucs_settings()))
     if unknown:
         raise CheckpointError(f"{unknown[0]} is no setting of Hybrid Demucs", where, "Install the demucs that wrote it")
@@ -167,17 +146,6 @@ def _renamed(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _fitted(settings: Mapping[str, Any], state: Mapping[str, Any], where: str) -> dict[str, torch.Tensor]:
     """Return the weights as float32, each one fitting a network of these settings and none left over."""
-    network = HDemucs(sources=list(SOURCES), **settings)
-    wanted = network.state_dict()
-    for name in sorted(set(wanted) ^ set(state)):
-        what = f"the weights lack {name}" if name in wanted else f"{name} belongs to no Hybrid Demucs of its settings"
-        raise CheckpointError(what, where, _MEMBER)
-    for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
-            raise CheckpointError(f"{name} has shape {shapes}", where, _MEMBER)
-    found = {name: tensor.float() for name, tensor in state.items()}
-    for name, tensor in found.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{name} holds a value that is not finite", where, _FETCH)
-    return found
+    wanted = HDemucs(sources=list(SOURCES), **settings).state_dict()
+    found = place_tensors(state, wanted, "a Hybrid Demucs of its settings", where, _MEMBER)
+    return {name: finite_tensor(name, tensor, where) for name, tensor in found.items()}

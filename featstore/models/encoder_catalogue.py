@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from featstore.models.frozen_encoder import FrozenEncoder
 from featstore.models.input_kinds import INPUT_KINDS
 from featstore.models.model_encoder import ModelEncoder
 from featstore.models.transformers_folder import TransformersFolder
-from featstore.registry import load_attribute
 from featstore.specs import parse_spec
 
 __all__ = ["PUBLISHED_ENCODERS", "EncoderCard", "encoder_cards", "markdown_table"]
@@ -34,78 +33,44 @@ _LARGE: dict[str, Any] = {
     "do_stable_layer_norm": True,
 }
 _LAYER_FRONT: dict[str, Any] = {"feat_extract_norm": "layer", "conv_bias": True}
-_WAVE = {"sampling_rate": 16000}
-_CLAP = {"sampling_rate": 48000, "frequency_min": 50, "frequency_max": 14000}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Published:
     """Weights that someone publishes: their encoder, licence, and settings that differ from the library's defaults.
 
-    ``part`` is the part of the module that the weights are of; empty for all of it but the head.
+    ``model_type`` is what a folder of transformers calls the model; empty for other forms. ``part`` is the part of the
+    module that the weights are of; empty for all of it but the head.
     """
 
     encoder: str
     licence: str
+    model_type: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""
-    config: Mapping[str, Any] | None = None
-    preprocessor: Mapping[str, Any] | None = None
 
+
+_MERT = {"sample_rate": 24000}
+_CLAP = {"sampling_rate": 48000, "frequency_min": 50, "frequency_max": 14000}
+_DAC = {"sampling_rate": 44100, "downsampling_ratios": [2, 4, 8, 8]}
 
 PUBLISHED_ENCODERS: dict[str, Published] = {
-    "MTT_musicnn": Published(encoder="mtt-musicnn", licence="ISC"),
-    "MSD_musicnn": Published(encoder="msd-musicnn", licence="ISC"),
-    "MERT-v1-95M": Published(
-        encoder="mert",
-        licence="cc-by-nc-4.0",
-        config={"model_type": "mert_model", "sample_rate": 24000},
-        preprocessor={"sampling_rate": 24000},
-    ),
-    "MERT-v1-330M": Published(
-        encoder="mert",
-        licence="cc-by-nc-4.0",
-        config={"model_type": "mert_model", "sample_rate": 24000, **_LARGE},
-        preprocessor={"sampling_rate": 24000},
-    ),
-    "hubert-base-ls960": Published(
-        encoder="hubert", licence="apache-2.0", config={"model_type": "hubert"}, preprocessor=_WAVE
-    ),
-    "hubert-large-ll60k": Published(
-        encoder="hubert",
-        licence="apache-2.0",
-        config={"model_type": "hubert", **_LARGE, **_LAYER_FRONT},
-        preprocessor=_WAVE,
-    ),
-    "wav2vec2-base": Published(
-        encoder="wav2vec2", licence="apache-2.0", config={"model_type": "wav2vec2"}, preprocessor=_WAVE
-    ),
-    "wavlm-base-plus": Published(
-        encoder="wavlm", licence="none stated", config={"model_type": "wavlm"}, preprocessor=_WAVE
-    ),
-    "ast-finetuned-audioset-10-10-0.4593": Published(
-        encoder="ast", licence="bsd-3-clause", config={"model_type": "audio-spectrogram-transformer"}
-    ),
-    "clap-htsat-unfused": Published(
-        encoder="clap",
-        licence="apache-2.0",
-        config={"model_type": "clap_audio_model"},
-        preprocessor=_CLAP,
-    ),
-    "encodec_24khz": Published(encoder="encodec", licence="none stated", config={"model_type": "encodec"}),
-    "dac_44khz": Published(
-        encoder="dac",
-        licence="none stated",
-        config={"model_type": "dac", "sampling_rate": 44100, "downsampling_ratios": [2, 4, 8, 8]},
-    ),
-    "Hybrid Demucs": Published(encoder="gafx-u", licence="none stated", part="extractor"),
+    "MTT_musicnn": Published("mtt-musicnn", "ISC"),
+    "MSD_musicnn": Published("msd-musicnn", "ISC"),
+    "MERT-v1-95M": Published("mert", "cc-by-nc-4.0", "mert_model", _MERT),
+    "MERT-v1-330M": Published("mert", "cc-by-nc-4.0", "mert_model", _MERT | _LARGE),
+    "hubert-base-ls960": Published("hubert", "apache-2.0", "hubert"),
+    "hubert-large-ll60k": Published("hubert", "apache-2.0", "hubert", _LARGE | _LAYER_FRONT),
+    "wav2vec2-base": Published("wav2vec2", "apache-2.0", "wav2vec2"),
+    "wavlm-base-plus": Published("wavlm", "none stated", "wavlm"),
+    "ast-finetuned-audioset-10-10-0.4593": Published("ast", "bsd-3-clause", "audio-spectrogram-transformer"),
+    "clap-htsat-unfused": Published("clap", "apache-2.0", "clap_audio_model", preprocessor=_CLAP),
+    "encodec_24khz": Published("encodec", "none stated", "encodec"),
+    "dac_44khz": Published("dac", "none stated", "dac", _DAC),
+    "Hybrid Demucs": Published("gafx-u", "none stated", part="extractor"),
 }
 """By the publisher's own name."""
-
-_UNTRAINED = {
-    "mtt-musicnn": "featstore.models.musicnn_encoder:untrained_musicnn",
-    "msd-musicnn": "featstore.models.musicnn_encoder:untrained_musicnn",
-    "gafx-u": "featstore.models.gafx_encoder:untrained_hdemucs",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +135,10 @@ def _card(name: str, timed: bool) -> EncoderCard:
 
 
 def _untrained(name: str, published: Published, device: torch.device) -> FrozenEncoder:
-    if published.encoder in _UNTRAINED:
-        made: FrozenEncoder = load_attribute(_UNTRAINED[published.encoder])(published.encoder, device=device)
-        return made
-    folder = _UntrainedFolder(Path(name), name, dict(published.config or {}), dict(published.preprocessor or {}))
+    folder = None
+    if published.model_type:
+        config = {"model_type": published.model_type, **published.config}
+        folder = _UntrainedFolder(Path(name), name, config, dict(published.preprocessor))
     opened: FrozenEncoder = ENCODERS.load(published.encoder)(published.encoder, folder, device=device)
     return opened
 

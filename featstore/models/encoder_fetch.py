@@ -10,7 +10,7 @@ from pathlib import Path
 
 from featstore.errors import CheckpointError, check_known
 
-__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "how_to_fetch"]
+__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "how_to_fetch", "package_folders"]
 
 FETCHABLE = dict.fromkeys(("mtt-musicnn", "msd-musicnn"), ("musicnn", "0.1.0"))
 """Encoder to the distribution that ships its weights, which is never installed or imported, and its version."""
@@ -27,13 +27,20 @@ def fetched_place(model: str) -> str | None:
     """Where an encoder's weights are without being named: a fetched wheel, or the installed package."""
     if model not in FETCHABLE:
         return None
+    wheel = _wheel(model)
+    return next(iter(package_folders(FETCHABLE[model][0])), None) if wheel is None else str(wheel)
+
+
+def _wheel(model: str) -> Path | None:
+    """Wheel that was fetched for an encoder."""
     package, version = FETCHABLE[model]
-    wheels = sorted(weights_cache().glob(f"{package}-{version}-*.whl"))
-    if wheels:
-        return str(wheels[-1])
-    spec = importlib.util.find_spec(package)  # finds, does not import
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    return folders[0] if folders else None
+    return max(weights_cache().glob(f"{package}-{version}-*.whl"), default=None)
+
+
+def package_folders(package: str) -> list[str]:
+    """Folders of an installed package, which is found and not imported; none where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def how_to_fetch(model: str) -> str:
@@ -60,10 +67,9 @@ def fetch_weights(model: str) -> Path:
     """
     check_known(model, FETCHABLE, f"no package ships weights of {model!r}", "models fetch", error=CheckpointError)
     package, version = FETCHABLE[model]
-    cache = weights_cache()
-    there = sorted(cache.glob(f"{package}-{version}-*.whl"))
+    cache, there = weights_cache(), _wheel(model)
     if there:
-        return there[-1]
+        return there
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", "--no-deps", "--only-binary", ":all:"]
     command += ["--dest", str(cache), "--quiet", "--disable-pip-version-check"]
@@ -72,9 +78,9 @@ def fetch_weights(model: str) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = str(error)
-    found = sorted(cache.glob(f"{package}-{version}-*.whl"))
-    if not found:
+    found = _wheel(model)
+    if found is None:
         raise CheckpointError(
             f"pip could not fetch {package} {version}: {reason}", str(cache), "Give weights=PATH of its wheel instead"
         )
-    return found[-1]
+    return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import DecodeError
 from featstore.models.token_windows import Window, WindowValues
+from featstore.models.window_cutters import GridCutter
 
 if TYPE_CHECKING:
     from featstore.models.frozen_encoder import FrozenEncoder
@@ -49,62 +50,6 @@ def n_frames(columns: int, *, window: int, hop: int, least: int, align: bool, st
     return total
 
 
-class GridCutter:
-    """Windows on a fixed grid from the first column on, never padded; holds one window and the last block.
-
-    What is left behind the last whole window is dropped, or seen by a further window that ends with the track; then a
-    track shorter than a window is one window of its own length, too.
-
-    Parameters
-    ----------
-    window, hop : int
-        Columns of a window, and between the starts of two.
-    least : int
-        Columns of the shortest window.
-    align : bool
-        Whether a last window ends with the track.
-    where : str
-        Track, for messages.
-    """
-
-    def __init__(self, *, window: int, hop: int, least: int, align: bool, where: str = "") -> None:
-        self._window, self._hop, self._least, self._align, self._where = window, hop, least, align, where
-        self._held: list[FloatArray] = []
-        self._at = self._seen = self._next = self._covered = (
-            0  # first column held, columns seen, start, end of the last
-        )
-
-    def push(self, block: FloatArray) -> list[Window]:
-        """Take columns (..., n); return the windows that are complete."""
-        self._held.append(np.array(block, np.float32))
-        self._seen += block.shape[-1]
-        windows = []
-        while self._next + self._window <= self._seen:
-            windows.append(self._cut(self._next, self._next + self._window))
-            self._next += self._hop
-        keep = max(self._at, min(self._next, self._seen - self._window))
-        if windows:
-            self._held, self._at = [self._whole()[..., keep - self._at :].copy()], keep
-        return windows
-
-    def finish(self) -> list[Window]:
-        """Return the last window, where there is one."""
-        if not self._align or self._seen <= self._covered or self._seen < self._least:
-            return []
-        return [self._cut(max(0, self._seen - self._window), self._seen)]
-
-    def _whole(self) -> FloatArray:
-        if len(self._held) != 1:
-            self._held = [np.concatenate(self._held, axis=-1)]
-        return self._held[0]
-
-    def _cut(self, start: int, stop: int) -> Window:
-        again = max(0, self._covered - start)  # columns that an earlier window had
-        self._covered = stop
-        samples = np.ascontiguousarray(self._whole()[..., start - self._at : stop - self._at])
-        return Window(samples, again, stop - start - again, self._where)
-
-
 class EncoderCoder:
     """An encoder with the layers and the pooling that are asked for: computes windows.
 
@@ -140,18 +85,16 @@ class EncoderCoder:
         DecodeError
             When a vector is not finite; it names the layer and the track.
         """
-        found = self.encoder.layers_of(np.stack([window.samples for window in windows]), self.layers)
-        values = []
-        for number, window in enumerate(windows):
-            for name, layer in zip(self.layers, found, strict=True):
-                if not np.isfinite(layer[number]).all():
-                    raise DecodeError(
-                        f"layer {name} of {self.encoder.info.model} gives a value that is not finite",
-                        window.where,
-                        "Leave the track out, or check the weights",
-                    )
-            values.append(WindowValues(self._kept(np.stack([layer[number] for layer in found]), window)))
-        return values
+        found = np.stack(self.encoder.layers_of(np.stack([each.samples for each in windows]), self.layers), axis=1)
+        wrong = np.argwhere(~np.isfinite(found).all(axis=(2, 3)))
+        if len(wrong):
+            window, layer = wrong[0]
+            raise DecodeError(
+                f"layer {self.layers[layer]} of {self.encoder.info.model} gives a value that is not finite",
+                windows[window].where,
+                "Leave the track out, or check the weights",
+            )
+        return [WindowValues(self._kept(frames, each)) for frames, each in zip(found, windows, strict=True)]
 
     def _kept(self, frames: FloatArray, window: Window) -> FloatArray:
         if self.pool != "none":

@@ -11,12 +11,10 @@ featstore.features.embedding : The feature kind that stores their vectors.
 
 from __future__ import annotations
 
-import functools
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featstore.errors import CheckpointError
-from featstore.models.tokenizers import best_device, stamp_of
+from featstore.models.tokenizers import best_device, info_of
 from featstore.registry import Registry, load_attribute
 
 if TYPE_CHECKING:
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ENCODERS", "UNTRAINED", "describe_encoder", "encoder_names", "load_encoder"]
 
-# encoder -> function(model, path, device=...) that opens its weights
+# encoder -> function(model, path, device=...) that opens its weights; those that are no folders of transformers keep
+# random ones for a path of None
 ENCODERS = Registry(
     "encoder",
     {
@@ -94,10 +93,5 @@ def describe_encoder(model: str, path: str) -> EncoderInfo:
     ConfigError, CheckpointError
         As :func:`load_encoder`.
     """
-    place = os.path.realpath(path)
-    return _described(model, place, stamp_of(place))
-
-
-@functools.lru_cache(maxsize=16)
-def _described(model: str, path: str, stamp: Any) -> EncoderInfo:
-    return load_encoder(model, path, device="cpu").info
+    info: EncoderInfo = info_of(load_encoder, model, path)
+    return info

@@ -6,39 +6,28 @@ Origin: Z. Bu, H. Zhang, X. Zhu, "GAFX: A general audio feature extractor", 2022
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 import torch
-from torch import nn
 
-from featstore.models.ast_transformer import AstTrunk, classifier, standardise_picture
-from featstore.models.interface import FEATURES, Model
+from featstore.models.ast_transformer import AstClassifier, standardise_picture
+from featstore.models.interface import FEATURES
 
 __all__ = ["Gafx"]
 
 
-class Gafx(Model):
+class Gafx(AstClassifier):
     """A front end with weights before an Audio Spectrogram Transformer.
 
-    Input float32 ``(batch, channels, n_samples)``, output logits ``(batch, n_classes)``. A subclass draws, and gives
-    :meth:`build` its front end and the size of the joined picture.
+    Input float32 ``(batch, channels, n_samples)``, output logits ``(batch, n_classes)``. A subclass draws: it has
+    its front end as ``extractor``, made before the classifier, as weights are drawn in this order.
     """
 
-    package = "transformers"
     takes: ClassVar[str] = "waveform"
     input_norm: ClassVar[Any] = "none"  # front ends normalise each clip themselves
-    any_length: ClassVar[bool] = True
-    published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.ast_weights:deit_trunk"}
 
     config: Any
-
-    def build(self, extractor: nn.Module, bands: int, n_frames: int) -> None:
-        """Make the parts, the extractor first: weights are drawn in this order."""
-        config = self.config
-        self.extractor = extractor
-        self.trunk = AstTrunk(bands, n_frames, size=config.size, depth=config.depth, checkpointing=config.checkpointing)
-        self.norm, self.output = classifier(self.trunk.width, config.n_classes)
 
     @abc.abstractmethod
     def draw(self, x: torch.Tensor) -> torch.Tensor:
@@ -58,8 +47,7 @@ class Gafx(Model):
 
     def classify(self, drawn: torch.Tensor) -> torch.Tensor:
         """What the last layer reads, ``(batch, width)``, of what was drawn."""
-        found: torch.Tensor = self.norm(self.trunk(self.join(drawn)))
-        return found
+        return cast("torch.Tensor", self.norm(self.trunk(self.join(drawn))))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """What the last layer reads, ``(batch, width)``."""

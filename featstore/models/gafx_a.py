@@ -15,12 +15,11 @@ import torch
 from torch import nn
 
 from featstore.models.gafx_r import BANDS, GafxR, GafxRConfig, RowTrunk
-from featstore.models.layers import full_precision
+from featstore.models.layers import full_precision, standardised
 
 __all__ = ["GafxA", "GafxAConfig", "sinusoids"]
 
 _LAYERS, _HEADS, _HIDDEN, _DROPOUT = 2, 4, 512, 0.1
-_STD_FLOOR = 1e-5  # of a clip: a silent one has none
 
 GafxAConfig = GafxRConfig
 
@@ -60,9 +59,7 @@ class _AttentiveTrunk(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``."""
-        x = x - x.mean(dim=(2, 3), keepdim=True)
-        x = x / x.square().mean(dim=(2, 3), keepdim=True).clamp(min=_STD_FLOOR**2).sqrt()
-        tokens = self.rows(x).transpose(1, 2)
+        tokens = self.rows(standardised(x)).transpose(1, 2)
         with full_precision(tokens):
             tokens = tokens.float()
             tokens = tokens + sinusoids(tokens.shape[1], BANDS).to(tokens.device)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +21,44 @@ from featstore.models.model_encoder import ModelEncoder, describe_model
 from featstore.models.tensor_files import digest_of_tensors, open_tensors, save_tensors
 from featstore.models.trained_on import TrainedOn
 
-__all__ = ["open_hdemucs", "untrained_hdemucs", "write_untrained"]
+__all__ = ["open_hdemucs", "write_untrained"]
 
 PUBLISHED_RATE, PAPER_RATE = 44_100, 16_000
 WINDOW_S = 30
 
 
-def open_hdemucs(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
+def open_hdemucs(name: str, path: str | os.PathLike[str] | None, *, device: str | torch.device = "cpu") -> ModelEncoder:
     """Open a file of one Hybrid Demucs; layers are its four sources.
+
+    Parameters
+    ----------
+    path : path or None
+        None keeps random weights: to count and to time the network.
 
     Raises
     ------
     CheckpointError
         As :func:`~featstore.models.demucs_weights.read_hdemucs`.
     """
-    settings, state = read_hdemucs(Path(path))
-    model = _model(settings)
-    model.extractor.load_state_dict(state)
+    settings, state = ({}, {}) if path is None else read_hdemucs(Path(path))
+    n_samples = WINDOW_S * int(settings.get("samplerate", PUBLISHED_RATE))
+    model = GafxU(GafxUConfig(n_samples=n_samples, n_classes=1, hdemucs=settings, frozen=True, depth=1))
+    model.extractor.load_state_dict(state, strict=path is not None)
     notes = {"settings": model.config.hdemucs, "compression": model.config.compression}
-    source = f"Hybrid Demucs, {os.path.basename(path)}"
-    return _encoder(model, name, digest_of_tensors(state, notes), source, device, _trained_on(Path(path)))
-
-
-def untrained_hdemucs(name: str, *, device: str | torch.device = "cpu") -> ModelEncoder:
-    """Build the encoder with random weights: to count and to time it."""
-    return _encoder(_model({}), name, "", "", device)
+    rate = model.extractor.samplerate
+    info = describe_model(
+        model,
+        window=n_samples,
+        layers=SOURCES,
+        model=name,
+        digest="" if path is None else digest_of_tensors(state, notes),
+        takes=f"waveform(sample_rate={rate})",
+        sample_rate=rate,
+        other_rates=tuple({PAPER_RATE} - {rate}),
+        source="" if path is None else f"Hybrid Demucs, {os.path.basename(path)}",
+        trained_on=None if path is None else _trained_on(Path(path)),
+    )
+    return ModelEncoder(model, info, device)
 
 
 def write_untrained(path: str | os.PathLike[str], *, seed: int = 0, **hdemucs: Any) -> None:
@@ -75,38 +87,9 @@ def write_untrained(path: str | os.PathLike[str], *, seed: int = 0, **hdemucs: A
     save_tensors(path, {key: tensor.contiguous() for key, tensor in network.state_dict().items()}, metadata)
 
 
-def _model(hdemucs: Mapping[str, Any]) -> GafxU:
-    n_samples = WINDOW_S * int(hdemucs.get("samplerate", PUBLISHED_RATE))
-    return GafxU(GafxUConfig(n_samples=n_samples, n_classes=1, hdemucs=hdemucs, frozen=True, depth=1))
-
-
 def _trained_on(path: Path) -> TrainedOn | None:
     """What a file says of itself: only those that :func:`write_untrained` made do."""
     if path.suffix != ".safetensors":
         return None
     with open_tensors(path) as opened:
         return TrainedOn.read(opened.config.get("trained_on"))
-
-
-def _encoder(
-    model: GafxU,
-    name: str,
-    digest: str,
-    source: str,
-    device: str | torch.device,
-    trained_on: TrainedOn | None = None,
-) -> ModelEncoder:
-    rate = model.extractor.samplerate
-    info = describe_model(
-        model,
-        window=model.config.n_samples,
-        layers=SOURCES,
-        model=name,
-        digest=digest,
-        takes=f"waveform(sample_rate={rate})",
-        sample_rate=rate,
-        other_rates=tuple({PAPER_RATE} - {rate}),
-        source=source,
-        trained_on=trained_on,
-    )
-    return ModelEncoder(model, info, device)

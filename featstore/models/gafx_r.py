@@ -17,15 +17,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
-from featstore.errors import CheckpointError
 from featstore.models.ast_transformer import PATCH, Size, patch_grid
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
+from featstore.models.layers import recomputed
 from featstore.models.model_config import WaveformConfig
 from featstore.models.sinc import mono_signal
-from featstore.models.tensor_files import open_tensors
+from featstore.models.tensor_files import place_tensors, read_tensors
 
 __all__ = ["BANDS", "ROW", "GafxR", "GafxRConfig", "RowTrunk", "from_imagenet", "rows_of"]
 
@@ -102,10 +101,7 @@ class RowTrunk(nn.Module):
         x = functional.max_pool2d(x, 3, stride=(1, 2), padding=1)
         for stage in range(1, len(_WIDTHS)):
             for block in self.get_submodule(f"layer{stage}").children():
-                if self.checkpointing and self.training and torch.is_grad_enabled():
-                    x = checkpoint(block, x, use_reentrant=False)
-                else:
-                    x = block(x)
+                x = recomputed(self, block, x) if self.checkpointing else block(x)
         return x.mean(dim=-1)
 
 
@@ -120,30 +116,18 @@ def from_imagenet(state_dict: Mapping[str, torch.Tensor], *, where: str = "") ->
     CheckpointError
         A tensor is missing, has another shape, or belongs to another network.
     """
-    wanted = {
-        name: tensor for name, tensor in RowTrunk().state_dict().items() if not name.startswith(f"layer{_LAST_STAGE}.")
-    }
+    last = f"layer{len(_WIDTHS) - 1}."
+    wanted = {name: tensor for name, tensor in RowTrunk().state_dict().items() if not name.startswith(last)}
     found = {name: tensor for name, tensor in state_dict.items() if not name.startswith("fc.")}
     if "conv1.weight" in found:
         found["conv1.weight"] = found["conv1.weight"].sum(dim=1, keepdim=True)
-    for name, tensor in found.items():
-        if name not in wanted or tensor.shape != wanted[name].shape:
-            what = f"{name} of shape {tuple(tensor.shape)} belongs to no ResNet-18"
-            raise CheckpointError(what, where, "Give the weights of torchvision's resnet18")
-    lost = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    if lost:
-        raise CheckpointError(f"{len(lost)} tensors are missing, {lost[0]} first", where, "Give the whole state dict")
-    return found
-
-
-_LAST_STAGE = len(_WIDTHS) - 1
+    fix = "Give the whole state dict of torchvision's resnet18"
+    return place_tensors(found, wanted, "a ResNet-18", where, fix)
 
 
 def imagenet_stages(path: str | Path, model: Gafx) -> dict[str, torch.Tensor]:
     """Weights of ``extractor`` from an ImageNet ResNet-18 in a local file: see ``Model.published``."""
-    with open_tensors(Path(path)) as opened:
-        named = [name for name in opened.names if not name.endswith("num_batches_tracked")]
-        found = from_imagenet({name: opened.finite(name) for name in named}, where=str(path))
+    found = from_imagenet(read_tensors(path), where=str(path))
     extractor = model.get_submodule("extractor")
     place = "" if isinstance(extractor, RowTrunk) else "rows."
     return {f"{place}{name}": tensor for name, tensor in found.items()}
@@ -194,6 +178,7 @@ class GafxR(Gafx):
     Config: ClassVar[type[Any]] = GafxRConfig
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 661_600}
     usual_layers: ClassVar[str] = "picture"
+    least_length = PATCH * ROW - ROW // 2  # as many rows as a patch of the classifier has frames
     published: ClassVar[Mapping[str, str]] = {
         "extractor": "featstore.models.gafx_r:imagenet_stages",
         **Gafx.published,
@@ -202,9 +187,9 @@ class GafxR(Gafx):
     config: GafxRConfig
 
     def __init__(self, config: GafxRConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.build(self.make_extractor(config), BANDS, config.n_rows)
+        super().__init__(config)
+        self.extractor = self.make_extractor(config)
+        self.build_classifier(BANDS, config.n_rows)
 
     def make_extractor(self, config: GafxRConfig) -> nn.Module:
         """What draws the picture: ``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``."""
@@ -222,8 +207,3 @@ class GafxR(Gafx):
     def inner_pictures(self, drawn: torch.Tensor) -> dict[str, torch.Tensor]:
         """The one picture ``(batch, 128, frames)``."""
         return {"picture": drawn}
-
-    @property
-    def least_length(self) -> int:
-        """Samples of as many rows as a patch of the classifier has frames."""
-        return PATCH * ROW - ROW // 2

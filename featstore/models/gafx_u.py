@@ -11,21 +11,18 @@ standardised).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from featstore.errors import ConfigError, MissingDependency, check_known
 from featstore.models.ast_transformer import PATCH, Size, patch_grid
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
-from featstore.models.layers import full_precision
+from featstore.models.layers import full_precision, recomputed
 from featstore.models.model_config import WaveformConfig
 
 try:
@@ -33,7 +30,16 @@ try:
 except ImportError as error:
     raise MissingDependency.of("demucs", "codecs", "gafx-u") from error
 
-__all__ = ["SOURCES", "GafxU", "GafxUConfig", "TappedDemucs", "compress", "features_from_branches", "hybrid_stft"]
+__all__ = [
+    "FIXED",
+    "SOURCES",
+    "GafxU",
+    "GafxUConfig",
+    "TappedDemucs",
+    "compress",
+    "features_from_branches",
+    "hybrid_stft",
+]
 
 SOURCES = ("drums", "bass", "other", "vocals")
 """What Hybrid Demucs separates, in the order of its outputs."""
@@ -108,8 +114,7 @@ def features_from_branches(z: Any, w: Any, n_fft: int, hop_length: int, *, zeros
     z, w = torch.as_tensor(z), torch.as_tensor(w)
     bands = (hybrid_stft(w, n_fft, hop_length, zeros=zeros) + z).abs().mean(dim=-3)
     grouped = bands.unflatten(-2, (-1, GROUP)).mean(dim=-2)
-    joined: torch.Tensor = grouped.movedim(-3, -2).flatten(-2)
-    return joined
+    return cast("torch.Tensor", grouped.movedim(-3, -2).flatten(-2))
 
 
 def compress(x: torch.Tensor, how: Compression) -> torch.Tensor:
@@ -119,23 +124,16 @@ def compress(x: torch.Tensor, how: Compression) -> torch.Tensor:
     return torch.log1p(x) if how == "log1p" else x
 
 
-def _again(layer: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
-    """Call a layer; in training, keep its inputs only."""
-    if layer.training and torch.is_grad_enabled():
-        return checkpoint(forward, *inputs, use_reentrant=False)
-    return forward(*inputs)
-
-
 class _Encoder(HEncLayer):
     def forward(self, x: torch.Tensor, inject: torch.Tensor | None = None) -> torch.Tensor:
         """As the library's, with its activations computed again in the backward pass."""
-        return _again(self, super().forward, x, inject)  # type: ignore[no-any-return]
+        return recomputed(self, super().forward, x, inject)  # type: ignore[no-any-return]
 
 
 class _Decoder(HDecLayer):
     def forward(self, x: torch.Tensor, skip: torch.Tensor | None, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """As the library's, with its activations computed again in the backward pass."""
-        return _again(self, super().forward, x, skip, length)  # type: ignore[no-any-return]
+        return recomputed(self, super().forward, x, skip, length)  # type: ignore[no-any-return]
 
 
 class TappedDemucs(HDemucs):
@@ -175,13 +173,21 @@ class TappedDemucs(HDemucs):
                 layer.__class__ = _Decoder
 
 
-_FIXED = {"sources", "audio_channels", "cac", "hybrid", "wiener_iters", "end_iters", "wiener_residual"}
-"""Settings of Hybrid Demucs that the features hang on."""
+FIXED = {
+    "sources": list(SOURCES),
+    "audio_channels": 2,
+    "cac": True,
+    "hybrid": True,
+    "wiener_iters": 0,
+    "end_iters": 0,
+    "wiener_residual": False,
+}
+"""Settings of Hybrid Demucs that the features hang on, and their only values."""
 
 
 def demucs_settings() -> list[str]:
     """Names of the settings of Hybrid Demucs that ``hdemucs`` may hold."""
-    return [name for name in inspect.signature(HDemucs.__init__).parameters if name not in {"self", *_FIXED}]
+    return [name for name in inspect.signature(HDemucs.__init__).parameters if name not in {"self", *FIXED}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,16 +262,15 @@ class GafxU(Gafx):
     extractor: TappedDemucs
 
     def __init__(self, config: GafxUConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         bands = config.n_fft // (2 * GROUP)
         patch_grid(bands, config.n_frames, where="gafx-u")
-        extractor = TappedDemucs(sources=list(SOURCES), **dict(config.hdemucs))
+        self.extractor = extractor = TappedDemucs(sources=list(SOURCES), **dict(config.hdemucs))
         if config.checkpointing:
             extractor.keep_inputs_only()
         if config.frozen:
             extractor.requires_grad_(False)
-        self.build(extractor, bands, config.n_frames)
+        self.build_classifier(bands, config.n_frames)
         self.train()
 
     def train(self, mode: bool = True) -> GafxU:
@@ -280,10 +285,8 @@ class GafxU(Gafx):
         if x.ndim != 3 or x.shape[1] not in (1, 2):
             fix = "Give mono, or two channels"
             raise ConfigError(f"input of shape {tuple(x.shape)}, not (batch, 1, n_samples)", "gafx-u", fix)
-        with ExitStack() as stack:
-            stack.enter_context(full_precision(x))  # complex numbers have no half precision
-            if self.config.frozen:
-                stack.enter_context(torch.no_grad())
+        trains = torch.is_grad_enabled() and not self.config.frozen
+        with full_precision(x), torch.set_grad_enabled(trains):  # complex numbers have no half precision
             stereo = x.float().expand(-1, 2, -1)
             z, w = self.extractor.branches(stereo)
             n_fft = self.config.n_fft

@@ -95,6 +95,10 @@ class Model(nn.Module, abc.ABC):
 
     config: Any
 
+    def __init__(self, config: Any = None) -> None:
+        super().__init__()
+        self.config = config
+
     @abc.abstractmethod
     def forward_features(self, x: Any) -> torch.Tensor:
         """Pooled features ``(batch, n_features)`` of an input: what the head reads."""

@@ -61,7 +61,7 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
         When the file is missing, damaged, foreign or would run code; when the level is not in it; when a tensor is
         missing, superfluous, of the wrong shape or type, or holds a value that is not finite.
     """
-    with open_tensors(Path(path), prefixes=("module.", "vqvae.")) as file:
+    with open_tensors(Path(path)) as file:
         names, form = _original_names(file)
         _check_level(file, names, level, form)
         growth, source = _growth(file)
@@ -75,7 +75,8 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
         _compare(expected, wanted, file, form)
         tensors = {name: file.finite(stored) for name, stored in wanted.items()}
         provenance: dict[str, Any] = {"file": file.name, "format": form, "sha256": file.sha256()}
-    model.load_state_dict({_own_name(name): tensor for name, tensor in tensors.items()})
+    own = zip(model.state_dict(), model.original_names(), strict=True)
+    model.load_state_dict({name: tensors[original] for name, original in own})
     deciding = {name: tensor for name, tensor in tensors.items() if not name.startswith("decoders.")}
     notes: dict[str, Any] = {} if growth == 3 else {"dilation_growth": growth}
     provenance |= {"dilation_growth": growth, "dilation_growth_from": source}
@@ -84,7 +85,7 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
 
 def levels_in(path: str | Path) -> list[int]:
     """Levels that a checkpoint holds a codebook of."""
-    with open_tensors(Path(path), prefixes=("module.", "vqvae.")) as file:
+    with open_tensors(Path(path)) as file:
         return _levels(_original_names(file)[0])
 
 
@@ -137,13 +138,6 @@ def _hps(models: list[JukeboxLevel]) -> dict[str, Any]:
     }
 
 
-def _own_name(name: str) -> str:
-    if _CODEBOOK.fullmatch(name):
-        return "codebook"
-    part, _, rest = name.split(".", 2)
-    return f"{part.removesuffix('s')}.{rest}"
-
-
 def _original_names(file: TensorFile) -> tuple[dict[str, str], str]:
     """Original name to stored name of everything that looks like part of a VQ-VAE, and the form that was recognised."""
     names: dict[str, str] = {}
@@ -151,7 +145,7 @@ def _original_names(file: TensorFile) -> tuple[dict[str, str], str]:
     counts = _projections(file.names)
     for stored in file.names:
         plain = stored
-        for prefix in file.prefixes:
+        for prefix in ("module.", "vqvae."):
             plain = plain.removeprefix(prefix)
         if not plain.startswith(("encoders.", "decoders.", "bottleneck.")):
             continue

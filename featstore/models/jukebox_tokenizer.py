@@ -19,17 +19,9 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import ConfigError
 from featstore.models.jukebox_checkpoint import LoadedLevel, load_level
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes
-from featstore.models.token_windows import (
-    FieldCutter,
-    Span,
-    Window,
-    WindowValues,
-    encode_signals,
-    field_span,
-    full_passes,
-    join_windows,
-)
+from featstore.models.token_windows import Window, WindowValues, encode_signals, full_passes, join_windows
 from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
+from featstore.models.window_cutters import FieldCutter, Span, field_span
 
 __all__ = ["JukeboxTokenizer", "Span", "exact_arithmetic", "needed_samples", "open_jukebox", "window_tokens"]
 
@@ -99,12 +91,9 @@ class JukeboxTokenizer(Tokenizer):
         """Number of tokens of a signal, from its length in samples."""
         return self.config.n_tokens(n_samples)
 
-    def codebook_vectors(self, codebook: int) -> FloatArray:
-        """Code vectors (codes, embedding)."""
-        if codebook != 0:
-            raise ConfigError(f"codebook={codebook} is not there", "jukebox", "A level has one codebook: 0")
-        vectors: FloatArray = self.model.codebook.cpu().numpy().copy()
-        return vectors
+    def tables(self) -> list[torch.Tensor]:
+        """Code vectors of the only codebook."""
+        return [self.model.codebook]
 
     def cutter(self) -> FieldCutter:
         """Start to cut a signal into windows of the grid."""

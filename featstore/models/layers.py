@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 __all__ = [
     "NORM_EPS",
+    "STD_FLOOR",
     "InputNorm",
     "SameConv1d",
     "full_precision",
@@ -22,12 +25,19 @@ __all__ = [
     "norm_1d",
     "norm_2d",
     "pad_time",
+    "real_frames",
+    "recomputed",
+    "standardised",
 ]
 
 _TRUNCATED = 0.8796256610342398  # deviation of a standard normal cut at two deviations
 
 NORM_EPS = 1e-3
 """What TensorFlow's batch norms have; torch's own 1e-5 changes single tags of converted weights by up to 0.9."""
+
+
+STD_FLOOR = 1e-5
+"""Least deviation of a clip: a silent one has none."""
 
 
 def norm_1d(channels: int, momentum: float) -> nn.BatchNorm1d:
@@ -56,6 +66,26 @@ def full_precision(x: torch.Tensor) -> AbstractContextManager[Any]:
     if x.device.type == "meta":  # shapes only, and torch has no mixed precision for it
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def recomputed(module: nn.Module, function: Callable[..., Any], *inputs: Any) -> Any:
+    """Call a function; where its module is trained, keep the inputs only and compute the rest again going backwards."""
+    if module.training and torch.is_grad_enabled():
+        return checkpoint(function, *inputs, use_reentrant=False)
+    return function(*inputs)
+
+
+def real_frames(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Which frames of ``(batch, ..., frames)`` are real, bool ``(batch, frames)``: the first of each, or all."""
+    place = torch.arange(x.shape[-1], device=x.device).expand(len(x), -1)
+    return torch.ones_like(place, dtype=torch.bool) if lengths is None else place < lengths.to(x.device)[:, None]
+
+
+def standardised(x: torch.Tensor) -> torch.Tensor:
+    """Each example with mean 0 and deviation 1, over all its axes; a constant one becomes zeros."""
+    axes = tuple(range(1, x.ndim))
+    x = x - x.mean(dim=axes, keepdim=True)
+    return x / x.square().mean(dim=axes, keepdim=True).clamp(min=STD_FLOOR**2).sqrt()
 
 
 class InputNorm(nn.Module):
@@ -88,18 +118,22 @@ class SameConv1d(nn.Conv1d):
 
 def init_fan_in(model: nn.Module) -> None:
     """Truncated normal weights of variance 1 / fan-in, zero biases (Keras' ``VarianceScaling``)."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
-            deviation = math.sqrt(1 / module.weight[0].numel()) / _TRUNCATED
-            nn.init.trunc_normal_(module.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+
+    def draw(weight: torch.Tensor) -> None:
+        deviation = math.sqrt(1 / weight[0].numel()) / _TRUNCATED
+        nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+
+    _init(model, draw)
 
 
 def init_glorot(model: nn.Module) -> None:
     """Glorot uniform weights, zero biases (what TensorFlow's layers have when nothing is said)."""
+    _init(model, nn.init.xavier_uniform_)
+
+
+def _init(model: nn.Module, draw: Callable[[torch.Tensor], Any]) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+            draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

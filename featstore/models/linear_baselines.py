@@ -8,12 +8,13 @@ pairs of neighbouring tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
 
 from featstore.models.interface import Model
+from featstore.models.layers import real_frames
 from featstore.models.model_config import ModelConfig, SpectrumConfig
 
 __all__ = [
@@ -57,11 +58,11 @@ class _Linear(Model):
     any_length: ClassVar[bool] = True
     takes_lengths: ClassVar[bool] = True
 
-    def __init__(self, n_features: int, n_classes: int) -> None:
-        super().__init__()
+    def __init__(self, config: ModelConfig, n_features: int) -> None:
+        super().__init__(config)
         # momentum None: the plain mean over all batches so far, as a regression on stored features would standardise
         self.standard = nn.BatchNorm1d(n_features, affine=False, momentum=None, eps=1e-8)
-        self.output = nn.Linear(n_features, n_classes)
+        self.output = nn.Linear(n_features, config.n_classes)
 
 
 class TokenHistogram(_Linear):
@@ -78,20 +79,18 @@ class TokenHistogram(_Linear):
 
     def __init__(self, config: TokenHistogramConfig) -> None:
         self.width = config.n_codes if config.neighbours == 1 else config.buckets
-        super().__init__(config.n_codebooks * self.width, config.n_classes)
-        self.config = config
+        super().__init__(config, config.n_codebooks * self.width)
 
     def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Square roots of the shares of each token: distances between them are Hellinger's."""
-        weights = _weights(x, lengths)
+        weights = real_frames(x, lengths)
         if self.config.neighbours == 2:
             mixed = (x[..., :-1] * self.config.n_codes + x[..., 1:]) * _FACTOR % 2**32
             x, weights = mixed * self.width // 2**32, weights[:, 1:]
         weights = weights[:, None].expand(x.shape).to(torch.float32)
         counts = torch.zeros(*x.shape[:2], self.width, device=x.device).scatter_add(-1, x, weights)
         shares = counts / weights.sum(dim=-1, keepdim=True).clamp(min=1)
-        found: torch.Tensor = self.standard(shares.sqrt().flatten(1))
-        return found
+        return cast("torch.Tensor", self.standard(shares.sqrt().flatten(1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +128,11 @@ class _Statistics(_Linear):
     def forward_features(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Mean and deviation of each value over time."""
         frames = x.flatten(1, -2)
-        weights = _weights(frames, lengths)[:, None].to(frames.dtype)
+        weights = real_frames(frames, lengths)[:, None].to(frames.dtype)
         count = weights.sum(dim=-1).clamp(min=1)
         mean = (frames * weights).sum(dim=-1) / count
         variance = ((frames - mean[..., None]).square() * weights).sum(dim=-1) / count
-        found: torch.Tensor = self.standard(torch.cat([mean, (variance + 1e-8).sqrt()], dim=1))
-        return found
+        return cast("torch.Tensor", self.standard(torch.cat([mean, (variance + 1e-8).sqrt()], dim=1)))
 
 
 class FrameStatistics(_Statistics):
@@ -146,8 +144,7 @@ class FrameStatistics(_Statistics):
     Config: ClassVar[type[FrameStatisticsConfig]] = FrameStatisticsConfig
 
     def __init__(self, config: FrameStatisticsConfig) -> None:
-        super().__init__(2 * config.in_channels * config.n_mels, config.n_classes)
-        self.config = config
+        super().__init__(config, 2 * config.in_channels * config.n_mels)
 
 
 class CodeStatistics(_Statistics):
@@ -160,11 +157,4 @@ class CodeStatistics(_Statistics):
     takes: ClassVar[str] = "vectors"
 
     def __init__(self, config: CodeStatisticsConfig) -> None:
-        super().__init__(2 * config.n_dims, config.n_classes)
-        self.config = config
-
-
-def _weights(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-    """Whether each frame is real, bool ``(batch, frames)``."""
-    place = torch.arange(x.shape[-1], device=x.device).expand(len(x), -1)
-    return torch.ones_like(place, dtype=torch.bool) if lengths is None else place < lengths.to(x.device)[:, None]
+        super().__init__(config, 2 * config.n_dims)

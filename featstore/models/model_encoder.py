@@ -16,7 +16,7 @@ from featstore.models.interface import Model
 if TYPE_CHECKING:
     from featstore.models.layers import InputNorm
 
-__all__ = ["ModelEncoder", "describe_model"]
+__all__ = ["ModelEncoder", "deciding", "describe_model"]
 
 
 def describe_model(network: Model, *, window: int, layers: Sequence[str] = (), **facts: Any) -> EncoderInfo:
@@ -43,6 +43,13 @@ def describe_model(network: Model, *, window: int, layers: Sequence[str] = (), *
         most=None if network.any_length else window,
         **facts,
     )
+
+
+def deciding(network: Model) -> dict[str, torch.Tensor]:
+    """Tensors that the vectors of inner layers depend on: all but the head's, and the counters of batch norms."""
+    head, counter = f"{network.head}.", "num_batches_tracked"
+    tensors = network.state_dict().items()
+    return {name: tensor for name, tensor in tensors if not name.startswith(head) and not name.endswith(counter)}
 
 
 class ModelEncoder(FrozenEncoder):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -19,12 +19,13 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
-from featstore.models.layers import SameConv1d, init_fan_in, norm_1d, norm_2d
+from featstore.models.layers import SameConv1d, init_fan_in, norm_1d, norm_2d, pad_time
 from featstore.models.model_config import SpectrumConfig
 
 __all__ = [
     "AtScaleMusicnn",
     "AtScaleMusicnnConfig",
+    "Branch",
     "Convolution",
     "Musicnn",
     "MusicnnConfig",
@@ -102,17 +103,17 @@ class AtScaleMusicnnConfig(MusicnnConfig):
     temporal: tuple[int, ...] = (1, 2, 4, 8)
 
 
-class _Timbral(nn.Module):
+class Branch(nn.Module):
     """Kernels of ``height`` bands and ``frames`` frames; the largest response over all positions along the bands."""
 
     def __init__(self, height: int, frames: int, filters: int, momentum: float) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, filters, (height, frames), padding=(0, frames // 2))
+        self.conv = nn.Conv2d(1, filters, (height, frames))
         self.norm = norm_2d(filters, momentum)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, 1, bands, frames)`` to ``(batch, filters, frames)``."""
-        found: torch.Tensor = self.norm(functional.relu(self.conv(x)))
+        found: torch.Tensor = self.norm(functional.relu(self.conv(pad_time(x, self.conv.kernel_size[1]))))
         return found.amax(dim=2)
 
 
@@ -126,8 +127,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in, frames)`` to ``(batch, out, frames)``."""
-        found: torch.Tensor = self.norm(functional.relu(self.conv(x)))
-        return found
+        return cast("torch.Tensor", self.norm(functional.relu(self.conv(x))))
 
 
 class Musicnn(Model):
@@ -140,14 +140,14 @@ class Musicnn(Model):
     Config: ClassVar[type[MusicnnConfig]] = MusicnnConfig
     input_norm: ClassVar[InputNormalisation] = "none"  # the study feeds features as they are
     any_length: ClassVar[bool] = True
+    least_length = 7  # frames of the first convolution, which is not padded
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: MusicnnConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         momentum, unit = config.norm_momentum, config.filters
         self.timbral = nn.ModuleList(
-            _Timbral(int(share * config.n_mels), frames, config.scaled(unit * units), momentum)
+            Branch(int(share * config.n_mels), frames, config.scaled(unit * units), momentum)
             for share in TIMBRAL_HEIGHTS
             for frames, units in zip(TIMBRAL_FRAMES, config.timbral, strict=True)
         )
@@ -167,11 +167,6 @@ class Musicnn(Model):
         self.output = nn.Linear(dense, config.n_classes)
         init_fan_in(self)
 
-    @property
-    def least_length(self) -> int:
-        """Frames of the first convolution, which is not padded."""
-        return 7
-
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Hidden layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""
         return self._hidden(x, x.mean(dim=2), pooled=2)
@@ -184,8 +179,7 @@ class Musicnn(Model):
         x = self.third(x) + x
         both = torch.cat([x.amax(dim=pooled), x.mean(dim=pooled)], dim=1)
         hidden = self.hidden_norm(functional.relu(self.hidden(self.dropout(both))))
-        dropped: torch.Tensor = self.dropout(hidden)
-        return dropped
+        return cast("torch.Tensor", self.dropout(hidden))
 
 
 class SixteenMusicnn(Musicnn):

@@ -11,51 +11,37 @@ import os
 import torch
 
 from featstore.models import create
-from featstore.models.interface import Model
-from featstore.models.model_encoder import ModelEncoder, describe_model
+from featstore.models.model_encoder import ModelEncoder, deciding, describe_model
 from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS, PUBLISHED, load_published
 from featstore.models.tensor_files import digest_of_tensors
 from featstore.models.trained_on import TrainedOn
 
-__all__ = ["open_musicnn", "untrained_musicnn"]
+__all__ = ["open_musicnn"]
 
 _DATA = {"mtt-musicnn": "MagnaTagATune", "msd-musicnn": "Million Song Dataset"}
 
 
-def open_musicnn(name: str, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
+def open_musicnn(name: str, path: str | os.PathLike[str] | None, *, device: str | torch.device = "cpu") -> ModelEncoder:
     """Open the published weights: the package's folder, its wheel, or a checkpoint's own folder.
+
+    Parameters
+    ----------
+    path : path or None
+        None keeps random weights: to count and to time the network.
 
     Raises
     ------
     CheckpointError
         The weights are not there, damaged, or of another network.
     """
-    state = load_published(name, path)
-    model = _model(name)
-    model.load_state_dict(state)
-    deciding = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith("output.") and not key.endswith("num_batches_tracked")
-    }
-    return _encoder(model, name, digest_of_tensors(deciding, {"model": name, "takes": FEATURE}), device)
-
-
-def untrained_musicnn(name: str, *, device: str | torch.device = "cpu") -> ModelEncoder:
-    """Build the encoder with random weights: to count and to time it."""
-    return _encoder(_model(name), name, "", device)
-
-
-def _model(name: str) -> Model:
-    return create(name, n_mels=N_MELS, n_frames=N_FRAMES, n_classes=len(PUBLISHED[name].tags))
-
-
-def _encoder(model: Model, name: str, digest: str, device: str | torch.device) -> ModelEncoder:
+    model = create(name, n_mels=N_MELS, n_frames=N_FRAMES, n_classes=len(PUBLISHED[name].tags))
+    if path is not None:
+        model.load_state_dict(load_published(name, path))
     info = describe_model(
         model,
         window=N_FRAMES,
         model=name,
-        digest=digest,
+        digest="" if path is None else digest_of_tensors(deciding(model), {"model": name, "takes": FEATURE}),
         takes=FEATURE,
         sample_rate=16000,
         tail="drop",

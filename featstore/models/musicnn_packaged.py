@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from featstore.models.interface import InnerLayer, InputNormalisation, Model
-from featstore.models.layers import init_glorot, norm_1d, norm_2d, pad_time
+from featstore.models.layers import init_glorot, norm_1d, norm_2d
 from featstore.models.model_config import SpectrumConfig
-from featstore.models.musicnn import Convolution
+from featstore.models.musicnn import Branch, Convolution
 
 __all__ = ["BigPackagedMusicnn", "BigPackagedMusicnnConfig", "PackagedMusicnn", "PackagedMusicnnConfig"]
 
@@ -63,20 +63,6 @@ class BigPackagedMusicnnConfig(PackagedMusicnnConfig):
     dense: int = 500
 
 
-class _Front(nn.Module):
-    """Kernels of ``height`` bands and ``frames`` frames; the largest response over all positions along the bands."""
-
-    def __init__(self, height: int, frames: int, filters: int, momentum: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, filters, (height, frames))
-        self.norm = norm_2d(filters, momentum)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(batch, 1, bands, frames)`` to ``(batch, filters, frames)``."""
-        found: torch.Tensor = self.norm(functional.relu(self.conv(pad_time(x, self.conv.kernel_size[1]))))
-        return found.amax(dim=2)
-
-
 class PackagedMusicnn(Model):
     """Two timbral and three temporal front ends, three convolutions over time, all of them pooled over time.
 
@@ -87,18 +73,18 @@ class PackagedMusicnn(Model):
     Config: ClassVar[type[PackagedMusicnnConfig]] = PackagedMusicnnConfig
     input_norm: ClassVar[InputNormalisation] = "none"  # it brings its own
     any_length: ClassVar[bool] = True
+    least_length = MID_FRAMES
     usual_layers: ClassVar[str] = "penultimate"
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: PackagedMusicnnConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         momentum = config.norm_momentum
         self.norm = norm_2d(1, momentum)
         self.timbral = nn.ModuleList(
-            _Front(int(share * config.n_mels), TIMBRAL_FRAMES, TIMBRAL_FILTERS, momentum) for share in TIMBRAL_HEIGHTS
+            Branch(int(share * config.n_mels), TIMBRAL_FRAMES, TIMBRAL_FILTERS, momentum) for share in TIMBRAL_HEIGHTS
         )
-        self.temporal = nn.ModuleList(_Front(1, frames, TEMPORAL_FILTERS, momentum) for frames in TEMPORAL_FRAMES)
+        self.temporal = nn.ModuleList(Branch(1, frames, TEMPORAL_FILTERS, momentum) for frames in TEMPORAL_FRAMES)
         n_front = len(self.timbral) * TIMBRAL_FILTERS + len(self.temporal) * TEMPORAL_FILTERS
         self.mid = nn.ModuleList(
             Convolution(nn.Conv1d(inputs, config.channels, 7, padding=3), momentum)
@@ -161,15 +147,9 @@ class PackagedMusicnn(Model):
         """What the package calls features; see :meth:`activations`."""
         return self.activations(x)
 
-    @property
-    def least_length(self) -> int:
-        """Frames that the convolutions of the mid-end see."""
-        return MID_FRAMES
-
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Penultimate layer ``(batch, dense)`` of ``(batch, 1, n_mels, frames)``, behind the dropout."""
-        dropped: torch.Tensor = self.dropout(self.activations(x)["penultimate"])
-        return dropped
+        return cast("torch.Tensor", self.dropout(self.activations(x)["penultimate"]))
 
 
 class BigPackagedMusicnn(PackagedMusicnn):

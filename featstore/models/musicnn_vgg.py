@@ -64,8 +64,7 @@ class PackagedVgg(Model):
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 187}
 
     def __init__(self, config: PackagedVggConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         bands, frames = config.last_map
         last = (min(4, bands), min(4, frames))
         pools = [nn.MaxPool2d((1, 4), stride=2), *(nn.MaxPool2d(2) for _ in range(3)), nn.MaxPool2d(last)]

@@ -6,10 +6,9 @@ installed package, which is never imported, or in a folder or wheel that the use
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import CheckpointError, check_known
 from featstore.models import create
+from featstore.models.encoder_fetch import package_folders
 from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
 from featstore.models.tf_checkpoint import read_checkpoint
 
@@ -87,9 +87,17 @@ def load_published(name: str, place: str | os.PathLike[str] | None = None) -> di
     """
     check_known(name, PUBLISHED, f"there are no published weights of {name!r}", error=CheckpointError)
     published = PUBLISHED[name]
-    read, where = _find(published, place)
-    variables = read_checkpoint(read, where, wanted=lambda variable: not _is_of_optimizer(variable))
-    return convert_variables(name, variables, where)
+    folder = _find(published, place)
+
+    def read(file: str) -> bytes:
+        try:
+            return (folder / file).read_bytes()
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"cannot be read: {reason}", str(folder / file), "Fetch it again") from error
+
+    variables = read_checkpoint(read, str(folder), wanted=lambda variable: not _is_of_optimizer(variable))
+    return convert_variables(name, variables, str(folder))
 
 
 def convert_variables(name: str, variables: dict[str, NDArray[Any]], where: str = "") -> dict[str, torch.Tensor]:
@@ -104,10 +112,10 @@ def convert_variables(name: str, variables: dict[str, NDArray[Any]], where: str 
         wanted = create(name, n_mels=N_MELS, n_frames=N_FRAMES, n_classes=len(PUBLISHED[name].tags)).state_dict()
     table = _vgg_table() if name.endswith("vgg") else _musicnn_table()
     state: dict[str, torch.Tensor] = {}
-    for source, target, turn in table:
+    for source, target in table.items():
         if source not in variables:
             raise CheckpointError(f"the checkpoint lacks {source}", where, f"It is none of {PUBLISHED[name].folder}")
-        value = np.ascontiguousarray(turn(variables[source]), dtype=np.float32)
+        value = np.ascontiguousarray(_turned(variables[source], wanted[target].ndim), dtype=np.float32)
         if value.shape != tuple(wanted[target].shape):
             raise CheckpointError(
                 f"{source} has shape {variables[source].shape}, which gives {value.shape} for {target}, "
@@ -116,7 +124,7 @@ def convert_variables(name: str, variables: dict[str, NDArray[Any]], where: str 
                 f"It is none of {PUBLISHED[name].folder}",
             )
         state[target] = torch.from_numpy(value.copy())
-    left = sorted(set(variables) - {source for source, _, _ in table})
+    left = sorted(set(variables) - set(table))
     if left:
         raise CheckpointError(
             f"{len(left)} variables have no place: {', '.join(left[:3])}",
@@ -129,55 +137,42 @@ def convert_variables(name: str, variables: dict[str, NDArray[Any]], where: str 
     return {target: state[target] for target in wanted}
 
 
-Turn = Callable[[NDArray[Any]], NDArray[Any]]
-Row = tuple[str, str, Turn]
-
-
-def _same(value: NDArray[Any]) -> NDArray[Any]:
-    return value
-
-
-def _image_kernel(value: NDArray[Any]) -> NDArray[Any]:
-    return value.transpose(3, 2, 1, 0) if value.ndim == 4 else value
-
-
-def _time_kernel(value: NDArray[Any]) -> NDArray[Any]:
-    return value[:, :, 0].transpose(2, 1, 0) if value.ndim == 4 else value
+def _turned(value: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """Axes in reverse order; the axis of bands of a kernel over time is left out."""
+    return value[:, :, 0].T if (value.ndim, ndim) == (4, 3) else value.T
 
 
 def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
 
 
-def _layer(source: str, target: str, turn: Turn) -> list[Row]:
-    return [(f"{source}/kernel", f"{target}.weight", turn), (f"{source}/bias", f"{target}.bias", _same)]
+def _layer(source: str, target: str) -> dict[str, str]:
+    return {f"{source}/kernel": f"{target}.weight", f"{source}/bias": f"{target}.bias"}
 
 
-def _norms(targets: list[str]) -> list[Row]:
+def _norms(targets: list[str]) -> dict[str, str]:
     parts = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-    return [
-        (f"{_numbered('batch_normalization', number)}/{source}", f"{target}.{part}", _same)
+    return {
+        f"{_numbered('batch_normalization', number)}/{source}": f"{target}.{part}"
         for number, target in enumerate(targets)
         for source, part in parts.items()
-    ]
+    }
 
 
-def _musicnn_table() -> list[Row]:
-    front = ["timbral.0", "timbral.1", "temporal.0", "temporal.1", "temporal.2"]
-    mid = ["mid.0", "mid.1", "mid.2"]
-    rows: list[Row] = []
-    for number, branch in enumerate([*front, *mid]):
-        turn = _image_kernel if branch in front else _time_kernel
-        rows += _layer(_numbered("conv2d", number), f"{branch}.conv", turn)
-    rows += _layer("dense", "hidden", np.transpose) + _layer("dense_1", "output", np.transpose)
-    return rows + _norms(["norm", *(f"{branch}.norm" for branch in [*front, *mid]), "pooled_norm", "hidden_norm"])
+def _musicnn_table() -> dict[str, str]:
+    branches = ["timbral.0", "timbral.1", "temporal.0", "temporal.1", "temporal.2", "mid.0", "mid.1", "mid.2"]
+    table: dict[str, str] = {}
+    for number, branch in enumerate(branches):
+        table |= _layer(_numbered("conv2d", number), f"{branch}.conv")
+    table |= _layer("dense", "hidden") | _layer("dense_1", "output")
+    return table | _norms(["norm", *(f"{branch}.norm" for branch in branches), "pooled_norm", "hidden_norm"])
 
 
-def _vgg_table() -> list[Row]:
-    rows: list[Row] = []
+def _vgg_table() -> dict[str, str]:
+    table: dict[str, str] = {}
     for block in range(5):
-        rows += _layer(f"{block + 1}CNN", f"blocks.{block}.0", _image_kernel)
-    return rows + _layer("dense", "output", np.transpose) + _norms(["norm", *(f"blocks.{i}.2" for i in range(5))])
+        table |= _layer(f"{block + 1}CNN", f"blocks.{block}.0")
+    return table | _layer("dense", "output") | _norms(["norm", *(f"blocks.{block}.2" for block in range(5))])
 
 
 def _is_of_optimizer(variable: str) -> bool:
@@ -185,24 +180,32 @@ def _is_of_optimizer(variable: str) -> bool:
     return last in ("Adam", "Adam_1", "beta1_power", "beta2_power", "global_step")
 
 
-def _find(published: Published, place: str | os.PathLike[str] | None) -> tuple[Callable[[str], bytes], str]:
-    """Return how to read the files of a checkpoint, and where they are."""
-    if place is None:
-        spec = importlib.util.find_spec("musicnn")  # finds, does not import
-        roots = [Path(root) for root in (spec.submodule_search_locations or ())] if spec else []
-        tried = "the installed package musicnn" if roots else "no package musicnn is installed"
-    else:
-        path = Path(place).expanduser()
-        if path.is_file():
-            return _find_in_archive(published, path)
-        if not path.exists():
-            raise CheckpointError("there is no such folder or wheel", str(path), "Check --weights")
-        roots, tried = [path], str(path)
+def _find(published: Published, place: str | os.PathLike[str] | None) -> Path | zipfile.Path:
+    """Folder of a checkpoint's files, on the disk or inside a wheel."""
+    roots, tried = _roots(place)
     for root in roots:
-        for folder in (published.folder, f"musicnn/{published.folder}", f"musicnn/musicnn/{published.folder}", "."):
+        for folder in (published.folder, f"musicnn/{published.folder}", f"musicnn/musicnn/{published.folder}", ""):
             if (root / folder / ".index").is_file():
-                return _reader_of_folder((root / folder).resolve()), str((root / folder).resolve())
+                return root / folder
     raise _not_found(published, tried)
+
+
+def _roots(place: str | os.PathLike[str] | None) -> tuple[Sequence[Path | zipfile.Path], str]:
+    """Folders in which the package may lie, and what messages call them."""
+    if place is None:
+        installed = package_folders("musicnn")
+        tried = "the installed package musicnn" if installed else "no package musicnn is installed"
+        return [Path(folder) for folder in installed], tried
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise CheckpointError("there is no such folder or wheel", str(path), "Check --weights")
+    if path.is_dir():
+        return [path.resolve()], str(path)
+    try:
+        archive = zipfile.Path(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"not a wheel: {error}", str(path), "Give the package's wheel or folder") from error
+    return [archive, *archive.iterdir()], str(path)
 
 
 def _not_found(published: Published, tried: str) -> CheckpointError:
@@ -211,35 +214,3 @@ def _not_found(published: Published, tried: str) -> CheckpointError:
     if not published.in_wheel:
         fix = "Only the source repository jordipons/musicnn has them: clone it and name its folder: --weights PATH"
     return CheckpointError(f"the weights of {published.name} ({published.folder}) are not there", tried, fix)
-
-
-def _reader_of_folder(folder: Path) -> Callable[[str], bytes]:
-    def read(name: str) -> bytes:
-        try:
-            return (folder / name).read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"cannot be read: {error.strerror}", str(folder / name)) from error
-
-    return read
-
-
-def _find_in_archive(published: Published, path: Path) -> tuple[Callable[[str], bytes], str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise CheckpointError(f"not a wheel: {error}", str(path), "Give the package's wheel or folder") from error
-    ending = f"{published.folder}/.index"
-    found = next((name for name in names if name == ending or name.endswith(f"/{ending}")), None)
-    if found is None:
-        raise _not_found(published, str(path))
-    prefix = found.removesuffix(".index")
-
-    def read(name: str) -> bytes:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(prefix + name)
-        except (KeyError, zipfile.BadZipFile, OSError) as error:
-            raise CheckpointError(f"cannot be read: {error}", f"{path}, {prefix}{name}", "Fetch it again") from error
-
-    return read, f"{path}, {prefix.removesuffix('/')}"

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
 
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
+from featstore.models.layers import real_frames
 from featstore.models.model_config import ModelConfig
 
 __all__ = ["Probe", "ProbeConfig"]
@@ -102,8 +103,7 @@ class Probe(Model):
     share: torch.Tensor
 
     def __init__(self, config: ProbeConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         layers, dims = config.n_layers, config.n_dims
         self.register_buffer("mean", torch.zeros(layers, dims))
         self.register_buffer("std", torch.ones(layers, dims))
@@ -118,9 +118,9 @@ class Probe(Model):
         if lengths is None:
             vectors = x.mean(dim=-1)
         else:
-            real = torch.arange(x.shape[-1], device=x.device) < lengths.to(x.device)[:, None]
-            vectors = (x * real[:, None, None]).sum(dim=-1) / lengths.to(x.device).clamp(min=1)[:, None, None]
+            vectors = (x * real_frames(x, lengths)[:, None, None]).sum(dim=-1) / lengths.to(x.device).clamp(min=1)[
+                :, None, None
+            ]
         vectors = (vectors - self.mean) / self.std
         share = self.share if self.mixture is None else self.mixture.softmax(dim=0)
-        found: torch.Tensor = self.body((vectors * share[:, None]).sum(dim=1))
-        return found
+        return cast("torch.Tensor", self.body((vectors * share[:, None]).sum(dim=1)))

@@ -11,16 +11,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from featstore.errors import CheckpointError, ConfigError, MissingDependency
+from featstore.errors import ConfigError
 from featstore.models.interface import Model
+from featstore.models.layers import standardised
 from featstore.models.model_config import SpectrumConfig
-from featstore.models.tensor_files import open_tensors
+from featstore.models.tensor_files import place_tensors, read_tensors
+from featstore.models.transformers_folder import import_transformers
 
 __all__ = [
     "WIDTHS",
@@ -37,8 +39,6 @@ __all__ = [
 WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages."""
 
-_STD_FLOOR = 1e-5  # of a clip: a silent one has none
-
 
 class ResnetTrunk(nn.Module):
     """Stem and four stages of two basic blocks: a picture with three channels to maps of 1/32 of its size, rounded up.
@@ -53,24 +53,20 @@ class ResnetTrunk(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        try:
-            from transformers import ResNetConfig, ResNetModel
-        except ImportError as error:
-            raise MissingDependency.of("transformers", "codecs", "ResNet-18") from error
-        config = ResNetConfig(
+        library = import_transformers("ResNet-18")
+        config = library.ResNetConfig(
             num_channels=3,
             embedding_size=widths[0],
             hidden_sizes=list(widths),
             depths=[2, 2, 2, 2],
             layer_type="basic",
         )
-        backbone = ResNetModel(config)
+        backbone = library.ResNetModel(config)
         self.embedder, self.encoder = backbone.embedder, backbone.encoder
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps ``(batch, 512, …)`` of ``(batch, 3, height, width)``."""
-        found: torch.Tensor = self.encoder(self.embedder(x)).last_hidden_state
-        return found
+        return cast("torch.Tensor", self.encoder(self.embedder(x)).last_hidden_state)
 
 
 def spatial_pyramid(x: torch.Tensor) -> torch.Tensor:
@@ -130,26 +126,11 @@ def from_torchvision(state_dict: Mapping[str, torch.Tensor], *, where: str = "")
     """
     with torch.device("meta"):
         wanted = ResnetTrunk().state_dict()
-    found: dict[str, torch.Tensor] = {}
-    for name, tensor in state_dict.items():
-        if name.startswith("fc."):
-            continue
-        ours = trunk_names(name)
-        if ours is None or ours not in wanted:
-            raise CheckpointError(
-                f"{name} belongs to no ResNet-18", where, "Give the weights of torchvision's resnet18"
-            )
-        if tensor.shape != wanted[ours].shape:
-            shapes = f"{tuple(tensor.shape)}, not {tuple(wanted[ours].shape)}"
-            raise CheckpointError(f"{name} has shape {shapes}", where, "Give the weights of torchvision's resnet18")
-        found[ours] = tensor
-    for name in wanted:  # old files lack the counters, which nothing reads
-        if name.endswith("num_batches_tracked"):
-            found.setdefault(name, torch.zeros((), dtype=torch.long))
-    lost = [name for name in wanted if name not in found]
-    if lost:
-        raise CheckpointError(f"{len(lost)} tensors are missing, {lost[0]} first", where, "Give the whole state dict")
-    return found
+    state = {name: tensor for name, tensor in state_dict.items() if not name.startswith("fc.")}
+    fix = "Give the whole state dict of torchvision's resnet18"
+    found = place_tensors(state, wanted, "a ResNet-18", where, fix, rename=lambda name: trunk_names(name) or name)
+    counters = [name for name in wanted if name not in found]  # old files lack them, and nothing reads them
+    return found | {name: torch.zeros((), dtype=torch.long) for name in counters}
 
 
 def read_torchvision(path: str | Path) -> dict[str, torch.Tensor]:
@@ -160,9 +141,7 @@ def read_torchvision(path: str | Path) -> dict[str, torch.Tensor]:
     CheckpointError
         No such file, a damaged one, one that would run code, or one of another network.
     """
-    with open_tensors(Path(path)) as opened:
-        named = [name for name in opened.names if not name.endswith("num_batches_tracked")]
-        return from_torchvision({name: opened.finite(name) for name in named}, where=str(path))
+    return from_torchvision(read_tensors(path), where=str(path))
 
 
 def imagenet_trunk(path: str | Path, model: Model) -> dict[str, torch.Tensor]:
@@ -223,22 +202,19 @@ class Resnet18(Model):
     published: ClassVar[Mapping[str, str]] = {"trunk": "featstore.models.resnet:imagenet_trunk"}
 
     def __init__(self, config: Resnet18Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths = scaled_widths(config.width)
         self.trunk = ResnetTrunk(widths)
         self.output = nn.Linear(widths[-1], config.n_classes)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Means of the last maps, ``(batch, 512)``."""
-        pooled: torch.Tensor = self.trunk(self.picture(x)).mean(dim=(2, 3))
-        return pooled
+        return cast("torch.Tensor", self.trunk(self.picture(x)).mean(dim=(2, 3)))
 
     def picture(self, x: torch.Tensor) -> torch.Tensor:
         """What the trunk sees of an input, ``(batch, 3, n_mels, frames)``: cut, standardised, in three channels."""
         if self.config.top_db is not None:
             x = x.maximum(x.amax(dim=(1, 2, 3), keepdim=True) - self.config.top_db)
         if self.config.standardise == "clip":
-            x = x - x.mean(dim=(1, 2, 3), keepdim=True)
-            x = x / x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=_STD_FLOOR)
+            x = standardised(x)
         return x.expand(-1, 3, -1, -1)

@@ -20,28 +20,17 @@ from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, read_inputs
 from featstore.models.interface import Model
 from featstore.models.layers import InputNorm
-from featstore.models.model_encoder import ModelEncoder, describe_model
+from featstore.models.model_encoder import ModelEncoder, deciding, describe_model
 from featstore.models.tensor_files import digest_of_tensors
 from featstore.models.trained_on import TrainedOn, members_of
 from featstore.plain_yaml import parse_yaml
 from featstore.specs import FeatureSpec, parse_feature
 
-__all__ = ["architecture_of", "open_run"]
+__all__ = ["open_run"]
 
 _NAME_RUN = "Name a run of one feature, or its checkpoint"
 _SAID = ("model", "feature", "model_settings", "input", "classes")  # what a checkpoint must say of itself
 _MOST_STARTS = 20  # runs that a run started from, one after the other
-
-
-def architecture_of(path: str | os.PathLike[str]) -> str:
-    """Name of the architecture of a run or a checkpoint of ours.
-
-    Raises
-    ------
-    CheckpointError
-        There is no finished checkpoint, or it is damaged.
-    """
-    return str(_checkpoint(Path(path).expanduser())[1]["model"])
 
 
 def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
@@ -60,14 +49,14 @@ def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
     load_module(model, tensors, f"{scored_prefix(tensors)}model.", str(file))
     taken = _feature(state, str(path))
     norm = norm_of(tensors)
-    deciding = {name: tensor for name, tensor in model.state_dict().items() if _decides(name, model.head)}
-    deciding |= {} if norm is None else {f"norm.{name}": tensor for name, tensor in norm.state_dict().items()}
+    tensors = deciding(model)
+    tensors |= {} if norm is None else {f"norm.{name}": tensor for name, tensor in norm.state_dict().items()}
     settings = json.dumps(state["model_settings"], sort_keys=True)
     info = describe_model(
         model,
         window=size.axes[-1],
         model=state["model"],
-        digest=digest_of_tensors(deciding, {"model": state["model"], "settings": settings, "takes": taken}),
+        digest=digest_of_tensors(tensors, {"model": state["model"], "settings": settings, "takes": taken}),
         takes=str(taken),
         sample_rate=taken.sample_rate,
         licence="own" if place.is_dir() else "unknown",
@@ -118,10 +107,6 @@ def _feature(state: Mapping[str, Any], where: str) -> FeatureSpec:
         raise ConfigError(f"the run has several features: {state['feature']}", where, _NAME_RUN)
     spec = parse_feature(state["feature"]).spec
     return spec.replace(clip="whole")
-
-
-def _decides(name: str, head: str) -> bool:
-    return not name.startswith(f"{head}.") and not name.endswith("num_batches_tracked")
 
 
 def _outside(folder: Path) -> list[str]:

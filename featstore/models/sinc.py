@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from featstore.dsp import hz_to_mel, mel_to_hz
 from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
 from featstore.models.layers import full_precision
@@ -147,8 +148,8 @@ def initial_bands(n_filters: int, sample_rate: int) -> tuple[torch.Tensor, torch
         raise ConfigError(f"filters={n_filters!r} is not a positive whole number", "sinc filters")
     if top <= _START_HZ:
         raise ConfigError(f"sample_rate={sample_rate} Hz is too low for a bank from {_START_HZ} Hz", "sinc filters")
-    lowest, highest = 2595 * np.log10(1 + np.array([_START_HZ, top]) / 700)
-    points = 700 * (10 ** (np.linspace(lowest, highest, n_filters + 1) / 2595) - 1)
+    lowest, highest = hz_to_mel(np.array([_START_HZ, top]), "htk")
+    points = mel_to_hz(np.linspace(lowest, highest, n_filters + 1), "htk")
     return torch.from_numpy(points[:-1].copy()), torch.from_numpy(np.diff(points))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
@@ -99,8 +99,7 @@ class MsSincResnet(SincModel):
     config: MsSincResnetConfig
 
     def __init__(self, config: MsSincResnetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         shape = [1, config.n_samples]
         self.signal_norm = nn.LayerNorm(shape, eps=1e-5, elementwise_affine=config.signal_gain)
         self.maps = nn.ModuleList(
@@ -125,8 +124,7 @@ class MsSincResnet(SincModel):
         """What the last layer reads: the hidden layer where there is one, else the pooled maps."""
         found = self.trunk(self.front(x))
         if self.config.head == "gap":
-            pooled: torch.Tensor = found.mean(dim=(2, 3))
-            return pooled
+            return cast("torch.Tensor", found.mean(dim=(2, 3)))
         pyramid = spatial_pyramid(found)
         return pyramid if self.hidden is None else functional.relu(self.hidden(pyramid))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -109,8 +109,7 @@ class SincNet(SincModel):
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 3200}
 
     def __init__(self, config: SincNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.input_layer_norm = _LayerNorm(config.n_samples)
         self.bank = SincBank(config.filters, config.length, config.sample_rate)
         self.convs = nn.ModuleList(
@@ -131,8 +130,7 @@ class SincNet(SincModel):
         x = self._activate(self.bank(x).abs(), 0)
         for k, conv in enumerate(self.convs, start=1):
             x = self._activate(conv(x), k)
-        found: torch.Tensor = self.dense(self.flat_norm(x.flatten(1)))
-        return found
+        return cast("torch.Tensor", self.dense(self.flat_norm(x.flatten(1))))
 
     def _activate(self, x: torch.Tensor, k: int) -> torch.Tensor:
         return functional.leaky_relu(self.norms[k](functional.max_pool1d(x, _POOL)), _SLOPE)

@@ -19,11 +19,24 @@ import torch
 from featstore.atomic import atomic_path
 from featstore.errors import CheckpointError
 
-__all__ = ["TensorFile", "digest_of_tensors", "json_of", "open_tensors", "save_tensors", "sha256_of"]
+__all__ = [
+    "TensorFile",
+    "digest_of_tensors",
+    "find_files",
+    "finite_tensor",
+    "json_of",
+    "load_torch",
+    "open_tensors",
+    "place_tensors",
+    "read_tensors",
+    "save_tensors",
+    "sha256_of",
+]
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
 _FETCH = "Fetch the checkpoint again"
+_CODE = "the file holds more than tensors and plain values, and reading that would run code"
 _CONVERT = (
     "Convert it where you trust it: torch.save({'hps': {}, 'model': model.state_dict()}, FILE) with nothing but "
     "tensors and plain values in it, or safetensors.torch.save_file"
@@ -39,14 +52,12 @@ class TensorFile:
         Path, for messages and provenance.
     names : list of str
         All tensors, as they are stored.
-    prefixes : tuple of str
-        That names may begin with.
     config : dict
         Settings that came along: ``hps``, ``config.json``, or a file's own metadata.
     """
 
-    def __init__(self, path: Path, prefixes: tuple[str, ...], files: list[Path]) -> None:
-        self.name, self.prefixes, self._files = str(path), prefixes, files
+    def __init__(self, path: Path, files: list[Path]) -> None:
+        self.name, self._files = str(path), files
         self.config: dict[str, Any] = {}
         self._read: dict[str, Callable[[], torch.Tensor]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -72,27 +83,93 @@ class TensorFile:
         CheckpointError
             When it is not of a floating type, or holds NaN or infinity.
         """
-        tensor = self._read[name]()
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{name} holds {tensor.dtype}, not floating numbers", self.name, _FETCH)
-        values = tensor.to(torch.float32).contiguous().clone()
-        if not bool(torch.isfinite(values).all()):
-            raise CheckpointError(f"{name} holds a value that is not finite", self.name, _FETCH)
-        return values
+        return finite_tensor(name, self._read[name](), self.name)
 
     def sha256(self) -> str:
-        """Digest of the file's bytes; of several files, over their digests in the order of their names."""
-        if len(self._files) == 1:
-            return sha256_of(self._files[0])
-        whole = hashlib.sha256()
-        for file in sorted(self._files):
-            whole.update(f"{file.name}:{sha256_of(file)}\n".encode())
-        return whole.hexdigest()
+        """Digest of the bytes: see :func:`sha256_of`."""
+        return sha256_of(*self._files)
 
 
-def sha256_of(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with open(path, "rb") as file:
+def finite_tensor(name: str, tensor: torch.Tensor, where: str) -> torch.Tensor:
+    """Float32 copy of a tensor; ``CheckpointError`` for another type, or for NaN and infinity."""
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{name} holds {tensor.dtype}, not floating numbers", where, _FETCH)
+    values = tensor.to(torch.float32).contiguous().clone()
+    if not bool(torch.isfinite(values).all()):
+        raise CheckpointError(f"{name} holds a value that is not finite", where, _FETCH)
+    return values
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """All tensors of a file or folder as float32, but for the counters of batch norms, which nothing reads.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`open_tensors` and :meth:`TensorFile.finite`.
+    """
+    with open_tensors(Path(path)) as opened:
+        return {name: opened.finite(name) for name in opened.names if not _is_counter(name)}
+
+
+def place_tensors(
+    state: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, torch.Tensor],
+    network: str,
+    where: str,
+    fix: str,
+    *,
+    rename: Callable[[str], str] = lambda name: name,
+    optional: Callable[[str], bool] = _is_counter,
+) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint by a network's own names: each at its place, and none left over.
+
+    Parameters
+    ----------
+    state : mapping
+        By stored names.
+    wanted : mapping
+        The network's ``state_dict``, for its names and shapes.
+    network : str
+        What the message calls it: ``a ResNet-18``.
+    where, fix : str
+        For messages.
+    rename : callable
+        Takes a stored name, gives the network's.
+    optional : callable
+        Says which names may be missing: the counters of batch norms, by default.
+
+    Raises
+    ------
+    CheckpointError
+        A tensor is missing, left over, or of another shape.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        place = rename(name)
+        if place not in wanted:
+            raise CheckpointError(f"{name} has no place in {network}", where, fix)
+        if tensor.shape != wanted[place].shape:
+            shapes = f"{tuple(tensor.shape)}, not {tuple(wanted[place].shape)}"
+            raise CheckpointError(f"{name} has shape {shapes}", where, fix)
+        found[place] = tensor
+    lost = sorted(name for name in set(wanted) - set(found) if not optional(name))
+    if lost:
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise CheckpointError(f"the checkpoint lacks {lost[0]}{more}", where, fix)
+    return found
+
+
+def sha256_of(*files: Path) -> str:
+    """Digest of a file's bytes; of several files, over their digests in the order of their names."""
+    if len(files) > 1:
+        each = (f"{file.name}:{sha256_of(file)}\n" for file in sorted(files))
+        return hashlib.sha256("".join(each).encode()).hexdigest()
+    with open(files[0], "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -131,7 +208,7 @@ def save_tensors(
 
 
 @contextmanager
-def open_tensors(path: Path, *, prefixes: tuple[str, ...] = ()) -> Iterator[TensorFile]:
+def open_tensors(path: Path) -> Iterator[TensorFile]:
     """Open a file, or a folder as transformers writes them; tensors are read one by one, on request.
 
     Raises
@@ -139,16 +216,17 @@ def open_tensors(path: Path, *, prefixes: tuple[str, ...] = ()) -> Iterator[Tens
     CheckpointError
         When it is missing, truncated, of no known form, or a pickle that would run code.
     """
-    files, config = _find(path)
+    files, config = find_files(path)
     with ExitStack() as stack:
-        opened = TensorFile(path, prefixes, files)
+        opened = TensorFile(path, files)
         opened.config.update(config)
         for file in files:
             (_add_safetensors if file.suffix == ".safetensors" else _add_torch)(file, opened, stack)
         yield opened
 
 
-def _find(path: Path) -> tuple[list[Path], dict[str, Any]]:
+def find_files(path: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Files of weights at a path, and the settings beside them; see :func:`open_tensors`."""
     if path.is_file():
         return [path], {}
     if not path.is_dir():
@@ -213,7 +291,7 @@ def _add_safetensors(file: Path, opened: TensorFile, stack: ExitStack) -> None:
 
 
 def _add_torch(file: Path, opened: TensorFile, stack: ExitStack) -> None:
-    content = _load_torch(file)
+    content = load_torch(file)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"it holds a {type(content).__name__}, no state dict", str(file), "Give another file")
     state = content.get("model", content)
@@ -226,8 +304,20 @@ def _add_torch(file: Path, opened: TensorFile, stack: ExitStack) -> None:
             opened.put(str(name), tuple(tensor.shape), lambda tensor=tensor: tensor)  # type: ignore[misc]
 
 
-def _load_torch(file: Path) -> Any:
-    """Tensors and plain values of a torch file; anything that would have to be run is refused."""
+def load_torch(file: Path, *, refused: str = _CODE, fix: str = _CONVERT) -> Any:
+    """Tensors and plain values of a torch file; anything that would have to be run is refused.
+
+    Parameters
+    ----------
+    file : Path
+    refused, fix : str
+        What the message says of a file that names something else, before its name, and what to do.
+
+    Raises
+    ------
+    CheckpointError
+        The file is no torch file, is damaged, or would run code.
+    """
     with open(file, "rb") as handle:
         start = handle.read(4)
     zipped = zipfile.is_zipfile(file)
@@ -243,12 +333,7 @@ def _load_torch(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         if ("Weights only load failed" in str(error) and "Unsupported" in str(error)) or "GLOBAL" in str(error):
             found = re.search(r"GLOBAL ([\w.]+)", str(error))  # and not torch's advice to allow it
-            raise CheckpointError(
-                "the file holds more than tensors and plain values, and reading that would run code"
-                f"{f': {found[1]}' if found else ''}",
-                str(file),
-                _CONVERT,
-            ) from error
+            raise CheckpointError(f"{refused}: {found[1]}" if found else refused, str(file), fix) from error
         raise CheckpointError("the file is truncated or damaged", str(file), _FETCH) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, AssertionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0].partition("weights_only")[0]

@@ -8,6 +8,7 @@ Facts: ``tensorflow/core/util/tensor_bundle``, ``tensorflow/core/protobuf/tensor
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,7 +43,10 @@ _DTYPES = {
 }
 
 
-@dataclass(slots=True)
+_NUMBERS = {1: "dtype", 3: "shard", 4: "offset", 5: "size", 6: "crc"}  # fields of BundleEntryProto
+
+
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """Where a tensor lies.
 
@@ -139,11 +143,11 @@ def parse_index(data: bytes, where: str) -> tuple[int, dict[str, TensorEntry]]:
         pairs = [pair for handle in blocks for pair in _block(data, *_handle(handle), where)]
         header = _fields(dict(pairs)[b""])
         entries = {key.decode(): _entry(value) for key, value in pairs if key}
-    except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
+        is_big_endian, n_shards = _number(header, 2), _number(header, 1, 1)
+    except (IndexError, KeyError, TypeError, struct.error, UnicodeDecodeError) as error:
         raise CheckpointError(f"the index is damaged: {error}", where, _FIX) from error
-    if any(number == 2 and value != 0 for number, value in header):
+    if is_big_endian:
         raise CheckpointError("the checkpoint is big-endian", where, "Save it again on an ordinary machine")
-    n_shards = next((int(value) for number, value in header if number == 1 and isinstance(value, int)), 1)
     return n_shards, entries
 
 
@@ -203,40 +207,35 @@ def _block(data: bytes, offset: int, size: int, where: str) -> Iterator[tuple[by
         yield key, reader.take(length)
 
 
-def _fields(data: bytes) -> list[tuple[int, int | bytes]]:
-    """Field numbers and values of a protocol buffer message."""
-    reader, found = _Reader(data), []
+def _fields(data: bytes) -> dict[int, list[Any]]:
+    """Values of a protocol buffer message, whole numbers or bytes, by the numbers of their fields."""
+    reader = _Reader(data)
+    found: dict[int, list[Any]] = {}
     while reader.more:
         tag = reader.varint()
         number, wire = tag >> 3, tag & 7
-        value: int | bytes
         if wire == 0:
-            value = reader.varint()
+            value: int | bytes = reader.varint()
         elif wire == 2:
             value = reader.take(reader.varint())
         elif wire in (1, 5):
             value = int.from_bytes(reader.take(8 if wire == 1 else 4), "little")
         else:
             raise IndexError(f"field {number} has the unknown form {wire}")
-        found.append((number, value))
+        found.setdefault(number, []).append(value)
     return found
 
 
+def _number(fields: dict[int, list[Any]], field: int, default: int = 0) -> int:
+    """Last value of a field; a text in the place of a number is an error."""
+    return operator.index(fields.get(field, [default])[-1])
+
+
 def _entry(data: bytes) -> TensorEntry:
-    entry = TensorEntry()
-    names = {1: "dtype", 3: "shard", 4: "offset", 5: "size", 6: "crc"}
-    for number, value in _fields(data):
-        if number in names and isinstance(value, int):
-            setattr(entry, names[number], value)
-        elif number == 2 and isinstance(value, bytes):
-            entry.shape = tuple(_dimension(dim) for key, dim in _fields(value) if key == 2 and isinstance(dim, bytes))
-        elif number == 7:
-            entry.sliced = True
-    return entry
-
-
-def _dimension(data: bytes) -> int:
-    return next((int(size) for number, size in _fields(data) if number == 1 and isinstance(size, int)), 0)
+    fields = _fields(data)
+    dims = _fields(fields.get(2, [b""])[-1]).get(2, [])
+    numbers = {name: _number(fields, field) for field, name in _NUMBERS.items()}
+    return TensorEntry(shape=tuple(_number(_fields(dim), 1) for dim in dims), sliced=7 in fields, **numbers)
 
 
 def _tensor(name: str, entry: TensorEntry, data: bytes, where: str) -> NDArray[Any]:

@@ -7,7 +7,7 @@ not depend on the order of the windows, or on what else is in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,33 +17,20 @@ from featstore.arrays import AnyArray, FloatArray
 
 __all__ = [
     "NEAR_TIE",
-    "ChunkCutter",
     "Cutter",
-    "FieldCutter",
     "Gatherer",
-    "Span",
-    "WholeCutter",
     "Window",
     "WindowCoder",
     "WindowStream",
     "WindowValues",
     "encode_in_batches",
     "encode_signals",
-    "field_span",
     "full_passes",
+    "gathered",
     "join_windows",
 ]
 
 NEAR_TIE = 1e-3  # relative margin of the nearest code below which the rounding of floats may decide
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Samples ``start`` to ``stop`` that a window of tokens is computed from, and how many leading tokens to drop."""
-
-    start: int
-    stop: int
-    drop: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,148 +119,6 @@ class Cutter(Protocol):
         ...
 
 
-def field_span(first: int, last: int, n_samples: int, *, hop: int, left: int, right: int) -> Span:
-    """Samples that tokens ``first`` to ``last`` (not included) of a signal of ``n_samples`` depend on.
-
-    Token ``o`` depends on samples ``hop * o - left`` to ``hop * o + right``. The start is a multiple of the hop, and
-    the signal's own edges are cut exactly.
-    """
-    start = max(0, hop * (first - -(-left // hop)))
-    stop = n_samples if last >= n_samples // hop else min(n_samples, hop * (last - 1) + right + 1)
-    return Span(start, stop, first - start // hop)
-
-
-class FieldCutter:
-    """Windows on a fixed grid of tokens, each with the receptive field as overlap; holds a window and the last block.
-
-    Parameters
-    ----------
-    hop, right : int
-        Samples a token, and how far behind its first one a token looks.
-    window : int
-        Tokens of a window.
-    span : callable
-        Takes (first token, token behind the last, samples of the signal); see :func:`field_span`.
-    fill : bool
-        Fill the signal up with zeros to whole tokens, as some codecs do; others drop what is left over.
-    """
-
-    def __init__(
-        self, *, hop: int, right: int, window: int, span: Callable[[int, int, int], Span], fill: bool = False
-    ) -> None:
-        self._hop, self._right, self._window, self._span, self._fill = hop, right, window, span, fill
-        self._held: list[FloatArray] = []
-        self._at = self._seen = self._done = 0  # first sample held, samples seen, tokens given out
-
-    def push(self, block: FloatArray) -> list[Window]:
-        """Take samples; return the windows that are complete."""
-        self._held.append(np.array(block, np.float32))
-        self._seen += len(block)
-        windows = []
-        while self._reach(last := self._done + self._window) <= self._seen:
-            windows.append(self._cut(last))
-        if windows:
-            keep = self._span(self._done, self._done + 1, self._seen).start
-            self._held, self._at = [self._whole()[keep - self._at :].copy()], keep
-        return windows
-
-    def finish(self) -> list[Window]:
-        """Return the windows of what is left; none where the signal was shorter than a hop."""
-        if self._fill and self._seen >= self._hop and self._seen % self._hop:
-            self._held.append(np.zeros(-self._seen % self._hop, np.float32))
-            self._seen += len(self._held[-1])
-        total, windows = self._seen // self._hop, []
-        while self._done < total:
-            windows.append(self._cut(min(self._done + self._window, total)))
-        self._held = []
-        return windows
-
-    def _reach(self, last: int) -> int:
-        """Samples that must be there before the tokens up to ``last`` are known, whatever follows.
-
-        That is more than a whole token beyond them, so that none of them can be the last of the signal.
-        """
-        return max(self._hop * (last - 1) + self._right + 1, self._hop * (last + 1))
-
-    def _whole(self) -> FloatArray:
-        if len(self._held) != 1:
-            self._held = [np.concatenate(self._held)]
-        return self._held[0]
-
-    def _cut(self, last: int) -> Window:
-        span = self._span(self._done, last, self._seen)
-        window = Window(self._whole()[span.start - self._at : span.stop - self._at], span.drop, last - self._done)
-        self._done = last
-        return window
-
-
-class ChunkCutter:
-    """Chunks of one length at fixed steps, the last one filled up with zeros: for codecs that take each by itself.
-
-    Parameters
-    ----------
-    chunk, stride : int
-        Samples of a chunk and of the step.
-    frames : int
-        Tokens of a chunk.
-    shortest : int
-        Samples below which a signal has no token.
-    """
-
-    def __init__(self, *, chunk: int, stride: int, frames: int, shortest: int) -> None:
-        self._chunk, self._stride, self._frames, self._shortest = chunk, stride, frames, shortest
-        self._held = np.zeros(0, np.float32)
-        self._seen = 0
-
-    def push(self, block: FloatArray) -> list[Window]:
-        """Take samples; return the chunks that are complete."""
-        self._held = np.concatenate([self._held, np.asarray(block, np.float32)])
-        self._seen += len(block)
-        windows, at = [], 0
-        while len(self._held) - at >= self._chunk:
-            windows.append(Window(self._held[at : at + self._chunk], 0, self._frames))
-            at += self._stride
-        self._held = self._held[at:]
-        return windows
-
-    def finish(self) -> list[Window]:
-        """Return the last chunk, where samples are left that no other one had."""
-        overlap = self._chunk - self._stride
-        is_first = self._seen == len(self._held)
-        is_new = self._seen >= self._shortest if is_first else len(self._held) > overlap
-        if not is_new:
-            return []
-        filled = np.zeros(self._chunk, np.float32)
-        filled[: len(self._held)] = self._held
-        return [Window(filled, 0, self._frames)]
-
-
-class WholeCutter:
-    """One window: the signal itself, held until its end.
-
-    Parameters
-    ----------
-    n_tokens : callable
-        Number of tokens of a signal, from its length in samples.
-    """
-
-    def __init__(self, n_tokens: Callable[[int], int]) -> None:
-        self._n_tokens = n_tokens
-        self._held: list[FloatArray] = []
-
-    def push(self, block: FloatArray) -> list[Window]:
-        """Take samples; nothing is ready yet."""
-        self._held.append(np.array(block, np.float32))
-        return []
-
-    def finish(self) -> list[Window]:
-        """Return the signal, where it is long enough for a token."""
-        whole = np.concatenate(self._held) if self._held else np.zeros(0, np.float32)
-        self._held = []
-        keep = self._n_tokens(len(whole))
-        return [Window(whole, 0, keep)] if keep else []
-
-
 class WindowStream:
     """Values of one signal that arrives in blocks: each window is computed as soon as it is there.
 
@@ -301,15 +146,26 @@ class WindowStream:
 
     def finish(self) -> AnyArray:
         """Return the rest; the signal ends here."""
-        rest = self._encode(self._cutter.finish())
-        return rest if self._gatherer is None else np.concatenate([rest, self._gatherer.finish()], axis=-1)
+        return self._encode(self._cutter.finish(), is_last=True)
 
-    def _encode(self, windows: list[Window]) -> AnyArray:
-        found = [self._coder.encode_windows([window])[0] for window in windows]
-        for one in found:
-            if one.near_ties is not None:
-                self.near_ties = (self.near_ties or 0) + one.near_ties
-        return self._gatherer.push(found) if self._gatherer is not None else join_windows(found, self._coder.no_values)
+    def _encode(self, windows: list[Window], *, is_last: bool = False) -> AnyArray:
+        parts = [self._coder.encode_windows([window])[0] for window in windows]
+        values, near_ties = gathered(self._coder, self._gatherer, parts, is_last=is_last)
+        if near_ties is not None:
+            self.near_ties = (self.near_ties or 0) + near_ties
+        return values
+
+
+def gathered(
+    coder: WindowCoder, gatherer: Gatherer | None, parts: Sequence[WindowValues], *, is_last: bool
+) -> tuple[AnyArray, int | None]:
+    """Values (..., m) that are ready of a track's next windows, and their near ties where the coder counts them."""
+    counts = [part.near_ties for part in parts if part.near_ties is not None]
+    near_ties = sum(counts) if counts else None
+    if gatherer is None:
+        return join_windows(parts, coder.no_values), near_ties
+    ready = gatherer.push(parts)
+    return (np.concatenate([ready, gatherer.finish()], axis=-1) if is_last else ready), near_ties
 
 
 def join_windows(parts: Sequence[WindowValues], no_values: AnyArray) -> AnyArray:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import abc
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.errors import CheckpointError, DecodeError
+from featstore.errors import CheckpointError, ConfigError, DecodeError
 from featstore.models.token_windows import WindowCoder, WindowStream, encode_signals, join_windows
 from featstore.registry import Registry
 
@@ -33,8 +33,8 @@ __all__ = [
     "check_finite",
     "check_tokens",
     "describe_weights",
+    "info_of",
     "load_tokenizer",
-    "stamp_of",
 ]
 
 # codec -> function(path, **settings) that opens a checkpoint of it
@@ -102,8 +102,22 @@ class Tokenizer(WindowCoder, abc.ABC):
         """Signal float32 (channels, n) of tokens (n_codebooks, T)."""
 
     @abc.abstractmethod
+    def tables(self) -> list[torch.Tensor]:
+        """Code vectors (vocabulary, width) of every codebook that the model has."""
+
     def codebook_vectors(self, codebook: int) -> FloatArray:
-        """Code vectors float32 (vocabulary, width) of one codebook."""
+        """Code vectors float32 (vocabulary, width) of one codebook; DAC's are its factors, before the projection.
+
+        Raises
+        ------
+        ConfigError
+            For a codebook that is not kept.
+        """
+        kept = self.info.n_codebooks
+        if not 0 <= codebook < kept:
+            raise ConfigError(f"codebook={codebook} is not there", self.info.codec, f"0 to {kept - 1} are kept")
+        vectors: FloatArray = self.tables()[codebook].detach().float().cpu().numpy().copy()
+        return vectors
 
     @property
     def no_values(self) -> AnyArray:
@@ -158,17 +172,23 @@ def describe_weights(codec: str, path: str | os.PathLike[str], **settings: Any) 
     ConfigError, CheckpointError
         As :func:`load_tokenizer`.
     """
+    info: TokenizerInfo = info_of(load_tokenizer, codec, path, with_decoder=False, **settings)
+    return info
+
+
+def info_of(load: Callable[..., Any], name: str, path: str | os.PathLike[str], **settings: Any) -> Any:
+    """What is fixed by local weights, as ``load`` opens them; an unchanged file is read once in a process."""
     place = os.path.realpath(path)
     given = tuple(sorted((name, value) for name, value in settings.items() if value is not None))
-    return _describe(codec, place, stamp_of(place), given)
+    return _info_of(load, name, place, _stamp_of(place), given)
 
 
 @functools.lru_cache(maxsize=64)
-def _describe(codec: str, path: str, stamp: Any, settings: tuple[tuple[str, Any], ...]) -> TokenizerInfo:
-    return load_tokenizer(codec, path, device="cpu", with_decoder=False, **dict(settings)).info
+def _info_of(load: Callable[..., Any], name: str, path: str, stamp: Any, settings: tuple[tuple[str, Any], ...]) -> Any:
+    return load(name, path, device="cpu", **dict(settings)).info
 
 
-def stamp_of(path: str) -> tuple[tuple[str, int, int], ...]:
+def _stamp_of(path: str) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a file, or of the files of a folder and of its own folders."""
     if not os.path.isdir(path):
         files = [path] if os.path.exists(path) else []

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from featstore.errors import ConfigError
 from featstore.models.interface import FEATURES, InnerLayer, SequenceModel
+from featstore.models.layers import real_frames
 from featstore.models.model_config import ModelConfig
 
 __all__ = ["SIZES", "Former", "FormerConfig", "FrontEnd", "Size", "grouped"]
@@ -142,8 +143,7 @@ class FrontEnd(nn.Module, abc.ABC):
             vectors = vectors + self.table[: vectors.shape[1]]
         elif self.positions == "sinusoidal":
             vectors = vectors + _waves(vectors.shape[1], self.width, vectors)
-        dropped: torch.Tensor = self.dropout(vectors)
-        return dropped
+        return cast("torch.Tensor", self.dropout(vectors))
 
 
 def _angles(n_positions: int, width: int, like: torch.Tensor) -> torch.Tensor:
@@ -214,9 +214,9 @@ class Former(SequenceModel):
     config: FormerConfig
 
     def __init__(self, config: FormerConfig, front: FrontEnd) -> None:
-        super().__init__()
+        super().__init__(config)
         size = SIZES[config.size]
-        self.config, self.width, self.frames_per_position = config, size.width, config.group
+        self.width, self.frames_per_position = size.width, config.group
         self.front = front
         rotary = config.positions == "rotary"
         self.layers = nn.ModuleList(_Layer(size, config.dropout, rotary=rotary) for _ in range(size.layers))
@@ -273,10 +273,7 @@ class Former(SequenceModel):
 
     def _real(self, vectors: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """Positions whose frames are all real, bool ``(batch, positions)``."""
-        place = torch.arange(vectors.shape[1], device=vectors.device).expand(vectors.shape[:2])
-        if lengths is None:
-            return torch.ones_like(place, dtype=torch.bool)
-        return place < (lengths.to(vectors.device) // self.config.group)[:, None]
+        return real_frames(vectors[..., 0], None if lengths is None else lengths // self.config.group)
 
     def inner_layers(self) -> dict[str, InnerLayer]:
         """Positions by layer, 0 (what the first one sees) to the last one behind the norm, and the pooled features."""

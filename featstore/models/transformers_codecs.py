@@ -9,34 +9,25 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.errors import CheckpointError, ConfigError, MissingDependency
+from featstore.errors import CheckpointError, ConfigError
 from featstore.models.conv_field import conv_field
 from featstore.models.jukebox_tokenizer import exact_arithmetic
-from featstore.models.tensor_files import digest_of_tensors, sha256_of
-from featstore.models.token_windows import (
-    ChunkCutter,
-    Cutter,
-    FieldCutter,
-    WholeCutter,
-    Window,
-    WindowValues,
-    field_span,
-    full_passes,
-)
+from featstore.models.tensor_files import digest_of_tensors, find_files, sha256_of
+from featstore.models.token_windows import Cutter, Window, WindowValues, full_passes
 from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
+from featstore.models.transformers_folder import import_transformers, open_folder
+from featstore.models.window_cutters import ChunkCutter, FieldCutter, WholeCutter, field_span
 
 __all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
 
 _WINDOW_SAMPLES = 1 << 17  # of DAC, kept of a window: the overlap costs 6 %
 _PASS_SAMPLES = 1 << 20  # of DAC, of all windows of one pass: it has 64 channels at the full rate
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 class TransformersTokenizer(Tokenizer):
@@ -58,8 +49,9 @@ class TransformersTokenizer(Tokenizer):
         self.model, self.device = model.to(device).eval().requires_grad_(False), torch.device(device)
         self._codec, config = codec, model.config
         self._channels = int(getattr(config, "audio_channels", 1) or 1)
-        self._chunk, self._stride = _chunks(config) if codec == "encodec" else (0, 0)
-        tables = self._tables()
+        self._chunk = int(config.chunk_length or 0) if codec == "encodec" else 0  # 0: takes a signal in one piece
+        self._stride = int(config.chunk_stride) if self._chunk else 0
+        tables = self.tables()
         hop = _hop(codec, config)
         field = conv_field(model.encoder) if codec == "dac" else None
         self._field = field if field is not None and field[0] == hop else None
@@ -77,7 +69,7 @@ class TransformersTokenizer(Tokenizer):
             provenance=provenance,
         )
 
-    def _tables(self) -> list[torch.Tensor]:
+    def tables(self) -> list[torch.Tensor]:
         """Code vectors of every codebook."""
         if self._codec == "dac":
             return [quantizer.codebook.weight for quantizer in self.model.quantizer.quantizers]
@@ -92,22 +84,9 @@ class TransformersTokenizer(Tokenizer):
         if n_samples < self.info.hop:
             return 0
         if self._chunk:
-            chunks = 1 + max(0, -(-(n_samples - self._overlap) // self._stride) - 1)
+            chunks = 1 + max(0, -(-(n_samples - (self._chunk - self._stride)) // self._stride) - 1)
             return chunks * -(-self._chunk // self.info.hop)
         return -(-n_samples // self.info.hop)
-
-    @property
-    def _overlap(self) -> int:
-        return self._chunk - self._stride
-
-    def codebook_vectors(self, codebook: int) -> FloatArray:
-        """Code vectors (vocabulary, width); DAC's are its factors, before the projection."""
-        if not 0 <= codebook < self.info.n_codebooks:
-            raise ConfigError(
-                f"codebook={codebook} is not there", self._codec, f"0 to {self.info.n_codebooks - 1} are kept"
-            )
-        vectors: FloatArray = self._tables()[codebook].detach().float().cpu().numpy().copy()
-        return vectors
 
     def cutter(self) -> Cutter:
         """Start to cut a signal: DAC's windows, the seconds of EnCodec at 48 kHz, or the signal as one window."""
@@ -165,10 +144,8 @@ class TransformersTokenizer(Tokenizer):
     def _bandwidth(self) -> float:
         """Smallest bandwidth of the model with the codebooks that are kept."""
         config = self.model.config
-        for bandwidth in sorted(config.target_bandwidths):
-            if _books_at(config, bandwidth) >= self.info.n_codebooks:
-                return float(bandwidth)
-        return float(max(config.target_bandwidths))
+        enough = [one for one in config.target_bandwidths if _books_at(config, one) >= self.info.n_codebooks]
+        return float(min(enough, default=max(config.target_bandwidths)))
 
     def decode(self, tokens: AnyArray) -> FloatArray:
         """Signal float32 (channels, n); loudness that a 48 kHz EnCodec took out of each chunk is not put back."""
@@ -202,14 +179,6 @@ def _channels_first(wave: torch.Tensor) -> FloatArray:
     return found[0] if found.ndim == 3 else found
 
 
-def _chunks(config: Any) -> tuple[int, int]:
-    """Samples of a chunk and of its step; zeros for a model that takes a signal in one piece."""
-    chunk = getattr(config, "chunk_length", None)
-    if not chunk:
-        return 0, 0
-    return int(chunk), int(config.chunk_stride)
-
-
 def _hop(codec: str, config: Any) -> int:
     if codec == "dac":
         return int(np.prod(config.downsampling_ratios))
@@ -239,21 +208,12 @@ def _deciding(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _open(codec: str, path: str, class_name: str, settings: dict[str, Any], device: Any) -> TransformersTokenizer:
-    folder = Path(path)
-    if not folder.is_dir() or not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{codec} is loaded from a folder with config.json and weights", path, "Give the folder; nothing is fetched"
-        )
-    weights = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
-    if not weights:
-        raise CheckpointError(f"the folder holds none of {', '.join(_WEIGHTS)}", path, "Fetch the weights as well")
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependency.of("transformers", "codecs", f"codec={codec}") from error
+    folder = open_folder(codec, path, (codec,))
+    files, _ = find_files(folder.path)
+    library = import_transformers(f"codec={codec}")
     with _quiet():
         try:
-            model, report = getattr(transformers, class_name).from_pretrained(
+            model, report = getattr(library, class_name).from_pretrained(
                 path, local_files_only=True, output_loading_info=True, weights_only=True
             )
         except Exception as error:  # transformers raises whatever its parts do
@@ -264,38 +224,40 @@ def _open(codec: str, path: str, class_name: str, settings: dict[str, Any], devi
         raise CheckpointError(
             f"{lacking[0]} is missing or of another shape, and {len(lacking) - 1} more", path, "Fetch the weights again"
         )
-    most = _most_books(codec, model.config)
-    books = _books(codec, model.config, settings, most, path)
-    provenance = {"file": path, "format": f"transformers {class_name}", "sha256": sha256_of(weights[0])}
+    books = _books(codec, model.config, path, **settings)
+    provenance = {"file": path, "format": f"transformers {class_name}", "sha256": sha256_of(*files)}
     return TransformersTokenizer(codec, model, n_codebooks=books, provenance=provenance, device=device)
 
 
-def _most_books(codec: str, config: Any) -> int:
-    if codec == "encodec":
-        return _books_at(config, max(config.target_bandwidths))
-    return int(config.n_codebooks if codec == "dac" else config.num_quantizers)
-
-
-def _books(codec: str, config: Any, settings: dict[str, Any], most: int, path: str) -> int:
+def _books(
+    codec: str,
+    config: Any,
+    path: str,
+    *,
+    n_quantizers: int | None = None,
+    bandwidth: float | None = None,
+    with_decoder: bool = True,
+    **others: Any,
+) -> int:
     """Codebooks that the settings ask for: all of them by default, EnCodec's by its lowest bandwidth."""
-    given = dict(settings)
-    given.pop("with_decoder", None)
-    books, bandwidth = given.pop("n_quantizers", None), given.pop("bandwidth", None)
-    unknown = [name for name, value in given.items() if value is not None]
+    unknown = [name for name, value in others.items() if value is not None]
     if unknown or (bandwidth is not None and codec != "encodec"):
         raise ConfigError(
             f"{', '.join(unknown) or 'bandwidth'} is no setting of {codec}", "tokenizer", "It has n_quantizers"
         )
+    if codec == "encodec":
+        allowed = config.target_bandwidths
+        least, most = _books_at(config, min(allowed)), _books_at(config, max(allowed))
+    else:
+        least = most = int(config.n_codebooks if codec == "dac" else config.num_quantizers)
     if bandwidth is not None:
-        if not any(abs(bandwidth - one) < 1e-6 for one in config.target_bandwidths):
-            allowed = ", ".join(f"{one:g}" for one in config.target_bandwidths)
-            raise ConfigError(f"bandwidth={bandwidth:g} kbit/s is not the model's", path, f"It has {allowed}")
+        if not any(abs(bandwidth - one) < 1e-6 for one in allowed):
+            listed = ", ".join(f"{one:g}" for one in allowed)
+            raise ConfigError(f"bandwidth={bandwidth:g} kbit/s is not the model's", path, f"It has {listed}")
         return _books_at(config, bandwidth)
-    if books is None:
-        return _books_at(config, min(config.target_bandwidths)) if codec == "encodec" else most
-    if not 1 <= books <= most:
-        raise ConfigError(f"n_quantizers={books} is out of range", path, f"The model has 1 to {most} codebooks")
-    return int(books)
+    if n_quantizers is not None and not 1 <= n_quantizers <= most:
+        raise ConfigError(f"n_quantizers={n_quantizers} is out of range", path, f"The model has 1 to {most} codebooks")
+    return least if n_quantizers is None else int(n_quantizers)
 
 
 @contextlib.contextmanager

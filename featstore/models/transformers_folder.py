@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from featstore.errors import CheckpointError, FeatstoreError, MissingDependency
-from featstore.models.tensor_files import TensorFile, json_of, open_tensors
+from featstore.models.tensor_files import json_of, open_tensors, place_tensors
 from featstore.models.trained_on import TrainedOn
 
-__all__ = ["TransformersFolder", "open_folder", "plain_name"]
+__all__ = ["TransformersFolder", "import_transformers", "open_folder", "plain_name"]
 
 _FETCH = "Fetch the checkpoint again"
 _FOREIGN = ("auto_map", "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "_name_or_path")
@@ -113,16 +113,13 @@ class TransformersFolder:
         CheckpointError
             The settings make no such module.
         """
-        try:
-            import transformers
-        except ImportError as error:
-            raise MissingDependency.of("transformers", "codecs", f"a folder of {stem}") from error
+        library = import_transformers(f"a folder of {stem}")
         given = dict(self.config if config is None else config)
         given = {k: v for k, v in given.items() if k not in _FOREIGN and not k.startswith("quantization")}
         try:
-            settings = getattr(transformers, f"{stem}Config")(**given)
+            settings = getattr(library, f"{stem}Config")(**given)
             settings._attn_implementation = "eager"
-            built: torch.nn.Module = getattr(transformers, model or f"{stem}Model")(settings).float()
+            built: torch.nn.Module = getattr(library, model or f"{stem}Model")(settings).float()
         except Exception as error:  # the library raises whatever its parts do
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"config.json makes no {stem}: {first}", self.where, _FETCH) from error
@@ -158,17 +155,30 @@ class TransformersFolder:
         CheckpointError
             A tensor is missing, left over, of another shape, or not finite; a shard is missing.
         """
-        wanted = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-        places = {plain_name(name): name for name in wanted}
-        buffers = {plain_name(name) for name in module.state_dict()} - set(places)  # counts and tables of indices
+        tensors = module.state_dict()
+        own = {plain_name(name): name for name in tensors}
+        wanted = {name: tensors[full] for name, full in own.items()}
+        floats = {name: tensor for name, tensor in wanted.items() if tensor.is_floating_point()}
+        counts = set(wanted) - set(floats)  # and tables of indices
         with open_tensors(self.path) as file:
-            found = _read(file, wanted, places, buffers, rename, left_out)
-        lacking = sorted(set(wanted) - set(found) - set(optional))
-        if lacking:
-            more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            raise CheckpointError(f"the checkpoint lacks {lacking[0]}{more}", self.where, _FETCH)
-        module.load_state_dict(found, strict=False)
-        return {plain_name(name): tensor for name, tensor in found.items() if name not in optional}
+            names = {stored: rename(plain_name(stored)) for stored in file.names}
+            read = [stored for stored, name in names.items() if not name.startswith(left_out) and name not in counts]
+            state = {stored: file.finite(stored) for stored in read}
+        network = "the model that config.json describes"
+        found = place_tensors(
+            state, floats, network, self.where, _FETCH, rename=names.__getitem__, optional=optional.__contains__
+        )
+        module.load_state_dict({own[name]: tensor for name, tensor in found.items()}, strict=False)
+        return {name: tensor for name, tensor in found.items() if name not in optional}
+
+
+def import_transformers(purpose: str) -> Any:
+    """Return the library, which is imported where it is used; ``MissingDependency`` with the purpose without it."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependency.of("transformers", "codecs", purpose) from error
+    return transformers
 
 
 def open_folder(
@@ -218,26 +228,3 @@ def plain_name(name: str) -> str:
     for new, old in _NORM_NAMES.items():
         name = name.replace(new, old)
     return name
-
-
-def _read(
-    file: TensorFile,
-    wanted: Mapping[str, torch.Tensor],
-    places: Mapping[str, str],
-    buffers: Collection[str],
-    rename: Callable[[str], str],
-    left_out: tuple[str, ...],
-) -> dict[str, torch.Tensor]:
-    """Tensors of a module by its own names."""
-    found: dict[str, torch.Tensor] = {}
-    for stored in file.names:
-        name = rename(plain_name(stored))
-        if name.startswith(left_out) or name in buffers:
-            continue
-        if name not in places:
-            raise CheckpointError(f"{stored} has no place in the model that config.json describes", file.name, _FETCH)
-        shape = tuple(wanted[places[name]].shape)
-        if file.shape(stored) != shape:
-            raise CheckpointError(f"{stored} has shape {file.shape(stored)}, not {shape}", file.name, _FETCH)
-        found[places[name]] = file.finite(stored)
-    return found

@@ -205,8 +205,7 @@ class VggCnn(Model):
     paper_input: ClassVar[dict[str, int] | None] = {"n_mels": 96, "n_frames": 1366}
 
     def __init__(self, config: VggCnnConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.pools = choose_pools(config)
         self.norm = norm_2d(config.in_channels, config.norm_momentum)
         widths = (config.in_channels, *config.channels)

@@ -128,8 +128,4 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
 
 def _field(kernels: Sequence[int], strides: Sequence[int]) -> int:
     """Samples that a frame sees."""
-    seen, step = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=False):
-        seen += (kernel - 1) * step
-        step *= stride
-    return seen
+    return 1 + sum((kernel - 1) * math.prod(strides[:place]) for place, kernel in enumerate(kernels))

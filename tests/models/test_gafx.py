@@ -126,9 +126,9 @@ def test_weights_of_imagenet() -> None:
     assert found.unexpected_keys == [] and all(name.startswith("layer5.") for name in found.missing_keys)
     torch.testing.assert_close(trunk.conv1.weight.detach(), rgb.sum(dim=1, keepdim=True))
     assert torch.equal(trunk.layer4[1].conv2.weight.detach(), state["layer4.1.conv2.weight"])
-    with pytest.raises(CheckpointError, match=r"1 tensors are missing, layer2\.0\.bn1\.bias"):
+    with pytest.raises(CheckpointError, match=r"the checkpoint lacks layer2\.0\.bn1\.bias"):
         from_imagenet({name: tensor for name, tensor in theirs.items() if name != "layer2.0.bn1.bias"})
-    with pytest.raises(CheckpointError, match=r"layer3\.2\.conv1\.weight of shape .* belongs to no ResNet-18"):
+    with pytest.raises(CheckpointError, match=r"layer3\.2\.conv1\.weight has no place in a ResNet-18"):
         from_imagenet({**theirs, "layer3.2.conv1.weight": torch.zeros(2)})
 
 

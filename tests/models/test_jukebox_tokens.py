@@ -150,7 +150,7 @@ def test_a_stream_holds_a_window_and_no_more(monkeypatch):
     most = 0
     for _ in range(60):
         cutter.push(noise(1 << 12))
-        most = max(most, sum(map(len, cutter._held)))
+        most = max(most, sum(map(len, cutter._held._parts)))
     assert most <= (1 << 13) + config.field.length + 2 * (1 << 12)
 
 

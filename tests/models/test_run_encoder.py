@@ -229,7 +229,7 @@ def test_runs_that_are_no_encoder(runs, spectra, tmp_path):
     tensors, state = load_checkpoint(runs / "vgg-cnn" / "checkpoints" / "best.safetensors")
     for key, value, message in (
         ("feature", f"{state['feature']} + {state['feature']}", r"the run has several features"),
-        ("model", "spectroformer", r"the checkpoint is of another model|unknown setting"),
+        ("model", "spectroformer", r"The checkpoint is of another model|unknown setting"),
     ):
         save_checkpoint(tmp_path / "odd.safetensors", tensors, state | {key: value})
         with pytest.raises((CheckpointError, ConfigError), match=message):

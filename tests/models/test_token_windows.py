@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from featstore.models.token_windows import (
-    ChunkCutter,
-    FieldCutter,
-    WholeCutter,
-    WindowValues,
-    encode_in_batches,
-    field_span,
-)
+from featstore.models.token_windows import WindowValues, encode_in_batches
+from featstore.models.window_cutters import ChunkCutter, FieldCutter, WholeCutter, field_span
 
 HOP, LEFT, RIGHT, WINDOW = 8, 21, 26, 5
 
