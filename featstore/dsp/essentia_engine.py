@@ -28,7 +28,7 @@ def _essentia() -> Any:
 
 
 def _spectra(
-    signal: FloatArray, *, n_fft: int, win_length: int, hop_length: int, window: str, framing: str
+    signal: FloatArray, *, n_fft: int, win_length: int, hop_length: int, window: str, framing: str, **fixed: object
 ) -> list[FloatArray]:
     """Magnitude spectra (n_frames times (bins,)) of zero-padded frames with a symmetric window.
 
@@ -56,47 +56,32 @@ def _spectra(
     return [transform(weigh(frame)) for frame, _ in zip(frames, range(count), strict=False)]
 
 
-def compute_stft(
-    signal: FloatArray,
-    *,
-    n_fft: int,
-    win_length: int,
-    hop_length: int,
-    window: str,
-    framing: str,
-    **fixed: object,
-) -> FloatArray:
+def _columns(frames: list[FloatArray], rows: int) -> FloatArray:
+    return np.ascontiguousarray(np.array(frames, np.float32).reshape(-1, rows).T)
+
+
+def compute_stft(signal: FloatArray, **framing: Any) -> FloatArray:
     """Power spectrum: float32 (1 + n_fft // 2, frames)."""
-    spectra = _spectra(
-        signal, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window, framing=framing
-    )
-    if not spectra:
-        return np.zeros((1 + n_fft // 2, 0), np.float32)
-    return np.square(np.ascontiguousarray(np.array(spectra, np.float32).T))
+    return np.square(_columns(_spectra(signal, **framing), 1 + framing["n_fft"] // 2))
 
 
 def compute_mel(
     signal: FloatArray,
     *,
     sample_rate: int,
-    n_fft: int,
-    win_length: int,
-    hop_length: int,
-    window: str,
-    framing: str,
     n_mels: int,
     fmin: float,
     fmax: float,
     mel_scale: str,
     norm: str,
     power: float,
-    **fixed: object,
+    **framing: Any,
 ) -> FloatArray:
     """Mel bands by essentia's MelBands: float32 (n_mels, frames)."""
     bands = _essentia().MelBands(
         numberBands=n_mels,
         sampleRate=sample_rate,
-        inputSize=1 + n_fft // 2,
+        inputSize=1 + framing["n_fft"] // 2,
         lowFrequencyBound=fmin,
         highFrequencyBound=fmax,
         weighting="linear",
@@ -105,9 +90,4 @@ def compute_mel(
         type="power" if power == 2.0 else "magnitude",
         log=False,
     )
-    spectra = _spectra(
-        signal, n_fft=n_fft, win_length=win_length, hop_length=hop_length, window=window, framing=framing
-    )
-    if not spectra:
-        return np.zeros((n_mels, 0), np.float32)
-    return np.ascontiguousarray(np.array([bands(spectrum) for spectrum in spectra], np.float32).T)
+    return _columns([bands(spectrum) for spectrum in _spectra(signal, **framing)], n_mels)

@@ -53,9 +53,15 @@ def _transform(frames: FloatArray) -> Spectra:
     return spectra
 
 
+def _inverse(spectra: Spectra, n_fft: int) -> FloatArray:
+    from scipy.fft import irfft
+
+    frames: FloatArray = irfft(spectra, n=n_fft, axis=-1)
+    return frames.astype(np.float32, copy=False)
+
+
 def _frames(signal: FloatArray, n_fft: int, hop_length: int, count: int) -> FloatArray:
-    view: FloatArray = np.lib.stride_tricks.sliding_window_view(signal, n_fft)[::hop_length][:count]
-    return view
+    return np.lib.stride_tricks.sliding_window_view(signal, n_fft)[::hop_length][:count]
 
 
 def noise_phases(magnitude: FloatArray, *, window: FloatArray, hop_length: int, rng: np.random.Generator) -> FloatArray:
@@ -73,20 +79,16 @@ def noise_phases(magnitude: FloatArray, *, window: FloatArray, hop_length: int, 
     float32 (frames, n_fft)
         To be weighted by the window and added up: :func:`overlap_add`.
     """
-    from scipy.fft import irfft
-
     count, n_fft = len(magnitude), len(window)
     noise = rng.standard_normal((count - 1) * hop_length + n_fft, dtype=np.float32)
     spectra = _transform(_frames(noise, n_fft, hop_length, count) * window)
-    frames: FloatArray = irfft(_with_phases_of(spectra, magnitude), n=n_fft, axis=-1)
-    return frames.astype(np.float32, copy=False)
+    return _inverse(_with_phases_of(spectra, magnitude), n_fft)
 
 
 def _with_phases_of(spectra: Spectra, magnitude: FloatArray) -> Spectra:
     size = np.abs(spectra)
     size[size == 0] = 1
-    shaped: Spectra = spectra * (magnitude / size)
-    return shaped
+    return spectra * (magnitude / size)
 
 
 def griffin_lim(
@@ -111,20 +113,16 @@ def griffin_lim(
     float32 (frames, n_fft)
         To be weighted by the window and added up: :func:`overlap_add`.
     """
-    from scipy.fft import irfft
-
     count, n_fft = len(magnitude), len(window)
     angles = rng.uniform(0, 2 * np.pi, magnitude.shape).astype(np.float32)
     current: Spectra = (magnitude * np.exp(1j * angles)).astype(np.complex64)
     before = np.zeros_like(current)
     for _ in range(iterations):
-        frames = irfft(current, n=n_fft, axis=-1).astype(np.float32, copy=False)
-        signal = np.concatenate(list(overlap_add([frames], window=window, hop_length=hop_length)))
+        signal = np.concatenate(list(overlap_add([_inverse(current, n_fft)], window=window, hop_length=hop_length)))
         fitting = _transform(_frames(signal, n_fft, hop_length, count) * window)
         current = _with_phases_of(fitting + _MOMENTUM * (fitting - before), magnitude)
         before = fitting
-    final: FloatArray = irfft(current, n=n_fft, axis=-1)
-    return final.astype(np.float32, copy=False)
+    return _inverse(current, n_fft)
 
 
 def overlap_add(

@@ -36,11 +36,9 @@ def _magnitude(
 
     center = framing == "librosa"
     if framing == "token":  # librosa frames what it is given: the padding that moves its frames is put on before
-        settings = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
-        count = n_frames(len(signal), **settings)  # type: ignore[arg-type]
-        end = needed_samples(count, **settings)  # type: ignore[arg-type]
-        left = -first_sample(**settings)  # type: ignore[arg-type]
-        signal = pad_signal(signal, left=left, right=end - len(signal), pad_mode=pad_mode)
+        settings: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
+        end = needed_samples(n_frames(len(signal), **settings), **settings)
+        signal = pad_signal(signal, left=-first_sample(**settings), right=end - len(signal), pad_mode=pad_mode)
     if len(signal) < (1 if center else n_fft):
         return np.zeros((1 + n_fft // 2, 0), np.float32)
     pad: Any = _PAD_MODES[pad_mode]

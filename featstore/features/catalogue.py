@@ -9,7 +9,8 @@ from typing import Any
 from featstore.docstrings import field_meanings, summary_of
 from featstore.errors import ConfigError, SpecError, did_you_mean
 from featstore.features import dims_of, frames_of, steps_of
-from featstore.specs import ENCODINGS, KINDS, PRESETS, Encoding, FeatureSpec, Scale, expand_features
+from featstore.specs import ENCODINGS, KINDS, PRESETS, Encoding, FeatureSpec, expand_features
+from featstore.specs.base import write_short
 
 __all__ = ["KindCard", "PresetCard", "card_of", "kind_card", "preset_card"]
 
@@ -95,11 +96,7 @@ def kind_card(name: str) -> KindCard:
 
 
 def _text(value: Any) -> str:
-    if value is None or value == "":
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value.short() if isinstance(value, Scale) else str(value)
+    return "" if value is None else write_short(value)
 
 
 def _example(spec: FeatureSpec) -> str:

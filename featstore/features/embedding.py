@@ -73,6 +73,7 @@ class EmbeddingSpec(FeatureSpec):
     usual_model: ClassVar[str] = "probe"
     wants_device: ClassVar[bool] = True
     takes_ranges: ClassVar[bool] = True
+    libraries = ("torch",)
     sample_rate: int = optional(integer(16000, low=100, high=768000))
     model: str = text("mtt-musicnn")
     weights: str = text("")
@@ -211,11 +212,6 @@ class EmbeddingSpec(FeatureSpec):
         info = encoder_of(self).info
         seen = {} if info.trained_on is None else info.trained_on.as_json()
         return {"model": self.model, "licence": info.licence, "source": info.source, **seen}
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """What computes the encoder."""
-        return ("torch",)
 
     # -- computation -------------------------------------------------------------------------------------------------
 

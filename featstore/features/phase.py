@@ -42,6 +42,7 @@ class PhaseSpec(SpectralSpec):
     kind: ClassVar[str] = "phase"
     sonifier: ClassVar[str] = ""
     norm: ClassVar[str] = "none"
+    value_range = (-1.0, 1.0)  # of a cosine
     part: str = choice("cos", "cos", "sin")
     along: str = choice("time", "time", "frequency")
     n_mels: int = integer(96, low=1, high=4096)
@@ -66,11 +67,6 @@ class PhaseSpec(SpectralSpec):
     def view_base(self) -> PhaseSpec:
         """Itself: differences are between neighbours at this hop."""
         return self
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Of a cosine."""
-        return -1.0, 1.0
 
 
 class ComplexSpectrumStream(PowerSpectrumStream):

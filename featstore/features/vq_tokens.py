@@ -86,6 +86,7 @@ class VqTokensSpec(FeatureSpec):
     usual_model: ClassVar[str] = "tokenformer"
     sonifier: ClassVar[str] = "featstore.workflows.sonify_tokens:token_blocks"
     wants_device: ClassVar[bool] = True
+    dims = ("codebook", "frame")
     sample_rate: int = optional(integer(44100, low=100, high=768000))
     codec: str = choice("jukebox", *CODEC_NAMES)
     level: int = integer(2, low=0, high=9)
@@ -217,11 +218,6 @@ class VqTokensSpec(FeatureSpec):
         """One token a codebook."""
         return (self.n_codebooks,)
 
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Names of the axes of one track."""
-        return ("codebook", "frame")
-
     def short(self) -> str:
         """Name with what differs from the defaults; a store that has the feature can complete it."""
         shown = [f"codec={self.codec}"]
@@ -242,6 +238,8 @@ class VqCodesSpec(VqTokensSpec):
 
     kind: ClassVar[str] = "vq_codes"
     usual_model: ClassVar[str] = "codebookformer"
+    dims = ("dimension", "frame")
+    vocabulary = None  # the values are numbers
     combine: str = optional(choice("sum", "sum", "concat"))
 
     def _resolve(self) -> None:
@@ -261,11 +259,6 @@ class VqCodesSpec(VqTokensSpec):
         return Node.make("vq_codes", VqTokensSpec.graph(self), codes_stream, combine=self.combine)
 
     @property
-    def vocabulary(self) -> int | None:
-        """None: the values are numbers."""
-        return None
-
-    @property
     def stored_as(self) -> VqTokensSpec:
         """The tokens that the vectors are looked up for."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(VqTokensSpec)}
@@ -280,11 +273,6 @@ class VqCodesSpec(VqTokensSpec):
     def item_shape(self) -> tuple[int, ...]:
         """Values of a code vector."""
         return (self.width,)
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Names of the axes of one track."""
-        return ("dimension", "frame")
 
 
 def _settings(codec: str, level: int, books: int | None) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class WaveformSpec(FeatureSpec):
     kind: ClassVar[str] = "waveform"
     usual_model: ClassVar[str] = "sincnet"
     sonifier: ClassVar[str] = "featstore.workflows.sonify:waveform_blocks"
+    dims = ("sample",)
+    value_range = (-1.0, 1.0)  # full scale
     channels: str = choice("mono", "mono")
 
     def check(self) -> None:
@@ -33,13 +35,3 @@ class WaveformSpec(FeatureSpec):
     def graph(self) -> Node:
         """Node of the stored samples."""
         return signal_node(self)
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Name of the time axis."""
-        return ("sample",)
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Full scale."""
-        return -1.0, 1.0

@@ -113,7 +113,8 @@ def _write(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _write_short(value: Any) -> str:
+def write_short(value: Any) -> str:
+    """Text of a value as names have it; a scale without the parameters that have their defaults."""
     return value.short() if isinstance(value, Scale) else _write(value)
 
 
@@ -201,7 +202,7 @@ class FeatureSpec:
         named = {name: getattr(self, name) for name in ("sample_rate", "n_fft") if hasattr(self, name)}
         plain = type(self)(**named)  # fields that follow from these two need no mention
         shown = [
-            f"{field.name}={_write_short(getattr(self, field.name))}"
+            f"{field.name}={write_short(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
             if field.name == "sample_rate"
             or getattr(self, field.name) != getattr(plain, field.name)
