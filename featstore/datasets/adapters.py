@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from featstore.datasets import DATASETS
-from featstore.datasets.card import Card, card_of
+from featstore.datasets.card import Card
 from featstore.datasets.table import TrackTable
 from featstore.errors import DatasetError, check_known
 
@@ -70,4 +70,5 @@ def about(kind: str) -> Card:
     --------
     Card : What it returns.
     """
-    return card_of(DATASETS.load(kind))
+    card: Card = getattr(DATASETS.load(kind), "card", Card())
+    return card

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-__all__ = ["Card", "card_of", "described"]
+__all__ = ["Card", "described"]
 
 Adapter = TypeVar("Adapter", bound=Callable[..., Any])
 
@@ -45,9 +45,3 @@ def described(**facts: Any) -> Callable[[Adapter], Adapter]:
         return adapter
 
     return attach
-
-
-def card_of(adapter: Callable[..., Any]) -> Card:
-    """Facts of an adapter; those of the user's own music where it carries none."""
-    found = getattr(adapter, "card", None)
-    return found if isinstance(found, Card) else Card()

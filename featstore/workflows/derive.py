@@ -61,7 +61,7 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
             )
         source = store[FeatureRequest(request.spec)]
         request = request.complete(source.spec)  # what the name leaves open, the stored feature says
-        wanted = request.encoding or _same_format(source, request)
+        wanted = request.encoding or Encoding.parse(source.encoding.name, request.spec)  # as the base
         if wanted.ranges == MEASURED:
             wanted = ranged(store, request, wanted, source)
         header = header_of(request.spec, wanted)
@@ -74,7 +74,10 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
     for key, source in sources.items():
         by_base.setdefault(source.base.header.key, []).append(key)
     todo = [
-        (base, shard, keys) for base, wanted_keys in by_base.items() for shard, keys in _open(store, base, wanted_keys)
+        (base, shard, lacking)
+        for base, keys in by_base.items()
+        for shard, lacking in find_missing(store, keys)
+        if shard in store.records(base)
     ]
     with progress_bar(total=len(todo), desc="derive", unit="shard") as bar:
         for base, shard, keys in todo:
@@ -89,17 +92,6 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
             raise MissingFeature("the base has no committed shard", source.name, "Finish its extraction first")
     consolidate(store, finished=not find_missing(store))
     return written
-
-
-def _same_format(source: FeatureReader, request: FeatureRequest) -> Encoding:
-    """Encoding of the base, with the range that fits the view's scale."""
-    return Encoding.parse(source.encoding.name, request.spec)
-
-
-def _open(store: Store, base: str, keys: list[str]) -> list[tuple[int, list[str]]]:
-    """Shards that the base has and some of its views lack, with those."""
-    there = store.records(base)
-    return [(shard, lacking) for shard, lacking in find_missing(store, keys) if shard in there]
 
 
 def _derive_shard(store: Store, base: CommitRecord, sources: dict[str, FeatureReader]) -> None:

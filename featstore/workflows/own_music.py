@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.datasets import TrackTable
+from featstore.datasets import SPLITS, TrackTable
 from featstore.datasets.folder import AUDIO_SUFFIXES
 from featstore.errors import DatasetError
 from featstore.models.encoder_fetch import fetched_place
@@ -256,18 +256,13 @@ def _say_bare(survey: Survey) -> None:
     """Say which tracks have no label."""
     frame = survey.table.frame
     bare = int((frame["probe_error"].isna() & (frame["labels"].map(len) == 0)).sum())
-    if not bare:
-        return
-    one = bare == 1
-    where = (
-        f" beside the sub-folders {'has' if one else 'have'}"
-        if survey.data["kind"] == "folder"
-        else f" {'has' if one else 'have'}"
-    )
-    used = "extracted, not trained on" if survey.table.info.task == "single_label" else "used as having none"
-    survey.sentences.append(
-        f"{bare} {_plural(bare, 'track')}{where} no label: {'it is' if one else 'they are'} {used}."
-    )
+    if bare:
+        beside = " beside the sub-folders" if survey.data["kind"] == "folder" else ""
+        used = "extracted, not trained on" if survey.table.info.task == "single_label" else "used as having none"
+        tracks, have, they_are = (
+            _plural(bare, *words) for words in (("track",), ("has", "have"), ("it is", "they are"))
+        )
+        survey.sentences.append(f"{bare} {tracks}{beside} {have} no label: {they_are} {used}.")
 
 
 def _give_up_groups(survey: Survey, few: Mapping[str, set[str]]) -> str:
@@ -299,7 +294,7 @@ def _given_splits(survey: Survey) -> bool:
     source = "folders" if survey.data["kind"] == "folder" else "list"
     if not splits:
         return False
-    lacking = [name for name in ("train", "valid", "test") if name not in splits]
+    lacking = [name for name in SPLITS if name not in splits]
     if lacking:
         survey.sentences.append(f"The {source} give no split {' and no split '.join(lacking)}: new splits are drawn.")
         return False
@@ -308,7 +303,7 @@ def _given_splits(survey: Survey) -> bool:
 
 def _choose_splits(survey: Survey) -> None:
     frame = survey.table.frame
-    if {"train", "valid", "test"} <= set(frame["split"].dropna()):
+    if set(SPLITS) <= set(frame["split"].dropna()):
         survey.sentences.append(f"Splits are those that came with it: {_counted(frame['split'])}.")
         return
     if frame["split"].notna().any():
@@ -326,52 +321,46 @@ def _choose_splits(survey: Survey) -> None:
 
 def _counted(splits: pd.Series[str]) -> str:
     counts = Counter(splits)
-    return ", ".join(f"{counts[name]} {name}" for name in ("train", "valid", "test"))
+    return ", ".join(f"{counts[name]} {name}" for name in SPLITS)
 
 
 def _say_unlabelled(survey: Survey) -> None:
-    """No labels: what is done instead, and how labels are given."""
-    if survey.data["kind"] == "csv":
-        survey.sentences.append("The list has no labels: features are extracted, nothing is trained.")
-        columns = _label_like(survey.table.frame)
-        survey.advice.append(
-            f"Name the column of the labels: --label-column {columns[0]} (there are also {', '.join(columns[1:])})"
-            if len(columns) > 1
-            else f"Name the column of the labels: --label-column {columns[0]}"
-            if columns
-            else "Add a column `labels` to the list, several labels of a track separated by |"
-        )
-    else:
-        survey.sentences.append(
-            "There are no sub-folders, hence no labels: features are extracted, nothing is trained."
-        )
-        survey.advice.append(
-            "To train, sort the files into one folder for each label, or list them in a CSV path,labels"
-        )
+    """No labels: how they are given."""
+    if survey.data["kind"] == "folder":
+        advice = "To train, sort the files into one folder for each label, or list them in a CSV path,labels"
+        _train_nothing(survey, "There are no sub-folders, hence no labels", advice)
+        return
+    first, *others = _label_like(survey.table.frame) or [""]
+    advice = f"Name the column of the labels: --label-column {first}"
+    if others:
+        advice += f" (there are also {', '.join(others)})"
+    none = "Add a column `labels` to the list, several labels of a track separated by |"
+    _train_nothing(survey, "The list has no labels", advice if first else none)
+
+
+def _train_nothing(survey: Survey, reason: str, advice: str) -> None:
+    survey.sentences.append(f"{reason}: features are extracted, nothing is trained.")
+    survey.advice.append(advice)
 
 
 def _label_like(frame: pd.DataFrame) -> list[str]:
     """Further columns of text with a few values that repeat, the one with the fewest values first."""
-    own = {"track_id", "path", "labels", "split", "group", "probe_error"}
+    own = ["track_id", "path", "labels", "split", "group", "probe_error"]
     found = {}
-    for name in frame.columns:
-        values = frame[name].dropna() if name not in own else frame[name].iloc[:0]
-        if len(values) and all(isinstance(each, str) for each in values):
-            distinct = values.nunique()
-            if 2 <= distinct <= len(values) / 2:
-                found[str(name)] = distinct
+    for name in frame.columns.difference(own, sort=False):
+        values = frame[name].dropna()
+        if len(values) and all(isinstance(each, str) for each in values) and 2 <= values.nunique() <= len(values) / 2:
+            found[str(name)] = values.nunique()
     return sorted(found, key=lambda name: (found[name], name))
 
 
 def _say_too_few(survey: Survey, tracks: Mapping[str, set[str]]) -> None:
     if len(tracks) == 1:
-        survey.sentences.append("There is only one class: features are extracted, nothing is trained.")
-        survey.advice.append("A classifier needs two classes: add a folder or label of other music")
-        return
-    survey.sentences.append(
-        f"Fewer than two classes have {_LEAST} tracks ({_listed(tracks)}): features are extracted, nothing is trained."
-    )
-    survey.advice.append(f"Give each class {_LEAST} tracks or more (20 and more for an answer that means something)")
+        advice = "A classifier needs two classes: add a folder or label of other music"
+        _train_nothing(survey, "There is only one class", advice)
+    else:
+        advice = f"Give each class {_LEAST} tracks or more (20 and more for an answer that means something)"
+        _train_nothing(survey, f"Fewer than two classes have {_LEAST} tracks ({_listed(tracks)})", advice)
 
 
 def _listed(members: Mapping[str, set[str]], most: int = 8) -> str:

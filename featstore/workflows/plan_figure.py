@@ -13,34 +13,26 @@ from featstore.units import format_bytes, format_seconds
 
 __all__ = ["draw_plan"]
 
-_COLOURS = {
-    "decode": PALETTE[3], "mono": PALETTE[3], "resample": PALETTE[4], "cut": PALETTE[4], "clips": PALETTE[4],
-    "power_spectrum": PALETTE[0], "stride": PALETTE[5], "exponent": PALETTE[5], "magnitude_to": PALETTE[5],
-    "mel_bank": PALETTE[2], "scale": PALETTE[7], "hpss_medians": PALETTE[1], "hpss_part": PALETTE[1],
-}  # fmt: skip
 _ARRAY = "#F2F2F2"
 _ROW, _COLUMN = 0.5, 1.3  # inches
 
 
-_LABELS = {
-    "decode": "decode\n{decoder}",
-    "resample": "resample\n{sample_rate} Hz",
-    "cut": "cut\n{clip}",
-    "clips": "excerpts\n{clip}",
-    "power_spectrum": "STFT {n_fft}\nhop {hop_length}",
-    "stride": "1 frame\nof {step}",
-    "mel_bank": "{n_mels} mel bands",
-    "exponent": "|X|^{power:g}",
-    "magnitude_to": "|X|^{power:g}",
-    "scale": "{scale.name}",
-    "hpss_medians": "medians\n{kernel} x {kernel}",
-    "hpss_part": "{component}\nmargin {margin:g}",
+# Colour of a step, and what it does, in a line or two.
+_STEPS = {
+    "decode": (PALETTE[3], "decode\n{decoder}"),
+    "mono": (PALETTE[3], "mono"),
+    "resample": (PALETTE[4], "resample\n{sample_rate} Hz"),
+    "cut": (PALETTE[4], "cut\n{clip}"),
+    "clips": (PALETTE[4], "excerpts\n{clip}"),
+    "power_spectrum": (PALETTE[0], "STFT {n_fft}\nhop {hop_length}"),
+    "stride": (PALETTE[5], "1 frame\nof {step}"),
+    "exponent": (PALETTE[5], "|X|^{power:g}"),
+    "magnitude_to": (PALETTE[5], "|X|^{power:g}"),
+    "mel_bank": (PALETTE[2], "{n_mels} mel bands"),
+    "scale": (PALETTE[7], "{scale.name}"),
+    "hpss_medians": (PALETTE[1], "medians\n{kernel} x {kernel}"),
+    "hpss_part": (PALETTE[1], "{component}\nmargin {margin:g}"),
 }
-
-
-def _label(node: Node) -> str:
-    """What a step does, in a line or two."""
-    return _LABELS.get(node.op, node.op.replace("_", " ")).format(**dict(node.params))
 
 
 def draw_plan(result: Forecast, path: str | Path) -> Path:
@@ -63,7 +55,8 @@ def draw_plan(result: Forecast, path: str | Path) -> Path:
             bend = (x0 + x1) / 2
             axes.plot([x0, bend, bend, x1], [y0, y0, y1, y1], color=GREY, linewidth=0.8, zorder=1)
         for node, (x, y) in places.items():
-            _box(axes, x, y, _label(node), _COLOURS.get(node.op, GREY))
+            colour, text = _STEPS.get(node.op, (GREY, node.op.replace("_", " ")))
+            _box(axes, x, y, text.format(**dict(node.params)), colour)
         for (x, y), text in arrays:
             axes.text(
                 x - 0.4, y, text, fontsize=7, color=INK, va="center",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from featstore.log import progress_bar
 from featstore.models.trained_on import TrainedOn, members_of
 from featstore.specs import Encoding, parse_spec
 from featstore.training.labels import groups_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Encoded", "TrainedTokenizer", "decode_file", "encode_file", "read_tokens", "train_tokenizer"]
 
@@ -96,22 +99,17 @@ def train_tokenizer(
         raise ConfigError(f"minutes={minutes} is too small", "tokenizer training", "Give more than 0")
     target = Path(target)
     own, held = _split(tracks)
-    heard = _load(own, config.sample_rate, total_s=60 * minutes, each_s=_TRAIN_S, least=config.samples)
-    music = list(heard.values())
-    measured_on = "held-out tracks"
+    heard, music = _load(own, config.sample_rate, total_s=60 * minutes, each_s=_TRAIN_S, least=config.samples)
+    measured_on, rate = "held-out tracks", config.sample_rate
     try:
-        parts = _load(held, config.sample_rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
-        held_out = list(parts.values())
+        _, held_out = _load(held, rate, total_s=_HELD_S * _HELD_OUT, each_s=_HELD_S, least=config.samples)
     except DatasetError as error:
         logger.warning("the tokenizer is measured on the music it is trained on: %s", error)
-        held_out, measured_on = (
-            [signal[: round(_HELD_S * config.sample_rate)] for signal in music[:_HELD_OUT]],
-            "training",
-        )
+        measured_on, held_out = "training", [signal[: round(_HELD_S * rate)] for signal in music[:_HELD_OUT]]
     state = target.with_name(target.name + ".state")
     training = TokenizerTraining(config, _Excerpts(music, config), state=state, device=best_device())
     model = training.run()
-    members = members_of(tracks.info.name, (each.track_id for each in heard), (each.group for each in heard))
+    members = members_of(tracks.info.name, heard["track_id"], heard["group"])
     trained_on = TrainedOn(tracks.info.name, tuple(sorted(members)))
     extra = {"step": training.step, "preset": preset, "trained_on": trained_on.as_json()}
     export_levels([model], target, extra=extra)
@@ -119,16 +117,13 @@ def train_tokenizer(
     measured["training"] = {
         "preset": preset,
         "tracks": len(music),
-        "music_s": round(sum(map(len, music)) / config.sample_rate, 1),
+        "music_s": round(sum(map(len, music)) / rate, 1),
         "measured_on": measured_on,
-        "held_out_s": round(sum(map(len, held_out)) / config.sample_rate, 1),
+        "held_out_s": round(sum(map(len, held_out)) / rate, 1),
         "steps": training.step,
         "seconds": round(training.seconds, 1),
         "codes_set_anew_per_step": round(float(np.mean(training.restarted)), 2) if training.restarted else 0.0,
-        "width": config.width,
-        "depth": config.depth,
-        "codes": config.codes,
-        "sample_rate": config.sample_rate,
+        **{name: getattr(config, name) for name in ("width", "depth", "codes", "sample_rate")},
         "hop": config.level_config.hop,
     }
     write_json(target.with_name(target.name + ".report.json"), _rounded(measured))
@@ -155,43 +150,33 @@ class _Excerpts:
         return np.stack(batch)
 
 
-class _Track(NamedTuple):
-    track_id: str
-    path: str
-    split: str | None
-    group: str
-
-
-def _split(tracks: TrackTable) -> tuple[list[_Track], list[_Track]]:
+def _split(tracks: TrackTable) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tracks to train on and tracks to measure on, each in an order that only the ids decide."""
-    frame = tracks.frame
-    rows = zip(frame["track_id"], frame["path"], frame["split"], groups_of(frame), strict=True)
-    ordered = sorted((_Track(*row) for row in rows), key=lambda track: hashlib.sha256(track.track_id.encode()).digest())
-    if any(track.split in ("valid", "test") for track in ordered):
-        own = [track for track in ordered if track.split not in ("valid", "test")]
-        held = [track for track in ordered if track.split in ("valid", "test")]
-    else:
-        every = max(2, min(10, len(ordered)))
-        held = ordered[::every]
-        own = [track for number, track in enumerate(ordered) if number % every] or held
-    if not own:
+    frame = tracks.frame.assign(group=groups_of(tracks.frame))
+    frame = frame.sort_values("track_id", key=lambda ids: ids.map(lambda track: sha256(track.encode()).digest()))
+    held = frame["split"].isin(("valid", "test")).to_numpy()
+    if not held.any():
+        held = np.arange(len(frame)) % max(2, min(10, len(frame))) == 0
+        held &= len(frame) > 1  # a single track is for both
+    if held.all():
         raise DatasetError("no track is left to train on", f"data set {tracks.info.name}", "Check the splits")
-    return own, held or own
+    return frame[~held], frame[held] if held.any() else frame[~held]
 
 
 def _load(
-    tracks: Sequence[_Track], sample_rate: int, *, total_s: float, each_s: float, least: int
-) -> dict[_Track, FloatArray]:
+    tracks: pd.DataFrame, sample_rate: int, *, total_s: float, each_s: float, least: int
+) -> tuple[pd.DataFrame, list[FloatArray]]:
     """Middle parts of tracks, mono at one rate, until there is enough; what cannot be had is left out, with warning."""
-    music: dict[_Track, FloatArray] = {}
+    used: list[int] = []
+    music: list[FloatArray] = []
     left_out: list[str] = []
     missing = total_s
     with progress_bar(total=round(total_s), desc="decode", unit="s") as bar:
-        for track in tracks:
+        for row, path in enumerate(tracks["path"]):
             if missing <= 0:
                 break
             try:
-                samples, rate = decode_audio(track.path)
+                samples, rate = decode_audio(path)
                 signal = resample_signal(mix_down(samples), source_rate=rate, sample_rate=sample_rate)
             except DecodeError as error:
                 left_out.append(str(error))
@@ -199,19 +184,19 @@ def _load(
             length = min(len(signal), round(min(each_s, max(missing, 1.0)) * sample_rate))
             length = max(length, min(least, len(signal)))
             if length < least or not np.abs(signal).max(initial=0.0) > 0:
-                left_out.append(f"{track.path} is silent or shorter than {least} samples")
+                left_out.append(f"{path} is silent or shorter than {least} samples")
                 continue
             start = (len(signal) - length) // 2
-            music[track] = signal[start : start + length].copy()
+            used.append(row)
+            music.append(signal[start : start + length].copy())
             missing -= length / sample_rate
             bar.update(round(length / sample_rate))
     if left_out:
         logger.warning("%d tracks are left out; the first: %s", len(left_out), left_out[0])
     if not music:
-        raise DatasetError(
-            "no track can be used", left_out[0] if left_out else "", f"Give audio of at least {least} samples a track"
-        )
-    return music
+        fix = f"Give audio of at least {least} samples a track"
+        raise DatasetError("no track can be used", left_out[0] if left_out else "", fix)
+    return tracks.iloc[used], music
 
 
 def _rounded(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from featstore.dsp import compute_power
 from featstore.results.figure_spectrum import draw_spectrum
 from featstore.results.figure_style import GREY, PALETTE, QUIET, figure_style, new_figure, save_figure
 from featstore.workflows.tokenizer import TrainedTokenizer
@@ -55,16 +56,13 @@ def draw_reconstruction(made: TrainedTokenizer, target: str | os.PathLike[str]) 
 
 
 def _spectrum_db(signal: Any) -> Any:
-    """Power in dB, (bins, frames), of the frames that lie inside the signal."""
-    if len(signal) < _N_FFT:
-        signal = np.pad(signal, (0, _N_FFT - len(signal)))
-    frames = np.lib.stride_tricks.sliding_window_view(signal, _N_FFT)[::_HOP] * np.hanning(_N_FFT)
-    return 10 * np.log10(np.abs(np.fft.rfft(frames)).T ** 2 + 1e-10)
+    """Power in dB, (bins, frames)."""
+    return 10 * np.log10(compute_power(np.asarray(signal, np.float32), n_fft=_N_FFT, hop_length=_HOP) + 1e-10)
 
 
 def _draw_spectrum(axis: Any, signal: Any, rate: int, top: float) -> None:
     values = _spectrum_db(signal)
     centres = np.arange(len(values)) * rate / _N_FFT
     kept = centres <= _HIGHEST_HZ
-    settings: dict[str, Any] = {"step_s": _HOP / rate, "start_s": _N_FFT / 2 / rate, "limits": (top - 80, top)}
-    draw_spectrum(axis, values[kept], centres_hz=centres[kept], unit="dB", ticks=7, **settings)
+    limits = (top - 80, top)
+    draw_spectrum(axis, values[kept], centres_hz=centres[kept], step_s=_HOP / rate, limits=limits, unit="dB", ticks=7)
