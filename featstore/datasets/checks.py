@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.datasets.card import Card
 from featstore.datasets.spelling import near_equal
-from featstore.datasets.table import SPLITS
+from featstore.datasets.table import SPLITS, label_list
 from featstore.object_storage import is_object_url, object_size, read_object
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _classes(table: TrackTable) -> list[Finding]:
         return findings
     counts: Counter[tuple[Any, str]] = Counter()
     for split, labels in zip(frame["split"], frame[table.info.label_column], strict=True):
-        counts.update((split, name) for name in ([labels] if isinstance(labels, str) else labels))
+        counts.update((split, name) for name in label_list(labels))
     in_use = [
         split for split in (*SPLITS, None) if any(frame["split"].isna() if split is None else frame["split"] == split)
     ]

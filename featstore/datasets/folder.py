@@ -159,13 +159,14 @@ def _row(base: Path, parts: tuple[str, ...], label_from: str, group_from: str, w
     folders = parts[1:-1] if with_splits else parts[:-1]
     label = "" if label_from == "none" or not folders else folders[0] if label_from == "top" else folders[-1]
     relative = "/".join(parts)
+    path = printable(str(base / relative))
     return {
         "track_id": printable(relative),
-        "path": printable(str(base / relative)),
+        "path": path,
         "labels": [printable(label)] if label else [],
         "split": SPLIT_NAMES[parts[0].lower()] if with_splits else None,
         "group": _group(folders, group_from),
-        "probe_error": None if _is_utf8(str(base / relative)) else _NOT_UTF8,
+        "probe_error": None if path == str(base / relative) else _NOT_UTF8,
     }
 
 
@@ -175,14 +176,6 @@ def _group(folders: tuple[str, ...], group_from: str) -> str | None:
     if least is None or len(folders) < least:
         return None
     return printable("/".join(folders if group_from == "parent" else folders[:2]))
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _separate_ids(rows: list[dict[str, Any]]) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from featstore.datasets.table import SPLITS
+from featstore.datasets.table import SPLITS, label_list
 from featstore.errors import ConfigError, DatasetError, did_you_mean
-from featstore.grouping import assign_parts, assign_rows
+from featstore.grouping import assign_rows
 from featstore.plain import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["assign_groups", "assign_splits", "joined"]
+__all__ = ["assign_splits", "joined"]
 
 
 def assign_splits(
@@ -64,20 +63,14 @@ def assign_splits(
     groups = list(frame[group_column]) if group_column else [None] * len(frame)
     # a pair, so that the group "a" and the ungrouped track "a" are two things
     keys: list[Hashable] = [
-        ("group", str(group)) if _given(group) else ("track", track_id)
+        ("track", track_id) if is_missing(group) or group == "" else ("group", str(group))
         for group, track_id in zip(groups, track_ids, strict=True)
     ]
     values = list(frame[stratify_column]) if stratify_column else [None] * len(frame)
-    parts = assign_rows(keys, [_classes(value) for value in values], shares=_checked_fractions(fractions), seed=seed)
+    # a track without any class is of the class of those
+    classes = [label_list(value) or [""] for value in values]
+    parts = assign_rows(keys, classes, shares=_checked_fractions(fractions), seed=seed)
     return pd.Series([SPLITS[part] for part in parts], index=frame.index, name="split", dtype=object)
-
-
-def assign_groups(
-    members: dict[Hashable, Counter[str]], *, fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
-) -> dict[Hashable, str]:
-    """Choose a split for every group, as ``assign_parts`` does for shares of train, valid and test."""
-    parts = assign_parts(members, shares=_checked_fractions(fractions), seed=seed)
-    return {key: SPLITS[part] for key, part in parts.items()}
 
 
 def joined(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
@@ -109,14 +102,3 @@ def _checked_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
             "Give train,valid,test adding up to 1: 0.7,0.1,0.2",
         )
     return shares
-
-
-def _given(value: object) -> bool:
-    return not is_missing(value) and str(value) != ""
-
-
-def _classes(value: object) -> list[str]:
-    """Classes of one track; a track without any is of the class of those."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return [str(value)] if _given(value) else [""]
-    return [str(each) for each in value] or [""]

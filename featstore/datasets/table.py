@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["PROBE_COLUMNS", "SPLITS", "TableInfo", "Task", "TrackTable", "label_facts", "track_table"]
+__all__ = ["PROBE_COLUMNS", "SPLITS", "TableInfo", "Task", "TrackTable", "label_facts", "label_list", "track_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class TrackTable:
         """
         if column not in self.frame.columns:
             raise _missing_column(column, self.frame.columns, f"data set {self.info.name}")
-        labels, _ = clean_names([_label_list(value) for value in self.frame[column]])
+        labels, _ = clean_names([label_list(value) for value in self.frame[column]])
         frame = self.frame.assign(labels=_objects(labels))
         return TrackTable(frame, replace(self.info, label_column="labels", **label_facts(labels)))
 
@@ -215,10 +215,10 @@ class TrackTable:
         position = {name: index for index, name in enumerate(self.info.classes)}
         labels = self.frame[self.info.label_column]
         if self.info.task == "single_label":
-            return np.array([position[each[0]] if len(each) else -1 for each in map(_label_list, labels)], np.int64)
+            return np.array([position[each[0]] if len(each) else -1 for each in map(label_list, labels)], np.int64)
         matrix = np.zeros((len(labels), len(position)), np.float32)
         for row, each in enumerate(labels):
-            matrix[row, [position[name] for name in _label_list(each)]] = 1.0
+            matrix[row, [position[name] for name in label_list(each)]] = 1.0
         return matrix
 
 
@@ -254,18 +254,18 @@ def track_table(
     return table
 
 
-def label_facts(labels: Iterable[Sequence[str]]) -> dict[str, Any]:
-    """The ``task`` and ``classes`` that the labels of all tracks make.
+def label_facts(labels: Iterable[object]) -> dict[str, Any]:
+    """The ``task`` and ``classes`` that the labels of all tracks make, each as :func:`label_list` reads them.
 
     Examples
     --------
     >>> label_facts([["slow", "jazz"], []]), label_facts([["jazz"], []])["task"], label_facts([[]])["task"]
     ({'task': 'multi_label', 'classes': ('jazz', 'slow')}, 'single_label', 'none')
     """
-    lists = list(labels)
+    lists = list(map(label_list, labels))
     most = max(map(len, lists), default=0)
     task = "none" if most == 0 else "single_label" if most == 1 else "multi_label"
-    return {"task": task, "classes": tuple(sorted({str(name) for names in lists for name in names}))}
+    return {"task": task, "classes": tuple(sorted({name for names in lists for name in names}))}
 
 
 def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFrame:
@@ -280,7 +280,7 @@ def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFram
     count = len(frame)
     columns: dict[str, Any] = {name: _objects([_text(value) for value in frame[name]]) for name in ("track_id", "path")}
     given: Any = frame["labels"] if "labels" in frame.columns else [[]] * count
-    columns["labels"] = _objects([_label_list(value) for value in given])
+    columns["labels"] = _objects([label_list(value) for value in given])
     for name in ("split", "group"):
         columns[name] = _text_column(frame, name)
     for name in ("duration_s", *_INTEGERS):
@@ -309,7 +309,7 @@ def _validate(frame: pd.DataFrame, info: TableInfo, place: str) -> None:
             raise DatasetError(what, place, f"Use {', '.join(SPLITS)} or nothing")
     known = set(info.classes)
     for track_id, value in zip(ids, frame[info.label_column], strict=True):
-        names = _label_list(value)
+        names = label_list(value)
         unknown = [name for name in names if name not in known] if info.task != "none" else []
         if unknown:
             what = f"label {unknown[0]!r} is not among the {len(known)} classes"
@@ -352,7 +352,7 @@ def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
     return pd.array(numbers, dtype="Int64" if whole else "float64")
 
 
-def _label_list(value: object) -> list[str]:
+def label_list(value: object) -> list[str]:
     """Labels as a list: one text is one label, what is missing is none."""
     if isinstance(value, str):
         return [value] if value else []

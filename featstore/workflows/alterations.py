@@ -73,8 +73,6 @@ class Alteration(ABC):
 class SignalAlteration(Alteration):
     """An alteration of the mono signal."""
 
-    __slots__ = ()
-
     def write(self, track: Mapping[str, Any], target: Path, *, rng: np.random.Generator) -> None:
         """Decode, alter and write as FLAC."""
         signal, sample_rate = mono(track)
@@ -89,7 +87,6 @@ class SignalAlteration(Alteration):
 class Gain(SignalAlteration):
     """Less level, in decibels: ``gain-6dB``. Copies have 16 bits: very soft ones lose resolution, too."""
 
-    __slots__ = ()
     pattern, example = r"gain-(?P<value>\d+(\.\d+)?)dB", "gain-6dB"
 
     def altered(self, signal: FloatArray, *, sample_rate: int, rng: np.random.Generator) -> tuple[FloatArray, int]:
@@ -103,7 +100,6 @@ class Noise(SignalAlteration):
     Where the sum exceeds full scale, the copy is scaled down as a whole. Silence stays silent.
     """
 
-    __slots__ = ()
     pattern, example = r"noise-(?P<value>\d+(\.\d+)?)dB", "noise-20dB"
 
     def altered(self, signal: FloatArray, *, sample_rate: int, rng: np.random.Generator) -> tuple[FloatArray, int]:
@@ -116,7 +112,6 @@ class Noise(SignalAlteration):
 class Resample(SignalAlteration):
     """A lower sample rate, which extraction brings up again: ``resample-8k`` in kHz, or ``resample-half``."""
 
-    __slots__ = ()
     pattern, example = r"resample-(?P<value>half|\d+(\.\d+)?k)", "resample-8k"
 
     def altered(self, signal: FloatArray, *, sample_rate: int, rng: np.random.Generator) -> tuple[FloatArray, int]:
@@ -131,7 +126,6 @@ class Resample(SignalAlteration):
 class Mp3(Alteration):
     """Coded as mono mp3 at a constant bit rate in kbit/s: ``mp3-64k``."""
 
-    __slots__ = ()
     pattern, example, suffix = r"mp3-(?P<value>\d+)k", "mp3-64k", ".mp3"
 
     def write(self, track: Mapping[str, Any], target: Path, *, rng: np.random.Generator) -> None:

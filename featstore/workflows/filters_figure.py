@@ -87,7 +87,24 @@ def read_banks(run_dir: str | Path) -> list[Bank]:
     ConfigError
         The model learns no filters.
     """
-    return _banks_of(_load(run_dir)[1], str(run_dir))
+    import torch
+
+    from featstore.models.sinc import SincBank, cutoff_movement
+
+    _, model = _load(run_dir)
+    moved, found = cutoff_movement(model), []
+    for place, bank in model.named_modules():
+        if not isinstance(bank, SincBank):
+            continue
+        fresh = SincBank(bank.filters, bank.length, bank.sample_rate, normalise=bank.normalise)
+        with torch.inference_mode():
+            before, after = (each.eval().taps().cpu().numpy() for each in (fresh, bank))
+        gaps = moved[f"{place}.mean_hz"], moved[f"{place}.max_hz"]
+        found.append(Bank(place, bank.sample_rate, before, after, *gaps))
+    if not found:
+        fix = "Models with learned filters are sincnet, sinc-resnet and ms-sinc-resnet"
+        raise ConfigError("the model of this run learns no filters", str(run_dir), fix)
+    return found
 
 
 def read_clip(run_dir: str | Path, *, track: str = "", start_s: float = 0.0, seconds: float = 3.0) -> Clip:
@@ -144,26 +161,6 @@ def _load(run_dir: str | Path) -> tuple[dict[str, Any], nn.Module]:
         raise CheckpointError("there is no run in this folder", str(run_dir), "Name the folder of a trained run")
     keep = TrainConfig.resolve(file=folder.path / "config.yaml").loop.keep
     return run, model_of_checkpoint(run, folder.best if keep == "best" else folder.last).model.eval()
-
-
-def _banks_of(model: nn.Module, where: str) -> list[Bank]:
-    import torch
-
-    from featstore.models.sinc import SincBank, cutoff_movement
-
-    moved, found = cutoff_movement(model), []
-    for place, bank in model.named_modules():
-        if not isinstance(bank, SincBank):
-            continue
-        fresh = SincBank(bank.filters, bank.length, bank.sample_rate, normalise=bank.normalise)
-        with torch.inference_mode():
-            before, after = (each.eval().taps().cpu().numpy() for each in (fresh, bank))
-        gaps = moved[f"{place}.mean_hz"], moved[f"{place}.max_hz"]
-        found.append(Bank(place, bank.sample_rate, before, after, *gaps))
-    if not found:
-        fix = "Models with learned filters are sincnet, sinc-resnet and ms-sinc-resnet"
-        raise ConfigError("the model of this run learns no filters", where, fix)
-    return found
 
 
 def _maps(model: nn.Module, signal: Any) -> list[FloatArray]:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from featstore.audio.probe import AV_SUFFIXES, AudioInfo, needs_av, probe_audio
 from featstore.datasets import describe, index
 from featstore.datasets.spelling import clean_name
 from featstore.errors import DecodeError, MissingDependency
-from featstore.log import progress_bar
+from featstore.log import progress
 from featstore.object_storage import is_object_url
 from featstore.workflows.probe_cache import ProbeCache, default_cache
 
@@ -71,12 +71,8 @@ def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None
     """Artist tag of each track's file, None where there is none."""
     readable = table.frame["probe_error"].isna() & ~table.frame["path"].map(is_object_url)
     paths = list(table.frame["path"][readable])
-    with progress_bar(total=len(paths), desc="artist tags", unit="file", leave=False) as bar:
-        found = []
-        for name in _in_order(read_artist, paths, _threads(jobs)):
-            bar.update(1)
-            found.append(clean_name(name) or None)
-    names = iter(found)
+    found = progress(_in_order(read_artist, paths, _threads(jobs)), total=len(paths), desc="artist tags", unit="file")
+    names = (clean_name(name) or None for name in found)
     return [next(names) if each else None for each in readable]
 
 
@@ -143,7 +139,6 @@ def probe_tracks(
 
     started = time.monotonic()
     frame = table.frame.copy()
-    threads = _threads(jobs)
     todo = [row for row, error in enumerate(frame["probe_error"]) if error is None]
     paths = [frame["path"].iloc[row] for row in todo]
     columns: dict[str, list[Any]] = {name: list(frame[name]) for name in _COLUMNS}
@@ -151,21 +146,17 @@ def probe_tracks(
     for_av = 0
     if cache is None and len(todo) >= _CACHED_FROM:
         cache = default_cache(table.info.root or os.path.dirname(paths[0]))
-    with (
-        ProbeCache(Path(cache)) if cache is not None else nullcontext() as answers,
-        progress_bar(total=len(todo), desc="probe", unit="file") as bar,
-    ):
-        ask = _probe if answers is None else _through(answers)
-        for row, path, outcome in zip(todo, paths, _in_order(ask, paths, threads), strict=True):
-            bar.update(1)
-            if isinstance(outcome, AudioInfo):
-                for_av += path.lower().endswith(AV_SUFFIXES) and needs_av(outcome)
-                if answers is not None:
-                    answers.put(path, outcome)
-                for name, attribute in _COLUMNS.items():
-                    columns[name][row] = getattr(outcome, attribute)
-            else:
+    with ProbeCache(Path(cache) if cache is not None else None) as answers:
+        found = _in_order(lambda path: answers.get(path) or _probe(path), paths, _threads(jobs))
+        shown = progress(found, total=len(todo), desc="probe", unit="file")
+        for row, path, outcome in zip(todo, paths, shown, strict=True):
+            if isinstance(outcome, str):
                 errors[row] = outcome
+                continue
+            for_av += path.lower().endswith(AV_SUFFIXES) and needs_av(outcome)
+            answers.put(path, outcome)
+            for name, attribute in _COLUMNS.items():
+                columns[name][row] = getattr(outcome, attribute)
     result = TrackTable(frame.assign(**columns, probe_error=errors), table.info)
     if for_av:
         logger.warning("%d files are read by FFmpeg only: ask for decoder=av, as in mel(decoder=av)", for_av)
@@ -180,10 +171,6 @@ _COLUMNS = {
     "channels": "channels",
     "size_bytes": "size_bytes",
 }
-
-
-def _through(answers: ProbeCache) -> Callable[[str], AudioInfo | str]:
-    return lambda path: answers.get(path) or _probe(path)
 
 
 def _probe(path: str) -> AudioInfo | str:

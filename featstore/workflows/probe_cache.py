@@ -36,10 +36,11 @@ class ProbeCache:
 
     Parameters
     ----------
-    path : Path
+    path : Path, optional
+        Nothing is kept without.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[str, tuple[int, int, AudioInfo]] = {}
         self._file: TextIO | None = None
@@ -47,6 +48,8 @@ class ProbeCache:
         self.hits = 0
 
     def __enter__(self) -> ProbeCache:
+        if self._path is None:
+            return self
         with contextlib.suppress(OSError), open(self._path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 with contextlib.suppress(ValueError, KeyError, TypeError):

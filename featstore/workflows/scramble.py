@@ -25,7 +25,6 @@ _PIECE_S = 60.0  # longer signals are treated piece by piece: all frames of a pi
 class Scramble(SignalAlteration):
     """Phases drawn at random, magnitudes kept: ``scramble``; ``scramble-4`` fits the phases in 4 rounds, not 32."""
 
-    __slots__ = ()
     pattern, example = r"scramble(-(?P<value>\d+))?", "scramble"
 
     def altered(self, signal: FloatArray, *, sample_rate: int, rng: np.random.Generator) -> tuple[FloatArray, int]:

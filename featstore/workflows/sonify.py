@@ -8,7 +8,8 @@ its spec class.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,14 @@ class Passage:
 
     def values(self, start: int, stop: int) -> FloatArray:
         """Frames ``start`` to ``stop`` of the track: float32 (*item_shape, stop - start)."""
+        values: FloatArray = self.cut(self.reader.read_row, start, stop)
+        return values
+
+    def cut(self, read: Callable[[int, int, int], Any], start: int, stop: int) -> Any:
+        """Frames of the track, or of the excerpt that is asked for, as ``read(row, start, stop)`` gives them."""
         if self.reader.clip_frames is None:
-            return self.reader.read_row(self.row, start, stop)
-        excerpt: FloatArray = self.reader.read_row(self.row, self.options.excerpt, self.options.excerpt + 1)[0]
-        return excerpt[..., start:stop]
+            return read(self.row, start, stop)
+        return read(self.row, self.options.excerpt, self.options.excerpt + 1)[0][..., start:stop]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +218,9 @@ def _n_samples(reader: FeatureReader, n_frames: int, duration_s: float | None) -
         probed = round(duration_s * spec.sample_rate)
         if frames_of(spec, probed) == n_frames:
             return probed
-    low, high = 0, (n_frames + 1) * spec.hop_length + spec.n_fft
-    while low < high:  # frames grow with samples
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if frames_of(spec, middle) < n_frames else (low, middle)
-    return low + spec.hop_length // 2
+    lengths = range((n_frames + 1) * spec.hop_length + spec.n_fft)  # frames grow with samples
+    shortest = bisect_left(lengths, n_frames, key=functools.partial(frames_of, spec))
+    return shortest + spec.hop_length // 2
 
 
 def waveform_blocks(passage: Passage) -> Iterator[FloatArray]:

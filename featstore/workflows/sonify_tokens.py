@@ -49,11 +49,6 @@ def token_blocks(passage: Passage) -> Iterator[FloatArray]:
 
 
 def _tokens(passage: Passage, start: int, stop: int) -> AnyArray:
-    """Tokens (n_codebooks, stop - start) of the track, or of the excerpt that is asked for."""
-    reader = passage.reader
-    if reader.clip_frames is None:
-        codes: AnyArray = reader.encoding.decode(reader.base.read(passage.row, start, stop))
-        return codes
-    excerpt = passage.options.excerpt
-    codes = reader.encoding.decode(reader.base.read(passage.row, excerpt, excerpt + 1))[0]
-    return codes[..., start:stop]
+    """Tokens (n_codebooks, stop - start)."""
+    codes: AnyArray = passage.reader.encoding.decode(passage.cut(passage.reader.base.read, start, stop))
+    return codes

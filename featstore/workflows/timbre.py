@@ -21,7 +21,6 @@ _SUFFIXES = ("sf2", "sf3")
 class Timbre(Alteration):
     """Clips of the built-in music played again, with a sound font of the machine: ``timbre-FluidR3Mono_GM``."""
 
-    __slots__ = ()
     pattern, example = r"timbre-(?P<value>[\w.-]+)", "timbre-FluidR3Mono_GM"
 
     def write(self, track: Mapping[str, Any], target: Path, *, rng: np.random.Generator) -> None:

@@ -67,7 +67,7 @@ def load_tracks(
     if isinstance(source, TrackTable):
         return source
     if not isinstance(source, str | os.PathLike):
-        return track_table(source, name="tracks", **label_facts(map(_as_list, source.get("labels", ()))))
+        return track_table(source, name="tracks", **label_facts(source.get("labels", ())))
     path = os.fspath(source)
     listed = path.lower().endswith((".csv", ".tsv", ".tab"))
     if kind is None and not listed and not os.path.isdir(os.path.expanduser(path)):

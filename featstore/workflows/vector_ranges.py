@@ -33,19 +33,18 @@ def measure_ranges(reader: FeatureReader) -> Ranges:
     CorruptFeature
         When a value is not finite; the track is named.
     """
-    low = high = None
+    least, most = [], []
     for track in first_tracks(reader.track_ids, SAMPLE_TRACKS):
         values = reader[track]
         if values.shape[-1] == 0:
             continue
         if not np.isfinite(values).all():
             raise CorruptFeature(f"track {track} holds values that are not finite", reader.name, "Verify the store")
-        least, most = values.min(axis=-1), values.max(axis=-1)
-        low = least if low is None else np.minimum(low, least)
-        high = most if high is None else np.maximum(high, most)
-    if low is None or high is None:
+        least.append(values.min(axis=-1))
+        most.append(values.max(axis=-1))
+    if not least:
         raise MissingFeature("no vector is stored yet", reader.name, "Extract it first")
-    return Ranges(low, high)
+    return Ranges(np.min(least, axis=0), np.max(most, axis=0))
 
 
 def ranged(store: Store, request: FeatureRequest, encoding: Encoding, source: FeatureReader) -> Encoding:

@@ -160,13 +160,13 @@ def build_demo(
     made = 0
     total = sum(min(quota, len(ordered)) for ordered, quota in cells)
     with progress_bar(total=total, desc=f"demo {size}", unit="clip") as bar:
-        bar.update(len(_chosen(cells, records)))
-        while missing := _missing(cells, records):
+        bar.update(sum(each.name in records for each in _wanted(cells, records)))
+        while missing := [each for each in _wanted(cells, records) if each.name not in records]:
             for record in _make(missing, settings, root, max(1, int(jobs or cpu_count()))):
                 records[record.name] = record
                 made += bool(record.file)
                 bar.update(1 if record.file else 0)
-    chosen = _chosen(cells, records)
+    chosen = [records[each.name] for each in _wanted(cells, records)]
     logger.info("%d clips, %d of them made in %.1f s", len(chosen), made, time.monotonic() - started)
     return sorted(chosen, key=lambda record: (STYLES.index(record.style), record.name))
 
@@ -178,20 +178,11 @@ def _cell(style: str, split: str, seed: int) -> list[ClipChoice]:
 Cells = list[tuple[list[ClipChoice], int]]
 
 
-def _missing(cells: Cells, records: dict[str, ClipRecord]) -> list[ClipChoice]:
-    """Clips still to be made: the first ones of each cell that are not known to be silent, up to its quota."""
+def _wanted(cells: Cells, records: dict[str, ClipRecord]) -> list[ClipChoice]:
+    """Clips of a size: the first ones of each cell that are not known to be silent, up to its quota."""
     found = []
     for ordered, quota in cells:
-        wanted = [each for each in ordered if each.name not in records or records[each.name].file][:quota]
-        found += [each for each in wanted if each.name not in records]
-    return found
-
-
-def _chosen(cells: Cells, records: dict[str, ClipRecord]) -> list[ClipRecord]:
-    found: list[ClipRecord] = []
-    for ordered, quota in cells:
-        known = [records[each.name] for each in ordered if each.name in records]
-        found += [record for record in known if record.file][:quota]
+        found += [each for each in ordered if each.name not in records or records[each.name].file][:quota]
     return found
 
 

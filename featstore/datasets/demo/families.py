@@ -15,8 +15,10 @@ import numpy as np
 from featstore.datasets.demo.catalogue import Entry, catalogue, write_table
 from featstore.datasets.demo.readers import cached_notes
 from featstore.datasets.demo.works import STYLES, Work, mass_of, scan_corpus, tune_field, tune_text, work_named
-from featstore.datasets.splits import assign_groups, joined
+from featstore.datasets.splits import joined
+from featstore.datasets.table import SPLITS
 from featstore.errors import DatasetError
+from featstore.grouping import assign_parts
 from featstore.log import progress
 
 __all__ = ["FEWEST_NOTES", "facts_of", "families_of", "incipit", "make_entries", "splits_of", "title_key"]
@@ -96,7 +98,7 @@ def splits_of(entries: Iterable[Entry]) -> dict[str, str]:
     for each in entries:
         clips = 1 if "#" in each.work else max(1, each.ticks // _TICKS_PER_CLIP)
         members.setdefault(each.family, Counter())[each.style] += clips
-    return {str(family): split for family, split in assign_groups(members).items()}
+    return {str(family): SPLITS[part] for family, part in assign_parts(members, shares=(0.7, 0.1, 0.2)).items()}
 
 
 def make_entries(cache_folder: Path | None, jobs: int) -> list[Entry]:
