@@ -151,9 +151,7 @@ def _cells(text: str, source: Path, delimiter: str | None) -> Iterator[tuple[int
 
 def _header(cells: list[str], line: int, source: Path) -> list[str]:
     header = [clean_name(cell) or f"column {place}" for place, cell in enumerate(cells, 1)]
-    for name in header:
-        if header.count(name) > 1:
-            raise DatasetError(f"two columns are called {name!r} in line {line}", str(source), "Rename one")
+    refuse_repeats(((name, line) for name in header), "two columns are called {0!r} in line {1}", source, "Rename one")
     _check_column("path", header, source)
     return header
 

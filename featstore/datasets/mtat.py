@@ -158,9 +158,8 @@ def _classes(header: list[str], tags: str, source: Path) -> tuple[str, ...]:
             "It begins with clip_id, ends with mp3_path, and is separated by tabs",
         )
     present = tuple(header[1:-1])
-    if len(set(present)) < len(present):
-        twice = next(name for name in present if present.count(name) > 1)
-        raise DatasetError(f"two columns are called {twice!r}", str(source), "Copy the file again")
+    places = zip(present, range(len(present)), strict=True)
+    refuse_repeats(places, "two columns are called {0!r}", source, "Copy the file again")
     missing = [name for name in TAGS if name not in present] if tags == "top50" else []
     if missing:
         raise DatasetError(

@@ -179,6 +179,10 @@ class TrackTable:
         with atomic_path(target) as part, disk_errors(target), open(part, "wb") as file:
             pq.write_table(table, file, compression="zstd")
 
+    def assign(self, **columns: Any) -> TrackTable:
+        """The same tracks with some columns in place of others, as ``pandas.DataFrame.assign``."""
+        return TrackTable(self.frame.assign(**columns), self.info)
+
     def with_labels(self, column: str) -> TrackTable:
         """The same tracks labelled by another column (text, or lists of text); that column stays.
 

@@ -10,20 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featstore.audio.artist import read_artist
 from featstore.audio.av_decoder import probe_av
 from featstore.audio.probe import AV_SUFFIXES, AudioInfo, needs_av, probe_audio
-from featstore.datasets import describe, index
+from featstore.datasets import TrackTable, describe, index
 from featstore.datasets.spelling import clean_name
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress
 from featstore.object_storage import is_object_url
 from featstore.workflows.probe_cache import ProbeCache, default_cache
-
-if TYPE_CHECKING:
-    from featstore.datasets import TrackTable
 
 __all__ = ["artists_of", "index_tracks", "probe_tracks", "with_groups", "with_splits"]
 
@@ -53,15 +50,13 @@ def index_tracks(
     TrackTable
         A file that cannot be read stays a row, with the reason in ``probe_error``.
     """
-    from featstore.datasets import TrackTable
-
     if jobs is not None and "jobs" in describe(kind)[1]:
         options["jobs"] = jobs
     groups = options.pop("group_from") if options.get("group_from") in ("artist", "none") else ""
     without_splits = options.get("split_from") == "none" and options.pop("split_from")
     table = probe_tracks(index(kind, root, **options), jobs=jobs)
     if without_splits:
-        table = TrackTable(table.frame.assign(split=None), table.info)
+        table = table.assign(split=None)
     if groups:
         table = with_groups(table, artists_of(table, jobs=jobs) if groups == "artist" else [None] * len(table))
     return table
@@ -80,11 +75,9 @@ def with_groups(table: TrackTable, groups: Sequence[str | None]) -> TrackTable:
     """The same tracks in other groups; names that differ in case alone are one group."""
     import pandas as pd
 
-    from featstore.datasets import TrackTable
-
     first: dict[str, str] = {}
     merged = [group and first.setdefault(group.casefold(), group) for group in groups]
-    return TrackTable(table.frame.assign(group=pd.Series(merged, table.frame.index, dtype=object)), table.info)
+    return table.assign(group=pd.Series(merged, table.frame.index, dtype=object))
 
 
 def with_splits(
@@ -107,14 +100,14 @@ def with_splits(
     --------
     featstore.datasets.assign_splits : How they are drawn.
     """
-    from featstore.datasets import TrackTable, assign_splits
+    from featstore.datasets import assign_splits
 
     readable = table.frame[table.frame["probe_error"].isna()]
     column = by or table.info.label_column
     split = assign_splits(
         readable, fractions=fractions, seed=seed, group_column=group_column, stratify_column=column
     ).reindex(table.frame.index)
-    return TrackTable(table.frame.assign(split=split.where(split.notna(), None)), table.info)
+    return table.assign(split=split.where(split.notna(), None))
 
 
 def _threads(jobs: int | None) -> int:
@@ -135,10 +128,8 @@ def probe_tracks(
         File that keeps the answers, so that a run that was stopped goes on; collections of thousands of files have one
         in the user's cache folder by default.
     """
-    from featstore.datasets import TrackTable
-
     started = time.monotonic()
-    frame = table.frame.copy()
+    frame = table.frame
     todo = [row for row, error in enumerate(frame["probe_error"]) if error is None]
     paths = [frame["path"].iloc[row] for row in todo]
     columns: dict[str, list[Any]] = {name: list(frame[name]) for name in _COLUMNS}
@@ -157,12 +148,11 @@ def probe_tracks(
             answers.put(path, outcome)
             for name, attribute in _COLUMNS.items():
                 columns[name][row] = getattr(outcome, attribute)
-    result = TrackTable(frame.assign(**columns, probe_error=errors), table.info)
     if for_av:
         logger.warning("%d files are read by FFmpeg only: ask for decoder=av, as in mel(decoder=av)", for_av)
     broken = sum(error is not None for error in errors)
     logger.info("probed %d files in %.1f s, %d cannot be read", len(frame), time.monotonic() - started, broken)
-    return result
+    return table.assign(**columns, probe_error=errors)
 
 
 _COLUMNS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -107,7 +107,7 @@ def train_tokenizer(
         logger.warning("the tokenizer is measured on the music it is trained on: %s", error)
         measured_on, held_out = "training", [signal[: round(_HELD_S * rate)] for signal in music[:_HELD_OUT]]
     state = target.with_name(target.name + ".state")
-    training = TokenizerTraining(config, _Excerpts(music, config), state=state, device=best_device())
+    training = TokenizerTraining(config, _excerpts(music, config), state=state, device=best_device())
     model = training.run()
     members = members_of(tracks.info.name, heard["track_id"], heard["group"])
     trained_on = TrainedOn(tracks.info.name, tuple(sorted(members)))
@@ -131,23 +131,19 @@ def train_tokenizer(
     return TrainedTokenizer(str(target), load_level(target, config.level).digest, _rounded(measured), held_out)
 
 
-class _Excerpts:
+def _excerpts(music: Sequence[FloatArray], config: Any) -> Callable[[int], FloatArray]:
     """Random excerpts by step number: the same number draws the same ones, whatever came before."""
+    lengths = np.array([len(signal) - config.samples + 1 for signal in music], dtype=np.float64)
 
-    def __init__(self, music: Sequence[FloatArray], config: Any) -> None:
-        self._music, self._config = music, config
-        lengths = np.array([len(signal) - config.samples + 1 for signal in music], dtype=np.float64)
-        self._chances = lengths / lengths.sum()
-
-    def __call__(self, step: int) -> FloatArray:
-        config = self._config
+    def batch(step: int) -> FloatArray:
         rng = np.random.default_rng([config.seed, step + 1_000_000])
-        batch = []
-        for number in rng.choice(len(self._music), size=config.batch, p=self._chances):
-            signal = self._music[number]
-            start = int(rng.integers(len(signal) - config.samples + 1))
-            batch.append(signal[start : start + config.samples])
-        return np.stack(batch)
+        drawn = []
+        for number in rng.choice(len(music), size=config.batch, p=lengths / lengths.sum()):
+            start = int(rng.integers(len(music[number]) - config.samples + 1))
+            drawn.append(music[number][start : start + config.samples])
+        return np.stack(drawn)
+
+    return batch
 
 
 def _split(tracks: TrackTable) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,13 +114,8 @@ def near_pairs(reader: FeatureReader, *, bound: float, splits: Mapping[str, str]
     found = []
     for at in range(0, len(tracks), _ROWS):
         cosine = flat[at : at + _ROWS] @ flat.T
-        for row, column in _above(cosine, at, bound):
-            pair = min(tracks[row], tracks[column]), max(tracks[row], tracks[column])
+        for row, column in np.argwhere(np.triu(cosine >= bound, at + 1)).tolist():
+            pair = sorted((tracks[at + row], tracks[column]))
             sides = (str(known.get(pair[0], "")), str(known.get(pair[1], "")))
-            found.append(NearPair(*pair, float(cosine[row - at, column]), sides))
+            found.append(NearPair(pair[0], pair[1], float(cosine[row, column]), sides))
     return sorted(found, key=lambda pair: (-pair.cosine, pair.first, pair.second))
-
-
-def _above(cosine: NDArray[Any], at: int, bound: float) -> Sequence[tuple[int, int]]:
-    rows, columns = np.nonzero(cosine >= bound)
-    return [(int(row) + at, int(column)) for row, column in zip(rows, columns, strict=True) if row + at < column]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from featstore.datasets.card import described
 from featstore.datasets.sources import absolute
-from featstore.datasets.table import TableInfo, TrackTable
+from featstore.datasets.table import TrackTable, track_table
 
 __all__ = ["default_root", "index_demo"]
 
@@ -47,8 +49,6 @@ def index_demo(
     label_column : "labels" or "style"
         The 47 tags (multi-label), or one of the 12 styles.
     """
-    import pandas as pd
-
     from featstore.datasets.demo import NOTICE, TAGS
     from featstore.datasets.demo.build import Settings, build_demo
 
@@ -58,11 +58,11 @@ def index_demo(
         place, size=size, sample_rate=sample_rate, channels=channels, format=format, jobs=jobs, seed=seed
     )
     folder = place / settings.folder
-    frame = pd.DataFrame(
+    rows = [
         {"track_id": each.name, "path": str(folder / each.file), "group": each.family}
         | {name: getattr(each, name) for name in ("labels", "split", "style", "work", "window", "identity")}
         for each in records
-    )
-    info = TableInfo(name="demo", task="multi_label", classes=TAGS, root=str(folder), notes=NOTICE)
-    table = TrackTable(frame, info)
+    ]
+    facts: dict[str, Any] = {"task": "multi_label", "classes": TAGS, "root": str(folder)}
+    table = track_table(rows, name="demo", notes=[NOTICE], level=logging.DEBUG, **facts)
     return table if label_column == "labels" else table.with_labels(label_column)

@@ -168,5 +168,4 @@ def _scores() -> Iterator[Work]:
 
 def mass_of(path: Path) -> str:
     """The mass that a Humdrum movement belongs to, by its reference record."""
-    found = re.search(r"(?m)^!!!OPR:[ \t]*(.*?)[ \t]*$", file_text(path))
-    return found[1] if found else path.stem
+    return tune_field(file_text(path), "!!!OPR") or path.stem
