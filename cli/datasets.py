@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,10 @@ def index_command(
     kind: str,
     root: str | None,
     out: str,
-    label_column: str | None,
-    size: str | None,
     settings: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
+    **named: str | None,
 ) -> None:
     r"""Make the track table of a data set; KIND is one of `featstore datasets list`.
 
@@ -96,10 +96,7 @@ def index_command(
     from featstore.workflows.indexing import index_tracks
 
     DATASETS.load(kind)
-    options = _parsed(settings)
-    options |= {
-        name: value for name, value in {"label_column": label_column, "size": size}.items() if value is not None
-    }
+    options = _parsed(settings) | {name: value for name, value in named.items() if value is not None}
     notice = _notice(kind)
     if notice:
         click.echo(notice, err=True)
@@ -108,8 +105,7 @@ def index_command(
     broken = table.frame[table.frame["probe_error"].notna()]
     summary = _summary(table, out)
     emit(summary, as_json, lambda: _as_text(summary))
-    for track_id, error in list(zip(broken["track_id"], broken["probe_error"], strict=True))[:_MOST_SHOWN]:
-        click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
+    _tell_broken(dict(zip(broken["track_id"], broken["probe_error"], strict=True)))
     if len(broken) > _MOST_SHOWN:
         click.echo(f"… and {len(broken) - _MOST_SHOWN} more: featstore datasets check {out}", err=True)
     if table.info.notes and not notice:
@@ -277,6 +273,11 @@ def _as_text(summary: dict[str, Any]) -> str:
     )
 
 
+def _tell_broken(errors: Mapping[str, str]) -> None:
+    for track_id, error in list(errors.items())[:_MOST_SHOWN]:
+        click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
+
+
 def _one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
@@ -291,14 +292,7 @@ def _one_line(text: str) -> str:
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Files handled at a time.")
 @json_option
 def alter_command(
-    tracks: str,
-    alteration: str,
-    out: str,
-    seed: int,
-    split: str | None,
-    most: int | None,
-    jobs: int | None,
-    as_json: bool,
+    tracks: str, alteration: str, out: str, split: str | None, most: int | None, as_json: bool, **how: Any
 ) -> None:
     r"""Copy tracks in an altered form, as mono; ids, labels and splits stay.
 
@@ -317,12 +311,11 @@ def alter_command(
     from featstore.workflows.alter import alter_tracks, part_of
 
     table = part_of(TrackTable.read(tracks), split=split, most=most)
-    found = alter_tracks(table, alteration, out, seed=seed, jobs=jobs)
+    found = alter_tracks(table, alteration, out, **how)
     place = str(Path(out) / "tracks.parquet")
     found.table.write(place)
     summary = {"out": place, "tracks": len(found.table.frame), "failed": found.failed}
     emit(summary, as_json, lambda: f"{len(found.table.frame)} copies: {place}")
-    for track_id, error in list(found.failed.items())[:_MOST_SHOWN]:
-        click.echo(f"cannot be read: {_one_line(track_id)}: {error}", err=True)
+    _tell_broken(found.failed)
     if found.failed:
         sys.exit(2)

@@ -108,14 +108,9 @@ def run(
     encoders: tuple[str, ...],
     out: str | None,
     smoke: bool,
-    seeds: list[int] | None,
-    width: float | None,
-    epochs: int | None,
     assignments: tuple[str, ...],
-    only: tuple[str, ...],
-    budget_minutes: float | None,
-    jobs: int | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     r"""Run a recipe stage by stage; run again, it does only what is missing.
 
@@ -134,24 +129,13 @@ def run(
     from featstore.workflows.recipe_weights import given_encoders
     from featstore.workflows.recipes import load_recipe, with_overrides
 
-    options = parse_assignments(data_options)
-    first = data[0] if data else None
-    changes = given_encoders(encoders)
-    chosen = load_recipe(name, smoke=smoke, data=first, data_options=options, changes=changes)
-    settings = parse_assignments(assignments)
-    chosen = with_overrides(chosen, seeds=seeds, width=width, epochs=epochs, settings=settings)
+    own = {"data_options": parse_assignments(data_options), "changes": given_encoders(encoders)}
+    chosen = load_recipe(name, smoke=smoke, data=data[0] if data else None, **own)
+    over = {key: options.pop(key) for key in ("seeds", "width", "epochs")}
+    chosen = with_overrides(chosen, settings=parse_assignments(assignments), **over)
     command = shlex.join(["featstore", *sys.argv[1:]])
     before = [load_recipe(name, smoke=smoke, data=each) for each in data[1:]]
-    result = run_recipe(
-        chosen,
-        out or chosen.name,
-        jobs=jobs,
-        only=only,
-        command=command,
-        before=before,
-        width=table_width(),
-        budget_minutes=budget_minutes,
-    )
+    result = run_recipe(chosen, out or chosen.name, command=command, before=before, width=table_width(), **options)
     tell_result(result, as_json)
     if not as_json:
         place = result.folder

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from featstore.atomic import write_text
 from featstore_cli.commands import Group, completer
-from featstore_cli.common import json_option, print_json, table_width, terminal_width, wide_option
+from featstore_cli.common import emit, json_option, print_json, table_width, terminal_width, wide_option
 from featstore_cli.report_options import (
     format_option,
     late_gain_option,
@@ -41,15 +42,9 @@ def report() -> None:
     """
 
 
-def _save(text: str, output: Path | None) -> None:
-    """Print, or write to a file and say where."""
-    if output is None:
-        click.echo(text)
-        return
-    from featstore.atomic import write_text
-
-    write_text(output, text + "\n")
-    click.echo(f"Written: {output}", err=True)
+def _names(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name.strip() for name in text.split(",")]
 
 
 @report.command()
@@ -79,14 +74,13 @@ def table(
     conditions: tuple[str, ...],
     metrics: tuple[str, ...],
     split: str,
-    over: Any,
-    confidence: float,
     costs: str | None,
     published: bool,
     style: Any,
     wide: bool,
     output: Path | None,
     as_json: bool,
+    **repeats: Any,
 ) -> None:
     r"""Print mean ± std [interval] over seeds or folds, and what it costs.
 
@@ -98,21 +92,18 @@ def table(
     from featstore.results import format_table, join_published, summarise
 
     found = read_runs(runs, conditions, split)
-    columns = [name.strip() for name in by.split(",")] if by else None
-    summary = summarise(found, columns, metrics=metrics or None, split=split, over=over, confidence=confidence)
+    summary = summarise(found, _names(by) if by else None, metrics=metrics or None, split=split, **repeats)
     if published:
         summary = join_published(summary, metrics[0] if metrics else metric_of(found, None, split))
-    shown = [name.strip() for name in costs.split(",")] if costs else None
-    _save(
-        format_table(
-            summary,
-            "json" if as_json else style,
-            costs=shown,
-            wide=wide,
-            width=None if wide or output else terminal_width(),
-        ),
-        output,
+    width = None if wide or output else terminal_width()
+    text = format_table(
+        summary, "json" if as_json else style, costs=_names(costs) if costs else None, wide=wide, width=width
     )
+    if output is None:
+        click.echo(text)
+        return
+    write_text(output, text + "\n")
+    click.echo(f"Written: {output}", err=True)
 
 
 @report.command()
@@ -163,7 +154,7 @@ def query(runs: tuple[str, ...], sql: str | None, style: Any, as_json: bool, **q
     if sql:
         answer_sql(read_runs(runs, question["conditions"]), sql, "json" if as_json else style)
     else:
-        answer_choice(runs, style, as_json, **question)
+        answer_choice(runs, style, as_json, question)
 
 
 @report.command()
@@ -186,15 +177,13 @@ def pareto(
     runs: tuple[str, ...],
     x: str,
     y: str | None,
-    margin: float | None,
     late_gain: float | None,
-    confidence: float,
     conditions: tuple[str, ...],
-    split: str,
     outputs: tuple[Path, ...],
     title: str,
     style: Any,
     as_json: bool,
+    **options: Any,
 ) -> None:
     r"""Say what to keep: what each configuration costs, and how much worse than the best it can be.
 
@@ -210,12 +199,12 @@ def pareto(
     from featstore.results.fronts import MARGIN
     from featstore.results.sentences import answer_json
 
+    split, options["margin"] = options["split"], options["margin"] or MARGIN
     found = read_runs(runs, conditions, split)
-    axes = [cost_name(name.strip()) for name in x.split(",")]
-    options: dict[str, Any] = {"runs": found, "margin": margin or MARGIN, "split": split, "confidence": confidence}
+    axes = [cost_name(name) for name in _names(x)]
     metric = metric_of(found, y, split)
     summary = mark_undertrained(summarise(found, split=split), found, metric, late_gain)
-    front = find_front(summary, axes, metric, **options)
+    front = find_front(summary, axes, metric, runs=found, **options)
     drawn = plot_pareto(front, outputs, title=title) if outputs else []
     if as_json:
         print_json(answer_json(front) | {"figures": [str(path) for path in drawn]})
@@ -246,7 +235,13 @@ def pareto(
 @click.option("--title", default="", help="Title of the figure.")
 @json_option
 def plot(
-    runs: tuple[str, ...], kind: str, outputs: tuple[Path, ...], conditions: tuple[str, ...], as_json: bool, **rest: Any
+    runs: tuple[str, ...],
+    kind: str,
+    outputs: tuple[Path, ...],
+    metric: str | None,
+    conditions: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
 ) -> None:
     r"""Draw a figure: pareto, figure1 of the resolution study, bytes, gmacs, time, curves, classes, encoding, gallery.
 
@@ -259,13 +254,9 @@ def plot(
 
     found = read_runs(runs, conditions)
     targets = list(outputs) or [Path(f"{kind}.png")]
-    options = {name: value for name, value in rest.items() if name != "metric"}
-    metric = metric_of(found, rest["metric"])
-    written = draw(found, kind, targets, metric=metric, **options)
-    if as_json:
-        print_json({"kind": kind, "figures": [str(path) for path in written]})
-    else:
-        click.echo("\n".join(f"Figure: {path}" for path in written))
+    written = draw(found, kind, targets, metric=metric_of(found, metric), **options)
+    payload = {"kind": kind, "figures": written}
+    emit(payload, as_json, lambda: "\n".join(f"Figure: {path}" for path in written))
 
 
 @report.command()
@@ -281,15 +272,7 @@ def plot(
 @where_option
 @json_option
 def html(
-    runs: tuple[str, ...],
-    out: Path,
-    title: str,
-    details: int,
-    margin: float | None,
-    late_gain: float | None,
-    audio: int,
-    conditions: tuple[str, ...],
-    as_json: bool,
+    runs: tuple[str, ...], out: Path, audio: int, conditions: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
     r"""Write one self-contained page that works offline, in any browser of the last years.
 
@@ -306,14 +289,11 @@ def html(
         from featstore.workflows.page_clips import make_clips
 
         clips = make_clips(found, audio)
-    written = write_html(
-        found, out, title=title, details=details, margin=margin or MARGIN, late_gain=late_gain, clips=clips
-    )
-    if as_json:
-        print_json({"page": str(written), "runs": len(found), "clips": len(clips), "bytes": written.stat().st_size})
-    else:
-        size = written.stat().st_size / 1e6
-        click.echo(f"Page: {written} ({len(found)} runs, {size:.1f} MB); open it in a browser")
+    written = write_html(found, out, clips=clips, **(options | {"margin": options["margin"] or MARGIN}))
+    size = written.stat().st_size
+    payload = {"page": written, "runs": len(found), "clips": len(clips), "bytes": size}
+    text = f"Page: {written} ({len(found)} runs, {size / 1e6:.1f} MB); open it in a browser"
+    emit(payload, as_json, lambda: text)
 
 
 @report.command()
@@ -344,7 +324,4 @@ def diff(
 
     sides = [read_runs((root,), conditions) for root, conditions in ((a, where_a), (b, where_b))]
     found = diff_runs(*sides, test=test, bootstrap=bootstrap > 0, resamples=max(bootstrap, 1))
-    if as_json:
-        print_json(found.as_json())
-    else:
-        click.echo(describe_diff(found))
+    emit(found.as_json(), as_json, lambda: describe_diff(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,25 +33,7 @@ def answer_sql(runs: RunSet, sql: str, style: Any) -> None:
     click.echo(format_rows(names, [[cell(row[name]) for name in names] for row in rows], style))
 
 
-def answer_choice(
-    runs: tuple[str, ...],
-    style: Any,
-    as_json: bool,
-    *,
-    good_enough: bool,
-    margin: float | None,
-    cost: str,
-    minimise: str | None,
-    least: tuple[str, ...],
-    sure: bool,
-    within: str | None,
-    of: str,
-    budget: str | None,
-    tracks: int | None,
-    track_seconds: float | None,
-    metric: str | None,
-    conditions: tuple[str, ...],
-) -> None:
+def answer_choice(runs: tuple[str, ...], style: Any, as_json: bool, asked: Mapping[str, Any]) -> None:
     """Answer --good-enough, --minimise or --budget: the answer first, then the alternatives."""
     from featstore.errors import ConfigError
     from featstore.results import choices, format_table, summarise
@@ -58,23 +41,21 @@ def answer_choice(
     from featstore.results.fronts import MARGIN
     from featstore.units import parse_bytes, parse_within
 
-    found = read_runs(runs, conditions)
-    summary, bounds = summarise(found), parse_bounds(least, "--min")
-    metric = metric_of(found, metric or next(iter(bounds), None))
-    if good_enough:
-        answer = choices.good_enough(summary, cost, metric=metric, margin=margin or MARGIN, runs=found)
-    elif margin is not None:
+    found = read_runs(runs, asked["conditions"])
+    summary, bounds = summarise(found), parse_bounds(asked["least"], "--min")
+    about: Any = {"metric": metric_of(found, asked["metric"] or next(iter(bounds), None)), "runs": found}
+    if asked["good_enough"]:
+        answer = choices.good_enough(summary, asked["cost"], margin=asked["margin"] or MARGIN, **about)
+    elif asked["margin"] is not None:
         raise ConfigError("--margin belongs to --good-enough", "report query", "Add --good-enough, or use --within")
-    elif minimise:
-        reach = parse_within(within) if within else None
-        answer = choices.minimise(
-            summary, minimise, metric=metric, at_least=bounds, within=reach, sure=sure, runs=found
-        )
-    elif tracks is None:
+    elif asked["minimise"]:
+        about |= {"within": parse_within(asked["within"]) if asked["within"] else None, "sure": asked["sure"]}
+        answer = choices.minimise(summary, asked["minimise"], at_least=bounds, **about)
+    elif asked["tracks"] is None:
         raise ConfigError("--budget needs the size of the collection", "report query", "Add --tracks 241904")
     else:
-        size = parse_bytes(budget or "")
-        answer = choices.fit_budget(summary, size, tracks, metric=metric, track_seconds=track_seconds, runs=found)
+        size = parse_bytes(asked["budget"])
+        answer = choices.fit_budget(summary, size, asked["tracks"], track_seconds=asked["track_seconds"], **about)
     if as_json:
         print_json(answer.as_json())
         return

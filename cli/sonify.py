@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from featstore_cli.commands import Command
@@ -20,7 +22,7 @@ __all__ = ["sonify"]
     "--method", default="noise", show_default=True, help="Phases: noise (of white noise) or griffin-lim (fitting ones)."
 )
 @click.option("--iterations", type=int, default=32, show_default=True, help="Rounds of Griffin-Lim.")
-@click.option("--start", type=float, default=0.0, help="Begin at this second.")
+@click.option("--start", "start_s", type=float, default=0.0, help="Begin at this second.")
 @click.option("--seconds", type=float, help="Length of the passage; to the end by default.")
 @click.option("--excerpt", type=int, default=0, help="Which excerpt, of a feature extracted with clip=every(…).")
 @click.option("--seed", type=int, default=0, help="Of the noise.")
@@ -31,13 +33,8 @@ def sonify(
     feature: str | None,
     named: str | None,
     out: str,
-    method: str,
-    iterations: int,
-    start: float,
-    seconds: float | None,
-    excerpt: int,
-    seed: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Hear what a representation keeps: make sound of a stored feature of one track.
 
@@ -56,10 +53,7 @@ def sonify(
         raise ConfigError(
             f"{feature or named} is {len(asked)} features", "sonify", f"Name one of them, such as -f '{asked[0].spec}'"
         )
-    options = SonifyOptions(
-        method=method, iterations=iterations, start_s=start, seconds=seconds, excerpt=excerpt, seed=seed
-    )
-    report = make_sound(store, track, asked[0], out, options)
+    report = make_sound(store, track, asked[0], out, SonifyOptions(**options))
 
     def text() -> str:
         loud = f"; its peak of {report.peak:.2f} was turned down to full scale" if report.peak > 1 else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from featstore.workflows.tag import FileTags, TagReport
 
 __all__ = ["tag"]
+
+Tagged: TypeAlias = "tuple[FileTags, list[tuple[str, float]]]"
 
 
 @click.command(cls=Command)
@@ -70,16 +73,24 @@ def tag(model: str, audio: tuple[str, ...], **settings: Any) -> int:
     report, files = tag_stream(model, audio, options=options, **passed)
     top = None if settings["all_tags"] else settings["top"]
     figures = TaggramFolder(settings["taggrams"], n_tags=max(top or 10, 10)) if settings["taggrams"] else None
-    form = _Csv() if settings["as_csv"] else _Json(settings["windows"]) if settings["as_json"] else _Table()
     notes, n_files, n_failed = [], 0, 0
-    for file in files:
-        n_files, n_failed = n_files + 1, n_failed + bool(file.error)
-        form.add(report, file, file.top(report.classes, top, settings["threshold"]))
-        if figures is not None:
-            figures.draw(report, file)
-        if file.note:
-            notes.append(f"note: {file.path}: {file.note}")
-    form.finish(report)
+
+    def passing() -> Iterator[Tagged]:
+        nonlocal n_files, n_failed
+        for file in files:
+            n_files, n_failed = n_files + 1, n_failed + bool(file.error)
+            yield file, file.top(report.classes, top, settings["threshold"])
+            if figures is not None:
+                figures.draw(report, file)
+            if file.note:
+                notes.append(f"note: {file.path}: {file.note}")
+
+    if settings["as_csv"]:
+        _print_csv(passing())
+    elif settings["as_json"]:
+        _print_json(report, passing(), windows=settings["windows"])
+    else:
+        _print_table(passing())
     for line in notes:
         click.echo(line, err=True)
     if figures is not None:
@@ -89,56 +100,35 @@ def tag(model: str, audio: tuple[str, ...], **settings: Any) -> int:
     return 2 if n_failed else 0
 
 
-Tags = list[tuple[str, float]]
-
-
-class _Table:
+def _print_table(files: Iterator[Tagged]) -> None:
     """Columns for people, printed at the end."""
-
-    def __init__(self) -> None:
-        self._rows: list[list[str]] = []
-
-    def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:
-        """Take one file."""
+    rows = []
+    for file, tags in files:
         found = ", ".join(f"{name} {score:.2f}" for name, score in tags)
-        self._rows.append([file.path, f"{file.duration_s:.1f}", f"failed: {file.error}" if file.error else found])
-
-    def finish(self, report: TagReport) -> None:
-        """Print."""
-        click.echo(render_table(self._rows, ["file", "s", "tags"], cut="tags"))
+        rows.append([file.path, f"{file.duration_s:.1f}", f"failed: {file.error}" if file.error else found])
+    click.echo(render_table(rows, ["file", "s", "tags"], cut="tags"))
 
 
-class _Csv:
+def _print_csv(files: Iterator[Tagged]) -> None:
     """Lines that are printed as files are done, so that a run of hours can be followed and loses nothing."""
 
-    def __init__(self) -> None:
-        self._line(["path", "rank", "tag", "score", "error"])
-
-    def _line(self, cells: list[object]) -> None:
+    def line(*cells: object) -> None:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerow([inert_cell(str(cell)) for cell in cells])
         click.echo(out.getvalue(), nl=False)
 
-    def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:
-        """Print one file."""
+    line("path", "rank", "tag", "score", "error")
+    for file, tags in files:
         for rank, (name, score) in enumerate(tags, start=1):
-            self._line([file.path, rank, name, f"{score:.6f}", ""])
+            line(file.path, rank, name, f"{score:.6f}", "")
         if file.error:
-            self._line([file.path, "", "", "", file.error])
-
-    def finish(self, report: TagReport) -> None:
-        """All is printed."""
+            line(file.path, "", "", "", file.error)
 
 
-class _Json:
+def _print_json(report: TagReport, files: Iterator[Tagged], *, windows: bool) -> None:
     """One value for programs, printed at the end."""
-
-    def __init__(self, windows: bool) -> None:
-        self._windows = windows
-        self._files: list[dict[str, Any]] = []
-
-    def add(self, report: TagReport, file: FileTags, tags: Tags) -> None:
-        """Take one file."""
+    entries = []
+    for file, tags in files:
         entry: dict[str, Any] = {
             "path": file.path,
             "duration_s": round(file.duration_s, 3),
@@ -147,12 +137,6 @@ class _Json:
             "note": file.note,
             "error": file.error,
         }
-        if self._windows:
-            entry |= {"starts_s": file.starts_s.tolist(), "taggram": file.taggram.tolist()}
-        self._files.append(entry)
-
-    def finish(self, report: TagReport) -> None:
-        """Print."""
-        head = {"model": report.model, "feature": report.feature, "window_s": report.window_s, "step_s": report.step_s}
-        classes = {"classes": list(report.classes)} if self._windows else {}
-        print_json(head | classes | {"files": self._files})
+        entries.append(entry | ({"starts_s": file.starts_s, "taggram": file.taggram} if windows else {}))
+    head = {"model": report.model, "feature": report.feature, "window_s": report.window_s, "step_s": report.step_s}
+    print_json(head | ({"classes": report.classes} if windows else {}) | {"files": entries})

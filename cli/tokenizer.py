@@ -70,35 +70,17 @@ def _report(made: Any) -> str:
     return "\n".join(lines)
 
 
-def _codec_options(function: Any) -> Any:
-    for option in (
-        click.option("--weights", required=True, help="Checkpoint: a file or a folder."),
-        click.option("--codec", default="jukebox", show_default=True, help="jukebox, encodec, dac or mimi."),
-    ):
-        function = option(function)
-    return function
-
-
 @tokenizer.command()
 @click.argument("audio")
-@_codec_options
+@click.option("--codec", default="jukebox", show_default=True, help="jukebox, encodec, dac or mimi.")
+@click.option("--weights", required=True, help="Checkpoint: a file or a folder.")
 @click.option("-o", "--out", "target", required=True, help="Tokens: .npz or .safetensors.")
 @click.option("--level", type=int, default=2, show_default=True, help="Of jukebox.")
 @click.option("--normalize", default="none", show_default=True, help="none, or peak: other tokens.")
 @click.option("--bandwidth", type=float, help="Of encodec, kbit/s.")
 @click.option("--n-quantizers", type=int, help="Codebooks to keep.")
 @json_option
-def encode(
-    audio: str,
-    weights: str,
-    codec: str,
-    target: str,
-    level: int,
-    normalize: str,
-    bandwidth: float | None,
-    n_quantizers: int | None,
-    as_json: bool,
-) -> None:
+def encode(audio: str, target: str, as_json: bool, **fields: Any) -> None:
     """Write the tokens of an audio file: the same that an extraction stores.
 
     Example:  featstore tokenizer encode song.mp3 --weights own.safetensors -o song.npz
@@ -106,8 +88,6 @@ def encode(
     from featstore.features.vq_tokens import VqTokensSpec
     from featstore.workflows.tokenizer import encode_file
 
-    given = {"bandwidth": bandwidth, "n_quantizers": n_quantizers}
-    fields = {"codec": codec, "level": level, "weights": weights, "normalize": normalize} | given
     spec = VqTokensSpec.from_text({name: str(value) for name, value in fields.items() if value is not None})
     made = encode_file(audio, spec, target)
     facts = made.as_json()
