@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +15,7 @@ from featstore.results.fronts import MARGIN
 from featstore.results.page_data import page_data
 from featstore.results.run_set import RunSet
 
-__all__ = ["digest_of", "read_part", "render_page", "write_html"]
+__all__ = ["fill_template", "read_part", "render_page", "write_html"]
 
 # joined into one script in this order
 _SCRIPTS = (
@@ -82,24 +80,25 @@ def write_html(
 
 def render_page(data: dict[str, Any]) -> str:
     """The page as text. What runs contain is data in it: never markup, never code."""
-    style = read_part("page_base.css") + read_part("page.css")
-    script = "(() => {\n'use strict';\n" + "\n".join(read_part(name) for name in _SCRIPTS) + "\n})();\n"
-    # nothing may be loaded, and only this very script and style may run
-    policy = (
-        f"default-src 'none'; script-src '{digest_of(script)}'; style-src '{digest_of(style)}'; img-src data:; "
-        f"{'media-src data:; ' if data['clips'] else ''}base-uri 'none'; form-action 'none'"
-    )
+    script = "(() => {\n'use strict';\n" + "\n".join(map(read_part, _SCRIPTS)) + "\n})();\n"
     content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":  # so that no text can end the element that holds it
         content = content.replace(character, f"\\u{ord(character):04x}")
-    values = {
-        "policy": html.escape(policy, quote=True).replace("&#x27;", "'"),
-        "title": html.escape(str(data["title"])),
-        "style": style,
-        "script": script,
-        "data": content,
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], read_part("page.html"))
+    return fill_template("page", title=data["title"], clips=data["clips"], script=script, data=content)
+
+
+def fill_template(name: str, **values: Any) -> str:
+    """The page of this room with ``name``: its template, with its own style and the values, which are escaped.
+
+    Nothing may be loaded, and only this very script and style may run: a template's policy names their digests.
+    """
+    import jinja2
+
+    loader = jinja2.FunctionLoader(read_part)
+    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    pages.globals["digest_of"] = digest_of
+    style = read_part("page_base.css") + read_part(f"{name}.css")
+    return pages.get_template(f"{name}.html").render(style=style, **values) + "\n"
 
 
 def read_part(name: str) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
 from featstore.results.fronts import AXES, MARGIN
-from featstore.results.page import digest_of, read_part
+from featstore.results.page import fill_template
 from featstore.results.paper_tables import (
     RUN_FIGURES,
     TESTS,
@@ -48,7 +47,6 @@ DEFAULTS = {
     "published": "",
     "page": "page.html",
 }
-_LONG = 40  # characters of a cell that may take several lines
 _KEYS = (*DEFAULTS, "where", "tables", "figures", "claims")
 _TABLE_KEYS = ("title", "stage", "where", "rows", "columns", "metrics", "reference", "within", "note", "undertrained")
 _FIGURE_KEYS = ("kind", "title", "text", "stage", "where", "each", "file", "metric", "colour")
@@ -56,14 +54,18 @@ _FIGURE_KEYS = ("kind", "title", "text", "stage", "where", "each", "file", "metr
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """A figure of the page: its file, what it shows, the runs behind it and the split of their scores."""
+    """A figure of the page: its file, what it shows, and the runs behind it with their scores as a table."""
 
     path: Path
     title: str
     text: str
-    run_ids: tuple[str, ...]
-    runs: RunSet
-    split: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    @property
+    def picture(self) -> str:
+        """The figure as SVG, in base64."""
+        return base64.b64encode(self.path.with_suffix(".svg").read_bytes()).decode()
 
 
 def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
@@ -163,9 +165,10 @@ def write_page(
     claims, written = _claims(settings, runs, folder)
     datasets = ", ".join(sorted(map(str, summary["dataset"].unique())))
     head = f"{int(summary['n_runs'].sum())} runs of {len(summary)} configurations on {datasets}."
-    parts = [*map(_show_figure, figures), *(_show_table(each) for each in (*claims, *tables, *further) if each)]
+    shown = [table for table in (*claims, *tables, *further) if table]
     page = folder / settings["page"]
-    write_text(page, _page(title or "Report", head, commands, parts))
+    about: Any = {"title": title or "Report", "head": head, "commands": commands, "figures": figures}
+    write_text(page, fill_template("paper_page", tables=shown, **about))
     return [page, folder / "configurations.csv", *written, *(figure.path for figure in figures)]
 
 
@@ -217,65 +220,17 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
             options = {key: settings[key] for key in ("metric", "cost", "margin", "test", "published", "late_gain")}
             options |= {key: spec[key] for key in ("metric", "colour") if key in spec}
             paths = draw(part, spec["kind"], [folder / f"{name}{suffix}" for suffix in (".png", ".svg")], **options)
-            ids = tuple(dict.fromkeys(run for ids in rows["run_ids"] for run in ids))
-            yield _Figure(paths[0], title, text, ids, runs, split)
+            ids = dict.fromkeys(run for ids in rows["run_ids"] for run in ids)
+            yield _Figure(paths[0], title, text, *_runs_behind(ids, runs, split))
 
 
-def _page(title: str, head: str, commands: Sequence[str], parts: Sequence[str]) -> str:
-    """The page as text, in the style of the report's page: no script, nothing loaded."""
-    style = read_part("page_base.css") + read_part("paper_page.css")
-    policy = f"default-src 'none'; img-src data:; style-src '{digest_of(style)}'; base-uri 'none'; form-action 'none'"
-    made = "".join(f"<p><code>{html.escape(command)}</code></p>" for command in commands)
-    made = f'<div class="card"><h2>Made by</h2>{made}</div>'
-    lines = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f'<title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>',
-        f"<header><h1>{html.escape(title)}</h1><p>{html.escape(head)}</p></header><main>",
-        *([made] if commands else []),
-        *parts,
-        "</main></body></html>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _show_figure(figure: _Figure) -> str:
-    """A figure with its runs: id, configuration, seed and scores."""
-    runs, split = figure.runs, figure.split
-    picture = base64.b64encode(figure.path.with_suffix(".svg").read_bytes()).decode()
-    metrics, text = metrics_in(runs.frame, split)[:2], html.escape
-    seeds = {row["run_id"]: row for row in plain_rows(runs.frame)}
+def _runs_behind(run_ids: Iterable[str], runs: RunSet, split: str) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of a table of runs: id, folder, seed and scores."""
+    metrics = metrics_in(runs.frame, split)[:2]
+    known = {row["run_id"]: row for row in plain_rows(runs.frame)}
     rows = []
-    for run in figure.run_ids:
-        row = seeds[run]
+    for run in run_ids:
+        row = known[run]
         scores = [f"{row.get(f'{split}.{metric}') or float('nan'):.4f}" for metric in metrics]
         rows.append([run, os.sep.join(Path(str(row["path"])).parts[-3:]), str(row["seed"]), *scores])
-    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    heads = "".join(f"<th>{text(head)}</th>" for head in ("run", "folder", "seed", *map(title_of, metrics)))
-    return (
-        f'<section><h2>{text(figure.title)}</h2><figure><img alt="{text(figure.title)}" '
-        f'src="data:image/svg+xml;base64,{picture}"><figcaption class="quiet">{text(figure.text)}</figcaption></figure>'
-        f"<details><summary>The {len(rows)} runs behind this figure</summary>"
-        f'<div class="scroll" tabindex="0"><table class="ids"><tr>{heads}</tr>{body}</table></div></details></section>'
-    )
-
-
-def _show_table(table: PaperTable) -> str:
-    text = html.escape
-    heads = "".join(f"<th>{text(head)}</th>" for head in [*table.heads, "runs"])
-    rows = []
-    for cells, ids in zip(table.rows, table.run_ids, strict=True):
-        shown = f"<details><summary>{len(ids)}</summary><span class='ids'>{text(' '.join(ids))}</span></details>"
-        runs = shown if ids else "–"
-        shown_cells = (
-            f'<td class="long">{text(cell)}</td>' if len(cell) > _LONG else f"<td>{text(cell)}</td>" for cell in cells
-        )
-        rows.append("".join(shown_cells) + f'<td class="runs">{runs}</td>')
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return (
-        f'<section><h2>{text(table.title)}</h2><div class="scroll" tabindex="0">'
-        f"<table><tr>{heads}</tr>{body}</table></div>"
-        f'<p class="quiet">{text(table.note)}</p></section>'
-    )
+    return ["run", "folder", "seed", *map(title_of, metrics)], rows
