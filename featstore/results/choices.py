@@ -10,11 +10,12 @@ import numpy as np
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.metrics import lower_is_better
+from featstore.results.costs import COSTS, cost_text
 from featstore.results.frames import metrics_of
-from featstore.results.fronts import AXES, MARGIN, one_dataset, pareto
+from featstore.results.fronts import MARGIN, one_dataset, pareto
 from featstore.results.losses import bounded_losses
 from featstore.results.sentences import answer_sentences, loss_words
-from featstore.results.tables import cost_text, plain_rows
+from featstore.results.tables import plain_rows
 from featstore.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
@@ -24,15 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "cost_name", "fit_budget", "good_enough", "minimise", "predicted_bytes"]
 
-_SHORT = {
-    "bytes": "bytes_alone",
-    "rate": "rate_bps",
-    "added": "bytes_added",
-    "time": "seconds_train",
-    "train": "seconds_train",
-    "inference": "seconds_inference",
-    "extract": "seconds_extract",
-}
+_SHORT = {short: name for name, cost in COSTS.items() for short in cost.short}
 
 
 @dataclass(frozen=True)
@@ -80,8 +73,8 @@ def cost_name(text: str) -> str:
         For an unknown cost.
     """
     name = _SHORT.get(text, text)
-    if name not in AXES:
-        raise ConfigError(f"{text!r} is no cost", "--minimise", did_you_mean(text, [*AXES, *_SHORT]))
+    if name not in COSTS:
+        raise ConfigError(f"{text!r} is no cost", "--minimise", did_you_mean(text, [*COSTS, *_SHORT]))
     return name
 
 

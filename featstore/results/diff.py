@@ -11,7 +11,8 @@ from featstore.errors import ConfigError, FeatstoreError
 from featstore.metrics import METRICS, bounds_of
 from featstore.plain import is_missing
 from featstore.results.bootstrap import PairedBootstrap, paired_bootstrap_of_runs
-from featstore.results.frames import COSTS, feature_fields, flatten, metrics_in
+from featstore.results.costs import COSTS, cost_text
+from featstore.results.frames import feature_fields, flatten, metrics_in
 from featstore.results.records import RunRecord
 from featstore.results.run_set import RunSet
 from featstore.results.significance import Comparison, TestName, compare, holm
@@ -223,8 +224,6 @@ def describe_diff(diff: RunsDiff) -> str:
 
 
 def _cost(name: str, value: float) -> str:
-    from featstore.results.tables import cost_text
-
     return "–" if np.isnan(value) else cost_text(name, value)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import METRICS, title_of
+from featstore.results.costs import COSTS
 from featstore.results.details import read_curves, read_predictions
 from featstore.results.figure_names import draw_names
 from featstore.results.figure_style import (
@@ -26,7 +27,7 @@ from featstore.results.figure_style import (
     size_axis,
 )
 from featstore.results.frames import FIELDS
-from featstore.results.fronts import AXES, audio_cost
+from featstore.results.fronts import audio_cost
 from featstore.results.labels import hop_text, row_text
 from featstore.results.run_set import RunSet
 
@@ -77,7 +78,7 @@ def plot_cost(
             size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
         score_limits(axes.yaxis, y)
         draw_audio(axes, audio_cost(known, x), x)
-        axes.set_xlabel(AXES.get(x, x).replace("bit per", "kbit per"))
+        axes.set_xlabel(COSTS[x].axis.replace("bit per", "kbit per"))
         axes.set_ylabel(title_of(y, split="test"))
         figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
         note = "whiskers: standard deviation over seeds or folds; hops beside the marks"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.metrics import bounds_of, lower_is_better, title_of
+from featstore.results.costs import COSTS
 from featstore.results.figure_names import draw_names
 from featstore.results.figure_style import (
     GREY,
@@ -21,7 +22,7 @@ from featstore.results.figure_style import (
     save_figure,
     size_axis,
 )
-from featstore.results.fronts import AXES, ParetoFront, audio_cost, smallest_bound, undertrained
+from featstore.results.fronts import ParetoFront, audio_cost, smallest_bound, undertrained
 from featstore.results.sentences import answer_sentences, margin_words
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
         size_axis(axes.xaxis, x, (cost.min(), cost.max()))
         axes.set_xlim(cost.min() / 1.35, cost.max() * 1.35)
     draw_audio(axes, audio_cost(frame, x), x)
-    axes.set_xlabel(AXES[x].replace("bit per", "kbit per"))
+    axes.set_xlabel(COSTS[x].axis.replace("bit per", "kbit per"))
     axes.set_ylabel(title_of(y, split="test"))
     if title:
         axes.set_title(title, loc="left", pad=14)
@@ -230,7 +231,7 @@ def _draw_second_cost(figure: Figure, axes: Any, front: ParetoFront) -> None:
         label="front (black ring)",
     )
     bar = figure.colorbar(marks, ax=axes, pad=0.02)
-    bar.set_label(AXES[front.axes[1]])
+    bar.set_label(COSTS[front.axes[1]].axis)
     if norm is LogNorm:
         size_axis(bar.ax.yaxis, front.axes[1], (float(second.min()), float(second.max())))
 

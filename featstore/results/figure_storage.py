@@ -10,6 +10,7 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import title_of
+from featstore.results.costs import COSTS
 from featstore.results.figure_style import (
     GREY,
     MARKERS,
@@ -23,7 +24,6 @@ from featstore.results.figure_style import (
     score_limits,
     size_axis,
 )
-from featstore.results.fronts import AXES
 from featstore.results.run_set import RunSet
 from featstore.results.summary import summarise
 
@@ -69,7 +69,7 @@ def plot_storage(
         size_axis(axes.xaxis, _COST, (min(places), max(places)))
         _draw_levels(axes, levels)
         score_limits(axes.yaxis, metric)
-        axes.set_xlabel(AXES[_COST])
+        axes.set_xlabel(COSTS[_COST].axis)
         axes.set_ylabel(title_of(metric, split="test"))
         figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
         note = "hollow: from fresh weights; half filled: on a fixed pretrained trunk; whiskers: deviation over seeds"

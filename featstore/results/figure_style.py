@@ -11,6 +11,7 @@ import numpy as np
 
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.results.costs import cost_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,23 +133,11 @@ def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
     """Ticks of a cost axis in units that people use; bytes as kB, MB, GB."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    from featstore.units import format_bytes, format_rate, format_seconds
-
     low, high = limits
     decades = _decades(low, high)
     axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=30))
     axis.set_minor_formatter(NullFormatter())
-    if name.startswith("bytes"):
-        text = format_bytes
-    elif name.startswith("seconds"):
-        text = format_seconds
-    elif name == "rate_bps":
-        text = format_rate
-    elif name == "ratio_to_audio":
-        text = _percent
-    else:
-        text = _general
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(text(value))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(cost_text(name, value))))
 
 
 def score_limits(axis: Any, metric: str) -> None:
@@ -175,13 +164,11 @@ def draw_audio(axes: Any, cost: float | None, name: str) -> None:
     """
     if cost is None or cost <= 0:
         return
-    from featstore.units import format_bytes, format_rate
-
     low, high = axes.get_xlim()
     far = cost > 100 * high or cost < low
     if not far:
         axes.set_xlim(low, max(high, cost * (1.3 if axes.get_xscale() == "log" else 1.05)))
-    size = {"rate_bps": format_rate}.get(name, format_bytes)(cost) if name != "ratio_to_audio" else "100 %"
+    size = cost_text(name, cost)
     at = cost if not far else (high if cost > high else low)
     axes.axvline(at, color=INK, linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=2)
     share = axes.transAxes.inverted().transform(axes.transData.transform((at, axes.get_ylim()[0])))[0]
@@ -203,14 +190,6 @@ def _decades(low: float, high: float) -> float:
     import math
 
     return math.log10(high / low) if low > 0 and high > low else 0.0
-
-
-def _percent(value: float | None) -> str:
-    return f"{100 * (value or 0):g} %"
-
-
-def _general(value: float | None) -> str:
-    return f"{value or 0:g}"
 
 
 def _short(text: str) -> str:

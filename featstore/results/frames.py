@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, FeatstoreError, check_known, did_you_mean
 from featstore.metrics import METRICS
+from featstore.results.costs import COSTS
 from featstore.results.drop_columns import drop_columns, drops_in
 from featstore.results.records import RunRecord
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "COSTS",
     "FIELDS",
     "OUTSIDE",
     "feature_fields",
@@ -33,21 +33,6 @@ OUTSIDE = "outside_data"
 
 # fields of a feature, and what it has seen: one column each, empty where a feature has no such field
 FIELDS = ("representation", "sample_rate", "n_mels", "hop_length", "hop_multiple", "scale", "encoding", OUTSIDE)
-# costs of a run: one column each, averaged over the runs of a group
-COSTS = (
-    "bytes_alone",
-    "bytes_added",
-    "rate_bps",
-    "bytes_per_hour",
-    "bytes_per_track",
-    "ratio_to_audio",
-    "gmacs",
-    "parameters",
-    "seconds_train",
-    "seconds_inference",
-    "seconds_extract",
-    "seconds_audio",
-)
 # settings that may differ between two runs of one configuration: repetition, place, and how the work is done
 _VOLATILE = frozenset(
     {

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from featstore.errors import ConfigError, check_known
 from featstore.metrics import lower_is_better
 from featstore.plain import plain
+from featstore.results.costs import COSTS
 from featstore.results.frames import metrics_of
 from featstore.results.losses import Losses, bounded_losses
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from featstore.results.run_set import RunSet
 
 __all__ = [
-    "AXES",
     "MARGIN",
     "ParetoFront",
     "audio_cost",
@@ -36,22 +36,6 @@ __all__ = [
 ]
 
 MARGIN = 0.02  # loss that is accepted unless another is asked for, on the scale of the score
-
-# costs that can be an axis, with the words for it
-AXES = {
-    "bytes_alone": "bytes, stored on its own",
-    "bytes_added": "bytes, added to the store",
-    "rate_bps": "bit per second of audio",
-    "bytes_per_hour": "bytes per hour of audio",
-    "bytes_per_track": "bytes per track",
-    "ratio_to_audio": "share of the audio's bytes",
-    "gmacs": "GMACs per model input",
-    "parameters": "parameters",
-    "seconds_train": "training time (s)",
-    "seconds_inference": "inference time (s)",
-    "seconds_extract": "extraction time (s)",
-    "seconds_audio": "audio seen in training (s)",
-}
 
 
 @dataclass(frozen=True)
@@ -130,7 +114,7 @@ def pareto(
         From ``summarise``, of one data set. Rows that ``mark_undertrained`` has marked are compared like all others,
         but are on no front and no answer.
     x : str or sequence of one or two str
-        Columns of cost, less is better: see ``AXES``.
+        Columns of cost, less is better: see ``COSTS``.
     y : str
         A metric of the summary.
     runs : RunSet or TestTracks, optional
@@ -251,7 +235,7 @@ def _check_axes(summary: pd.DataFrame, axes: tuple[str, ...], y: str) -> None:
     if not 1 <= len(axes) <= 2:
         raise ConfigError(f"{len(axes)} axes of cost were given", "pareto", "Give one or two, and a metric")
     for axis in axes:
-        check_known(axis, AXES, f"{axis!r} is no axis of cost", "pareto")
+        check_known(axis, COSTS, f"{axis!r} is no axis of cost", "pareto")
     check_known(y, metrics_of(summary), f"the summary has no metric {y!r}", "pareto")
     one_dataset(summary, "pareto")
 

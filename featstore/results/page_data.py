@@ -18,9 +18,10 @@ from featstore.log import progress
 from featstore.metrics import bounds_of, class_metrics, lower_is_better, title_of
 from featstore.metrics.decisions import confusion_matrix
 from featstore.plain import is_missing, whole
+from featstore.results.costs import COSTS
 from featstore.results.details import Predictions, read_curves, read_predictions
-from featstore.results.frames import COSTS, OUTSIDE, flatten, metrics_in
-from featstore.results.fronts import AXES, MARGIN, ParetoFront, cheapest_within, pareto, standing, undertrained
+from featstore.results.frames import OUTSIDE, flatten, metrics_in
+from featstore.results.fronts import MARGIN, ParetoFront, cheapest_within, pareto, standing, undertrained
 from featstore.results.labels import field_text, hop_text, labels_of
 from featstore.results.records import RunRecord
 from featstore.results.reference import PAPERS, read_reference, reference_notes
@@ -94,7 +95,7 @@ def page_data(
         "version": __version__,
         "metrics": [_metric(name) for name in metrics],
         "classTitles": {name: metric.class_title for name, metric in class_metrics().items()},
-        "costs": [{"name": name, "title": AXES[name]} for name in COSTS if summary[name].notna().any()],
+        "costs": [{"name": name, "title": COSTS[name].axis} for name in COSTS if summary[name].notna().any()],
         "filters": _filters(summary),
         "configurations": _configurations(summary, metrics),
         "bounds": bounds,

@@ -15,11 +15,12 @@ from featstore.errors import ConfigError, check_known, did_you_mean
 from featstore.metrics import METRICS, title_of
 from featstore.results.claims import check_claim, claim_table, judge_claims
 from featstore.results.conditions import parse_conditions
+from featstore.results.costs import COSTS
 from featstore.results.drop_columns import is_drop
 from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
 from featstore.results.frames import metrics_in
-from featstore.results.fronts import AXES, MARGIN
+from featstore.results.fronts import MARGIN
 from featstore.results.page import fill_template
 from featstore.results.paper_tables import (
     RUN_FIGURES,
@@ -78,7 +79,7 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
     """
     _known(settings, _KEYS, where)
     parse_conditions(conditions_of(settings))
-    columns = ("n", *METRICS, "loss", *AXES, *TESTS, *RUN_FIGURES)
+    columns = ("n", *METRICS, "loss", *COSTS, *TESTS, *RUN_FIGURES)
     for place, spec in _entries(settings, "tables", where):
         _known(spec, _TABLE_KEYS, place)
         rows = spec.get("rows")

@@ -13,15 +13,15 @@ from featstore.errors import ConfigError, check_known
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import is_missing
 from featstore.results.conditions import where
+from featstore.results.costs import COSTS, cost_text
 from featstore.results.drop_columns import drop_cell, drop_head, is_drop
-from featstore.results.fronts import AXES
 from featstore.results.labels import hops_by_multiple, row_text
 from featstore.results.paper_tests import judged, verdict
 from featstore.results.probes import probe_table, run_correlations
 from featstore.results.reference import read_reference
 from featstore.results.significance import TestName
 from featstore.results.summary import summarise
-from featstore.results.tables import HEADS, cost_text, field_cell
+from featstore.results.tables import HEADS, field_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,7 +287,7 @@ def _head(column: str) -> str:
 def _empty(column: str) -> str:
     if column == "n":
         return "0"
-    return "–" if is_drop(column) or column in (*TESTS, *AXES, *RUN_FIGURES) else "not run"
+    return "–" if is_drop(column) or column in (*TESTS, *COSTS, *RUN_FIGURES) else "not run"
 
 
 def _chance_cells(guess: str, runs: RunSet, columns: Sequence[str]) -> list[str]:
@@ -305,7 +305,7 @@ def _cell(row: Mapping[str, Any], column: str, metric: str, runs: RunSet) -> str
         return str(int(row["n"]))
     if is_drop(column):
         return drop_cell(column, row.get(column))
-    if column in AXES:
+    if column in COSTS:
         return "–" if is_missing(row[column]) else cost_text(column, row[column])
     if column in RUN_FIGURES:
         kept = set(row["run_ids"])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.metrics import in_points, lower_is_better
 from featstore.plain import is_missing
+from featstore.results.costs import cost_text
 from featstore.results.fronts import ParetoFront, cheapest_within, smallest_bound, undertrained
 from featstore.results.labels import row_text
 from featstore.results.losses import loss_number
 from featstore.results.needed import needed_for
-from featstore.results.tables import cost_text
 from featstore.units import format_bytes, format_rate
 
 if TYPE_CHECKING:

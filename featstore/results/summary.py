@@ -13,8 +13,9 @@ from featstore.arrays import IntArray
 from featstore.errors import ConfigError, check_known
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
+from featstore.results.costs import COSTS
 from featstore.results.drop_columns import drops_in
-from featstore.results.frames import COSTS, FIELDS, metrics_in, score_column
+from featstore.results.frames import FIELDS, metrics_in, score_column
 from featstore.results.labels import labels_of
 from featstore.results.run_set import RunSet, as_frame, config_columns
 from featstore.results.significance import interval, mean_and_std

@@ -7,19 +7,20 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import check_known
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import inert_cell, is_missing, plain
+from featstore.results.costs import COSTS, cost_text
 from featstore.results.drop_columns import drop_cell, drop_head, drops_in
-from featstore.results.frames import COSTS, FIELDS, OUTSIDE, metrics_of
+from featstore.results.frames import FIELDS, OUTSIDE, metrics_of
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text, models_by_representation, row_text
 from featstore.results.losses import loss_number
 from featstore.text_tables import fit_columns, text_width
-from featstore.units import format_bytes, format_count, format_rate, format_seconds, format_span
+from featstore.units import format_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,6 @@ __all__ = [
     "HEADS",
     "STYLES",
     "TableStyle",
-    "cost_text",
     "display_table",
     "field_cell",
     "format_rows",
@@ -45,27 +45,8 @@ HEADS = {
     "n_mels": "mels",
     "hop_multiple": "hop",
     "hop_length": "hop",
-    "bytes_alone": "alone",
-    "bytes_added": "added",
-    "rate_bps": "bit rate",
-    "bytes_per_hour": "per hour",
-    "bytes_per_track": "per track",
-    "ratio_to_audio": "of audio",
-    "gmacs": "GMACs",
-    "seconds_train": "training",
-    "seconds_inference": "inference",
-    "seconds_extract": "extraction",
-    "seconds_audio": "audio seen",
-    "parameters": "parameters",
     OUTSIDE: "outside data",
-}
-_NUMBERS: dict[str, Callable[[float], str]] = {
-    "ratio_to_audio": lambda v: f"{100 * v:.3g} %" if v < 9.995 else f"{100 * v:,.0f} %",
-    "gmacs": lambda v: f"{v:.3f}" if v >= 0.1 else f"{v:.3g}",
-    "parameters": format_count,
-    "rate_bps": format_rate,
-    **{name: format_bytes for name in COSTS if name.startswith("bytes")},
-    **{name: format_seconds for name in COSTS if name.startswith("seconds")},
+    **{name: cost.head for name, cost in COSTS.items()},
 }
 # heads in the order in which a narrow table leaves them out: what follows from the others goes first
 _FIRST_TO_GO = (
@@ -74,17 +55,6 @@ _FIRST_TO_GO = (
 )
 _MAIN_COSTS = ("rate_bps", "bytes_alone", "bytes_added", "ratio_to_audio", "gmacs", "seconds_train")
 _SHOWN_COSTS = tuple(name for name in COSTS if name != "bytes_per_track")
-
-
-def cost_text(name: str, value: float) -> str:
-    """A cost as a person reads it.
-
-    Examples
-    --------
-    >>> cost_text("bytes_alone", 349_000_000), cost_text("ratio_to_audio", 0.0939), cost_text("seconds_train", 90)
-    ('349 MB', '9.39 %', '1.50 min')
-    """
-    return _NUMBERS[name](float(value))
 
 
 def format_table(
