@@ -229,7 +229,7 @@ def pareto(
 @click.option("--store", default="", help="gallery: the store; that of the first run by default.")
 @click.option("-f", "--feature", "features", multiple=True, help="gallery: features to show; all by default.")
 @click.option("--track", default="", help="gallery: track id; the first by default.")
-@click.option("--start", default=0.0, help="gallery: first second.")
+@click.option("--start", "start_s", default=0.0, help="gallery: first second.")
 @click.option("--seconds", default=10.0, help="gallery: seconds to show.")
 @where_option
 @click.option("--title", default="", help="Title of the figure.")

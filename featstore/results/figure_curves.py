@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +18,8 @@ from featstore.results.figure_style import (
     PALETTE,
     draw_audio,
     draw_marks,
-    figure_style,
     footnote,
     new_figure,
-    save_figure,
     score_limits,
     size_axis,
 )
@@ -33,15 +30,12 @@ from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-__all__ = ["mean_class_scores", "mean_curves", "plot_classes", "plot_cost", "plot_curves"]
-
-Paths = str | Path | Sequence[str | Path]
+__all__ = ["draw_classes", "draw_cost", "draw_curves", "mean_class_scores", "mean_curves"]
 
 
-def plot_cost(
-    summary: pd.DataFrame, path: Paths, *, x: str = "bytes_alone", y: str = "roc_auc", colour: str = "", title: str = ""
-) -> list[Path]:
+def draw_cost(summary: pd.DataFrame, *, x: str, metric: str, colour: str = "", title: str = "") -> Figure:
     """Draw a score against a cost, one line for each value of the column ``colour``.
 
     Parameters
@@ -55,9 +49,9 @@ def plot_cost(
     ConfigError
         When nothing has both values, or ``colour`` has more than eight.
     """
-    known = summary[summary[x].notna() & summary[f"{y}_mean"].notna()]
+    known = summary[summary[x].notna() & summary[f"{metric}_mean"].notna()]
     if not len(known):
-        raise ConfigError(f"no configuration has both {x} and {y}", "report plot", "Choose other columns")
+        raise ConfigError(f"no configuration has both {x} and {metric}", "report plot", "Choose other columns")
     options = [name for name in ("model", "n_mels", "representation") if known[name].astype(str).nunique() > 1]
     column = colour or (options[0] if options else "model")
     others = [n for n in ("encoding", "sample_rate", "scale", "model") if n != column and known[n].nunique() > 1]
@@ -66,25 +60,24 @@ def plot_cost(
     dashes = list(dict.fromkeys(key[1:] for key, _ in groups))
     if len(names) > len(PALETTE):
         raise ConfigError(f"{column} has {len(names)} values", "report plot", "Choose some with --where")
-    with figure_style():
-        figure, axes = new_figure(6.6, 4.2)
-        for key, group in groups:
-            number, style = names.index(key[0]), dashes.index(key[1:])
-            same = {n: group[n].iloc[0] for n in FIELDS if group[n].nunique(dropna=False) == 1}
-            text = ", ".join(row_text(n, {n: v, **same}) for n, v in zip([column, *others], key, strict=True))
-            _draw_series(axes, group.sort_values(x), x, y, number, ("-", "--", ":", "-.")[style % 4], text)
-        axes.set_xscale("log" if (known[x] > 0).all() else "linear")
-        if (known[x] > 0).all():
-            size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
-        score_limits(axes.yaxis, y)
-        draw_audio(axes, audio_cost(known, x), x)
-        axes.set_xlabel(COSTS[x].axis.replace("bit per", "kbit per"))
-        axes.set_ylabel(title_of(y, split="test"))
-        figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
-        note = "whiskers: standard deviation over seeds or folds; hops beside the marks"
-        footnote(figure, note)
-        _name_hops(axes, [group for _, group in groups], [names.index(key[0]) for key, _ in groups], x, y)
-        return save_figure(figure, path)
+    figure, axes = new_figure(6.6, 4.2)
+    for key, group in groups:
+        number, style = names.index(key[0]), dashes.index(key[1:])
+        same = {n: group[n].iloc[0] for n in FIELDS if group[n].nunique(dropna=False) == 1}
+        text = ", ".join(row_text(n, {n: v, **same}) for n, v in zip([column, *others], key, strict=True))
+        _draw_series(axes, group.sort_values(x), x, metric, number, ("-", "--", ":", "-.")[style % 4], text)
+    axes.set_xscale("log" if (known[x] > 0).all() else "linear")
+    if (known[x] > 0).all():
+        size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
+    score_limits(axes.yaxis, metric)
+    draw_audio(axes, audio_cost(known, x), x)
+    axes.set_xlabel(COSTS[x].axis.replace("bit per", "kbit per"))
+    axes.set_ylabel(title_of(metric, split="test"))
+    figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
+    note = "whiskers: standard deviation over seeds or folds; hops beside the marks"
+    footnote(figure, note)
+    _name_hops(axes, [group for _, group in groups], [names.index(key[0]) for key, _ in groups], x, metric)
+    return figure
 
 
 def _draw_series(axes: Any, rows: pd.DataFrame, x: str, y: str, number: int, dash: str, label: str) -> None:
@@ -107,7 +100,7 @@ def _name_hops(axes: Any, groups: Sequence[pd.DataFrame], numbers: Sequence[int]
         draw_names(axes, spots, names, marks=marks, size=6, colours=colours)
 
 
-def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, *, title: str = "") -> list[Path]:
+def draw_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], *, title: str = "") -> Figure:
     """Draw learning curves: the mean over the runs of each group, with their range.
 
     Parameters
@@ -126,17 +119,16 @@ def plot_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, 
     panels = [q for q in ("loss", *metrics[:1]) if any(name.endswith(f".{q}") for name in known)]
     if not panels:
         raise ConfigError("no run has learning curves", "report plot curves", "Runs keep them in metrics.jsonl")
-    with figure_style():
-        figure, axes = new_figure(7.2, 3.4, ncols=len(panels), squeeze=False)
-        for panel, quantity in zip(axes[0], panels, strict=True):
-            for number, one in enumerate(curves.values()):
-                for split, dash in (("valid", "-"), ("train", "--")):
-                    _draw_curve(panel, one.get(f"{split}.{quantity}"), number, dash)
-            panel.set_xlabel("epoch")
-            panel.set_ylabel(title_of(quantity))
-            panel.xaxis.get_major_locator().set_params(integer=True)
-        _curve_legend(figure, list(curves), title, any(name.startswith("train.") for name in known))
-        return save_figure(figure, path)
+    figure, axes = new_figure(7.2, 3.4, ncols=len(panels), squeeze=False)
+    for panel, quantity in zip(axes[0], panels, strict=True):
+        for number, one in enumerate(curves.values()):
+            for split, dash in (("valid", "-"), ("train", "--")):
+                _draw_curve(panel, one.get(f"{split}.{quantity}"), number, dash)
+        panel.set_xlabel("epoch")
+        panel.set_ylabel(title_of(quantity))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    _curve_legend(figure, list(curves), title, any(name.startswith("train.") for name in known))
+    return figure
 
 
 def _draw_curve(axes: Any, bands: tuple[Any, Any, Any] | None, number: int, dash: str) -> None:
@@ -186,9 +178,7 @@ def mean_curves(runs: RunSet, run_ids: Sequence[str]) -> dict[str, tuple[Any, An
     return found
 
 
-def plot_classes(
-    runs: RunSet, groups: Mapping[str, Sequence[str]], path: Paths, *, metric: str = "roc_auc", title: str = ""
-) -> list[Path]:
+def draw_classes(runs: RunSet, groups: Mapping[str, Sequence[str]], *, metric: str, title: str = "") -> Figure:
     """Draw the score of every class, hardest last, for at most four groups of runs.
 
     Raises
@@ -204,19 +194,18 @@ def plot_classes(
     found = {name: [v[name][0] for v in scores.values() if name in v and np.isfinite(v[name][0])] for name in names}
     classes = sorted((name for name in names if found[name]), key=lambda name: np.mean(found[name]))
     undefined = len(names) - len(classes)
-    with figure_style():
-        figure, axes = new_figure(6.4, 1.0 + 0.2 * len(classes) * (1 if len(scores) < 3 else 1.3))
-        for number, (name, values) in enumerate(scores.items()):
-            y = np.arange(len(classes)) + (number - (len(scores) - 1) / 2) * 0.18
-            known = [values.get(c, (np.nan, np.nan)) for c in classes]
-            means, stds = zip(*known, strict=True)
-            draw_marks(axes, means, y, number, xerr=stds, label=name)
-        axes.set_yticks(np.arange(len(classes)), classes)
-        axes.set_ylim(-0.7, len(classes) - 0.3)
-        note = f"; {undefined} without a score left out" if undefined else ""
-        axes.set_xlabel(f"{METRICS.load(metric).class_title} of the class (test{note})")
-        figure.legend(loc="outside upper left", ncols=2, title=title or None, alignment="left")
-        return save_figure(figure, path)
+    figure, axes = new_figure(6.4, 1.0 + 0.2 * len(classes) * (1 if len(scores) < 3 else 1.3))
+    for number, (name, values) in enumerate(scores.items()):
+        y = np.arange(len(classes)) + (number - (len(scores) - 1) / 2) * 0.18
+        known = [values.get(c, (np.nan, np.nan)) for c in classes]
+        means, stds = zip(*known, strict=True)
+        draw_marks(axes, means, y, number, xerr=stds, label=name)
+    axes.set_yticks(np.arange(len(classes)), classes)
+    axes.set_ylim(-0.7, len(classes) - 0.3)
+    note = f"; {undefined} without a score left out" if undefined else ""
+    axes.set_xlabel(f"{METRICS.load(metric).class_title} of the class (test{note})")
+    figure.legend(loc="outside upper left", ncols=2, title=title or None, alignment="left")
+    return figure
 
 
 def mean_class_scores(runs: RunSet, run_ids: Sequence[str], metric: str) -> dict[str, tuple[float, float]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import bounds_of, title_of
-from featstore.results.figure_style import INK, draw_marks, figure_style, footnote, new_figure, save_figure
+from featstore.results.figure_style import INK, draw_marks, footnote, new_figure
 from featstore.results.labels import row_text
 from featstore.results.significance import TestName, compare, holm
 from featstore.units import format_span
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["against_float", "draw_encoding", "plot_encoding"]
+__all__ = ["against_float", "draw_encoding"]
 
 _GEOMETRY = ("sample_rate", "n_mels", "hop_multiple", "scale")
 _FIELDS = ("model", "n_mels", "hop_multiple", "sample_rate", "scale")
@@ -63,8 +61,8 @@ def _geometry(row: Any) -> tuple[Any, ...]:
     return (row["model"], row["dataset"], *(row[name] for name in _GEOMETRY))
 
 
-def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], *, metric: str) -> list[Path]:
-    """Draw the pairs of ``against_float`` and write the figure to ``path``.
+def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
+    """Draw the pairs of ``against_float``: a line for each geometry, a colour for each encoding, 95 % intervals.
 
     Raises
     ------
@@ -73,12 +71,6 @@ def plot_encoding(pairs: pd.DataFrame, path: str | Path | Sequence[str | Path], 
     """
     if not len(pairs):
         raise ConfigError("no quantised feature has a float32 one beside it", "report", "Train both encodings")
-    with figure_style():
-        return save_figure(draw_encoding(pairs, metric=metric), path)
-
-
-def draw_encoding(pairs: pd.DataFrame, *, metric: str) -> Figure:
-    """Differences with their 95 % intervals, one line per geometry, one colour per encoding."""
     varying = [name for name in _FIELDS if pairs[name].astype(str).nunique() > 1] or ["n_mels"]
     records: list[Any] = pairs.to_dict("records")
     names = [", ".join(row_text(name, row) for name in varying) for row in records]

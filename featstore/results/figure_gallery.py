@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.results.figure_spectrum import draw_spectrum
-from featstore.results.figure_style import QUIET, figure_style, new_figure, save_figure
+from featstore.results.figure_style import QUIET, new_figure
 from featstore.results.frames import named_fields
 from featstore.results.labels import labels_of
 from featstore.units import format_bytes
 
-__all__ = ["plot_gallery"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_gallery"]
 
 
-def plot_gallery(
+def draw_gallery(
     store: Any,
     features: Sequence[str],
-    path: str | Path | Sequence[str | Path],
     *,
     track: str = "",
     start_s: float = 0.0,
     seconds: float = 10.0,
     title: str = "",
-) -> list[Path]:
+) -> Figure:
     """Draw some seconds of one track in several features, one above the other on one axis of time.
 
     Parameters
@@ -53,15 +54,14 @@ def plot_gallery(
     if not track:
         track = str(readers[0].track_ids[0])
     readers = readers[:12]
-    with figure_style():
-        figure, axes = new_figure(7.0, 0.7 + 1.3 * len(readers), nrows=len(readers), sharex=True, squeeze=False)
-        for panel, reader, label in zip(axes[:, 0], readers, _short_names(readers), strict=True):
-            _draw_track(panel, reader, track, start_s, seconds, label)
-        for panel in axes[:-1, 0]:
-            panel.set_xlabel("")
-        axes[-1, 0].set_xlim(start_s, start_s + seconds)
-        figure.suptitle(title or f"track {track}", x=0.01, ha="left", fontsize=9, color=QUIET)
-        return save_figure(figure, path)
+    figure, axes = new_figure(7.0, 0.7 + 1.3 * len(readers), nrows=len(readers), sharex=True, squeeze=False)
+    for panel, reader, label in zip(axes[:, 0], readers, _short_names(readers), strict=True):
+        _draw_track(panel, reader, track, start_s, seconds, label)
+    for panel in axes[:-1, 0]:
+        panel.set_xlabel("")
+    axes[-1, 0].set_xlim(start_s, start_s + seconds)
+    figure.suptitle(title or f"track {track}", x=0.01, ha="left", fontsize=9, color=QUIET)
+    return figure
 
 
 def _short_names(readers: Sequence[Any]) -> list[str]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import title_of
-from featstore.results.figure_style import MARKERS, PALETTE, figure_style, footnote, new_figure, save_figure
+from featstore.results.figure_style import MARKERS, PALETTE, footnote, new_figure
 from featstore.results.probes import probe_table, rank_correlation, run_correlations
 from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-__all__ = ["plot_probes"]
+__all__ = ["draw_probes"]
 
 
-def plot_probes(
-    runs: RunSet, path: str | Path | Sequence[str | Path], *, metric: str = "roc_auc", title: str = ""
-) -> list[Path]:
+def draw_probes(runs: RunSet, *, metric: str, title: str = "") -> Figure:
     """Draw score against loss for the checkpoints of pretraining: a panel for each model, and one for all runs.
 
     Parameters
@@ -45,21 +43,20 @@ def plot_probes(
         raise ConfigError(f"{len(models)} models do not fit in one figure", "report plot probes", "Choose some")
     columns = min(2, len(models) + 1)
     rows = -(-(len(models) + 1) // columns)
-    with figure_style():
-        figure, panels = new_figure(3.4 * columns, 0.7 + 2.5 * rows, nrows=rows, ncols=columns, squeeze=False)
-        places = list(panels.flat)
-        for number, model in enumerate(models):
-            found = _draw_model(places[number], probes[probes["model"] == model], number)
-            places[number].set_title(f"{model}{found}", loc="left", fontsize=8)
-        _draw_all(places[len(models)], probes, models)
-        for axes in places[len(models) + 1 :]:
-            axes.set_visible(False)
-        for axes in places[: len(models) + 1]:
-            axes.set_ylabel(f"probe: {title_of(metric)}")
-        note = "hollow: first weights, which do not count in a correlation; lines follow a run"
-        footnote(figure, note)
-        figure.legend(loc="outside upper left", ncols=4, title=title or None, alignment="left")
-        return save_figure(figure, path)
+    figure, panels = new_figure(3.4 * columns, 0.7 + 2.5 * rows, nrows=rows, ncols=columns, squeeze=False)
+    places = list(panels.flat)
+    for number, model in enumerate(models):
+        found = _draw_model(places[number], probes[probes["model"] == model], number)
+        places[number].set_title(f"{model}{found}", loc="left", fontsize=8)
+    _draw_all(places[len(models)], probes, models)
+    for axes in places[len(models) + 1 :]:
+        axes.set_visible(False)
+    for axes in places[: len(models) + 1]:
+        axes.set_ylabel(f"probe: {title_of(metric)}")
+    note = "hollow: first weights, which do not count in a correlation; lines follow a run"
+    footnote(figure, note)
+    figure.legend(loc="outside upper left", ncols=4, title=title or None, alignment="left")
+    return figure
 
 
 def _draw_model(axes: Any, probes: pd.DataFrame, number: int) -> str:

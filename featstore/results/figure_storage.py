@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +16,8 @@ from featstore.results.figure_style import (
     PALETTE,
     QUIET,
     draw_marks,
-    figure_style,
     footnote,
     new_figure,
-    save_figure,
     score_limits,
     size_axis,
 )
@@ -29,16 +26,15 @@ from featstore.results.summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-__all__ = ["plot_storage"]
+__all__ = ["draw_storage"]
 
 _COST = "bytes_per_track"
 _ASIDE = 1.06  # factor between marks that would lie over one another
 
 
-def plot_storage(
-    runs: RunSet, path: str | Path | Sequence[str | Path], *, metric: str = "macro_f1_all", title: str = ""
-) -> list[Path]:
+def draw_storage(runs: RunSet, *, metric: str, title: str = "") -> Figure:
     """Draw every configuration over the bytes that its representation takes for a track.
 
     A colour and a mark for each model; hollow from fresh weights, half filled on a fixed trunk, filled where the whole
@@ -57,24 +53,23 @@ def plot_storage(
         found = f"{len(models)} models do not fit" if len(rows) else f"no configuration has both {_COST} and {metric}"
         raise ConfigError(found, "report plot storage", "Choose others with --where")
     levels = _guesses(runs) if metric == "macro_f1_all" else {}
-    with figure_style():
-        figure, axes = new_figure(6.8, 4.2)
-        fills, places = _fills(runs), _places(rows, models)
-        records: list[Any] = rows.to_dict("records")
-        for row, place in zip(records, places, strict=True):
-            _draw(axes, row, place, metric, models.index(row["model"]), fills[row["run_ids"][0]])
-        for number, model in enumerate(models):
-            axes.plot([], [], linestyle="none", marker=MARKERS[number], color=PALETTE[number], label=model)
-        axes.set_xscale("log")
-        size_axis(axes.xaxis, _COST, (min(places), max(places)))
-        _draw_levels(axes, levels)
-        score_limits(axes.yaxis, metric)
-        axes.set_xlabel(COSTS[_COST].axis)
-        axes.set_ylabel(title_of(metric, split="test"))
-        figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
-        note = "hollow: from fresh weights; half filled: on a fixed pretrained trunk; whiskers: deviation over seeds"
-        footnote(figure, note)
-        return save_figure(figure, path)
+    figure, axes = new_figure(6.8, 4.2)
+    fills, places = _fills(runs), _places(rows, models)
+    records: list[Any] = rows.to_dict("records")
+    for row, place in zip(records, places, strict=True):
+        _draw(axes, row, place, metric, models.index(row["model"]), fills[row["run_ids"][0]])
+    for number, model in enumerate(models):
+        axes.plot([], [], linestyle="none", marker=MARKERS[number], color=PALETTE[number], label=model)
+    axes.set_xscale("log")
+    size_axis(axes.xaxis, _COST, (min(places), max(places)))
+    _draw_levels(axes, levels)
+    score_limits(axes.yaxis, metric)
+    axes.set_xlabel(COSTS[_COST].axis)
+    axes.set_ylabel(title_of(metric, split="test"))
+    figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
+    note = "hollow: from fresh weights; half filled: on a fixed pretrained trunk; whiskers: deviation over seeds"
+    footnote(figure, note)
+    return figure
 
 
 def _fills(runs: RunSet) -> dict[str, str]:

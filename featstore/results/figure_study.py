@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +15,8 @@ from featstore.results.figure_style import (
     PUBLISHED,
     QUIET,
     draw_marks,
-    figure_style,
     footnote,
     new_figure,
-    save_figure,
     score_limits,
     size_axis,
 )
@@ -32,20 +29,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["draw_study", "plot_study"]
+__all__ = ["draw_study"]
 
 _SERIES = ("dataset", "model", "sample_rate", "scale", "encoding", "representation")
 
 
-def plot_study(
-    summary: pd.DataFrame,
-    path: str | Path | Sequence[str | Path],
-    *,
-    metrics: Sequence[str] = (),
-    published: str = "",
-    title: str = "",
-) -> list[Path]:
-    """Draw scores and arithmetic of all mel configurations over bands and hop multiples, and write it to ``path``.
+def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published: str = "", title: str = "") -> Figure:
+    """Draw scores and arithmetic of all mel configurations over bands and hop multiples.
+
+    A panel for each metric, one for GMACs; groups are bands, steps within them hop multiples.
 
     Parameters
     ----------
@@ -61,12 +53,6 @@ def plot_study(
     ConfigError
         When no row is a mel configuration, or there are more than eight series.
     """
-    with figure_style():
-        return save_figure(draw_study(summary, metrics=metrics, published=published, title=title), path)
-
-
-def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published: str = "", title: str = "") -> Figure:
-    """The figure itself: a panel for each metric, one for GMACs; groups are bands, steps within them hop multiples."""
     rows = summary[summary["n_mels"].notna() & summary["hop_multiple"].notna()]
     if not len(rows):
         raise ConfigError("no run has mel bands and a hop multiple", "report plot figure1", "Use --kind bytes")

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from featstore.errors import ConfigError, check_known
-from featstore.results.figure_curves import plot_classes, plot_cost, plot_curves
-from featstore.results.figure_encoding import against_float, plot_encoding
-from featstore.results.figure_gallery import plot_gallery
-from featstore.results.figure_pareto import plot_pareto
-from featstore.results.figure_probes import plot_probes
-from featstore.results.figure_storage import plot_storage
-from featstore.results.figure_study import plot_study
+from featstore.results.figure_curves import draw_classes, draw_cost, draw_curves
+from featstore.results.figure_encoding import against_float, draw_encoding
+from featstore.results.figure_gallery import draw_gallery
+from featstore.results.figure_pareto import draw_pareto
+from featstore.results.figure_probes import draw_probes
+from featstore.results.figure_storage import draw_storage
+from featstore.results.figure_study import draw_study
+from featstore.results.figure_style import figure_style, save_figure
 from featstore.results.fronts import MARGIN, pareto
 from featstore.results.run_set import RunSet
 from featstore.results.summary import summarise
 from featstore.results.undertrained import mark_undertrained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["KINDS", "draw"]
 
@@ -34,7 +41,7 @@ _OPTIONS: dict[str, Any] = {
     "store": "",
     "features": (),
     "track": "",
-    "start": 0.0,
+    "start_s": 0.0,
     "seconds": 10.0,
 }
 
@@ -46,7 +53,7 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
     ----------
     **options
         ``metric, title, colour, published, cost, margin, test, late_gain``, and of the gallery ``store, features,
-        track, start, seconds``.
+        track, start_s, seconds``.
 
     Raises
     ------
@@ -56,80 +63,67 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
     check_known(kind, KINDS, f"unknown figure {kind!r}", "report plot")
     for name in options:
         check_known(name, _OPTIONS, f"unknown option {name!r} of a figure", "report plot")
-    return KINDS[kind](runs, list(paths), {**_OPTIONS, **options})
+    settings = {**_OPTIONS, **options}
+    drawer, shown, names = KINDS[kind]
+    with figure_style():
+        return save_figure(drawer(*shown(runs, settings), **{name: settings[name] for name in names}), paths)
 
 
-def _pareto(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    summary = mark_undertrained(summarise(runs), runs, options["metric"], options["late_gain"])
-    front = pareto(summary, options["cost"], options["metric"], runs=runs, margin=options["margin"])
-    return plot_pareto(front, paths, title=options["title"])
+def _front(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    summary = mark_undertrained(summarise(runs), runs, settings["metric"], settings["late_gain"])
+    return (pareto(summary, settings["cost"], settings["metric"], runs=runs, margin=settings["margin"]),)
 
 
-def _study(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    return plot_study(summarise(runs), paths, published=options["published"], title=options["title"])
-
-
-def _encoding(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    pairs = against_float(summarise(runs), options["metric"], options["test"])
-    return plot_encoding(pairs, paths, metric=options["metric"])
-
-
-def _storage(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    return plot_storage(runs, paths, metric=options["metric"], title=options["title"])
-
-
-def _cost(x: str) -> Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Path]]:
-    def drawn(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-        picked = {name: options[name] for name in ("colour", "title")}
-        return plot_cost(summarise(runs), paths, x=x, y=options["metric"], **picked)
-
-    return drawn
-
-
-def _curves(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    return plot_curves(runs, _telling(runs, options["metric"], 6), paths, title=options["title"])
-
-
-def _probes(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    return plot_probes(runs, paths, metric=options["metric"], title=options["title"])
-
-
-def _classes(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
-    groups = _telling(runs, options["metric"], 4)
-    return plot_classes(runs, groups, paths, metric=options["metric"], title=options["title"])
-
-
-def _gallery(runs: RunSet, paths: list[str | Path], options: Mapping[str, Any]) -> list[Path]:
+def _features(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The store of the gallery, and its features."""
     from featstore.store import open_store
 
-    location = options["store"] or next((record.store_path for record in runs if record.store_path), "")
+    location = settings["store"] or next((record.store_path for record in runs if record.store_path), "")
     if not location:
         raise ConfigError("no run says which store it read", "report plot gallery", "Name it with --store")
-    features = list(options["features"]) or list(dict.fromkeys(record.feature for record in runs))
-    picked = {"track": options["track"], "start_s": options["start"], "seconds": options["seconds"]}
-    return plot_gallery(open_store(location), features, paths, title=options["title"], **picked)
+    return open_store(location), list(settings["features"]) or list(dict.fromkeys(record.feature for record in runs))
 
 
-def _telling(runs: RunSet, metric: str, count: int) -> dict[str, tuple[str, ...]]:
+def _runs(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (runs,)
+
+
+def _summary(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (summarise(runs),)
+
+
+def _pairs(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (against_float(summarise(runs), settings["metric"], settings["test"]),)
+
+
+def _telling(runs: RunSet, settings: Mapping[str, Any], *, count: int) -> tuple[Any, ...]:
     """Configurations worth a line of their own: the best, the cheapest good enough, then along the measured front."""
-    front = pareto(summarise(runs), "bytes_alone", metric, runs=runs)
-    on_front = [row for row in range(len(front.frame)) if front.frame["on_front"].iloc[row]]
+    front = pareto(summarise(runs), "bytes_alone", settings["metric"], runs=runs)
+    on_front = np.flatnonzero(front.frame["on_front"]).tolist()
     answer = front.best if front.answer is None else front.answer
     rows = list(dict.fromkeys([front.best, answer, on_front[0], *reversed(on_front)]))[:count]
     rows += [row for row in reversed(range(len(front.frame))) if row not in rows][: count - len(rows)]
-    return {str(front.frame["label"].iloc[row]): front.frame["run_ids"].iloc[row] for row in sorted(rows)}
+    return runs, {str(front.frame["label"].iloc[row]): front.frame["run_ids"].iloc[row] for row in sorted(rows)}
 
 
-KINDS: dict[str, Callable[[RunSet, list[str | Path], Mapping[str, Any]], list[Path]]] = {
-    "pareto": _pareto,
-    "figure1": _study,
-    "bytes": _cost("bytes_alone"),
-    "gmacs": _cost("gmacs"),
-    "storage": _storage,
-    "time": _cost("seconds_train"),
-    "curves": _curves,
-    "probes": _probes,
-    "classes": _classes,
-    "encoding": _encoding,
-    "gallery": _gallery,
+_COST = ("metric", "colour", "title")
+
+# kind -> what draws it, what that is given, and the options it takes
+KINDS: dict[str, tuple[Callable[..., Figure], Callable[[RunSet, Mapping[str, Any]], tuple[Any, ...]], tuple[str, ...]]]
+KINDS = {
+    "pareto": (draw_pareto, _front, ("title",)),
+    "figure1": (draw_study, _summary, ("published", "title")),
+    "bytes": (partial(draw_cost, x="bytes_alone"), _summary, _COST),
+    "gmacs": (partial(draw_cost, x="gmacs"), _summary, _COST),
+    "storage": (draw_storage, _runs, ("metric", "title")),
+    "time": (partial(draw_cost, x="seconds_train"), _summary, _COST),
+    "curves": (draw_curves, partial(_telling, count=6), ("title",)),
+    "probes": (draw_probes, _runs, ("metric", "title")),
+    "classes": (
+        draw_classes,
+        partial(_telling, count=4),
+        ("metric", "title"),
+    ),
+    "encoding": (draw_encoding, _pairs, ("metric",)),
+    "gallery": (draw_gallery, _features, ("track", "start_s", "seconds", "title")),
 }

@@ -17,10 +17,10 @@ from matplotlib.text import Text
 from featstore.errors import ConfigError, MissingDependency
 from featstore.results import RunSet, pareto, plot_pareto, read_results, summarise
 from featstore.results.figure_curves import _draw_curve
-from featstore.results.figure_gallery import plot_gallery
+from featstore.results.figure_gallery import draw_gallery
 from featstore.results.figure_pareto import draw_pareto
-from featstore.results.figure_study import draw_study, plot_study
-from featstore.results.figure_style import MARKERS, PALETTE, figure_style
+from featstore.results.figure_study import draw_study
+from featstore.results.figure_style import MARKERS, PALETTE, figure_style, save_figure
 from featstore.results.figures import KINDS, draw
 from featstore.specs import parse_feature
 from featstore.testing.runs import mel_grid, write_runs
@@ -100,7 +100,7 @@ def test_every_kind(kind: str, grid: RunSet, tmp_path: Path) -> None:
     assert words in text
 
 
-def test_the_study_s_figure_with_published_numbers(plain: RunSet, tmp_path: Path) -> None:
+def test_the_study_s_figure_with_published_numbers(plain: RunSet) -> None:
     summary = summarise(plain)
     with figure_style():
         figure = draw_study(summary, metrics=["roc_auc"], published="MTAT")
@@ -118,7 +118,7 @@ def test_the_study_s_figure_with_published_numbers(plain: RunSet, tmp_path: Path
     assert labels.count("256\n16") == 4 and labels.count("512\n32") == 4
     assert gmacs.get_xlabel().startswith("hop in samples, and in ms")
     with pytest.raises(ConfigError, match=r"no data set 'GTZAN'.*MSD, MTAT"):
-        plot_study(summary, tmp_path / "x.png", published="GTZAN")
+        draw_study(summary, published="GTZAN")
     with figure_style():
         figure = draw_study(summary.assign(dataset="mtat"), metrics=["roc_auc"], published="MTAT")
     assert len(figure.axes) == 2, "the same data: one axis"
@@ -205,12 +205,13 @@ def test_validations_of_some_epochs_are_joined_by_a_line() -> None:
 
 def test_gallery(tmp_path: Path) -> None:
     store = _Store(small=_reader(8, 2560), large=_reader(96, 256))
-    [path] = plot_gallery(store, [], tmp_path / "gallery.svg", seconds=2.0)
+    with figure_style():
+        [path] = save_figure(draw_gallery(store, [], seconds=2.0), tmp_path / "gallery.svg")
     text = path.read_text()
     assert "track a" in text and "8 mels, hop 2560 (160 ms)" in text and "6,000 values a second" in text
     for word in ("Hz", "seconds", "dB", "4000"):
         assert f">{word}<" in text
     with pytest.raises(ConfigError, match="track 'z' is not stored"):
-        plot_gallery(store, [], tmp_path / "x.svg", track="z")
+        draw_gallery(store, [], track="z")
     with pytest.raises(ConfigError, match="no feature has bands"):
-        plot_gallery(_Store(a=SimpleNamespace(shape_of_item=(), spec=None)), ["a"], tmp_path / "x.svg")
+        draw_gallery(_Store(a=SimpleNamespace(shape_of_item=(), spec=None)), ["a"])

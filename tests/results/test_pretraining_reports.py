@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from featstore.errors import ConfigError
 from featstore.results import RunSet, read_results, summarise
-from featstore.results.figure_storage import plot_storage
+from featstore.results.figure_storage import draw_storage
 from featstore.results.page_data import page_data
 from featstore.results.paper_page import check_report, write_page
 from featstore.results.paper_tables import paper_table
@@ -179,4 +179,4 @@ def test_figures_say_what_they_lack(study: tuple[RunSet, RunSet], tmp_path: Path
     with pytest.raises(ConfigError, match=r"no run has probes of its trunk .*loop.probe_every"):
         draw(study[0], "probes", [tmp_path / "a.png"], metric=METRIC)
     with pytest.raises(ConfigError, match="macro_f1_all"):
-        plot_storage(study[1], tmp_path / "a.png", metric=METRIC)
+        draw_storage(study[1], metric=METRIC)
