@@ -83,8 +83,16 @@ def paired_bootstrap(
         When the two sides share no track, or differ in classes.
     """
     shared = _shared_tracks(a, b)
-    first, second = (_Resampled.of(side, shared, metric, resamples, seed) for side in (a, b))
-    return _conclude(first, second, metric, len(shared), confidence)
+    (once_a, drawn_a), (once_b, drawn_b) = (_resampled(side, shared, metric, resamples, seed) for side in (a, b))
+    differences = drawn_a - drawn_b
+    differences = differences[np.isfinite(differences)]  # of resamples in which both sides have a score
+    if not len(differences):
+        raise ConfigError(f"{metric} has no value on these tracks", "bootstrap", "Choose another metric")
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
+    beyond = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    p = min(1.0, 2 * (float(beyond) + 1) / (len(differences) + 1))
+    counts = (len(shared), len(drawn_a), len(a), len(b))
+    return PairedBootstrap(metric, once_a - once_b, low, high, p, *counts, confidence)
 
 
 def paired_bootstrap_of_runs(
@@ -94,46 +102,24 @@ def paired_bootstrap_of_runs(
     *,
     split: str = "test",
     resamples: int = 1000,
-    seed: int = 0,
 ) -> PairedBootstrap | None:
     """The same from run folders; None when some of the runs kept no predictions."""
     first, second = _all_predictions(a, split), _all_predictions(b, split)
     if first is None or second is None:
         return None
-    return paired_bootstrap(first, second, metric, resamples=resamples, seed=seed)
+    return paired_bootstrap(first, second, metric, resamples=resamples)
 
 
-@dataclass(frozen=True)
-class _Resampled:
-    """One side: its score on the tracks as they are, and on each resample, averaged over its runs."""
+def _resampled(
+    side: Sequence[Predictions], track_ids: Sequence[str], metric: str, resamples: int, seed: int
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """Score of a side on the tracks as they are, and on each resample, averaged over its runs.
 
-    once: float
-    drawn: npt.NDArray[np.float64]
-    runs: int
-
-    @classmethod
-    def of(
-        cls, side: Sequence[Predictions], track_ids: Sequence[str], metric: str, resamples: int, seed: int
-    ) -> _Resampled:
-        """Resample ``track_ids``: the same seed draws the same tracks for every side."""
-        measure, rows = METRICS.load(metric), [rows_of(predictions, track_ids) for predictions in side]
-        drawn = [bootstrap_values(measure, *each, n_resamples=resamples, seed=seed) for each in rows]
-        once = [measure(*each).value for each in rows]
-        return cls(float(np.mean(once)), np.mean(drawn, axis=0), len(side))
-
-
-def _conclude(a: _Resampled, b: _Resampled, metric: str, tracks: int, confidence: float) -> PairedBootstrap:
-    """Interval and p from the differences over the resamples in which both sides have a score."""
-    differences = a.drawn - b.drawn
-    differences = differences[np.isfinite(differences)]
-    if not len(differences):
-        raise ConfigError(f"{metric} has no value on these tracks", "bootstrap", "Choose another metric")
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    beyond = min(np.sum(differences <= 0), np.sum(differences >= 0))
-    p = min(1.0, 2 * (float(beyond) + 1) / (len(differences) + 1))
-    return PairedBootstrap(
-        metric, a.once - b.once, float(low), float(high), p, tracks, len(a.drawn), a.runs, b.runs, confidence
-    )
+    The same seed draws the same tracks for every side.
+    """
+    measure, rows = METRICS.load(metric), [rows_of(predictions, track_ids) for predictions in side]
+    drawn = [bootstrap_values(measure, *each, n_resamples=resamples, seed=seed) for each in rows]
+    return float(np.mean([measure(*each).value for each in rows])), np.mean(drawn, axis=0)
 
 
 def _shared_tracks(a: Sequence[Predictions], b: Sequence[Predictions]) -> tuple[str, ...]:
@@ -148,7 +134,7 @@ def _shared_tracks(a: Sequence[Predictions], b: Sequence[Predictions]) -> tuple[
     return tuple(shared)
 
 
-def _all_predictions(records: Iterable[RunRecord], split: str = "test") -> list[Predictions] | None:
+def _all_predictions(records: Iterable[RunRecord], split: str) -> list[Predictions] | None:
     """Predictions of some runs; None when one of them kept none."""
     found = [read_predictions(record, split) for record in records]
     known = [predictions for predictions in found if predictions is not None]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["parse_bounds", "parse_conditions", "where"]
 
 _CONDITION = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*")
+_QUOTED, _BRACKETS = re.compile("'[^']*'|\"[^\"]*\""), re.compile(r"[(\[][^()\[\]]*[)\]]")
+_JOINT = re.compile(r",|\s+and\s+", re.IGNORECASE)
 _ORDER: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -109,30 +111,18 @@ def parse_bounds(texts: Iterable[str], option: str) -> dict[str, float]:
 
 def _split(conditions: str | Iterable[str]) -> list[str]:
     """Single conditions; commas inside brackets or quotes belong to a value, such as a feature's name."""
-    texts = [conditions] if isinstance(conditions, str) else list(conditions)
     parts: list[str] = []
-    for text in texts:
-        depth, quote, start = 0, "", 0
-        position = 0
-        while position < len(text):
-            c = text[position]
-            joined = re.match(r"\s+and\s+", text[position:], re.IGNORECASE)
-            if quote:
-                quote = "" if c == quote else quote
-            elif c in "'\"":
-                quote = c
-            elif c in "([":
-                depth += 1
-            elif c in ")]":
-                depth -= 1
-            elif depth == 0 and (c == "," or joined):
-                parts.append(text[start:position])
-                position += len(joined[0]) if joined else 1
-                start = position
-                continue
-            position += 1
-        parts.append(text[start:])
+    for text in [conditions] if isinstance(conditions, str) else conditions:
+        shown, masked = "", _QUOTED.sub(_mask, text)
+        while shown != masked:  # brackets from the inside out
+            shown, masked = masked, _BRACKETS.sub(_mask, masked)
+        ends = [0, *(end for found in _JOINT.finditer(masked) for end in found.span()), len(text)]
+        parts += [text[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True)]
     return [part for part in parts if part.strip()]
+
+
+def _mask(found: re.Match[str]) -> str:
+    return "x" * len(found[0])
 
 
 def _matches(column: pd.Series, name: str, sign: str, value: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -140,26 +130,24 @@ def _matches(column: pd.Series, name: str, sign: str, value: str) -> np.ndarray[
     missing = column.isna().to_numpy()
     if value == "" and sign in ("=", "!="):
         return missing if sign == "=" else ~missing
-    if sign == "~":
-        return np.asarray(
-            [not gone and value.lower() in str(v).lower() for v, gone in zip(column, missing, strict=True)]
-        )
-    if sign in ("=", "!="):
-        options = value.split("|")
-        found = np.asarray(
-            [not gone and any(_same(v, o) for o in options) for v, gone in zip(column, missing, strict=True)]
-        )
-        return found if sign == "=" else ~found
-    number = _number(name, value)
-    compare = _ORDER[sign]
+    meets = _test(name, sign, value)
     try:
-        return np.asarray(
-            [not gone and bool(compare(float(v), number)) for v, gone in zip(column, missing, strict=True)]
-        )
+        found = np.asarray([not gone and meets(v) for v, gone in zip(column, missing, strict=True)], dtype=bool)
     except (TypeError, ValueError):
         raise ConfigError(
             f"{name} holds words and has no order", f"--where {name}{sign}{value}", "Use = or ~"
         ) from None
+    return ~found if sign == "!=" else found
+
+
+def _test(name: str, sign: str, value: str) -> Callable[[Any], bool]:
+    """What a value that is not missing is asked; ``!=`` is asked as ``=``."""
+    if sign == "~":
+        return lambda found: value.lower() in str(found).lower()
+    if sign in ("=", "!="):
+        return lambda found: any(_same(found, option) for option in value.split("|"))
+    number, compare = _number(name, value), _ORDER[sign]
+    return lambda found: bool(compare(float(found), number))
 
 
 def _same(value: Any, text: str) -> bool:
