@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from featstore.text_tables import fit_columns, text_width
+from featstore.text_tables import text_table, text_width
 from featstore_cli.commands import completer
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "emit",
     "feature_option",
     "json_option",
-    "left_out_line",
     "next_lines",
     "parse_seeds",
     "print_json",
@@ -140,19 +139,8 @@ def render_table(
     width = table_width()
     if cut and width is not None:
         shorten(cells, header, header.index(cut), width)
-    kept, left_out = fit_columns(header, cells, width, first_to_go)
-    widths = {i: max(map(text_width, [header[i], *(row[i] for row in cells)])) for i in kept}
-    numeric = {i: bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in kept}
-
-    def line(row: Sequence[str]) -> str:
-        parts = []
-        for i in kept:
-            blanks = " " * (widths[i] - text_width(row[i]))
-            parts.append(blanks + row[i] if numeric[i] else row[i] + blanks)
-        return "  ".join(parts).rstrip()
-
-    lines = [line(header), line(["-" * widths.get(i, 0) for i in range(len(header))]), *map(line, cells)]
-    return "\n".join([*lines, *([left_out_line(left_out)] if left_out else [])])
+    words = [not rows or any(not isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))]
+    return text_table(header, cells, words, width=width, first_to_go=first_to_go)
 
 
 def definitions(entries: Sequence[tuple[str, str]]) -> str:
@@ -169,11 +157,6 @@ def shorten(cells: list[list[str]], header: Sequence[str], column: int, width: i
     for row in cells:
         if text_width(row[column]) > room:
             row[column] = row[column][: room - 1].rstrip(" ,.;") + "…"
-
-
-def left_out_line(names: Sequence[str]) -> str:
-    """Say which columns a table lacks."""
-    return f"(not shown: {', '.join(name for name in names if name)}; --wide shows all)"
 
 
 def _cell(value: Any) -> str:

@@ -6,7 +6,7 @@ Every error takes plain positional arguments, so that it survives the trip from 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 __all__ = [
     "CheckpointError",
@@ -23,6 +23,7 @@ __all__ = [
     "SpecError",
     "StoreError",
     "StoreLocked",
+    "check_keys",
     "check_known",
     "did_you_mean",
 ]
@@ -158,3 +159,16 @@ def check_known(
         there = False
     if not there:
         raise error(what, where, did_you_mean(str(name), known))
+
+
+def check_keys(entry: object, keys: Collection[str], where: str) -> None:
+    """Refuse a part of a settings file that is no mapping, or has a key that is not known.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{entry!r} is not a mapping", where, f"Its keys are {', '.join(keys)}")
+    for key in entry:
+        check_known(key, keys, f"unknown key {key!r}", where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["fit_columns", "text_width"]
+__all__ = ["fit_columns", "text_table", "text_width"]
 
 _GAP = 2  # blanks between two columns
 
@@ -51,3 +51,43 @@ def fit_columns(
             break
         kept.remove(place)
     return kept, [head for i, head in enumerate(heads) if i not in kept]
+
+
+def text_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: Sequence[bool],
+    *,
+    rule: str = "-",
+    width: int | None = None,
+    first_to_go: Sequence[str] = (),
+) -> str:
+    """Columns aligned under their heads, as many as fit; a last line names the others.
+
+    Parameters
+    ----------
+    heads, rows, width, first_to_go
+        As ``fit_columns`` takes them.
+    left : sequence of bool
+        Which columns are aligned to the left, as words are; the others to the right, as numbers are.
+    rule : str
+        Character of the line below the heads.
+
+    Examples
+    --------
+    >>> print(text_table(["name", "size"], [["a", "10"], ["bcdef", "7"]], [True, False]))
+    name   size
+    -----  ----
+    a        10
+    bcdef     7
+    """
+    kept, left_out = fit_columns(heads, rows, width, first_to_go)
+    widths = {i: max(map(text_width, [heads[i], *(row[i] for row in rows)])) for i in kept}
+
+    def line(cells: Sequence[str]) -> str:
+        blanks = {i: " " * (widths[i] - text_width(cells[i])) for i in kept}
+        return "  ".join(cells[i] + blanks[i] if left[i] else blanks[i] + cells[i] for i in kept).rstrip()
+
+    lines = [line(heads), "  ".join(rule * widths[i] for i in kept).rstrip(), *map(line, rows)]
+    lines += [f"(not shown: {', '.join(filter(None, left_out))}; --wide shows all)"] if left_out else []
+    return "\n".join(lines)

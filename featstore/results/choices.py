@@ -13,7 +13,7 @@ from featstore.metrics import lower_is_better
 from featstore.results.costs import COSTS, cost_text
 from featstore.results.frames import metrics_of
 from featstore.results.fronts import MARGIN, one_dataset, pareto
-from featstore.results.losses import bounded_losses
+from featstore.results.losses import Losses, bounded_losses
 from featstore.results.sentences import answer_sentences, loss_words
 from featstore.results.tables import plain_rows
 from featstore.units import format_bytes, format_rate
@@ -154,8 +154,8 @@ def minimise(
     """
     name = cost_name(cost)
     one_dataset(summary, "report query")
-    good = known = _bounded(summary, metric, runs, name)
-    best = known.iloc[int(known["loss"].to_numpy(dtype=float).argmin())]
+    losses = _bounded(summary, metric, runs, name)
+    good, best = losses.frame, losses.frame.iloc[losses.best]
     for wanted, bound in (at_least or {}).items():
         side = "mean" if not sure else "high" if lower_is_better(wanted) else "low"
         values = _column(good, f"{wanted}_{side}")
@@ -171,7 +171,7 @@ def minimise(
             f"The best is {best['label']} with {metric} {best[f'{metric}_mean']:.4f}",
         )
     ordered = good.sort_values([name, f"{metric}_mean"], ascending=[True, lower_is_better(metric)], kind="stable")
-    return _choice(ordered.reset_index(drop=True), known, metric, f"costs {_cost_text(name, ordered.iloc[0][name])}")
+    return _choice(ordered, losses, losses.frame, f"costs {_cost_text(name, ordered.iloc[0][name])}")
 
 
 def fit_budget(
@@ -204,13 +204,11 @@ def fit_budget(
         When nothing fits; the message names the smallest there is.
     """
     one_dataset(summary, "report query")
-    judged = _bounded(summary, metric, runs)
-    sizes = predicted_bytes(judged, tracks, track_seconds=track_seconds)
-    known = judged.assign(bytes_predicted=sizes)[sizes.notna()].reset_index(drop=True)
-    known.attrs = judged.attrs
+    losses = _bounded(summary, metric, runs)
+    sizes = predicted_bytes(losses.frame, tracks, track_seconds=track_seconds)
+    known = losses.frame.assign(bytes_predicted=sizes)[sizes.notna()].reset_index(drop=True)
     if not len(known):
         raise ConfigError("no run says how many tracks its bytes are for", "--budget", "Bytes cannot be predicted")
-    best = known.iloc[int(known["loss"].to_numpy(dtype=float).argmin())]
     fits = known[known["bytes_predicted"] <= budget]
     if not len(fits):
         least = known.iloc[int(known["bytes_predicted"].argmin())]
@@ -219,18 +217,13 @@ def fit_budget(
             "--budget",
             f"The smallest is {least['label']} with {format_bytes(least['bytes_predicted'])}",
         )
-    by = (
-        ["loss_most", "loss", "bytes_predicted"]
-        if np.isfinite(fits["loss_most"]).all()
-        else ["loss", "bytes_predicted"]
-    )
-    ordered = fits.sort_values(by, kind="stable").reset_index(drop=True)
-    size = float(ordered["bytes_predicted"].iloc[0])
+    ordered = fits.sort_values(["loss_most", "loss", "bytes_predicted"], kind="stable")  # bounds: of all rows or none
+    size, best = float(ordered["bytes_predicted"].iloc[0]), known.loc[known["loss"].astype(float).idxmin()]
     needs = (
         f"needs {format_bytes(size)} for {tracks:,} tracks ({100 * size / budget:.0f} % of {format_bytes(budget)}; "
         f"the best mean would need {format_bytes(best['bytes_predicted'])})"
     )
-    return _choice(ordered, known, metric, needs)
+    return _choice(ordered, losses, known, needs)
 
 
 def predicted_bytes(summary: pd.DataFrame, tracks: int, *, track_seconds: float | None = None) -> pd.Series:
@@ -240,22 +233,21 @@ def predicted_bytes(summary: pd.DataFrame, tracks: int, *, track_seconds: float 
     return summary["bytes_per_track"] * float(tracks)
 
 
-def _bounded(summary: pd.DataFrame, metric: str, runs: RunSet | None, cost: str = "") -> pd.DataFrame:
-    """Rows with the metric and the cost, and their bounds; the statement is an attribute of the frame."""
+def _bounded(summary: pd.DataFrame, metric: str, runs: RunSet | None, cost: str = "") -> Losses:
+    """Rows with the metric and the cost, and their bounds."""
     known = summary[_column(summary, f"{metric}_mean").notna()]
     if cost:
         known = known[known[cost].notna()]
     if not len(known):
         raise ConfigError(f"no configuration has both the cost and {metric}", "report query", "Choose other columns")
     losses = bounded_losses(known, metric, runs)
-    losses.frame.attrs.update(metric=metric, statement=losses.statement)
-    return losses.frame
+    losses.frame.attrs["metric"] = metric
+    return losses
 
 
-def _choice(ordered: pd.DataFrame, known: pd.DataFrame, metric: str, cost: str) -> Choice:
+def _choice(ordered: pd.DataFrame, losses: Losses, known: pd.DataFrame, cost: str) -> Choice:
     """Put the answer in words, with its bound against the best of all that was considered."""
-    answer = ordered.iloc[0]
-    best = known.iloc[int(known["loss"].to_numpy(dtype=float).argmin())]
+    metric, answer, best = losses.metric, ordered.iloc[0], known.loc[known["loss"].astype(float).idxmin()]
     std = answer[f"{metric}_std"]
     score = f"{answer[f'{metric}_mean']:.4f}" + (f" ± {std:.4f}" if std == std else "")
     rate = "" if answer["rate_bps"] != answer["rate_bps"] else f"{format_rate(answer['rate_bps'])}, "
@@ -270,7 +262,7 @@ def _choice(ordered: pd.DataFrame, known: pd.DataFrame, metric: str, cost: str) 
         words += f"; at most {loss_words(metric, float(answer['loss_most']))} {side} the best (95 %)"
     if answer["loss_least"] > 0:
         words += f", at least {loss_words(metric, float(answer['loss_least']), up=False)}"
-    return Choice(ordered, f"{words}.", metric, len(known), str(known.attrs.get("statement", "")))
+    return Choice(ordered.reset_index(drop=True), f"{words}.", metric, len(known), losses.statement)
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:

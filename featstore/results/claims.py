@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError, check_known, did_you_mean
+from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
 from featstore.metrics import METRICS, in_points, lower_is_better, title_of
 from featstore.results.conditions import parse_conditions
 from featstore.results.contrasts import contrast
@@ -81,10 +81,7 @@ def check_claim(spec: Mapping[str, Any], place: str) -> None:
     ConfigError
         For an unknown key, paper or metric, a side without conditions, or a threshold that is none.
     """
-    if not isinstance(spec, Mapping):
-        raise ConfigError(f"{spec!r} is not a mapping", place, f"Its keys are {', '.join(CLAIM_KEYS)}")
-    for key in spec:
-        check_known(key, CLAIM_KEYS, f"unknown key {key!r}", place)
+    check_keys(spec, CLAIM_KEYS, place)
     if not spec.get("claim"):
         raise ConfigError("a claim needs its words", place, "claim: A is better than B")
     for side in ("where_a", "where_b"):

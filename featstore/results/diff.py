@@ -19,7 +19,7 @@ from featstore.results.significance import Comparison, TestName, compare, holm
 
 __all__ = ["RunsDiff", "diff_runs"]
 
-_FACTS = ("dataset", "model", "feature", "task", "fingerprint", "parameters")
+_FACTS = ("dataset", "model", "feature", "task", "parameters", "seed", "fold")
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,11 @@ def _all_settings(runs: RunSet) -> dict[str, list[Any]]:
 
 def _facts(record: RunRecord) -> dict[str, Any]:
     result = record.result
-    facts: dict[str, Any] = {name: result.get(name) for name in _FACTS if name != "fingerprint"}
-    facts |= {"store": record.store_fingerprint, "seed": result.get("seed"), "fold": result.get("fold")}
+    facts: dict[str, Any] = {name: result.get(name) for name in _FACTS} | {"store": record.store_fingerprint}
     facts |= feature_fields(record)
-    counts, versions = result.get("n_tracks"), result.get("versions")
-    facts |= {f"n_tracks.{k}": v for k, v in (counts.items() if isinstance(counts, dict) else ())}
-    facts |= {f"version of {k}": v for k, v in (versions.items() if isinstance(versions, dict) else ())}
+    for key, prefix in (("n_tracks", "n_tracks."), ("versions", "version of ")):
+        found = result.get(key)
+        facts |= {f"{prefix}{name}": value for name, value in (found.items() if isinstance(found, dict) else ())}
     return facts
 
 

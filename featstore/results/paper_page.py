@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.atomic import write_json, write_text
-from featstore.errors import ConfigError, check_known, did_you_mean
+from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
 from featstore.metrics import METRICS, title_of
 from featstore.results.claims import check_claim, claim_table, judge_claims
 from featstore.results.conditions import parse_conditions
@@ -77,11 +77,11 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
     ConfigError
         For an unknown key, kind or paper, a table without title or rows, a faulty claim, or text that is no condition.
     """
-    _known(settings, _KEYS, where)
+    check_keys(settings, _KEYS, where)
     parse_conditions(conditions_of(settings))
     columns = ("n", *METRICS, "loss", *COSTS, *TESTS, *RUN_FIGURES)
     for place, spec in _entries(settings, "tables", where):
-        _known(spec, _TABLE_KEYS, place)
+        check_keys(spec, _TABLE_KEYS, place)
         rows = spec.get("rows")
         if not spec.get("title") or not isinstance(rows, list) or len({isinstance(row, str) for row in rows}) != 1:
             fix = "Rows are a list of columns, or a list of mappings: docs/reports.md"
@@ -95,7 +95,7 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
     for place, spec in _entries(settings, "claims", where):
         check_claim(spec, place)
     for place, spec in _entries(settings, "figures", where):
-        _known(spec, _FIGURE_KEYS, place)
+        check_keys(spec, _FIGURE_KEYS, place)
         check_known(spec.get("kind"), KINDS, f"unknown figure {spec.get('kind')!r}", place)
         parse_conditions(conditions_of(spec))
 
@@ -184,13 +184,6 @@ def _claims(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> tuple[li
     write_text(files[0], f"{text}\n\n{table.note}\n")
     write_json(files[1], [each.as_json() for each in results])
     return [table], files
-
-
-def _known(entry: Any, keys: Sequence[str], where: str) -> None:
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{entry!r} is not a mapping", where, f"Its keys are {', '.join(keys)}")
-    for key in entry:
-        check_known(key, keys, f"unknown key {key!r}", where)
 
 
 def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: Path) -> Iterator[_Figure]:

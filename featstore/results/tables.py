@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.errors import check_known
@@ -19,7 +19,7 @@ from featstore.results.frames import FIELDS, OUTSIDE, metrics_of
 from featstore.results.fronts import standing
 from featstore.results.labels import field_text, models_by_representation, row_text
 from featstore.results.losses import loss_number
-from featstore.text_tables import fit_columns, text_width
+from featstore.text_tables import text_table
 from featstore.units import format_span
 
 if TYPE_CHECKING:
@@ -90,17 +90,14 @@ def format_table(
     if style == "json":
         return json.dumps(plain_rows(summary), indent=1, ensure_ascii=False)
     if style == "csv":
-        return _csv(plain_rows(summary))
+        full = plain_rows(summary)
+        lists = ([" ".join(map(str, c)) if isinstance(c, list) else c for c in row.values()] for row in full)
+        return _csv([list(full[0]) if full else [], *lists])
     heads, rows, notes = display_table(summary, costs=costs, wide=wide)
-    if style != "text" or width is None:
-        return format_rows(heads, rows, style, note=notes)
     scores = [title for metric in metrics_of(summary) if (title := title_of(metric)) in heads]
     drops = [head for head in reversed(heads) if head.startswith(("drop, ", "tokens changed, "))]
-    kept, left_out = fit_columns(
-        heads, rows, width, [*_FIRST_TO_GO, *reversed(scores[1:]), *drops, "alone", HEADS[OUTSIDE]]
-    )
-    shown = format_rows([heads[i] for i in kept], [[row[i] for i in kept] for row in rows], style, note=notes)
-    return shown + (f"\n(not shown: {', '.join(left_out)}; --wide shows all)" if left_out else "")
+    order = [*_FIRST_TO_GO, *reversed(scores[1:]), *drops, "alone", HEADS[OUTSIDE]]
+    return format_rows(heads, rows, style, note=notes, width=width, first_to_go=order)
 
 
 def display_table(
@@ -214,8 +211,16 @@ def _warnings(summary: pd.DataFrame) -> list[str]:
     return found
 
 
-def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: TableStyle, *, note: str = "") -> str:
-    """Lay out ready-made cells: as aligned text, Markdown, CSV or LaTeX (booktabs)."""
+def format_rows(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    style: TableStyle,
+    *,
+    note: str = "",
+    width: int | None = None,
+    first_to_go: Sequence[str] = (),
+) -> str:
+    """Lay out ready-made cells: as aligned text, of the columns that fit, or as Markdown, CSV or LaTeX (booktabs)."""
     if style == "markdown":
         lines = [
             _markdown(heads),
@@ -225,14 +230,9 @@ def format_rows(heads: Sequence[str], rows: Sequence[Sequence[str]], style: Tabl
     if style == "latex":
         return _latex(heads, rows, note)
     if style == "csv":
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([[inert_cell(cell) for cell in row] for row in (heads, *rows)])
-        return out.getvalue().rstrip("\n")
-    left = _left(rows, len(heads))
-    widths = [max([text_width(head), *(text_width(row[i]) for row in rows)]) for i, head in enumerate(heads)]
-    lines = [_aligned(row, widths, left) for row in (heads, *rows)]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join(([note] if note else []) + lines)
+        return _csv([heads, *rows])
+    shown = text_table(heads, rows, _left(rows, len(heads)), rule="─", width=width, first_to_go=first_to_go)
+    return f"{note}\n{shown}" if note else shown
 
 
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -283,25 +283,12 @@ def _score_cells(summary: pd.DataFrame, metric: str, *, interval: bool) -> list[
     return cells
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    """Every number in full; lists are joined by blanks."""
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV: every number in full, no cell that a spreadsheet takes for a formula."""
     out = io.StringIO()
-    names = list(rows[0]) if rows else []
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(inert_cell, names))
-    for row in rows:
-        cells = [row[name] for name in names]
-        texts = [" ".join(map(str, c)) if isinstance(c, list) else "" if c is None else c for c in cells]
-        writer.writerow([inert_cell(text) if isinstance(text, str) else text for text in texts])
+    cells = [[inert_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    csv.writer(out, lineterminator="\n").writerows(cells)
     return out.getvalue().rstrip("\n")
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
-    padded = [
-        cell + " " * (width - text_width(cell)) if to_left else " " * (width - text_width(cell)) + cell
-        for cell, width, to_left in zip(cells, widths, left, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
 
 
 _NUMBER = re.compile(r"(|–|[×<+-]?[0-9.,]+(e[+-]?\d+)?( ?(%|[kMGTP]?B|kbit/s|ms|s|min|h))?( ± .*| \([0-9.]+ ms\))?)")
@@ -316,29 +303,31 @@ def _markdown(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": "--",
-    "−": "$-$",
-}
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "–": "--",
+        "−": "$-$",
+    }
+)
 
 
 def _latex(heads: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
     """A booktabs tabular; what a cell holds is escaped."""
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(_TEX.get(c, c) for c in cell) for cell in cells) + r" \\"
+        return " & ".join(cell.translate(_TEX) for cell in cells) + r" \\"
 
     alignment = "".join("l" if left else "r" for left in _left(rows, len(heads)))
     comment = [f"% {line}" for line in note.splitlines()]
