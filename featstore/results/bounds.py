@@ -136,9 +136,7 @@ class LossBounds:
     prior_df: float
 
 
-def moderated_variances(
-    variances: FloatArray, df: npt.NDArray[np.float64], *, limit: float = PRIOR_LIMIT
-) -> tuple[FloatArray, FloatArray, float]:
+def moderated_variances(variances: FloatArray, df: npt.NDArray[np.float64]) -> tuple[FloatArray, FloatArray, float]:
     """Shrink variances of a few values each towards their common level, as far as they agree with each other.
 
     Parameters
@@ -147,8 +145,6 @@ def moderated_variances(
         Sample variances.
     df : float64 (n,)
         Their degrees of freedom; where 0, the variance is ignored and the common level takes its place.
-    limit : float
-        Largest number of degrees of freedom of the common level.
 
     Returns
     -------
@@ -156,7 +152,7 @@ def moderated_variances(
     total_df : float64 (n,)
         Degrees of freedom of each: its own and those of the common level, at most those of all variances together.
     prior_df : float
-        Degrees of freedom of the common level.
+        Degrees of freedom of the common level, at most ``PRIOR_LIMIT``.
 
     References
     ----------
@@ -167,12 +163,12 @@ def moderated_variances(
     known = df > 0
     d, s2 = df[known], variances[known]
     if not (s2 > _TINY).any():
-        return np.zeros_like(variances), np.where(known, df, d.sum()), limit
+        return np.zeros_like(variances), np.where(known, df, d.sum()), PRIOR_LIMIT
     # one run that repeats to the last digit says nothing about the others: it must not drag the level to zero
     logs = np.log(np.maximum(s2, max(_TINY, 1e-5 * float(np.median(s2[s2 > _TINY])))))
     shifted = logs - digamma(d / 2) + np.log(d / 2)
     excess = float(shifted.var(ddof=1) - polygamma(1, d / 2).mean()) if len(d) > 1 else 0.0
-    prior_df = min(2 * _inverse_trigamma(excess), limit) if excess > 0 else limit
+    prior_df = min(2 * _inverse_trigamma(excess), PRIOR_LIMIT) if excess > 0 else PRIOR_LIMIT
     level = math.exp(float(shifted.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2))
     own = np.where(known, df, 0.0)
     moderated = (prior_df * level + own * np.where(known, variances, 0.0)) / (prior_df + own)
@@ -283,16 +279,7 @@ def _pairs_of(study: Study, confidence: float) -> _Pairs:
 
 def _allowed(study: Study, pairs: _Pairs, rows: npt.NDArray[np.int64], *, draws: int, seed: int) -> FloatArray:
     """Half the widths of the intervals of all differences from some configurations, the controls."""
-    critical = _critical_values(
-        study,
-        pairs.noise,
-        pairs.df,
-        rows,
-        pooled=study.covariance is None,
-        confidence=pairs.asked,
-        draws=draws,
-        seed=seed,
-    )
+    critical = _critical_values(study, pairs, rows, draws=draws, seed=seed)
     widths: FloatArray = critical[:, None] * pairs.errors[rows]
     return widths
 
@@ -337,27 +324,17 @@ def _ceiling(df: FloatArray, confidence: float) -> float:
     return float(stdtrit(df.min(), 1 - (1 - confidence) / (2 * max(1, len(df) - 1))))
 
 
-def _critical_values(
-    study: Study,
-    noise: FloatArray,
-    df: FloatArray,
-    rows: npt.NDArray[np.int64],
-    *,
-    pooled: bool,
-    confidence: float,
-    draws: int,
-    seed: int,
-) -> FloatArray:
+def _critical_values(study: Study, pairs: _Pairs, rows: npt.NDArray[np.int64], *, draws: int, seed: int) -> FloatArray:
     """Factor on the standard error for each of some configurations as the control: the quantile of max |t|, simulated.
 
     The variances that a study would see are drawn as well, for each configuration separately (once for all when
     pooled: then these are Dunnett's values, equal for equal numbers of seeds).
     """
-    rng = np.random.default_rng(seed)
+    rng, noise, df, confidence = np.random.default_rng(seed), pairs.noise, pairs.df, pairs.asked
     n = len(noise)
     draws = max(min(draws, 1000), min(draws, _MOST_NUMBERS // n))
     z = np.sqrt(noise)[:, None] * rng.standard_normal((n, draws))
-    if pooled:
+    if study.covariance is None:
         seen = noise[:, None] * rng.chisquare(df[:1, None], (1, draws)) / df[:, None]
         _, first, same = np.unique(study.seeds[rows], return_index=True, return_inverse=True)
         between = np.zeros(n)

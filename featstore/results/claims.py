@@ -213,7 +213,7 @@ def _verdict(low: float, high: float, threshold: float, *, least: bool) -> str:
     return "holds" if (low > threshold) == least else "does not hold"
 
 
-def claim_table(results: Sequence[ClaimResult], title: str = "Claims") -> PaperTable:
+def claim_table(results: Sequence[ClaimResult]) -> PaperTable:
     """The claims as a table of the page: shares in points."""
     rows = [[each.claim, each.paper or "–", _asked(each), _measured(each), each.verdict] for each in results]
     heads = ["claim", "paper", "A − B", "our measurement on this music", "verdict"]
@@ -222,7 +222,7 @@ def claim_table(results: Sequence[ClaimResult], title: str = "Claims") -> PaperT
         "does not hold, where the whole interval lies on one side of the threshold: on this music, at these sizes of "
         "models. It does not repeat the paper."
     )
-    return PaperTable(title, heads, rows, [each.run_ids for each in results], note)
+    return PaperTable("Claims", heads, rows, [each.run_ids for each in results], note)
 
 
 def _scale(metric: str) -> tuple[float, str, int]:

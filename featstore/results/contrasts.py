@@ -25,7 +25,6 @@ class Contrast:
     ----------
     value, low, high : float
         In the scale of the study: greater is better.
-    confidence : float
     pooled : bool
         Whether the noise of the test tracks is not included, because predictions are missing.
     """
@@ -33,22 +32,17 @@ class Contrast:
     value: float
     low: float
     high: float
-    confidence: float
     pooled: bool
 
 
-def contrast(
-    study: Study, weights: FloatArray, *, confidence: float = 0.95, draws: int = DRAWS, seed: int = 0
-) -> Contrast:
-    """Estimate a weighted sum of the means of a study, such as 1 and -1 for the difference of two.
+def contrast(study: Study, weights: FloatArray, *, draws: int = DRAWS, seed: int = 0) -> Contrast:
+    """Estimate a weighted sum of the means of a study with its 95 % interval, such as 1 and -1 for a difference.
 
     Parameters
     ----------
     study : Study
         All configurations that were measured: those without weight help to estimate the noise of training.
     weights : float64 (configurations,)
-    confidence : float in (0, 1)
-        Of this interval alone.
     draws : int > 0
         Simulated studies from which the critical value is read.
     seed : int
@@ -76,6 +70,6 @@ def contrast(
     else:
         seen = tracks + (shares[used] / df[used]) @ rng.chisquare(df[used, None], (len(used), draws))
     ratios = np.abs(z) / np.sqrt(np.maximum(seen, _TINY))
-    reach = float(np.quantile(ratios, asked_confidence(study, confidence)) * np.sqrt(shares.sum() + tracks))
+    reach = float(np.quantile(ratios, asked_confidence(study, 0.95)) * np.sqrt(shares.sum() + tracks))
     value = float(weights @ study.means)
-    return Contrast(value, value - reach, value + reach, confidence, pooled)
+    return Contrast(value, value - reach, value + reach, pooled)

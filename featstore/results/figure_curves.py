@@ -131,7 +131,7 @@ def draw_curves(runs: RunSet, groups: Mapping[str, Sequence[str]], *, title: str
     return figure
 
 
-def _draw_curve(axes: Any, bands: tuple[Any, Any, Any] | None, number: int, dash: str) -> None:
+def _draw_curve(axes: Any, bands: tuple[Any, ...] | None, number: int, dash: str) -> None:
     if bands is None:
         return
     known = ~np.isnan(bands[0])  # epochs without a validation have none
@@ -159,22 +159,17 @@ def _curve_legend(figure: Any, names: Sequence[str], title: str, trained: bool) 
     figure.legend(handles=handles, loc="outside upper left", ncols=3, title=title or None, alignment="left")
 
 
-def mean_curves(runs: RunSet, run_ids: Sequence[str]) -> dict[str, tuple[Any, Any, Any]]:
+def mean_curves(runs: RunSet, run_ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Mean, least and greatest of each learning curve over some runs, as long as the longest of them."""
+    import pandas as pd
+
     wanted = set(run_ids)
     all_curves = [read_curves(record) for record in runs if record.run_id in wanted]
     found = {}
     for name in dict.fromkeys(name for curves in all_curves for name in curves):
         lists = [curves[name] for curves in all_curves if name in curves]
-        table = np.full((len(lists), max(map(len, lists))), np.nan)
-        for row, values in enumerate(lists):
-            table[row, : len(values)] = [np.nan if value is None else value for value in values]
-        known = ~np.isnan(table)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known.any(axis=0), np.where(known, table, 0).sum(axis=0) / count, np.nan)
-        low = np.where(known.any(axis=0), np.where(known, table, np.inf).min(axis=0), np.nan)
-        high = np.where(known.any(axis=0), np.where(known, table, -np.inf).max(axis=0), np.nan)
-        found[name] = (mean, low, high)
+        table = pd.DataFrame(lists, dtype=float)  # NaN where a run has no value
+        found[name] = tuple(each.to_numpy() for each in (table.mean(), table.min(), table.max()))
     return found
 
 

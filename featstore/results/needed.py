@@ -9,6 +9,8 @@ from featstore.results.bounds import Study, is_within
 
 __all__ = ["Needed", "needed_for"]
 
+_MOST_SEEDS, _MOST_TRACKS = 100, 1000  # how far to look: seeds per configuration, multiples of the present test tracks
+
 
 @dataclass(frozen=True, slots=True)
 class Needed:
@@ -29,15 +31,7 @@ class Needed:
     both: tuple[int, int] | None = None
 
 
-def needed_for(
-    study: Study,
-    which: int,
-    margin: float,
-    *,
-    confidence: float = 0.95,
-    most_seeds: int = 100,
-    factor: int = 1000,
-) -> Needed:
+def needed_for(study: Study, which: int, margin: float, *, confidence: float = 0.95) -> Needed:
     """Seeds or test tracks at which the bound of one configuration would fall to a margin, at its measured scores.
 
     Parameters
@@ -50,21 +44,19 @@ def needed_for(
         Loss that would be accepted, on the score's scale: less than the present bound.
     confidence : float in (0, 1)
         Of the bounds.
-    most_seeds, factor : int
-        How far to look: seeds per configuration, and multiples of the present test tracks.
     """
 
     def meets(scaled: Study) -> bool:
         return is_within(scaled, which, margin, confidence=confidence)
 
-    seeds = _smallest(lambda n: meets(study.scaled(seeds=n)), int(study.seeds.min()), most_seeds)
+    seeds = _smallest(lambda n: meets(study.scaled(seeds=n)), int(study.seeds.min()), _MOST_SEEDS)
     tracks = None
     if study.covariance is not None and study.tracks:
-        tracks = _smallest(lambda n: meets(study.scaled(tracks=n)), study.tracks, study.tracks * factor)
+        tracks = _smallest(lambda n: meets(study.scaled(tracks=n)), study.tracks, study.tracks * _MOST_TRACKS)
     both = None
     if seeds is None and tracks is None and study.covariance is not None and study.tracks:
         first = int(study.seeds.max())
-        times = _smallest(lambda n: meets(study.scaled(seeds=first * n, tracks=study.tracks * n)), 1, most_seeds)
+        times = _smallest(lambda n: meets(study.scaled(seeds=first * n, tracks=study.tracks * n)), 1, _MOST_SEEDS)
         both = None if times is None else (first * times, study.tracks * times)
     return Needed(seeds, tracks, both)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featstore.results.records import RunRecord
 from featstore.results.run_set import RunSet
 
 if TYPE_CHECKING:
@@ -28,27 +27,19 @@ def probe_table(runs: RunSet, metric: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [row for record in runs for row in _rows(record, metric)]
-    return pd.DataFrame(rows, columns=["model", "run_id", "step", "loss", "skill", "score"])
-
-
-def _rows(record: RunRecord, metric: str) -> list[tuple[str, str, int, float, float, float]]:
-    lines = record.result.get("probes") or []
-    return [
+    rows = [
         (
             record.model,
             record.run_id,
             int(line["step"]),
-            _number(line["valid"].get("loss")),
-            _number(line["valid"].get("skill")),
-            _number(line["probe"].get(metric)),
+            *map(line["valid"].get, ("loss", "skill")),
+            line["probe"].get(metric),
         )
-        for line in lines
+        for record in runs
+        for line in record.result.get("probes") or []
     ]
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    frame = pd.DataFrame(rows, columns=["model", "run_id", "step", "loss", "skill", "score"])
+    return frame.astype(dict.fromkeys(("loss", "skill", "score"), float))
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,22 +205,18 @@ def _load(folder: str) -> dict[str, Any] | str:
     return {**result, "shifts": shifts} if shifts else dict(result)
 
 
-def _unique_ids(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+def _unique_ids(pairs: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
     """A name for each run: its ``run_id``, or as much of its path as it takes to tell it from all others."""
-    pairs = list(pairs)
     names = [str(result.get("run_id") or Path(folder).name) for folder, result in pairs]
     counts = Counter(names)
-    waiting = [position for position, name in enumerate(names) if counts[name] > 1]
-    taken = {name for name in names if counts[name] == 1}
-    parts = [Path(folder).parts for folder, _ in pairs] if waiting else []
-    depth = 1
-    while waiting:  # ends: whole paths are distinct
-        ends = Counter(part[-depth:] for part in parts)
-        longest = depth > max(len(parts[position]) for position in waiting)
-        for position in list(waiting):
-            name = "/".join(parts[position][-depth:])
-            if longest or (ends[parts[position][-depth:]] == 1 and name not in taken):
-                names[position] = name
-                waiting.remove(position)
-        depth += 1
+    if len(counts) == len(names):
+        return names
+    taken = {name for name, count in counts.items() if count == 1}
+    parts = [Path(folder).parts for folder, _ in pairs]
+    ends = Counter(part[-depth:] for part in parts for depth in range(1, len(part) + 1))
+    for position, part in enumerate(parts):
+        if names[position] not in taken:
+            tails = (part[-depth:] for depth in range(1, len(part)))
+            tail = next((tail for tail in tails if ends[tail] == 1 and "/".join(tail) not in taken), part)
+            names[position] = "/".join(tail)
     return names

@@ -15,7 +15,7 @@ __all__ = ["shift_scores"]
 _RESAMPLES = 400
 
 
-def shift_scores(clean: Predictions, shifted: Predictions, *, resamples: int = _RESAMPLES) -> dict[str, dict[str, Any]]:
+def shift_scores(clean: Predictions, shifted: Predictions) -> dict[str, dict[str, Any]]:
     """Every metric on the tracks that both sides have predicted.
 
     Parameters
@@ -37,7 +37,7 @@ def shift_scores(clean: Predictions, shifted: Predictions, *, resamples: int = _
     found: dict[str, dict[str, Any]] = {}
     for name in METRICS:
         try:
-            both = paired_bootstrap([before], [shifted], name, resamples=resamples)
+            both = paired_bootstrap([before], [shifted], name, resamples=_RESAMPLES)
         except ConfigError:
             continue
         measure, sign = METRICS.load(name), -1 if lower_is_better(name) else 1

@@ -83,7 +83,7 @@ def summarise(
     columns = {metric: score_column(frame, metric, split) for metric in chosen}
     groups = _Groups(_without_repeats(frame.assign(label=labels_of(frame))), by)
     rows = [groups.row(index, columns, over, confidence) for index in groups.indices]
-    return _ordered(rows, by, chosen)
+    return _ordered(rows, chosen)
 
 
 def _without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
@@ -120,13 +120,13 @@ class _Groups:
         configurations = self._count("configuration", index)
         full = configurations * self._count("seed", index) * self._count("fold", index)
         row |= {"n_runs": len(index), "n_configurations": configurations, "balanced": full == len(index), "over": unit}
-        for metric, column in columns.items():
-            values = self._values(index, self.numbers[column], unit)
+        found = {metric: self._values(index, self.numbers[column], unit) for metric, column in columns.items()}
+        row["n"] = max(map(len, found.values()), default=len(index))
+        for metric, values in found.items():
             mean, std = mean_and_std(values)
             low, high = np.clip(interval(mean, std, len(values), confidence=confidence), *bounds_of(metric)).tolist()
             parts = {"mean": mean, "std": std, "low": low, "high": high, "n": len(values), "values": values}
             row |= {f"{metric}_{name}": value for name, value in parts.items()}
-        row["n"] = max((row[f"{metric}_n"] for metric in columns), default=len(index))
         for name, numbers in self.costs.items():
             known = numbers[index][~np.isnan(numbers[index])]
             row[name] = float(known.mean()) if len(known) else math.nan
@@ -157,22 +157,11 @@ def _codes(values: pd.Series) -> IntArray:
     return codes
 
 
-def _ordered(rows: list[dict[str, Any]], by: list[str], metrics: list[str]) -> pd.DataFrame:
+def _ordered(rows: list[dict[str, Any]], metrics: list[str]) -> pd.DataFrame:
     """The rows as a table, best score of the first metric first, smallest first among equals."""
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    first = [
-        *by,
-        *[name for name in (*FIELDS, "label") if name not in by],
-        "n_runs",
-        "n_configurations",
-        "balanced",
-        "over",
-        "n",
-    ]
-    scores = [f"{m}_{part}" for m in metrics for part in ("mean", "std", "low", "high", "n", "values")]
-    frame = frame[[*first, *scores, *COSTS, *drops_in(frame), "run_ids"]]
     if not metrics:
         return frame.sort_values("bytes_alone", kind="stable", ignore_index=True)
     lower = lower_is_better(metrics[0])

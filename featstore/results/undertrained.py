@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from featstore.metrics import lower_is_better
 from featstore.results.details import read_curves
@@ -94,5 +93,5 @@ def mark_undertrained(summary: pd.DataFrame, runs: RunSet, metric: str, most: fl
 
 
 def _mean(values: Sequence[float]) -> float:
-    known: npt.NDArray[np.float64] = np.array([value for value in values if not np.isnan(value)])
-    return float(known.mean()) if len(known) else float("nan")
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
