@@ -60,27 +60,22 @@ def completer(kind: str) -> Any:
 
 
 _PATHS = {"features": "file", "recipes": "dir", "files": "file", "folders": "dir"}
+_PLACES = {
+    "models": "featstore.models:MODELS",
+    "weights": "featstore.models.musicnn_weights:PUBLISHED",
+    "metrics": "featstore.metrics:METRICS",
+    "recipes": "featstore.workflows.recipes:recipe_names",
+}
 
 
 def _names(kind: str) -> list[str]:
-    if kind in ("files", "folders"):
+    if kind in ("features", "presets"):
+        from featstore.specs import KINDS, PRESETS
+
+        return [*PRESETS, *(KINDS if kind == "presets" else [f"{name}(" for name in KINDS])]
+    if kind not in _PLACES:
         return []
-    if kind == "models":
-        from featstore.models import MODELS
+    from featstore.registry import load_attribute
 
-        return list(MODELS)
-    if kind == "weights":
-        from featstore.models.musicnn_weights import PUBLISHED
-
-        return list(PUBLISHED)
-    if kind == "metrics":
-        from featstore.metrics import METRICS
-
-        return list(METRICS)
-    if kind == "recipes":
-        from featstore.workflows.recipes import recipe_names
-
-        return recipe_names()
-    from featstore.specs import KINDS, PRESETS
-
-    return [*PRESETS, *(KINDS if kind == "presets" else [f"{name}(" for name in KINDS])]
+    found = load_attribute(_PLACES[kind])
+    return list(found() if callable(found) else found)

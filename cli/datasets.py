@@ -132,8 +132,6 @@ def check_command(
     Example:
       featstore datasets check tracks.parquet
     """
-    from dataclasses import asdict
-
     from featstore.datasets import TrackTable, check_table
     from featstore.log import progress_bar
 
@@ -152,7 +150,7 @@ def check_command(
         raise ConfigError("--repeats without --fingerprint", "", "Add --fingerprint: it is what finds them")
     errors = sum(each.severity == "error" for each in findings)
     if as_json:
-        print_json({"tracks": len(table), "errors": errors, "findings": [asdict(each) for each in findings]})
+        print_json({"tracks": len(table), "errors": errors, "findings": findings})
     else:
         for each in findings:
             click.echo(f"{each.severity:<7} {each.kind}: {_one_line(each.message)}")
@@ -173,8 +171,6 @@ def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None
     Example:
       featstore datasets duplicates vectors.zarr --by 'embedding(model=mtt-musicnn)' --bound 0.99
     """
-    from dataclasses import asdict
-
     from featstore.store import open_store
     from featstore.workflows.vector_export import near_pairs
 
@@ -184,7 +180,7 @@ def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None
     pairs = near_pairs(opened[by], bound=bound, splits=splits)
     crossing = sum(pair.crosses for pair in pairs)
     if as_json:
-        print_json({"pairs": [asdict(pair) for pair in pairs], "across_splits": crossing})
+        print_json({"pairs": pairs, "across_splits": crossing})
     else:
         for pair in pairs:
             sides = f"  {' and '.join(pair.splits)}: a leak" if pair.crosses else ""

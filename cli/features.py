@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 
 from featstore_cli.commands import Group, completer
@@ -49,8 +47,7 @@ def list_features(as_json: bool) -> None:
             ]
         )
 
-    payload = {"kinds": [dataclasses.asdict(card) for card in kinds]}
-    emit(payload | {"presets": [dataclasses.asdict(card) for card in presets]}, as_json, text)
+    emit({"kinds": kinds, "presets": presets}, as_json, text)
 
 
 @features.command()
@@ -78,7 +75,7 @@ def show(name: str, as_json: bool) -> None:
             lines.append(f"encodings: {', '.join(card.encodings)}, asked for as in {card.name}()@{card.encodings[-1]}")
         return "\n".join([*lines, *(f"derived: {each}" for each in card.derived)])
 
-    emit(dataclasses.asdict(card), as_json, text)
+    emit(card, as_json, text)
 
 
 def described(entry: dict[str, str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 
 from featstore.units import format_bytes
@@ -41,11 +39,7 @@ def list_models(markdown: bool, as_json: bool) -> None:
         for card in cards
     ]
     header = ["model", "input", "parameters", "GMAC", "what it is"]
-    emit(
-        [dataclasses.asdict(card) for card in cards],
-        as_json,
-        lambda: render_table(rows, header, ["input", "GMAC"], cut="what it is"),
-    )
+    emit(cards, as_json, lambda: render_table(rows, header, ["input", "GMAC"], cut="what it is"))
 
 
 @models.command()
@@ -68,7 +62,7 @@ def encoders(timed: bool, markdown: bool, as_json: bool) -> None:
         for card in cards
     ]
     header = ["weights", "encoder", "parameters", "Hz", "licence", "CPU seconds a minute"]
-    emit([dataclasses.asdict(card) for card in cards], as_json, lambda: render_table(rows, header))
+    emit(cards, as_json, lambda: render_table(rows, header))
 
 
 @models.command()
@@ -89,7 +83,7 @@ def show(name: str, as_json: bool) -> None:
         render_table([[f"model.{key}", str(value)] for key, value in card.settings.items()], ["setting", "default"]),
         *(f"Weights from a local file: train --set start.weights.{part}=FILE" for part in card.published),
     ]
-    emit(dataclasses.asdict(card), as_json, lambda: "\n".join(lines))
+    emit(card, as_json, lambda: "\n".join(lines))
 
 
 @models.command()

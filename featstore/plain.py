@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ def whole(value: Any) -> Any:
 
 
 def plain(value: Any, *, strict: bool = False) -> Any:
-    """Turn NumPy values, tuples, sets and dates into plain ones; what is missing or not finite becomes None.
+    """Turn NumPy values, tuples, sets, dataclasses and dates into plain ones; what is missing or not finite is None.
 
     Raises
     ------
@@ -69,6 +70,8 @@ def plain(value: Any, *, strict: bool = False) -> Any:
     """
     if isinstance(value, str | bool | int) and not hasattr(value, "tolist"):
         return value
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(inner, strict=strict) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

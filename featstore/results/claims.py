@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,10 +67,6 @@ class ClaimResult:
     verdict: str
     reason: str
     run_ids: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """All attributes, with None where a number is not known."""
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
 
 def check_claim(spec: Mapping[str, Any], place: str) -> None:

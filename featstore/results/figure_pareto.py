@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -128,36 +128,25 @@ _LEGEND = (
     "measured front",
     "front (black ring)",
 )
-_STYLES: dict[str, dict[str, Any]] = {
-    "other": {"color": "#B9B9B9", "markerfacecolor": "white", "markersize": 3.5, "zorder": 3, "label": "others"},
-    "undertrained": {
-        "color": "#999999",
-        "marker": "x",
-        "markersize": 4.5,
-        "zorder": 3,
-        "label": "undertrained: on no front",
-    },
-    "worse": {
-        "color": PALETTE[3],
-        "marker": "v",
-        "markerfacecolor": "white",
-        "markersize": 4.5,
-        "label": "worse than the best, shown",
-    },
-    "worse, on a front": {
-        "color": PALETTE[3],
-        "marker": "v",
-        "markersize": 6.5,
-        "zorder": 5,
-        "label": "worse, on a front",
-    },
-    "front": {
-        "color": PALETTE[0],
-        "markerfacecolor": PALETTE[0],
-        "markersize": 5.5,
-        "zorder": 5,
-        "label": "on a front",
-    },
+
+
+class _Style(NamedTuple):
+    """Look of the points of one state; hollow ones are white inside."""
+
+    label: str
+    color: str
+    marker: str
+    markersize: float
+    zorder: float
+    hollow: bool
+
+
+_STYLES = {
+    "other": _Style("others", "#B9B9B9", "o", 3.5, 3, True),
+    "undertrained": _Style("undertrained: on no front", "#999999", "x", 4.5, 3, False),
+    "worse": _Style("worse than the best, shown", PALETTE[3], "v", 4.5, 4, True),
+    "worse, on a front": _Style("worse, on a front", PALETTE[3], "v", 6.5, 5, False),
+    "front": _Style("on a front", PALETTE[0], "o", 5.5, 5, False),
 }
 
 
@@ -172,21 +161,22 @@ def _states(front: ParetoFront) -> list[str]:
     ]
 
 
-def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: dict[str, Any], *, whiskers: bool) -> bool:
+def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: _Style, *, whiskers: bool) -> bool:
     """Points of one kind; whiskers are intervals of the mean. Whether some are cut at the axis, where an arrow is."""
     mean = rows[f"{y}_mean"].to_numpy(dtype=float)
     bottom, top = axes.get_ylim()
     ends = rows[[f"{y}_low", f"{y}_high"]].to_numpy(dtype=float).T
     reach = np.nan_to_num(np.abs(np.clip(ends, bottom, top) - mean)) if whiskers else None
-    settings = {"marker": "o", "linestyle": "none", "zorder": 4} | style
-    axes.errorbar(rows[x].astype(float), mean, yerr=reach, elinewidth=0.6, capsize=0, **settings)
+    look: dict[str, Any] = style._asdict() | {"linestyle": "none"}
+    look["markerfacecolor"] = "white" if look.pop("hollow") else style.color
+    axes.errorbar(rows[x].astype(float), mean, yerr=reach, elinewidth=0.6, capsize=0, **look)
     if not whiskers:
         return False
     cut = False
     for beyond, edge, arrow in ((ends[0] < bottom, bottom, _CARET_DOWN), (ends[1] > top, top, _CARET_UP)):
         if beyond.any():
             at = rows[x].to_numpy(dtype=float)[beyond]
-            look = {"color": style["color"], "markersize": 4, "linestyle": "none", "zorder": settings["zorder"]}
+            look = {"color": style.color, "markersize": 4, "linestyle": "none", "zorder": style.zorder}
             axes.plot(at, np.full(len(at), edge), marker=arrow, clip_on=False, **look)
             cut = True
     return cut
@@ -246,24 +236,13 @@ def _shown_answer(front: ParetoFront) -> tuple[int, str]:
 def _draw_marks(axes: Any, front: ParetoFront) -> None:
     """A star on the best mean, a ring around the answer."""
     ringed, words = _shown_answer(front)
-    marks: list[tuple[int, str, float, str]] = [(front.best, "*", 13, "best mean")]
-    if front.losses.study is not None:
-        marks.append((ringed, "o", 13, words))
-    for row, marker, size, name in marks:
-        point = front.frame.iloc[row]
-        star = marker == "*"
-        axes.plot(
-            [float(point[front.x])],
-            [float(point[f"{front.y}_mean"])],
-            marker=marker,
-            markersize=size,
-            markerfacecolor=PALETTE[1] if star else "none",
-            markeredgecolor="white" if star else PALETTE[1],
-            markeredgewidth=0.8 if star else 1.8,
-            linestyle="none",
-            zorder=6,
-            label=name,
-        )
+    star = {"marker": "*", "markerfacecolor": PALETTE[1], "markeredgecolor": "white", "markeredgewidth": 0.8}
+    ring = {"marker": "o", "markerfacecolor": "none", "markeredgecolor": PALETTE[1], "markeredgewidth": 1.8}
+    marks: list[tuple[int, str, dict[str, Any]]] = [(front.best, "best mean", star)]
+    marks += [(ringed, words, ring)] if front.losses.study is not None else []
+    for row, name, look in marks:
+        at = front.frame[[front.x, f"{front.y}_mean"]].iloc[[row]].astype(float)
+        axes.plot(*at.to_numpy().T, markersize=13, linestyle="none", zorder=6, label=name, **look)
 
 
 def _label_points(axes: Any, front: ParetoFront) -> None:

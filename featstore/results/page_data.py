@@ -164,20 +164,19 @@ def _filters(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _configurations(summary: pd.DataFrame, metrics: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {"count": len(summary)}
-    for name in ("label", *CONFIGURATION, *FILTERS[1:], "over"):
-        columns[name] = _coded("" if is_missing(value) else str(whole(value)) for value in summary[name])
+    columns |= {name: _words(summary[name]) for name in ("label", *CONFIGURATION, *FILTERS[1:], "over")}
     for metric in metrics:
-        for part in ("mean", "std", "low", "high"):
-            columns[f"{metric}.{part}"] = [_number(value) for value in summary[f"{metric}_{part}"]]
-        columns[f"{metric}.values"] = [[_number(v, 9) for v in values] for values in summary[f"{metric}_values"]]
-    for name in COSTS:
-        if summary[name].notna().any():
-            columns[name] = [_number(value, 9) for value in summary[name]]
-    stored = [_stored_rate(name) for name in summary["feature"]]
-    columns["undertrained"] = undertrained(summary).tolist()
-    columns["rate"] = [_number(rate) for rate, _ in stored]
-    columns["fixed_s"] = [_number(seconds) for _, seconds in stored]
-    return columns
+        columns |= {
+            f"{metric}.{part}": _numbers(summary[f"{metric}_{part}"]) for part in ("mean", "std", "low", "high")
+        }
+        columns[f"{metric}.values"] = [_numbers(values, 9) for values in summary[f"{metric}_values"]]
+    columns |= {name: _numbers(summary[name], 9) for name in COSTS if summary[name].notna().any()}
+    rates, seconds = zip(*map(_stored_rate, summary["feature"]), strict=True)
+    return columns | {
+        "undertrained": undertrained(summary).tolist(),
+        "rate": _numbers(rates),
+        "fixed_s": _numbers(seconds),
+    }
 
 
 def _stored_rate(feature: str) -> tuple[float | None, float | None]:
@@ -209,7 +208,7 @@ def _bounds(summary: pd.DataFrame, fronts: dict[str, ParetoFront]) -> dict[str, 
         )
         decide[dataset] = {f"{each.margin:g}": what_would_decide(each) for each in usual} if front.losses.study else {}
         for row in front.losses.frame.to_dict("records"):
-            values = (*(_number(row[name]) for name in ("loss", "loss_most", "loss_least")), standing(row))
+            values = (*_numbers(row[name] for name in ("loss", "loss_most", "loss_least")), standing(row))
             for name, value in zip(columns, values, strict=True):
                 columns[name][row["place"]] = value
     return columns | {"statements": statements, "decide": decide}
@@ -340,11 +339,10 @@ def _reference(metrics: Sequence[str]) -> dict[str, Any]:
     frame = frame[frame["value"].notna()]
     names = ("source", "place", "kind", "dataset", "model", "representation", "scale", "metric", "detail", "note")
     columns: dict[str, Any] = {"count": len(frame)}
-    for name in names:
-        columns[name] = _coded("" if is_missing(value) else str(value) for value in frame[name])
+    columns |= {name: _words(frame[name]) for name in names}
     columns["hop"] = _coded(map(hop_text, frame["hop_length"], frame["sample_rate"]))
-    for name in ("sample_rate", "n_mels", "bytes_per_clip", "gmacs", "value", "spread", "n"):
-        columns[name] = [_number(value) for value in frame[name]]
+    counts = ("sample_rate", "n_mels", "bytes_per_clip", "gmacs", "value", "spread", "n")
+    columns |= {name: _numbers(frame[name]) for name in counts}
     return {"rows": columns, "notes": {paper: reference_notes(paper) for paper in PAPERS}}
 
 
@@ -372,8 +370,16 @@ def _coded(values: Iterable[str]) -> dict[str, list[Any]]:
     return {"texts": list(places), "codes": codes}
 
 
+def _words(values: Iterable[Any]) -> dict[str, list[Any]]:
+    return _coded("" if is_missing(value) else str(whole(value)) for value in values)
+
+
 def _text(value: Any) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _numbers(values: Iterable[Any], digits: int = 6) -> list[float | int | None]:
+    return [_number(value, digits) for value in values]
 
 
 def _number(value: Any, digits: int = 6) -> float | int | None:

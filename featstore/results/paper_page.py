@@ -13,6 +13,7 @@ from typing import Any
 from featstore.atomic import write_json, write_text
 from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
 from featstore.metrics import METRICS, title_of
+from featstore.plain import plain
 from featstore.results.claims import check_claim, claim_table, judge_claims
 from featstore.results.conditions import parse_conditions
 from featstore.results.costs import COSTS
@@ -182,7 +183,7 @@ def _claims(settings: Mapping[str, Any], runs: RunSet, folder: Path) -> tuple[li
     table, files = claim_table(results), [folder / "claims.md", folder / "claims.json"]
     text = format_rows(table.heads, table.rows, "markdown")
     write_text(files[0], f"{text}\n\n{table.note}\n")
-    write_json(files[1], [each.as_json() for each in results])
+    write_json(files[1], plain(results))
     return [table], files
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from featstore.errors import ConfigError
+from featstore.plain import plain
 
 __all__ = ["Comparison", "TestName", "compare", "compare_stats", "holm", "interval", "mean_and_std"]
 
@@ -64,7 +65,8 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """All attributes, with None where a number is not defined."""
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
+        found: dict[str, Any] = plain(self)
+        return found
 
     def __str__(self) -> str:
         if math.isnan(self.p):
