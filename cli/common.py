@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ __all__ = [
     "store_option",
     "table_width",
     "terminal_width",
+    "typed_command",
     "wide_option",
 ]
 
@@ -80,6 +83,11 @@ def parse_seeds(context: click.Context, parameter: click.Parameter, value: str |
     if value.strip().isdecimal() and int(value) > 0:
         click.echo(f"--seeds {value} is the one seed {value}; several are written 0,1,2 or 0-2", err=True)
     return list(dict.fromkeys(found))
+
+
+def typed_command() -> str:
+    """The command of this process as a shell takes it."""
+    return shlex.join(["featstore", *sys.argv[1:]])
 
 
 def next_lines(lines: Sequence[tuple[str, str]]) -> str:

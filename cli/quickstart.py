@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from featstore_cli.commands import Command, completer
-from featstore_cli.common import json_option, next_lines, print_json, table_width, wide_option
+from featstore_cli.common import json_option, next_lines, print_json, table_width, typed_command, wide_option
 
 if TYPE_CHECKING:
     from featstore.workflows.own_music import Survey
@@ -60,20 +59,15 @@ def quickstart(
         raise click.UsageError("--label-column names a column of a list: add --music LIST.csv")
     from featstore.workflows.recipe_execution import run_recipe
     from featstore.workflows.recipes import load_recipe
-    from featstore_cli.recipe import lacking_lines, tell_result
+    from featstore_cli.recipe import tell_result
 
-    command = shlex.join(["featstore", *sys.argv[1:]])
-    result = run_recipe(load_recipe("quickstart", smoke=smoke), out, jobs=jobs, command=command, width=table_width())
-    tell_result(result, as_json)
-    if not as_json:
-        lines = [
-            ("featstore quickstart --music FOLDER -o my-answer", "the same on your own music"),
-            (f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"),
-            (f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"),
-        ]
-        click.echo(next_lines([*lines, *lacking_lines(result)]))
-    if result.failed:
-        raise click.exceptions.Exit(2)
+    how: Any = {"jobs": jobs, "command": typed_command(), "width": table_width()}
+    lines = [
+        ("featstore quickstart --music FOLDER -o my-answer", "the same on your own music"),
+        (f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"),
+        (f"featstore report pareto {out}/runs --margin 0.05", "what to keep, when more may be lost"),
+    ]
+    tell_result(run_recipe(load_recipe("quickstart", smoke=smoke), out, **how), as_json, lines)
 
 
 def _on_own_music(
@@ -83,23 +77,23 @@ def _on_own_music(
     from featstore.workflows.own_music import survey_music
     from featstore.workflows.recipe_execution import run_recipe
     from featstore.workflows.steps import steps_of
-    from featstore_cli.recipe import lacking_lines, result_as_json, tell_result
+    from featstore_cli.recipe import lacking_lines, result_as_json, tell_answer
 
     survey = survey_music(music, label_column=label_column, jobs=jobs)
     click.echo(f"{music}:", err=True)
     for sentence in survey.sentences:
         click.echo(f"  {sentence}", err=True)
     recipe = survey.recipe(smoke=smoke)
-    command = shlex.join(["featstore", *sys.argv[1:]])
+    how: Any = {"jobs": jobs, "command": typed_command(), "width": table_width()}
     stages = () if survey.trains else ("data", "extract")
-    result = run_recipe(recipe, out, jobs=jobs, only=stages, command=command, table=survey.table, width=table_width())
+    result = run_recipe(recipe, out, only=stages, table=survey.table, **how)
     steps = out / "steps.sh"
     write_text(steps, "\n".join(["set -e", *steps_of(recipe, out, trains=survey.trains)]) + "\n")
     if as_json:
         print_json({"survey": survey.as_json(), **result_as_json(result), "steps": str(steps)})
     else:
         if survey.trains:
-            tell_result(result, as_json)
+            tell_answer(result)
         else:
             _tell_sizes(out)
         for line in survey.advice:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,10 +16,11 @@ from featstore_cli.common import (
     print_json,
     render_table,
     table_width,
+    typed_command,
     wide_option,
 )
 
-__all__ = ["lacking_lines", "recipe", "result_as_json", "tell_result"]
+__all__ = ["lacking_lines", "recipe", "result_as_json", "tell_answer", "tell_result"]
 
 
 @click.group(cls=Group)
@@ -133,19 +133,16 @@ def run(
     chosen = load_recipe(name, smoke=smoke, data=data[0] if data else None, **own)
     over = {key: options.pop(key) for key in ("seeds", "width", "epochs")}
     chosen = with_overrides(chosen, settings=parse_assignments(assignments), **over)
-    command = shlex.join(["featstore", *sys.argv[1:]])
     before = [load_recipe(name, smoke=smoke, data=each) for each in data[1:]]
-    result = run_recipe(chosen, out or chosen.name, command=command, before=before, width=table_width(), **options)
-    tell_result(result, as_json)
-    if not as_json:
-        place = result.folder
-        lines = [(f"featstore store info {place}/store.zarr", "what is stored, and what follows from it")]
-        if (place / "runs").is_dir():
-            lines.insert(0, (f"featstore report pareto {place}/runs", "what to keep"))
-            lines.insert(1, (f"featstore report html {place}/runs -o report.html", "all runs on one page"))
-        click.echo(next_lines([*lines, *lacking_lines(result)]))
-    if result.failed:
-        raise click.exceptions.Exit(2)
+    result = run_recipe(
+        chosen, out or chosen.name, command=typed_command(), before=before, width=table_width(), **options
+    )
+    place = result.folder
+    lines = [(f"featstore store info {place}/store.zarr", "what is stored, and what follows from it")]
+    if (place / "runs").is_dir():
+        lines.insert(0, (f"featstore report pareto {place}/runs", "what to keep"))
+        lines.insert(1, (f"featstore report html {place}/runs -o report.html", "all runs on one page"))
+    tell_result(result, as_json, lines)
 
 
 def lacking_lines(result: Any) -> list[tuple[str, str]]:
@@ -169,11 +166,19 @@ def result_as_json(result: Any) -> dict[str, Any]:
     }
 
 
-def tell_result(result: Any, as_json: bool) -> None:
-    """Print the answer, the table and what was written."""
+def tell_result(result: Any, as_json: bool, after: Sequence[tuple[str, str]]) -> None:
+    """Print the answer, the table, what was written and what to do next; end with exit code 2 where runs failed."""
     if as_json:
         print_json(result_as_json(result))
-        return
+    else:
+        tell_answer(result)
+        click.echo(next_lines([*after, *lacking_lines(result)]))
+    if result.failed:
+        raise click.exceptions.Exit(2)
+
+
+def tell_answer(result: Any) -> None:
+    """Print the answer, the table and what was written."""
     click.echo(result.report)
     for path in result.files:
         click.echo(f"wrote {path}")

@@ -124,6 +124,7 @@ def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     from featstore.store import open_store
     from featstore.training import TrainConfig
     from featstore.training import train as train_run
+    from featstore.training.folders import RunFolder
     from featstore.training.settings import merge, parse_assignments, read_yaml
     from featstore.workflows.toplevel import load_tracks
 
@@ -138,7 +139,7 @@ def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
         found = forecast(open_store(options["store"]), requests, options["model"], tracks=table, config=config)
         emit(found, options["as_json"], lambda: _as_forecast(found))
         return
-    before = _finished(out)
+    before = RunFolder(out).result.is_file()
     result = train_run(open_store(options["store"]), requests, options["model"], out, tracks=table, config=config)
     if before:
         click.echo(f"{out} is finished already; nothing was done", err=True)
@@ -212,12 +213,6 @@ def evaluate(
         per_class = _per_class(written) if by_class or as_json else {}
     text = [run, _score_table(scores, {}), *_class_tables(per_class), *([] if elsewhere else [_compared(run, scores)])]
     emit({"run": run, "scores": scores, "per_class": per_class}, as_json, lambda: "\n".join(text))
-
-
-def _finished(out: str) -> bool:
-    from featstore.training.folders import RunFolder
-
-    return RunFolder(out).result.is_file()
 
 
 def _as_forecast(found: Mapping[str, Any]) -> str:

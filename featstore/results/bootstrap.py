@@ -13,7 +13,7 @@ from featstore.errors import ConfigError
 from featstore.metrics import METRICS, bootstrap_values
 from featstore.results.details import Predictions, read_predictions
 from featstore.results.records import RunRecord
-from featstore.results.resampled import rows_of
+from featstore.results.resampled import rows_of, shared_tracks
 
 __all__ = ["PairedBootstrap", "paired_bootstrap", "paired_bootstrap_of_runs"]
 
@@ -128,7 +128,7 @@ def _shared_tracks(a: Sequence[Predictions], b: Sequence[Predictions]) -> tuple[
         raise ConfigError("one side has no predictions", "bootstrap", "Train with predictions kept, or use the t-test")
     if len({p.classes for p in (*a, *b)}) > 1:
         raise ConfigError("the two sides have different classes", "bootstrap", "Compare runs of one task")
-    shared = sorted(set.intersection(*(set(p.track_ids) for p in (*a, *b))))
+    shared = shared_tracks([*a, *b])
     if not shared:
         raise ConfigError("the two sides share no track", "bootstrap", "Compare runs with the same test split")
     return tuple(shared)

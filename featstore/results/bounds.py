@@ -45,7 +45,7 @@ PRIOR_LIMIT = (
 TWO_SEEDS = 0.5  # of the risk is taken where variances come from two seeds: their spread is estimated too poorly
 DRAWS = 4000
 _MOST_NUMBERS = 2_000_000  # configurations times draws: hundreds of configurations take fewer draws
-_TINY = 1e-16  # of a score in [0, 1], squared: differences below 1e-8 are ties
+TINY = 1e-16  # of a score in [0, 1], squared: differences below 1e-8 are ties
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ def moderated_variances(variances: FloatArray, df: npt.NDArray[np.float64]) -> t
 
     known = df > 0
     d, s2 = df[known], variances[known]
-    if not (s2 > _TINY).any():
+    if not (s2 > TINY).any():
         return np.zeros_like(variances), np.where(known, df, d.sum()), PRIOR_LIMIT
     # one run that repeats to the last digit says nothing about the others: it must not drag the level to zero
-    logs = np.log(np.maximum(s2, max(_TINY, 1e-5 * float(np.median(s2[s2 > _TINY])))))
+    logs = np.log(np.maximum(s2, max(TINY, 1e-5 * float(np.median(s2[s2 > TINY])))))
     shifted = logs - digamma(d / 2) + np.log(d / 2)
     excess = float(shifted.var(ddof=1) - polygamma(1, d / 2).mean()) if len(d) > 1 else 0.0
     prior_df = min(2 * _inverse_trigamma(excess), PRIOR_LIMIT) if excess > 0 else PRIOR_LIMIT
@@ -272,7 +272,7 @@ class _Pairs:
 def _pairs_of(study: Study, confidence: float) -> _Pairs:
     asked = asked_confidence(study, confidence)
     noise, df, prior_df = training_noise(study)
-    errors = np.sqrt(np.maximum(_spread(study.test_covariance) + noise[:, None] + noise, _TINY))
+    errors = np.sqrt(np.maximum(_spread(study.test_covariance) + noise[:, None] + noise, TINY))
     ahead = study.means[:, None] - study.means
     return _Pairs(ahead, errors, ahead + _ceiling(df, asked) * errors, noise, df, asked, prior_df)
 
@@ -349,5 +349,5 @@ def _critical_values(study: Study, pairs: _Pairs, rows: npt.NDArray[np.int64], *
 
 def _largest_t(z: FloatArray, seen: FloatArray, between: FloatArray, j: int, confidence: float) -> float:
     """Quantile of max |t| of all configurations against ``j`` over the draws."""
-    errors = np.sqrt(np.maximum(between[:, None] + seen + seen[j], _TINY))
+    errors = np.sqrt(np.maximum(between[:, None] + seen + seen[j], TINY))
     return float(np.quantile((np.abs(z - z[j]) / errors).max(axis=0), confidence))

@@ -11,7 +11,7 @@ import numpy as np
 
 from featstore.errors import ConfigError, did_you_mean
 from featstore.plain import is_missing
-from featstore.results.run_set import RunSet, as_frame, config_columns
+from featstore.results.run_set import RunSet, frame_of
 from featstore.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def where(runs: RunSet | pd.DataFrame, conditions: str | Iterable[str], *, split
     ['b']
     """
     parsed = parse_conditions(conditions)
-    names = [name for name, _, _ in parsed]
-    frame = config_columns(runs, names) if isinstance(runs, RunSet) else as_frame(runs)
+    frame = frame_of(runs, [name for name, _, _ in parsed])
     keep = np.ones(len(frame), dtype=bool)
     for name, sign, value in parsed:
         column = f"{split}.{name}" if name not in frame and f"{split}.{name}" in frame else name

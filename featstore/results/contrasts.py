@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featstore.results.bounds import DRAWS, FloatArray, Study, asked_confidence, training_noise
+from featstore.results.bounds import DRAWS, TINY, FloatArray, Study, asked_confidence, training_noise
 
 __all__ = ["Contrast", "contrast"]
-
-_TINY = 1e-16  # of a score in [0, 1], squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def contrast(study: Study, weights: FloatArray, *, draws: int = DRAWS, seed: int
         seen = shares.sum() * rng.chisquare(df[0], draws) / df[0]
     else:
         seen = tracks + (shares[used] / df[used]) @ rng.chisquare(df[used, None], (len(used), draws))
-    ratios = np.abs(z) / np.sqrt(np.maximum(seen, _TINY))
+    ratios = np.abs(z) / np.sqrt(np.maximum(seen, TINY))
     reach = float(np.quantile(ratios, asked_confidence(study, 0.95)) * np.sqrt(shares.sum() + tracks))
     value = float(weights @ study.means)
     return Contrast(value, value - reach, value + reach, pooled)

@@ -9,13 +9,12 @@ import numpy as np
 
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.metrics import METRICS, bounds_of
-from featstore.plain import is_missing
 from featstore.results.bootstrap import PairedBootstrap, paired_bootstrap_of_runs
 from featstore.results.costs import COSTS, cost_text
 from featstore.results.frames import feature_fields, flatten, metrics_in
 from featstore.results.records import RunRecord
 from featstore.results.run_set import RunSet
-from featstore.results.significance import Comparison, TestName, compare, holm
+from featstore.results.significance import Comparison, TestName, as_family, compare
 
 __all__ = ["RunsDiff", "diff_runs"]
 
@@ -35,9 +34,7 @@ class RunsDiff:
     same : int
         Settings that are equal.
     scores : dict
-        ``<split>.<metric>`` -> comparison, b − a.
-    p_holm : dict
-        The same keys -> p after Holm's correction over the metrics of one split.
+        ``<split>.<metric>`` -> comparison, b − a; Holm's correction is over the metrics of one split.
     bootstrap : dict
         Metric -> paired bootstrap over the test tracks, b − a, where both sides kept predictions.
     costs : dict
@@ -51,19 +48,17 @@ class RunsDiff:
     settings: dict[str, tuple[list[Any], list[Any]]]
     same: int
     scores: dict[str, Comparison]
-    p_holm: dict[str, float]
     bootstrap: dict[str, PairedBootstrap]
     costs: dict[str, tuple[float, float]]
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
-        holm_values = {name: None if is_missing(p) else p for name, p in self.p_holm.items()}
         return {
             "runs": {"a": self.n_a, "b": self.n_b},
             "settings": {name: {"a": a, "b": b} for name, (a, b) in self.settings.items()},
             "same_settings": self.same,
-            "scores": {name: c.as_json() | {"p_holm": holm_values[name]} for name, c in self.scores.items()},
+            "scores": {name: comparison.as_json() for name, comparison in self.scores.items()},
             "bootstrap": {name: b.as_json() for name, b in self.bootstrap.items()},
             "costs": {name: {"a": a, "b": b} for name, (a, b) in self.costs.items()},
             "warnings": list(self.warnings),
@@ -92,18 +87,16 @@ def diff_runs(
             raise ConfigError(f"the {name} side has no finished run", "report diff", "Check the path")
     settings, same = _settings(a, b)
     scores: dict[str, Comparison] = {}
-    p_holm: dict[str, float] = {}
     for split in ("test", "valid", "train"):
         metrics = [m for m in metrics_in(a.frame, split) if m in metrics_in(b.frame, split)]
         found = {
             f"{split}.{m}": compare(_values(b, m, split), _values(a, m, split), test=test, bounds=bounds_of(m))
             for m in metrics
         }
-        scores |= found
-        p_holm |= dict(zip(found, holm([c.p for c in found.values()]), strict=True))
+        scores |= dict(zip(found, as_family(found.values()), strict=True))
     resampled, warnings = _bootstrap(a, b, scores, resamples) if bootstrap else ({}, [])
     return RunsDiff(
-        len(a), len(b), settings, same, scores, p_holm, resampled, _costs(a, b), (*_warnings(a, b, settings), *warnings)
+        len(a), len(b), settings, same, scores, resampled, _costs(a, b), (*_warnings(a, b, settings), *warnings)
     )
 
 
@@ -206,7 +199,7 @@ def describe_diff(diff: RunsDiff) -> str:
             f"{c.difference:+.4f}",
             "" if np.isnan(c.low) else f"[{c.low:+.4f}, {c.high:+.4f}]",
             "" if np.isnan(c.p) else f"{c.p:.3g}",
-            "" if np.isnan(diff.p_holm[name]) else f"{diff.p_holm[name]:.3g}",
+            "" if np.isnan(c.p_holm) else f"{c.p_holm:.3g}",
         ]
         for name, c in diff.scores.items()
     ]

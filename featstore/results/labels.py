@@ -16,6 +16,7 @@ __all__ = ["field_text", "hop_text", "hops_by_multiple", "labels_of", "models_by
 
 # the order in which the parts of a label are read
 _PARTS = ("representation", "sample_rate", "n_mels", "hop_multiple", "hop_length", "scale", "encoding")
+_PLAIN = ("hop", "encoding", "model", "dataset", "outside_data")  # fields whose values say what they are
 _REPRESENTATIONS = {"vq_tokens": "tokens", "vq_codes": "code vectors", "embedding": "vectors"}
 
 
@@ -32,17 +33,14 @@ def field_text(name: str, value: Any) -> str:
     value = whole(value)
     if name == "sample_rate":
         return f"{float(value) / 1000:g} kHz"
+    if name in _PLAIN:
+        return str(value)
     texts = {
         "n_mels": f"{value} mels",
         "hop_multiple": f"hop ×{value}",
         "hop_length": f"hop {value}",
-        "hop": str(value),
         "representation": _REPRESENTATIONS.get(str(value), str(value)),
         "scale": {"log10_1p": "log", "db": "dB"}.get(str(value), str(value)),
-        "encoding": str(value),
-        "model": str(value),
-        "dataset": str(value),
-        "outside_data": str(value),
     }
     return texts.get(name, f"{name.removeprefix('config.')}={value}")
 

@@ -238,7 +238,7 @@ def _runs(records: Sequence[RunRecord], place: dict[str, int], folder: str | Pat
         "folder": [record.path.name for record in records],
         "finished": _coded(str(record.result.get("finished") or "")[:16] for record in records),
         "seconds_train": [_number(record.result["seconds"].get("train")) for record in records],
-        "scores": {f"{s}.{m}": [_number(_score(r, s, m)) for r in records] for s, m in splits},
+        "scores": {f"{s}.{m}": [_number(record.score(m, s)) for record in records] for s, m in splits},
         "settings": {key: _coded(_text(settings.get(key)) for settings in flat) for key in keys},
     }
 
@@ -279,10 +279,6 @@ def _drops(shifts: Sequence[dict[str, Any]]) -> str:
     changed = [shift["changed"] for shift in shifts if shift.get("changed") is not None]
     texts += [f"{100 * np.mean(changed):.1f} % of tokens change"] if changed else []
     return f"{', '.join(texts)} ({shifts[0].get('n_tracks')} tracks, {len(shifts)} runs)"
-
-
-def _score(record: RunRecord, split: str, metric: str) -> float:
-    return record.score(metric, split)
 
 
 def _details(records: Sequence[RunRecord], chosen: Sequence[str], place: dict[str, int]) -> dict[str, Any]:

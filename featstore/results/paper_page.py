@@ -34,7 +34,7 @@ from featstore.results.paper_tables import (
     stage_of,
 )
 from featstore.results.reference import PAPERS
-from featstore.results.run_set import RunSet, config_columns
+from featstore.results.run_set import RunSet, frame_of
 from featstore.results.summary import summarise
 from featstore.results.tables import format_rows, format_table, plain_rows
 
@@ -194,7 +194,7 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
         chosen, runs = list(specs), stages[split]
         if not len(runs):
             continue
-        frame = config_columns(runs, [column])
+        frame = frame_of(runs, [column])
         if column and column not in frame:
             raise ConfigError(f"runs have no column {column!r}", "report: each", did_you_mean(column, map(str, frame)))
         values = sorted(map(str, frame[column].dropna().unique())) if column else [""]

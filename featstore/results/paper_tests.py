@@ -6,13 +6,14 @@ difference is no evidence that there is none.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.plain import is_missing
-from featstore.results.significance import TestName, compare, holm
+from featstore.results.significance import TestName, as_family, compare
 from featstore.units import format_span
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def judged(
     means, values = frame[f"{y}_mean"].to_numpy(dtype=float), frame[f"{y}_values"].tolist()
     best = int(np.nanargmin(means) if lower_is_better(y) else np.nanargmax(means))
     results = [compare(each, values[best], test=test, bounds=bounds_of(y)) for each in values]
-    p = [float("nan") if row == best else result.p for row, result in enumerate(results)]
-    p_holm = holm(p)
+    results[best] = replace(results[best], p=float("nan"))
+    results = as_family(results)
+    p, p_holm = ([getattr(result, name) for result in results] for name in ("p", "p_holm"))
     apart = [False if row == best else None if np.isnan(v) else v < alpha for row, v in enumerate(p_holm)]
     compared = frame.assign(
         difference=[result.difference for result in results],

@@ -78,16 +78,19 @@ class RunRecord:
         return dict(config) if isinstance(config, Mapping) else {}
 
     @property
+    def _store(self) -> Mapping[str, Any]:
+        store = self.result.get("store")
+        return store if isinstance(store, Mapping) else {"path": store}
+
+    @property
     def store_path(self) -> str:
         """Location of the store that the run read, empty when it is not recorded."""
-        store = self.result.get("store")
-        return str(store.get("path") or "") if isinstance(store, Mapping) else str(store or "")
+        return str(self._store.get("path") or "")
 
     @property
     def store_fingerprint(self) -> str:
         """Digest of that store, empty when it is not recorded."""
-        store = self.result.get("store")
-        return str(store.get("fingerprint") or "") if isinstance(store, Mapping) else ""
+        return str(self._store.get("fingerprint") or "")
 
     @property
     def shifts(self) -> list[dict[str, Any]]:

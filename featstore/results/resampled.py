@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["SharedNoise", "TestTracks", "rows_of"]
+__all__ = ["SharedNoise", "TestTracks", "rows_of", "shared_tracks"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +76,9 @@ class TestTracks:
         if lacking:
             return SharedNoise(None, 0, f"{lacking} of {len(ids)} runs kept no predictions")
         resamples = int(np.clip(_MOST_RESAMPLES // len(ids), *_RESAMPLES))
-        folds: dict[str, list[str]] = {}
-        for run in ids:
-            folds.setdefault(str(self._records[run].result.get("fold")), []).append(run)
         drawn: dict[str, npt.NDArray[np.float64]] = {}
         units, grouped = 0, False
-        for number, members in enumerate(folds.values()):
+        for number, members in enumerate(self._folds(ids)):
             shared = self._shared(members)
             if shared is None:
                 return SharedNoise(None, 0, "the runs do not share their test tracks and classes")
@@ -121,7 +118,7 @@ class TestTracks:
     def _shared(self, members: Sequence[str]) -> list[str] | None:
         """Tracks that all have predicted, in the order of their names; None without any, or when classes differ."""
         sides = [self._predictions(run) for run in members]
-        shared = sorted(set.intersection(*(set(side.track_ids) for side in sides)))
+        shared = shared_tracks(sides)
         return shared if len(shared) > 1 and len({side.classes for side in sides}) == 1 else None
 
     def _groups(self, members: Iterable[str], shared: Sequence[str]) -> npt.NDArray[Any] | None:
@@ -133,10 +130,20 @@ class TestTracks:
         return None
 
     def _mean_over_folds(self, ids: Sequence[str], drawn: dict[str, Any]) -> npt.NDArray[np.float64]:
-        folds: dict[str, list[Any]] = {}
+        means = [np.mean([drawn[run] for run in fold], axis=0) for fold in self._folds(ids)]
+        return np.asarray(np.mean(means, axis=0))
+
+    def _folds(self, ids: Iterable[str]) -> list[list[str]]:
+        """Runs of each fold, in the order in which folds come."""
+        folds: dict[str, list[str]] = {}
         for run in ids:
-            folds.setdefault(str(self._records[run].result.get("fold")), []).append(drawn[run])
-        return np.asarray(np.mean([np.mean(each, axis=0) for each in folds.values()], axis=0))
+            folds.setdefault(str(self._records[run].result.get("fold")), []).append(run)
+        return list(folds.values())
+
+
+def shared_tracks(sides: Sequence[Predictions]) -> list[str]:
+    """Tracks that all have predicted, in the order of their names."""
+    return sorted(set.intersection(*(set(side.track_ids) for side in sides)))
 
 
 def rows_of(predictions: Predictions, track_ids: Sequence[str]) -> tuple[Any, Any]:

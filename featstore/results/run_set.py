@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from featstore.results.records import RunRecord, SkippedRun, find_records
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RunSet", "as_frame", "config_columns", "read_results"]
+__all__ = ["RunSet", "frame_of", "read_results"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,6 @@ class RunSet(Sequence[RunRecord]):
         if isinstance(index, slice):
             return RunSet(self.records[index], self.skipped)
         return self.records[index]
-
-    def __iter__(self) -> Iterator[RunRecord]:
-        return iter(self.records)
 
     def __repr__(self) -> str:
         skipped = f", {len(self.skipped)} folders skipped" if self.skipped else ""
@@ -86,13 +83,10 @@ def read_results(*roots: str | Path) -> RunSet:
     return RunSet(tuple(records), tuple(skipped))
 
 
-def as_frame(runs: RunSet | pd.DataFrame) -> pd.DataFrame:
-    """The table behind ``runs``, which may be one already."""
-    return runs.frame if isinstance(runs, RunSet) else runs
-
-
-def config_columns(runs: RunSet, names: Sequence[str]) -> pd.DataFrame:
-    """The table of ``runs`` with a column ``config.<key>`` for each such name that is asked for."""
+def frame_of(runs: RunSet | pd.DataFrame, names: Iterable[str] = ()) -> pd.DataFrame:
+    """The table behind ``runs``, which may be one already; runs get the columns ``config.<key>`` among ``names``."""
+    if not isinstance(runs, RunSet):
+        return runs
     frame = runs.frame
     wanted = [name for name in names if name.startswith("config.") and name not in frame]
     if not wanted:

@@ -106,22 +106,17 @@ def problems_of(result: Any) -> list[str]:
 
 def _is(kind: str, value: Any) -> bool:
     """Whether ``value`` is of one of the kinds of ``_REQUIRED``."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if kind.endswith("null") and value is None:
+        return True
     return {
         "text": isinstance(value, str) and value != "",
-        "count or null": value is None or (isinstance(value, int) and not isinstance(value, bool)),
-        "count, text or null": value is None or (isinstance(value, int | str) and not isinstance(value, bool)),
-        "number or null": value is None or number,
-        "numbers": _is_numbers(value),
-        "scores": isinstance(value, Mapping) and len(value) > 0 and all(_is_numbers(inner) for inner in value.values()),
+        "count or null": isinstance(value, int) and not isinstance(value, bool),
+        "count, text or null": isinstance(value, int | str) and not isinstance(value, bool),
+        "number or null": isinstance(value, numbers.Real) and not isinstance(value, bool),
+        "numbers": isinstance(value, Mapping) and all(_is("number or null", inner) for inner in value.values()),
+        "scores": isinstance(value, Mapping) and bool(value) and all(_is("numbers", i) for i in value.values()),
         "store": value is None or isinstance(value, str | Mapping),
     }[kind]
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        inner is None or (isinstance(inner, numbers.Real) and not isinstance(inner, bool)) for inner in value.values()
-    )
 
 
 def _shorten(value: Any) -> str:

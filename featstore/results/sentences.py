@@ -124,10 +124,8 @@ def _other_margins(front: ParetoFront) -> str:
         elif row == front.answer:
             parts.append(f"{asked}: the same")
         else:
-            cost = (
-                "rate_bps" if front.x.startswith("bytes") and not is_missing(front.frame["rate_bps"][row]) else front.x
-            )
-            parts.append(f"{asked}: {front.frame['label'][row]} ({cost_text(cost, front.frame[cost][row])})")
+            answer = front.frame.iloc[row]
+            parts.append(f"{asked}: {answer['label']} ({cost_words_short(answer, front.x)})")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -180,7 +178,6 @@ def what_would_decide(front: ParetoFront) -> str:
     which = measured.index(row["configuration"])
     needed = needed_for(study, which, front.margin, confidence=front.losses.confidence)
     seeds, tracks = int(study.seeds.max()), study.tracks
-    unit = "test tracks"
     ways = []
     if needed.seeds is not None:
         more = needed.seeds - seeds
@@ -189,11 +186,10 @@ def what_would_decide(front: ParetoFront) -> str:
         else:
             ways.append("one more seed each" if more == 1 else f"about {more} more seeds each")
     if needed.tracks is not None:
-        ways.append(f"about {needed.tracks - tracks} more {unit}")
+        ways.append(f"about {needed.tracks - tracks} more test tracks")
     if needed.both is not None:
-        ways.append(
-            f"about {needed.both[0] - seeds} more seeds each together with {needed.both[1] - tracks} more {unit}"
-        )
+        more_seeds, more_tracks = needed.both[0] - seeds, needed.both[1] - tracks
+        ways.append(f"about {more_seeds} more seeds each together with {more_tracks} more test tracks")
     lost = loss_words(front.y, float(row["loss"]))
     head = f"What would decide on {row['label']} ({cost_words_short(row, front.x)}, {lost} below in the mean)"
     if not ways:

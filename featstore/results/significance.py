@@ -7,7 +7,7 @@ Every comparison states its test, the number of values on both sides and the div
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from featstore.errors import ConfigError
 from featstore.plain import plain
 
-__all__ = ["Comparison", "TestName", "compare", "compare_stats", "holm", "interval", "mean_and_std"]
+__all__ = ["Comparison", "TestName", "as_family", "compare", "compare_stats", "holm", "interval", "mean_and_std"]
 
 TestName = Literal["welch", "independent"]
 _TITLES = {"welch": "Welch's t-test", "independent": "independent two-sample t-test (equal variances)"}
@@ -42,6 +42,8 @@ class Comparison:
         Level of the interval, in (0, 1).
     ddof : int
         What is subtracted from n in the deviations: 1.
+    p_holm : float
+        p after :func:`holm` over the family that the comparison belongs to; NaN where it belongs to none.
     """
 
     test: str
@@ -57,6 +59,7 @@ class Comparison:
     p: float
     confidence: float = 0.95
     ddof: int = 1
+    p_holm: float = math.nan
 
     @property
     def title(self) -> str:
@@ -197,3 +200,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     stepped = p[order] * (len(order) - np.arange(len(order)))
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0) if len(order) else stepped
     return [float(value) for value in adjusted]
+
+
+def as_family(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The comparisons with ``p_holm`` over all of them."""
+    family = list(comparisons)
+    return [replace(each, p_holm=p) for each, p in zip(family, holm([each.p for each in family]), strict=True)]

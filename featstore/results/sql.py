@@ -13,7 +13,7 @@ from featstore.plain import is_missing, plain
 from featstore.results.details import read_curves, read_predictions
 from featstore.results.frames import flatten, metrics_in
 from featstore.results.reference import read_reference
-from featstore.results.run_set import RunSet, config_columns
+from featstore.results.run_set import RunSet, frame_of
 from featstore.store.ledger import read_status
 from featstore.store.sizes import describe_features
 
@@ -143,7 +143,7 @@ def _advice(text: str) -> str:
 def _runs(runs: RunSet) -> pd.DataFrame:
     """One row per run; the test scores carry the bare names of their metrics, settings are ``config.<key>``."""
     settings = sorted({f"config.{key}" for record in runs for key in flatten(record.config)})
-    frame = config_columns(runs, settings).drop(columns="settings")
+    frame = frame_of(runs, settings).drop(columns="settings")
     bare = {f"test.{metric}": metric for metric in metrics_in(frame)}
     return frame.drop(
         columns=[n for n in frame if "." in str(n) and not str(n).startswith("config.") and n not in bare]
@@ -250,17 +250,8 @@ def _reference(runs: RunSet) -> pd.DataFrame:
     return read_reference()
 
 
-VIEWS: dict[str, Callable[[RunSet], Any]] = {
-    "runs": _runs,
-    "scores": _scores,
-    "shifts": _shifts,
-    "epochs": _epochs,
-    "class_scores": _class_scores,
-    "stores": _stores,
-    "features": _features,
-    "tracks": _tracks,
-    "reference": _reference,
-}
+_VIEWS = (_runs, _scores, _shifts, _epochs, _class_scores, _stores, _features, _tracks, _reference)
+VIEWS: dict[str, Callable[[RunSet], Any]] = {view.__name__.removeprefix("_"): view for view in _VIEWS}
 
 
 def _open_stores(runs: RunSet) -> list[tuple[str, Any]]:

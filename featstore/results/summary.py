@@ -17,7 +17,7 @@ from featstore.results.costs import COSTS
 from featstore.results.drop_columns import drops_in
 from featstore.results.frames import FIELDS, metrics_in, score_column
 from featstore.results.labels import labels_of
-from featstore.results.run_set import RunSet, as_frame, config_columns
+from featstore.results.run_set import RunSet, frame_of
 from featstore.results.significance import interval, mean_and_std
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def summarise(
     ConfigError
         For an unknown column, metric or split, or when there are no runs.
     """
-    frame = config_columns(runs, by or ()) if isinstance(runs, RunSet) else as_frame(runs)
+    frame = frame_of(runs, by or ())
     if not len(frame):
         raise ConfigError("there are no runs to summarise", "report", "Check the folder, or loosen the conditions")
     if over not in ("auto", "run", "seed", "fold"):
@@ -102,8 +102,8 @@ class _Groups:
         order = np.argsort(numbered, kind="stable")
         self.indices = np.split(order, np.flatnonzero(np.diff(numbered[order])) + 1)
         self.columns = {str(name): frame[name].to_numpy(dtype=object) for name in self.constant}
-        self.codes = {name: frame[name].factorize(use_na_sentinel=False)[0] for name in self.constant}
-        self.codes |= {name: _codes(frame[name]) for name in ("seed", "fold", "configuration")}
+        coded = (*self.constant, "seed", "fold", "configuration")
+        self.codes = {name: frame[name].astype(object).astype(str).factorize()[0] for name in coded}
         scores = [name for name in frame if "." in str(name) and not str(name).startswith("config.")]
         self.numbers = {str(name): frame[name].to_numpy(dtype=float) for name in scores}
         self.costs = {name: frame[name].to_numpy(dtype=float) for name in (*COSTS, *drops_in(frame))}
@@ -149,12 +149,6 @@ class _Groups:
             return tuple(float(value) for value in numbers[known])
         codes = self.codes[unit][known]
         return tuple(float(numbers[known[codes == code]].mean()) for code in np.unique(codes))
-
-
-def _codes(values: pd.Series) -> IntArray:
-    """A number for each distinct value, missing ones included."""
-    codes: IntArray = values.astype(object).astype(str).factorize()[0]
-    return codes
 
 
 def _ordered(rows: list[dict[str, Any]], metrics: list[str]) -> pd.DataFrame:

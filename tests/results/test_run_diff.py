@@ -36,7 +36,7 @@ def test_scores_are_compared_b_minus_a_with_holm_within_a_split(grid: RunSet) ->
     assert found.scores["test.roc_auc"] == expected and expected.difference < 0
     tested = [name for name in found.scores if name.startswith("test.")]
     adjusted = holm([found.scores[name].p for name in tested])
-    assert [found.p_holm[name] for name in tested] == adjusted and not found.bootstrap
+    assert [found.scores[name].p_holm for name in tested] == adjusted and not found.bootstrap
 
 
 def test_text_and_json_say_the_same(grid: RunSet) -> None:
@@ -46,7 +46,7 @@ def test_text_and_json_say_the_same(grid: RunSet) -> None:
     assert "over test tracks: roc_auc difference" in text and "bytes_alone: 698 MB → 349 MB" in text
     told = json.loads(json.dumps(found.as_json()))
     assert told["settings"]["n_mels"] == {"a": [96], "b": [48]} and told["runs"] == {"a": 3, "b": 3}
-    assert told["scores"]["test.roc_auc"]["p_holm"] == found.p_holm["test.roc_auc"]
+    assert told["scores"]["test.roc_auc"]["p_holm"] == found.scores["test.roc_auc"].p_holm
 
 
 def test_single_runs_are_not_tested(grid: RunSet) -> None:

@@ -16,32 +16,9 @@ from featstore.errors import check_known
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "PAPERS", "join_published", "read_reference", "reference_notes"]
+__all__ = ["PAPERS", "join_published", "read_reference", "reference_notes"]
 
 PAPERS = ("ferraro2020", "gafx2022", "kamuni2024", "sincresnet2021")
-# source: paper; place: table or text; kind: own (the paper's result), cited (of others, as quoted) or chance
-COLUMNS = (
-    "source",
-    "place",
-    "kind",
-    "dataset",
-    "model",
-    "representation",
-    "sample_rate",
-    "n_mels",
-    "hop_length",
-    "hop_multiple",
-    "scale",
-    "n_frames",
-    "bytes_per_clip",
-    "gmacs",
-    "metric",
-    "value",
-    "spread",
-    "n",
-    "detail",
-    "note",
-)
 _JOINED = ("sample_rate", "n_mels", "hop_multiple", "scale")
 
 
@@ -56,9 +33,12 @@ def read_reference(*papers: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``COLUMNS``. ``value`` and ``spread`` are fractions (0.8865, not 88.65); ``spread`` is whatever the paper puts
-        after ±, see ``note``; ``n`` its number of repetitions; ``bytes_per_clip`` float32 of a clip of 29.1 s and
-        ``gmacs`` were computed from the configuration, not published.
+        ``source`` (paper), ``place`` (table or text), ``kind`` (``own``: the paper's result, ``cited``: of others, as
+        quoted, or ``chance``), ``dataset, model, representation``, fields of the feature, ``n_frames, bytes_per_clip,
+        gmacs, metric, value, spread, n, detail, note``. ``value`` and ``spread`` are fractions (0.8865, not 88.65);
+        ``spread`` is whatever the paper puts after ±, see ``note``; ``n`` its number of repetitions;
+        ``bytes_per_clip`` float32 of a clip of 29.1 s and ``gmacs`` were computed from the configuration, not
+        published.
 
     Raises
     ------
@@ -73,7 +53,7 @@ def read_reference(*papers: str) -> pd.DataFrame:
     frames = [
         pd.read_csv(io.StringIO("".join(_lines(paper, comments=False))), dtype=text) for paper in papers or PAPERS
     ]
-    frame = pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+    frame = pd.concat(frames, ignore_index=True)
     for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple", "n_frames", "bytes_per_clip", "n"):
         frame[name] = pd.to_numeric(frame[name]).astype("Int64")
     return frame
