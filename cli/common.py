@@ -104,12 +104,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))
 
 
-def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
-    """Print ``value`` as JSON, or the text for people."""
+def emit(value: Any, as_json: bool, text: Callable[[], str], *, exit_code: int = 0) -> None:
+    """Print ``value`` as JSON, or the text for people; then end the command, where it has an exit code."""
     if as_json:
         print_json(value)
     else:
         click.echo(text())
+    if exit_code:
+        raise click.exceptions.Exit(exit_code)
 
 
 def wide_option(function: Decorated) -> Decorated:

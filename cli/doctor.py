@@ -88,6 +88,4 @@ def doctor(as_json: bool) -> None:
             )
         return render_table(rows, ["what", "found"])
 
-    emit(found, as_json, text)
-    if not found["ok"]:
-        raise click.exceptions.Exit(1)
+    emit(found, as_json, text, exit_code=0 if found["ok"] else 1)

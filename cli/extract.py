@@ -158,9 +158,12 @@ def extract(
         emit(missing, as_json, lambda: _describe_missing(missing, tracks, features))
         return
     report = run(table, made, store, options)
-    emit(report.as_json(), as_json, lambda: _describe_report(report) + next_lines(_after(report, features)))
-    if report.asked["failed"] or report.given_up:
-        raise click.exceptions.Exit(2)
+    failed = report.asked["failed"] or report.given_up
+
+    def text() -> str:
+        return _describe_report(report) + next_lines(_after(report, features))
+
+    emit(report.as_json(), as_json, text, exit_code=2 if failed else 0)
 
 
 def _describe_missing(missing: dict[str, Any], tracks: str, features: tuple[str, ...]) -> str:

@@ -134,9 +134,8 @@ def verify(path: str, quick: bool, audio: bool, as_json: bool) -> None:
 
     payload: dict[str, Any] = {"store": path, "ok": not problems and not changed}
     payload["problems"] = [problem.as_json() for problem in problems]
-    emit(payload | ({"audio": sources.as_json()} if sources else {}), as_json, text)
-    if problems or changed:
-        raise click.exceptions.Exit(3)
+    payload |= {"audio": sources.as_json()} if sources else {}
+    emit(payload, as_json, text, exit_code=3 if problems or changed else 0)
 
 
 @store.command()
@@ -166,9 +165,7 @@ def repair(path: str, tracks: str | None, audio: bool, jobs: int | None, as_json
         lines.append(f"{len(report.found)} problems; {report.shards} shards computed again")
         return "\n".join(lines + ([f"left: {p}" for p in report.left] or ["all is well now"]))
 
-    emit(report.as_json(), as_json, text)
-    if report.left:
-        raise click.exceptions.Exit(3)
+    emit(report.as_json(), as_json, text, exit_code=3 if report.left else 0)
 
 
 @store.command()
@@ -197,9 +194,7 @@ def diff(first: str, second: str, quick: bool, strict: bool, as_json: bool) -> N
         return "\n".join([*lines, verdict])
 
     payload = {"a": first, "b": second, "equal": not counted, "differences": [d.as_json() for d in found]}
-    emit(payload, as_json, text)
-    if counted:
-        raise click.exceptions.Exit(1)
+    emit(payload, as_json, text, exit_code=1 if counted else 0)
 
 
 @store.command()

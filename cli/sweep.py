@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +101,8 @@ def sweep(
         }
         for one in outcomes
     ]
-    emit({"runs": plain}, as_json, lambda: _as_text(outcomes, out))
-    if any(one.state == "failed" for one in outcomes):
-        sys.exit(2)
+    failed = any(one.state == "failed" for one in outcomes)
+    emit({"runs": plain}, as_json, lambda: _as_text(outcomes, out), exit_code=2 if failed else 0)
 
 
 def _as_text(outcomes: Sequence[RunOutcome], out: str) -> str:

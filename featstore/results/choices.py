@@ -218,7 +218,7 @@ def fit_budget(
             f"The smallest is {least['label']} with {format_bytes(least['bytes_predicted'])}",
         )
     ordered = fits.sort_values(["loss_most", "loss", "bytes_predicted"], kind="stable")  # bounds: of all rows or none
-    size, best = float(ordered["bytes_predicted"].iloc[0]), known.loc[known["loss"].astype(float).idxmin()]
+    size, best = float(ordered["bytes_predicted"].iloc[0]), _best(known)
     needs = (
         f"needs {format_bytes(size)} for {tracks:,} tracks ({100 * size / budget:.0f} % of {format_bytes(budget)}; "
         f"the best mean would need {format_bytes(best['bytes_predicted'])})"
@@ -247,7 +247,7 @@ def _bounded(summary: pd.DataFrame, metric: str, runs: RunSet | None, cost: str 
 
 def _choice(ordered: pd.DataFrame, losses: Losses, known: pd.DataFrame, cost: str) -> Choice:
     """Put the answer in words, with its bound against the best of all that was considered."""
-    metric, answer, best = losses.metric, ordered.iloc[0], known.loc[known["loss"].astype(float).idxmin()]
+    metric, answer, best = losses.metric, ordered.iloc[0], _best(known)
     std = answer[f"{metric}_std"]
     score = f"{answer[f'{metric}_mean']:.4f}" + (f" ± {std:.4f}" if std == std else "")
     rate = "" if answer["rate_bps"] != answer["rate_bps"] else f"{format_rate(answer['rate_bps'])}, "
@@ -263,6 +263,10 @@ def _choice(ordered: pd.DataFrame, losses: Losses, known: pd.DataFrame, cost: st
     if answer["loss_least"] > 0:
         words += f", at least {loss_words(metric, float(answer['loss_least']), up=False)}"
     return Choice(ordered.reset_index(drop=True), f"{words}.", metric, len(known), losses.statement)
+
+
+def _best(rows: pd.DataFrame) -> pd.Series:
+    return rows.iloc[int(rows["loss"].to_numpy(dtype=float).argmin())]
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:

@@ -9,19 +9,18 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import METRICS, title_of
-from featstore.results.costs import COSTS
 from featstore.results.details import read_curves, read_predictions
 from featstore.results.figure_names import draw_names
 from featstore.results.figure_style import (
     GREY,
     MARKERS,
     PALETTE,
+    cost_axes,
     draw_audio,
     draw_marks,
     footnote,
     new_figure,
     score_limits,
-    size_axis,
 )
 from featstore.results.frames import FIELDS
 from featstore.results.fronts import audio_cost
@@ -66,13 +65,9 @@ def draw_cost(summary: pd.DataFrame, *, x: str, metric: str, colour: str = "", t
         same = {n: group[n].iloc[0] for n in FIELDS if group[n].nunique(dropna=False) == 1}
         text = ", ".join(row_text(n, {n: v, **same}) for n, v in zip([column, *others], key, strict=True))
         _draw_series(axes, group.sort_values(x), x, metric, number, ("-", "--", ":", "-.")[style % 4], text)
-    axes.set_xscale("log" if (known[x] > 0).all() else "linear")
-    if (known[x] > 0).all():
-        size_axis(axes.xaxis, x, (float(known[x].min()), float(known[x].max())))
+    cost_axes(axes, x, known[x], metric)
     score_limits(axes.yaxis, metric)
     draw_audio(axes, audio_cost(known, x), x)
-    axes.set_xlabel(COSTS[x].axis.replace("bit per", "kbit per"))
-    axes.set_ylabel(title_of(metric, split="test"))
     figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
     note = "whiskers: standard deviation over seeds or folds; hops beside the marks"
     footnote(figure, note)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from featstore.metrics import bounds_of, lower_is_better, title_of
+from featstore.metrics import bounds_of, lower_is_better
 from featstore.results.costs import COSTS
 from featstore.results.figure_names import draw_names
 from featstore.results.figure_style import (
     GREY,
     PALETTE,
+    cost_axes,
     draw_audio,
     figure_style,
     footnote,
@@ -54,9 +55,7 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
     figure, axes = new_figure(6.8, 5.0)
     frame, x, y = front.frame, front.x, front.y
     cost = frame[x].to_numpy(dtype=float)
-    log = bool((cost > 0).all())
-    if log:
-        axes.set_xscale("log")
+    cost_axes(axes, x, cost, y)
     if len(front.axes) > 1:
         _draw_second_cost(figure, axes, front)
     else:
@@ -69,12 +68,9 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
             whiskers = "front" in state or len(frame) <= _MANY
             cut |= _draw_points(axes, frame[rows], x, y, style, whiskers=whiskers)
     _draw_marks(axes, front)
-    if log:
-        size_axis(axes.xaxis, x, (cost.min(), cost.max()))
+    if cost.min() > 0:
         axes.set_xlim(cost.min() / 1.35, cost.max() * 1.35)
     draw_audio(axes, audio_cost(frame, x), x)
-    axes.set_xlabel(COSTS[x].axis.replace("bit per", "kbit per"))
-    axes.set_ylabel(title_of(y, split="test"))
     if title:
         axes.set_title(title, loc="left", pad=14)
     _draw_legend(figure, axes, answer_sentences(front)[0])

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import ConfigError
-from featstore.metrics import title_of
-from featstore.results.costs import COSTS
 from featstore.results.figure_style import (
     GREY,
     MARKERS,
     PALETTE,
     QUIET,
+    cost_axes,
     draw_marks,
     footnote,
     new_figure,
     score_limits,
-    size_axis,
 )
 from featstore.results.run_set import RunSet
 from featstore.results.summary import summarise
@@ -57,15 +55,19 @@ def draw_storage(runs: RunSet, *, metric: str, title: str = "") -> Figure:
     fills, places = _fills(runs), _places(rows, models)
     records: list[Any] = rows.to_dict("records")
     for row, place in zip(records, places, strict=True):
-        _draw(axes, row, place, metric, models.index(row["model"]), fills[row["run_ids"][0]])
+        look = {
+            "markersize": 6,
+            "elinewidth": 0.8,
+            "fillstyle": fills[row["run_ids"][0]],
+            "markerfacecoloralt": "white",
+        }
+        score, spread = [row[f"{metric}_mean"]], [row[f"{metric}_std"]]
+        draw_marks(axes, [place], score, models.index(row["model"]), yerr=spread, **look)
     for number, model in enumerate(models):
         axes.plot([], [], linestyle="none", marker=MARKERS[number], color=PALETTE[number], label=model)
-    axes.set_xscale("log")
-    size_axis(axes.xaxis, _COST, (min(places), max(places)))
+    cost_axes(axes, _COST, places, metric)
     _draw_levels(axes, levels)
     score_limits(axes.yaxis, metric)
-    axes.set_xlabel(COSTS[_COST].axis)
-    axes.set_ylabel(title_of(metric, split="test"))
     figure.legend(loc="outside upper left", ncols=3, title=title or None, alignment="left")
     note = "hollow: from fresh weights; half filled: on a fixed pretrained trunk; whiskers: deviation over seeds"
     footnote(figure, note)
@@ -97,11 +99,6 @@ def _places(rows: pd.DataFrame, models: Sequence[str]) -> list[float]:
         for number, row in enumerate(members):
             placed[row] = found[row] * _ASIDE ** (number - (len(members) - 1) / 2)
     return [float(value) for value in placed]
-
-
-def _draw(axes: Any, row: Mapping[str, Any], place: float, metric: str, number: int, fill: str) -> None:
-    look = {"markersize": 6, "elinewidth": 0.8, "fillstyle": fill, "markerfacecoloralt": "white"}
-    draw_marks(axes, [place], [row[f"{metric}_mean"]], number, yerr=[row[f"{metric}_std"]], **look)
 
 
 def _guesses(runs: RunSet) -> dict[str, float]:

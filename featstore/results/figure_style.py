@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ import numpy as np
 
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, MissingDependency, did_you_mean
-from featstore.results.costs import cost_text
+from featstore.metrics import bounds_of, title_of
+from featstore.results.costs import COSTS, cost_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ __all__ = [
     "PALETTE",
     "PUBLISHED",
     "QUIET",
+    "cost_axes",
     "draw_audio",
     "draw_marks",
     "figure_style",
@@ -140,10 +142,18 @@ def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(cost_text(name, value))))
 
 
+def cost_axes(axes: Any, cost: str, values: Iterable[float], metric: str) -> None:
+    """Name a cost and a score at the axes; the cost is on a logarithm where every value is above 0."""
+    limits = np.sort(np.asarray([*values], dtype=float))[[0, -1]].tolist()
+    if limits[0] > 0:
+        axes.set_xscale("log")
+        size_axis(axes.xaxis, cost, limits)
+    axes.set_xlabel(COSTS[cost].axis.replace("bit per", "kbit per"))
+    axes.set_ylabel(title_of(metric, split="test"))
+
+
 def score_limits(axis: Any, metric: str) -> None:
     """Keep an axis of scores within what the metric can be, with a little room for marks at the edge."""
-    from featstore.metrics import bounds_of
-
     low, high = axis.get_view_interval()
     least, most = bounds_of(metric)
     axis.axes.set_ylim(max(low, least), min(high, most))

@@ -29,21 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "draw"]
 
 
-_OPTIONS: dict[str, Any] = {
-    "metric": "roc_auc",
-    "title": "",
-    "colour": "",
-    "published": "",
-    "cost": "bytes_alone",
-    "test": "welch",
-    "margin": MARGIN,
-    "late_gain": None,
-    "store": "",
-    "features": (),
-    "track": "",
-    "start_s": 0.0,
-    "seconds": 10.0,
-}
+_DEFAULTS = {"metric": "roc_auc", "cost": "bytes_alone", "test": "welch", "margin": MARGIN, "late_gain": None}
+_OPTIONS = (*_DEFAULTS, "title", "colour", "published", "store", "features", "track", "start_s", "seconds")
 
 
 def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -> list[Path]:
@@ -63,10 +50,10 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
     check_known(kind, KINDS, f"unknown figure {kind!r}", "report plot")
     for name in options:
         check_known(name, _OPTIONS, f"unknown option {name!r} of a figure", "report plot")
-    settings = {**_OPTIONS, **options}
+    settings = {**_DEFAULTS, **options}
     drawer, shown, names = KINDS[kind]
     with figure_style():
-        return save_figure(drawer(*shown(runs, settings), **{name: settings[name] for name in names}), paths)
+        return save_figure(drawer(*shown(runs, settings), **{n: settings[n] for n in names if n in settings}), paths)
 
 
 def _front(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -78,10 +65,10 @@ def _features(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
     """The store of the gallery, and its features."""
     from featstore.store import open_store
 
-    location = settings["store"] or next((record.store_path for record in runs if record.store_path), "")
+    location = settings.get("store") or next((record.store_path for record in runs if record.store_path), "")
     if not location:
         raise ConfigError("no run says which store it read", "report plot gallery", "Name it with --store")
-    return open_store(location), list(settings["features"]) or list(dict.fromkeys(record.feature for record in runs))
+    return open_store(location), settings.get("features") or list(dict.fromkeys(record.feature for record in runs))
 
 
 def _runs(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
