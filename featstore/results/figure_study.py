@@ -183,11 +183,11 @@ def _draw_published(
     ``scale`` are the coordinates of their axis: drawn there, they would lie above whatever the other axis holds.
     """
     for number, (_, measured) in enumerate(series):
-        pair = [tuple(map(str, values)) for values in zip(measured["sample_rate"], measured["scale"], strict=True)]
-        same = [
-            str(r) == pair[0][0] and str(c) == pair[0][1] for r, c in zip(rows.sample_rate, rows.scale, strict=True)
-        ]
-        part = rows[same] if len(set(pair)) == 1 else rows.iloc[:0]
+        kinds, theirs = (
+            [(str(rate), str(scale)) for rate, scale in zip(each["sample_rate"], each["scale"], strict=True)]
+            for each in (measured, rows)
+        )
+        part = rows[[{kind} == set(kinds) for kind in theirs]]
         x = _x_of(part, places) + _offset(number, len(series))
         axes.plot(
             x,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -69,27 +70,18 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     first = [*_HEAD, *FIELDS, *_MIDDLE]
     last = [*COSTS, *_TAIL]
     rest = [name for name in map(str, frame.columns) if name not in {*first, *scores, *last}]
-    columns = {name: frame[name] for name in (*first, *rest, *scores, *last)}
+    frame = frame[[*first, *rest, *scores, *last]].copy()
     for name in (*COSTS, *scores, *drops_in(rest), "bytes_audio", "duration_s", "n_stored"):
-        columns[name] = pd.to_numeric(columns[name], errors="coerce").astype(float)
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
     for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple"):
-        columns[name] = _whole_numbers(columns[name])
-    return pd.DataFrame(columns)
+        with contextlib.suppress(TypeError, ValueError):  # what is not all whole numbers stays as it is
+            frame[name] = pd.to_numeric(frame[name]).astype("Int64")
+    return frame
 
 
 _HEAD = ("run_id", "path", "dataset", "model", "feature")
 _MIDDLE = ("task", "seed", "fold", "configuration")
 _TAIL = ("bytes_audio", "duration_s", "n_stored", "store", "fingerprint", "finished", "config_hash", "settings")
-
-
-def _whole_numbers(values: pd.Series) -> pd.Series:
-    """Integers that may be missing; anything that is not a whole number keeps its column as it is."""
-    import pandas as pd
-
-    try:
-        return pd.to_numeric(values).astype("Int64")
-    except (TypeError, ValueError):
-        return values
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

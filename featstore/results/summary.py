@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -81,9 +81,8 @@ def summarise(
         check_known(name, [*map(str, frame)], f"runs have no column {name!r}", "report")
     chosen = list(metrics) if metrics is not None else metrics_in(frame, split)
     columns = {metric: score_column(frame, metric, split) for metric in chosen}
-    groups = _Groups(_without_repeats(frame.assign(label=labels_of(frame))), by)
-    rows = [groups.row(index, columns, over, confidence) for index in groups.indices]
-    return _ordered(rows, chosen)
+    kept = _without_repeats(frame.assign(label=labels_of(frame)))
+    return _ordered(list(_group_rows(kept, by, columns, over, confidence)), chosen)
 
 
 def _without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
@@ -92,63 +91,47 @@ def _without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
     return newest.drop_duplicates(["configuration", "seed", "fold"], keep="last").sort_index()
 
 
-class _Groups:
-    """Rows of a table in groups, as plain arrays: thousands of groups are summed in a moment."""
-
-    def __init__(self, frame: pd.DataFrame, by: list[str]) -> None:
-        self.by = by
-        self.constant = [*by, *[name for name in (*FIELDS, "label") if name not in by]]
-        numbered = frame.groupby(by, dropna=False, sort=False).ngroup().to_numpy()
-        order = np.argsort(numbered, kind="stable")
-        self.indices = np.split(order, np.flatnonzero(np.diff(numbered[order])) + 1)
-        self.columns = {str(name): frame[name].to_numpy(dtype=object) for name in self.constant}
-        coded = (*self.constant, "seed", "fold", "configuration")
-        self.codes = {name: frame[name].astype(object).astype(str).factorize()[0] for name in coded}
-        scores = [name for name in frame if "." in str(name) and not str(name).startswith("config.")]
-        self.numbers = {str(name): frame[name].to_numpy(dtype=float) for name in scores}
-        self.costs = {name: frame[name].to_numpy(dtype=float) for name in (*COSTS, *drops_in(frame))}
-        self.run_ids = frame["run_id"].to_numpy(dtype=object)
-
-    def row(self, index: IntArray, columns: dict[str, str], over: Over, confidence: float) -> dict[str, Any]:
-        """The summary of one group."""
+def _group_rows(
+    frame: pd.DataFrame, by: list[str], columns: dict[str, str], over: Over, confidence: float
+) -> Iterator[dict[str, Any]]:
+    """The summary of each group; from plain arrays, so that thousands of groups are summed in a moment."""
+    constant = [*by, *[name for name in (*FIELDS, "label") if name not in by]]
+    plain = {name: frame[name].to_numpy(dtype=object) for name in (*constant, "run_id")}
+    numbers = {name: frame[name].to_numpy(dtype=float) for name in (*columns.values(), *COSTS, *drops_in(frame))}
+    coded = (*constant, "seed", "fold", "configuration")
+    codes = {name: frame[name].astype(object).astype(str).factorize()[0] for name in coded}
+    group = frame.groupby(by, dropna=False, sort=False).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    for index in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        counts = {name: len(set(codes[name][index].tolist())) for name in coded}
         row: dict[str, Any] = {}
-        for name in self.constant:
-            same = len(index) == 1 or (self.codes[name][index] == self.codes[name][index[0]]).all()
-            value = self.columns[name][index[0]]
-            row[name] = value if same and not is_missing(value) else None
-        unit = self._unit(index, over)
-        configurations = self._count("configuration", index)
-        full = configurations * self._count("seed", index) * self._count("fold", index)
-        row |= {"n_runs": len(index), "n_configurations": configurations, "balanced": full == len(index), "over": unit}
-        found = {metric: self._values(index, self.numbers[column], unit) for metric, column in columns.items()}
+        for name in constant:
+            value = plain[name][index[0]]
+            row[name] = value if counts[name] == 1 and not is_missing(value) else None
+        seeds, folds, configurations = (counts[name] for name in ("seed", "fold", "configuration"))
+        unit = over if over != "auto" else "seed" if seeds > 1 and (folds > 1 or configurations > 1) else "run"
+        repeated = None if unit == "run" else codes[unit]
+        row |= {"n_runs": len(index), "n_configurations": configurations}
+        row |= {"balanced": configurations * seeds * folds == len(index), "over": unit}
+        found = {metric: _values(index, numbers[column], repeated) for metric, column in columns.items()}
         row["n"] = max(map(len, found.values()), default=len(index))
         for metric, values in found.items():
             mean, std = mean_and_std(values)
             low, high = np.clip(interval(mean, std, len(values), confidence=confidence), *bounds_of(metric)).tolist()
             parts = {"mean": mean, "std": std, "low": low, "high": high, "n": len(values), "values": values}
             row |= {f"{metric}_{name}": value for name, value in parts.items()}
-        for name, numbers in self.costs.items():
-            known = numbers[index][~np.isnan(numbers[index])]
+        for name in (*COSTS, *drops_in(frame)):
+            known = numbers[name][index][~np.isnan(numbers[name][index])]
             row[name] = float(known.mean()) if len(known) else math.nan
-        return row | {"run_ids": tuple(self.run_ids[index])}
+        yield row | {"run_ids": tuple(plain["run_id"][index])}
 
-    def _unit(self, index: IntArray, over: Over) -> str:
-        """What counts as one repetition in this group."""
-        if over != "auto":
-            return over
-        seeds, folds, configurations = (self._count(name, index) for name in ("seed", "fold", "configuration"))
-        return "seed" if seeds > 1 and (folds > 1 or configurations > 1) else "run"
 
-    def _count(self, name: str, index: IntArray) -> int:
-        return len(np.unique(self.codes[name][index]))
-
-    def _values(self, index: IntArray, numbers: npt.NDArray[np.float64], unit: str) -> tuple[float, ...]:
-        """One value per repetition."""
-        known = index[~np.isnan(numbers[index])]
-        if unit == "run":
-            return tuple(float(value) for value in numbers[known])
-        codes = self.codes[unit][known]
-        return tuple(float(numbers[known[codes == code]].mean()) for code in np.unique(codes))
+def _values(index: IntArray, numbers: npt.NDArray[np.float64], codes: IntArray | None) -> tuple[float, ...]:
+    """One value per repetition: the mean of the rows with one code, or each row where there are no codes."""
+    known = index[~np.isnan(numbers[index])]
+    if codes is None:
+        return tuple(float(value) for value in numbers[known])
+    return tuple(float(numbers[known[codes[known] == code]].mean()) for code in np.unique(codes[known]))
 
 
 def _ordered(rows: list[dict[str, Any]], metrics: list[str]) -> pd.DataFrame:
