@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 # a folder with one of these but without a result is an unfinished run
 _TRACES = frozenset({"metrics.jsonl", "config.yaml", "predictions.parquet", "checkpoints"})
-# never a place for runs: parts of a run; stores are known by their metadata
-_CLOSED = frozenset({"checkpoints", "__pycache__"})
+# never a place for runs: parts of a run; and stores, which hold many files
+_CLOSED, _STORE = frozenset({"checkpoints", "__pycache__"}), frozenset({"zarr.json", ".zgroup"})
 _READERS = 8  # threads: a local disk needs one, a network file system answers eight at once
 
 
@@ -155,36 +155,25 @@ def _run_folders(root: str | Path) -> dict[str, bool]:
         raise ConfigError("there is no such folder of runs", str(root), "Check the path, or train a model first")
     found: dict[str, bool] = {}
     seen: set[tuple[int, int]] = set()
-    waiting = [os.path.realpath(top)]
-    while waiting:
-        folder = waiting.pop()
-        names, inner = _listing(folder, seen)
-        if RESULT_NAME in names:
-            found[folder] = True
-        elif names & _TRACES:
-            found[folder] = False
-        if RESULT_NAME not in names:  # the folders inside a finished run are its own
-            waiting += inner
+    for folder, inner, files in os.walk(os.path.realpath(top), followlinks=True, onerror=_tell_unreadable):
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            _tell_unreadable(error)
+            continue
+        names, place = {*inner, *files}, (status.st_dev, status.st_ino)
+        skipped = place in seen or bool(names & _STORE)  # loops of links are followed once
+        seen.add(place)
+        if not skipped and names & {RESULT_NAME, *_TRACES}:
+            found[folder] = RESULT_NAME in names
+        closed = skipped or RESULT_NAME in names  # the folders inside a finished run are its own
+        inner[:] = [] if closed else [name for name in inner if name not in _CLOSED and not name.startswith(".")]
     return found
 
 
-def _listing(folder: str, seen: set[tuple[int, int]]) -> tuple[set[str], list[str]]:
-    """Names in ``folder`` and the folders inside that may hold runs; loops of links are followed once."""
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            return set(), []
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as scan:
-            entries = list(scan)
-    except OSError as error:  # a folder without permission does not hide the others
-        logger.warning("%s cannot be read: %s", folder, error.strerror)
-        return set(), []
-    names = {entry.name for entry in entries}
-    if names & {"zarr.json", ".zgroup"}:  # a store: no runs inside, and many files
-        return set(), []
-    inner = [e.path for e in entries if e.name not in _CLOSED and not e.name.startswith(".") and e.is_dir()]
-    return names, inner
+def _tell_unreadable(error: OSError) -> None:
+    """Warn of a folder that cannot be read, such as one without permission: it does not hide the others."""
+    logger.warning("%s cannot be read: %s", error.filename, error.strerror)
 
 
 def _load(folder: str) -> dict[str, Any] | str:
