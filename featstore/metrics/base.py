@@ -54,9 +54,8 @@ def ratio(over: Any, under: Any, where: Any) -> FloatArray:
 
 def check_scores(targets: NDArray[Any], scores: NDArray[Any]) -> None:
     """Raise ``ConfigError`` unless targets and scores fit together and every score is a number."""
-    if scores.ndim != 2 or targets.ndim not in (1, 2) or len(targets) != len(scores):
-        raise ConfigError(f"targets {targets.shape} and scores {scores.shape} do not fit together", "metrics")
-    if targets.ndim == 2 and targets.shape != scores.shape:
+    fit = targets.shape == scores.shape if targets.ndim == 2 else targets.shape == scores.shape[:1]
+    if scores.ndim != 2 or not fit:
         raise ConfigError(f"targets {targets.shape} and scores {scores.shape} do not fit together", "metrics")
     if is_single_label(targets) and len(targets) and not (targets.min() >= 0 and targets.max() < scores.shape[1]):
         raise ConfigError(

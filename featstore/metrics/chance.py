@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["GUESSES", "Chance", "chance_levels", "expected_f1"]
 
+_DRAWS = 1000  # simulated guesses, for the deviation
 GUESSES = ("uniform", "class_share", "largest")
 """Any class alike; in proportion to the training labels; always the class that most training tracks have."""
 
@@ -52,12 +53,7 @@ def expected_f1(true: NDArray[Any], guessed: NDArray[Any]) -> NDArray[np.float64
 
 
 def chance_levels(
-    targets: NDArray[np.integer[Any]],
-    n_classes: int,
-    *,
-    train_targets: NDArray[np.integer[Any]] | None = None,
-    n_draws: int = 1000,
-    seed: int = 0,
+    targets: NDArray[np.integer[Any]], n_classes: int, *, train_targets: NDArray[np.integer[Any]] | None = None
 ) -> dict[str, Chance]:
     """Macro F1 of guessing, by the name of the way to guess.
 
@@ -69,8 +65,6 @@ def chance_levels(
         All classes count, those without a track with F1 0.
     train_targets : int (m,), optional
         Labels that a guess may be based on; by default the same.
-    n_draws : int
-        Simulated guesses, for the deviation.
 
     Examples
     --------
@@ -86,19 +80,19 @@ def chance_levels(
         "largest": np.eye(n_classes)[int(shares.argmax())],
     }
     true = np.bincount(targets, minlength=n_classes)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found = {}
     for name, shares_guessed in guesses.items():
         mean = float(expected_f1(true / len(targets), shares_guessed).mean())
-        found[name] = Chance(mean, float(_drawn(true, shares_guessed, n_draws, rng).std()))
+        found[name] = Chance(mean, float(_drawn(true, shares_guessed, rng).std()))
     return found
 
 
 def _drawn(
-    true: NDArray[np.integer[Any]], guessed: NDArray[np.float64], n_draws: int, rng: np.random.Generator
+    true: NDArray[np.integer[Any]], guessed: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Macro F1 of simulated guesses ``(n_draws,)``: the guesses at the tracks of each class are one multinomial."""
-    cells = np.stack([rng.multinomial(int(n), guessed, size=n_draws) for n in true], axis=1)  # (draws, true, guessed)
+    """Macro F1 of simulated guesses ``(_DRAWS,)``: the guesses at the tracks of each class are one multinomial."""
+    cells = np.stack([rng.multinomial(int(n), guessed, size=_DRAWS) for n in true], axis=1)  # (draws, true, guessed)
     right = np.diagonal(cells, axis1=1, axis2=2)
     total = cells.sum(axis=1) + true
     return np.asarray(np.divide(2.0 * right, total, out=np.zeros(right.shape), where=total > 0).mean(axis=1))

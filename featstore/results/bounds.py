@@ -232,9 +232,7 @@ def loss_bounds(study: Study, *, confidence: float = 0.95, draws: int = DRAWS, s
     return LossBounds(most, np.where(may_be_best, 0.0, least), may_be_best, confidence, pooled, pairs.prior_df)
 
 
-def is_within(
-    study: Study, which: int, margin: float, *, confidence: float = 0.95, draws: int = 1000, seed: int = 0
-) -> bool:
+def is_within(study: Study, which: int, margin: float, *, confidence: float = 0.95) -> bool:
     """Whether the upper bound of one configuration is at most ``margin``: an estimate, far faster than ``loss_bounds``.
 
     Only the rivals that set the bound are simulated: the three that it would be farthest from at Bonferroni's critical
@@ -247,7 +245,7 @@ def is_within(
     rows = rows[reach[rows] > margin]
     if not len(rows):
         return True
-    most = pairs.ahead[rows] + _allowed(study, pairs, rows, draws=draws, seed=seed)
+    most = pairs.ahead[rows] + _allowed(study, pairs, rows, draws=1000, seed=0)
     own = np.arange(len(study.means)) == rows[:, None]
     may_be_best = ((most >= 0) | own).all(axis=1) | (rows == study.means.argmax())
     return not (most[may_be_best, which] > margin).any()

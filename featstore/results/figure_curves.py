@@ -64,7 +64,10 @@ def draw_cost(summary: pd.DataFrame, *, x: str, metric: str, colour: str = "", t
         number, style = names.index(key[0]), dashes.index(key[1:])
         same = {n: group[n].iloc[0] for n in FIELDS if group[n].nunique(dropna=False) == 1}
         text = ", ".join(row_text(n, {n: v, **same}) for n, v in zip([column, *others], key, strict=True))
-        _draw_series(axes, group.sort_values(x), x, metric, number, ("-", "--", ":", "-.")[style % 4], text)
+        rows, dash = group.sort_values(x), ("-", "--", ":", "-.")[style % 4]
+        cost, mean, std = (rows[name].astype(float) for name in (x, f"{metric}_mean", f"{metric}_std"))
+        look = {"markerfacecolor": PALETTE[number] if dash == "-" else "white", "markersize": 5, "elinewidth": 0.8}
+        draw_marks(axes, cost, mean, number, yerr=std, linestyle=dash, linewidth=1, label=text, **look)
     cost_axes(axes, x, known[x], metric)
     score_limits(axes.yaxis, metric)
     draw_audio(axes, audio_cost(known, x), x)
@@ -73,13 +76,6 @@ def draw_cost(summary: pd.DataFrame, *, x: str, metric: str, colour: str = "", t
     footnote(figure, note)
     _name_hops(axes, [group for _, group in groups], [names.index(key[0]) for key, _ in groups], x, metric)
     return figure
-
-
-def _draw_series(axes: Any, rows: pd.DataFrame, x: str, y: str, number: int, dash: str, label: str) -> None:
-    filled = dash == "-"
-    cost, mean, std = (rows[name].astype(float) for name in (x, f"{y}_mean", f"{y}_std"))
-    look = {"markerfacecolor": PALETTE[number] if filled else "white", "markersize": 5, "elinewidth": 0.8}
-    draw_marks(axes, cost, mean, number, yerr=std, linestyle=dash, linewidth=1, label=label, **look)
 
 
 def _name_hops(axes: Any, groups: Sequence[pd.DataFrame], numbers: Sequence[int], x: str, y: str) -> None:

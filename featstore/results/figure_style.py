@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,7 +137,7 @@ def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = limits
-    decades = _decades(low, high)
+    decades = math.log10(high / low) if high > low > 0 else 0.0
     axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0), numticks=30))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(cost_text(name, value))))
@@ -194,12 +195,6 @@ def draw_audio(axes: Any, cost: float | None, name: str) -> None:
         fontsize=7,
         color=QUIET,
     )
-
-
-def _decades(low: float, high: float) -> float:
-    import math
-
-    return math.log10(high / low) if low > 0 and high > low else 0.0
 
 
 def _short(text: str) -> str:

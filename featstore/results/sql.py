@@ -67,7 +67,8 @@ def query(runs: RunSet, sql: str) -> pd.DataFrame:
         connection.execute("BEGIN TRANSACTION READ ONLY")
         return connection.execute(statements[0]).df()
     except duckdb.Error as error:
-        raise ConfigError(_first_lines(str(error)), "report query", _advice(str(error))) from error
+        text = " ".join(str(error).split("\n\n")[0].splitlines()[:3])
+        raise ConfigError(text, "report query", _advice(str(error))) from error
     finally:
         connection.close()
 
@@ -86,7 +87,7 @@ def connect(runs: RunSet, *, needed: set[str] | None = None) -> duckdb.DuckDBPyC
             connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM incoming')
             connection.unregister("incoming")
         for lock in _LOCKS:
-            _apply(connection, lock)
+            connection.execute(lock)
     except BaseException:
         connection.close()
         raise
@@ -106,27 +107,11 @@ def view_frame(runs: RunSet, name: str) -> pd.DataFrame:
     return _typed(frame)
 
 
-def _apply(connection: duckdb.DuckDBPyConnection, setting: str) -> None:
-    """Apply one lock; an older DuckDB may lack the lesser ones, but never the essential two."""
-    import duckdb
-
-    try:
-        connection.execute(setting)
-    except duckdb.CatalogException:
-        if "external_access" in setting or "lock_configuration" in setting:
-            raise
-        logger.debug("this DuckDB has no setting for: %s", setting)
-
-
 def _mentioned(sql: str) -> set[str]:
     """Views that the query may read; the others are not built, because opening stores and predictions takes time."""
     words = {word.lower() for word in re.findall(r"[A-Za-z_]+", sql)}
     catalogue = words & {"information_schema", "duckdb_tables", "duckdb_columns", "show", "describe", "summarize"}
     return set(VIEWS) if catalogue else words & set(VIEWS)
-
-
-def _first_lines(text: str) -> str:
-    return " ".join(text.split("\n\n")[0].splitlines()[:3])
 
 
 def _advice(text: str) -> str:

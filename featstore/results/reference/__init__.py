@@ -6,9 +6,10 @@ One file a paper, comments with source and reading advice on top. ``read_referen
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from featstore.errors import check_known
@@ -50,9 +51,10 @@ def read_reference(*papers: str) -> pd.DataFrame:
     for paper in papers:
         check_known(paper, PAPERS, f"unknown paper {paper!r}", "reference")
     text = {"source": str, "place": str, "detail": str, "note": str, "scale": str}
-    frames = [
-        pd.read_csv(io.StringIO("".join(_lines(paper, comments=False))), dtype=text) for paper in papers or PAPERS
-    ]
+    frames = []
+    for paper in papers or PAPERS:
+        with _file(paper).open(encoding="utf-8") as file:
+            frames.append(pd.read_csv(file, comment="#", dtype=text))
     frame = pd.concat(frames, ignore_index=True)
     for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple", "n_frames", "bytes_per_clip", "n"):
         frame[name] = pd.to_numeric(frame[name]).astype("Int64")
@@ -61,7 +63,8 @@ def read_reference(*papers: str) -> pd.DataFrame:
 
 def reference_notes(paper: str) -> str:
     """What the head of a paper's file says: the source, and how to read its numbers."""
-    return "".join(line.removeprefix("#").removeprefix(" ") for line in _lines(paper, comments=True)).strip()
+    head = takewhile(lambda line: line.startswith("#"), _file(paper).read_text(encoding="utf-8").splitlines())
+    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in head).strip()
 
 
 def join_published(summary: pd.DataFrame, metric: str = "roc_auc", papers: Sequence[str] = ()) -> pd.DataFrame:
@@ -105,8 +108,5 @@ def _key(model: object, *fields: object) -> tuple[str, ...]:
     return (name, *(str(field) for field in fields))
 
 
-def _lines(paper: str, *, comments: bool) -> list[str]:
-    text = (files(__name__) / f"{paper}.csv").read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
-    head = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return lines[:head] if comments else lines[head:]
+def _file(paper: str) -> Traversable:
+    return files(__name__) / f"{paper}.csv"
