@@ -36,27 +36,19 @@ _WIDE = "featstore.wide"
 _FEW_WORDS = 24
 
 
-def json_option(function: Decorated) -> Decorated:
-    """Add ``--json``: results for programs instead of people."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
+feature_option = click.option(
+    "-f",
+    "--feature",
+    "features",
+    multiple=True,
+    required=True,
+    shell_complete=completer("features"),
+    help="A spec, a preset name, or a YAML file; repeats.",
+)
 
-def feature_option(function: Decorated) -> Decorated:
-    """Add ``-f/--feature``, which repeats."""
-    return click.option(
-        "-f",
-        "--feature",
-        "features",
-        multiple=True,
-        required=True,
-        shell_complete=completer("features"),
-        help="A spec, a preset name, or a YAML file; repeats.",
-    )(function)
-
-
-def store_option(function: Decorated) -> Decorated:
-    """Add ``-s/--store``."""
-    return click.option("-s", "--store", "store", required=True, help="Path of the store.")(function)
+store_option = click.option("-s", "--store", "store", required=True, help="Path of the store.")
 
 
 def renamed_option(old: str, name: str, new: str) -> Callable[[Decorated], Decorated]:

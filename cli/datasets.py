@@ -97,9 +97,10 @@ def index_command(
 
     DATASETS.load(kind)
     options = _parsed(settings) | {name: value for name, value in named.items() if value is not None}
-    notice = _notice(kind)
-    if notice:
-        click.echo(notice, err=True)
+    if kind == "demo":
+        from featstore.datasets.demo import NOTICE
+
+        click.echo(NOTICE, err=True)
     table = index_tracks(kind, root, jobs=jobs, **options)
     table.write(out)
     broken = table.frame[table.frame["probe_error"].notna()]
@@ -108,7 +109,7 @@ def index_command(
     _tell_broken(dict(zip(broken["track_id"], broken["probe_error"], strict=True)))
     if len(broken) > _MOST_SHOWN:
         click.echo(f"… and {len(broken) - _MOST_SHOWN} more: featstore datasets check {out}", err=True)
-    if table.info.notes and not notice:
+    if table.info.notes and kind != "demo":
         click.echo(f"note: {_one_line(table.info.notes)}", err=True)
     if len(broken):
         sys.exit(2)
@@ -232,14 +233,6 @@ def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"--set {each!r} is not of the form name=value", "", "Write: --set separator=;")
         options[name.strip()] = int(value) if value.isascii() and value.isdigit() else value
     return options
-
-
-def _notice(kind: str) -> str:
-    if kind != "demo":
-        return ""
-    from featstore.datasets.demo import NOTICE
-
-    return NOTICE
 
 
 def _summary(table: TrackTable, out: str) -> dict[str, Any]:

@@ -79,13 +79,8 @@ def doctor(as_json: bool) -> None:
         rows += [("mp3", "read and written" if "MP3" in found["formats"] else "needs libsndfile 1.1 or newer")]
         rows += list(found["core"].items())
         for extra, packages in found["extras"].items():
-            absent = [name for name, there in packages.items() if not there]
-            rows.append(
-                (
-                    f"extra {extra}",
-                    "ready" if not absent else f"lacks {', '.join(absent)}: pip install 'featstore[{extra}]'",
-                )
-            )
+            absent = ", ".join(name for name, there in packages.items() if not there)
+            rows.append((f"extra {extra}", f"lacks {absent}: pip install 'featstore[{extra}]'" if absent else "ready"))
         return render_table(rows, ["what", "found"])
 
     emit(found, as_json, text, exit_code=0 if found["ok"] else 1)

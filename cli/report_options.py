@@ -94,7 +94,8 @@ def format_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def read_runs(roots: tuple[str, ...], conditions: tuple[str, ...] = (), split: str = "test") -> RunSet:
     """Read the runs that meet the conditions, and say on stderr what was skipped."""
     from featstore.errors import ConfigError
-    from featstore.results import read_results, where
+    from featstore.results import read_results
+    from featstore.results.conditions import selected
 
     found = read_results(*roots)
     for skip in found.skipped[:10]:
@@ -103,12 +104,10 @@ def read_runs(roots: tuple[str, ...], conditions: tuple[str, ...] = (), split: s
         click.echo(f"skipped: {len(found.skipped) - 10} more folders", err=True)
     if not len(found):
         raise ConfigError("no finished run was found", ", ".join(roots), "Train a model first: featstore train --help")
-    if not conditions:
-        return found
-    kept = set(where(found, conditions, split=split)["run_id"])
-    if not kept:
+    kept = selected(found, conditions, split=split) if conditions else found
+    if not len(kept):
         raise ConfigError(f"none of {len(found)} runs meets the conditions", "--where", "Loosen them")
-    return found.select(lambda record: record.run_id in kept)
+    return kept
 
 
 def metric_of(runs: RunSet, metric: str | None, split: str = "test") -> str:

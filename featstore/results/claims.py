@@ -11,11 +11,11 @@ import numpy as np
 
 from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
 from featstore.metrics import METRICS, in_points, lower_is_better, title_of
-from featstore.results.conditions import parse_conditions
+from featstore.results.conditions import parse_conditions, selected
 from featstore.results.contrasts import contrast
 from featstore.results.fronts import one_dataset
 from featstore.results.losses import study_of
-from featstore.results.paper_tables import PaperTable, conditions_of, selected
+from featstore.results.paper_tables import PaperTable, conditions_of
 from featstore.results.reference import PAPERS
 from featstore.results.resampled import TestTracks
 from featstore.results.summary import summarise
@@ -188,7 +188,7 @@ def _difference(
     if study is None:
         return float(weights @ means), math.nan, math.nan, "every configuration has one seed"
     found = contrast(study, weights[here])
-    reason = f"without the noise of the test tracks: {words}" if found.pooled else ""
+    reason = f"without the noise of the test tracks: {words}" if study.covariance is None else ""
     if lower_is_better(metric):  # a study's scores are better when greater
         return -found.value, -found.high, -found.low, reason
     return found.value, found.low, found.high, reason

@@ -17,7 +17,7 @@ from featstore.units import parse_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["parse_bounds", "parse_conditions", "where"]
+__all__ = ["parse_bounds", "parse_conditions", "selected", "where"]
 
 _CONDITION = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*(!=|<=|>=|==|=|<|>|~)\s*(.*?)\s*")
 _QUOTED, _BRACKETS = re.compile("'[^']*'|\"[^\"]*\""), re.compile(r"[(\[][^()\[\]]*[)\]]")
@@ -64,6 +64,12 @@ def where(runs: RunSet | pd.DataFrame, conditions: str | Iterable[str], *, split
             raise ConfigError(f"runs have no column {name!r}", "--where", did_you_mean(name, _known(frame)))
         keep &= _matches(frame[column], name, sign, value)
     return frame[keep]
+
+
+def selected(runs: RunSet, conditions: str | Iterable[str], *, split: str = "test") -> RunSet:
+    """The runs that meet all conditions."""
+    kept = set(where(runs, conditions, split=split)["run_id"])
+    return runs.select(lambda record: record.run_id in kept)
 
 
 def parse_conditions(conditions: str | Iterable[str]) -> list[tuple[str, str, str]]:

@@ -23,14 +23,11 @@ class Contrast:
     ----------
     value, low, high : float
         In the scale of the study: greater is better.
-    pooled : bool
-        Whether the noise of the test tracks is not included, because predictions are missing.
     """
 
     value: float
     low: float
     high: float
-    pooled: bool
 
 
 def contrast(study: Study, weights: FloatArray, *, draws: int = DRAWS, seed: int = 0) -> Contrast:
@@ -59,15 +56,14 @@ def contrast(study: Study, weights: FloatArray, *, draws: int = DRAWS, seed: int
     noise, df, _ = training_noise(study)
     shares = np.square(weights) * noise  # of the variance of the sum
     tracks = float(weights @ study.test_covariance @ weights)
-    pooled = study.covariance is None
     rng = np.random.default_rng(seed)
     used = np.flatnonzero(weights)
     z = np.sqrt(shares.sum() + tracks) * rng.standard_normal(draws)
-    if pooled:
+    if study.covariance is None:
         seen = shares.sum() * rng.chisquare(df[0], draws) / df[0]
     else:
         seen = tracks + (shares[used] / df[used]) @ rng.chisquare(df[used, None], (len(used), draws))
     ratios = np.abs(z) / np.sqrt(np.maximum(seen, TINY))
     reach = float(np.quantile(ratios, asked_confidence(study, 0.95)) * np.sqrt(shares.sum() + tracks))
     value = float(weights @ study.means)
-    return Contrast(value, value - reach, value + reach, pooled)
+    return Contrast(value, value - reach, value + reach)

@@ -102,14 +102,10 @@ def diff_runs(
 
 def _settings(a: RunSet, b: RunSet) -> tuple[dict[str, tuple[list[Any], list[Any]]], int]:
     """Facts and settings whose values differ between the sides, and how many do not."""
-    sides = [_all_settings(side) for side in (a, b)]
-    names = list(dict.fromkeys([*sides[0], *sides[1]]))
-    different = {}
-    for name in names:
-        values = (sides[0].get(name, []), sides[1].get(name, []))
-        if values[0] != values[1]:
-            different[name] = values
-    return different, len(names) - len(different)
+    first, second = _all_settings(a), _all_settings(b)
+    values = {name: (first.get(name, []), second.get(name, [])) for name in first | second}
+    different = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+    return different, len(values) - len(different)
 
 
 def _all_settings(runs: RunSet) -> dict[str, list[Any]]:
@@ -137,12 +133,8 @@ def _values(runs: RunSet, metric: str, split: str) -> list[float]:
 
 
 def _costs(a: RunSet, b: RunSet) -> dict[str, tuple[float, float]]:
-    found = {}
-    for name in COSTS:
-        means = (float(a.frame[name].mean()), float(b.frame[name].mean()))
-        if means[0] != means[1] and not np.isnan(means).all():
-            found[name] = means
-    return found
+    means = {name: (float(a.frame[name].mean()), float(b.frame[name].mean())) for name in COSTS}
+    return {name: pair for name, pair in means.items() if pair[0] != pair[1] and not np.isnan(pair).all()}
 
 
 def _bootstrap(
@@ -173,8 +165,7 @@ def _warnings(a: RunSet, b: RunSet, settings: dict[str, tuple[list[Any], list[An
     if overlap:
         found.append(f"{len(overlap)} runs are on both sides")
     for side, name in ((a, "first"), (b, "second")):
-        if side.frame["configuration"].nunique() > 1:
-            count = side.frame["configuration"].nunique()
+        if (count := side.frame["configuration"].nunique()) > 1:
             found.append(
                 f"the {name} side holds {count} different configurations: its deviation is not over seeds only"
             )

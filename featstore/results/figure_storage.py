@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from featstore.errors import ConfigError
 from featstore.results.figure_style import (
     GREY,
@@ -81,24 +79,19 @@ def _fills(runs: RunSet) -> dict[str, str]:
     for record in runs:
         fixed = (record.config.get("start") or {}).get("trunk_rate") == 0
         started = bool(record.result.get("start"))
-        found[record.run_id] = "left" if started and fixed else "full"
-        if record.model in pretrained and not started:
-            found[record.run_id] = "none"
+        fresh = record.model in pretrained and not started
+        found[record.run_id] = "none" if fresh else "left" if started and fixed else "full"
     return found
 
 
 def _places(rows: pd.DataFrame, models: Sequence[str]) -> list[float]:
     """Bytes of each row, those that share a place set apart from one another, model by model."""
-    found = np.asarray(rows[_COST], dtype=float)
-    order = sorted(range(len(rows)), key=lambda row: (models.index(rows["model"][row]), row))
-    placed = found.copy()
-    groups: dict[float, list[int]] = {}
-    for row in order:
-        groups.setdefault(float(f"{found[row]:.2g}"), []).append(row)
-    for members in groups.values():
-        for number, row in enumerate(members):
-            placed[row] = found[row] * _ASIDE ** (number - (len(members) - 1) / 2)
-    return [float(value) for value in placed]
+    ordered = (
+        rows.assign(place=rows["model"].map(models.index)).sort_values("place", kind="stable")[_COST].astype(float)
+    )
+    same = ordered.groupby(ordered.map("{:.2g}".format))
+    placed = ordered * _ASIDE ** (same.cumcount() - (same.transform("size") - 1) / 2)
+    return [float(value) for value in placed.sort_index()]
 
 
 def _guesses(runs: RunSet) -> dict[str, float]:

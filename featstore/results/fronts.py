@@ -135,7 +135,12 @@ def pareto(
     featstore.results.sentences.answer_sentences : The answer in words.
     """
     axes = (x,) if isinstance(x, str) else tuple(x)
-    _check_axes(summary, axes, y)
+    if not 1 <= len(axes) <= 2:
+        raise ConfigError(f"{len(axes)} axes of cost were given", "pareto", "Give one or two, and a metric")
+    for axis in axes:
+        check_known(axis, COSTS, f"{axis!r} is no axis of cost", "pareto")
+    check_known(y, metrics_of(summary), f"the summary has no metric {y!r}", "pareto")
+    one_dataset(summary, "pareto")
     if not 0 < margin < np.inf:
         raise ConfigError(f"a margin of {margin:g} is none", "pareto", "Give the loss that is accepted, such as 0.02")
     if not summary[[*axes, f"{y}_mean"]].notna().all(axis=1).any():
@@ -229,15 +234,6 @@ def front_of(points: npt.ArrayLike, open_to: npt.NDArray[np.bool_] | None = None
         no_worse = (data <= data[row]).all(axis=1) & rivals
         on_front[row] = not (no_worse & (data < data[row]).any(axis=1)).any()
     return on_front
-
-
-def _check_axes(summary: pd.DataFrame, axes: tuple[str, ...], y: str) -> None:
-    if not 1 <= len(axes) <= 2:
-        raise ConfigError(f"{len(axes)} axes of cost were given", "pareto", "Give one or two, and a metric")
-    for axis in axes:
-        check_known(axis, COSTS, f"{axis!r} is no axis of cost", "pareto")
-    check_known(y, metrics_of(summary), f"the summary has no metric {y!r}", "pareto")
-    one_dataset(summary, "pareto")
 
 
 def one_dataset(summary: pd.DataFrame, where: str) -> None:

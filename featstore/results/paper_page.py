@@ -15,7 +15,7 @@ from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
 from featstore.metrics import METRICS, title_of
 from featstore.plain import plain
 from featstore.results.claims import check_claim, claim_table, judge_claims
-from featstore.results.conditions import parse_conditions
+from featstore.results.conditions import parse_conditions, selected
 from featstore.results.costs import COSTS
 from featstore.results.drop_columns import is_drop
 from featstore.results.figure_encoding import against_float
@@ -30,7 +30,6 @@ from featstore.results.paper_tables import (
     against_best,
     conditions_of,
     paper_table,
-    selected,
     stage_of,
 )
 from featstore.results.reference import PAPERS

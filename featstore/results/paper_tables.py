@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from featstore.errors import ConfigError, check_known
 from featstore.metrics import in_points, lower_is_better, title_of
 from featstore.plain import is_missing
-from featstore.results.conditions import where
+from featstore.results.conditions import selected, where
 from featstore.results.costs import COSTS, cost_text
 from featstore.results.drop_columns import drop_cell, drop_head, is_drop
 from featstore.results.labels import hops_by_multiple, row_text
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["RUN_FIGURES", "TESTS", "PaperTable", "against_best", "conditions_of", "paper_table", "selected", "stage_of"]
+__all__ = ["RUN_FIGURES", "TESTS", "PaperTable", "against_best", "conditions_of", "paper_table", "stage_of"]
 
 TESTS = {"verdict": "against the best", "difference": "difference", "p": "p", "p_holm": "p (Holm)"}
 RUN_FIGURES = {
@@ -72,12 +72,6 @@ def conditions_of(spec: Mapping[str, Any], key: str = "where") -> list[str]:
 def stage_of(spec: Mapping[str, Any]) -> str:
     """The split that a table or figure is about: runs of pretraining have no test scores."""
     return "valid" if spec.get("stage") == "pretraining" else "test"
-
-
-def selected(runs: RunSet, conditions: str | Iterable[str]) -> RunSet:
-    """The runs that meet all conditions."""
-    kept = set(where(runs, conditions)["run_id"])
-    return runs.select(lambda record: record.run_id in kept)
 
 
 def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, Any]) -> PaperTable | None:

@@ -131,13 +131,11 @@ def find_records(roots: Sequence[str | Path]) -> tuple[list[RunRecord], list[Ski
     complete = [folder for folder, finished in found.items() if finished]
     with ThreadPoolExecutor(_READERS) as pool:
         loaded = list(pool.map(_load, complete, chunksize=64))
-    pairs = [(folder, result) for folder, result in zip(complete, loaded, strict=True) if isinstance(result, dict)]
-    skipped = [SkippedRun(Path(f), r) for f, r in zip(complete, loaded, strict=True) if isinstance(r, str)]
-    skipped += [
-        SkippedRun(Path(folder), f"has no {RESULT_NAME}: the run has not finished, or was interrupted")
-        for folder, finished in found.items()
-        if not finished
-    ]
+    lacking = f"has no {RESULT_NAME}: the run has not finished, or was interrupted"
+    outcomes: dict[str, dict[str, Any] | str] = dict.fromkeys(found, lacking)
+    outcomes |= zip(complete, loaded, strict=True)
+    pairs = [(folder, result) for folder, result in outcomes.items() if isinstance(result, dict)]
+    skipped = [SkippedRun(Path(folder), reason) for folder, reason in outcomes.items() if isinstance(reason, str)]
     records = [
         RunRecord(Path(folder), result, run_id)
         for (folder, result), run_id in zip(pairs, _unique_ids(pairs), strict=True)

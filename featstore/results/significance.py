@@ -133,9 +133,8 @@ def compare(
         (mean_a, std_a, len(clean[0])), (mean_b, std_b, len(clean[1])), test=test, confidence=confidence
     )
     widest = bounds[1] - bounds[0]
-    return replace(
-        found, low=float(np.clip(found.low, -widest, widest)), high=float(np.clip(found.high, -widest, widest))
-    )
+    low, high = np.clip([found.low, found.high], -widest, widest).tolist()
+    return replace(found, low=low, high=high)
 
 
 def compare_stats(

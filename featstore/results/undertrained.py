@@ -86,9 +86,7 @@ def mark_undertrained(summary: pd.DataFrame, runs: RunSet, metric: str, most: fl
         ]
     )
     marked = gains > most  # of NaN: no
-    labels = [
-        f"{label} (undertrained)" if mark else label for label, mark in zip(summary["label"], marked, strict=True)
-    ]
+    labels = summary["label"].mask(marked, summary["label"] + " (undertrained)")
     return summary.assign(label=labels, late_gain=gains, undertrained=marked)
 
 
