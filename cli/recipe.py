@@ -38,19 +38,10 @@ def list_(as_json: bool) -> None:
     """
     from featstore.workflows.recipes import list_recipes
 
-    found = list_recipes()
-    rows = [
-        {
-            "name": r.name,
-            "title": r.title,
-            "features": r.n_features,
-            "models": len(r.model_plans()),
-            "seeds": len(r.seeds),
-            "minutes": r.minutes,
-        }
-        for r in found
-    ]
-    emit(rows, as_json, lambda: render_table([tuple(row.values()) for row in rows], list(rows[0]), cut="title"))
+    header = ["name", "title", "features", "models", "seeds", "minutes"]
+    rows = [(r.name, r.title, r.n_features, len(r.model_plans()), len(r.seeds), r.minutes) for r in list_recipes()]
+    payload = [dict(zip(header, row, strict=True)) for row in rows]
+    emit(payload, as_json, lambda: render_table(rows, header, cut="title"))
 
 
 @recipe.command()

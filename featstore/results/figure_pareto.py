@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from featstore.metrics import bounds_of, lower_is_better
 from featstore.results.costs import COSTS
@@ -61,9 +62,9 @@ def draw_pareto(front: ParetoFront, *, title: str = "") -> Figure:
     else:
         _draw_steps(axes, front)
     axes.set_ylim(*_limits(front))
-    cut = False
+    cut, states = False, _states(front)
     for state, style in _STYLES.items():
-        rows = np.array([value == state for value in _states(front)])
+        rows = states == state
         if rows.any():
             whiskers = "front" in state or len(frame) <= _MANY
             cut |= _draw_points(axes, frame[rows], x, y, style, whiskers=whiskers)
@@ -146,15 +147,17 @@ _STYLES = {
 }
 
 
-def _states(front: ParetoFront) -> list[str]:
-    on_one, worse = front.frame["guaranteed"] | front.frame["on_front"], front.frame["loss_least"] > 0
-    states = [
-        ("worse, on a front" if lost else "front") if kept else "worse" if lost else "other"
-        for kept, lost in zip(on_one, worse, strict=True)
-    ]
-    return [
-        "undertrained" if barred else state for barred, state in zip(undertrained(front.frame), states, strict=True)
-    ]
+def _states(front: ParetoFront) -> npt.NDArray[np.str_]:
+    """The style of each row."""
+    kept = (front.frame["guaranteed"] | front.frame["on_front"]).to_numpy(dtype=bool)
+    worse = front.frame["loss_least"].to_numpy(dtype=float) > 0
+    cases = {
+        "undertrained": undertrained(front.frame),
+        "worse, on a front": kept & worse,
+        "front": kept,
+        "worse": worse,
+    }
+    return np.select(list(cases.values()), list(cases), "other")
 
 
 def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: _Style, *, whiskers: bool) -> bool:
