@@ -229,12 +229,15 @@ def _as_forecast(found: Mapping[str, Any]) -> str:
 
 
 def _as_text(result: Mapping[str, Any], out: str) -> str:
+    from featstore.training.input_shape import InputShape
+
     seconds, rates, size = result["seconds"], result["rates"], result["bytes"]["alone"]
+    inputs = InputShape.from_mapping(result["input"]).inputs
     lines = [
         f"{result['model']} on {result['feature']}",
         _score_table(result["scores"], result["intervals"]),
         f"{result['epochs']} epochs, best {result['best_epoch']}; {result['parameters']:,} parameters, "
-        f"{result['gmacs']:.4g} GMAC an input of {_size_of(result['input'])}",
+        f"{result['gmacs']:.4g} GMAC an input of {' and '.join(map(str, inputs.values()))}",
         f"training {format_seconds(seconds['train'])} at {rates['train_samples_per_s']:.0f} samples/s, waiting for "
         f"data {100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",
         f"feature {format_bytes(size)} alone, {format_bytes(result['bytes']['added'])} added to the store",
@@ -243,12 +246,6 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
         if classes and split in result["scores"]:
             lines.append(f"{split}: left out of ROC and PR AUC, always or never true: {', '.join(classes)}")
     return "\n".join([*lines, f"run: {out}"])
-
-
-def _size_of(shape: Mapping[str, Any]) -> str:
-    from featstore.training.input_shape import InputShape
-
-    return " and ".join(map(str, InputShape.from_mapping(shape).inputs.values()))
 
 
 def _score_table(scores: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]]) -> str:

@@ -106,9 +106,9 @@ class MacroF1All(MacroF1):
         self, targets: NDArray[Any], scores: NDArray[Any], weights: FloatArray, per_class: FloatArray
     ) -> FloatArray:
         """Mean over all classes; NaN only where no class has a track."""
-        known = ~np.isnan(per_class)
-        total, count = np.where(known, per_class, 0.0).sum(axis=1), known.sum(axis=1)
-        return ratio(total, per_class.shape[1], count > 0)
+        unknown = np.isnan(per_class)
+        counted = np.where(unknown & ~unknown.all(axis=1, keepdims=True), 0.0, per_class)
+        return super().overall(targets, scores, weights, counted)
 
 
 class MicroF1(MacroF1):

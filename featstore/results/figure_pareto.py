@@ -151,13 +151,8 @@ def _states(front: ParetoFront) -> npt.NDArray[np.str_]:
     """The style of each row."""
     kept = (front.frame["guaranteed"] | front.frame["on_front"]).to_numpy(dtype=bool)
     worse = front.frame["loss_least"].to_numpy(dtype=float) > 0
-    cases = {
-        "undertrained": undertrained(front.frame),
-        "worse, on a front": kept & worse,
-        "front": kept,
-        "worse": worse,
-    }
-    return np.select(list(cases.values()), list(cases), "other")
+    names = ["undertrained", "worse, on a front", "front", "worse"]
+    return np.select([undertrained(front.frame), kept & worse, kept, worse], names, "other")
 
 
 def _draw_points(axes: Any, rows: pd.DataFrame, x: str, y: str, style: _Style, *, whiskers: bool) -> bool:

@@ -161,9 +161,8 @@ def _in_short(fields: dict[str, Any], feature: str) -> dict[str, Any]:
 def feature_fields(record: RunRecord) -> dict[str, Any]:
     """The fields of the run's feature: as recorded, or read from its name."""
     recorded = record.result.get("feature_fields")
-    fields = dict(recorded) if isinstance(recorded, Mapping) else {}
-    fields = {**_fields_of_name(record.feature), **{k: v for k, v in fields.items() if v is not None}}
-    fields = _in_short(fields, record.feature)
+    known = {k: v for k, v in recorded.items() if v is not None} if isinstance(recorded, Mapping) else {}
+    fields = _in_short({**_fields_of_name(record.feature), **known}, record.feature)
     fields["hop_multiple"] = record.result.get("hop_multiple", fields.get("hop_multiple"))
     seen = record.result.get(OUTSIDE)
     fields[OUTSIDE] = None if seen is None else str(seen) or "none"

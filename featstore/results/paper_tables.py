@@ -171,7 +171,10 @@ def _planned_table(
     cells: list[list[str]] = []
     ids: list[tuple[str, ...]] = []
     several, guesses = 0, 0
-    hops = {str(multiple): hop for multiple, hop in hops_by_multiple([*records, *published.rows]).items()}
+    hops = {
+        str(multiple): hop
+        for multiple, hop in hops_by_multiple([*records, *published.frame.to_dict("records")]).items()
+    }
     weak, faint = float(spec.get("undertrained", -np.inf)), 0
     for row in rows:
         if "chance" in row:
@@ -216,14 +219,9 @@ class _Published:
         """Rows of ``reference``: its paper, and those that equal its other keys."""
         reference = dict(spec.get("reference") or {})
         if not reference:
-            return cls(None, (), "")
+            return cls(read_reference()[:0], (), "")
         frame = where(read_reference(reference.pop("paper")), [f"{name}={value}" for name, value in reference.items()])
         return cls(frame, _metrics(spec), str(reference.get("dataset", "published")))
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """All of them as mappings."""
-        return [] if self.frame is None else self.frame.to_dict("records")
 
     @property
     def heads(self) -> list[str]:
