@@ -171,10 +171,8 @@ def _planned_table(
     cells: list[list[str]] = []
     ids: list[tuple[str, ...]] = []
     several, guesses = 0, 0
-    hops = {
-        str(multiple): hop
-        for multiple, hop in hops_by_multiple([*records, *published.frame.to_dict("records")]).items()
-    }
+    known = [*records, *published.frame.to_dict("records")]
+    hops = {str(multiple): hop for multiple, hop in hops_by_multiple(known).items()}
     weak, faint = float(spec.get("undertrained", -np.inf)), 0
     for row in rows:
         if "chance" in row:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from featstore.metrics import lower_is_better
 from featstore.results.details import read_curves
 
@@ -77,19 +75,12 @@ def mark_undertrained(summary: pd.DataFrame, runs: RunSet, metric: str, most: fl
     """
     if most is None:
         return summary
-    records = {record.run_id: record for record in runs}
-    lower = lower_is_better(metric)
-    gains = np.array(
-        [
-            _mean([late_gain(read_curves(records[run]).get(f"valid.{metric}", []), lower=lower) for run in ids])
-            for ids in summary["run_ids"]
-        ]
-    )
+    records, lower = {record.run_id: record for record in runs}, lower_is_better(metric)
+
+    def gain(run: str) -> float:
+        return late_gain(read_curves(records[run]).get(f"valid.{metric}", []), lower=lower)
+
+    gains = summary["run_ids"].explode().map(gain).groupby(level=0).mean().to_numpy(dtype=float)
     marked = gains > most  # of NaN: no
     labels = summary["label"].mask(marked, summary["label"] + " (undertrained)")
     return summary.assign(label=labels, late_gain=gains, undertrained=marked)
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
