@@ -37,11 +37,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     module = types.ModuleType("made_up_metric")
     module.BRIER = BrierScore()
     sys.modules["made_up_metric"] = module
-    METRICS._entries["brier"] = "made_up_metric:BRIER"
+    METRICS["brier"] = "made_up_metric:BRIER"
     root = tmp_path_factory.mktemp("brier")
     write_runs(root, mel_grid(n_mels=[96, 48, 8]), predictions=60)
     yield read_results(root)
-    del METRICS._entries["brier"], sys.modules["made_up_metric"]
+    del METRICS["brier"], sys.modules["made_up_metric"]
 
 
 def test_direction_title_and_bounds(runs: RunSet) -> None:

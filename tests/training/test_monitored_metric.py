@@ -33,7 +33,7 @@ def test_the_checkpoint_with_the_least_value_is_kept(
     module = types.ModuleType("made_up_mean_score")
     module.MEAN_SCORE = MeanScore()
     monkeypatch.setitem(sys.modules, "made_up_mean_score", module)
-    monkeypatch.setitem(METRICS._entries, "mean_score", "made_up_mean_score:MEAN_SCORE")
+    monkeypatch.setitem(METRICS, "mean_score", "made_up_mean_score:MEAN_SCORE")
     settings = config("loop.epochs=6", "loop.monitor=mean_score", "loop.patience=0")
     result = train(music.store, SPEC, "vgg-cnn", tmp_path / "run", config=settings)
     lines = [json.loads(text) for text in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -114,8 +114,8 @@ class NextToken(Objective):
 
 @pytest.fixture
 def entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS._entries, "token-model", f"{__name__}:TokenModel")
-    monkeypatch.setitem(OBJECTIVES._entries, "next-token", f"{__name__}:NextToken")
+    monkeypatch.setitem(MODELS, "token-model", f"{__name__}:TokenModel")
+    monkeypatch.setitem(OBJECTIVES, "next-token", f"{__name__}:NextToken")
 
 
 def token_collection(path: Path) -> Collection:

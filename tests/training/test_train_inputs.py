@@ -169,7 +169,7 @@ class PairModel(Model):
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two more entries of the registry, as later models will be."""
     for name, place in (("wave", "WaveModel"), ("pair", "PairModel")):
-        monkeypatch.setitem(MODELS._entries, name, f"{__name__}:{place}")
+        monkeypatch.setitem(MODELS, name, f"{__name__}:{place}")
 
 
 @pytest.mark.slow
