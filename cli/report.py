@@ -199,8 +199,8 @@ def pareto(
     from featstore.results.fronts import MARGIN
     from featstore.results.sentences import answer_json
 
-    split, options["margin"] = options["split"], options["margin"] or MARGIN
-    found = read_runs(runs, conditions, split)
+    options["margin"] = options["margin"] or MARGIN
+    found = read_runs(runs, conditions, split := options["split"])
     axes = [cost_name(name) for name in _names(x)]
     metric = metric_of(found, y, split)
     summary = mark_undertrained(summarise(found, split=split), found, metric, late_gain)
