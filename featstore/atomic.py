@@ -14,7 +14,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +72,12 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def fsync_directory(path: str | os.PathLike[str]) -> None:
     """Make renames inside ``path`` survive a power cut (a no-op where folders cannot be opened)."""
-    try:
+    with suppress(OSError):  # some network file systems refuse to flush a folder; the rename itself stays atomic
         handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:  # some network file systems refuse to flush a folder; the rename itself stays atomic
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

@@ -230,22 +230,15 @@ def _refuse_if_taken(store: Store, todo: list[tuple[int, list[str]]]) -> None:
 def _check_versions(store: Store, keys: Sequence[str], strict: bool) -> None:
     for key in keys:
         own = versions_of(store, [key])  # a record may name more: what its task made of other arrays
+        feature = store.arrays[key].spec.short()
         for record in store.records(key).values():
             other = {name: record.versions.get(name) for name, here in own.items() if record.versions.get(name) != here}
             if other:
                 listed = ", ".join(f"{name} {made} (here {own[name]})" for name, made in sorted(other.items()))
+                what = f"shard {record.shard} was made with {listed}"
                 if strict:
-                    raise PlanError(
-                        f"shard {record.shard} was made with {listed}",
-                        store.arrays[key].spec.short(),
-                        "Use those, or drop --strict",
-                    )
-                logger.warning(
-                    "%s mixes versions: shard %d was made with %s",
-                    store.arrays[key].spec.short(),
-                    record.shard,
-                    listed,
-                )
+                    raise PlanError(what, feature, "Use those, or drop --strict")
+                logger.warning("%s mixes versions: %s", feature, what)
                 break
 
 

@@ -107,18 +107,15 @@ class Lease:
         try:
             for name in self._names:
                 self._take(name)
-        except BaseException:
-            self._release()
-            raise
-        self._confirmed = time.monotonic()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name="featstore-lease")
-        self._thread.start()
-        if self._on_shard:
-            try:
+            self._confirmed = time.monotonic()
+            thread = threading.Thread(target=self._beat, daemon=True, name="featstore-lease")
+            thread.start()
+            self._thread = thread
+            if self._on_shard:
                 self._let_packing_end()
-            except BaseException:
-                self.__exit__()
-                raise
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def _let_packing_end(self) -> None:
@@ -237,10 +234,9 @@ def hold_store(location: Location, name: str = STORE) -> Iterator[Lease]:
         When another process holds it for longer than packing takes.
     """
     deadline = time.monotonic() + PACKING_S
-    lease = Lease(location, [name], 0)
     while True:
         try:
-            lease.__enter__()
+            lease = Lease(location, [name], 0).__enter__()
             break
         except StoreLocked:
             if time.monotonic() > deadline:

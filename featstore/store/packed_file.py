@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -49,15 +50,13 @@ class PackedLocation(Location):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        self._files: dict[str, bytes] | None = None
         self._indices: dict[str, Index] = {}
-        self._view: memoryview | None = None
 
     def __str__(self) -> str:
         return str(self.root)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "_files": None, "_indices": {}, "_view": None}
+        return {"root": self.root, "_indices": {}}
 
     # -- what is in the file ----------------------------------------------------------------------------------------
 
@@ -65,23 +64,21 @@ class PackedLocation(Location):
         with damage("the file is no HDF5, or damaged", str(self.root), "Pack the store again, or restore a copy"):
             return open_hdf5(self.bytes_view)
 
-    @property
+    @cached_property
     def files(self) -> dict[str, bytes]:
         """Content of every file that is kept as it is."""
         import h5py
 
-        if self._files is None:
-            found: dict[str, bytes] = {}
+        found: dict[str, bytes] = {}
 
-            def note(name: str, item: Any) -> None:
-                if isinstance(item, h5py.Dataset):
-                    found[name] = item[:].tobytes()
+        def note(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                found[name] = item[:].tobytes()
 
-            what, fix = "the file is no packed store, or damaged", "Make one with featstore store pack"
-            with self._open() as file, damage(what, str(self.root), fix):
-                file["store"].visititems(note)
-            self._files = found
-        return self._files
+        what, fix = "the file is no packed store, or damaged", "Make one with featstore store pack"
+        with self._open() as file, damage(what, str(self.root), fix):
+            file["store"].visititems(note)
+        return found
 
     def chunk_index(self, array: StoredArray) -> Index:
         """Offset and length of every chunk of an array, (rows, chunks of a row, 2)."""
@@ -90,12 +87,10 @@ class PackedLocation(Location):
                 self._indices[array.key] = chunk_places(file[f"features/{array.key}/data"], array)
         return self._indices[array.key]
 
-    @property
+    @cached_property
     def bytes_view(self) -> memoryview:
         """Read-only memory map of the whole file."""
-        if self._view is None:
-            self._view = map_file(self.root)
-        return self._view
+        return map_file(self.root)
 
     def plain_rows(self, header: ArrayHeader) -> tuple[IntArray, list[str]]:
         """Lengths and track ids as plain readers see them: they follow from all the rest."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,10 +142,8 @@ def whole_lines(view: FileBytes, key: str) -> dict[int, dict[str, Any]]:
     """Content of every record of the array that is intact, digests included, whatever became of the index."""
     found: dict[int, dict[str, Any]] = {}
     for line in bytes(view[0 : len(view)]).split(b"\n"):
-        try:
+        with suppress(CorruptFeature, NewerFormat):
             content = checked_json(line, "", "a commit record", PACK_FORMAT)
-        except (CorruptFeature, NewerFormat):
-            continue
-        if content.get("key") == key and isinstance(content.get("shard"), int):
-            found[content["shard"]] = json.loads(line)
+            if content.get("key") == key and isinstance(content.get("shard"), int):
+                found[content["shard"]] = json.loads(line)
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -374,17 +375,15 @@ def committed_shards(location: Location, key: str) -> Iterator[int]:
 
 def last_generation(location: Location, key: str, shard: int) -> int | None:
     """Generation of what is there of a pair, hidden or not; 0 when it is damaged, None when there is nothing."""
-    known: list[int] = []
-    name = record_name(key, shard)
-    try:
-        data = location.read(name)
-        known.append(int(checked_json(data, f"{location}/{name}", "a commit record", PACK_FORMAT)["generation"]))
-    except FileNotFoundError:
-        pass
-    except StoreError:
-        known.append(0)
+    name, own = record_name(key, shard), None
+    with suppress(FileNotFoundError):
+        try:
+            content = checked_json(location.read(name), f"{location}/{name}", "a commit record", PACK_FORMAT)
+            own = int(content["generation"])
+        except StoreError:
+            own = 0
     packed = _packed_generation(location, key, shard)
-    return max([*known, *([] if packed is None else [packed])], default=None)
+    return max((known for known in (own, packed) if known is not None), default=None)
 
 
 def hide_record(location: Location, key: str, shard: int) -> None:

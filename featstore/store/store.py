@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -156,12 +157,10 @@ class Store:
         """Worker seconds of the runs that computed an array, shared among the arrays of a pass; None if unknown."""
         shares = []
         for name in self.location.list("log"):
-            try:
+            with suppress(*DAMAGED):  # logs are for people: a damaged one costs nothing but this number
                 entry = json_object(self.location.read(f"log/{name}"))
                 if key in entry["keys"]:
                     shares.append(float(entry["worker_seconds"]) / len(entry["keys"]))
-            except DAMAGED:
-                continue  # logs are for people: a damaged one costs nothing but this number
         return sum(shares) if shares else None
 
     def weights_note(self, digest: str) -> dict[str, Any]:

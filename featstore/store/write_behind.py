@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -13,18 +14,16 @@ FLUSH_BYTES = 8 << 20  # of one file before its flush begins: few enough calls, 
 _THREADS = 16  # they wait for the disk, nearly all the time
 
 _flush = getattr(os, "fdatasync", os.fsync)  # not everywhere
-_pools: list[ThreadPoolExecutor] = []  # one a process, made at the first need
 
 
+@functools.cache
 def flush_threads() -> ThreadPoolExecutor:
-    """Threads of this process that wait for the disk."""
-    if not _pools:
-        _pools.append(ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="featstore-flush"))
-    return _pools[0]
+    """Threads of this process that wait for the disk, made at the first need."""
+    return ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="featstore-flush")
 
 
 if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(after_in_child=flush_threads.cache_clear)
 
 
 class WriteBehind:

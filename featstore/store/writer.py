@@ -58,7 +58,7 @@ class ArrayWriter:
     def __init__(self, backend: Backend, array: StoredArray, shard: int, n_rows: int, folder: Path) -> None:
         self.array, self.header, self.layout, self.shard = array, array.header, array.layout, shard
         self._backend, self._folder = backend, folder
-        self._slabs: dict[int, tuple[SlabWriter, Path]] = {}
+        self._slabs: dict[int, SlabWriter] = {}
         self._buffer = np.empty(self.header.shape_of(self.layout.chunk_frames), dtype=np.float32)
         self._track = _Progress()
         self._quality = _Quality()
@@ -66,7 +66,7 @@ class ArrayWriter:
 
     def begin(self, slot: int) -> None:
         self._track = _Progress(slot)
-        for writer, _ in self._slabs.values():
+        for writer in self._slabs.values():
             writer.begin(slot)
 
     def append(self, block: FloatArray) -> None:
@@ -106,7 +106,7 @@ class ArrayWriter:
     def roll_back(self) -> None:
         """Forget the track in the making."""
         self._track = _Progress(self._track.slot)
-        for writer, _ in self._slabs.values():
+        for writer in self._slabs.values():
             writer.roll_back()
 
     def _emit(self, values: FloatArray, valid: int) -> None:
@@ -143,26 +143,25 @@ class ArrayWriter:
     def _slab(self, slab: int) -> SlabWriter:
         if slab not in self._slabs:
             path = self._folder / f"{self.header.key}.{self.shard}.{slab}"
-            writer = self._backend.slab_writer(path, self.array)
-            writer.begin(self._track.slot)
-            self._slabs[slab] = (writer, path)
-        return self._slabs[slab][0]
+            self._slabs[slab] = self._backend.slab_writer(path, self.array)
+            self._slabs[slab].begin(self._track.slot)
+        return self._slabs[slab]
 
     def finish(self) -> list[tuple[str, Path, int, str]]:
         """Close the shard files; (name, staged path, bytes, digest) of each. Slab 0 always exists."""
         self._slab(0)
         keep = self.layout.n_slabs(int(self.lengths.max(initial=0)))
         files = []
-        for slab, (writer, path) in sorted(self._slabs.items()):
+        for slab, writer in sorted(self._slabs.items()):
             if slab >= keep:  # only a track that was rolled back ever reached it
                 writer.abandon()
                 continue
             size, digest = writer.close(self.lengths)
-            files.append((self._backend.slab_name(self.array, self.shard, slab), path, size, digest))
+            files.append((self._backend.slab_name(self.array, self.shard, slab), writer.path, size, digest))
         return files
 
     def abandon(self) -> None:
-        for writer, _ in self._slabs.values():
+        for writer in self._slabs.values():
             writer.abandon()
 
     @property
@@ -187,7 +186,7 @@ class ShardWriter:
     backend : Backend
     arrays : sequence of StoredArray
     shard : int
-    first_row, n_rows : int
+    rows : range
         Rows of the store that the shard covers.
     run : str
         Label of the run, shown to other writers of the shard.
@@ -197,22 +196,12 @@ class ShardWriter:
     featstore.extract.extract : Writes shards and commits them.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        arrays: Sequence[StoredArray],
-        shard: int,
-        first_row: int,
-        n_rows: int,
-        run: str = "",
-    ):
-        location = backend.location
-        self.location, self.shard, self.first_row, self.n_rows = location, shard, first_row, n_rows
-        self._backend = backend
-        self._lease = Lease(location, [array.key for array in arrays], shard, run)
-        self._arrays = list(arrays)
+    def __init__(self, backend: Backend, arrays: Sequence[StoredArray], shard: int, rows: range, run: str = "") -> None:
+        self.location, self.shard, self.rows = backend.location, shard, rows
+        self._backend, self._arrays = backend, list(arrays)
+        self._lease = Lease(self.location, [array.key for array in arrays], shard, run)
         self._writers: dict[str, ArrayWriter] = {}
-        self._sources = [""] * n_rows
+        self._sources = [""] * len(rows)
         self._outcomes: dict[str, list[Outcome]] = {array.key: [] for array in arrays}
         self._slot = -1
 
@@ -221,7 +210,7 @@ class ShardWriter:
         try:
             folder = self._lease.staging()
             for array in self._arrays:
-                self._writers[array.key] = ArrayWriter(self._backend, array, self.shard, self.n_rows, folder)
+                self._writers[array.key] = ArrayWriter(self._backend, array, self.shard, len(self.rows), folder)
         except BaseException:  # a refused folder may not leave a lease behind that a heartbeat keeps alive
             self._lease.__exit__()
             raise
@@ -265,7 +254,7 @@ class ShardWriter:
         """
         if source is not None:
             self._sources[self._slot] = source
-        row, counted, silent = self.first_row + self._slot, near_ties or {}, silent or {}
+        row, counted, silent = self.rows[self._slot], near_ties or {}, silent or {}
         frames = {}
         for key, writer in self._writers.items():
             frames[key] = writer.end(counted.get(key))
@@ -289,7 +278,7 @@ class ShardWriter:
                 writer.roll_back()
         self._slot = -1
         for found in self._outcomes.values():
-            found.append(Outcome(self.first_row + slot, status, stage, error, path))
+            found.append(Outcome(self.rows[slot], status, stage, error, path))
 
     def commit(self, versions: dict[str, str]) -> list[CommitRecord]:
         """Move the files of all arrays into place, then write the records; from here on the shard exists.
@@ -325,7 +314,7 @@ class ShardWriter:
             name=writer.header.name,
             shard=self.shard,
             generation=generation,
-            first_row=self.first_row,
+            first_row=self.rows.start,
             n_frames=[int(n) for n in writer.lengths],
             sources=self._sources,
             outcomes=sorted(self._outcomes[key], key=lambda outcome: outcome.row),

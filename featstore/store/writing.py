@@ -99,5 +99,4 @@ def write_shard(store: Store, shard: int, keys: Sequence[str], run: str = "") ->
     featstore.store.missing.find_missing : What there is to write.
     featstore.store.consolidate.consolidate : To be called when all is written.
     """
-    rows = store.shard_rows(shard)
-    return ShardWriter(store.backend, [store.arrays[key] for key in keys], shard, rows.start, len(rows), run)
+    return ShardWriter(store.backend, [store.arrays[key] for key in keys], shard, store.shard_rows(shard), run)
