@@ -51,8 +51,6 @@ class Dispatch:
 
     Attributes
     ----------
-    given_up : list of int
-        Shards that cost too many workers.
     most_in_flight : int
         Futures that were alive at a time.
     """
@@ -72,7 +70,6 @@ class Dispatch:
         self._on_tick, self._on_start = on_tick, on_start
         self._delayed: list[tuple[float, ShardTask]] = []
         self._locked_since: dict[int, float] = {}
-        self.given_up: list[int] = []
         self.most_in_flight = 0
 
     def reports(self) -> Iterator[ShardReport]:
@@ -119,9 +116,7 @@ class Dispatch:
                     self._on_tick(len(worker.running), jobs)
         except WorkerLost as lost:
             logger.warning("the worker process was lost: a cluster of processes takes over")
-            again = self._policy.after_loss(lost.tasks)
-            self.given_up += sorted({task.shard for task in lost.tasks} - {task.shard for task in again})
-            self._waiting.extendleft(reversed(again))
+            self._waiting.extendleft(reversed(self._policy.after_loss(lost.tasks)))
 
     def _through_dask(self, client: Client) -> Iterator[ShardReport]:
         """Keep two tasks a thread in flight: enough to keep workers busy, and a bound on what a scheduler holds."""
@@ -171,11 +166,7 @@ class Dispatch:
             report: ShardReport = future.result()
             return report
         except KilledWorker:
-            again = self._policy.after_death(task)
-            if again is None:
-                self.given_up.append(task.shard)
-            else:
-                self._waiting.appendleft(again)
+            self._waiting.extendleft(self._policy.after_death(task))
         except StoreLocked:
             # a worker that was lost on another machine still seems alive for a minute; one that gives its place up in
             # good order may still be at the shard that the scheduler has handed on

@@ -71,7 +71,7 @@ class ExtractReport:
             "worker_seconds": round(self.worker_s, 3),
             "seconds_per_minute": None if spent is None else round(spent, 3),
             "lost_workers": self.lost_workers,
-            "shards_given_up": self.given_up,
+            "shards_given_up": sorted(self.given_up),
             "shards_of_part": self.part_shards,
             "shards_left_to_other_parts": self.left_shards,
             **self.status,

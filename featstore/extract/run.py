@@ -132,12 +132,18 @@ def compute_missing(
     run = secrets.token_hex(4)
     options = replace(options, scheduler=_scheduler(store, todo, options))
     tasks = make_tasks(store, tracks, todo, options, run)
-    policy = FailurePolicy(store.location, run)
     if tasks:
+        policy = FailurePolicy(store.location, run, report)
         policy.suspect_leftovers()
         runs_under_way(store.location, tidy=True)
         n_tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
-        _run(tasks, options, policy, report, RunProgress(store.location, run, report, n_tracks, options.progress))
+        with RunProgress(store.location, run, report, n_tracks, options.progress) as progress:
+            try:
+                for part in Dispatch(tasks, options, policy, on_start=progress.start, on_tick=progress.tick).reports():
+                    report.add(part)
+                    progress.update()
+            finally:
+                policy.clean_up()
     collect_garbage(store.location)
     store.refresh()
     consolidate(store)
@@ -151,31 +157,6 @@ def _scheduler(store: Store, todo: list[tuple[int, list[str]]], options: Extract
     tracks = sum(len(store.shard_rows(shard)) for shard, _ in todo)
     audio_s = tracks * mean_duration(store.table.frame.get("duration_s", ()))
     return choose_scheduler(options, store.location, specs, len(todo), audio_s)
-
-
-def _run(
-    tasks: Sequence[ShardTask],
-    options: ExtractOptions,
-    policy: FailurePolicy,
-    report: ExtractReport,
-    progress: RunProgress,
-) -> None:
-    """Do the tasks, counting them into the report."""
-    dispatch = Dispatch(
-        tasks,
-        options,
-        policy,
-        on_start=progress.start,
-        on_tick=lambda in_flight, threads: progress.tick(in_flight, threads, policy.lost_workers),
-    )
-    with progress:
-        try:
-            for part in dispatch.reports():
-                report.add(part)
-                progress.update()
-        finally:
-            policy.clean_up()
-            report.lost_workers, report.given_up = policy.lost_workers, sorted(dispatch.given_up)
 
 
 def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], options: ExtractOptions) -> Store:

@@ -45,7 +45,7 @@ class RunProgress:
         self._started, self._wall_started = time.perf_counter(), time.time()
         self._shown = self._filed = 0.0
         self._bar = progress_bar(total=tracks, desc="extract", unit="track") if style == "bar" else None
-        self.tracks, self.in_work, self.in_flight, self.threads, self.lost_workers = tracks, 0, 0, 0, 0
+        self.tracks, self.in_work, self.in_flight, self.threads = tracks, 0, 0, 0
         self.dashboard = ""
 
     def __enter__(self) -> RunProgress:
@@ -75,9 +75,9 @@ class RunProgress:
         self._show()
         self._file()
 
-    def tick(self, in_flight: int, threads: int, lost_workers: int = 0) -> None:
+    def tick(self, in_flight: int, threads: int) -> None:
         """Note how the work stands between reports."""
-        self.in_flight, self.threads, self.lost_workers = in_flight, threads, lost_workers
+        self.in_flight, self.threads = in_flight, threads
         self.update()
 
     @property
@@ -100,7 +100,7 @@ class RunProgress:
             "mb_per_s": round(done.written_bytes / seconds / 1e6, 3),
             "failed": self.failed,
             "by_reason": {name: n for name, n in sorted(done.statuses.items()) if name != "ok"},
-            "lost_workers": self.lost_workers,
+            "lost_workers": done.lost_workers,
             "shards_in_flight": self.in_flight,
             "threads": self.threads,
             "remaining_s": round((self.tracks - seen) * seconds / seen, 1) if seen else None,
@@ -119,7 +119,7 @@ class RunProgress:
         if self._style == "json":
             write_event("progress", run=self._run, **counts)
         elif self._bar is not None:
-            lost = f", {self.lost_workers} workers lost" if self.lost_workers else ""
+            lost = f", {counts['lost_workers']} workers lost" if counts["lost_workers"] else ""
             self._bar.set_postfix_str(
                 f"{counts['real_time']:.0f}x real time, {counts['mb_per_s']:.1f} MB/s, {self.failed} failed{lost}",
                 refresh=False,

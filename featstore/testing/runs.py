@@ -107,54 +107,36 @@ def write_runs(
     list of Path
         The folders, in order.
     """
+    main, other = ("roc_auc", "pr_auc") if task == "multi_label" else ("accuracy", "macro_f1")
     folders = []
-    for number, arrangement in enumerate(arrangements):
-        for fold in range(folds) if folds else [None]:
-            for repetition in range(seeds):
-                rng = np.random.default_rng([seed, number, repetition, -1 % 97 if fold is None else fold])
-                name = f"seed{repetition}" + ("" if fold is None else f"-fold{fold}")
-                folder = Path(root) / f"{arrangement.model}-{number:04d}" / name
-                folder.mkdir(parents=True, exist_ok=True)
-                _write_run(folder, arrangement, repetition, fold, rng, epochs, n_stored, predictions, task, spread)
-                folders.append(folder)
+    repetitions = itertools.product(enumerate(arrangements), range(folds) if folds else [None], range(seeds))
+    for (number, arrangement), fold, repetition in repetitions:
+        rng = np.random.default_rng([seed, number, repetition, -1 % 97 if fold is None else fold])
+        name = f"seed{repetition}" + ("" if fold is None else f"-fold{fold}")
+        folder = Path(root) / f"{arrangement.model}-{number:04d}" / name
+        folder.mkdir(parents=True, exist_ok=True)  # nothing is atomic: thousands are made for a benchmark
+        best = arrangement.quality + spread * rng.standard_normal()
+        scores: dict[str, dict[str, float]] = {
+            "valid": {main: best + 0.004, "loss": 0.31 - best / 10},
+            "test": {main: best, "loss": 0.32 - best / 10},
+        }
+        for part in scores.values():
+            part[other] = part[main] - 0.3 + 0.002 * float(rng.standard_normal())
+        if predictions:
+            scores["test"] |= _write_predictions(folder, best, predictions, task, rng)
+        result = _result(arrangement, repetition, fold, scores, n_stored, task)
+        (folder / "result.json").write_text(json.dumps(result, indent=1))
+        (folder / "config.yaml").write_text(json.dumps(result["config"], indent=1))  # JSON is YAML
+        lines = []
+        for epoch in range(epochs):
+            reached = 1 - 0.7 ** (epoch + 1)
+            valid = 0.5 + (scores["valid"][main] - 0.5) * reached + 0.002 * float(rng.standard_normal())
+            loss = 0.25 + 0.3 * (1 - reached)
+            entry = {"epoch": epoch, "train": {"loss": loss - 0.02}, "valid": {"loss": loss, main: valid}}
+            lines.append(json.dumps(entry | {"seconds": 2.0}))
+        (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        folders.append(folder)
     return folders
-
-
-def _write_run(
-    folder: Path,
-    arrangement: Arrangement,
-    seed: int,
-    fold: int | None,
-    rng: np.random.Generator,
-    epochs: int,
-    n_stored: int,
-    predictions: int,
-    task: str,
-    spread: float,
-) -> None:
-    """Write the files of one run; not atomic, because thousands of them are made for a benchmark."""
-    main = "roc_auc" if task == "multi_label" else "accuracy"
-    best = arrangement.quality + spread * rng.standard_normal()
-    scores: dict[str, dict[str, float]] = {
-        "valid": {main: best + 0.004, "loss": 0.31 - best / 10},
-        "test": {main: best, "loss": 0.32 - best / 10},
-    }
-    other = "pr_auc" if task == "multi_label" else "macro_f1"
-    for part in scores.values():
-        part[other] = part[main] - 0.3 + 0.002 * float(rng.standard_normal())
-    if predictions:
-        scores["test"] |= _write_predictions(folder, best, predictions, task, rng)
-    result = _result(arrangement, seed, fold, scores, n_stored, task)
-    (folder / "result.json").write_text(json.dumps(result, indent=1))
-    (folder / "config.yaml").write_text(json.dumps(result["config"], indent=1))  # JSON is YAML
-    lines = []
-    for epoch in range(epochs):
-        reached = 1 - 0.7 ** (epoch + 1)
-        valid = 0.5 + (scores["valid"][main] - 0.5) * reached + 0.002 * float(rng.standard_normal())
-        loss = 0.25 + 0.3 * (1 - reached)
-        entry = {"epoch": epoch, "train": {"loss": loss - 0.02}, "valid": {"loss": loss, main: valid}}
-        lines.append(json.dumps(entry | {"seconds": 2.0}))
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def _result(
