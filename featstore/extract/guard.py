@@ -107,9 +107,13 @@ class Guard:
     def _wind_clock(self) -> None:
         """A library that keeps Python's lock stops the thread, too: then this clock runs out."""
         limits = self._limits
-        if limits.seconds:
-            with _clock:
-                _exit_after(limits.seconds + limits.grace_s + 10 * self._pause_s)
+        seconds = limits.seconds + limits.grace_s + 10 * self._pause_s
+        if limits.seconds:  # unless the clock is wound again in time, the process ends
+            with (
+                _clock,
+                contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError),
+            ):  # no stderr to write to
+                faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
     def _watch(self) -> None:
         limits, pause = self._limits, self._pause_s
@@ -148,9 +152,3 @@ class Guard:
     def _end_process(self) -> None:
         if self._may_end:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _exit_after(seconds: float) -> None:
-    """Restart the interpreter's own clock: unless that happens again in time, the process ends."""
-    with contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError):  # no stderr to write to
-        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
