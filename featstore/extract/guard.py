@@ -107,12 +107,10 @@ class Guard:
     def _wind_clock(self) -> None:
         """A library that keeps Python's lock stops the thread, too: then this clock runs out."""
         limits = self._limits
-        seconds = limits.seconds + limits.grace_s + 10 * self._pause_s
-        if limits.seconds:  # unless the clock is wound again in time, the process ends
-            with (
-                _clock,
-                contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError),
-            ):  # no stderr to write to
+        # nothing happens where there is no stderr to write to
+        with _clock, contextlib.suppress(RuntimeError, ValueError, OSError, AttributeError):
+            if limits.seconds:
+                seconds = limits.seconds + limits.grace_s + 10 * self._pause_s
                 faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
     def _watch(self) -> None:
