@@ -336,7 +336,7 @@ def test_an_outage_at_any_request_of_packing_loses_nothing(s3: S3Server, monkeyp
             assert all(read_record(location, KEY, shard) for shard in range(3))
             if len(lasting) <= allowed:
                 break
-    assert outages >= 3 and commits(place) == [PACKED] and verify(place.url) == []
+        assert outages >= 3 and commits(place) == [PACKED] and verify(place.url) == []
 
 
 # -- other formats ----------------------------------------------------------------------------------------------------
