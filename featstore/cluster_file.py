@@ -37,6 +37,7 @@ ALIASES = {
     "job_extra": "directives",
 }
 
+_YAML_TYPES = {"tuple": list, "dict": dict, "bool": bool, "int": int, "str": str}  # of a field's values in the file
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
@@ -248,24 +249,18 @@ def _jobqueue_names(kind: str) -> set[str]:
 
 def _typed(key: str, value: Any, wanted: str, place: str) -> Any:
     """A value of the file, checked against the annotation of its field."""
+    kind = wanted.split(" |")[0].split("[")[0]
     if value is None and wanted.endswith("None"):
         return None
-    if wanted.startswith("tuple") and isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return tuple(value)
-    if key == "options" and isinstance(value, dict):
+    if key == "walltime" and type(value) is int:  # YAML reads 01:00:00 without quotes as a number of seconds
+        return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
+    if type(value) is not _YAML_TYPES[kind] or (kind == "tuple" and not all(isinstance(each, str) for each in value)):
+        raise ConfigError(f"{key}={value!r} is of the wrong kind", place, f"Give {kind}")
+    if key == "options":
         return {str(name).replace("-", "_"): each for name, each in value.items()}
-    if wanted.startswith("dict") and isinstance(value, dict):
+    if kind == "dict":
         return {str(name): str(each) for name, each in value.items()}
-    if wanted.startswith("bool") and isinstance(value, bool):
-        return value
-    if wanted.startswith("int") and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if wanted.startswith("str"):
-        if key == "walltime" and isinstance(value, int):  # YAML reads 01:00:00 without quotes as a number of seconds
-            return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
-        if isinstance(value, str):
-            return value
-    raise ConfigError(f"{key}={value!r} is of the wrong kind", place, f"Give {wanted.split(' |')[0].split('[')[0]}")
+    return tuple(value) if kind == "tuple" else value
 
 
 def _seconds(walltime: str) -> float:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from featstore.atomic import json_object
@@ -160,8 +160,7 @@ class Lease:
             )
 
     def _content(self) -> bytes:
-        owner = {n: getattr(self.owner, n) for n in ("host", "pid", "started", "run", "machine")}
-        return json.dumps(owner | {"token": self._token, "beat": self._beats}).encode()
+        return json.dumps(asdict(self.owner) | {"token": self._token, "beat": self._beats}).encode()
 
     def _take(self, name: str) -> None:
         content = self._content()

@@ -97,9 +97,10 @@ class Location(ABC):
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def exists(self, name: str) -> bool:
-        """Whether the file is there."""
+        """Whether the file or folder is there."""
+        self.check(name)
+        return self.size(name) >= 0 or bool(self.list(name))
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -244,10 +245,6 @@ class FolderLocation(Location):
     def path(self, name: str) -> Path:
         """File system path of ``name``; a name that leaves the folder is refused."""
         return self.root.joinpath(*self.check(name))
-
-    def exists(self, name: str) -> bool:
-        """Whether the file or folder is there."""
-        return self.path(name).exists()
 
     def size(self, name: str) -> int:
         """Bytes of a file, or -1 when it is absent."""

@@ -37,11 +37,6 @@ class MemoryLocation(Location):
     def __reduce__(self) -> NoReturn:
         raise StoreError("a store in memory is visible to one process only", str(self), "Use threads, or a folder")
 
-    def exists(self, name: str) -> bool:
-        """Whether the file or folder is there."""
-        self.check(name)
-        return name in self._files or bool(self.list(name))
-
     def size(self, name: str) -> int:
         """Bytes of a file, or -1 when it is absent."""
         return len(self._files[name][0]) if name in self._files else -1

@@ -121,10 +121,6 @@ class PackedLocation(Location):
 
     # -- the interface of a location --------------------------------------------------------------------------------
 
-    def exists(self, name: str) -> bool:
-        """Whether the file or folder is there."""
-        return name in self.files or any(file.startswith(f"{name}/") for file in self.files) or self.size(name) >= 0
-
     def size(self, name: str) -> int:
         """Bytes of a file, or -1 when it is absent."""
         if name in self.files:
