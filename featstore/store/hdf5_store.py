@@ -334,25 +334,17 @@ def describe_array(group: Any, array: StoredArray, cost: Mapping[str, float | in
 
 def create_chunked(group: Any, name: str, shape: tuple[int, ...], array: StoredArray) -> Any:
     """Create a dataset of encoded values whose chunks are then written directly."""
-    import h5py
-
     header, layout = array.header, array.layout
-    chunks = header.shape_of(layout.chunk_frames, 1)
-    itemsize = header.encoding.dtype.itemsize
-    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    settings.set_chunk(chunks)
-    settings.set_fill_value(np.array(header.encoding.fill_value, dtype=header.encoding.dtype))
-    settings.set_obj_track_times(False)  # bytes must not depend on the time of day
+    chunks, dtype = header.shape_of(layout.chunk_frames, 1), header.encoding.dtype
+    filters: dict[str, Any] = {}
     if layout.compression == "gzip":
-        settings.set_shuffle()
-        settings.set_deflate(GZIP_LEVEL)
+        filters = {"shuffle": True, "compression": "gzip", "compression_opts": GZIP_LEVEL}
     elif layout.compression != "none":
         code, level = _BLOSC_CODES[layout.compression]
-        numbers = (2, 2, itemsize, int(np.prod(chunks)) * itemsize, level, 2, code)
-        settings.set_filter(_BLOSC_FILTER, h5py.h5z.FLAG_OPTIONAL, numbers)
-    settings.set_fletcher32()
+        numbers = (2, 2, dtype.itemsize, int(np.prod(chunks)) * dtype.itemsize, level, 2, code)
+        filters = {"compression": _BLOSC_FILTER, "compression_opts": numbers, "allow_unknown_filter": True}
     # chunks must fit into the largest shape: where no track fills one, that is larger than the shape
     most = tuple(max(size, chunk) for size, chunk in zip(shape, chunks, strict=True))
-    space = h5py.h5s.create_simple(shape, most)
-    kind = h5py.h5t.py_create(header.encoding.dtype)
-    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, settings))
+    fill = np.array(header.encoding.fill_value, dtype=dtype)
+    filters |= {"fletcher32": True, "track_times": False}  # bytes must not depend on the time of day
+    return group.create_dataset(name, shape, dtype, chunks=chunks, maxshape=most, fillvalue=fill, **filters)
