@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -149,18 +149,17 @@ class PackedLocation(Location):
 
     def list(self, name: str) -> list[str]:
         """Names of the entries of a folder, sorted; an absent folder has none."""
-        parts = PurePosixPath(name).parts
-        inside = (PurePosixPath(file).parts for file in self.files)
-        return sorted({own[len(parts)] for own in inside if own[: len(parts)] == parts and len(own) > len(parts)})
+        start = f"{name}/" if name else ""
+        return sorted({file[len(start) :].split("/")[0] for file in self.files if file.startswith(start)})
 
     def walk(self, name: str) -> Iterator[tuple[str, int]]:
         """Every file below a folder with its size, in sorted order; the data of an array are one of them."""
-        parts = PurePosixPath(name).parts
+        start = f"{name}/" if name else ""
         for file in sorted(self.files):
-            own = PurePosixPath(file).parts
-            if own[: len(parts)] == parts:
+            if file.startswith(start):
                 yield file, len(self.files[file])
-            if own[0] == "commits" and ("features", own[1])[: len(parts)] == parts[:2] and len(parts) < 3:
+            folder, _, rest = file.partition("/")
+            if folder == "commits" and f"features/{rest.partition('/')[0]}/".startswith(start):
                 record = json_object(self.files[file])
                 yield from ((data, int(size)) for data, (size, _) in sorted(record["files"].items()))
 
