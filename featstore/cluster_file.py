@@ -37,7 +37,8 @@ ALIASES = {
     "job_extra": "directives",
 }
 
-_YAML_TYPES = {"tuple": list, "dict": dict, "bool": bool, "int": int, "str": str}  # of a field's values in the file
+# kind of a field -> type of its values in the file
+_YAML_TYPES: dict[str, Any] = {"tuple": list, "dict": dict, "bool": bool, "int": int, "str": str}
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
