@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 Task = Literal["multi_label", "single_label", "none"]
 SPLITS = ("train", "valid", "test")
+_NOTHING_KNOWN = SimpleNamespace(name="", task="none", classes=(), label_column="labels")  # of a bare frame
 _LEARNT = "labels that are learnt"  # name of a column: a list of text in each row
 
 
@@ -150,19 +152,19 @@ def label_tracks(
     ConfigError
         Settings that contradict the table.
     """
-    frame, info = (tracks.frame, tracks.info) if hasattr(tracks, "frame") else (tracks, info)
-    dataset = str(getattr(info, "name", "") or name)
+    frame, info = (tracks.frame, tracks.info) if hasattr(tracks, "frame") else (tracks, info or _NOTHING_KNOWN)
+    dataset = str(info.name or name)
     where = where or f"data set {dataset}"
     frame = frame if "track_id" in frame.columns else frame.rename_axis("track_id").reset_index()
     frame = _stored_part(frame, stored, config, where)
     task: Task = "none"
     classes: tuple[str, ...] = ()
-    column = config.label_column or str(getattr(info, "label_column", "labels"))
+    column = config.label_column or info.label_column
     labels: Any = _labels_of(frame, column, where) if needed else [[]] * len(frame)
     frame = frame.assign(**{_LEARNT: labels})
     if needed:
-        own = info if info is not None and column == getattr(info, "label_column", "labels") else None
-        task, classes = _task_and_classes(frame[_LEARNT], config, own, where)
+        facts = info if column == info.label_column else _NOTHING_KNOWN
+        task, classes = _task_and_classes(frame[_LEARNT], config, facts, where)
         if task == "single_label":
             frame = _only_labelled(frame, config.classes, where)
     targets = _targets(frame, task, classes, where)
@@ -226,7 +228,7 @@ def _task_and_classes(
             where,
             "Index the data set with labels, pass --tracks with a labelled table, or set data.label_column",
         )
-    classes = config.classes or tuple(getattr(info, "classes", ())) or tuple(known)
+    classes = config.classes or tuple(info.classes) or tuple(known)
     strange = [name for name in config.classes if name not in known]
     if strange:
         raise ConfigError(f"no track has the label {strange[0]!r}", "data.classes", did_you_mean(strange[0], known))
@@ -234,9 +236,8 @@ def _task_and_classes(
         raise ConfigError(f"data.classes={list(classes)} lists a class twice", "data", "List each once")
     task: Any = config.task
     if task == "auto":
-        stated = getattr(info, "task", "none")
         single = all(len(row) <= 1 for row in labels)
-        task = stated if stated != "none" else ("single_label" if single else "multi_label")
+        task = info.task if info.task != "none" else ("single_label" if single else "multi_label")
     if task == "single_label" and len(classes) < 2:
         raise DatasetError(f"only one class: {classes[0]}", where, "A classifier needs at least two")
     return task, classes

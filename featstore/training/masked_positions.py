@@ -166,6 +166,11 @@ class HidesSpans(Measured):
         chosen, source = frames_of(spans, hop_ms=position_ms, n_frames=n_positions)
         return chosen & (torch.arange(n_positions) < count[:, None]), source
 
+    def distance(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Absolute or squared error of normalised values, as ``objective.distance`` says."""
+        distance = (prediction - wanted).abs()
+        return distance if self.config.distance == "l1" else distance.square()
+
     def opening(self, loader: Batches) -> str:
         """Say what has to be beaten."""
         found = self.score(None, loader, "valid").values

@@ -66,11 +66,7 @@ class MaskedValues(MaskedPositions):
         return grouped(interpolated(self.normed.frames(batch.x)[..., : gaps.shape[1]], gaps), group)
 
     def _errors(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        return self._distance(prediction, wanted).mean(dim=(1, 2))
-
-    def _distance(self, prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        distance = (prediction - wanted).abs()
-        return distance if self.config.distance == "l1" else distance.square()
+        return self.distance(prediction, wanted).mean(dim=(1, 2))
 
     def _positions_of_loss(self, choice: Choice) -> torch.Tensor:
         return choice.real if self.config.positions == "all" or self.config.band_share else choice.chosen
@@ -85,7 +81,7 @@ class MaskedValues(MaskedPositions):
         row = choice.real.nonzero()[:, 0]
         hidden = choice.chosen[choice.real][:, None] | bands.repeat(1, repeats)[row]
         weights = hidden[:, None].expand(wanted.shape).to(prediction.dtype)
-        return mean_of_known(self._distance(prediction, wanted), weights)
+        return mean_of_known(self.distance(prediction, wanted), weights)
 
     def _judged(
         self, prediction: torch.Tensor, wanted: torch.Tensor, batch: ModelBatch, choice: Choice

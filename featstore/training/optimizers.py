@@ -34,23 +34,16 @@ def make_optimizer(
     rates : mapping of str to float
         Multiple of the learning rate by name, in the trunk or not; 1 where it says nothing.
     """
-    sorted_out: dict[tuple[bool, float, bool, bool, float], list[torch.nn.Parameter]] = {}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
-            scale = (scales or {}).get(name, 1.0) if name in trunk else 1.0
+            given, decays = name in trunk, parameter.ndim > 1
+            scale = (scales or {}).get(name, 1.0) if given else 1.0
             rate = (rates or {}).get(name, 1.0)  # groups with a rate of their own first: reports read the last one's
-            key = (rate == 1.0, rate, name in trunk, parameter.ndim > 1, scale)
-            sorted_out.setdefault(key, []).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {
-            "params": members,
-            "weight_decay": config.weight_decay if decays else 0.0,
-            "trunk": given,
-            "scale": scale,
-            "rate": rate,
-        }
-        for (_, rate, given, decays, scale), members in sorted(sorted_out.items(), key=lambda item: item[0])
-    ]
+            decay = config.weight_decay if decays else 0.0
+            group = {"params": [], "weight_decay": decay, "trunk": given, "scale": scale, "rate": rate}
+            found.setdefault((rate == 1.0, rate, given, decays, scale), group)["params"].append(parameter)
+    groups = [found[key] for key in sorted(found)]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov)

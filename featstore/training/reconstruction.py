@@ -115,11 +115,6 @@ class Masked(HidesSpans):
             return {name: apply_spans(each, source, _mean_of(norm and norm[name])) for name, each in x.items()}
         return apply_spans(x, source, _mean_of(norm))
 
-    def _errors(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Mean error over the bands, ``(batch, frames)``."""
-        distance = (prediction - target).abs()
-        return (distance if self.config.distance == "l1" else distance**2).mean(dim=1)
-
     def loss(self, forward: Forward, batch: ModelBatch, *, epoch: int) -> torch.Tensor:
         """Mean error over the chosen frames of a batch (or all that are real)."""
         chosen, source = self._spans(batch, epoch=epoch, split="train")
@@ -128,7 +123,7 @@ class Masked(HidesSpans):
         weights = chosen[:, :frames].to(target.dtype)
         if self.config.positions == "all":
             weights = (torch.arange(frames) < batch.real_frames[:, None]).to(weights)
-        errors = self._errors(prediction[..., :frames], target[..., :frames])
+        errors = self.distance(prediction[..., :frames], target[..., :frames]).mean(dim=1)
         return (errors * weights).sum() / weights.sum().clamp(min=1)
 
     def figures(self, normed: NormedModel | None, batch: ModelBatch, split: str) -> dict[str, torch.Tensor]:
@@ -140,7 +135,7 @@ class Masked(HidesSpans):
         guesses = {"loss": prediction, "mean": torch.zeros_like(target), "line": interpolated(target, chosen)}
         chosen = chosen[:, :frames]
         sums = {
-            name: (self._errors(each[..., :frames], target[..., :frames]).double() * chosen).sum(dim=1)
+            name: (self.distance(each[..., :frames], target[..., :frames]).mean(dim=1).double() * chosen).sum(dim=1)
             for name, each in guesses.items()
         }
         return sums | {"chosen": chosen.sum(dim=1), "frames": torch.full((len(batch),), frames)}

@@ -148,16 +148,10 @@ def confusion_of(predictions: Predictions) -> list[list[int]] | None:
 
 def intervals_of(predictions: Predictions, *, n_resamples: int, seed: int) -> dict[str, list[float]]:
     """Bootstrap intervals (95 %) of every metric over the split's groups of tracks."""
-    found = {}
+    tracks, found = predictions.tracks, {}
+    options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "groups": np.array(tracks.groups)}
     for name in METRICS:
-        interval = bootstrap_interval(
-            METRICS.load(name),
-            predictions.tracks.targets,
-            predictions.scores,
-            n_resamples=n_resamples,
-            seed=seed,
-            groups=np.array(predictions.tracks.groups),
-        )
+        interval = bootstrap_interval(METRICS.load(name), tracks.targets, predictions.scores, **options)
         found[name] = [interval.low, interval.high]
     return found
 
