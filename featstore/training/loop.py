@@ -339,7 +339,7 @@ class Loop:
             for tracker in self.trackers:
                 tracker.log(scalars_of(line), step=int(line["epoch"]))
         self.parts.loader.set_epoch(progress.epoch)
-        logger.info("%s: %s", self.folder.path, _told(line))
+        logger.info("%s: %s", self.folder.path, _summary(line))
         asked, late = self._any(stop.requested, time.monotonic() - self._last_saved > _SPARE_S)
         if asked or last or progress.finished or late:
             self.keep_last()
@@ -384,7 +384,7 @@ class Loop:
         )
 
 
-def _told(line: Mapping[str, Any]) -> str:
+def _summary(line: Mapping[str, Any]) -> str:
     valid = line.get("valid", {})
     scores = ", ".join(f"{name} {value:.4f}" for name, value in valid.items())
     return f"epoch {line['epoch']}, train loss {line['train']['loss']:.4f}" + (f", valid {scores}" if scores else "")
