@@ -10,6 +10,7 @@ system does.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,8 @@ def sound_file_class() -> Any:
     import soundfile
 
     ffi, library = soundfile._ffi, soundfile._snd
+    # The error of a failing call is that of the process. Releases before 0.14 have no lock for it.
+    errors = getattr(soundfile.SoundFile, "_sf_error_lock", threading.Lock())
 
     @functools.cache
     def calls() -> Any:
@@ -143,7 +146,7 @@ def sound_file_class() -> Any:
                 return super()._open(file, mode_int, closefd)
             self._held = file  # libsndfile has its address alone
             state = ffi.cast("void*", file.state.__array_interface__["data"][0])
-            with self._sf_error_lock:  # the error of a failing call is that of the process
+            with errors:
                 opened = library.sf_open_virtual(calls(), mode_int, self._info, state)
                 if opened == ffi.NULL:
                     raise soundfile.LibsndfileError(library.sf_error(opened))
