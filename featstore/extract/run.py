@@ -22,7 +22,7 @@ from featstore.extract.plan import Graph, Plan, check_clips, graph_for, make_pla
 from featstore.extract.report import ExtractReport
 from featstore.extract.run_progress import RunProgress, runs_under_way
 from featstore.extract.scheduler_choice import choose_scheduler
-from featstore.extract.sources import audit_sources, changed_pairs, current_paths
+from featstore.extract.sources import audit_sources, changed_pairs, moved_files
 from featstore.extract.weights import check_licences, keep_codebooks
 from featstore.extract.worker import ShardTask, versions_of
 from featstore.specs import FeatureRequest
@@ -230,8 +230,7 @@ def make_tasks(
     where = str(store.location)
     if "://" not in where:
         where = os.path.abspath(where)  # workers may stand elsewhere
-    now = current_paths(store, tracks)
-    moved = any(now[track] != path for track, path in store.table.pairs(range(store.n_rows)))
+    moved = moved_files(store, tracks)
     graphs: dict[tuple[str, ...], Graph] = {}
     tasks = []
     for shard, keys in todo:
@@ -249,7 +248,7 @@ def make_tasks(
                 limit=options.limit,
                 short_decode=options.short_decode,
                 run=run,
-                paths=tuple(now[track] for track, _ in inside),
+                paths=tuple(moved.get(track, path) for track, path in inside),
                 generations=tuple(0 if record is None else record.generation for record in records),
                 limits=TrackLimits(options.track_timeout, options.track_memory),
                 own_process=options.scheduler != "sync",

@@ -29,7 +29,7 @@ from featstore.store.record_pack import pack_name
 from featstore.store.records import record_name
 from featstore.store.store import Store
 
-__all__ = ["SourceAudit", "audit_sources", "changed_pairs", "current_paths"]
+__all__ = ["SourceAudit", "audit_sources", "changed_pairs", "moved_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def audit_sources(
         Read only files whose size is the stored one and whose times are later than their values.
     """
     known = stored_sources(store, list(store.arrays) if keys is None else list(keys))
-    paths = current_paths(store, tracks)
+    paths = dict(store.table.pairs(range(store.n_rows))) | moved_files(store, tracks)
     names = {int(row): str(track) for track, row in store.table.frame["row"].items()}
     audit = SourceAudit(checked=len(known))
     rows = sorted(known)
@@ -144,13 +144,14 @@ def changed_pairs(store: Store, tracks: TrackTable, changed: str) -> set[tuple[s
     return audit.pairs
 
 
-def current_paths(store: Store, tracks: TrackTable | None) -> dict[str, str]:
-    """Track id to the file that it has now, for tracks of the store; without a table, where it was."""
-    paths = dict(store.table.pairs(range(store.n_rows)))
-    if tracks is not None:
-        here = zip(tracks.frame["track_id"], tracks.frame["path"], strict=True)
-        paths |= {track: str(path) for track, path in here if track in paths}
-    return paths
+def moved_files(store: Store, tracks: TrackTable | None) -> dict[str, str]:
+    """Track id to the file that it has now, for tracks of the store whose file is not where it was."""
+    if tracks is None:
+        return {}
+    files = store.table.files.merge(tracks.frame[["track_id", "path"]], on="track_id", suffixes=("", "_now"))
+    now = files["path_now"].astype(str)
+    moved = (now != files["path"]).to_numpy(dtype=bool)
+    return dict(zip(files["track_id"][moved], now[moved], strict=True))
 
 
 class _Quick:

@@ -123,9 +123,8 @@ def create_store(
                 "Leave --backend out, or choose another path",
             )
         return open_store(location)
-    durations = [float(value) for value in tracks.get("duration_s", ())]
     if shard_tracks is None:
-        shard_tracks = choose_shard_tracks(headers, durations, len(tracks))
+        shard_tracks = choose_shard_tracks(headers, tracks.get("duration_s", ()), len(tracks))
     elif shard_tracks < 1:
         raise StoreError(f"shard_tracks={shard_tracks} is too small", str(location), "Give at least 1")
     attributes = {

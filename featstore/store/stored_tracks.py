@@ -102,6 +102,12 @@ class StoredTracks:
         begin, stop = np.searchsorted(self.rows, (first, first + count))
         return range(first, int(self.rows[stop - 1]) + 1) if stop > begin else range(first, first)
 
+    @property
+    def files(self) -> pd.DataFrame:
+        """Columns ``track_id`` and ``path`` of all tracks, in the order of their rows."""
+        files: pd.DataFrame = self._columns.select(["track_id", "path"]).to_pandas()
+        return files
+
     def pairs(self, rows: range) -> list[tuple[str, str]]:
         """(track id, audio file) of some rows."""
         begin, stop = (int(at) for at in np.searchsorted(self.rows, (rows.start, rows.stop)))
@@ -125,8 +131,8 @@ def _in_order(table: Any) -> Any:
 
 def ordered(frame: pd.DataFrame, seed: int, first_row: int) -> pd.DataFrame:
     """Tracks in the store's order, by a hash of (seed, id): groups are mixed, the table's own order is irrelevant."""
-    keys = [hashlib.sha256(f"{seed}|{track}".encode()).digest() for track in frame["track_id"]]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    keys = b"".join(hashlib.sha256(f"{seed}|{track}".encode()).digest() for track in frame["track_id"])
+    order = np.frombuffer(keys, "S32").argsort(kind="stable")
     return frame.iloc[order].assign(row=range(first_row, first_row + len(frame)))
 
 

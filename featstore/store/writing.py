@@ -65,7 +65,7 @@ def restore_tracks(store: Store, frame: pd.DataFrame) -> None:
 
 def add_tracks(store: Store, frame: pd.DataFrame) -> int:
     """Append the tracks that are not there yet, from the next shard boundary on; return how many there were."""
-    new = frame[~frame["track_id"].isin(store.table.frame.index)]
+    new = frame[~frame["track_id"].isin(store.table.files["track_id"])]
     if new.empty:
         return 0
     import pandas as pd
