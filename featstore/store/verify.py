@@ -101,7 +101,8 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
         if not location.exists("manifest.json") and not location.list("commits"):
             raise
         return [Problem(error.what, _root_name(location))]
-    problems = list(_check_manifest(store.location))
+    problems, listed = _read_manifest(store.location)
+    problems += _check_manifest(store.location, listed)
     unfinished = unfinished_conversion(store.location)
     if unfinished is not None:
         problems.append(Problem(unfinished, CONVERSION))
@@ -118,11 +119,11 @@ def verify(path: str | Location, *, quick: bool = False) -> list[Problem]:
     for key, found in progress(pairs, total=len(arrays) * n_shards, desc="verify", unit="shard"):
         problems += _check_shard(store, key, found, names, quick)
     for key in arrays:
-        problems += _check_metadata(store, key)
+        problems += _check_metadata(store, key, listed)
         if isinstance(store.location, PackedLocation):
             problems += _check_packed(store, store.location, key, names)
     problems += _check_codebooks(store)
-    problems += _check_counts(store)
+    problems += _check_counts(store, finished=bool(listed))
     problems += _check_sources(store)
     _warn_of_mixes(store)
     unique = {(p.file, p.shard, p.what): p for p in problems}
@@ -137,16 +138,20 @@ def _root_name(location: Location) -> str:
     return str((there or [backends[0].root])[0])
 
 
-def _check_manifest(location: Location) -> Iterator[Problem]:
+def _read_manifest(location: Location) -> tuple[list[Problem], dict[str, list[Any]]]:
+    """What is wrong with the manifest, and what it lists: nothing of an unfinished store, nor where it is damaged."""
     try:
         files = read_manifest(location)
     except CorruptFeature as error:
-        yield Problem(error.what, MANIFEST)
-        return
+        return [Problem(error.what, MANIFEST)], {}
     if files is None and location.list("commits"):
-        yield Problem("the manifest is gone: it alone shows whether a listed file was lost", MANIFEST)
-    location.prefetch(files or ())
-    for name, (size, digest) in (files or {}).items():
+        return [Problem("the manifest is gone: it alone shows whether a listed file was lost", MANIFEST)], {}
+    return [], files or {}
+
+
+def _check_manifest(location: Location, listed: dict[str, list[Any]]) -> Iterator[Problem]:
+    location.prefetch(listed)
+    for name, (size, digest) in listed.items():
         try:
             content = location.read(name)
         except StoreError as error:  # a name that would leave the store
@@ -211,14 +216,14 @@ def _check_codebooks(store: Store) -> Iterator[Problem]:
             yield Problem("the codebook for plain readers differs from the store's own", *place)
 
 
-def _check_counts(store: Store) -> Iterator[Problem]:
+def _check_counts(store: Store, *, finished: bool) -> Iterator[Problem]:
     """Every track of the table has one row, and in a finished store a record."""
     frame = store.table.frame
     rows = frame["row"]
     if rows.duplicated().any() or frame.index.duplicated().any() or (rows < 0).any():
         yield Problem("track ids or rows are not unique", TRACKS)
         return
-    for key, array in store.arrays.items() if _listed(store.location) else ():
+    for key, array in store.arrays.items() if finished else ():
         with suppress(StoreError):  # reported already, with the record's name
             lost = set(rows).difference(*(record.rows for record in store.records(key).values()))
             if lost:
@@ -281,28 +286,19 @@ def _check_packed(store: Store, location: PackedLocation, key: str, names: dict[
         yield problem("lengths or ids differ from the records")
 
 
-def _listed(location: Location) -> dict[str, list[Any]]:
-    """What the manifest lists: nothing of an unfinished store, nor where the manifest is lost or damaged."""
-    try:
-        return read_manifest(location) or {}
-    except CorruptFeature:
-        return {}
-
-
-def _check_metadata(store: Store, key: str) -> Iterator[Problem]:
+def _check_metadata(store: Store, key: str, listed: dict[str, list[Any]]) -> Iterator[Problem]:
     """Array metadata must say what the header, the layout and the records imply."""
     header = store.arrays[key].header
     try:
         expected, plain = array_files(store, key), array_files(store, key, with_cost=False)
     except StoreError:
         return  # reported already
-    listed = _listed(store.location)  # what it does not list is still to be brought up to date
     for name, content in expected.items():
         try:
             found = store.location.read(name)
         except OSError:
             yield Problem("array metadata is missing", name, key, header.spec.short())
             continue
-        # the first stores have no cost of the encoding
+        # what is not listed is still to be brought up to date; the first stores have no cost of the encoding
         if name in listed and found not in (content, plain[name]):
             yield Problem("array metadata differs from what the records imply", name, key, header.spec.short())
