@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from featstore.atomic import atomic_path, disk_errors
+from featstore.atomic import write_bytes
 from featstore.datasets.sources import refuse_repeats
 from featstore.datasets.spelling import clean_names
 from featstore.errors import DatasetError, did_you_mean
@@ -67,8 +68,8 @@ class TableInfo:
             raise DatasetError(
                 f"unknown task {self.task!r}", f"data set {self.name}", "Use multi_label, single_label or none"
             )
-        if len(set(self.classes)) != len(self.classes):
-            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        twice = sorted(name for name, count in Counter(self.classes).items() if count > 1)
+        if twice:
             raise DatasetError(f"classes listed twice: {', '.join(twice)}", f"data set {self.name}", "List each once")
 
 
@@ -170,14 +171,13 @@ class TrackTable:
         metadata = {"format": _FORMAT} | asdict(self.info)
         text = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
         table = pa.table(columns).replace_schema_metadata({_METADATA_KEY: text.encode()})
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
         if is_object_url(target):
-            buffer = pa.BufferOutputStream()
-            pq.write_table(table, buffer, compression="zstd")
             folder, _, name = target.rpartition("/")
             ObjectPlace(folder).put(name, buffer.getvalue().to_pybytes())
-            return
-        with atomic_path(target) as part, disk_errors(target), open(part, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
+        else:
+            write_bytes(target, buffer.getvalue())
 
     def assign(self, **columns: Any) -> TrackTable:
         """The same tracks with some columns in place of others, as ``pandas.DataFrame.assign``."""

@@ -232,12 +232,11 @@ def _runs_of(row: _Row, rung: Rung, folder: Path, *, last: bool) -> list[Planned
     if last:
         return list(row.runs)
     base = folder / RUNGS / f"1of{rung.part}"
-    short = []
-    for run in row.first:
-        settings = shortened(run.settings, rung.share)
-        place = str(base / Path(run.out).relative_to(folder / "runs"))
-        short.append(replace(run, out=place, settings=settings, epochs=settings["loop"]["epochs"]))
-    return short
+    places = [str(base / Path(run.out).relative_to(folder / "runs")) for run in row.first]
+    return [
+        replace(run, out=place, settings=shortened(run.settings, rung.share))
+        for run, place in zip(row.first, places, strict=True)
+    ]
 
 
 def _note(state: _State, name: str, outcomes: Sequence[RunOutcome], metric: str, place: str, *, last: bool) -> bool:

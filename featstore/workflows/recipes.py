@@ -110,12 +110,17 @@ class Recipe:
         """Optional encoders whose weights are not here."""
         return [name for name in self.optional if fetched_place(name) is None]
 
+    @property
+    def groups(self) -> dict[str, Mapping[str, Any]]:
+        """Experiments by name, each with its ``models`` and what is the ``same`` in all; without any, all models."""
+        groups = self.experiments or {"": self.models or [self.model]}
+        return {name: group if isinstance(group, Mapping) else {"models": group} for name, group in groups.items()}
+
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""
         from featstore.models import setting_names
 
-        groups = list(self.experiments.values()) or [self.models or [self.model]]
-        listed = [entry for group in groups for entry in (group["models"] if isinstance(group, Mapping) else group)]
+        listed = [entry for group in self.groups.values() for entry in group["models"]]
         known = {name for entry in listed for name in setting_names(ModelPlan.read(entry, self.name).model)}
         for key in self.settings.get("model", {}):
             check_known(key, known, f"unknown setting 'model.{key}'", self.name)
@@ -146,17 +151,15 @@ class Recipe:
             they must share.
         """
         self._check_model_settings()
-        groups = {name: self.experiments[name] for name in experiments or self.experiments}
         plans = []
-        for name, group in groups.items() or [("", self.models or [self.model])]:
-            listed, same = (group["models"], group.get("same", [])) if isinstance(group, Mapping) else (group, [])
-            found = [ModelPlan.read(entry, self.name) for entry in listed]
-            found = [self._with_common(plan) for plan in found]
+        for name in experiments or self.groups:
+            group = self.groups[name]
+            found = [self._with_common(ModelPlan.read(entry, self.name)) for entry in group["models"]]
             names = [plan.name for plan in found]
             for each in names:
                 if names.count(each) > 1:
                     raise ConfigError(f"{each!r} is listed twice", self.name, "Give each a name of its own")
-            check_same(found, same, f"{self.name}, experiment {name}")
+            check_same(found, group.get("same", []), f"{self.name}, experiment {name}")
             plans += found
         for plan in plans:
             if any(each != plan for each in plans if each.name == plan.name):
@@ -301,11 +304,8 @@ def with_overrides(
         settings = merge(plan.settings, own_settings(own, plan.model))
         return {**given, "settings": merge(own_settings(recipe.settings, plan.model), settings)}
 
-    experiments = {
-        name: merge(group, {"models": [changed(each) for each in group["models"]]})
-        if isinstance(group, Mapping)
-        else [changed(each) for each in group]
-        for name, group in recipe.experiments.items()
+    groups = {
+        name: {**group, "models": [changed(each) for each in group["models"]]} for name, group in recipe.groups.items()
     }
-    models = [] if experiments else [changed(each) for each in recipe.models or [recipe.model]]
-    return replace(recipe, models=models, experiments=experiments, settings=merge(recipe.settings, over))
+    models = groups.pop("", {"models": []})["models"]
+    return replace(recipe, models=models, experiments=groups, settings=merge(recipe.settings, over))

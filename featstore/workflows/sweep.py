@@ -47,8 +47,6 @@ class PlannedRun:
     seed : int
     settings : dict
         Of training, by section.
-    epochs : int
-        At most, for the progress bar.
     """
 
     store: str
@@ -58,12 +56,16 @@ class PlannedRun:
     tracks: str
     seed: int
     settings: dict[str, Any]
-    epochs: int
 
     @property
     def features(self) -> list[str]:
         """The features that are its input."""
         return self.feature.split(" + ")
+
+    @property
+    def epochs(self) -> int:
+        """At most, for the progress bar."""
+        return int(self.settings.get("loop", {}).get("epochs", 50))
 
     @property
     def short(self) -> str:
@@ -113,7 +115,6 @@ def grid_of_runs(
     The label is the model's name where none is given. Where ``data.split`` is ``folds`` and no fold is chosen, there is
     a run for each fold, in ``FEATURE/fold-K/seed-N``.
     """
-    epochs = int(settings.get("loop", {}).get("epochs", 50))
     return [
         PlannedRun(
             os.fspath(store),
@@ -123,7 +124,6 @@ def grid_of_runs(
             tracks,
             seed,
             own,
-            epochs,
         )
         for feature in sorted(features, key=_work)
         for model in models

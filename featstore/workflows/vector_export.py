@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.arrays import FloatArray
-from featstore.atomic import atomic_path
+from featstore.atomic import atomic_path, write_text
 from featstore.errors import ConfigError
 from featstore.store.reader import FeatureReader
+from featstore.training.columns import write_columns
 
 __all__ = ["NearPair", "export_npy", "export_parquet", "near_pairs", "track_vectors"]
 
@@ -67,27 +68,22 @@ def export_npy(reader: FeatureReader, path: str | Path) -> int:
     with atomic_path(path) as part, open(part, "wb") as file:
         np.save(file, values, allow_pickle=False)
     about = {"feature": reader.name, "shape": list(values.shape), "track_ids": tracks}
-    with atomic_path(path.with_suffix(".json")) as part:
-        Path(part).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_text(path.with_suffix(".json"), json.dumps(about, ensure_ascii=False, indent=1) + "\n")
     return len(tracks)
 
 
 def export_parquet(reader: FeatureReader, path: str | Path) -> int:
     """Write one row a track and layer: ``track_id``, ``layer`` (place in the array), ``vector``; number of tracks."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     tracks, values = track_vectors(reader)
     layers, width = values.shape[1:]
-    table = pa.table(
-        {
-            "track_id": pa.array([track for track in tracks for _ in range(layers)], pa.string()),
-            "layer": pa.array(list(range(layers)) * len(tracks), pa.int32()),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), pa.float32()), width),
-        }
-    ).replace_schema_metadata({"featstore": json.dumps({"feature": reader.name})})
-    with atomic_path(Path(path)) as part, pa.OSFile(str(part), "wb") as file:
-        pq.write_table(table, file)
+    columns = {
+        "track_id": pa.array([track for track in tracks for _ in range(layers)], pa.string()),
+        "layer": pa.array(list(range(layers)) * len(tracks), pa.int32()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), pa.float32()), width),
+    }
+    write_columns(Path(path), columns, {"feature": reader.name})
     return len(tracks)
 
 

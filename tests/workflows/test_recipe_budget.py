@@ -105,7 +105,7 @@ def planned(folder: Path, count: int = 8, model: str = "conv-encoder") -> list[P
     settings = {"loop": {"epochs": 8}}
     spec = "mel(n_mels=8)"
     return [
-        PlannedRun("s", spec, model, str(folder / "runs" / f"m{row}" / "mel" / f"seed-{seed}"), "", seed, settings, 8)
+        PlannedRun("s", spec, model, str(folder / "runs" / f"m{row}" / "mel" / f"seed-{seed}"), "", seed, settings)
         for row in range(count)
         for seed in SEEDS
     ]
