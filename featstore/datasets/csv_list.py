@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.datasets.folder import SPLIT_NAMES
-from featstore.datasets.sources import absolute, read_text, refuse_repeats, rows_of
+from featstore.datasets.sources import absolute, check_column, read_text, refuse_repeats, rows_of
 from featstore.datasets.spelling import clean_name, clean_names, printable
 from featstore.datasets.table import PROBE_COLUMNS, Task, TrackTable, label_facts, track_table
 from featstore.errors import DatasetError, check_known
@@ -152,7 +152,7 @@ def _cells(text: str, source: Path, delimiter: str | None) -> Iterator[tuple[int
 def _header(cells: list[str], line: int, source: Path) -> list[str]:
     header = [clean_name(cell) or f"column {place}" for place, cell in enumerate(cells, 1)]
     refuse_repeats(((name, line) for name in header), "two columns are called {0!r} in line {1}", source, "Rename one")
-    _check_column("path", header, source)
+    check_column("path", header, source)
     return header
 
 
@@ -162,13 +162,9 @@ def _delimiter(source: Path, header: str) -> str:
     return max(_DELIMITERS, key=header.count)
 
 
-def _check_column(name: str, header: list[str], source: Path) -> None:
-    check_known(name, header, f"there is no column {name!r}", str(source), error=DatasetError)
-
-
 def _label_column(asked: str | None, header: list[str], source: Path) -> str | None:
     if asked is not None:
-        _check_column(asked, header, source)
+        check_column(asked, header, source)
     return asked or next((name for name in ("labels", "label") if name in header), None)
 
 
@@ -210,8 +206,6 @@ def _found(folder: Path, path: str) -> str:
     if path.isascii() and path.strip() == path:
         return absolute
     plain = path.strip()
-    for each in (path, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)):
-        place = os.path.join(folder, os.path.expanduser(each))
-        if os.path.exists(place):
-            return place
-    return os.path.join(folder, os.path.expanduser(plain))
+    forms = (path, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain))
+    places = [os.path.join(folder, os.path.expanduser(each)) for each in forms]
+    return next(filter(os.path.exists, places), places[1])

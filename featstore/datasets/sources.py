@@ -14,6 +14,7 @@ from featstore.errors import DatasetError, check_known
 __all__ = [
     "absolute",
     "check_choices",
+    "check_column",
     "decoded",
     "existing_folder",
     "places_of",
@@ -54,6 +55,11 @@ def check_choices(kind: str, **options: tuple[str, Collection[str]]) -> None:
     """Refuse an option of an adapter, given with what it may be, that is none of it."""
     for name, (value, allowed) in options.items():
         check_known(value, allowed, f"{name}={value!r} is not a choice", f"data set {kind}")
+
+
+def check_column(name: str, columns: Iterable[object], where: object) -> None:
+    """Refuse the name of a column that a table does not have."""
+    check_known(name, list(map(str, columns)), f"there is no column {name!r}", str(where), error=DatasetError)
 
 
 def refuse_repeats(

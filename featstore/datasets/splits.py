@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from featstore.datasets.sources import check_column
 from featstore.datasets.table import SPLITS, label_list
-from featstore.errors import ConfigError, DatasetError, did_you_mean
+from featstore.errors import ConfigError
 from featstore.grouping import assign_rows
 from featstore.plain import is_missing
 
@@ -57,8 +58,8 @@ def assign_splits(
     import pandas as pd
 
     for name in (group_column, stratify_column):
-        if name is not None and name not in frame.columns:
-            raise DatasetError(f"there is no column {name!r}", "splits", did_you_mean(name, map(str, frame.columns)))
+        if name is not None:
+            check_column(name, frame.columns, "splits")
     track_ids = list(frame["track_id"])
     groups = list(frame[group_column]) if group_column else [None] * len(frame)
     # a pair, so that the group "a" and the ungrouped track "a" are two things

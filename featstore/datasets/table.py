@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.atomic import write_bytes
-from featstore.datasets.sources import refuse_repeats
+from featstore.datasets.sources import check_column, refuse_repeats
 from featstore.datasets.spelling import clean_names
 from featstore.errors import DatasetError, did_you_mean
 from featstore.object_storage import ObjectPlace, is_object_url, read_object
@@ -130,18 +130,13 @@ class TrackTable:
         import pyarrow.parquet as pq
 
         source = os.fspath(path)
-        absent = DatasetError(
-            "no track table here", source, "Make one: featstore datasets index folder MUSIC -o tracks.parquet"
-        )
-        remote = is_object_url(source)
-        if not remote and not os.path.isfile(source):
-            raise absent
         try:
             # opened by Python: Arrow takes no path that is not valid UTF-8
-            with pa.BufferReader(read_object(source)) if remote else open(source, "rb") as file:
+            with pa.BufferReader(read_object(source)) if is_object_url(source) else open(source, "rb") as file:
                 table = pq.read_table(file)
-        except FileNotFoundError:
-            raise absent from None
+        except (FileNotFoundError, IsADirectoryError):
+            fix = "Make one: featstore datasets index folder MUSIC -o tracks.parquet"
+            raise DatasetError("no track table here", source, fix) from None
         except (pa.ArrowException, OSError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             listed = source.lower().endswith((".csv", ".tsv", ".txt"))
@@ -191,8 +186,7 @@ class TrackTable:
         DatasetError
             When there is no such column; the message names the columns there are.
         """
-        if column not in self.frame.columns:
-            raise _missing_column(column, self.frame.columns, f"data set {self.info.name}")
+        check_column(column, self.frame.columns, f"data set {self.info.name}")
         labels, _ = clean_names([label_list(value) for value in self.frame[column]])
         frame = self.frame.assign(labels=_objects(labels))
         return TrackTable(frame, replace(self.info, label_column="labels", **label_facts(labels)))
@@ -276,11 +270,8 @@ def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFram
     """Bring columns into the table's types and order; what is not given becomes "unknown"."""
     import pandas as pd
 
-    for name in ("track_id", "path"):
-        if name not in frame.columns:
-            raise _missing_column(name, frame.columns, place)
-    if info.label_column not in frame.columns and info.label_column != "labels":
-        raise _missing_column(info.label_column, frame.columns, place)
+    for name in ("track_id", "path", *([info.label_column] if info.label_column != "labels" else [])):
+        check_column(name, frame.columns, place)
     count = len(frame)
     columns: dict[str, Any] = {name: _objects([_text(value) for value in frame[name]]) for name in ("track_id", "path")}
     given: Any = frame["labels"] if "labels" in frame.columns else [[]] * count
@@ -321,10 +312,6 @@ def _validate(frame: pd.DataFrame, info: TableInfo, place: str) -> None:
         if info.task == "single_label" and len(names) > 1:
             what = f"a single-label set with {len(names)} labels on one track: {', '.join(names)}"
             raise DatasetError(what, f"{place}, track {track_id}", "Keep one label, or make the task multi_label")
-
-
-def _missing_column(name: str, columns: Iterable[object], place: str) -> DatasetError:
-    return DatasetError(f"there is no column {name!r}", place, did_you_mean(name, [str(each) for each in columns]))
 
 
 def _text(value: object) -> str:

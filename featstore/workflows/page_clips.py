@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from featstore.audio import clip_bounds, decode_audio, resample_signal
 from featstore.audio.writing import write_audio
+from featstore.datasets.table import label_list
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.results.figure_spectrum import hz_ticks
 from featstore.results.frames import metrics_in
@@ -128,8 +129,7 @@ def _chosen_tracks(shown: _Shown, count: int) -> list[str]:
 
 
 def _labels(frame: pd.DataFrame, track: str) -> list[str]:
-    found = frame["labels"][track] if "labels" in frame else []
-    return [str(label) for label in found]
+    return label_list(frame["labels"][track]) if "labels" in frame else []
 
 
 def _clip(track: str, kept: Sequence[_Shown], seconds: float) -> dict[str, Any]:

@@ -153,27 +153,22 @@ def sonify(
         raise ConfigError(f"no sound can be made of {reader.spec.kind} features", reader.name, "Choose another feature")
     passage = _passage(reader, track_id, options, dict(store.table.frame.get("duration_s", {})).get(track_id))
     rate = reader.spec.sample_rate
-    blocks = _exactly(load_attribute(reader.spec.sonifier)(passage), passage.n_samples)
+    blocks = load_attribute(reader.spec.sonifier)(passage)
     with progress_bar(total=passage.n_samples, desc="sonify", unit="sample", unit_scale=True) as bar:
-        count, peak = write_audio(path, _watched(blocks, bar), sample_rate=rate)
+        count, peak = write_audio(path, _exactly(blocks, passage.n_samples, bar), sample_rate=rate)
     ways = {"waveform": "stored samples", "vq_tokens": "the codec's decoder", "vq_codes": "the codec's decoder"}
     return SonifyReport(
         str(path), track_id, reader.name, count / rate, rate, ways.get(reader.spec.kind, options.method), peak
     )
 
 
-def _watched(blocks: Iterator[FloatArray], bar: Any) -> Iterator[FloatArray]:
-    for block in blocks:
-        yield block
-        bar.update(len(block))
-
-
-def _exactly(blocks: Iterator[FloatArray], n_samples: int) -> Iterator[FloatArray]:
-    """Blocks with ``n_samples`` samples in all: padded with silence, or cut."""
+def _exactly(blocks: Iterator[FloatArray], n_samples: int, bar: Any) -> Iterator[FloatArray]:
+    """Blocks with ``n_samples`` samples in all, padded with silence or cut; the bar counts them."""
     for block in blocks:
         if n_samples <= 0:
             return
         yield block[:n_samples]
+        bar.update(min(len(block), n_samples))
         n_samples -= len(block)
     if n_samples > 0:
         yield np.zeros(n_samples, np.float32)

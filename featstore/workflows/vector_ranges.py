@@ -49,10 +49,8 @@ def measure_ranges(reader: FeatureReader) -> Ranges:
 
 def ranged(store: Store, request: FeatureRequest, encoding: Encoding, source: FeatureReader) -> Encoding:
     """Encoding with the ranges that the store has for a feature already, or with measured ones."""
-    for array in store.arrays.values():
-        if array.spec == request.spec and encoding.admits(array.header.encoding):
-            return array.header.encoding
-    return encoding.with_ranges(measure_ranges(source))
+    known = (array.header.encoding for array in store.arrays.values() if array.spec == request.spec)
+    return next(filter(encoding.admits, known), None) or encoding.with_ranges(measure_ranges(source))
 
 
 def vector_cost(store: Store, request: FeatureRequest) -> dict[str, float]:

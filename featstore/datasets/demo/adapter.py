@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ def index_demo(
 
     place = absolute(root) if root is not None else default_root()
     settings = Settings(int(sample_rate), int(channels), format, int(seed))
-    records = build_demo(
-        place, size=size, sample_rate=sample_rate, channels=channels, format=format, jobs=jobs, seed=seed
-    )
+    records = build_demo(place, size=size, jobs=jobs, **asdict(settings))
     folder = place / settings.folder
     rows = [
         {"track_id": each.name, "path": str(folder / each.file), "group": each.family}

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from featstore.atomic import disk_errors, remove_abandoned_in, write_text
 from featstore.cluster import cpu_count
@@ -106,11 +107,8 @@ def build_demo(
     out: str | os.PathLike[str],
     *,
     size: str | int = "quick",
-    sample_rate: int = 16_000,
-    channels: int = 1,
-    format: str = "mp3",
     jobs: int | None = None,
-    seed: int = 0,
+    **sound: Any,
 ) -> list[ClipRecord]:
     """Make the clips of a size that are not there yet.
 
@@ -120,10 +118,10 @@ def build_demo(
         Folder of the set; clips go to a sub-folder named after their settings, parsed scores to ``notes/``.
     size : "quick", "standard", "study", "full" or int
         20, 100, 175, all or this number of clips for each of the 12 styles. A smaller size is part of a bigger one.
-    sample_rate, channels, format, seed
-        See ``Settings``.
     jobs : int > 0, optional
         Processes; by default one for each processor this process may use.
+    **sound
+        Fields of ``Settings``: ``sample_rate``, ``channels``, ``format`` and ``seed``.
 
     Returns
     -------
@@ -139,7 +137,7 @@ def build_demo(
     StoreError
         When a file cannot be written.
     """
-    settings = Settings(int(sample_rate), int(channels), format, int(seed))
+    settings = Settings(**sound)
     number = clips_per_style(size)
     require_packages()
     started = time.monotonic()
