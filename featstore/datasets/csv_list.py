@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -136,8 +137,7 @@ def _read_rows(source: Path, delimiter: str | None) -> tuple[list[str], list[tup
 
 def _cells(text: str, source: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """(Number of its first line, cells) of every record that is not blank; all have as many cells as the header."""
-    lines = text.splitlines(keepends=True) if "\n" not in text else text.split("\n")
-    first = next((line for line in lines if line.strip()), "")
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
     # a blank before a quote belongs to neither: the quote would be read as a letter
     blanks = _BLANK_QUOTE.search(text) is not None
     if len(delimiter or ",") != 1:

@@ -391,21 +391,15 @@ def _shortened(folder: str, path: str) -> str:
 
 def _info_from_metadata(raw: bytes | None, source: str) -> TableInfo:
     if raw is None:
-        raise DatasetError(
-            "a parquet file, but not a track table of featstore",
-            source,
-            "Make one: featstore datasets index csv …",
-        )
+        fix = "Make one: featstore datasets index csv …"
+        raise DatasetError("a parquet file, but not a track table of featstore", source, fix)
     try:
         values = json.loads(raw)
         version = int(values.pop("format"))
+        info = TableInfo(**values) if version <= _FORMAT else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError("its description is damaged", source, "Make the table again") from error
-    if version > _FORMAT:
-        raise DatasetError(
-            f"written in format {version}, this featstore reads up to {_FORMAT}", source, "Update featstore"
-        )
-    try:
-        return TableInfo(**{**values, "classes": tuple(values.get("classes", ()))})
-    except TypeError as error:
         raise DatasetError(f"its description is damaged: {error}", source, "Make the table again") from error
+    if info is None:
+        what = f"written in format {version}, this featstore reads up to {_FORMAT}"
+        raise DatasetError(what, source, "Update featstore")
+    return info

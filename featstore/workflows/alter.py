@@ -75,12 +75,12 @@ def alter_tracks(
     _claim(target, {"alteration": alteration, "seed": seed})
     frame = table.frame
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-    copies = [str(target / f"{_digest(str(row['track_id']))}{kind.suffix}") for row in rows]
+    copies = [str(target / f"{_digest(row['track_id'])}{kind.suffix}") for row in rows]
     work = [(alteration, row, copy, seed) for row, copy in zip(rows, copies, strict=True)]
     found = list(progress(side_by_side(_alter_file, work, jobs=jobs), total=len(work), desc=alteration, unit="track"))
-    failed = {str(row["track_id"]): error for row, error in zip(rows, found, strict=True) if error}
+    failed = {row["track_id"]: error for row, error in zip(rows, found, strict=True) if error}
     made = frame.assign(path=[os.path.abspath(copy) for copy in copies], probe_error=None)
-    kept = made[~made["track_id"].astype(str).isin(list(failed))].reset_index(drop=True)
+    kept = made[~made["track_id"].isin(list(failed))].reset_index(drop=True)
     if not len(kept):
         _release(target)
         raise DatasetError(f"no track could be altered: {next(iter(failed.values()))}", f"alteration {alteration}")
@@ -103,8 +103,8 @@ def part_of(table: TrackTable, *, split: str | None = None, most: int | None = N
         if not len(frame):
             fix = did_you_mean(split, known) if known else "There are no splits yet: featstore datasets split"
             raise DatasetError(f"no track in the split {split!r}", table.info.name, fix)
-    kept = set(first_tracks(frame["track_id"].astype(str), most)) if most else None
-    frame = frame if kept is None else frame[frame["track_id"].astype(str).isin(kept)]
+    if most:
+        frame = frame[frame["track_id"].isin(first_tracks(frame["track_id"], most))]
     return TrackTable(frame.reset_index(drop=True), table.info)
 
 

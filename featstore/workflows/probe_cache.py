@@ -21,8 +21,6 @@ __all__ = ["ProbeCache", "default_cache"]
 
 logger = logging.getLogger(__name__)
 
-_FLUSH_EVERY = 200  # answers: what a kill may cost
-
 
 def default_cache(root: str | os.PathLike[str]) -> Path:
     """The user's file of answers for a collection: under ``XDG_CACHE_HOME``, or else ``~/.cache``."""
@@ -44,7 +42,6 @@ class ProbeCache:
         self._path = path
         self._known: dict[str, tuple[int, int, AudioInfo]] = {}
         self._file: TextIO | None = None
-        self._fresh = 0
         self.hits = 0
 
     def __enter__(self) -> ProbeCache:
@@ -57,7 +54,7 @@ class ProbeCache:
                     self._known[path] = (size, changed, AudioInfo(**answer))
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._path, "a", encoding="utf-8")
+            self._file = open(self._path, "a", encoding="utf-8", buffering=1)  # a kill costs the last line at most
         except OSError as error:
             logger.warning("answers of probing are not kept: %s", error)
         return self
@@ -81,9 +78,6 @@ class ProbeCache:
             return
         with contextlib.suppress(OSError):
             self._file.write(json.dumps([path, *identity, asdict(answer)]) + "\n")
-            self._fresh += 1
-            if self._fresh % _FLUSH_EVERY == 0:
-                self._file.flush()
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -32,12 +32,6 @@ __all__ = ["RecipeResult", "prepare_data", "run_recipe"]
 
 logger = logging.getLogger(__name__)
 
-# a folder may be taken up again with more of these, never with other data or settings
-_MAY_GROW = (
-    *("name", "title", "tokenizers", "encoders", "features", "optional", "models", "experiments"),
-    *("seeds", "shifts", "report", "minutes"),
-)
-
 
 @dataclass(slots=True)
 class RecipeResult:
@@ -235,7 +229,7 @@ def _check_kept(recipe: Recipe, folder: Path) -> None:
         "runs": ("model", "settings"),
     }
     fixed = {key for name, keys in made.items() if (folder / name).exists() for key in keys}
-    differing = [key for key in now if key not in _MAY_GROW and key in fixed and there.get(key) != now[key]]
+    differing = [key for key in now if key in fixed and there.get(key) != now[key]]
     differing += changed_weights(folder, there, now)
     if "settings" in fixed:
         old, new = (_settings_of_models(each, recipe.name) for each in (there, now))
