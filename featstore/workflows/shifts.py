@@ -89,7 +89,9 @@ def run_shifts(
     chosen = first_tracks((track for tracks in tested.values() for track in tracks), plan.tracks)
     if not chosen:
         return [*failed, "no finished run of these seeds has predictions of test tracks"]
-    tasks = []
+    originals = open_store(folder / "store.zarr")
+    share = cache(lambda store, feature: changed_tokens(originals, open_store(store), feature))
+    works = []
     part = TrackTable(table.frame[table.frame["track_id"].isin(chosen)].reset_index(drop=True), table.info)
     for name in plan.names:
         place = folder / "shifts" / name / "store.zarr"
@@ -102,16 +104,12 @@ def run_shifts(
         copies = sorted(TrackTable.read(place.with_name("tracks.parquet")).frame["track_id"].astype(str))
         digest = hashlib.sha256("\n".join(copies).encode()).hexdigest()[:16]
         about = {"shift": name, "seed": plan.seed, "tracks": digest}
-        waiting = [run for run in tested if not _is_scored(run, about)]
-        tasks += [_Task(run, name, str(place), about) for run in waiting]
-    originals = open_store(folder / "store.zarr")
-    share = cache(lambda store, feature: changed_tokens(originals, open_store(store), feature))
-    works = []
-    for task in tasks:
-        try:
-            works.append((task, _changed(task, share)))
-        except FeatstoreError as error:
-            failed.append(f"{task.run} on {task.shift}: {error}")
+        for run in tested:
+            task = _Task(run, name, str(place), about)
+            try:
+                works += [] if _is_scored(run, about) else [(task, _changed(task, share))]
+            except FeatstoreError as error:
+                failed.append(f"{run} on {name}: {error}")
     errors = side_by_side(_score, works, jobs=jobs, start=one_core_quietly)
     shown = progress(errors, total=len(works), desc="shifts", unit="run")
     for (task, _), reason in zip(works, shown, strict=True):

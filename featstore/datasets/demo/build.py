@@ -28,6 +28,7 @@ from featstore.datasets.demo.readers import cached_notes
 from featstore.datasets.demo.render import SAMPLE_RATES, render, write_audio
 from featstore.datasets.demo.sizes import ClipChoice, clips_per_style, ordered_clips, quotas
 from featstore.datasets.demo.works import STYLES, tune_field, tune_text, work_named
+from featstore.datasets.table import SPLITS
 from featstore.errors import ConfigError, DatasetError
 from featstore.log import progress_bar
 
@@ -151,7 +152,7 @@ def build_demo(
     cells = [
         (ordered, quota)
         for style in STYLES
-        for split in ("train", "valid", "test")
+        for split in SPLITS
         for ordered in [_cell(style, split, settings.seed)]
         for quota in [len(ordered) if number is None else quotas(number, style)[split]]
     ]

@@ -10,6 +10,7 @@ from statistics import median
 from featstore.datasets.demo.arrange import CLIP_MS, tempo_of
 from featstore.datasets.demo.catalogue import Entry
 from featstore.datasets.demo.works import STYLES
+from featstore.datasets.table import SPLITS
 from featstore.errors import ConfigError
 
 __all__ = ["SIZES", "ClipChoice", "clips_per_style", "ordered_clips", "quotas"]
@@ -17,7 +18,6 @@ __all__ = ["SIZES", "ClipChoice", "clips_per_style", "ordered_clips", "quotas"]
 SIZES = {"quick": 20, "standard": 100, "study": 175, "full": None}
 """Clips per style; None is all there are. ``study`` has 404 test clips; the 48 of ``quick`` resolve about 4 points."""
 
-_SPLITS = ("train", "valid", "test")
 # Which split each further clip of a style is taken from: 14 train, 2 valid, 4 test of 20, and any start of it has
 # a training clip first. Styles take turns in which of valid and test comes first, so that two a style hold both.
 _EVEN = ("train", "test", "train", "valid", "train", "train", "train", "test", "train", "train")
@@ -69,7 +69,7 @@ def quotas(number: int, style: str) -> dict[str, int]:
     """
     pattern = _ODD if STYLES.index(style) % 2 else _EVEN
     taken = [pattern[position % len(pattern)] for position in range(number)]
-    return {split: taken.count(split) for split in _SPLITS}
+    return {split: taken.count(split) for split in SPLITS}
 
 
 def ordered_clips(entries: Sequence[Entry], *, seed: int) -> list[ClipChoice]:
