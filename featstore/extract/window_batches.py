@@ -28,7 +28,8 @@ __all__ = ["COMPUTE_ERRORS", "HELD_BYTES", "BatchedWriter", "failure_of", "wants
 
 logger = logging.getLogger(__name__)
 
-HELD_BYTES = 128 << 20  # of samples, and of other arrays' frames: some twenty clips of 30 s
+# of samples, and of other arrays' frames, but for the block that comes in last: some twenty clips of 30 s
+HELD_BYTES = 128 << 20
 
 # one broken file must not end a run: whatever a library throws at it becomes a row of the ledger
 COMPUTE_ERRORS = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
@@ -79,8 +80,6 @@ class BatchedWriter:
         Files of the shard's slots, for the ledger.
     graph : Graph
         Steps of every track.
-    held_bytes : int, optional
-        What may wait, but for the block that comes in last; :data:`HELD_BYTES` unless given.
 
     Attributes
     ----------
@@ -90,11 +89,8 @@ class BatchedWriter:
         Bytes that waited at a time.
     """
 
-    def __init__(
-        self, writer: ShardWriter, paths: Sequence[str], graph: Graph, *, held_bytes: int | None = None
-    ) -> None:
+    def __init__(self, writer: ShardWriter, paths: Sequence[str], graph: Graph) -> None:
         self._writer, self._paths, self._children = writer, paths, graph.children
-        self._limit = HELD_BYTES if held_bytes is None else held_bytes
         self._tracks: list[_Track] = []
         self._held = self.most_held = 0
         self.lost: dict[int, str] = {}
@@ -124,7 +120,7 @@ class BatchedWriter:
         track.blocks.append((key, block))
         self._held += block.nbytes
         self.most_held = max(self.most_held, self._held)
-        if self._held >= self._limit:
+        if self._held >= HELD_BYTES:
             self.flush()
         if track.error is not None:
             raise track.error
