@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from featstore.cluster import GPU, cpu_count, gpu_count
+from featstore.cluster import GPU, JobKeeper, cpu_count, dask_client, gpu_count
 from featstore.errors import FeatstoreError, StoreLocked
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.options import ExtractOptions
@@ -82,8 +82,6 @@ class Dispatch:
         elif self._options.scheduler == "threads":
             yield from self._in_threads(jobs)
         if self._waiting:
-            from featstore.cluster import dask_client
-
             remote = "://" in self._options.scheduler
             store = self._waiting[0].store
             with dask_client(
@@ -137,7 +135,7 @@ class Dispatch:
             with contextlib.suppress(queue.Empty):
                 future = done.get(timeout=TICK_S)
                 ended = running.pop(future, None)  # None: it was called back
-                report = self._result(future, ended, client) if ended is not None else None
+                report = self._result(future, ended) if ended is not None else None
                 if report is not None:
                     yield report
             if time.monotonic() - ticked >= TICK_S:
@@ -156,7 +154,7 @@ class Dispatch:
         if stuck:
             logger.warning("no worker announces a GPU any more: %d shards go to any worker", len(stuck))
 
-    def _result(self, future: Future[Any], task: ShardTask, client: Client) -> ShardReport | None:
+    def _result(self, future: Future[Any], task: ShardTask) -> ShardReport | None:
         """Report of a finished task; None when it has to be tried again, or is given up."""
         from distributed import CancelledError
         from distributed.comm.core import CommClosedError
@@ -192,8 +190,6 @@ class _Crew:
     """How many worker threads there are, asked now and then; jobs of a queue that were lost are ordered again."""
 
     def __init__(self, client: Client) -> None:
-        from featstore.cluster import JobKeeper
-
         self._client, self._keeper = client, JobKeeper(client)
         self._asked = 0.0
         self._alone_since = time.monotonic()
