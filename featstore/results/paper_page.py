@@ -20,7 +20,7 @@ from featstore.results.costs import COSTS
 from featstore.results.drop_columns import is_drop
 from featstore.results.figure_encoding import against_float
 from featstore.results.figures import KINDS, draw
-from featstore.results.frames import metrics_in
+from featstore.results.frames import metrics_in, score_column
 from featstore.results.fronts import MARGIN
 from featstore.results.page import fill_template
 from featstore.results.paper_tables import (
@@ -149,7 +149,7 @@ def write_page(
     Raises
     ------
     ConfigError
-        When no run meets ``where``, or the runs are of several data sets.
+        When no run meets ``where`` or has the metric, or the runs are of several data sets.
     """
     check_report(settings)
     settings, folder = {**DEFAULTS, **settings}, Path(folder)
@@ -157,6 +157,7 @@ def write_page(
     runs = selected(runs, conditions_of(settings))
     if not len(runs):
         raise ConfigError(f"no run meets {', '.join(conditions_of(settings))}", "report.where", "Train such runs")
+    score_column(runs.frame, settings["metric"])  # refuses a metric that no run has
     summary = summarise(runs)
     frame, _ = against_best(summary, settings["metric"], cost=settings["cost"], test=settings["test"])
     write_text(folder / "configurations.csv", format_table(frame, "csv"))

@@ -185,6 +185,8 @@ def test_runs_without_a_grid_are_refused(tmp_path: Path, runs: RunSet) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             paper_table({"title": "T", **spec}, runs, DEFAULTS)
+    with pytest.raises(ConfigError, match=r"no run has the metric 'accuracy' on test.*roc_auc"):
+        write_page(runs, tmp_path, {"metric": "accuracy"})
     with pytest.raises(ConfigError, match="runs have no column 'modle'"):
         write_page(runs, tmp_path, {"figures": [{"kind": "pareto", "each": "modle"}]})
 
