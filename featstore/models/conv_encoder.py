@@ -91,16 +91,13 @@ class ConvEncoder(SequenceModel):
         super().__init__(config)
         self.width = config.width
         self.stem = nn.Conv1d(config.in_channels * config.n_mels, config.width, 1)
-        self.blocks = nn.ModuleList(_Block(config.width, config.kernel, 2**k) for k in range(config.blocks))
+        self.blocks = nn.Sequential(*(_Block(config.width, config.kernel, 2**k) for k in range(config.blocks)))
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.width, config.n_classes)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Vectors ``(batch, width, n_frames)`` of an input ``(batch, in_channels, n_mels, n_frames)``."""
-        x = self.stem(x.flatten(1, 2))
-        for block in self.blocks:
-            x = block(x)
-        return x
+        return cast("torch.Tensor", self.blocks(self.stem(x.flatten(1, 2))))
 
     def inner_layers(self) -> dict[str, InnerLayer]:
         """Vectors of frames (``frames``), and their mean."""

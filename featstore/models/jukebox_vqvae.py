@@ -170,16 +170,13 @@ class Encoder(nn.Module):
 
     def __init__(self, config: LevelConfig) -> None:
         super().__init__()
-        self.level_blocks = nn.ModuleList(
-            _encoder_block(config, stages=stages, channels=1 if block == 0 else config.embedding)
-            for block, stages in enumerate(config.downs)
-        )
+        channels = [1, *(config.embedding for _ in config.downs[1:])]
+        blocks = (_encoder_block(config, stages=n, channels=c) for n, c in zip(config.downs, channels, strict=True))
+        self.level_blocks = nn.Sequential(*blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Encode a batch."""
-        for block in self.level_blocks:
-            x = block(x)
-        return x
+        return cast("torch.Tensor", self.level_blocks(x))
 
 
 def _decoder_block(config: LevelConfig, *, stages: int) -> _Chain:

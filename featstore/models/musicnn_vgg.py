@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -69,23 +69,20 @@ class PackagedVgg(Model):
         last = (min(4, bands), min(4, frames))
         pools = [nn.MaxPool2d((1, 4), stride=2), *(nn.MaxPool2d(2) for _ in range(3)), nn.MaxPool2d(last)]
         self.norm = norm_2d(1, config.norm_momentum)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
+        self.blocks = nn.Sequential()
+        for i, pool in enumerate(pools):
+            block = nn.Sequential(
                 nn.Conv2d(config.filters if i else 1, config.filters, 3, padding=1),
                 nn.ReLU(),
                 norm_2d(config.filters, config.norm_momentum),
                 pool,
                 nn.Dropout(config.dropout if i == N_BLOCKS - 1 else config.dropout / 2),
             )
-            for i, pool in enumerate(pools)
-        )
+            self.blocks.append(block)
         self.output = nn.Linear((bands // last[0]) * (frames // last[1]) * config.filters, config.n_classes)
         init_glorot(self)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Last map, flat, of ``(batch, 1, n_mels, n_frames)``."""
-        x = self.norm(x)
-        for block in self.blocks:
-            x = block(x)
         # the published weights count frames first, then bands, then filters
-        return x.permute(0, 3, 2, 1).flatten(1)
+        return cast("torch.Tensor", self.blocks(self.norm(x)).permute(0, 3, 2, 1).flatten(1))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -209,15 +209,15 @@ class VggCnn(Model):
         self.pools = choose_pools(config)
         self.norm = norm_2d(config.in_channels, config.norm_momentum)
         widths = (config.in_channels, *config.channels)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
+        self.blocks = nn.Sequential()
+        for i, pool in enumerate(self.pools):
+            block = nn.Sequential(
                 nn.Conv2d(widths[i], widths[i + 1], kernel_size=3, padding=1),
                 norm_2d(widths[i + 1], config.norm_momentum),
                 nn.MaxPool2d(pool),
                 nn.ELU(),  # the study has it before the pool: the same values, as it keeps order, from 8 times the work
             )
-            for i, pool in enumerate(self.pools)
-        )
+            self.blocks.append(block)
         height = map_sizes(config.n_mels, [p[0] for p in self.pools])[-1]
         width = map_sizes(config.n_frames, [p[1] for p in self.pools])[-1]
         self.output = nn.Linear(widths[-1] * height * width, config.n_classes)
@@ -225,7 +225,4 @@ class VggCnn(Model):
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Last map, flat, of ``(batch, in_channels, n_mels, n_frames)``."""
-        x = self.norm(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.flatten(1)
+        return cast("torch.Tensor", self.blocks(self.norm(x)).flatten(1))
