@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.features.graph import Node, TrackContext
 from featstore.features.source_signal import signal_node
+from featstore.registry import load_attribute
 from featstore.specs import FeatureSpec
 
 __all__ = ["WholeStream", "engine_node", "engine_stream"]
@@ -54,10 +56,5 @@ class WholeStream:
 def engine_stream(node: Node, context: TrackContext) -> WholeStream:
     """Stream of a node such as ``librosa_mel`` or ``essentia_stft``."""
     engine, _, kind = node.op.partition("_")
-    settings = dict(node.params)
-    if engine == "librosa":
-        from featstore.dsp import librosa_engine as module
-    else:
-        from featstore.dsp import essentia_engine as module  # type: ignore[no-redef]
-    function = getattr(module, f"compute_{kind}")
-    return WholeStream(lambda signal: function(signal, **settings))
+    function = load_attribute(f"featstore.dsp.{engine}_engine:compute_{kind}")
+    return WholeStream(functools.partial(function, **dict(node.params)))

@@ -86,18 +86,15 @@ def _inputs_of_one_output(module: nn.Module) -> int:
 def layer_macs(model: nn.Module, example: Example) -> dict[str, int]:
     """The same by arithmetic, per convolution and linear layer: outputs x kernel size x input channels of a group."""
     macs: dict[str, int] = {}
-    handles = []
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-            each = _inputs_of_one_output(module)
-            macs[name] = macs.get(name, 0) + output.numel() * each
+    def note(name: str, module: nn.Module, _: Any, output: torch.Tensor) -> None:
+        macs[name] = macs.get(name, 0) + output.numel() * _inputs_of_one_output(module)
 
-        return hook
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) or hasattr(module, "macs_per_output"):
-            handles.append(module.register_forward_hook(note(name)))
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) or hasattr(module, "macs_per_output")
+    ]
     try:
         _forward_on_meta(model, example)
     finally:

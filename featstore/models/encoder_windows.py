@@ -127,9 +127,7 @@ class TrackPool:
     def __init__(self, pool: Pool, shape: tuple[int, ...]) -> None:
         self._pool, self._shape = pool, shape
         self._count = 0
-        self._mean: NDArray[np.float64] = np.zeros(0)
-        self._moment: NDArray[np.float64] = np.zeros(0)
-        self._most: NDArray[np.float64] = np.zeros(0)
+        self._mean = self._moment = self._most = np.zeros(0)
 
     def push(self, parts: Sequence[WindowValues]) -> AnyArray:
         """Take the frames (layers, dimensions, n) of windows; nothing is ready yet."""

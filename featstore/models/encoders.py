@@ -11,7 +11,7 @@ featstore.features.embedding : The feature kind that stores their vectors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from featstore.errors import CheckpointError
 from featstore.models.tokenizers import best_device, info_of
@@ -47,8 +47,6 @@ ENCODERS = Registry(
 # encoder -> function(path, seed=..., **settings) that writes a file of random weights, in the publisher's form
 UNTRAINED = Registry("encoder with random weights", {"gafx-u": "featstore.models.gafx_encoder:write_untrained"})
 
-_OPEN_RUN = "featstore.models.run_encoder:open_run"
-
 
 def encoder_names() -> list[str]:
     """Names of all encoders: those whose weights others publish, and architectures that a run of ours may have."""
@@ -71,7 +69,7 @@ def load_encoder(model: str, path: str, *, device: str | torch.device | None = N
 
     opened: FrozenEncoder
     if is_run(path):
-        opened = load_attribute(_OPEN_RUN)(path, device=device or best_device())
+        opened = load_attribute("featstore.models.run_encoder:open_run")(path, device=device or best_device())
         if model not in ("", opened.info.model):
             raise CheckpointError(f"the run is of {opened.info.model}, not {model}", path, "Name its own architecture")
     elif model in ENCODERS:
@@ -93,5 +91,4 @@ def describe_encoder(model: str, path: str) -> EncoderInfo:
     ConfigError, CheckpointError
         As :func:`load_encoder`.
     """
-    info: EncoderInfo = info_of(load_encoder, model, path)
-    return info
+    return cast("EncoderInfo", info_of(load_encoder, model, path))

@@ -112,25 +112,19 @@ def convert_variables(name: str, variables: dict[str, NDArray[Any]], where: str 
         wanted = create(name, n_mels=N_MELS, n_frames=N_FRAMES, n_classes=len(PUBLISHED[name].tags)).state_dict()
     table = _vgg_table() if name.endswith("vgg") else _musicnn_table()
     state: dict[str, torch.Tensor] = {}
+    fix = f"It is none of {PUBLISHED[name].folder}"
     for source, target in table.items():
         if source not in variables:
-            raise CheckpointError(f"the checkpoint lacks {source}", where, f"It is none of {PUBLISHED[name].folder}")
+            raise CheckpointError(f"the checkpoint lacks {source}", where, fix)
         value = np.ascontiguousarray(_turned(variables[source], wanted[target].ndim), dtype=np.float32)
         if value.shape != tuple(wanted[target].shape):
-            raise CheckpointError(
-                f"{source} has shape {variables[source].shape}, which gives {value.shape} for {target}, "
-                f"not {tuple(wanted[target].shape)}",
-                where,
-                f"It is none of {PUBLISHED[name].folder}",
-            )
+            shapes = f"{variables[source].shape}, which gives {value.shape} for {target}"
+            what = f"{source} has shape {shapes}, not {tuple(wanted[target].shape)}"
+            raise CheckpointError(what, where, fix)
         state[target] = torch.from_numpy(value.copy())
     left = sorted(set(variables) - set(table))
     if left:
-        raise CheckpointError(
-            f"{len(left)} variables have no place: {', '.join(left[:3])}",
-            where,
-            f"It is none of {PUBLISHED[name].folder}",
-        )
+        raise CheckpointError(f"{len(left)} variables have no place: {', '.join(left[:3])}", where, fix)
     for target, tensor in wanted.items():
         if target.endswith("num_batches_tracked"):
             state[target] = torch.zeros((), dtype=tensor.dtype)

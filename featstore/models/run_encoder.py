@@ -70,10 +70,8 @@ def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], P
     """Tensors and description of the weights that a run is scored with, and their file."""
     file = place
     if place.is_dir():
-        kept = "last" if _settings(place)["keep"] == "last" else "best"
-        file = place / "checkpoints" / f"{kept}.safetensors"
-        if not file.is_file():
-            file = place / "checkpoints" / "last.safetensors"  # of a run without a validated epoch
+        best, last = (place / "checkpoints" / f"{kept}.safetensors" for kept in ("best", "last"))
+        file = best if _settings(place)["keep"] != "last" and best.is_file() else last  # best: of validated epochs
     tensors, state = load_checkpoint(file)
     lacking = [key for key in _SAID if key not in state]
     if lacking:

@@ -34,23 +34,13 @@ class TokenFormerConfig(FormerConfig):
 
     place: ClassVar[str] = "tokenformer"
 
-    @property
-    def pad(self) -> int:
-        """Id of padding."""
-        return self.n_codes
-
-    @property
-    def mask(self) -> int:
-        """Id of what is hidden."""
-        return self.n_codes + 1
-
 
 class _Ids(FrontEnd):
     """Tokens through one table per place in the group and codebook; the rows of a position are added."""
 
     def __init__(self, config: TokenFormerConfig) -> None:
         super().__init__(config)
-        self.pad_id, self.mask_id, self.n_rows = config.pad, config.mask, config.n_codes + 2
+        self.pad_id, self.mask_id, self.n_rows = config.n_codes, config.n_codes + 1, config.n_codes + 2
         self.tables = nn.Embedding(config.group * config.n_codebooks * self.n_rows, self.width)
 
     def embed(self, x: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:

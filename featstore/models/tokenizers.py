@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -172,8 +172,7 @@ def describe_weights(codec: str, path: str | os.PathLike[str], **settings: Any) 
     ConfigError, CheckpointError
         As :func:`load_tokenizer`.
     """
-    info: TokenizerInfo = info_of(load_tokenizer, codec, path, with_decoder=False, **settings)
-    return info
+    return cast("TokenizerInfo", info_of(load_tokenizer, codec, path, with_decoder=False, **settings))
 
 
 def info_of(load: Callable[..., Any], name: str, path: str | os.PathLike[str], **settings: Any) -> Any:

@@ -12,7 +12,7 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
@@ -84,11 +84,6 @@ class FormerConfig(ModelConfig):
 
     def _resolve(self) -> None:
         _check_length(self.n_frames, self.group, self.place)
-
-    @property
-    def trunk(self) -> tuple[Any, ...]:
-        """What two models must have in common for a comparison of their inputs alone."""
-        return (self.size, self.group, self.positions, self.dropout, self.pool, self.head_dropout)
 
 
 def _check_length(n_frames: int, group: int, place: str) -> None:

@@ -236,11 +236,10 @@ def _books(
     *,
     n_quantizers: int | None = None,
     bandwidth: float | None = None,
-    with_decoder: bool = True,
     **others: Any,
 ) -> int:
     """Codebooks that the settings ask for: all of them by default, EnCodec's by its lowest bandwidth."""
-    unknown = [name for name, value in others.items() if value is not None]
+    unknown = [name for name, value in others.items() if value is not None and name != "with_decoder"]
     if unknown or (bandwidth is not None and codec != "encodec"):
         raise ConfigError(
             f"{', '.join(unknown) or 'bandwidth'} is no setting of {codec}", "tokenizer", "It has n_quantizers"
