@@ -314,15 +314,12 @@ def encoder_of(spec: EmbeddingSpec | Node) -> FrozenEncoder:
     CheckpointError
         When the weights are not found, or the file there holds others by now.
     """
+    from featstore.models.encoders import describe_encoder
+
     get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
     model, digest = get("model"), get("weights")
-
-    def digest_at(path: str) -> str:
-        from featstore.models.encoders import describe_encoder
-
-        return describe_encoder(model, path).digest
-
-    place = required_weights(digest, digest_at, f"weights {digest} of {model}", "embedding")
+    of = f"weights {digest} of {model}"
+    place = required_weights(digest, lambda path: describe_encoder(model, path).digest, of, "embedding")
     return _opened(model, place, digest)
 
 

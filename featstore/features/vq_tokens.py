@@ -287,16 +287,13 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
     CheckpointError
         When the weights are not found, or the file there holds others by now.
     """
+    from featstore.models.tokenizers import describe_weights
+
     get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
     codec, level, digest, books = get("codec"), get("level"), get("weights"), get("n_codebooks")
     settings = _settings(codec, level, books)
-
-    def digest_at(path: str) -> str:
-        from featstore.models.tokenizers import describe_weights
-
-        return describe_weights(codec, path, **settings).digest
-
-    place = required_weights(digest, digest_at, f"{codec} weights {digest}", "vq_tokens")
+    of = f"{codec} weights {digest}"
+    place = required_weights(digest, lambda path: describe_weights(codec, path, **settings).digest, of, "vq_tokens")
     return _opened(codec, place, digest, with_decoder, **settings)
 
 

@@ -59,21 +59,20 @@ class TensorFile:
     def __init__(self, path: Path, files: list[Path]) -> None:
         self.name, self._files = str(path), files
         self.config: dict[str, Any] = {}
-        self._read: dict[str, Callable[[], torch.Tensor]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._tensors: dict[str, tuple[tuple[int, ...], Callable[[], torch.Tensor]]] = {}
 
     @property
     def names(self) -> list[str]:
         """Stored names, sorted."""
-        return sorted(self._read)
+        return sorted(self._tensors)
 
     def put(self, name: str, shape: tuple[int, ...], read: Callable[[], torch.Tensor]) -> None:
         """Add a tensor that is read when asked for."""
-        self._read[name], self._shapes[name] = read, shape
+        self._tensors[name] = shape, read
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, without reading it."""
-        return self._shapes[name]
+        return self._tensors[name][0]
 
     def finite(self, name: str) -> torch.Tensor:
         """Read a tensor as float32.
@@ -83,7 +82,7 @@ class TensorFile:
         CheckpointError
             When it is not of a floating type, or holds NaN or infinity.
         """
-        return finite_tensor(name, self._read[name](), self.name)
+        return finite_tensor(name, self._tensors[name][1](), self.name)
 
     def sha256(self) -> str:
         """Digest of the bytes: see :func:`sha256_of`."""
