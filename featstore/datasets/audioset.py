@@ -6,6 +6,7 @@ Source: J. F. Gemmeke et al., "Audio Set: an ontology and human-labeled dataset 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -262,10 +263,9 @@ def _layout(entries: list[tuple[str, Segment]], base: Path, audio: str, template
     folders = places_of(base, audio, _TOPS)
     shapes = [template] if template else TEMPLATES
     step = max(1, len(entries) // _PROBED)
-    for folder in folders:
-        for shape in shapes:
-            if any((folder / _filled(shape, *entry)).is_file() for entry in entries[::step][:_PROBED]):
-                return folder, shape
+    for folder, shape in itertools.product(folders, shapes):
+        if any((folder / _filled(shape, *entry)).is_file() for entry in entries[::step][:_PROBED]):
+            return folder, shape
     places = f"{', '.join(map(str, folders))} as {', '.join(shapes)}"
     what = f"none of {min(len(entries), _PROBED)} segments is in {places}"
     raise DatasetError(what, str(base), "Describe your layout: --set 'template={split}/{ytid}.wav' --set audio=FOLDER")

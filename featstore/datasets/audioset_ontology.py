@@ -51,14 +51,7 @@ class Ontology:
 
     def below(self, mid: str) -> set[str]:
         """Ids of a node and of everything under it, each once."""
-        found: set[str] = set()
-        waiting = [mid]
-        while waiting:
-            each = waiting.pop()
-            if each not in found:
-                found.add(each)
-                waiting += self.nodes[each].children
-        return found
+        return {mid}.union(*map(self.below, self.nodes[mid].children))
 
     def find(self, name: str) -> str:
         """Id of a node, given its id or its name.

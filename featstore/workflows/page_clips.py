@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -89,8 +90,7 @@ def make_clips(runs: RunSet, count: int, *, seconds: float = 6.0) -> list[dict[s
 
 def _front_of(runs: RunSet) -> ParetoFront:
     """The front of the data set with the most runs."""
-    names = [record.dataset for record in runs]
-    dataset = max(dict.fromkeys(names), key=names.count)
+    [(dataset, _)] = Counter(record.dataset for record in runs).most_common(1)
     part = runs.select(lambda record: record.dataset == dataset)
     return pareto(summarise(part), "bytes_alone", metrics_in(part.frame)[0], runs=part)
 

@@ -95,9 +95,7 @@ def test_two_builds_in_two_orders_have_equal_bytes(made: Path, tmp_path: Path, m
         tasks = sorted(missing, key=lambda each: (each.entry.notes, each.name))  # _make takes the longest first
         order.extend(each.name for each in tasks)
         for each in tasks:
-            records = make_work([each], settings, root)
-            build._append_records(root / settings.folder, records)
-            yield from records
+            yield from build._kept(make_work([each], settings, root), root / settings.folder)
 
     monkeypatch.setattr(build, "_make", last_first)
     build_demo(tmp_path, **ONE)

@@ -70,11 +70,12 @@ def test_a_run_for_each_fold_and_one_for_features_that_are_one_input(tmp_path: P
     plans = {plan.name: plan for plan in study.model_plans()}
     chosen = select(study.requests(), list(plans.values()), [], NAME)
     stack = plans["resnet-harmonic-percussive"]
-    names = tuple(str(request) for request in chosen.features[stack.name])
+    names = [str(request) for request in chosen.features[stack.name]]
+    joined = " + ".join(names)
     place = {"store": tmp_path / "store.zarr", "out": tmp_path / "runs", "seeds": [0]}
-    runs = grid_of_runs(**place, features=[names], models=[stack.model], settings=stack.settings, label=stack.name)
+    runs = grid_of_runs(**place, features=[joined], models=[stack.model], settings=stack.settings, label=stack.name)
     assert [run.settings["data"]["fold"] for run in runs] == list(range(10)) and len({run.out for run in runs}) == 10
-    assert all(run.feature == names and len(names) == 3 for run in runs)
+    assert all(run.features == names and len(names) == 3 for run in runs)
     assert runs[3].out.endswith("fold-3/seed-0")
     one = with_overrides(study, settings={"data": {"fold": 4}}).model_plans()[0]
     [alone] = grid_of_runs(**place, features=names[:1], models=[one.model], settings=one.settings)
