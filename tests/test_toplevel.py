@@ -70,6 +70,13 @@ def test_tracks_from_everything(music: Path) -> None:
         featstore.load_tracks(music.parent / "tracks.parquet", label_column="genre")
 
 
+def test_a_frame_may_lack_labels_of_a_track() -> None:
+    frame = pd.DataFrame({"track_id": ["x", "y"], "path": ["x.wav", "y.wav"], "labels": ["r", float("nan")]})
+    table = featstore.load_tracks(frame)
+    assert table.info.classes == ("r",) and table.info.task == "single_label"
+    assert table.frame["labels"].tolist() == [["r"], []]
+
+
 def test_plan_of_a_folder(music: Path) -> None:
     made = featstore.plan(music, [MEL, "mel(n_mels=16,scale=db,hop_length=512)"], n_tracks=1000, sample=0)
     assert made.n_tracks == 1000 and len(made.arrays) == 1 and len(made.features) == 2

@@ -80,10 +80,6 @@ def load_tracks(
     return index_tracks(kind or ("csv" if listed else "folder"), path, jobs=jobs, **options)
 
 
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
 def _listed(features: Features) -> list[Feature]:
     return [features] if isinstance(features, str | FeatureSpec | FeatureRequest) else list(features)
 
@@ -228,7 +224,9 @@ def _as_mapping(settings: Mapping[str, Any] | Iterable[str] | None) -> Mapping[s
     """Settings by section, from texts or as they are."""
     from featstore.training.settings import parse_assignments
 
-    return settings if isinstance(settings, Mapping) else parse_assignments(_as_list(settings or ()))
+    if isinstance(settings, Mapping):
+        return settings
+    return parse_assignments([settings] if isinstance(settings, str) else settings or ())
 
 
 def evaluate(
