@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from featstore.audio.views import SeekableFile
 from featstore.errors import DecodeError, ObjectStorageError
 from featstore.object_storage import ObjectPlace, is_object_url
 from featstore.owner import process_lives
@@ -103,44 +104,22 @@ def ranged_file(url: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, file)
 
 
-class RangedFile(io.RawIOBase):
+class RangedFile(SeekableFile):
     """An object as a file that can be read and sought in; every read is a request."""
 
     def __init__(self, place: ObjectPlace, name: str) -> None:
         first = place.get(name, start=0, stop=_HEADER_BYTES)
         self._place, self._name = place, name
-        self._first, self._version, self._at = first.data, first.version, 0
-        self.size = first.size
+        self._first, self._version, self.size = first.data, first.version, first.size
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Position."""
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fetch the next bytes."""
-        stop = min(self.size, self._at + len(buffer))
-        if stop <= self._at:
-            return 0
+    def _next(self, count: int) -> bytes:
+        """Fetch the next bytes, unless they came with the first ones."""
+        stop = min(self.size, self._at + count)
         if stop <= len(self._first):
-            content = self._first[self._at : stop]
-        else:
-            content = self._place.get(self._name, start=self._at, stop=stop, version=self._version).data
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
+            return self._first[self._at : stop]
+        if stop <= self._at:
+            return b""
+        return self._place.get(self._name, start=self._at, stop=stop, version=self._version).data
 
 
 def _place_of(url: str) -> tuple[ObjectPlace, str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-__all__ = ["FileView", "ViewOf"]
+__all__ = ["FileView", "SeekableFile", "ViewOf"]
 
 _STRETCH = 64  # more than the ratio of any two mp3 bit rates (320 to 8 kbit/s)
 _ID3V1 = 128  # bytes, at the very end of a file
@@ -52,16 +52,11 @@ class ViewOf:
         return content
 
 
-class FileView(io.RawIOBase):
-    """A local file as ``view`` shows it."""
+class SeekableFile(io.RawIOBase):
+    """A file of ``size`` bytes that is read from a position on, which can be moved; ``_next`` says how."""
 
-    def __init__(self, path: str, view: ViewOf) -> None:
-        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 (closed by close)
-        self._view = view
-        size = os.fstat(self._file.fileno()).st_size
-        self._length = (size if view.stop < 0 else view.stop) - view.start
-        self._claimed, self._zeros_from = view.claims(self._length)
-        self._at = 0
+    size: int
+    _at = 0
 
     def readable(self) -> bool:
         """Yes."""
@@ -72,26 +67,39 @@ class FileView(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position of the view."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._claimed}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Position in the view."""
+        """Go to a position."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read what is there; nothing between the true end and the zeros at a claimed one."""
-        if self._at >= self._zeros_from:
-            content = bytes(max(0, min(len(buffer), self._claimed - self._at)))
-        else:
-            at = self._view.start + self._at
-            self._file.seek(at)
-            content = self._file.read(max(0, min(len(buffer), self._length - self._at)))
-            content = self._view.shown(content, at)
+        """Read the next bytes."""
+        content = self._next(len(buffer))
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)
+
+    def _next(self, count: int) -> bytes:
+        """At most ``count`` bytes from the position on."""
+        raise NotImplementedError
+
+
+class FileView(SeekableFile):
+    """A local file as ``view`` shows it."""
+
+    def __init__(self, path: str, view: ViewOf) -> None:
+        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 (closed by close)
+        self._view = view
+        size = os.fstat(self._file.fileno()).st_size
+        self._length = (size if view.stop < 0 else view.stop) - view.start
+        self.size, self._zeros_from = view.claims(self._length)
+
+    def _next(self, count: int) -> bytes:
+        """What is there; nothing between the true end and the zeros at a claimed one."""
+        if self._at >= self._zeros_from:
+            return bytes(max(0, min(count, self.size - self._at)))
+        at = self._view.start + self._at
+        self._file.seek(at)
+        return self._view.shown(self._file.read(max(0, min(count, self._length - self._at))), at)
 
     def close(self) -> None:
         """Close the file."""
