@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -27,18 +27,29 @@ from featstore import kernel_code
 from featstore.arrays import FloatArray
 from featstore.kernel_code import Code, Index
 
-__all__ = ["Library", "aligned_floats"]
+__all__ = ["Bytes", "Doubles", "Floats", "Int", "Integers", "Library", "Number", "Words", "aligned_floats"]
 
 logger = logging.getLogger(__name__)
 
-_TYPES = {
-    "floats": np.dtype(np.float32),
-    "doubles": np.dtype(np.float64),
-    "integers": np.dtype(np.int64),
-    "bytes": np.dtype(np.uint8),
-    "words": np.dtype(np.uint16),
-}
+_C_TYPES: dict[Any, Any] = {np.dtype(np.int64): ctypes.c_int64, np.dtype(np.float32): ctypes.c_float}
 _LINE = 16  # float32 in a line of the processor's cache
+
+
+class _Kind(NamedTuple):
+    """What an argument of a kernel is: one number, or a pointer to those of an array."""
+
+    dtype: np.dtype[Any]
+    is_array: bool = True
+
+
+# annotations of what kernels take besides an Index
+Floats = Annotated[Any, _Kind(np.dtype(np.float32))]
+Doubles = Annotated[Any, _Kind(np.dtype(np.float64))]
+Integers = Annotated[Any, _Kind(np.dtype(np.int64))]
+Bytes = Annotated[Any, _Kind(np.dtype(np.uint8))]
+Words = Annotated[Any, _Kind(np.dtype(np.uint16))]
+Number = Annotated[Any, _Kind(np.dtype(np.float32), is_array=False)]
+Int = Annotated[Index, _Kind(np.dtype(np.int32), is_array=False)]  # of C
 
 _FOLDERS: tuple[Callable[[], Path], ...] = (
     lambda: Path(__file__).parent / "__pycache__",
@@ -58,8 +69,8 @@ class Library:
     --------
     >>> from featstore.kernel_code import LANES
     >>> library = Library(__file__)
-    >>> @library.kernel("floats", "floats", "integer")
-    ... def double(code, values, doubled, count):
+    >>> @library.kernel
+    ... def double(code: Code, values: Floats, doubled: Floats, count: Index) -> None:
     ...     with code.loop(count, step=LANES) as k:
     ...         code.store(doubled, k, code.load(values, k) + code.load(values, k))
     >>> ones, twos = np.ones(8, np.float32), np.empty(8, np.float32)
@@ -70,35 +81,27 @@ class Library:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._emitters: dict[str, tuple[tuple[str, ...], Callable[..., Index | None], bool]] = {}
+        self._emitters: list[Callable[..., Index | None]] = []
         self._lock = threading.Lock()
         self._engine: Any = None
 
-    def kernel(self, *kinds: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """Make a kernel of a function that takes a :class:`Code` and one argument of each kind.
+    def kernel(self, emit: Callable[..., None]) -> Callable[..., None]:
+        """Make a kernel of a function whose first argument, ``code``, is a :class:`Code`.
 
-        Kinds are ``floats``, ``doubles``, ``integers``, ``bytes`` and ``words`` (pointers to float32, float64, int64,
-        uint8 and uint16; calls take contiguous arrays), ``integer``, ``number`` and ``double`` (int64, float32 and
-        float64). Calls check neither sizes nor numbers.
+        Annotations say what the others are: ``Floats``, ``Doubles``, ``Integers``, ``Bytes`` and ``Words`` (pointers;
+        calls take contiguous arrays of that type), ``Number`` (float32) or ``Index`` (int64). Calls check neither sizes
+        nor numbers.
         """
+        self._emitters.append(emit)
+        return _Kernel(self, emit)
 
-        def made(emit: Callable[..., None]) -> Callable[..., None]:
-            self._emitters[emit.__name__] = kinds, emit, False
-            return _Kernel(self, emit.__name__, kinds, emit.__doc__)
-
-        return made
-
-    def callback(self, *kinds: str) -> Callable[[Callable[..., Index]], Callable[[], int]]:
+    def callback(self, emit: Callable[..., Index]) -> Callable[[], int]:
         """Make a function that a C library calls, of one that returns the int64 result in the code.
 
-        Kinds are those of kernels, and ``int`` for C's. What it becomes gives the address of its machine code.
+        Annotations are those of kernels, and ``Int`` for C's. What it becomes gives the address of its machine code.
         """
-
-        def made(emit: Callable[..., Index]) -> Callable[[], int]:
-            self._emitters[emit.__name__] = kinds, emit, True
-            return lambda: self.address(emit.__name__)
-
-        return made
+        self._emitters.append(emit)
+        return lambda: self.address(emit.__name__)
 
     def address(self, name: str) -> int:
         """Address of the machine code of a kernel or a callback."""
@@ -145,12 +148,12 @@ class Library:
         from llvmlite import ir
 
         module = ir.Module()
-        for name, (kinds, emit, has_result) in self._emitters.items():
-            gives = ir.IntType(64) if has_result else ir.VoidType()
-            function = ir.Function(module, ir.FunctionType(gives, [_ir_type(kind) for kind in kinds]), name)
+        for emit in self._emitters:
+            gives = ir.IntType(64) if get_type_hints(emit)["return"] is Index else ir.VoidType()
+            function = ir.Function(module, ir.FunctionType(gives, list(map(_ir_type, _kinds(emit)))), emit.__name__)
             builder = ir.IRBuilder(function.append_basic_block())
             code = Code(builder)
-            result = emit(code, *map(code.argument, function.args, kinds))
+            result = emit(code, *map(code.argument, function.args))
             if result is None:
                 builder.ret_void()
             else:
@@ -161,31 +164,39 @@ class Library:
 class _Kernel:
     """A kernel that is called with arrays and numbers; what it means is known at the first call."""
 
-    def __init__(self, library: Library, name: str, kinds: tuple[str, ...], doc: str | None) -> None:
-        self._library, self._name, self._kinds = library, name, kinds
+    def __init__(self, library: Library, emit: Callable[..., None]) -> None:
+        self._library, self._emit = library, emit
+        self._kinds: list[_Kind] = []
         self._function: Any = None
-        self.__doc__ = doc
+        self.__doc__ = emit.__doc__
 
     def __call__(self, *arguments: Any) -> None:
         if self._function is None:
-            types: dict[str, Any] = {"integer": ctypes.c_int64, "number": ctypes.c_float, "double": ctypes.c_double}
-            prototype = ctypes.CFUNCTYPE(None, *(types.get(kind, ctypes.c_void_p) for kind in self._kinds))
-            self._function = prototype(self._library.address(self._name))
+            self._kinds = _kinds(self._emit)
+            types = (ctypes.c_void_p if kind.is_array else _C_TYPES[kind.dtype] for kind in self._kinds)
+            self._function = ctypes.CFUNCTYPE(None, *types)(self._library.address(self._emit.__name__))
         # the arrays stay alive as arguments of this call
         self._function(*map(_passed, self._kinds, arguments))
 
 
-def _passed(kind: str, argument: Any) -> Any:
+def _kinds(emit: Callable[..., Any]) -> list[_Kind]:
+    """What the arguments behind the code are."""
+    hints = get_type_hints(emit, include_extras=True)
+    index = _Kind(np.dtype(np.int64), is_array=False)
+    return [getattr(hints[name], "__metadata__", [index])[0] for name in hints if name not in ("code", "return")]
+
+
+def _passed(kind: _Kind, argument: Any) -> Any:
     """Address of an array's numbers, or a number."""
-    if kind not in _TYPES:
+    if not kind.is_array:
         return argument
-    if argument.dtype == _TYPES[kind]:
+    if argument.dtype == kind.dtype:
         try:
             return ctypes.addressof(ctypes.c_char.from_buffer(argument))  # takes a third of the time of numpy's answer
         except (TypeError, ValueError):  # read-only, empty, or not of one piece
             if argument.flags.c_contiguous:
                 return argument.__array_interface__["data"][0]
-    raise ValueError(f"{kind} of a kernel are {argument.dtype}, or not of one piece")
+    raise ValueError(f"an array of a kernel is {argument.dtype}, not {kind.dtype}, or not of one piece")
 
 
 def aligned_floats(count: int) -> FloatArray:
@@ -195,21 +206,13 @@ def aligned_floats(count: int) -> FloatArray:
     return room[start : start + count]
 
 
-def _ir_type(kind: str) -> Any:
+def _ir_type(kind: _Kind) -> Any:
     from llvmlite import ir
 
-    plain = {
-        "floats": ir.FloatType().as_pointer(),
-        "integers": ir.IntType(64).as_pointer(),
-        "doubles": ir.DoubleType().as_pointer(),
-        "bytes": ir.IntType(8).as_pointer(),
-        "words": ir.IntType(16).as_pointer(),
-        "integer": ir.IntType(64),
-        "int": ir.IntType(32),
-        "number": ir.FloatType(),
-        "double": ir.DoubleType(),
-    }
-    return plain[kind]
+    floating = {4: ir.FloatType(), 8: ir.DoubleType()}
+    size = kind.dtype.itemsize
+    number = floating[size] if kind.dtype.kind == "f" else ir.IntType(8 * size)
+    return number.as_pointer() if kind.is_array else number
 
 
 def _read_kept(name: str) -> bytes | None:

@@ -160,11 +160,11 @@ class Code:
         """An integer in the code."""
         return value if isinstance(value, Index) else Index(self, self._ir.Constant(self._ir.IntType(64), value))
 
-    def argument(self, value: Any, kind: str) -> Any:
+    def argument(self, value: Any) -> Any:
         """An argument of the function being generated: integers of any width as an :class:`Index`."""
-        if kind == "int":
+        if isinstance(value.type, self._ir.IntType):
             return Index(self, self.builder.sext(value, self._ir.IntType(64)))
-        return Index(self, value) if kind == "integer" else value
+        return value
 
     def lesser(self, a: Index | int, b: Index | int) -> Index:
         """The lesser of two integers."""
@@ -271,7 +271,7 @@ class Code:
         return Index(self, self.builder.load(self.builder.gep(array, [self.index(index).value])))
 
     def spread(self, array: Any, index: Index | int, lanes: int = LANES) -> Lanes:
-        """One number of a float32 array in every lane."""
+        """One number of an array in every lane."""
         return self.every(self.builder.load(self.builder.gep(array, [self.index(index).value])), lanes)
 
     def every(self, number: Any, lanes: int = LANES) -> Lanes:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from featstore import compiling
-from featstore.compiling import Library
-from featstore.kernel_code import LANES
+from featstore.compiling import Floats, Library
+from featstore.kernel_code import LANES, Code, Index
 
 
 def doubling() -> object:
     library = Library(__file__)
 
-    @library.kernel("floats", "floats", "integer")
-    def double(code, values, doubled, count):
+    @library.kernel
+    def double(code: Code, values: Floats, doubled: Floats, count: Index) -> None:
         with code.loop(count, step=LANES) as k:
             code.store(doubled, k, code.load(values, k) + code.load(values, k))
 
@@ -65,7 +65,7 @@ def test_kernels_work_where_nothing_can_be_kept(kept: Path, monkeypatch: pytest.
 def test_arrays_of_another_type_or_in_pieces_are_refused() -> None:
     double, right = doubling(), np.zeros(16, np.float32)
     for wrong in (np.zeros(16), np.zeros(32, np.float32)[::2]):
-        with pytest.raises(ValueError, match=r"floats of a kernel"):
+        with pytest.raises(ValueError, match=r"not float32, or not of one piece"):
             double(wrong, right, 16)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from featstore.audio.content import syncsafe
 from featstore.audio.views import ViewOf
-from featstore.compiling import Library
+from featstore.compiling import Bytes, Int, Integers, Library
 from featstore.kernel_code import Code, Index
 
 __all__ = ["MOST_HELD", "MemoryFile", "read_held", "sound_file_class"]
@@ -30,20 +30,20 @@ _ADDRESS, _LENGTH, _CLAIMED, _ZEROS_FROM, _AT = range(5)
 _functions = Library(__file__)
 
 
-@_functions.callback("integers")
-def length_of(code: Code, state: Any) -> Index:
+@_functions.callback
+def length_of(code: Code, state: Integers) -> Index:
     """Length that the file claims to have."""
     return code.integer(state, _CLAIMED)
 
 
-@_functions.callback("integers")
-def position_of(code: Code, state: Any) -> Index:
+@_functions.callback
+def position_of(code: Code, state: Integers) -> Index:
     """Position."""
     return code.integer(state, _AT)
 
 
-@_functions.callback("integer", "int", "integers")
-def seek_to(code: Code, offset: Index, whence: Index, state: Any) -> Index:
+@_functions.callback
+def seek_to(code: Code, offset: Index, whence: Int, state: Integers) -> Index:
     """Go to a position; one before the start changes nothing."""
     at, end = code.integer(state, _AT), code.integer(state, _CLAIMED)
     wanted = offset + code.chosen(whence < 1, 0, code.chosen(whence < 2, at, end))
@@ -51,8 +51,8 @@ def seek_to(code: Code, offset: Index, whence: Index, state: Any) -> Index:
     return code.chosen(wanted < 0, -1, wanted)
 
 
-@_functions.callback("bytes", "integer", "integers")
-def read_into(code: Code, target: Any, count: Index, state: Any) -> Index:
+@_functions.callback
+def read_into(code: Code, target: Bytes, count: Index, state: Integers) -> Index:
     """Copy what is there from the position on; the number of bytes."""
     at = code.integer(state, _AT)
     held = code.lesser(count, code.integer(state, _LENGTH) - at)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.compiling import Library, aligned_floats
+from featstore.compiling import Floats, Library, Number, aligned_floats
 from featstore.kernel_code import LANES, Code, Index, Lanes
 
 __all__ = ["running_median", "soft_mask_2"]
@@ -33,9 +33,17 @@ def running_median(rows: FloatArray, kernel: int, medians: FloatArray) -> None:
         _running_median(rows, count, width, first, min(first + _COLUMNS, width), kernel, window, medians)
 
 
-@_library.kernel("floats", "integer", "integer", "integer", "integer", "integer", "floats", "floats")
+@_library.kernel
 def _running_median(
-    code: Code, rows: Any, count: Index, width: Index, first: Index, stop: Index, kernel: Index, window: Any, out: Any
+    code: Code,
+    rows: Floats,
+    count: Index,
+    width: Index,
+    first: Index,
+    stop: Index,
+    kernel: Index,
+    window: Floats,
+    out: Floats,
 ) -> None:
     def columns(begin: Index, end: Index, widths: list[int], row: Index, leaves: bool) -> None:
         with code.loop(end, start=begin, step=sum(widths)) as column:
@@ -96,8 +104,8 @@ def soft_mask_2(own: FloatArray, other: FloatArray, undecided: float, mask: Floa
     _soft_mask_2(own, other, undecided, mask, mask.size)
 
 
-@_library.kernel("floats", "floats", "number", "floats", "integer")
-def _soft_mask_2(code: Code, own: Any, other: Any, undecided: Any, mask: Any, count: Index) -> None:
+@_library.kernel
+def _soft_mask_2(code: Code, own: Floats, other: Floats, undecided: Number, mask: Floats, count: Index) -> None:
     whole = count - (count & (LANES - 1))
     for lanes, start, stop in ((LANES, code.index(0), whole), (1, whole, count)):
         tiny, one = code.constant(1.1754944e-38, lanes), code.constant(1, lanes)

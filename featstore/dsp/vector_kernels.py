@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.compiling import Library, aligned_floats
+from featstore.compiling import Floats, Integers, Library, aligned_floats
 from featstore.kernel_code import LANES, Code, Index
 
 __all__ = ["LANES", "can_transform", "power_of_groups", "weighted_runs"]
@@ -46,34 +46,20 @@ def power_of_groups(
     )
 
 
-@_library.kernel(
-    "floats",
-    "integer",
-    "integer",
-    "floats",
-    "integer",
-    "integer",
-    "integer",
-    "floats",
-    "floats",
-    "floats",
-    "floats",
-    "integer",
-    "integer",
-)
+@_library.kernel
 def _power_of_groups(
     code: Code,
-    samples: Any,
+    samples: Floats,
     groups: Index,
     hop: Index,
-    window: Any,
+    window: Floats,
     n_fft: Index,
     fours: Index,
     twos: Index,
-    inner: Any,
-    outer: Any,
-    buffers: Any,
-    power: Any,
+    inner: Floats,
+    outer: Floats,
+    buffers: Floats,
+    power: Floats,
     frames: Index,
     first: Index,
 ) -> None:
@@ -180,9 +166,16 @@ def weighted_runs(
     _weighted_runs(spectrum, spectrum.shape[1], first, offsets, weights, len(first), bands)
 
 
-@_library.kernel("floats", "integer", "integers", "integers", "floats", "integer", "floats")
+@_library.kernel
 def _weighted_runs(
-    code: Code, spectrum: Any, frames: Index, first: Any, offsets: Any, weights: Any, n_bands: Index, bands: Any
+    code: Code,
+    spectrum: Floats,
+    frames: Index,
+    first: Integers,
+    offsets: Integers,
+    weights: Floats,
+    n_bands: Index,
+    bands: Floats,
 ) -> None:
     width = _UNROLLED * LANES
     whole = frames - (frames & (width - 1))

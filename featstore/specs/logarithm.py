@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.compiling import Library
+from featstore.compiling import Doubles, Floats, Library, Number
 from featstore.kernel_code import LANES, Code, Index, Lanes
 
 __all__ = ["log10"]
@@ -77,19 +77,19 @@ def log10(
     return out
 
 
-@_library.kernel("floats", "integer", "number", "number", "number", "number", "doubles", "doubles", "floats", "floats")
+@_library.kernel
 def _log10(
     code: Code,
-    values: Any,
+    values: Floats,
     count: Index,
-    gain: Any,
-    offset: Any,
-    floor: Any,
-    factor: Any,
-    inverse: Any,
-    log: Any,
-    out: Any,
-    odd: Any,
+    gain: Number,
+    offset: Number,
+    floor: Number,
+    factor: Number,
+    inverse: Doubles,
+    log: Doubles,
+    out: Floats,
+    odd: Floats,
 ) -> None:
     whole = count - (count & (LANES - 1))
     found = code.constant(0, 1)

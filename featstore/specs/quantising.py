@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
-from featstore.compiling import Library
+from featstore.compiling import Bytes, Doubles, Floats, Library, Words
 from featstore.kernel_code import LANES, Code, Index
 
 __all__ = ["quantise"]
@@ -44,37 +43,24 @@ def quantise(
     values = np.ascontiguousarray(values, np.float32)
     codes = np.empty(values.shape, dtype)
     found = np.empty(3, np.float64)
-    wide = dtype.itemsize == 2
-    _kernels[wide](
-        values, values.size, scale_factor, add_offset, float(first), float(last), scale_factor, add_offset,
-        codes.view(np.uint16 if wide else np.uint8), found,
-    )  # fmt: skip
+    settings = np.array([scale_factor, add_offset, first, last], np.float64)
+    if dtype.itemsize == 2:
+        _to_words(values, values.size, settings, codes.view(np.uint16), found)
+    else:
+        _to_bytes(values, values.size, settings, codes.view(np.uint8), found)
     return codes, int(found[0]), float(found[1]), float(found[2])
 
 
-def _emit(
-    code: Code,
-    values: Any,
-    count: Index,
-    scale: Any,
-    offset: Any,
-    first: Any,
-    last: Any,
-    scale_32: Any,
-    offset_32: Any,
-    codes: Any,
-    found: Any,
-    *,
-    bits: int,
-) -> None:
+def _emit(code: Code, values: Any, count: Index, settings: Any, codes: Any, found: Any, *, bits: int) -> None:
     saturated, largest, total = (code.variable(code.widened(code.constant(0, LANES))) for _ in range(3))
     whole = count - (count & (LANES - 1))
+    numbers = [code.spread(settings, at) for at in range(4)]
     with code.loop(whole, step=LANES) as k:
-        _step(code, values, k, LANES, (scale, offset, first, last, scale_32, offset_32), codes, bits,
-              (saturated, largest, total))  # fmt: skip
+        _step(code, values, k, LANES, numbers, codes, bits, (saturated, largest, total))
+    numbers = [code.spread(settings, at, 1) for at in range(4)]
     rest = [code.variable(code.widened(code.constant(0, 1))) for _ in range(3)]
     with code.loop(count, start=whole) as k:
-        _step(code, values, k, 1, (scale, offset, first, last, scale_32, offset_32), codes, bits, rest)
+        _step(code, values, k, 1, numbers, codes, bits, rest)
     maximum = rest[1]
     for lane in range(LANES):
         one = code.shuffle(largest.get(), largest.get(), [lane])
@@ -86,7 +72,7 @@ def _emit(
 
 def _step(code: Code, values: Any, k: Index, lanes: int, settings: Any, codes: Any, bits: int, counts: Any) -> None:
     """Codes of some values, counted."""
-    scale, offset, first, last, scale_32, offset_32 = (code.every(number, lanes) for number in settings)
+    scale, offset, first, last = settings
     saturated, largest, total = counts
     value = code.load(values, k, lanes)
     nearest = ((code.widened(value) - offset) / scale).rounded()
@@ -95,22 +81,16 @@ def _step(code: Code, values: Any, k: Index, lanes: int, settings: Any, codes: A
     saturated.set(saturated.get() + code.select(below, one, code.select(above, one, nothing)))
     kept = code.select(below, first, code.select(above, last, nearest))
     code.store(codes, k, code.as_integers(kept, bits))
-    error = code.widened(abs(code.narrowed(kept) * scale_32 + offset_32 - value))
+    error = code.widened(abs(code.narrowed(kept) * code.narrowed(scale) + code.narrowed(offset) - value))
     largest.set(code.select(error > largest.get(), error, largest.get()))
     total.set(total.get() + error)
 
 
-_KINDS = ("floats", "integer", "double", "double", "double", "double", "number", "number")
+@_library.kernel
+def _to_bytes(code: Code, values: Floats, count: Index, settings: Doubles, codes: Bytes, found: Doubles) -> None:
+    _emit(code, values, count, settings, codes, found, bits=8)
 
 
-@_library.kernel(*_KINDS, "bytes", "doubles")
-def _to_bytes(code: Code, *arguments: Any) -> None:
-    _emit(code, *arguments, bits=8)
-
-
-@_library.kernel(*_KINDS, "words", "doubles")
-def _to_words(code: Code, *arguments: Any) -> None:
-    _emit(code, *arguments, bits=16)
-
-
-_kernels: tuple[Callable[..., None], Callable[..., None]] = (_to_bytes, _to_words)
+@_library.kernel
+def _to_words(code: Code, values: Floats, count: Index, settings: Doubles, codes: Words, found: Doubles) -> None:
+    _emit(code, values, count, settings, codes, found, bits=16)
