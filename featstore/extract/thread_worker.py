@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -134,9 +135,10 @@ def _serve(end: Connection, parents_end: Connection | None, threads: int, run_sh
 
     def work(task: ShardTask) -> None:
         report, error = None, None
-        with _Place(places) as place:
+        with ExitStack() as place:  # where a shard is computed; given up, once, as soon as it is not needed any more
+            place.enter_context(places)
             try:
-                report = run_shard(task, place.leave)
+                report = run_shard(task, place.close)
             except BaseException as raised:
                 logger.debug("shard %d failed", task.shard, exc_info=True)
                 error = raised
@@ -150,27 +152,6 @@ def _serve(end: Connection, parents_end: Connection | None, threads: int, run_sh
             except (EOFError, OSError):
                 os._exit(0)  # what is in work now is not wanted any more, and is done again when it is
             pool.submit(work, task)
-
-
-class _Place:
-    """One of the places where shards are computed: taken on entry, given up once, when the shard needs it no more."""
-
-    def __init__(self, places: threading.Semaphore) -> None:
-        self._places, self._taken = places, False
-
-    def __enter__(self) -> _Place:
-        self._places.acquire()
-        self._taken = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Give the place up; again, a no-op."""
-        if self._taken:
-            self._taken = False
-            self._places.release()
 
 
 def _answer(end: Connection, shard: int, report: ShardReport | None, error: BaseException | None) -> None:
