@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from featstore.arrays import FloatArray
+from featstore.audio.faults import decoding_stopped, reason_of
 from featstore.audio.probe import RATES, AudioInfo
 from featstore.audio.structure import Structure
 from featstore.audio.views import FileView
@@ -127,7 +128,8 @@ def probe_av(path: str, structure: Structure = _NOTHING_KNOWN) -> AudioInfo:
     except DecodeError:
         raise
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise _unreadable(error, path) from error
+        fix = "Check the file, or convert it to FLAC, WAV or MP3"
+        raise DecodeError(f"not readable as audio: {reason_of(error)}", path, fix) from error
     if not RATES[0] <= rate <= RATES[1] or channels <= 0:
         raise DecodeError(f"the header declares {channels} channels at {rate} Hz", path, "Check the file")
     n_samples = -1 if length is None or kind.lower() not in _DECLARING else round(float(length) * rate)
@@ -156,12 +158,8 @@ def av_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) 
                 if frame.pts is not None and first is not None:
                     due = round(float((frame.pts - first) * frame.time_base) * info.sample_rate)
                     if due - done > _GAP:
-                        raise DecodeError(
-                            f"decoding stopped after {done / info.sample_rate:.2f} s: the next {due - done} samples "
-                            "cannot be decoded",
-                            path,
-                            "The file is damaged there: fetch it again, or convert what can be played",
-                        )
+                        lost = f"the next {due - done} samples cannot be decoded"
+                        raise decoding_stopped(path, done / info.sample_rate, lost)
                 if frame.sample_rate != info.sample_rate or block.shape[0] != info.channels:
                     raise DecodeError(
                         f"after {done / info.sample_rate:.1f} s the file changes to {block.shape[0]} channels at "
@@ -185,12 +183,7 @@ def av_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) 
             if held:
                 yield np.concatenate(held, axis=1)
             return
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DecodeError(
-            f"decoding stopped after {done / info.sample_rate:.2f} s: {reason}",
-            path,
-            "The file is damaged there: fetch it again, or convert what can be played",
-        ) from error
+        raise decoding_stopped(path, done / info.sample_rate, reason_of(error)) from error
 
 
 def _samples(frame: Any) -> FloatArray:
@@ -201,8 +194,3 @@ def _samples(frame: Any) -> FloatArray:
         values = values.reshape(-1, channels).T
     offset, scale = _SCALES[frame.format.name.removesuffix("p")]
     return np.ascontiguousarray((values - offset) / scale, dtype=np.float32)
-
-
-def _unreadable(error: Exception, path: str) -> DecodeError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return DecodeError(f"not readable as audio: {reason}", path, "Check the file, or convert it to FLAC, WAV or MP3")

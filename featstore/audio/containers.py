@@ -9,14 +9,16 @@ Sources: the RIFF, RF64 (EBU Tech 3306), Wave64, AIFF-C, CAF, Sun/NeXT audio and
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from featstore.audio.content import Content, zeros_end
 from featstore.audio.mp3 import tags_end
 
 __all__ = ["Extent", "find_extent"]
+
+_Order = Literal["little", "big"]  # of the bytes of a number
 
 # Writers to pipes put 2**31 - 1, 2**32 - 1 or something near for a size that they cannot know.
 _NEAR = 1 << 16
@@ -85,7 +87,7 @@ class _Form:
     first: int
     name: int
     size: int
-    order: str
+    order: _Order
     align: int
     with_head: bool
     samples: bytes
@@ -130,8 +132,8 @@ def find_extent(content: Content) -> Extent | None:
 
 
 def _sun(content: Content, start: int, head: bytes) -> Extent | None:
-    order = "big" if head[:4] == b".snd" else "little"
-    at, declared = (int.from_bytes(head[k : k + 4], order) for k in (4, 8))  # type: ignore[arg-type]
+    order: _Order = "big" if head[:4] == b".snd" else "little"
+    at, declared = (int.from_bytes(head[k : k + 4], order) for k in (4, 8))
     return _compared(content, start + at, declared, None, {start + 8: (4, order)})
 
 
@@ -153,7 +155,7 @@ def _chunked(content: Content, start: int, form: _Form) -> Extent | None:
         if name == b"ds64" and size >= 24:
             wide = at + 8, int.from_bytes(content[at + 8 : at + 16], "little")
         elif name[:4] == b"fmt " and size >= 12:
-            spare = int(_SPARE_S * int.from_bytes(content[at + 8 : at + 12], form.order))  # type: ignore[arg-type]
+            spare = int(_SPARE_S * int.from_bytes(content[at + 8 : at + 12], form.order))
         elif name == form.samples:
             field = at - form.size, form.size
             if wide is not None and size >= _WRAP - 1:
@@ -170,7 +172,7 @@ def _chunks(content: Content, at: int, form: _Form, start: int) -> Iterator[tupl
     """(name, position of the body, bytes of the body) of one chunk after the other."""
     head = form.name + form.size
     while len(lead := content[at : at + head]) == head:
-        size = int.from_bytes(lead[form.name :], form.order) - (head if form.with_head else 0)  # type: ignore[arg-type]
+        size = int.from_bytes(lead[form.name :], form.order) - (head if form.with_head else 0)
         yield lead[: form.name], at + head, size
         if size < 0:
             return
@@ -189,7 +191,7 @@ def _compared(
     at: int,
     declared: int,
     form: _Form | None,
-    fields: dict[int, tuple[int, str]],
+    fields: dict[int, tuple[int, _Order]],
     start: int = 0,
     spare: int = _SPARE_BYTES,
 ) -> Extent:
@@ -216,16 +218,12 @@ def _compared(
     return Extent(at, declared, whole, is_certain and not is_joined, _patches(form, fields, whole), is_joined)
 
 
-def _patches(form: _Form | None, fields: dict[int, tuple[int, str]], size: int) -> dict[int, bytes]:
+def _patches(form: _Form | None, fields: dict[int, tuple[int, _Order]], size: int) -> dict[int, bytes]:
     if form in (_AIFF, _SVX):
         return {}  # frames are declared in another chunk as well
     most = {4: _WRAP - 1, 8: 1 << 62}
     size += 4 if form is _CAF else 24 if form is _W64 else 0
-    return {
-        at: struct.pack({(4, "little"): "<I", (4, "big"): ">I", (8, "little"): "<Q", (8, "big"): ">Q"}[width, order],
-                        min(size, most[width]))
-        for at, (width, order) in fields.items()
-    }  # fmt: skip
+    return {at: min(size, most[width]).to_bytes(width, order) for at, (width, order) in fields.items()}
 
 
 def _what_follows(content: Content, at: int, form: _Form | None, start: int) -> str:

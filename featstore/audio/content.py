@@ -32,14 +32,6 @@ class Content(Protocol):
 
     def __getitem__(self, stretch: slice, /) -> bytes: ...
 
-    def find(self, wanted: bytes, start: int = ..., stop: int = ..., /) -> int:
-        """First position of some bytes, -1 where there is none."""
-        ...
-
-    def rfind(self, wanted: bytes, start: int = ..., stop: int = ..., /) -> int:
-        """Last position of some bytes, -1 where there is none."""
-        ...
-
 
 LocalContent = bytes | mmap.mmap  # all of it costs nothing but time to look at
 
@@ -81,16 +73,6 @@ class RangedContent:
         start, stop, _ = stretch.indices(self._size)
         self._file.seek(start)
         return self._file.read(max(0, stop - start))
-
-    def find(self, wanted: bytes, start: int = 0, stop: int | None = None) -> int:
-        """First position of some bytes, -1 where there is none."""
-        place = self[start : self._size if stop is None else stop].find(wanted)
-        return place if place < 0 else place + start
-
-    def rfind(self, wanted: bytes, start: int = 0, stop: int | None = None) -> int:
-        """Last position of some bytes, -1 where there is none."""
-        place = self[start : self._size if stop is None else stop].rfind(wanted)
-        return place if place < 0 else place + start
 
 
 def fingerprint_of(content: LocalContent) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.audio.av_decoder import av_blocks, av_versions, probe_av, require_av
 from featstore.audio.content import fingerprint, fingerprint_of
-from featstore.audio.faults import NonFiniteAudio
+from featstore.audio.faults import NonFiniteAudio, decoding_stopped, reason_of
 from featstore.audio.memory_file import read_held
 from featstore.audio.probe import (
     AudioInfo,
@@ -262,12 +262,7 @@ def _sound_blocks(sound: Any, path: str, info: AudioInfo, n_samples: int) -> Ite
         if info.damage and done:  # known already: what could be decoded is for the caller to keep or to refuse
             yield block[:count].T
             return
-        reason = getattr(error, "error_string", None) or str(error) or type(error).__name__
-        raise DecodeError(
-            f"decoding stopped after {done / info.sample_rate:.2f} s: {str(reason).strip().rstrip('.')}",
-            path,
-            "The file is damaged there: fetch it again, or convert what can be played",
-        ) from error
+        raise decoding_stopped(path, done / info.sample_rate, reason_of(error)) from error
 
 
 def _essentia_blocks(path: str, info: AudioInfo, structure: Structure, n_samples: int) -> Iterator[FloatArray]:

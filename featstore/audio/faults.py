@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from featstore.errors import DecodeError
 
-__all__ = ["NonFiniteAudio", "TrackTimeout", "TrackTooLarge", "TrackTooShort"]
+__all__ = ["NonFiniteAudio", "TrackTimeout", "TrackTooLarge", "TrackTooShort", "decoding_stopped", "reason_of"]
 
 
 class TrackTooShort(DecodeError):
@@ -31,3 +31,15 @@ class TrackTooLarge(DecodeError):
     """Decoding and computing needed more memory than a track may take."""
 
     reason: ClassVar[str] = "quarantined"
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of a decoding library, or of the system, says."""
+    words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(words or type(error).__name__).strip().rstrip(".")
+
+
+def decoding_stopped(path: str, seconds: float, reason: str) -> DecodeError:
+    """The error for a file whose samples end, or cannot be decoded, from a time on."""
+    fix = "The file is damaged there: fetch it again, or convert what can be played"
+    return DecodeError(f"decoding stopped after {seconds:.2f} s: {reason}", path, fix)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featstore.audio.content import Content
+from featstore.audio.content import Content, LocalContent
 from featstore.audio.mp3 import tags_end
 
 __all__ = ["Flac", "examine_flac"]
@@ -49,7 +49,7 @@ def examine_flac(content: Content, *, thoroughly: bool) -> Flac | None:
     ----------
     content : Content
     thoroughly : bool
-        Whether to look for a second stream behind the first: the whole file is read.
+        Whether to look for a second stream behind the first: the whole of a local file is read.
     """
     start = tags_end(content)
     head = content[start : start + 42]
@@ -62,7 +62,9 @@ def examine_flac(content: Content, *, thoroughly: bool) -> Flac | None:
     sample_rate, declared = packed >> 44, packed & (1 << 36) - 1
     found = _last_sample(content, start, block, longest)
     new = (packed & ~((1 << 36) - 1) | max(0, found)).to_bytes(8, "big")
-    joined = thoroughly and any(content.find(b"fLaC" + kind + b"\0\0\x22", start + 42) > 0 for kind in (b"\0", b"\x80"))
+    starts = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # STREAMINFO follows, and is the last block of metadata or not
+    is_whole = thoroughly and isinstance(content, LocalContent)
+    joined = is_whole and any(content.find(begin, start + 42) > 0 for begin in starts)
     return Flac(declared, found, sample_rate, {start + 18: new}, joined)
 
 

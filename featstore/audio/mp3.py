@@ -287,7 +287,7 @@ def _chain(content: LocalContent, at: int, end: int, head: bytes, kind: _Kind) -
     return _Walk(frames, at, has_one_rate=has_one_rate)
 
 
-def _next_frames(content: Content, at: int, end: int, kind: _Kind) -> int:
+def _next_frames(content: LocalContent, at: int, end: int, kind: _Kind) -> int:
     """Position of the next frames behind tags, zeros and junk, of this kind or another; -1 where there are none."""
     at = tags_end(content, at)
     first_other = -1

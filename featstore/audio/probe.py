@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from featstore.audio.absence import absent, check_name
 from featstore.audio.content import RangedContent, mapped
+from featstore.audio.faults import reason_of
 from featstore.audio.memory_file import MemoryFile, sound_file_class
 from featstore.audio.remote import ranged_file
 from featstore.audio.structure import Structure, examine
@@ -123,8 +124,7 @@ def examine_file(path: str, *, thoroughly: bool, content: bytes | None = None) -
 
 def unreadable_file(error: Exception, path: str) -> DecodeError:
     """What is said of a file whose bytes cannot be had."""
-    reason = getattr(error, "strerror", None) or str(error)
-    return DecodeError(f"cannot be read: {reason}", path, "Fetch it again, or leave the track out")
+    return DecodeError(f"cannot be read: {reason_of(error)}", path, "Fetch it again, or leave the track out")
 
 
 def open_sound(
@@ -197,14 +197,14 @@ def read_header(
 
 
 def _unreadable(error: Exception, place: str) -> DecodeError:
-    reason = str(getattr(error, "error_string", None) or str(error) or type(error).__name__)
+    reason = reason_of(error)
     if "does not exist" in reason:  # libsndfile's words for an mp3 without a single frame; the file is there
         reason = "no audio found in the file"
     fix = "Check the file, convert it to FLAC, WAV or MP3, or let FFmpeg read it (decoder=av)"
     is_named_so = place.lower().endswith(AV_SUFFIXES) and not place.lower().endswith(".opus")  # libsndfile reads Opus
     if is_named_so or _begins_like_av(place):
         fix = "libsndfile does not read this format: ask for decoder=av, as in mel(decoder=av)"
-    return DecodeError(f"not readable as audio: {reason.strip().rstrip('.')}", place, fix)
+    return DecodeError(f"not readable as audio: {reason}", place, fix)
 
 
 def _begins_like_av(place: str, content: bytes | None = None) -> bool:
@@ -233,8 +233,8 @@ def regular_file_size(place: str) -> int:
             ) from None
         raise absent(place) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DecodeError(f"cannot be examined: {reason}", place, "Check the path and its permissions") from error
+        fix = "Check the path and its permissions"
+        raise DecodeError(f"cannot be examined: {reason_of(error)}", place, fix) from error
     if stat.S_ISDIR(status.st_mode):
         raise DecodeError("this is a folder, not an audio file", place, "Name the files in it")
     if not stat.S_ISREG(status.st_mode):

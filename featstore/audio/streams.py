@@ -25,11 +25,6 @@ _HELD_MOST = 1 << 24
 class Step(Protocol):
     """The part of a graph node that this room uses."""
 
-    @property
-    def op(self) -> str:
-        """Name of the step."""
-        ...
-
     def __getitem__(self, name: str) -> Any: ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,14 +41,19 @@ def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: 
     StoreError
         When the disk refuses.
     """
-    import soundfile
-
     path = Path(path)
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ConfigError(
             f"{path.suffix or 'no ending'!r} names no audio format", str(path), did_you_mean(path.suffix, FORMATS)
         )
+    return _write(path, blocks, sample_rate, format=kind)
+
+
+def _write(path: Path, blocks: Iterable[FloatArray], sample_rate: int, **settings: Any) -> tuple[int, float]:
+    """Write blocks with settings of soundfile; samples written, and their peak before scaling."""
+    import soundfile
+
     count, peak = 0, 0.0
     with tempfile.TemporaryFile() as held:
         for block in blocks:
@@ -56,7 +62,7 @@ def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: 
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
         held.seek(0)
         gain = np.float32(min(1.0, 0.999 / peak) if peak else 1.0)
-        with atomic_path(path) as aside, soundfile.SoundFile(aside, "w", sample_rate, 1, format=kind) as file:
+        with atomic_path(path) as aside, soundfile.SoundFile(aside, "w", sample_rate, 1, **settings) as file:
             while data := held.read(4 * _BLOCK):
                 file.write(np.frombuffer(data, np.float32) * gain)
     return count, peak
@@ -87,8 +93,6 @@ def write_mp3(path: str | Path, signal: FloatArray, *, sample_rate: int, bit_rat
     StoreError
         When the disk refuses.
     """
-    import soundfile
-
     if sample_rate not in _MP3_RATES:
         listing = ", ".join(map(str, sorted(_MP3_RATES)))
         raise ConfigError(f"mp3 has no sample rate of {sample_rate} Hz", str(path), f"It has {listing}")
@@ -96,13 +100,5 @@ def write_mp3(path: str | Path, signal: FloatArray, *, sample_rate: int, bit_rat
     if not 1000 * low <= bit_rate <= 1000 * high:
         found = f"mp3 at {sample_rate} Hz has no {bit_rate / 1000:g} kbit/s"
         raise ConfigError(found, str(path), f"It has {low} to {high} kbit/s there")
-    peak = float(np.abs(signal).max(initial=0.0))
-    scaled = signal * np.float32(min(1.0, 0.999 / peak) if peak else 1.0)
     level = (high - bit_rate / 1000) / (high - low)  # libsndfile's scale, which is linear in the bit rate
-    with (
-        atomic_path(path) as aside,
-        soundfile.SoundFile(
-            aside, "w", sample_rate, 1, format="MP3", bitrate_mode="CONSTANT", compression_level=level
-        ) as file,
-    ):
-        file.write(scaled)
+    _write(Path(path), [signal], sample_rate, format="MP3", bitrate_mode="CONSTANT", compression_level=level)
