@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, FeatstoreError, check_known, did_you_mean
+from featstore.errors import FeatstoreError, check_known
 from featstore.metrics import METRICS
 from featstore.results.costs import COSTS
 from featstore.results.drop_columns import drop_columns, drops_in
@@ -17,6 +18,8 @@ from featstore.results.records import RunRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from featstore.specs import Encoding, FeatureSpec
 
 __all__ = [
     "FIELDS",
@@ -27,6 +30,7 @@ __all__ = [
     "metrics_of",
     "runs_frame",
     "score_column",
+    "spec_fields",
 ]
 
 OUTSIDE = "outside_data"
@@ -178,13 +182,15 @@ def _fields_of_name(feature: str) -> dict[str, Any]:
         request = parse_feature(feature)
     except FeatstoreError:
         return {}
-    spec = request.spec
-    names = getattr(type(spec), "__dataclass_fields__", {})
-    plain = {name: getattr(spec, name) for name in names}
-    known = {name: value for name, value in plain.items() if value is not None}  # the rest follows from weights
-    fields = {name: value if isinstance(value, int | float | str) else str(value) for name, value in known.items()}
-    encoding = {} if request.encoding is None else {"encoding": str(request.encoding)}
-    return {"kind": spec.kind, **fields, **encoding}
+    kind = {"kind": request.spec.kind, "revision": request.spec.revision}
+    return kind | spec_fields(request.spec, request.encoding)
+
+
+def spec_fields(spec: FeatureSpec, encoding: Encoding | None) -> dict[str, Any]:
+    """Fields of a feature as plain values, with kind and encoding; what follows from weights is left out."""
+    own = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
+    fields = {"kind": spec.kind, **own, "encoding": encoding}
+    return {k: v if isinstance(v, int | float | str) else str(v) for k, v in fields.items() if v is not None}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -281,7 +287,5 @@ def score_column(frame: pd.DataFrame, metric: str, split: str = "test") -> str:
     if name not in frame or not frame[name].notna().any():
         splits = sorted({str(n).split(".", 1)[0] for n in frame if "." in str(n) and not str(n).startswith("config.")})
         check_known(split, splits, f"no run has scores on the split {split!r}", "report")
-        raise ConfigError(
-            f"no run has the metric {metric!r} on {split}", "report", did_you_mean(metric, metrics_in(frame, split))
-        )
+        check_known(metric, metrics_in(frame, split), f"no run has the metric {metric!r} on {split}", "report")
     return name

@@ -18,6 +18,7 @@ from featstore.loaders.stored_feature import FeatureStore, StoredFeature
 from featstore.metrics.chance import chance_levels
 from featstore.models import MODELS, create
 from featstore.models.cost import count_macs, count_parameters
+from featstore.results.frames import spec_fields
 from featstore.training.config import TrainConfig
 from featstore.training.engines import peak_memory
 from featstore.training.folders import RunFolder
@@ -164,7 +165,7 @@ def result_of(store: FeatureStore, job: Job, outcome: Outcome) -> dict[str, Any]
         "duration_s": _sum_of(stored, "duration_s"),
         **_start_and_audio(reader, job, progress.n_seen),
         "n_stored": len(reader),
-        "feature_fields": _feature_fields(reader),
+        "feature_fields": spec_fields(reader.spec, reader.encoding),
         "hop_multiple": reader.view.stride,
         "config": config.as_mapping(),
         "versions": _versions(),
@@ -234,14 +235,6 @@ def _device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
-def _feature_fields(reader: StoredFeature) -> dict[str, Any]:
-    """Fields of the feature's spec, plain, with kind and encoding."""
-    spec = reader.spec
-    fields = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
-    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in fields.items()}
-    return {"kind": spec.kind, **plain, "encoding": str(reader.encoding)}
 
 
 def _versions() -> dict[str, str]:

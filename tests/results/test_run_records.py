@@ -173,3 +173,5 @@ def test_ranges_that_were_measured_are_not_part_of_an_encoding_s_name(tmp_path: 
     write_result(tmp_path / "run", result | {"feature": name, "feature_fields": fields})
     [row] = read_results(tmp_path).frame.to_dict("records")
     assert row["encoding"] == "uint8"
+    assert row["n_dims"] == 200 and row["revision"] == 1
+    assert not {"sonifier", "takes_ranges", "usual_model", "wants_device"} & set(row)  # of the kind, not of a feature
