@@ -16,7 +16,7 @@ from featstore.metrics import class_metrics, one_hot
 from featstore.results.frames import flatten
 from featstore.results.records import RunRecord
 
-__all__ = ["Predictions", "prediction_file", "read_curves", "read_predictions"]
+__all__ = ["Predictions", "array_of", "prediction_file", "read_curves", "read_predictions"]
 
 _SPLITS = ("train", "valid", "test")
 _TARGETS = ("target", "targets", "truth", "label", "labels")
@@ -119,7 +119,7 @@ def prediction_file(
         columns = [table[_first(table.column_names, wanted)] for wanted in (_TARGETS, _SCORES)]
         header = json.loads((table.schema.metadata or {}).get(b"featstore", b"{}"))
         names = [str(name) for name in header.get("classes") or classes]
-        score = _matrix(columns[1], len(names))
+        score = array_of(columns[1], len(names))
         if len(names) != score.shape[1]:
             names = [f"class {number}" for number in range(score.shape[1])]
         target = _targets(columns[0], names)
@@ -145,9 +145,11 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> str:
     return found
 
 
-def _matrix(column: Any, width: int) -> npt.NDArray[Any]:
-    """A column of equally long lists as an array; ``width`` is that of a column without rows."""
+def array_of(column: Any, width: int) -> npt.NDArray[Any]:
+    """A column of numbers ``(n,)``, or of equally long lists ``(n, width)``; ``width`` is that of one without rows."""
     values = column.combine_chunks()
+    if not hasattr(column.type, "value_type"):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
     flat = values.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat.reshape(len(values), -1) if len(values) else flat.reshape(0, width))
 
@@ -162,7 +164,7 @@ def _targets(column: Any, classes: Sequence[str]) -> npt.NDArray[Any]:
     if not hasattr(kind, "value_type") or pa.types.is_dictionary(kind):
         return np.asarray(column.to_numpy()).astype(np.int64)
     if not pa.types.is_string(kind.value_type):
-        return _matrix(column, len(classes))
+        return array_of(column, len(classes))
     result = np.zeros((len(column), len(classes)))
     for row, labels in enumerate(column.to_pylist()):
         result[row, [place[label] for label in labels if label in place]] = 1

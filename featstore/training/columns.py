@@ -1,4 +1,9 @@
-"""Files of columns: arrays as Parquet columns and back, without a Python object for every number."""
+"""Files of columns: arrays as Parquet columns, without a Python object for every number.
+
+See Also
+--------
+featstore.results.details.array_of : The way back.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from featstore.atomic import atomic_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["array_of", "column_of", "write_columns"]
+__all__ = ["column_of", "write_columns"]
 
 
 def column_of(array: NDArray[Any]) -> pa.Array:
@@ -27,16 +32,6 @@ def column_of(array: NDArray[Any]) -> pa.Array:
     values = pa.array(np.ascontiguousarray(array).reshape(-1))
     kind, index = (pa.ListArray, "int32") if array.size < 2**31 else (pa.LargeListArray, "int64")
     return kind.from_arrays((np.arange(len(array) + 1) * array.shape[1]).astype(index), values)
-
-
-def array_of(column: Any, width: int) -> NDArray[Any]:
-    """Undo ``column_of``; ``width`` is the length of a list, which an empty column cannot tell."""
-    import pyarrow as pa
-
-    whole = column.combine_chunks()
-    if not (pa.types.is_list(whole.type) or pa.types.is_large_list(whole.type)):
-        return np.asarray(whole.to_numpy(zero_copy_only=False))
-    return np.asarray(whole.flatten().to_numpy(zero_copy_only=False)).reshape(-1, width)
 
 
 def write_columns(path: Path, columns: Mapping[str, Any], header: Mapping[str, Any]) -> None:

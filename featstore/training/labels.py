@@ -19,7 +19,8 @@ from featstore.grouping import assign_rows
 from featstore.metrics import one_hot
 from featstore.models.trained_on import members_of
 from featstore.plain import is_missing
-from featstore.training.columns import array_of, column_of, write_columns
+from featstore.results.details import array_of
+from featstore.training.columns import column_of, write_columns
 from featstore.training.config import DataConfig
 
 if TYPE_CHECKING:
