@@ -37,6 +37,9 @@ ALIASES = {
     "job_extra": "directives",
 }
 
+# what it calls as we do
+_SAME_NAME = ("memory", "queue", "account", "interface", "python", "local_directory")
+
 # kind of a field -> type of its values in the file
 _YAML_TYPES: dict[str, Any] = {"tuple": list, "dict": dict, "bool": bool, "int": int, "str": str}
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
@@ -133,13 +136,8 @@ class ClusterConfig:
             "cores": self.workers_per_job,  # threads of all workers: one each, whatever the job asks for
             "processes": self.workers_per_job,
             "job_cpu": self.cores if self.kind in ("slurm",) else None,
-            "memory": self.memory,
             "walltime": self.walltime if self.kind not in ("htcondor",) else None,
-            "queue": self.queue,
-            "account": self.account,
-            "interface": self.interface,
-            "python": self.python,
-            "local_directory": self.local_directory,
+            **{name: getattr(self, name) for name in _SAME_NAME},
             "log_directory": self.log_directory or log_directory,
             "job_script_prologue": [*self.setup, *exports],
             "job_extra_directives": list(self.directives) or None,
