@@ -150,14 +150,13 @@ def check_command(
     elif repeats:
         raise ConfigError("--repeats without --fingerprint", "", "Add --fingerprint: it is what finds them")
     errors = sum(each.severity == "error" for each in findings)
-    if as_json:
-        print_json({"tracks": len(table), "errors": errors, "findings": findings})
-    else:
-        for each in findings:
-            click.echo(f"{each.severity:<7} {each.kind}: {_one_line(each.message)}")
-        click.echo(f"{len(table)} tracks, {errors} errors, {len(findings) - errors} warnings")
-    if errors:
-        sys.exit(3)
+
+    def text() -> str:
+        lines = [f"{each.severity:<7} {each.kind}: {_one_line(each.message)}" for each in findings]
+        return "\n".join([*lines, f"{len(table)} tracks, {errors} errors, {len(findings) - errors} warnings"])
+
+    payload = {"tracks": len(table), "errors": errors, "findings": findings}
+    emit(payload, as_json, text, exit_code=3 if errors else 0)
 
 
 @datasets.command("duplicates")
@@ -180,15 +179,16 @@ def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None
     splits = table["split"].dropna().astype(str).to_dict() if "split" in table else {}
     pairs = near_pairs(opened[by], bound=bound, splits=splits)
     crossing = sum(pair.crosses for pair in pairs)
-    if as_json:
-        print_json({"pairs": pairs, "across_splits": crossing})
-    else:
-        for pair in pairs:
-            sides = f"  {' and '.join(pair.splits)}: a leak" if pair.crosses else ""
-            click.echo(f"{pair.cosine:.4f}  {pair.first}  {pair.second}{sides}")
-        click.echo(f"{len(pairs)} pairs with a cosine of {bound:g} or more, {crossing} across splits")
-    if crossing:
-        sys.exit(3)
+
+    def text() -> str:
+        lines = [
+            f"{pair.cosine:.4f}  {pair.first}  {pair.second}"
+            + (f"  {' and '.join(pair.splits)}: a leak" if pair.crosses else "")
+            for pair in pairs
+        ]
+        return "\n".join([*lines, f"{len(pairs)} pairs with a cosine of {bound:g} or more, {crossing} across splits"])
+
+    emit({"pairs": pairs, "across_splits": crossing}, as_json, text, exit_code=3 if crossing else 0)
 
 
 @datasets.command("split")
