@@ -26,7 +26,7 @@ from featstore.audio.probe import (
 )
 from featstore.audio.remote import local_copy
 from featstore.audio.structure import Structure
-from featstore.errors import ConfigError, DecodeError, MissingDependency, did_you_mean
+from featstore.errors import DecodeError, MissingDependency, check_known
 
 __all__ = [
     "CLIPPED_FROM",
@@ -191,8 +191,7 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
     decode_audio : The whole signal at once.
     probe_audio : What the header declares, without decoding.
     """
-    if decoder not in DECODERS:
-        raise ConfigError(f"unknown decoder {decoder!r}", "", did_you_mean(decoder, DECODERS))
+    check_known(decoder, DECODERS, f"unknown decoder {decoder!r}")
     if decoder == "essentia":
         _essentia()
     place = os.fspath(path)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.errors import DecodeError, SpecError, did_you_mean
+from featstore.errors import DecodeError, SpecError, check_known
 
 __all__ = ["FIT", "RESAMPLERS", "FitStream", "ResampleStream", "resample_signal", "resampled_length"]
 
@@ -52,8 +52,7 @@ class ResampleStream:
     """
 
     def __init__(self, *, source_rate: int, sample_rate: int, resampler: str = "soxr_hq") -> None:
-        if resampler not in RESAMPLERS:
-            raise SpecError(f"unknown resampler {resampler!r}", "", did_you_mean(resampler, RESAMPLERS))
+        check_known(resampler, RESAMPLERS, f"unknown resampler {resampler!r}", error=SpecError)
         self._machine = None
         if source_rate != sample_rate:
             import soxr

@@ -11,7 +11,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.atomic import atomic_path
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known
 
 __all__ = ["FORMATS", "write_audio", "write_mp3"]
 
@@ -42,12 +42,9 @@ def write_audio(path: str | Path, blocks: Iterable[FloatArray], *, sample_rate: 
         When the disk refuses.
     """
     path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise ConfigError(
-            f"{path.suffix or 'no ending'!r} names no audio format", str(path), did_you_mean(path.suffix, FORMATS)
-        )
-    return _write(path, blocks, sample_rate, format=kind)
+    ending = path.suffix.lower()
+    check_known(ending, FORMATS, f"{path.suffix or 'no ending'!r} names no audio format", str(path))
+    return _write(path, blocks, sample_rate, format=FORMATS[ending])
 
 
 def _write(path: Path, blocks: Iterable[FloatArray], sample_rate: int, **settings: Any) -> tuple[int, float]:

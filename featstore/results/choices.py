@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError, did_you_mean
+from featstore.errors import ConfigError, check_known, did_you_mean
 from featstore.metrics import lower_is_better
 from featstore.results.costs import COSTS, cost_text
 from featstore.results.frames import metrics_of
@@ -73,8 +73,7 @@ def cost_name(text: str) -> str:
         For an unknown cost.
     """
     name = _SHORT.get(text, text)
-    if name not in COSTS:
-        raise ConfigError(f"{text!r} is no cost", "--minimise", did_you_mean(text, [*COSTS, *_SHORT]))
+    check_known(name, [*COSTS, *_SHORT], f"{text!r} is no cost", "--minimise")
     return name
 
 

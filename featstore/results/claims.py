@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
+from featstore.errors import ConfigError, check_keys, check_known
 from featstore.metrics import METRICS, in_points, lower_is_better, title_of
 from featstore.results.conditions import parse_conditions, selected
 from featstore.results.contrasts import contrast
@@ -86,8 +86,7 @@ def check_claim(spec: Mapping[str, Any], place: str) -> None:
         parse_conditions(conditions_of(spec, side))
     paper, metric = spec.get("paper", PAPERS[0]), spec.get("metric", "loss")
     check_known(paper, PAPERS, f"unknown paper {paper!r}", place)
-    if metric not in (*METRICS, "loss"):
-        raise ConfigError(f"unknown metric {metric!r}", place, did_you_mean(str(metric), METRICS))
+    check_known(metric, (*METRICS, "loss"), f"unknown metric {metric!r}", place)
     bounds = [spec[key] for key in ("at_least", "at_most") if key in spec]
     if len(bounds) != 1 or isinstance(bounds[0], bool) or not isinstance(bounds[0], int | float):
         fix = "at_least: 0 says that A is higher than B; at_most: 0.01 that it is higher by 0.01 at most"

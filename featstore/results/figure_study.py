@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, check_known
 from featstore.metrics import title_of
 from featstore.results.figure_style import (
     MARKERS,
@@ -212,9 +212,7 @@ def _published(dataset: str, metrics: Sequence[str], models: Sequence[str]) -> p
     """The study's own rows on one data set, of the model that is drawn; VGG-CNN's where several are."""
     model = "musicnn" if len(models) == 1 and models[0].startswith("musicnn") else "vgg-cnn"
     rows = read_reference("ferraro2020")
-    known = sorted(rows["dataset"].unique())
-    if dataset not in known:
-        raise ConfigError(f"the study has no data set {dataset!r}", "--published", f"Known: {', '.join(known)}")
+    check_known(dataset, sorted(rows["dataset"].unique()), f"the study has no data set {dataset!r}", "--published")
     keep = (rows["dataset"] == dataset) & rows["metric"].isin(list(metrics)) & (rows["model"] == model)
     return rows[keep & rows["value"].notna()]
 

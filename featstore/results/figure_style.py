@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.atomic import atomic_path
-from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.errors import MissingDependency, check_known
 from featstore.metrics import bounds_of, title_of
 from featstore.results.costs import COSTS, cost_text
 
@@ -99,10 +99,8 @@ def save_figure(figure: Figure, paths: str | Path | Sequence[str | Path]) -> lis
     """
     targets = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     for target in targets:
-        if target.suffix.lower() not in FORMATS:
-            raise ConfigError(
-                f"cannot draw {target.suffix or 'a file without suffix'!r}", str(target), did_you_mean("", FORMATS)
-            )
+        what = f"cannot draw {target.suffix or 'a file without suffix'!r}"
+        check_known(target.suffix.lower(), FORMATS, what, str(target))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, the same in every format
     for target in targets:

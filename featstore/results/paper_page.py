@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featstore.atomic import write_json, write_text
-from featstore.errors import ConfigError, check_keys, check_known, did_you_mean
+from featstore.errors import ConfigError, check_keys, check_known
 from featstore.metrics import METRICS, title_of
 from featstore.plain import plain
 from featstore.results.claims import check_claim, claim_table, judge_claims
@@ -88,8 +88,8 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
             raise ConfigError("a table needs a title and rows", place, fix)
         parse_conditions([*conditions_of(spec), *(text for row in rows for text in _conditions(row, place))])
         for name in [*spec.get("columns", ()), *spec.get("metrics", ())]:
-            if name not in columns and not is_drop(str(name)):
-                raise ConfigError(f"unknown column {name!r}", place, did_you_mean(str(name), columns))
+            if not is_drop(str(name)):
+                check_known(name, columns, f"unknown column {name!r}", place)
         paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
         check_known(paper, PAPERS, f"unknown paper {paper!r}", place)
     for place, spec in _entries(settings, "claims", where):
@@ -195,8 +195,8 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
         if not len(runs):
             continue
         frame = frame_of(runs, [column])
-        if column and column not in frame:
-            raise ConfigError(f"runs have no column {column!r}", "report: each", did_you_mean(column, map(str, frame)))
+        if column:
+            check_known(column, list(frame), f"runs have no column {column!r}", "report: each")
         values = sorted(map(str, frame[column].dropna().unique())) if column else [""]
         for value, spec in itertools.product(values, chosen):
             conditions = [*conditions_of(spec), *([f"{column}={value}"] if column else [])]

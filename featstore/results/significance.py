@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from featstore.errors import ConfigError
+from featstore.errors import check_known
 from featstore.plain import plain
 
 __all__ = ["Comparison", "TestName", "as_family", "compare", "compare_stats", "holm", "interval", "mean_and_std"]
@@ -147,8 +147,7 @@ def compare_stats(
     ConfigError
         For an unknown test.
     """
-    if test not in _TITLES:
-        raise ConfigError(f"unknown test {test!r}", "report", f"Known: {', '.join(_TITLES)}")
+    check_known(test, _TITLES, f"unknown test {test!r}", "report")
     (mean_a, std_a, n_a), (mean_b, std_b, n_b) = a, b
     difference = mean_a - mean_b
     error, df = _error_and_df(std_a, n_a, std_b, n_b, test)
