@@ -62,9 +62,9 @@ def examine_flac(content: Content, *, thoroughly: bool) -> Flac | None:
     sample_rate, declared = packed >> 44, packed & (1 << 36) - 1
     found = _last_sample(content, start, block, longest)
     new = (packed & ~((1 << 36) - 1) | max(0, found)).to_bytes(8, "big")
-    starts = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # STREAMINFO follows, and is the last block of metadata or not
-    is_whole = thoroughly and isinstance(content, LocalContent)
-    joined = is_whole and any(content.find(begin, start + 42) > 0 for begin in starts)
+    joined = False
+    if thoroughly and isinstance(content, LocalContent):  # STREAMINFO may be the last block of metadata, or not
+        joined = any(content.find(b"fLaC" + kind + b"\0\0\x22", start + 42) > 0 for kind in (b"\0", b"\x80"))
     return Flac(declared, found, sample_rate, {start + 18: new}, joined)
 
 

@@ -196,7 +196,7 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
             continue
         frame = frame_of(runs, [column])
         if column:
-            check_known(column, list(frame), f"runs have no column {column!r}", "report: each")
+            check_known(column, [*map(str, frame)], f"runs have no column {column!r}", "report: each")
         values = sorted(map(str, frame[column].dropna().unique())) if column else [""]
         for value, spec in itertools.product(values, chosen):
             conditions = [*conditions_of(spec), *([f"{column}={value}"] if column else [])]
