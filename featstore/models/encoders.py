@@ -69,7 +69,7 @@ def load_encoder(model: str, path: str, *, device: str | torch.device | None = N
 
     opened: FrozenEncoder
     if is_run(path):
-        opened = load_attribute("featstore.models.run_encoder:open_run")(path, device=device or best_device())
+        opened = load_attribute("featstore.training.run_encoder:open_run")(path, device=device or best_device())
         if model not in ("", opened.info.model):
             raise CheckpointError(f"the run is of {opened.info.model}, not {model}", path, "Name its own architecture")
     elif model in ENCODERS:

@@ -15,6 +15,7 @@ from featstore.atomic import disk_errors, json_object, remove_abandoned_in, writ
 from featstore.errors import CheckpointError, ConfigError
 from featstore.plain import plain
 from featstore.training.events import append_events, restart_events
+from featstore.training.settings import read_yaml
 
 __all__ = ["RunFolder"]
 
@@ -82,6 +83,17 @@ class RunFolder:
 
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
         write_json(self.path / "run.json", dict(run))
+
+    def settings(self, section: str) -> dict[str, Any]:
+        """Return the run's settings of a section, as they were written; none where it has no settings.
+
+        Raises
+        ------
+        ConfigError
+            When they cannot be read.
+        """
+        path = self.path / "config.yaml"
+        return (read_yaml(path) if path.is_file() else {}).get(section) or {}
 
     def read_run(self) -> dict[str, Any] | None:
         """Return what the run in this folder is; None where there is none.

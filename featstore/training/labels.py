@@ -370,7 +370,7 @@ def read_labels(path: Path) -> LabelledTracks:
         header = json.loads(table.schema.metadata[b"featstore"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "the labels of the run cannot be read", str(path), "Give the track table again: --tracks T.parquet"
+            "the labels of the run cannot be read", str(path), "Train it again, or evaluate it with --tracks T.parquet"
         ) from error
     classes = tuple(header["classes"])
     names = np.array(table["split"].to_pylist(), dtype=object)

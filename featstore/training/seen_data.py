@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from featstore.errors import DatasetError
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
+from featstore.models.trained_on import TrainedOn
 from featstore.training.folders import RunFolder
 from featstore.training.input_shape import Readers
 from featstore.training.labels import LabelledTracks, read_labels
 
-__all__ = ["check_encoders", "check_start", "outside_data"]
+__all__ = ["check_encoders", "check_start", "outside_data", "trained_on"]
 
 logger = logging.getLogger(__name__)
 
 _UNKNOWN = "unknown data"
+_MOST_STARTS = 20  # runs that a run started from, one after the other
 
 
 def check_encoders(store: FeatureStore, readers: Readers, labelled: LabelledTracks) -> None:
@@ -83,11 +86,39 @@ def outside_data(store: FeatureStore, readers: Readers, labelled: LabelledTracks
         if reader.spec.weights_digest is not None:
             names |= dict.fromkeys(str(_note(store, reader).get("data", _UNKNOWN)).split(" + "))
     for place in starts:
-        run = RunFolder.around(place).read_run() or {}
-        names |= dict.fromkeys([str(run.get("dataset", _UNKNOWN)), *str(run.get("outside_data") or "").split(" + ")])
+        names |= dict.fromkeys(_data_of_run(RunFolder.around(place)))
     return " + ".join(name for name in names if name not in ("", labelled.dataset))
 
 
 def _note(store: FeatureStore, reader: StoredFeature) -> Mapping[str, Any]:
     digest = reader.spec.weights_digest
     return {} if digest is None else store.weights_note(digest)
+
+
+def trained_on(place: str | os.PathLike[str]) -> TrainedOn | None:
+    """Data, tracks and groups that a run and those that it started from were trained on; None without a record.
+
+    Raises
+    ------
+    CheckpointError
+        The record of one of them is damaged.
+    """
+    names: dict[str, None] = {}
+    members: set[str] = set()
+    for _ in range(_MOST_STARTS):
+        folder = RunFolder.around(place)
+        if not folder.labels.is_file():
+            names |= dict.fromkeys([_UNKNOWN] if names else [])
+            break
+        names |= dict.fromkeys(_data_of_run(folder))
+        members |= read_labels(folder.labels).members("train")
+        place = folder.settings("start").get("run") or ""
+        if not place:
+            break
+    return TrainedOn(" + ".join(filter(None, names)), tuple(sorted(members))) if names else None
+
+
+def _data_of_run(folder: RunFolder) -> list[str]:
+    """Data sets that a run has seen: its own, and others that its weights and features have; some may be empty."""
+    run = folder.read_run() or {}
+    return [str(run.get("dataset", _UNKNOWN)), *str(run.get("outside_data") or "").split(" + ")]

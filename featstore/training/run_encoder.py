@@ -22,15 +22,14 @@ from featstore.models.interface import Model
 from featstore.models.layers import InputNorm
 from featstore.models.model_encoder import ModelEncoder, deciding, describe_model
 from featstore.models.tensor_files import digest_of_tensors
-from featstore.models.trained_on import TrainedOn, members_of
-from featstore.plain_yaml import parse_yaml
 from featstore.specs import FeatureSpec, parse_feature
+from featstore.training.folders import RunFolder
+from featstore.training.seen_data import trained_on
 
 __all__ = ["open_run"]
 
 _NAME_RUN = "Name a run of one feature, or its checkpoint"
 _SAID = ("model", "feature", "model_settings", "input", "classes")  # what a checkpoint must say of itself
-_MOST_STARTS = 20  # runs that a run started from, one after the other
 
 
 def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ModelEncoder:
@@ -61,7 +60,7 @@ def open_run(path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
         sample_rate=taken.sample_rate,
         licence="own" if place.is_dir() else "unknown",
         source=f"run {state['run_id']}" if "run_id" in state else file.name,
-        trained_on=_trained_on(place),
+        trained_on=trained_on(place),
     )
     return ModelEncoder(model, info, device, cast("InputNorm | None", norm))  # of its only input
 
@@ -70,22 +69,14 @@ def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], P
     """Tensors and description of the weights that a run is scored with, and their file."""
     file = place
     if place.is_dir():
-        best, last = (place / "checkpoints" / f"{kept}.safetensors" for kept in ("best", "last"))
-        file = best if _settings(place)["keep"] != "last" and best.is_file() else last  # best: of validated epochs
+        folder = RunFolder(place)
+        validated = folder.settings("loop").get("keep") != "last" and folder.best.is_file()
+        file = folder.best if validated else folder.last
     tensors, state = load_checkpoint(file)
     lacking = [key for key in _SAID if key not in state]
     if lacking:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(lacking)}", str(file), _NAME_RUN)
     return tensors, state, file
-
-
-def _settings(folder: Path) -> dict[str, str]:
-    """Which weights a run keeps, and the run that it started from; empty where there is none."""
-    config = folder / "config.yaml"
-    found = parse_yaml(config.read_text(encoding="utf-8"), str(config)) if config.is_file() else None
-    sections: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    loop, start = sections.get("loop") or {}, sections.get("start") or {}
-    return {"keep": str(loop.get("keep", "best")), "start": str(start.get("run") or "")}
 
 
 def _model(state: Mapping[str, Any], where: str) -> tuple[Model, InputSize]:
@@ -105,40 +96,3 @@ def _feature(state: Mapping[str, Any], where: str) -> FeatureSpec:
         raise ConfigError(f"the run has several features: {state['feature']}", where, _NAME_RUN)
     spec = parse_feature(state["feature"]).spec
     return spec.replace(clip="whole")
-
-
-def _outside(folder: Path) -> list[str]:
-    """Other data that a run's weights and features have seen, as its description has it."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [name for name in str(run.get("outside_data") or "").split(" + ") if name]
-
-
-def _trained_on(place: Path) -> TrainedOn | None:
-    """Data set, tracks and groups that a run and those that it started from were trained on; None without a record."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    datasets: dict[str, None] = {}
-    members: set[str] = set()
-    for _ in range(_MOST_STARTS):
-        folder = place if place.is_dir() else place.parent.parent
-        labels = folder / "labels.parquet"
-        if not labels.is_file():
-            return TrainedOn(" + ".join([*datasets, "unknown data"]), tuple(sorted(members))) if datasets else None
-        try:
-            with pa.OSFile(str(labels), "rb") as file:
-                table = pq.read_table(file, columns=["track_id", "split", "group"])
-            dataset = str(json.loads(table.schema.metadata[b"featstore"])["dataset"])
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError("the tracks of the run cannot be read", str(labels), "Train it again") from error
-        datasets |= dict.fromkeys([dataset, *_outside(folder)])
-        own = [row for row in table.to_pylist() if row["split"] == "train"]
-        members |= members_of(dataset, (row["track_id"] for row in own), (row["group"] for row in own))
-        start = _settings(folder)["start"]
-        if not start:
-            break
-        place = Path(start)
-    return TrainedOn(" + ".join(datasets), tuple(sorted(members)))
