@@ -33,7 +33,6 @@ __all__ = [
     "ElementwiseStream",
     "PowerSpectrumStream",
     "SpectralSpec",
-    "StrideStream",
     "scaled",
     "share_transforms",
     "spectrum_node",
@@ -237,7 +236,7 @@ def share_transforms(nodes: Iterable[Node]) -> list[Node]:
         ]
         base = min(alike, key=lambda other: int(other["hop_length"]))
         if base is not transform:
-            replaced[transform] = Node.make("stride", base, StrideStream, step=hop // base["hop_length"])
+            replaced[transform] = Node.make("stride", base, stride_stream, step=hop // base["hop_length"])
     return [_rebuild(node, replaced) for node in nodes]
 
 
@@ -328,33 +327,15 @@ class PowerSpectrumStream:
         self._at = needed
 
 
-class StrideStream:
-    """Every ``step``-th column."""
-
-    def __init__(self, node: Node, context: TrackContext) -> None:
-        self._step, self._seen = node["step"], 0
-
-    def push(self, block: FloatArray) -> FloatArray:
-        """Take columns (..., n); return those whose number is a multiple of the step."""
-        skip = -self._seen % self._step
-        self._seen += block.shape[-1]
-        self._last = block[..., :0]
-        return np.ascontiguousarray(block[..., skip :: self._step])
-
-    def finish(self) -> FloatArray:
-        """Nothing is held back."""
-        return self._last
-
-
 class ElementwiseStream:
-    """A function of each column, or of each value, by itself."""
+    """A function of each column, or of each value, by itself; or one that leaves columns out."""
 
     def __init__(self, function: Callable[[FloatArray], FloatArray]) -> None:
         self._function = function
         self._empty = np.zeros(0, np.float32)
 
     def push(self, block: FloatArray) -> FloatArray:
-        """Take columns (..., n); return as many."""
+        """Take columns (..., n); return the function's."""
         result = self._function(block)
         self._empty = result[..., :0]
         return result
@@ -362,6 +343,19 @@ class ElementwiseStream:
     def finish(self) -> FloatArray:
         """Nothing is held back."""
         return self._empty
+
+
+def stride_stream(node: Node, context: TrackContext) -> ElementwiseStream:
+    """Stream of a ``stride`` node: columns whose number, counted over all blocks, is a multiple of its step."""
+    step, seen = node["step"], 0
+
+    def every(block: FloatArray) -> FloatArray:
+        nonlocal seen
+        skip = -seen % step
+        seen += block.shape[-1]
+        return np.ascontiguousarray(block[..., skip::step])
+
+    return ElementwiseStream(every)
 
 
 def exponent_stream(node: Node, context: TrackContext) -> ElementwiseStream:

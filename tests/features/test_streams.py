@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from featstore.dsp import compute_hpss, compute_magnitude, compute_mel, compute_power, make_mel_bank
 from featstore.dsp.hpss import COMPONENTS
 from featstore.errors import SpecError
-from featstore.features import Node, TrackContext, check, dims_of, frames_of, make_stream
+from featstore.features import Node, TrackContext, check, dims_of, make_stream
 from featstore.features.hpss import HpssSpec
 from featstore.features.mel import MelSpec
+from featstore.features.spectrum import stride_stream
 from featstore.features.stft import StftSpec
 from featstore.features.waveform import WaveformSpec
 from featstore.specs import KINDS
@@ -50,7 +51,7 @@ cuts = st.lists(st.integers(0, 1500), max_size=6)
 @given(spectral(), signals, cuts)
 def test_stft_in_blocks(spec, signal, cuts):
     whole = run_signal(spec, signal)
-    assert whole.shape == (*spec.item_shape, frames_of(spec, len(signal)))
+    assert whole.shape == (*spec.item_shape, spec.frames(len(signal)))
     assert whole.dtype == np.float32
     assert np.array_equal(whole, run_signal(spec, signal, cuts))
     fields = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
@@ -64,7 +65,7 @@ def test_mel_in_blocks(spec, signal, cuts, power):
     assume(spec.n_fft >= 60)
     spec = spec.replace(power=power)
     whole = run_signal(spec, signal)
-    assert whole.shape == (3, frames_of(spec, len(signal)))
+    assert whole.shape == (3, spec.frames(len(signal)))
     assert np.array_equal(whole, run_signal(spec, signal, cuts))
 
 
@@ -80,7 +81,7 @@ def test_mel_in_blocks(spec, signal, cuts, power):
 def test_hpss_in_blocks(spec, signal, cuts, kernel, component, margin):
     spec = spec.replace(kernel=kernel, component=component, margin=margin, scale="magnitude")
     whole = run_signal(spec, signal)
-    assert whole.shape == (1 + spec.n_fft // 2, frames_of(spec, len(signal)))
+    assert whole.shape == (1 + spec.n_fft // 2, spec.frames(len(signal)))
     assert np.array_equal(whole, run_signal(spec, signal, cuts))
     if whole.shape[1]:
         fields = ("n_fft", "win_length", "hop_length", "window", "window_symmetric", "pad_mode", "framing")
@@ -107,11 +108,11 @@ def test_waveform_in_blocks(signal, cuts, clip, pad, source_rate):
     try:
         direct = cut_signal(resampled, RATE, spec.clip)
     except TrackTooShort:
-        assert frames_of(spec, len(resampled)) == 0
+        assert spec.frames(len(resampled)) == 0
         with pytest.raises(TrackTooShort, match="samples"):
             run_signal(spec, signal, cuts, source_rate)
         return
-    assert len(direct) == frames_of(spec, len(resampled))
+    assert len(direct) == spec.frames(len(resampled))
     assert np.array_equal(direct, run_signal(spec, signal, cuts, source_rate))
 
 
@@ -149,7 +150,7 @@ def test_every_feature_has_shape_and_dims_that_fit(kind):
     dims = dims_of(spec)
     assert len(dims) == values.ndim == len(spec.item_shape) + 1
     assert dims[-1] in ("frame", "sample")
-    assert values.shape == (*spec.item_shape, frames_of(spec, 3000))
+    assert values.shape == (*spec.item_shape, spec.frames(3000))
     assert values.dtype == np.float32 and np.isfinite(values).all()
     with pytest.raises(SpecError, match=r"hop_length=.* longer than the clip|holds no sample"):
         check(spec.replace(clip="start(0.00001 s)"))
@@ -160,6 +161,15 @@ def test_streams_of_unknown_steps_are_refused():
 
     with pytest.raises(ConfigError, match="step 'mono' has no stream in this room"):
         make_stream(Node.make("mono"), TrackContext(8000))
+
+
+def test_every_kth_frame_may_end_before_it_begins():
+    node = Node.make("stride", None, stride_stream, step=3)
+    assert make_stream(node, TrackContext(8000)).finish().shape[-1] == 0
+    stream = make_stream(node, TrackContext(8000))
+    parts = [stream.push(block) for block in np.split(np.arange(20.0).reshape(2, 10), [4, 5], axis=1)]
+    found = np.concatenate([*parts, stream.finish()], axis=1)
+    assert found.tolist() == [[0, 3, 6, 9], [10, 13, 16, 19]]
 
 
 def test_nodes_travel_between_processes():
@@ -177,7 +187,7 @@ def test_every_form_of_a_separation(component, n_mels, scale):
     spec = HpssSpec(sample_rate=RATE, component=component, margin=1.5, n_mels=n_mels)
     linear = run_signal(spec, signal)
     formed = run_signal(spec.replace(scale=scale), signal)
-    assert linear.shape == formed.shape == (*spec.item_shape, frames_of(spec, 9000))
+    assert linear.shape == formed.shape == (*spec.item_shape, spec.frames(9000))
     assert np.array_equal(formed, spec.replace(scale=scale).scale.apply(linear))
     assert linear.min() >= 0 and linear.max() > 0
 
