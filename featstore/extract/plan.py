@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from featstore.datasets import TrackTable
 from featstore.errors import PlanError, SpecError
-from featstore.features import Node, check, children_of, dims_of, frames_of, graph_of, resolve, share_transforms
+from featstore.features import Node, check, children_of, dims_of, graph_of, resolve, share_transforms
 from featstore.specs import Encoding, FeatureRequest, FeatureSpec, View, view_of
 from featstore.specs.views import base_of
 from featstore.store.layout import ArrayHeader
@@ -173,10 +173,10 @@ def header_of(spec: FeatureSpec, encoding: Encoding) -> ArrayHeader:
         )
     length = round(spec.clip.length_s * spec.sample_rate)
     if spec.clip.policy == "every":
-        return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), None, frames_of(spec, length))
+        return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), None, spec.frames(length))
     fixed = spec.fixed_length
     if fixed is None and spec.clip.is_fixed:
-        fixed = frames_of(spec, round(spec.clip.offset_s * spec.sample_rate) + length)
+        fixed = spec.frames(round(spec.clip.offset_s * spec.sample_rate) + length)
     return ArrayHeader(spec, encoding, spec.item_shape, dims_of(spec), fixed)
 
 

@@ -29,7 +29,6 @@ __all__ = [
     "describe",
     "dims_of",
     "expand_features",
-    "frames_of",
     "graph_of",
     "make_stream",
     "resolve",
@@ -111,8 +110,8 @@ def check(spec: FeatureSpec) -> None:
     """
     try:
         spec.check()
-        length = spec.clip.excerpt_samples(spec.sample_rate)
-        if spec.clip.policy != "whole" and _clip_frames(spec) == 0:
+        rate, length = spec.sample_rate, spec.clip.excerpt_samples(spec.sample_rate)
+        if spec.clip.policy != "whole" and spec.frames(round(spec.clip.offset_s * rate) + length) == 0:
             raise SpecError(
                 f"not one frame fits into the clip of {length} samples ({spec.clip})",
                 f"sample_rate={spec.sample_rate}",
@@ -123,32 +122,6 @@ def check(spec: FeatureSpec) -> None:
             error.where if error.where.startswith(spec.kind) else f"{spec.kind} spec, {error.where}".removesuffix(", ")
         )
         raise SpecError(error.what, where, error.fix) from None
-
-
-def _clip_frames(spec: FeatureSpec) -> int:
-    rate = spec.sample_rate
-    return spec.frames(round(spec.clip.offset_s * rate) + spec.clip.excerpt_samples(rate))
-
-
-def frames_of(spec: FeatureSpec, n_samples: int) -> int:
-    """Length of a feature's last axis.
-
-    Parameters
-    ----------
-    n_samples : int >= 0
-        Length of the whole track at the feature's sample rate, before the clip policy cuts it.
-
-    Returns
-    -------
-    int >= 0
-        0 for a track that is shorter than the clip (and is not filled up). With ``every``, frames of each excerpt.
-
-    See Also
-    --------
-    steps_of : Frames that a longer hop leaves.
-    dims_of : Names of the other axes.
-    """
-    return spec.frames(n_samples)
 
 
 def steps_of(spec: FeatureSpec, n_samples: int) -> int:
@@ -169,7 +142,7 @@ def dims_of(spec: FeatureSpec) -> tuple[str, ...]:
 
     See Also
     --------
-    frames_of : Length of the time axis.
+    FeatureSpec.frames : Length of the time axis.
     """
     return ("clip", *spec.dims) if spec.clip.policy == "every" else spec.dims
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from featstore.docstrings import field_meanings, summary_of
 from featstore.errors import ConfigError, SpecError, did_you_mean
-from featstore.features import dims_of, frames_of, steps_of
+from featstore.features import dims_of, steps_of
 from featstore.specs import ENCODINGS, KINDS, PRESETS, Encoding, FeatureSpec, expand_features
 from featstore.specs.base import write_short
 
@@ -138,7 +138,7 @@ def preset_card(name: str) -> PresetCard:
     """Describe one preset."""
     specs = [request.spec for request in expand_features([name])]
     n_samples = _SECONDS * specs[0].sample_rate
-    shape = [*specs[0].item_shape, frames_of(specs[0], n_samples)]
+    shape = [*specs[0].item_shape, specs[0].frames(n_samples)]
     if dims_of(specs[0])[0] == "clip":
         shape = [steps_of(specs[0], n_samples), *shape]
     finest: dict[FeatureSpec, int] = {}

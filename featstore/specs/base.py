@@ -273,7 +273,10 @@ class FeatureSpec:
         return None
 
     def frames(self, n_samples: int) -> int:
-        """Length of the last axis for a track of ``n_samples`` at the analysis rate; 0 where it is too short."""
+        """Length of the last axis for a track of ``n_samples`` at the analysis rate, before the clip policy cuts it.
+
+        0 for a track that is shorter than the clip (and is not filled up). With ``every``, frames of each excerpt.
+        """
         return self.clip.samples_left(self.sample_rate, n_samples) // self.frame_step
 
     def check(self) -> None:

@@ -21,7 +21,7 @@ from featstore.audio.writing import write_audio
 from featstore.dsp import first_sample, make_mel_bank, make_window
 from featstore.dsp.inverse import griffin_lim, noise_phases, overlap_add, unmap_bank
 from featstore.errors import ConfigError, MissingFeature, check_known
-from featstore.features import expand_features, frames_of
+from featstore.features import expand_features
 from featstore.features.spectrum import SpectralSpec
 from featstore.log import progress_bar
 from featstore.registry import load_attribute
@@ -211,10 +211,10 @@ def _n_samples(reader: FeatureReader, n_frames: int, duration_s: float | None) -
         return n_frames * spec.frame_step
     if duration_s is not None and duration_s == duration_s:
         probed = round(duration_s * spec.sample_rate)
-        if frames_of(spec, probed) == n_frames:
+        if spec.frames(probed) == n_frames:
             return probed
     lengths = range((n_frames + 1) * spec.hop_length + spec.n_fft)  # frames grow with samples
-    shortest = bisect_left(lengths, n_frames, key=functools.partial(frames_of, spec))
+    shortest = bisect_left(lengths, n_frames, key=spec.frames)
     return shortest + spec.hop_length // 2
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from featstore.features import dims_of, frames_of, steps_of
+from featstore.features import dims_of, steps_of
 from featstore.features.hpss import HpssSpec
 from featstore.features.mel import MelSpec
 from featstore.features.spectrum import SpectralSpec
@@ -107,7 +107,7 @@ def presets() -> str:
 
 def _shape(spec: FeatureSpec) -> str:
     n_samples = 30 * spec.sample_rate
-    shape = [*spec.item_shape, frames_of(spec, n_samples)]
+    shape = [*spec.item_shape, spec.frames(n_samples)]
     if dims_of(spec)[0] == "clip":
         shape = [steps_of(spec, n_samples), *shape]
     return " × ".join(map(str, shape))

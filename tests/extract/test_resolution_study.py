@@ -10,7 +10,6 @@ import pytest
 
 from featstore.errors import MissingFeature
 from featstore.extract import ExtractOptions, extract
-from featstore.features import frames_of
 from featstore.specs import expand_features, parse_spec
 from featstore.store import open_store
 from featstore.store.sizes import describe_features
@@ -38,7 +37,7 @@ def test_the_preset_is_the_table() -> None:
     assert set(specs) == set(table)
     for name, spec in specs.items():
         row = table[name]
-        shape = (*spec.item_shape, frames_of(spec, 30 * spec.sample_rate))
+        shape = (*spec.item_shape, spec.frames(30 * spec.sample_rate))
         assert shape == (int(row["n_mels"]), int(row["n_frames"]))
         assert 4 * shape[0] * shape[1] == int(row["bytes_float32"])
 

@@ -12,7 +12,7 @@ import torch
 from featstore.errors import CheckpointError, PlanError, SpecError
 from featstore.extract import ExtractOptions, extract
 from featstore.extract.weights import weights_facts
-from featstore.features import expand_features, frames_of, resolve
+from featstore.features import expand_features, resolve
 from featstore.features.embedding import encoder_of
 from featstore.loaders.codes import Decoder
 from featstore.models.encoder_fetch import FETCHABLE
@@ -173,7 +173,7 @@ def test_vectors_are_those_of_the_network_on_the_stored_spectrogram(weights, mus
     assert windows.dims == ("track", "layer", "dimension", "window") and frames.dims[-1] == "frame"
     assert track.base.layout.chunk_frames == 1  # 800 bytes of a track take no more room
     for reader, spec in ((windows, windows.spec), (frames, frames.spec), (track, track.spec)):
-        assert reader["5.wav"].shape[-1] == frames_of(spec, 26_001)
+        assert reader["5.wav"].shape[-1] == spec.frames(26_001)
     ledger = read_ledger(store).set_index("track_id")
     assert set(ledger.index[ledger["status"] != "ok"]) == {"tiny.wav"}
     assert "3 columns are too few for a window of 24" in ledger.loc["tiny.wav", "error"].iloc[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featstore.errors import SpecError
-from featstore.features import check, children_of, describe, frames_of, graph_of, share_transforms
+from featstore.features import check, children_of, describe, graph_of, share_transforms
 from featstore.specs import expand_features, parse_spec
 from tests.features.runner import run_blocks, run_signal
 
@@ -42,7 +42,7 @@ def test_strides_equal_direct_hops(framing, n_samples):
         shared = run_blocks([base, text], [signal[None, :3000], signal[None, 3000:]], 16000)
         assert np.array_equal(direct, shared[1])
         assert np.array_equal(direct, shared[0][:, ::multiple])
-        assert direct.shape[1] == frames_of(parse_spec(text), n_samples)
+        assert direct.shape[1] == parse_spec(text).frames(n_samples)
 
 
 def test_a_separation_at_twice_the_hop_is_no_stride():
@@ -56,17 +56,16 @@ def test_a_separation_at_twice_the_hop_is_no_stride():
 
 def test_frame_counts_of_the_study():
     counts = {
-        (rate, m): frames_of(
-            parse_spec(f"mel(sample_rate={rate},hop_length={256 * m},framing=essentia,clip=centre(29.1 s))"),
-            rate * 30,
-        )
+        (rate, m): parse_spec(
+            f"mel(sample_rate={rate},hop_length={256 * m},framing=essentia,clip=centre(29.1 s))"
+        ).frames(rate * 30)
         for rate in (12000, 16000)
         for m in (1, 2, 3, 4, 5, 10)
     }
     assert [counts[12000, m] for m in (1, 2, 3, 4, 5, 10)] == [1366, 683, 456, 342, 274, 137]
     assert [counts[16000, m] for m in (1, 2, 3, 4, 5, 10)] == [1820, 910, 607, 455, 364, 182]
     plain = [
-        frames_of(parse_spec(f"mel(sample_rate=12000,hop_length={256 * m},clip=centre(29.1 s))"), 360000)
+        parse_spec(f"mel(sample_rate=12000,hop_length={256 * m},clip=centre(29.1 s))").frames(360000)
         for m in (1, 2, 3, 4, 5, 10)
     ]
     assert plain == [1365, 683, 455, 342, 273, 137]
@@ -74,7 +73,7 @@ def test_frame_counts_of_the_study():
 
 def test_the_tokens_grid():
     spec = parse_spec("mel(sample_rate=44100,n_fft=2048,win_length=512,hop_length=128,framing=token,n_mels=64)")
-    assert frames_of(spec, 1321967) == 10327
+    assert spec.frames(1321967) == 10327
     # a click in the middle of token 20's samples is loudest in frame 20
     signal = np.zeros(128 * 64, np.float32)
     signal[128 * 20 + 64] = 1
@@ -94,7 +93,7 @@ def test_frame_counts_of_the_clips_of_fma(preset, shape):
     """1,321,967 samples: what a 30 s clip of that data set decodes to at 44.1 kHz."""
     (request,) = expand_features([preset])
     check(request.spec)
-    assert (*request.spec.item_shape, frames_of(request.spec, 1321967)) == shape
+    assert (*request.spec.item_shape, request.spec.frames(1321967)) == shape
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_frame_counts_of_the_clips_of_fma(preset, shape):
 )
 def test_pictures_of_the_papers(preset, n_samples, shape):
     (request,) = expand_features([preset])
-    assert (*request.spec.item_shape, frames_of(request.spec, n_samples)) == shape
+    assert (*request.spec.item_shape, request.spec.frames(n_samples)) == shape
 
 
 def test_frames_and_tokens_mean_the_same_time():

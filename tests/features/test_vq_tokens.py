@@ -14,7 +14,7 @@ import torch
 import featstore.features.weights as places
 from featstore.errors import CheckpointError, CorruptFeature, MissingFeature, SpecError, StoreError
 from featstore.extract import ExtractOptions, extract
-from featstore.features import dims_of, expand_features, frames_of, graph_of, make_stream, resolve
+from featstore.features import dims_of, expand_features, graph_of, make_stream, resolve
 from featstore.features.graph import TrackContext
 from featstore.features.vq_tokens import VqCodesSpec, VqTokensSpec, tokenizer_of
 from featstore.features.weights import PLACES_VARIABLE
@@ -156,7 +156,7 @@ def test_a_store_completes_what_is_left_open(weights, other_weights, music, tmp_
 def test_shapes_and_dims_fit(kind, weights):
     spec = spec_of(weights, kind=kind)
     assert len(dims_of(spec)) == len(spec.item_shape) + 1 and dims_of(spec)[-1] == "frame"
-    assert frames_of(spec, 3000) == 23
+    assert spec.frames(3000) == 23
     if kind == "vq_codes":
         assert spec.item_shape == (5,) and spec.stored_as == spec_of(weights)
     stream = make_stream(graph_of(spec), TrackContext(RATE))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from featstore.errors import CheckpointError, SpecError
 from featstore.extract import ExtractOptions, extract
-from featstore.features import expand_features, frames_of, resolve
+from featstore.features import expand_features, resolve
 from featstore.models.ast_encoder import kaldi_filterbank
 from featstore.models.encoders import load_encoder
 from featstore.specs import parse_spec
@@ -206,7 +206,7 @@ def test_latents_are_those_before_the_quantizer(name, tmp_path):
     options = ExtractOptions(scheduler="sync", jobs=1, progress="none")
     extract(index_tracks("folder", tmp_path), expand_features([spec]), tmp_path / "s", options)
     stored = open_store(tmp_path / "s")[str(spec)]["a.wav"]
-    assert stored.shape[-1] == frames_of(spec, n) == (501 if name == "encodec" else 500)
+    assert stored.shape[-1] == spec.frames(n) == (501 if name == "encodec" else 500)
     np.testing.assert_allclose(stored[0], expected, rtol=1e-5, atol=1e-5)
 
 

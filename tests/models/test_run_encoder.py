@@ -14,7 +14,7 @@ import torch
 from featstore.datasets import TableInfo, TrackTable
 from featstore.errors import CheckpointError, ConfigError, DatasetError, SpecError
 from featstore.extract import ExtractOptions, extract
-from featstore.features import expand_features, frames_of, resolve
+from featstore.features import expand_features, resolve
 from featstore.features.embedding import encoder_of
 from featstore.models import create
 from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
@@ -111,7 +111,7 @@ def test_a_run_gives_what_its_trunk_gives(model, runs, spectra, tones, tmp_path)
     with torch.inference_mode():
         found = normed.model.forward_features(normed.arranged(normed.normalised(windows)))
     np.testing.assert_allclose(reader["5"][0], found.T, atol=1e-5)
-    assert reader["5"].shape[-1] == frames_of(reader.spec, RATE + 200) == len(windows) == 3
+    assert reader["5"].shape[-1] == reader.spec.frames(RATE + 200) == len(windows) == 3
 
 
 @pytest.mark.parametrize("model", ["vgg-cnn", "spectroformer", "ms-sinc-resnet"])
@@ -137,7 +137,7 @@ def test_inner_layers_by_number_and_other_windows(runs, spectra, tones, tmp_path
     np.testing.assert_allclose(last["0"][0, :, :16], found, atol=1e-5)
     np.testing.assert_allclose(every["0"][2, :, 0], found.mean(dim=1), atol=1e-5)
     assert every["0"].shape[:2] == (3, 64) and last.dims[-1] == "frame"
-    assert last["0"].shape[-1] == frames_of(last.spec, RATE) == 31
+    assert last["0"].shape[-1] == last.spec.frames(RATE) == 31
 
 
 def test_the_identity_of_a_run(runs, spectra, tmp_path):
@@ -328,7 +328,7 @@ def test_a_published_hybrid_demucs(rate, tones, tmp_path):
     built.extractor.load_state_dict(network.state_dict())
     with torch.inference_mode():
         expected = built.draw(torch.from_numpy(signal["0"].reshape(1, 1, -1).copy()))[0]
-    assert expected.shape[-1] == -(-n_samples // 1024) == frames_of(reader.spec, rate)
+    assert expected.shape[-1] == -(-n_samples // 1024) == reader.spec.frames(rate)
     np.testing.assert_allclose(reader["0"], expected, atol=1e-4)
     with pytest.raises(SpecError, match=r"sample_rate=22050 Hz.*was trained at 44100 Hz, and is used at 16000 Hz"):
         resolve(parse_spec(name.replace("pool=none", "pool=none,sample_rate=22050").replace("sample_rate=16000,", "")))

@@ -54,11 +54,9 @@ def test_the_44_geometries_are_those_of_the_preset() -> None:
 
 @every_geometry
 def test_frames_are_what_the_features_have(row: dict[str, str]) -> None:
-    from featstore.features import frames_of
-
     rate, hop = int(row["sample_rate"]), 256 * int(row["hop_multiple"])
     spec = MelSpec(sample_rate=rate, hop_length=hop, framing="essentia")
-    assert frames_of(spec, round(29.1 * rate)) == int(row["n_frames"])
+    assert spec.frames(round(29.1 * rate)) == int(row["n_frames"])
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from featstore.errors import CheckpointError, SpecError
 from featstore.extract import ExtractOptions, extract
-from featstore.features import expand_features, frames_of, resolve
+from featstore.features import expand_features, resolve
 from featstore.models.encoder_windows import GridCutter, n_frames
 from featstore.models.encoders import describe_encoder, load_encoder
 from featstore.specs import parse_spec
@@ -197,7 +197,7 @@ def test_vectors_in_a_store(hubert, tmp_path):
     track, frames = (store[str(resolve(parse_spec(text)))] for text in texts)
     assert track["0.wav"].shape == (4, 32, 1) and track.spec.layers == "all"
     for name, n in (("0.wav", 9000), ("1.wav", 4000), ("2.wav", 12_345)):
-        assert frames[name].shape == (1, 32, frames_of(frames.spec, n))
+        assert frames[name].shape == (1, 32, frames.spec.frames(n))
         np.testing.assert_allclose(track[name][2, :, 0], frames[name][0].mean(axis=-1), atol=1e-5)
     with pytest.raises(SpecError, match=r"hubert has no layer 4.*It has 0 to 3"):
         resolve(parse_spec(f"embedding(model=hubert,weights={hubert},layers=4)"))

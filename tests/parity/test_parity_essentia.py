@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.dsp import n_frames
-from featstore.features import frames_of
 from featstore.features.mel import MelSpec
 from featstore.features.stft import StftSpec
 from featstore.testing.audio import tone
@@ -47,7 +46,7 @@ def test_stft(n_fft, hop, n, window, share, framing):
     fields = {"n_fft": n_fft, "win_length": int(share * n_fft), "hop_length": hop, "window": window}
     spec = StftSpec(**fields, framing=framing, window_symmetric=True)
     ours, theirs = run_signal(spec, SIGNAL[:n]), run_signal(spec.replace(engine="essentia"), SIGNAL[:n])
-    assert ours.shape == theirs.shape == (1 + n_fft // 2, frames_of(spec, n))
+    assert ours.shape == theirs.shape == (1 + n_fft // 2, spec.frames(n))
     assert (np.abs(ours - theirs) <= 1e-5 * theirs.max(axis=0) + 1e-12).all()
 
 
