@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["count_macs", "count_parameters", "layer_macs"]
+__all__ = ["count_macs", "count_parameters"]
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -75,29 +75,3 @@ def count_macs(model: nn.Module, example: Example) -> int:
     with FlopCounterMode(display=False) as counter:
         recurrent = _forward_on_meta(model, example)
     return int(counter.get_total_flops()) // 2 + recurrent
-
-
-def _inputs_of_one_output(module: nn.Module) -> int:
-    """Inputs that one output value sums over; layers that compute their weights say it themselves."""
-    stated = getattr(module, "macs_per_output", None)
-    return cast("torch.Tensor", module.weight)[0].numel() if stated is None else int(stated)
-
-
-def layer_macs(model: nn.Module, example: Example) -> dict[str, int]:
-    """The same by arithmetic, per convolution and linear layer: outputs x kernel size x input channels of a group."""
-    macs: dict[str, int] = {}
-
-    def note(name: str, module: nn.Module, _: Any, output: torch.Tensor) -> None:
-        macs[name] = macs.get(name, 0) + output.numel() * _inputs_of_one_output(module)
-
-    handles = [
-        module.register_forward_hook(partial(note, name))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) or hasattr(module, "macs_per_output")
-    ]
-    try:
-        _forward_on_meta(model, example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return macs

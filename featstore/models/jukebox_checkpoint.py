@@ -22,7 +22,7 @@ from featstore.models.jukebox_vqvae import DOWNS, JukeboxLevel, LevelConfig
 from featstore.models.tensor_files import TensorFile, digest_of_tensors, open_tensors, save_tensors
 from featstore.models.trained_on import TrainedOn
 
-__all__ = ["LoadedLevel", "export_levels", "levels_in", "load_level"]
+__all__ = ["LoadedLevel", "export_levels", "load_level"]
 
 _HF_CONV = re.compile(r"((?:encoders|decoders)\.\d+\.level_blocks\.\d+)\.(downsample|upsample)_block\.(\d+)\.(.+)")
 _HF_RESIDUAL = re.compile(r"resnet_block\.(\d+)\.conv1d_([12])\.(weight|bias)")
@@ -81,12 +81,6 @@ def load_level(path: str | Path, level: int, *, with_decoder: bool = True) -> Lo
     notes: dict[str, Any] = {} if growth == 3 else {"dilation_growth": growth}
     provenance |= {"dilation_growth": growth, "dilation_growth_from": source}
     return LoadedLevel(model.eval(), digest_of_tensors(deciding, notes), provenance, trained_on)
-
-
-def levels_in(path: str | Path) -> list[int]:
-    """Levels that a checkpoint holds a codebook of."""
-    with open_tensors(Path(path)) as file:
-        return _levels(_original_names(file)[0])
 
 
 def export_levels(
@@ -202,14 +196,10 @@ def _from_transformers(name: str, stages: Mapping[str, int]) -> str:
     return name
 
 
-def _levels(names: Iterable[str]) -> list[int]:
-    return sorted(int(found[1]) for name in names if (found := _CODEBOOK.fullmatch(name)))
-
-
 def _check_level(file: TensorFile, names: Mapping[str, str], level: int, form: str) -> None:
     if any(name.startswith((f"encoders.{level}.", f"bottleneck.level_blocks.{level}.")) for name in names):
         return
-    held = ", ".join(str(one) for one in _levels(names)) or "none"
+    held = ", ".join(sorted(found[1] for name in names if (found := _CODEBOOK.fullmatch(name)))) or "none"
     raise CheckpointError(
         f"level {level} is not in the checkpoint ({form}); it holds: {held}",
         file.name,

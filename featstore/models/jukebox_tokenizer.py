@@ -19,7 +19,7 @@ from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import ConfigError
 from featstore.models.jukebox_checkpoint import LoadedLevel, load_level
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes
-from featstore.models.token_windows import Window, WindowValues, encode_signals, full_passes, join_windows
+from featstore.models.token_windows import Window, WindowValues, full_passes
 from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
 from featstore.models.window_cutters import FieldCutter, Span, field_span
 
@@ -103,16 +103,6 @@ class JukeboxTokenizer(Tokenizer):
             window=window_tokens(self.config),
             span=lambda first, last, n_samples: needed_samples(self.config, first, last, n_samples),
         )
-
-    def encode_with_margins(
-        self, signals: Sequence[FloatArray], *, batch: int = 8
-    ) -> list[tuple[AnyArray, FloatArray]]:
-        """Tokens (1, T) of each signal, each with how clearly the nearest code wins: (d2 - d1) / d2, float32 (T,)."""
-        results = []
-        for parts in encode_signals(self, signals, batch=batch):
-            gaps = [part.margins for part in parts if part.margins is not None]
-            results.append((join_windows(parts, self.no_values), np.concatenate([np.zeros(0, np.float32), *gaps])))
-        return results
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Tokens of windows of one length, computed together."""

@@ -181,11 +181,6 @@ class SincBank(nn.Module):
             self.band_hz.copy_(band)
         self._kept: tuple[tuple[Any, ...], torch.Tensor] | None = None
 
-    @property
-    def macs_per_output(self) -> int:
-        """Multiply-accumulates of one output value as a plain convolution, for the cost of a model."""
-        return self.length
-
     def cutoffs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Lower and upper cut-offs of the filters, float64 ``(filters,)`` in Hz, with their gradients."""
         nyquist = self.sample_rate / 2

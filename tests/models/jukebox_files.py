@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from featstore.models.jukebox_tokenizer import JukeboxTokenizer
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, published_config
+from featstore.models.token_windows import encode_signals, join_windows
 
 SMALL = (3, 2, 2)
 
@@ -131,3 +135,12 @@ CONTAINERS = (
     "transformers whole model safetensors",
     "transformers whole model bin",
 )
+
+
+def encode_with_margins(
+    tokenizer: JukeboxTokenizer, signals: Sequence[np.ndarray], *, batch: int = 8
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tokens (1, T) of each signal, each with how clearly the nearest code wins, float32 (T,)."""
+    coded = encode_signals(tokenizer, signals, batch=batch)
+    margins = [np.concatenate([np.zeros(0, np.float32), *(part.margins for part in parts)]) for parts in coded]
+    return list(zip((join_windows(parts, tokenizer.no_values) for parts in coded), margins, strict=True))

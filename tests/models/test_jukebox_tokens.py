@@ -12,7 +12,7 @@ from featstore.models.jukebox_checkpoint import LoadedLevel
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer, needed_samples, window_tokens
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes, published_config
 from featstore.models.token_windows import NEAR_TIE
-from tests.models.jukebox_files import random_level, small_config
+from tests.models.jukebox_files import encode_with_margins, random_level, small_config
 
 MARGIN = 1e-3  # where the nearest code wins by less, rounding may decide
 
@@ -208,7 +208,7 @@ def test_a_stream_counts_near_ties(monkeypatch):
     model = tokenizer(small_config(2))
     model.model.codebook[30] = model.model.codebook[7]  # equal codes tie wherever they win
     signal = noise(60_000)
-    ((tokens, gaps),) = model.encode_with_margins([signal])
+    ((tokens, gaps),) = encode_with_margins(model, [signal])
     expected = int((gaps < NEAR_TIE).sum())
     assert expected >= int((tokens == 7).sum()) > 0 and 30 not in tokens
     stream = model.stream()
@@ -230,9 +230,9 @@ def test_the_company_of_a_window_changes_nothing(sizes, monkeypatch):
     for size in (1, 3):
         passes.clear()
         model.pass_size = size
-        alone = [model.encode_with_margins([signal])[0] for signal in signals]
+        alone = [encode_with_margins(model, [signal])[0] for signal in signals]
         for batch in (2, 3, 8):
-            together = model.encode_with_margins(signals, batch=batch)
+            together = encode_with_margins(model, signals, batch=batch)
             assert all(
                 np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(alone, together, strict=True)
             )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from featstore.errors import ConfigError
 from featstore.models import create, setting_names
-from featstore.models.cost import count_macs, count_parameters, layer_macs
+from featstore.models.cost import count_macs, count_parameters
 from featstore.models.vgg_cnn import FREQUENCY_POOLS, TIME_POOLS, VggCnnConfig, choose_pools, map_sizes
+from tests.models.macs_by_hand import layer_macs
 
 
 def on_meta(**sizes) -> torch.nn.Module:
