@@ -24,7 +24,6 @@ from featstore.dsp.mel import (
     mel_to_hz,
     raise_spectrum,
 )
-from featstore.dsp.memory import keep_freed_memory
 from featstore.dsp.padding import pad_signal, reflect_positions, symmetric_positions
 from featstore.dsp.stft import compute_magnitude, compute_power, frames_complex, frames_power
 from featstore.dsp.windows import make_window
@@ -43,7 +42,6 @@ __all__ = [
     "frequency_median",
     "harmonic_and_percussive",
     "hz_to_mel",
-    "keep_freed_memory",
     "make_mel_bank",
     "make_window",
     "mel_centres",

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError
 from featstore.extract.execute import run_track
 from featstore.extract.plan import Plan
 from featstore.extract.worker import versions
+from featstore.process_memory import keep_freed_memory
 from featstore.store import Store, create_store
 from featstore.store.layout import mean_duration
 from featstore.store.writing import add_arrays, write_shard

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from featstore.audio import decoder_versions
-from featstore.dsp import keep_freed_memory
 from featstore.errors import DecodeError, StoreError
 from featstore.extract.execute import TrackReport, run_track
 from featstore.extract.guard import Guard
@@ -22,6 +21,7 @@ from featstore.extract.weights import find_weights, library_versions
 from featstore.extract.window_batches import COMPUTE_ERRORS, BatchedWriter, failure_of, wants_batches
 from featstore.extract.work_notes import WorkNote
 from featstore.features import make_stream
+from featstore.process_memory import keep_freed_memory
 from featstore.store.location import Location, open_location
 from featstore.store.opening import open_store
 from featstore.store.records import CommitRecord, read_record

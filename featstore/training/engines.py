@@ -6,11 +6,9 @@ Fabric takes seconds to import and a CPU in float32 has no use for it, so it is 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import random
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -20,7 +18,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from featstore.errors import ConfigError, FeatstoreError
-from featstore.process_memory import peak_resident_bytes
+from featstore.process_memory import keep_freed_memory, peak_resident_bytes
 from featstore.training.config import DeviceConfig
 
 __all__ = [
@@ -209,23 +207,12 @@ def process_settings(config: DeviceConfig, *, macs_per_batch: float, fabric: Any
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.backends.cuda.matmul.allow_tf32 = not config.deterministic
     if config.keep_memory:
-        _keep_freed_memory()
+        keep_freed_memory(kept=(1 << 31) - 1, largest=1 << 30)  # every step would fault large blocks in again
     try:
         yield Engine(torch.device("cpu")) if fabric is None else FabricEngine(fabric)
     finally:
         torch.set_num_threads(before[0])
         torch.set_deterministic_debug_mode(before[1])
-
-
-def _keep_freed_memory() -> None:
-    """Ask the GNU allocator not to return large blocks to the system: every step would have to fault them in again."""
-    if not sys.platform.startswith("linux"):
-        return
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(mmap_threshold, 1 << 30)
-        library.mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def peak_memory(device: str) -> int:

@@ -11,22 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crc32c import crc32c
-
 from featstore.atomic import disk_errors, write_bytes
+from featstore.models.tf_checkpoint import masked_crc32c
 
 __all__ = ["append_events", "event_records", "restart_events", "scalars_of"]
 
 
-def _crc(data: bytes) -> bytes:
-    """CRC-32C, rotated and shifted as the format wants it."""
-    crc = crc32c(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
 def _record(message: bytes) -> bytes:
     length = struct.pack("<Q", len(message))
-    return length + _crc(length) + message + _crc(message)
+    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (length, message))
 
 
 def _varint(value: int) -> bytes:

@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from featstore.dsp import keep_freed_memory
 from featstore.loaders import BatchLoader
-from featstore.process_memory import peak_resident_bytes
+from featstore.process_memory import keep_freed_memory, peak_resident_bytes
 from tests.bench.bench_audio_common import machine, versions
 from tests.bench.bench_loaders_corpus import BANDS, SPEC, Corpus
 from tests.bench.bench_loaders_peers import PEERS

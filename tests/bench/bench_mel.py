@@ -55,9 +55,9 @@ def cut(signal: np.ndarray, spec: MelSpec) -> np.ndarray:
 
 def base_arrays(specs: Sequence[MelSpec]) -> Contender:
     """Everything that is stored for the configurations, computed by the worker's own code and dropped."""
-    from featstore.dsp import keep_freed_memory
     from featstore.extract.execute import run_track
     from featstore.extract.plan import make_plan
+    from featstore.process_memory import keep_freed_memory
 
     keep_freed_memory()  # as workers do
     graph = make_plan([FeatureRequest(spec) for spec in specs]).graph

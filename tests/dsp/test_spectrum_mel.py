@@ -157,7 +157,7 @@ def test_no_band_of_the_study_is_empty_and_peaks_are_where_they_should():
 
 
 def test_keeping_freed_memory_changes_no_number():
-    from featstore.dsp import keep_freed_memory
+    from featstore.process_memory import keep_freed_memory
 
     noise = np.random.default_rng(3).standard_normal(20000).astype(np.float32)
     before = compute_power(noise, n_fft=512, hop_length=128)
