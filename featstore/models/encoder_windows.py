@@ -127,7 +127,8 @@ class TrackPool:
     def __init__(self, pool: Pool, shape: tuple[int, ...]) -> None:
         self._pool, self._shape = pool, shape
         self._count = 0
-        self._mean = self._moment = self._most = np.zeros(0)
+        self._mean = self._moment = np.zeros(())
+        self._most = np.full((), -np.inf)
 
     def push(self, parts: Sequence[WindowValues]) -> AnyArray:
         """Take the frames (layers, dimensions, n) of windows; nothing is ready yet."""
@@ -141,14 +142,11 @@ class TrackPool:
             return
         mean, most = frames.mean(axis=-1), frames.max(axis=-1)
         moment = ((frames - mean[..., None]) ** 2).sum(axis=-1)
-        if self._count == 0:
-            self._mean, self._moment, self._most = mean, moment, most
-        else:
-            shift, total = mean - self._mean, self._count + n
-            self._moment = self._moment + moment + shift**2 * (self._count * n / total)
-            self._mean = self._mean + shift * (n / total)
-            self._most = np.maximum(self._most, most)
-        self._count += n
+        shift, total = mean - self._mean, self._count + n
+        self._moment = self._moment + moment + shift**2 * (self._count * n / total)
+        self._mean = self._mean + shift * (n / total)
+        self._most = np.maximum(self._most, most)
+        self._count = total
 
     def finish(self) -> FloatArray:
         """Vectors float32 (layers, dimensions, 1): mean, mean and deviation, or maximum."""

@@ -31,7 +31,6 @@ __all__ = [
     "SincMap",
     "SincModel",
     "cutoff_movement",
-    "cutoff_names",
     "initial_bands",
     "mono_signal",
     "sinc_taps",
@@ -299,16 +298,11 @@ class SincModel(Model):
 
     def cutoff_names(self) -> list[str]:
         """Names of the cut-offs of the filters."""
-        return cutoff_names(self)
+        return [f"{place}.{name}" for place, _ in _banks(self) for name in ("low_hz", "band_hz")]
 
     def epoch_figures(self) -> dict[str, float]:
         """How far the cut-offs moved from the start, in Hz."""
         return cutoff_movement(self)
-
-
-def cutoff_names(model: nn.Module) -> list[str]:
-    """Names of the parameters that are cut-offs: what a learning rate of their own applies to."""
-    return [f"{place}.{name}" for place, _ in _banks(model) for name in ("low_hz", "band_hz")]
 
 
 def cutoff_movement(model: nn.Module) -> dict[str, float]:

@@ -6,7 +6,6 @@ import torch
 from featstore.errors import ConfigError
 from featstore.models import create
 from featstore.models.cost import count_macs, count_parameters
-from featstore.models.sinc import cutoff_names
 from featstore.models.sinc_resnet import MsSincResnet
 
 SMALL = {"n_classes": 3, "filters": 6, "lengths": (21, 41, 81), "columns": 64, "width": 0.125, "fc_hidden": 16}
@@ -82,7 +81,8 @@ def test_front_keeps_the_order_of_the_banks_and_ignores_the_level() -> None:
             torch.testing.assert_close(picture[:, channel], layer(normed), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(model.front(1.1 * x), picture, rtol=1e-3, atol=1e-3)
     assert [layer.bank.length for layer in model.maps] == [21, 41, 81]
-    assert len(cutoff_names(model)) == 6
+    names = ("low_hz", "band_hz")
+    assert model.cutoff_names() == [f"maps.{k}.bank.{name}" for k in range(3) for name in names]
 
 
 def test_silence_scores_and_trains() -> None:
