@@ -157,7 +157,7 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def open_jukebox(
-    path: str, *, device: torch.device | str = "cpu", level: int = 2, with_decoder: bool = True, **others: Any
+    codec: str, path: str, *, device: torch.device | str, level: int = 2, with_decoder: bool = True, **others: Any
 ) -> JukeboxTokenizer:
     """Open one level of a checkpoint.
 
@@ -170,5 +170,5 @@ def open_jukebox(
     """
     given = {name: value for name, value in others.items() if value}
     if given:
-        raise ConfigError(f"{', '.join(given)} is no setting of jukebox", "tokenizer", "It has level=0, 1 or 2")
+        raise ConfigError(f"{', '.join(given)} is no setting of {codec}", "tokenizer", "It has level=0, 1 or 2")
     return JukeboxTokenizer(load_level(path, level, with_decoder=with_decoder), device)

@@ -37,14 +37,14 @@ __all__ = [
     "load_tokenizer",
 ]
 
-# codec -> function(path, **settings) that opens a checkpoint of it
+# codec -> function(codec, path, device=..., **settings) that opens a checkpoint of it
 CODECS = Registry(
     "codec",
     {
         "jukebox": "featstore.models.jukebox_tokenizer:open_jukebox",
-        "encodec": "featstore.models.transformers_codecs:open_encodec",
-        "dac": "featstore.models.transformers_codecs:open_dac",
-        "mimi": "featstore.models.transformers_codecs:open_mimi",
+        "encodec": "featstore.models.transformers_codecs:open_codec",
+        "dac": "featstore.models.transformers_codecs:open_codec",
+        "mimi": "featstore.models.transformers_codecs:open_codec",
     },
 )
 
@@ -160,7 +160,7 @@ def load_tokenizer(
     CheckpointError
         When the checkpoint is missing, damaged, foreign, or lacks what was asked for.
     """
-    opened: Tokenizer = CODECS.load(codec)(os.fspath(path), device=device or best_device(), **settings)
+    opened: Tokenizer = CODECS.load(codec)(codec, os.fspath(path), device=device or best_device(), **settings)
     return opened
 
 

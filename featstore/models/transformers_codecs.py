@@ -24,7 +24,7 @@ from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, 
 from featstore.models.transformers_folder import import_transformers, open_folder
 from featstore.models.window_cutters import ChunkCutter, FieldCutter, WholeCutter, field_span
 
-__all__ = ["TransformersTokenizer", "open_dac", "open_encodec", "open_mimi"]
+__all__ = ["TransformersTokenizer", "open_codec"]
 
 _WINDOW_SAMPLES = 1 << 17  # of DAC, kept of a window: the overlap costs 6 %
 _PASS_SAMPLES = 1 << 20  # of DAC, of all windows of one pass: it has 64 channels at the full rate
@@ -207,7 +207,19 @@ def _deciding(model: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def _open(codec: str, path: str, class_name: str, settings: dict[str, Any], device: Any) -> TransformersTokenizer:
+def open_codec(codec: str, path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
+    """Open a folder of a codec as transformers writes it.
+
+    ``n_quantizers`` says how many codebooks are kept; of EnCodec, ``bandwidth`` (kbit/s) may say it instead.
+
+    Raises
+    ------
+    ConfigError
+        For a setting that is not the codec's.
+    CheckpointError
+        The folder is of another model, or lacks weights.
+    """
+    class_name = f"{codec.capitalize()}Model"
     folder = open_folder(codec, path, (codec,))
     files, _ = find_files(folder.path)
     library = import_transformers(f"codec={codec}")
@@ -274,18 +286,3 @@ def _quiet() -> Iterator[None]:
     finally:
         theirs.set_verbosity(level)
         theirs.enable_progress_bar()
-
-
-def open_encodec(path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
-    """Open an EnCodec folder; ``bandwidth`` (kbit/s) or ``n_quantizers`` says how many codebooks are kept."""
-    return _open("encodec", path, "EncodecModel", settings, device)
-
-
-def open_dac(path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
-    """Open a DAC folder; ``n_quantizers`` says how many codebooks are kept."""
-    return _open("dac", path, "DacModel", settings, device)
-
-
-def open_mimi(path: str, *, device: torch.device | str = "cpu", **settings: Any) -> TransformersTokenizer:
-    """Open a Mimi folder; ``n_quantizers`` says how many codebooks are kept."""
-    return _open("mimi", path, "MimiModel", settings, device)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from featstore.errors import DatasetError
@@ -95,7 +95,7 @@ def _note(store: FeatureStore, reader: StoredFeature) -> Mapping[str, Any]:
     return {} if digest is None else store.weights_note(digest)
 
 
-def trained_on(place: str | os.PathLike[str]) -> TrainedOn | None:
+def trained_on(place: str | Path) -> TrainedOn | None:
     """Data, tracks and groups that a run and those that it started from were trained on; None without a record.
 
     Raises
