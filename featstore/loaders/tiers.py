@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import mmap
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,7 +201,9 @@ def _groups(tracks: NDArray[np.int64], sizes: NDArray[np.int64], block_bytes: in
 
 def free_memory() -> int:
     """Bytes of RAM that this process may still take: what the system has free, within its control group's limit."""
-    free = _available_ram()
+    import psutil
+
+    free: int = psutil.virtual_memory().available
     root = Path("/sys/fs/cgroup")
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -213,19 +214,6 @@ def free_memory() -> int:
         except (OSError, ValueError):  # no such group, or its limit is "max"
             continue
     return max(0, free)
-
-
-def _available_ram() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:  # no /proc (macOS): all of the memory; half of it is what auto will fill
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError, AttributeError):
-        return 4 << 30
 
 
 def choose_tier(inputs: Sequence[Input], *, tier: Tier, device: torch.device, processes: int = 1) -> Tier:
