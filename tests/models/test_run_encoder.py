@@ -226,6 +226,10 @@ def test_runs_that_are_no_encoder(runs, spectra, tmp_path):
     shutil.rmtree(empty / "checkpoints")
     with pytest.raises(CheckpointError, match=r"there is no checkpoint"):
         load_encoder("vgg-cnn", str(empty))
+    damaged = shutil.copytree(runs / "vgg-cnn", tmp_path / "damaged")
+    (damaged / "run.json").write_text("{")  # what else its weights have heard is not known then
+    with pytest.raises(CheckpointError, match=r"cannot be read.*run\.json"):
+        load_encoder("vgg-cnn", str(damaged))
     tensors, state = load_checkpoint(runs / "vgg-cnn" / "checkpoints" / "best.safetensors")
     for key, value, message in (
         ("feature", f"{state['feature']} + {state['feature']}", r"the run has several features"),
