@@ -42,7 +42,6 @@ class ProbeCache:
         self._path = path
         self._known: dict[str, tuple[int, int, AudioInfo]] = {}
         self._file: TextIO | None = None
-        self.hits = 0
 
     def __enter__(self) -> ProbeCache:
         if self._path is None:
@@ -66,10 +65,7 @@ class ProbeCache:
     def get(self, path: str) -> AudioInfo | None:
         """Answer for a file as it is now; None when it is new or has changed."""
         known = self._known.get(path)
-        if known is None or _identity(path) != known[:2]:
-            return None
-        self.hits += 1
-        return known[2]
+        return known[2] if known is not None and _identity(path) == known[:2] else None
 
     def put(self, path: str, answer: AudioInfo) -> None:
         """Keep an answer. Files that cannot be read are asked again each time: the cause may lie outside them."""
