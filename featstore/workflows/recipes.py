@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from featstore.errors import ConfigError, check_known
+from featstore.errors import ConfigError, check_keys, check_known
 from featstore.models.encoder_fetch import fetched_place
 from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
@@ -263,13 +263,8 @@ def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
     if not file.partition(".")[0].isidentifier() or not path.is_file():
         return {}
     content = parse_yaml(path.read_text(encoding="utf-8"), f"{name}/{file}") or {}
-    if not isinstance(content, dict):
-        raise ConfigError("holds no mapping", f"{name}/{file}", f"Keys are {', '.join(KEYS)}")
-    if file == KEPT:
-        content.pop("name", None)
-    for key in content:
-        check_known(key, KEYS, f"unknown key {key!r}", f"{name}/{file}")
-    return dict(content)
+    check_keys(content, [*KEYS, "name"] if file == KEPT else KEYS, f"{name}/{file}")
+    return {key: value for key, value in content.items() if key != "name"}
 
 
 def with_overrides(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from featstore.errors import ConfigError, check_known
+from featstore.errors import ConfigError, check_keys
 from featstore.workflows.alterations import parse_alteration
 
 __all__ = ["ShiftPlan"]
@@ -42,20 +41,17 @@ class ShiftPlan:
         ConfigError
             For anything but a mapping, an unknown key or alteration, or a value of another type.
         """
-        known = [each.name for each in fields(cls)]
-        if not isinstance(entry, Mapping):
-            raise ConfigError(f"{entry!r} is not a mapping", f"{where}: shifts", f"Its keys are {', '.join(known)}")
-        for key in entry:
-            check_known(key, known, f"unknown key {key!r}", f"{where}: shifts")
+        where = f"{where}: shifts"
+        check_keys(entry, [each.name for each in fields(cls)], where)
         given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in entry.items()}
         plan = cls(**given)
         if not isinstance(plan.tracks, int) or plan.tracks < 2:
-            raise ConfigError(f"tracks: {plan.tracks!r}", f"{where}: shifts", "Give a whole number of 2 or more")
+            raise ConfigError(f"tracks: {plan.tracks!r}", where, "Give a whole number of 2 or more")
         if not isinstance(plan.seed, int) or plan.seed < 0:
-            raise ConfigError(f"seed: {plan.seed!r}", f"{where}: shifts", "Give a whole number of 0 or more")
+            raise ConfigError(f"seed: {plan.seed!r}", where, "Give a whole number of 0 or more")
         for key, each, kind, example in (("names", plan.names, str, "[mp3-64k]"), ("seeds", plan.seeds, int, "[0]")):
             if not isinstance(each, tuple) or not all(isinstance(one, kind) for one in each):
-                raise ConfigError(f"{key}: {each!r}", f"{where}: shifts", f"Give a list, such as {example}")
+                raise ConfigError(f"{key}: {each!r}", where, f"Give a list, such as {example}")
         for name in plan.names:
             parse_alteration(name)
         return plan
