@@ -186,7 +186,7 @@ def _shift(
     ready = [run.out for run in runs if run.is_finished and run.seed in plan.seeds]
     if not plan.names or not ready:
         return []
-    return run_shifts(plan, ready, table=table, selection=chosen, folder=folder, options=options, jobs=options.jobs)
+    return run_shifts(plan, ready, table=table, selection=chosen, folder=folder, options=options)
 
 
 def _run_before(

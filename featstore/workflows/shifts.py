@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,8 @@ class _Task:
     """One run that is scored on one store of copies, as plain values that travel to a worker."""
 
     run: str
-    shift: str
     store: str
-    identity: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any]
 
 
 def run_shifts(
@@ -54,7 +53,6 @@ def run_shifts(
     selection: Selection,
     folder: Path,
     options: ExtractOptions,
-    jobs: int | None = None,
 ) -> list[str]:
     """Alter test tracks, extract the features of the copies, and score runs on them.
 
@@ -71,8 +69,7 @@ def run_shifts(
         Of the recipe; ``shifts/`` in it gets a folder for each alteration: ``audio/``, ``tracks.parquet``,
         ``store.zarr``.
     options : ExtractOptions
-    jobs : int, optional
-        Processes.
+        Its ``jobs`` are the processes that score, too.
 
     Returns
     -------
@@ -105,16 +102,17 @@ def run_shifts(
         digest = hashlib.sha256("\n".join(copies).encode()).hexdigest()[:16]
         about = {"shift": name, "seed": plan.seed, "tracks": digest}
         for run in tested:
-            task = _Task(run, name, str(place), about)
             try:
-                works += [] if _is_scored(run, about) else [(task, _changed(task, share))]
+                if not _is_scored(run, about):
+                    changed = _changed(run, str(place), share)
+                    works.append(_Task(run, str(place), about | {"changed": changed}))
             except FeatstoreError as error:
                 failed.append(f"{run} on {name}: {error}")
-    errors = side_by_side(_score, works, jobs=jobs, start=one_core_quietly)
+    errors = side_by_side(_score, works, jobs=options.jobs, start=one_core_quietly)
     shown = progress(errors, total=len(works), desc="shifts", unit="run")
-    for (task, _), reason in zip(works, shown, strict=True):
+    for task, reason in zip(works, shown, strict=True):
         if reason:
-            failed.append(f"{task.run} on {task.shift}: {reason}")
+            failed.append(f"{task.run} on {task.record['shift']}: {reason}")
     return failed
 
 
@@ -153,12 +151,12 @@ def _is_scored(run: str, about: Mapping[str, Any]) -> bool:
     return newer and all(there.get(key) == value for key, value in about.items())
 
 
-def _changed(task: _Task, share: Callable[[str, str], float | None]) -> float | None:
+def _changed(folder: str, store: str, share: Callable[[str, str], float | None]) -> float | None:
     """Mean share of changed tokens over the tokens that a run reads; None where it reads none."""
     from featstore.training.folders import RunFolder
 
-    run = RunFolder(task.run).read_run() or {}
-    shares = [share(task.store, feature) for feature in str(run.get("feature", "")).split(" + ") if feature]
+    run = RunFolder(folder).read_run() or {}
+    shares = [share(store, feature) for feature in str(run.get("feature", "")).split(" + ") if feature]
     known = [each for each in shares if each is not None]
     return float(np.mean(known)) if known else None
 
@@ -170,9 +168,7 @@ def changed_tokens(store: Store, shifted: Store, feature: str) -> float | None:
         return None
     before, after = store[tokens], shifted[tokens]
     differing = total = 0
-    for track in after.track_ids:
-        if track not in before.track_ids:
-            continue
+    for track in (each for each in after if each in before):
         one, two = before[track], after[track]
         n = min(one.shape[-1], two.shape[-1])
         differing += int((one[..., :n] != two[..., :n]).sum())
@@ -180,23 +176,22 @@ def changed_tokens(store: Store, shifted: Store, feature: str) -> float | None:
     return differing / total if total else None
 
 
-def _score(work: tuple[_Task, float | None]) -> str:
+def _score(task: _Task) -> str:
     """Score one run on the copies; return what went wrong, or nothing."""
     from featstore.training import evaluate
 
-    task, changed = work
-    target = shift_file(task.run, task.shift, ".parquet")
+    target = shift_file(task.run, task.record["shift"], ".parquet")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         evaluate(task.run, store=task.store, splits=["test"], settings={"device": {"devices": 1}}, predictions=target)
         clean, shifted = (
             prediction_file(place)[0]["test"] for place in (Path(task.run) / "predictions.parquet", target)
         )
-        record = {**task.identity, "n_tracks": len(shifted.track_ids), "changed": changed}
-        write_shift(task.run, record | {"scores": shift_scores(clean, shifted)})
+        found = {"n_tracks": len(shifted.track_ids), "scores": shift_scores(clean, shifted)}
+        write_shift(task.run, task.record | found)
     except FeatstoreError as error:
         return str(error)
     except Exception as error:  # whatever it is, the other runs have nothing to do with it
-        logger.exception("%s cannot be scored on %s", task.run, task.shift)
+        logger.exception("%s cannot be scored on %s", task.run, task.record["shift"])
         return f"{type(error).__name__}: {error}"
     return ""
