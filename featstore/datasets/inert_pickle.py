@@ -111,10 +111,8 @@ def read_inert_pickle(path: str | Path) -> Any:
 
 def _finished(value: Any, known: dict[int, tuple[Any, Any]]) -> Any:
     """The value with texts and arrays in place, each container once however often the file refers to it."""
-    if isinstance(value, bytes):
-        return _text(value)
     if not isinstance(value, list | tuple | dict | set | _Stand):
-        return value
+        return _text(value)
     if id(value) in known:
         return known[id(value)][1]
     made: Any
