@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ __all__ = [
     "PACKING",
     "Lease",
     "dead_leases",
-    "hold_packing",
     "hold_store",
     "live_leases",
     "live_writers",
@@ -81,7 +80,7 @@ def _read_owner(location: Location, name: str) -> _Holder | None:
 class Lease:
     """Leases on several arrays of one shard, held while a ``with`` block runs; all of them or none.
 
-    While commit records are being packed, a writer waits once it has its lease: see :func:`hold_packing`.
+    While commit records are being packed, a writer waits once it has its lease: see :func:`hold_store`.
 
     Raises
     ------
@@ -227,6 +226,10 @@ class Lease:
 def hold_store(location: Location, name: str = STORE) -> Iterator[Lease]:
     """Lease on a store's own metadata, waited for a while: it is held for moments, or while records are packed.
 
+    ``PACKING`` names the lease on the files of packed commit records. A writer first takes its lease and then looks for
+    that one; a process that packs first takes that one and then looks for :func:`live_writers`. At least one of the two
+    sees the other, so that no new record is removed.
+
     Raises
     ------
     StoreLocked
@@ -245,15 +248,6 @@ def hold_store(location: Location, name: str = STORE) -> Iterator[Lease]:
         yield lease
     finally:
         lease.__exit__()
-
-
-def hold_packing(location: Location) -> AbstractContextManager[Lease]:
-    """Lease on the files of packed commit records.
-
-    A writer first takes its lease and then looks for this one; a process that packs first takes this one and then looks
-    for :func:`live_writers`. At least one of the two sees the other, so that no new record is removed.
-    """
-    return hold_store(location, PACKING)
 
 
 def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:

@@ -2,7 +2,7 @@
 
 Readers see exactly one record per pair, even if packing is interrupted: the packed file is complete before a record's
 own file is removed, and a file that remains counts and has the same content. Own files are removed only while no shard
-is being written: see :func:`featstore.store.leases.hold_packing`.
+is being written: see :func:`featstore.store.leases.hold_store`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import featstore.store.record_pack as record_pack
 from featstore.store.backends import Backend
-from featstore.store.leases import Lease, hold_packing, live_writers
+from featstore.store.leases import PACKING, Lease, hold_store, live_writers
 from featstore.store.location import Location
 from featstore.store.manifest import MANIFEST, manifest_bytes, read_root
 from featstore.store.record_pack import PACK, PACK_FORMAT, pack_bytes, pack_name, whole_lines
@@ -42,7 +42,7 @@ def pack_records(store: Store) -> None:
     keys = [key for key in store.arrays if _is_due(location, key)]
     if not keys:
         return
-    with hold_packing(location) as lease:
+    with hold_store(location, PACKING) as lease:
         writers = live_writers(location)
         if writers:
             key, shard, owner = writers[0]
@@ -93,7 +93,7 @@ def mend_pack(location: Location, key: str, *, without: Collection[int] = ()) ->
 
     Records in files of their own stay, so that a writer of another shard is not disturbed.
     """
-    with hold_packing(location):
+    with hold_store(location, PACKING):
         try:
             records = whole_lines(location.open(pack_name(key)), key)
         except FileNotFoundError:

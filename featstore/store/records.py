@@ -158,21 +158,19 @@ class CommitRecord:
         return canonical_json(content | {"digest": digest_of_json(content)})
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> CommitRecord:
-        """Read and check a record.
+    def from_bytes(cls, data: bytes, where: str) -> CommitRecord | None:
+        """Read and check a record; None where the file says that the packed one does not count any more.
 
         Raises
         ------
         CorruptFeature
-            When the text is cut short or changed.
+            When the text is cut short or changed, or holds anything else than a record.
         StoreError
             When a newer version wrote it.
         """
-        return cls.from_content(checked_json(data, where, "a commit record", FORMAT), where)
-
-    @classmethod
-    def from_content(cls, content: dict[str, Any], where: str) -> CommitRecord:
-        """Record of a JSON object whose digest fits; one that holds anything else than a record is corrupt."""
+        content = checked_json(data, where, "a commit record", PACK_FORMAT if b'"void"' in data else FORMAT)
+        if content.get("void"):
+            return None
         with damage("a commit record cannot be read", where):
             del content["format"]
             content["outcomes"] = [Outcome(**outcome) for outcome in content["outcomes"]]
@@ -222,12 +220,6 @@ def _loose_shards(names: Sequence[str]) -> list[int]:
     return sorted(int(base) for base in bases if base.isdecimal())
 
 
-def _parse(data: bytes, where: str) -> CommitRecord | None:
-    """Return the record, or None where the file says that the packed one does not count any more."""
-    content = checked_json(data, where, "a commit record", PACK_FORMAT if b'"void"' in data else FORMAT)
-    return None if content.get("void") else CommitRecord.from_content(content, where)
-
-
 # -- packed ones --------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +258,7 @@ def read_record(location: Location, key: str, shard: int) -> CommitRecord | None
     """Return the record of a pair, or None when it is not committed."""
     name = record_name(key, shard)
     try:
-        return _parse(location.read(name), f"{location}/{name}")
+        return CommitRecord.from_bytes(location.read(name), f"{location}/{name}")
     except FileNotFoundError:
         line = _in_pack(location, key, lambda view, where: read_line(view, where, shard), None)
     return None if line is None else CommitRecord.from_bytes(line, f"{location}/{pack_name(key)}")
@@ -331,7 +323,7 @@ def scan_records(location: Location, key: str) -> list[Found]:
 
 def _judge(shard: int, name: str, data: bytes, location: Location) -> Found:
     try:
-        return Found(shard, name, data, _parse(data, f"{location}/{name}"))
+        return Found(shard, name, data, CommitRecord.from_bytes(data, f"{location}/{name}"))
     except StoreError as error:
         return Found(shard, name, data, None, error)
 
