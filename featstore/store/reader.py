@@ -107,6 +107,19 @@ class FeatureReader:
             near = did_you_mean(str(track_id), self._rows) if len(self._rows) < 10000 else "See store.tracks"
             raise MissingFeature(f"no track {track_id!r}", self._source, near) from None
 
+    def stored_row(self, track_id: str) -> int:
+        """Row of a track that is stored.
+
+        Raises
+        ------
+        MissingFeature
+            For a track that the store does not have, or has nothing of.
+        """
+        row = self.row_of(track_id)
+        if self.lengths[row] < 0:
+            raise nothing_stored(f"track {track_id!r}", self.name)
+        return row
+
     def rows_of(self, track_ids: Sequence[str]) -> IntArray:
         """Row of each track in the store, -1 for tracks that it does not know."""
         return np.fromiter(map(self._rows.get, track_ids, repeat(-1)), np.int64, len(track_ids))
@@ -146,10 +159,8 @@ class FeatureReader:
         if not isinstance(tracks, str | int | np.integer):
             return self.read(tracks, start, stop)
         track_id = tracks if isinstance(tracks, str) else self._at(int(tracks))
-        row = self.row_of(track_id)
+        row = self.stored_row(track_id)
         length = int(self.lengths[row])
-        if length < 0:
-            raise nothing_stored(f"track {track_id!r}", self.name)
         stop = length if stop is None else min(stop, length)
         return np.array(self.read_row(row, min(start, stop), stop), dtype=self.dtype)
 
@@ -219,10 +230,7 @@ class FeatureReader:
             NaN past the end of a track, for tokens -1.
         """
         ids = [track_ids] if isinstance(track_ids, str) else list(track_ids)
-        rows = [self.row_of(track_id) for track_id in ids]
-        for track_id, row in zip(ids, rows, strict=True):
-            if self.lengths[row] < 0:
-                raise nothing_stored(f"track {track_id!r}", self.name)
+        rows = [self.stored_row(track_id) for track_id in ids]
         stop = max((int(self.lengths[row]) for row in rows), default=start) if stop is None else stop
         if not 0 <= start <= stop:
             raise StoreError(
