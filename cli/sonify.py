@@ -59,4 +59,4 @@ def sonify(
         loud = f"; its peak of {report.peak:.2f} was turned down to full scale" if report.peak > 1 else ""
         return f"{report.path}: {report.seconds:.2f} s at {report.sample_rate} Hz ({report.method}){loud}"
 
-    emit(report.as_json(), as_json, text)
+    emit(report, as_json, text)

@@ -132,8 +132,7 @@ def verify(path: str, quick: bool, audio: bool, as_json: bool) -> None:
             lines.append(f"{path}: all is well" + (" (data not read)" if quick else ""))
         return "\n".join(lines)
 
-    payload: dict[str, Any] = {"store": path, "ok": not problems and not changed}
-    payload["problems"] = [problem.as_json() for problem in problems]
+    payload: dict[str, Any] = {"store": path, "ok": not problems and not changed, "problems": problems}
     payload |= {"audio": sources.as_json()} if sources else {}
     emit(payload, as_json, text, exit_code=3 if problems or changed else 0)
 
@@ -193,7 +192,7 @@ def diff(first: str, second: str, quick: bool, strict: bool, as_json: bool) -> N
         verdict = "the stores differ" if counted else "equal in content" + (", not in provenance" if found else "")
         return "\n".join([*lines, verdict])
 
-    payload = {"a": first, "b": second, "equal": not counted, "differences": [d.as_json() for d in found]}
+    payload = {"a": first, "b": second, "equal": not counted, "differences": found}
     emit(payload, as_json, text, exit_code=1 if counted else 0)
 
 

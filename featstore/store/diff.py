@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,6 @@ class Difference:
     tracks: tuple[str, ...] = ()
     count: int = 0
     provenance: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         tracks = f": {', '.join(self.tracks)}" if self.tracks else ""

@@ -26,6 +26,7 @@ from featstore.store.location import Location
 from featstore.store.spool import ABSENT, Slab, SlabWriter
 
 __all__ = [
+    "LIBVER",
     "MASTER",
     "Hdf5Backend",
     "Hdf5SlabWriter",
@@ -39,7 +40,7 @@ __all__ = [
 
 MASTER = "master.h5"
 _BLOSC_FILTER = 32001
-_LIBVER = ("v110", "v110")  # checksummed metadata, and one known layout whatever version writes
+LIBVER = ("v110", "v110")  # checksummed metadata, and one known layout whatever version writes
 _BLOSC_CODES = {"lz4": (1, 5), "zstd": (5, 3)}  # compressor, level
 
 
@@ -97,7 +98,7 @@ class Hdf5Backend(Backend):
         import h5py
 
         buffer = io.BytesIO()
-        with h5py.File(buffer, "w", libver=_LIBVER) as master:
+        with h5py.File(buffer, "w", libver=LIBVER) as master:
             for key, array in sorted(arrays.items()):
                 group, attributes = master.create_group(f"features/{key}"), self.read_array(key)
                 self._virtual(group, array, n_rows, int(attributes["n_frames"]))
@@ -168,7 +169,7 @@ class Hdf5Backend(Backend):
         import h5py
 
         buffer = io.BytesIO()
-        with h5py.File(buffer, "w", libver=_LIBVER) as file:
+        with h5py.File(buffer, "w", libver=LIBVER) as file:
             dataset = file.create_dataset(
                 "codebook", data=vectors, chunks=vectors.shape, fletcher32=True, fillvalue=np.nan, track_times=False
             )
@@ -203,7 +204,7 @@ class Hdf5SlabWriter(SlabWriter):
 
         target = self.path.with_name(self.path.name + ".h5")
         with disk_errors(self.path):
-            with h5py.File(target, "w", libver=_LIBVER) as file:
+            with h5py.File(target, "w", libver=LIBVER) as file:
                 header = self.array.header
                 shape = header.shape_of(self.layout.slab_frames, self.layout.shard_tracks)
                 dataset = create_chunked(file, "data", shape, self.array)

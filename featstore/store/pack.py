@@ -18,7 +18,7 @@ from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import longest_track
 from featstore.store.convert import companions
 from featstore.store.digests import digest_text, new_digest
-from featstore.store.hdf5_store import create_chunked, describe_array, encode_hdf5_chunk
+from featstore.store.hdf5_store import LIBVER, create_chunked, describe_array, encode_hdf5_chunk
 from featstore.store.layout import StoredArray
 from featstore.store.location import Location
 from featstore.store.manifest import MANIFEST, manifest_bytes
@@ -32,7 +32,6 @@ from featstore.store.stored_tracks import TRACKS
 __all__ = ["COMPRESSIONS", "pack"]
 
 COMPRESSIONS = ("none", "gzip")  # what every HDF5 library can read
-_LIBVER = ("v110", "v110")  # checksummed metadata, and one known layout whatever version writes
 
 
 def pack(
@@ -82,7 +81,7 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
         files |= backend.codebook_files(name, np.ascontiguousarray(vectors, dtype="<f4"), about)
     attributes = store.attributes | {"backend": backend.name, "format": FORMAT}
     files |= backend.root_files(attributes)
-    with h5py.File(part, "w", libver=_LIBVER) as file:
+    with h5py.File(part, "w", libver=LIBVER) as file:
         total = sum(len(store.records(key)) for key in store.arrays)
         with progress_bar(total=total, desc="pack", unit="shard") as bar:
             for key in sorted(store.arrays):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -60,10 +60,6 @@ class Problem:
     feature: str = ""
     shard: int = -1
     tracks: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         place = f" (shard {self.shard} of {self.feature or self.key})" if self.shard >= 0 else ""

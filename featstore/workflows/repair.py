@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,9 @@ class RepairReport:
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
-            "found": [problem.as_json() for problem in self.found],
+            "found": list(map(asdict, self.found)),
             "recomputed_shards": self.shards,
-            "left": [problem.as_json() for problem in self.left],
+            "left": list(map(asdict, self.left)),
             **({} if self.audio is None else {"audio": self.audio.as_json()}),
         }
 

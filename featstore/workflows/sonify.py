@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from featstore.arrays import FloatArray
 from featstore.audio.writing import write_audio
 from featstore.dsp import first_sample, make_mel_bank, make_window
 from featstore.dsp.inverse import griffin_lim, noise_phases, overlap_add, unmap_bank
-from featstore.errors import ConfigError, MissingFeature, check_known
+from featstore.errors import ConfigError, check_known
 from featstore.features import expand_features
 from featstore.features.spectrum import SpectralSpec
 from featstore.log import progress_bar
@@ -116,10 +116,6 @@ class SonifyReport:
     method: str
     peak: float
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
 
 def sonify(
     store_path: str | Path,
@@ -175,12 +171,8 @@ def _exactly(blocks: Iterator[FloatArray], n_samples: int, bar: Any) -> Iterator
 
 
 def _passage(reader: FeatureReader, track_id: str, options: SonifyOptions, duration_s: float | None) -> Passage:
-    row = reader.row_of(track_id)
+    row = reader.stored_row(track_id)
     stored = int(reader.lengths[row])
-    if stored < 0:
-        raise MissingFeature(
-            f"nothing is stored for track {track_id!r}", reader.name, "See featstore status --failures"
-        )
     if reader.clip_frames is None and options.excerpt:
         raise ConfigError(f"excerpt={options.excerpt}: the feature is no list of excerpts", reader.name, "Leave it out")
     if reader.clip_frames is not None and options.excerpt >= stored:
