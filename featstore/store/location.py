@@ -72,18 +72,17 @@ class Location(ABC):
     @abstractmethod
     def __str__(self) -> str: ...
 
-    def check(self, name: str) -> list[str]:
-        """Parts of a name.
+    def check(self, name: str) -> str:
+        """Return the name of a file, which stays inside the location.
 
         Raises
         ------
         StoreError
             For a name that would leave the location.
         """
-        parts = name.split("/")
-        if name.startswith("/") or ".." in parts or "\0" in name:
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise StoreError(f"unsafe file name {name!r}", str(self), "The store's metadata was tampered with")
-        return parts
+        return name
 
     def path(self, name: str) -> Path:
         """File system path of ``name``.
@@ -244,7 +243,7 @@ class FolderLocation(Location):
 
     def path(self, name: str) -> Path:
         """File system path of ``name``; a name that leaves the folder is refused."""
-        return self.root.joinpath(*self.check(name))
+        return self.root.joinpath(self.check(name))
 
     def size(self, name: str) -> int:
         """Bytes of a file, or -1 when it is absent."""

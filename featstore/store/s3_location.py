@@ -67,11 +67,11 @@ class S3Location(Location):
         """Whether the object is there."""
         if name in self._soon:
             return self._soon[name] is not None
-        return self.place.head(self._safe(name)) is not None
+        return self.place.head(self.check(name)) is not None
 
     def size(self, name: str) -> int:
         """Bytes of an object, or -1 when it is absent, from one listing of all objects around it."""
-        folder = "/".join(self.check(name)[:2])
+        folder = "/".join(self.check(name).split("/")[:2])
         if folder == name:
             found = self.place.head(name)
             return -1 if found is None else found[0]
@@ -87,14 +87,14 @@ class S3Location(Location):
         kept = self._large.get(name)
         if kept is not None and self.stamp(name) == kept[0]:
             return kept[1]
-        found = self.place.get(self._safe(name))
+        found = self.place.get(self.check(name))
         if len(found.data) >= _LARGE:  # the track table: read again after every refresh, and mostly the same
             self._large[name] = (found.version, found.data)
         return found.data
 
     def stamp(self, name: str) -> str:
         """Return the object's entity tag."""
-        found = self.place.head(self._safe(name))
+        found = self.place.head(self.check(name))
         if found is None:
             raise FileNotFoundError(2, "no such object", self.place.url(name))
         return found[1]
@@ -102,26 +102,26 @@ class S3Location(Location):
     def open(self, name: str) -> FileBytes:
         """Open an object for reads by range; where copies are kept, copy it and map the copy."""
         if self._copies is None:
-            return RemoteBytes(self.place, self._safe(name))
+            return RemoteBytes(self.place, self.check(name))
         copy = self._copies / hashlib.sha256(name.encode()).hexdigest()[:32]
         if not copy.exists():
             with atomic.atomic_path(copy) as part, part.open("wb") as file:
-                self.place.download(self._safe(name), file)
+                self.place.download(self.check(name), file)
         return map_file(copy)
 
     def map(self, name: str) -> memoryview:
         """Memory map of a copy without a name: its space is free again once the map is closed."""
         with atomic.disk_errors(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
-            self.place.download(self._safe(name), file)
+            self.place.download(self.check(name), file)
             return map_descriptor(file.fileno())
 
     def list(self, name: str) -> list[str]:
         """Names of the entries of a folder, sorted; an absent folder has none."""
-        return self.place.names_in(self._safe(name))
+        return self.place.names_in(self.check(name))
 
     def walk(self, name: str) -> Iterator[tuple[str, int]]:
         """Every object below a folder with its size, in sorted order; data are listed once until something changes."""
-        yield from self._listing(self._safe(name))
+        yield from self._listing(self.check(name))
 
     def _listing(self, folder: str) -> Iterable[tuple[str, int]]:
         if not folder.startswith("features/"):
@@ -132,7 +132,7 @@ class S3Location(Location):
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Fetch small objects, several at a time; each is kept until it is read."""
-        wanted = [self._safe(name) for name in names]
+        wanted = [self.check(name) for name in names]
         found = self.place.get_many(wanted)
         self._soon |= {name: found.get(name) for name in wanted}
 
@@ -168,22 +168,22 @@ class S3Location(Location):
     def write(self, name: str, data: bytes) -> None:
         """Put an object, in one atomic step."""
         self._changed(name)
-        self.place.put(self._safe(name), data)
+        self.place.put(self.check(name), data)
 
     def adopt(self, staged: Path, name: str) -> None:
         """Upload a finished local file; large ones in parts, which become one object when all have arrived."""
         self._changed(name)
-        self.place.upload(staged, self._safe(name))
+        self.place.upload(staged, self.check(name))
         staged.unlink()
 
     def remove(self, name: str) -> None:
         """Delete an object if it is there."""
         self._changed(name)
-        self.place.delete(self._safe(name))
+        self.place.delete(self.check(name))
 
     def remove_many(self, names: Iterable[str]) -> None:
         """Delete many objects, several at a time."""
-        gone = [self._safe(name) for name in names]
+        gone = [self.check(name) for name in names]
         for name in gone:
             self._changed(name)
         self.place.delete_many(gone)
@@ -202,7 +202,7 @@ class S3Location(Location):
         ObjectStorageError
             When the server takes no notice of conditions: several writers would destroy each other's work there.
         """
-        version = self.place.put_if(self._safe(name), data, version=None)
+        version = self.place.put_if(self.check(name), data, version=None)
         if version is not None:
             self._demand_conditions(name)
         return version
@@ -224,22 +224,18 @@ class S3Location(Location):
     def peek(self, name: str) -> FileVersion | None:
         """A small object with its age by the server's clock."""
         try:
-            found = self.place.get(self._safe(name))
+            found = self.place.get(self.check(name))
         except FileNotFoundError:
             return None
         return FileVersion(found.data, found.age_s, found.version)
 
     def replace(self, name: str, data: bytes, version: str) -> str | None:
         """Replace one version of an object; the new version, None when the object has changed since."""
-        return self.place.put_if(self._safe(name), data, version=version)
+        return self.place.put_if(self.check(name), data, version=version)
 
     def remove_version(self, name: str, version: str) -> None:
         """Delete one version of an object; a newer one stays."""
-        self.place.delete(self._safe(name), version=version)
-
-    def _safe(self, name: str) -> str:
-        self.check(name)
-        return name
+        self.place.delete(self.check(name), version=version)
 
 
 class RemoteBytes:

@@ -14,7 +14,7 @@ from featstore.store import Store, create_store, open_store, opening, record_pac
 from featstore.store.consolidate import consolidate
 from featstore.store.convert import convert
 from featstore.store.diff import compare
-from featstore.store.leases import hold_packing
+from featstore.store.leases import PACKING, hold_store
 from featstore.store.ledger import read_status
 from featstore.store.location import FolderLocation, open_location
 from featstore.store.missing import find_missing
@@ -210,7 +210,7 @@ def test_a_writer_waits_until_packing_ends(place: Place) -> None:
         with write_shard(open_store(place.url), 2, [KEY]):
             entered.set()
 
-    with hold_packing(store.location):
+    with hold_store(store.location, PACKING):
         thread = threading.Thread(target=write)
         thread.start()
         assert not entered.wait(0.4)
