@@ -25,6 +25,17 @@ class BaseArray:
 
     Picklable; files are mapped when first read, in each process by itself.
 
+    Attributes
+    ----------
+    key : str
+        Path-safe name of the array in its store.
+    dtype : numpy.dtype
+        Type of the encoded values.
+    item_shape : tuple of int
+        Axes of one track before time.
+    lengths : array of int64
+        Frames of every row, -1 where nothing is stored.
+
     See Also
     --------
     FeatureReader : What users get from ``store[name]``.
@@ -33,6 +44,7 @@ class BaseArray:
     def __init__(self, backend: Backend, array: StoredArray, records: Mapping[int, CommitRecord], n_rows: int) -> None:
         self.backend, self.location = backend, backend.location
         self.array, self.header, self.layout, self.n_rows = array, array.header, array.layout, n_rows
+        self.key, self.item_shape, self.dtype = self.header.key, self.header.item_shape, self.header.encoding.dtype
         self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
         for record in records.values():
             self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
@@ -41,21 +53,6 @@ class BaseArray:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_slabs": OrderedDict()}
-
-    @property
-    def key(self) -> str:
-        """Path-safe name of the array in its store."""
-        return self.header.key
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the encoded values."""
-        return self.header.encoding.dtype
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        """Axes of one track before time."""
-        return self.header.item_shape
 
     @property
     def mapped_frames(self) -> int:
