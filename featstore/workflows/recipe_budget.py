@@ -153,7 +153,7 @@ def run_within(runs: Sequence[PlannedRun], folder: Path, *, minutes: float, metr
             alive += [name] if _note(state, name, own, metric, place, last=last) else []
         alive = _ranked(alive, state, metric)
         forecast = sum(costs[name].seconds(rung.share) for name in kept) * rung.seeds / jobs
-        done.append((forecast, sum(map(_seconds, outcomes)) / jobs))
+        done.append((forecast, sum(one.seconds for one in outcomes) / jobs))
         state.write()
     return failed
 
@@ -257,15 +257,6 @@ def _ranked(names: Iterable[str], state: _State, metric: str) -> list[str]:
     """Rows by their validation scores, best first; of equals the cheaper one, which comes first in the recipe."""
     sign = 1 if lower_is_better(metric) else -1
     return sorted(names, key=lambda name: sign * float(state.rows[name]["score"]))
-
-
-def _seconds(outcome: RunOutcome) -> float:
-    """What a run took, as its result has it."""
-    try:
-        result = json.loads((Path(outcome.run.out) / "result.json").read_text(encoding="utf-8"))
-        return sum(float(result["seconds"].get(name) or 0.0) for name in ("train", "validate", "inference"))
-    except (OSError, ValueError, LookupError):
-        return 0.0
 
 
 def selection_table(folder: str | Path) -> PaperTable | None:

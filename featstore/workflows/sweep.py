@@ -90,12 +90,15 @@ class RunOutcome:
         Why it failed; one line.
     scores : dict of str to dict of str to float
         By split, of a finished run.
+    seconds : float
+        What a finished run took to train, to validate and to score.
     """
 
     run: PlannedRun
     state: str
     error: str = ""
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def grid_of_runs(
@@ -279,10 +282,11 @@ def _outcome(run: PlannedRun, before: bool, error: str | None) -> RunOutcome:
         return RunOutcome(run, "failed", error)
     try:
         result = json.loads((Path(run.out) / "result.json").read_text(encoding="utf-8"))
-        scores = dict(result["scores"])
+        scores, times = dict(result["scores"]), dict(result.get("seconds") or {})
+        seconds = sum(float(times.get(name) or 0.0) for name in ("train", "validate", "inference"))
     except (OSError, ValueError, KeyError) as problem:
         return RunOutcome(run, "failed", f"its result cannot be read: {problem}")
-    return RunOutcome(run, "finished before" if before else "finished", "", scores)
+    return RunOutcome(run, "finished before" if before else "finished", "", scores, seconds)
 
 
 def _side_by_side(
