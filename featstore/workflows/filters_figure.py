@@ -93,9 +93,7 @@ def read_banks(run_dir: str | Path) -> list[Bank]:
 
     _, model = _load(run_dir)
     moved, found = cutoff_movement(model), []
-    for place, bank in model.named_modules():
-        if not isinstance(bank, SincBank):
-            continue
+    for place, bank in _sinc_banks(model).items():
         fresh = SincBank(bank.filters, bank.length, bank.sample_rate, normalise=bank.normalise)
         with torch.inference_mode():
             before, after = (each.eval().taps().cpu().numpy() for each in (fresh, bank))
@@ -144,7 +142,8 @@ def read_clip(run_dir: str | Path, *, track: str = "", start_s: float = 0.0, sec
     signal[: len(part)] = part
     with torch.inference_mode():
         maps = _maps(model, torch.from_numpy(signal)[None, None])
-        centres = [((low + high) / 2).cpu().numpy() for low, high in (bank.cutoffs() for bank in _sinc_banks(model))]
+        limits = [bank.cutoffs() for bank in _sinc_banks(model).values()]
+        centres = [((low + high) / 2).cpu().numpy() for low, high in limits]
     orders = [np.argsort(each, kind="stable") for each in centres]
     maps, centres = ([each[order] for each, order in zip(found, orders, strict=True)] for found in (maps, centres))
     return Clip(track, start_s, rate, signal, maps, centres)
@@ -172,16 +171,17 @@ def _maps(model: nn.Module, signal: Any) -> list[FloatArray]:
         return [each.numpy() for each in picture.front(signal)[0]]
     level = (signal - signal.mean()) / (signal.std() + 1e-6)
     found = []
-    for bank in _sinc_banks(model):
+    for bank in _sinc_banks(model).values():
         drawn = functional.adaptive_avg_pool1d(bank(level).abs(), _COLUMNS)[0]
         found.append((drawn / drawn.amax(dim=1, keepdim=True).clamp(min=1e-12)).numpy())
     return found
 
 
-def _sinc_banks(model: nn.Module) -> list[Any]:
+def _sinc_banks(model: nn.Module) -> dict[str, Any]:
+    """Learned banks of a model by their places in it."""
     from featstore.models.sinc import SincBank
 
-    return [module for module in model.modules() if isinstance(module, SincBank)]
+    return {place: module for place, module in model.named_modules() if isinstance(module, SincBank)}
 
 
 def response_db(taps: FloatArray, frequencies: NDArray[np.floating[Any]], sample_rate: int) -> FloatArray:

@@ -85,10 +85,8 @@ def feature_function(
 
 def _joined(blocks: list[FloatArray], header: ArrayHeader) -> FloatArray:
     """Blocks of frames put together, or blocks of excerpts (excerpts, bands, frames)."""
-    if header.clip_frames is not None:
-        whole = [block for block in blocks if len(block)]
-        return np.concatenate(whole) if whole else np.zeros((0, *header.item_shape, header.clip_frames), np.float32)
-    return np.concatenate(blocks, axis=-1) if blocks else np.zeros((*header.item_shape, 0), np.float32)
+    whole = [block for block in blocks if len(block)]
+    return np.concatenate(whole, 0 if header.has_clips else -1) if whole else np.zeros(header.shape_of(0), np.float32)
 
 
 def _along_time(excerpts: FloatArray) -> FloatArray:
