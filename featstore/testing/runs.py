@@ -211,15 +211,13 @@ def _write_predictions(
     labels = np.random.default_rng(12345)  # the tracks are the same in every run
     n = len(_CLASSES)
     ease = np.linspace(-0.08, 0.08, n)
-    if task == "multi_label":
+    multi = task == "multi_label"
+    target: Any = np.arange(tracks) % n
+    if multi:
         target = (labels.random((tracks, n)) < np.linspace(0.1, 0.4, n)).astype(float)
-        difficulty = labels.standard_normal((tracks, n))
-    else:
-        target = np.arange(tracks) % n
-        difficulty = labels.standard_normal((tracks, n))
+    difficulty = labels.standard_normal((tracks, n))
     distance = np.sqrt(2) * ndtri(np.clip(quality + ease, 0.5, 0.999))
     noise = 0.8 * difficulty + 0.6 * rng.standard_normal((tracks, n))
-    multi = task == "multi_label"
     true = target if multi else np.eye(n)[target]
     score = (1 / (1 + np.exp(-(noise + distance * true - 1.5)))).astype(np.float32)
     columns = {

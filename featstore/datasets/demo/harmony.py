@@ -22,11 +22,15 @@ CHORDS = {
 _METRES = dict.fromkeys(("6/8", "9/8", "12/8"), "compound time") | dict.fromkeys(("3/4", "3/8"), "triple time")
 
 
+def _durations(notes: np.ndarray) -> list[int]:
+    """Ticks that each pitch class is heard for, from C up."""
+    ticks: list[int] = np.bincount(notes[:, 3] % 12, notes[:, 2], 12).astype(int).tolist()
+    return ticks
+
+
 def find_key(notes: np.ndarray) -> tuple[int, str]:
     """Tonic (0 is C) and mode, by the best correlation of durations per pitch class with the key profiles."""
-    weights = [0] * 12
-    for key, length in zip(notes[:, 3].tolist(), notes[:, 2].tolist(), strict=True):
-        weights[key % 12] += length
+    weights = _durations(notes)
     if len(set(weights)) == 1:  # nothing correlates with a constant
         return 0, "minor"
     # rounded, so that the last bits of a sum cannot decide
@@ -73,9 +77,7 @@ def harmonise(notes: np.ndarray, *, bar: int, tonic: int, mode: str, end: int) -
     starts = notes[:, 1] // bar
     chosen = []
     for number in range(-(-end // bar)):
-        weights = [0] * 12
-        for key, length in notes[starts == number][:, 3:1:-1].tolist():
-            weights[key % 12] += length
+        weights = _durations(notes[starts == number])
         best = max(
             range(len(CHORDS[mode])),
             key=lambda rank: (
