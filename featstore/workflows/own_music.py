@@ -71,8 +71,9 @@ class Survey:
 
     def recipe(self, name: str = "quickstart", *, smoke: bool = False) -> Recipe:
         """The recipe ``name`` on this music: with its clip length, classes and splits."""
-        settings = {"settings": self.settings if not smoke else _but_epochs(self.settings)}
-        found = load_recipe(name, smoke=smoke, data=self.data["kind"], changes=settings)
+        # a smoke run keeps its own number of epochs
+        settings = {section: values for section, values in self.settings.items() if not (smoke and section == "loop")}
+        found = load_recipe(name, smoke=smoke, data=self.data["kind"], changes={"settings": settings})
         features = [{**entry, "clip": self.clip} for entry in found.features]
         if self.trains and self.tokens:
             return replace(found, data=self.data, features=features)
@@ -136,10 +137,6 @@ def survey_music(music: str, *, label_column: str | None = None, jobs: int | Non
             survey.settings["loop"] = {"epochs": max(2, scaled)}
             survey.sentences.append(f"{max(2, scaled)} epochs instead of 10, as there are many tracks.")
     return survey
-
-
-def _but_epochs(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {section: values for section, values in settings.items() if section != "loop"}
 
 
 def _place(music: str) -> tuple[str, str, list[str]]:

@@ -83,9 +83,8 @@ class _State:
         try:
             there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             found.forecasts = dict(there.get("forecasts", {}))
-            if (there.get("minutes"), there.get("metric")) == (minutes, metric) and there[
-                "rows"
-            ].keys() == found.rows.keys():
+            same = (there.get("minutes"), there.get("metric")) == (minutes, metric)
+            if same and there["rows"].keys() == found.rows.keys():
                 found.rows, found.rungs = there["rows"], there["rungs"]
         except (OSError, ValueError, LookupError, AttributeError) as error:
             logger.warning("the selection is made again, %s cannot be read: %s", path, error)
