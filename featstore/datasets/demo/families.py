@@ -106,7 +106,6 @@ def make_entries(cache_folder: Path | None, jobs: int) -> list[Entry]:
     from dataclasses import replace
 
     works = scan_corpus()
-    facts = []
     with ProcessPoolExecutor(jobs) as pool:
         found = pool.map(facts_of, works, [cache_folder] * len(works), chunksize=8)
         facts = list(progress(found, total=len(works), desc="read scores", unit="work"))
