@@ -33,6 +33,8 @@ class BaseArray:
         Type of the encoded values.
     item_shape : tuple of int
         Axes of one track before time.
+    mapped_frames : int
+        Frames of a chunk that reads return as a view of the mapped file; 0 where chunks are compressed.
     lengths : array of int64
         Frames of every row, -1 where nothing is stored.
 
@@ -45,6 +47,7 @@ class BaseArray:
         self.backend, self.location = backend, backend.location
         self.array, self.header, self.layout, self.n_rows = array, array.header, array.layout, n_rows
         self.key, self.item_shape, self.dtype = self.header.key, self.header.item_shape, self.header.encoding.dtype
+        self.mapped_frames = self.layout.chunk_frames if self.layout.compression == "none" else 0
         self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
         for record in records.values():
             self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
@@ -53,11 +56,6 @@ class BaseArray:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_slabs": OrderedDict()}
-
-    @property
-    def mapped_frames(self) -> int:
-        """Frames of a chunk that reads return as a view of the mapped file; 0 where chunks are compressed."""
-        return self.layout.chunk_frames if self.layout.compression == "none" else 0
 
     @property
     def nbytes(self) -> int:

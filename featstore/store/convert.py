@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from featstore.atomic import canonical_json, json_object
@@ -200,7 +200,7 @@ def _copy_shard(old: Store, new: Store, array: StoredArray, record: CommitRecord
             files, steps = backend.adopt_shard(target, shard, record.lengths, writer.finish())
             location.together(steps)
             name = target.header.name
-            copied = replace(record, key=key, name=name, files=files, layout=target.layout.as_json())
+            copied = replace(record, key=key, name=name, files=files, layout=asdict(target.layout))
             location.write(record_name(key, shard), copied.to_bytes())
         finally:
             writer.abandon()

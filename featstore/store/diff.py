@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,7 @@ def _compare_array(a: Store, b: Store, key: str, quick: bool, bar: Any) -> Itera
     one, two = _Side(a, key), _Side(b, key)
     name = one.header.name
     if one.layout != two.layout:
-        yield Difference(f"laid out as {one.layout.as_json()} and {two.layout.as_json()}", name, provenance=True)
+        yield Difference(f"laid out as {asdict(one.layout)} and {asdict(two.layout)}", name, provenance=True)
     other: dict[str, list[str]] = {kind: [] for kind in _SENTENCES}
     details: list[str] = []
     versions: set[str] = set()

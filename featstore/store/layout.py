@@ -175,10 +175,6 @@ class Layout:
         chunk_bytes = header.frame_bytes * self.chunk_frames + 4  # each with its crc32c
         return int(chunks.sum()) * chunk_bytes + tables
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the layout as plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
@@ -222,7 +218,7 @@ class StoredArray:
                 "encoding": str(encoding),
                 "sample_rate": spec.sample_rate,
                 "frame_step": spec.frame_step,
-                "layout": self.layout.as_json(),
+                "layout": asdict(self.layout),
                 "item_shape": list(header.item_shape),
                 "dims": list(header.dims),
                 "fixed_frames": header.fixed_frames,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def _write_array(
     data = create_chunked(group, "data", shape, packed_array)
     for shard, record in sorted(records.items()):
         stretches = _write_shard(store, array, compression, record, data, backend)
-        packed = replace(record, files=stretches, layout=target.as_json())
+        packed = replace(record, files=stretches, layout=asdict(target))
         files[record_name(key, shard)] = packed.to_bytes()
         bar.update(1)
     lengths = BaseArray(store.backend, array, records, store.n_rows).lengths.astype("<i4")

@@ -319,7 +319,7 @@ class ShardWriter:
             sources=self._sources,
             outcomes=sorted(self._outcomes[key], key=lambda outcome: outcome.row),
             files=files,
-            layout=writer.layout.as_json(),
+            layout=asdict(writer.layout),
             quality=writer.quality,
             versions=versions,
         )
