@@ -34,6 +34,7 @@ _METADATA_KEY = b"featstore"
 _FORMAT = 1
 _TEXT = ("split", "group", "probe_error")
 _INTEGERS = ("source_sample_rate", "channels", "size_bytes")
+_MOST = 2.0**63  # what a column of whole numbers cannot hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +334,7 @@ def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
     for row, value in enumerate(frame[name] if name in frame.columns else [None] * len(frame)):
         try:
             number = None if is_missing(value) else float(value)
-            valid = number is None or not whole or number.is_integer()
+            valid = number is None or not whole or (number.is_integer() and abs(number) < _MOST)
         except (TypeError, ValueError, OverflowError):
             valid = False
         if not valid:
