@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,8 +81,14 @@ def compare(a: Store, b: Store, *, quick: bool = False) -> list[Difference]:
     --------
     featstore.store.verify.verify : Checks one store.
     """
+    return sorted(_differences(a, b, quick), key=lambda difference: difference.provenance)
+
+
+@contextmanager
+def _data_of_either() -> Iterator[None]:
+    """Give errors of damaged data the advice that helps here; other errors have advice of their own."""
     try:
-        return sorted(_differences(a, b, quick), key=lambda difference: difference.provenance)
+        yield
     except StoreError as error:
         raise type(error)(error.what, error.where, "Mend it first: featstore store repair") from error
 
@@ -122,7 +129,8 @@ def _compare_codebooks(a: Store, b: Store) -> Iterator[Difference]:
     for name in sorted(ours ^ theirs):
         yield Difference(f"only the {'first' if name in ours else 'second'} store has the codebook {name}")
     for name in sorted(ours & theirs):
-        (one, about), (two, also) = (store.backend.read_codebook(name) for store in (a, b))
+        with _data_of_either():
+            (one, about), (two, also) = (store.backend.read_codebook(name) for store in (a, b))
         if one.shape != two.shape:
             yield Difference(f"the codebook {name} has the shape {one.shape} and {two.shape}")
         elif count := int((_bits(one) != _bits(two)).any(axis=-1).sum()):
@@ -237,7 +245,8 @@ def _compare_values(one: _Side, two: _Side, row: int, there: int) -> str:
     count, largest = 0, 0.0
     for start in range(0, total, BLOCK_FRAMES):
         stop = min(start + BLOCK_FRAMES, total)
-        x, y = one.base.read(row, start, stop), two.base.read(there, start, stop)
+        with _data_of_either():
+            x, y = one.base.read(row, start, stop), two.base.read(there, start, stop)
         if not np.array_equal(_bits(x), _bits(y)):
             count += int((_bits(x) != _bits(y)).sum())
             gap = np.abs(one.header.encoding.decode(x) - two.header.encoding.decode(y))

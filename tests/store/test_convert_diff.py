@@ -211,6 +211,9 @@ def test_equal_stores_differ_in_nothing(tmp_path: Path) -> None:
     assert compare(one, open_store(tmp_path / "b"), quick=True) == []
     with pytest.raises(CorruptFeature, match="Mend it first"):
         compare(one, open_store(tmp_path / "b"))
+    (tmp_path / "b" / "tracks.parquet").write_bytes(b"PAR1")  # nothing that repair could mend
+    with pytest.raises(CorruptFeature, match="Restore it from a copy"):
+        compare(one, open_store(tmp_path / "b"))
 
 
 def test_missing_cells_are_equal(tmp_path: Path) -> None:
