@@ -131,12 +131,14 @@ class Lease:
         return self._folder
 
     def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._release()
+        try:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+        finally:  # when that is interrupted, too: a lease that is left behind is kept alive by its heartbeat
+            self._stop.set()
+            if self._thread is not None:
+                self._thread.join()
+            self._release()
 
     def check(self) -> None:
         """Make sure, before a commit, that the leases are still held: a process may have slept for long.

@@ -217,6 +217,17 @@ def test_a_dead_writers_lease_is_taken_over(small) -> None:
     assert not store.location.exists("leases/k/0.json")
 
 
+def test_no_lease_stays_where_removing_files_in_the_making_is_interrupted(small, monkeypatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    location = small[0].location
+    monkeypatch.setattr("featstore.store.leases.shutil.rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), Lease(location, ["k"], 0) as lease:
+        lease.staging()
+    assert not location.exists("leases/k/0.json")
+
+
 def test_a_silent_owner_elsewhere_is_stale_after_a_while() -> None:
     owner = Owner("another-host", 1, 0.0)
     assert not owner.is_gone(10) and owner.is_gone(3600)
