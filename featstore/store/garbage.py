@@ -37,9 +37,8 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
     if not dry_run:
         for _, remove in found:
             remove()
-        if isinstance(location, FolderLocation):
-            with contextlib.suppress(OSError):  # there is none, or a living process has something in it
-                location.staging_folder.rmdir()
+        with contextlib.suppress(OSError):  # there is none, or a living process has something in it
+            location.staging_folder.rmdir()
     return [name for name, _ in found]
 
 

@@ -62,3 +62,9 @@ def test_parts_of_two_systems_differ(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert writer_of(part.name) == os.getpid()
         monkeypatch.setattr("featstore.atomic.this_machine", lambda: "another")
         assert writer_of(part.name) is None
+
+
+def test_nothing_of_a_store_in_memory_stays_on_the_disk() -> None:
+    location = open_location("memory://garbage")
+    location.staging(Owner.this_process().label).rmdir()
+    assert collect_garbage(location) == [] and not location.staging_folder.exists()
