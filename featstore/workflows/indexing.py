@@ -67,7 +67,7 @@ def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None
     readable = table.frame["probe_error"].isna() & ~table.frame["path"].map(is_object_url)
     paths = list(table.frame["path"][readable])
     found = progress(_in_order(read_artist, paths, _threads(jobs)), total=len(paths), desc="artist tags", unit="file")
-    names = (clean_name(name) or None for name in found)
+    names = iter([clean_name(name) or None for name in found])  # all are read, so that the bar ends
     return [next(names) if each else None for each in readable]
 
 

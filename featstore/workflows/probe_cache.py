@@ -69,8 +69,10 @@ class ProbeCache:
 
     def put(self, path: str, answer: AudioInfo) -> None:
         """Keep an answer. Files that cannot be read are asked again each time: the cause may lie outside them."""
+        if self._file is None:
+            return
         identity = _identity(path)
-        if self._file is None or identity is None or self._known.get(path, (0, 0))[:2] == identity:
+        if identity is None or self._known.get(path, (0, 0))[:2] == identity:
             return
         with contextlib.suppress(OSError):
             self._file.write(json.dumps([path, *identity, asdict(answer)]) + "\n")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+import featstore.workflows.indexing as indexing
 from featstore.audio.probe import probe_audio
-from featstore.datasets import TrackTable
+from featstore.datasets import TrackTable, index
 from featstore.errors import DatasetError, DecodeError
 from featstore.workflows.indexing import index_tracks
 from featstore_cli.datasets import datasets
@@ -175,3 +176,15 @@ def test_tables_and_lists_below_a_name_that_is_not_utf8(tmp_path: Path, tone: Ca
     table = index_tracks("csv", folder / "l.csv")
     table.write(folder / "t.parquet")
     assert TrackTable.read(folder / "t.parquet").frame["track_id"].tolist() == ["a.wav"]
+
+
+def test_the_bar_of_artist_tags_ends(tone: Tone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def watched(items: Iterable[object], **_: object) -> Iterator[object]:
+        yield from items
+        ended.append(True)
+
+    table = index("folder", tone(tmp_path / "rock" / "a.wav").parent)
+    monkeypatch.setattr(indexing, "progress", watched)
+    assert indexing.artists_of(table) == [None] and ended
