@@ -7,11 +7,11 @@ import itertools
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-import urllib3
 
 __all__ = ["S3Server", "s3_server"]
 
@@ -79,8 +79,15 @@ def s3_server() -> Iterator[S3Server]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        starting = urllib3.Retry(300, backoff_factor=0.1, backoff_max=0.2)  # a minute
-        urllib3.request("GET", f"{endpoint}/moto-api/", retries=starting)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("moto's server does not start") from None
+                time.sleep(0.1)
         environment = {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "testing",
