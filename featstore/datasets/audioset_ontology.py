@@ -30,7 +30,14 @@ class Ontology:
 
     def below(self, mid: str) -> set[str]:
         """Ids of a node and of everything under it, each once."""
-        return {mid}.union(*map(self.below, self.children[mid]))
+        found: set[str] = set()
+        waiting = [mid]
+        while waiting:
+            each = waiting.pop()
+            if each not in found:  # a node may have several parents
+                found.add(each)
+                waiting += self.children[each]
+        return found
 
     def find(self, name: str) -> str:
         """Id of a node, given its id or its name.

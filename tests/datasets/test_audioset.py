@@ -10,7 +10,7 @@ import pytest
 
 from featstore.datasets import check_table, index
 from featstore.datasets.audioset import TEMPLATES, balance_weights, read_segments
-from featstore.datasets.audioset_ontology import read_ontology
+from featstore.datasets.audioset_ontology import Ontology, read_ontology
 from featstore.errors import ConfigError, DatasetError
 from featstore.workflows.indexing import index_tracks
 
@@ -143,6 +143,12 @@ def test_a_node_of_the_ontology_and_everything_below(root: Path) -> None:
     assert len(tracks) == 6 and "eval_____02_10.500" not in tracks
     with pytest.raises(ConfigError, match=r"no node 'Musik'.*Did you mean Music"):
         index("audioset", root, under="Musik")
+
+
+def test_an_ontology_may_be_deep_and_join_often() -> None:
+    names = [str(number) for number in range(3000)]
+    below = {name: tuple(names[at + 1 : at + 3]) for at, name in enumerate(names)}  # two parents each
+    assert Ontology({name: name for name in names}, below).below("0") == set(names)
 
 
 @pytest.mark.parametrize(
