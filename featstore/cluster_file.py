@@ -37,7 +37,7 @@ ALIASES = {
     "job_extra": "directives",
 }
 
-# what it calls as we do
+# fields whose names are those of dask-jobqueue's arguments
 _SAME_NAME = ("memory", "queue", "account", "interface", "python", "local_directory")
 
 # kind of a field -> type of its values in the file

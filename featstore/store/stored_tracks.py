@@ -55,7 +55,7 @@ class StoredTracks:
 
         def read(content: bytes) -> pd.DataFrame:
             whole = pd.read_parquet(io.BytesIO(content))
-            # what has to be in it is checked, and needed by every reader
+            # what has to be in it is checked, and kept: every reader needs it, and the file is read once
             self.__dict__.setdefault("_columns", _in_order(pa.Table.from_pandas(whole[_NEEDED], preserve_index=False)))
             return whole.set_index("track_id")
 
