@@ -256,10 +256,8 @@ def _say_bare(survey: Survey) -> None:
     if bare:
         beside = " beside the sub-folders" if survey.data["kind"] == "folder" else ""
         used = "extracted, not trained on" if survey.table.info.task == "single_label" else "used as having none"
-        tracks, have, they_are = (
-            _plural(bare, *words) for words in (("track",), ("has", "have"), ("it is", "they are"))
-        )
-        survey.sentences.append(f"{bare} {tracks}{beside} {have} no label: {they_are} {used}.")
+        have, they_are = _plural(bare, "has", "have"), _plural(bare, "it is", "they are")
+        survey.sentences.append(f"{bare} {_plural(bare, 'track')}{beside} {have} no label: {they_are} {used}.")
 
 
 def _give_up_groups(survey: Survey, few: Mapping[str, set[str]]) -> str:
