@@ -155,8 +155,8 @@ class AudioSource:
 
     def _decoded(self, n_samples: int) -> Iterator[FloatArray]:
         decode = DECODERS[self.decoder]
-        is_held = decode is None and self._content is not None
-        with nullcontext(self.path) if is_held else local_copy(self.path) as local:
+        # a file that was opened for its header needs no copy of a remote one any more
+        with local_copy(self.path) if self._sound is None else nullcontext(self.path) as local:
             if decode is None:
                 yield from _sound_blocks(self._opened(local), local, self.info, n_samples)
             else:
@@ -212,7 +212,10 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
         except DecodeError:
             sound.close()
             raise
-    return AudioSource(place, info, decoder, structure, content, sound)
+    if decoder == "soundfile":
+        return AudioSource(place, info, decoder, structure, content, sound)
+    sound.close()
+    return AudioSource(place, info, decoder, structure, content)
 
 
 def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> tuple[FloatArray, int]:

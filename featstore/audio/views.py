@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import io
 import os
 from collections.abc import Mapping
@@ -78,9 +79,9 @@ class SeekableFile(io.RawIOBase):
         self._at += len(content)
         return len(content)
 
+    @abc.abstractmethod
     def _next(self, count: int) -> bytes:
         """At most ``count`` bytes from the position on."""
-        raise NotImplementedError
 
 
 class FileView(SeekableFile):

@@ -55,6 +55,23 @@ def test_samples_and_headers_are_those_of_the_file(s3: S3Server, tmp_path: Path,
         assert copies(scratch) == [], "a copy outlived its use"
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+def test_blocks_of_remote_files_can_be_had_again(
+    s3: S3Server, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, is_held: bool
+) -> None:
+    """Also of a format that only the name's ending tells, and of files that are too large to be held."""
+    music = make_collection(tmp_path / "music", n_tracks=1, seconds=(1, 1))
+    (music / "b.vox").write_bytes(np.random.default_rng(0).integers(0, 255, 8000, np.uint8).tobytes())
+    url = uploaded(s3, music)
+    if not is_held:
+        monkeypatch.setattr("featstore.audio.memory_file.MOST_HELD", 0)
+    for name in ("a/0000.wav", "b.vox"):
+        source = open_audio(f"{url}/{name}")
+        first, again = (np.concatenate(list(source.blocks(1000)), axis=1) for _ in range(2))
+        assert np.array_equal(first, again) and np.array_equal(first, decode_audio(music / name)[0])
+        assert copies(scratch) == []
+
+
 @pytest.mark.slow
 def test_a_probe_fetches_the_header_alone(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     music = make_collection(tmp_path / "music", n_tracks=1, seconds=(60, 60))
