@@ -152,7 +152,8 @@ def open_sound(
 
     make = sound_file_class()
     if content is not None:
-        with suppress(soundfile.SoundFileError, ValueError):  # of some formats the name's ending says what they are
+        # of some formats the name's ending says what they are; of a .raw file it says that its header is not read
+        with suppress(soundfile.SoundFileError, ValueError, TypeError):
             held = MemoryFile(place, content, view)
             sound = make(held)
             if sound.format == "MP3" or not held.is_tagged:

@@ -83,6 +83,14 @@ def test_the_name_says_what_a_headerless_file_is(tmp_path: Path, monkeypatch: py
     assert held[0].format == "RAW"
 
 
+def test_a_raw_file_is_refused_as_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in {"a.raw": bytes(4000), "b.RAW": encoded("WAV", "PCM_16")}.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        held, from_disk = both(path, monkeypatch)
+        assert held == from_disk == (DecodeError, "not readable as audio: samplerate must be specified")
+
+
 @pytest.mark.parametrize("rest", [b"", bytes(4096)])
 @pytest.mark.parametrize("front", [b"", ID3])
 def test_what_a_mac_leaves_beside_an_mp3(
