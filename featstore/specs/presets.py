@@ -111,15 +111,15 @@ def _from_yaml(path: Path) -> list[FeatureRequest]:
     return _expand_items(content if isinstance(content, list) else [content], str(path))
 
 
-def _expand_items(items: Iterable[Any], where: str, encoding: str = "") -> list[FeatureRequest]:
+def _expand_items(items: Iterable[Any], where: str, encoding: str | None = None) -> list[FeatureRequest]:
     """Features of specs, preset names and grids; ``encoding`` is that of all of them, where it is given."""
     requests: list[FeatureRequest] = []
     for item in items:
         if isinstance(item, str):
-            requests += expand_features([f"{item}@{encoding}" if encoding else item])
+            requests += expand_features([item if encoding is None else f"{item}@{encoding}"])
         elif isinstance(item, Mapping):
             for grid in _grids(item, where):
-                requests += expand_grid(grid | ({"encoding": encoding} if encoding else {}), where)
+                requests += expand_grid(grid if encoding is None else grid | {"encoding": encoding}, where)
         else:
             raise SpecError(f"{item!r} is no feature", where, "Write a spec, a preset name, or a mapping of fields")
     return requests
@@ -176,9 +176,9 @@ def expand_features(
 def _expand_one(item: str | FeatureSpec | FeatureRequest) -> list[FeatureRequest]:
     if not isinstance(item, str):
         return [parse_feature(item)]
-    name, _, encoding = item.partition("@")
+    name, at, encoding = item.partition("@")
     if name in PRESETS:
-        return _expand_items(PRESETS[name], name, encoding)
+        return _expand_items(PRESETS[name], name, encoding if at else None)
     if item.endswith((".yaml", ".yml")):
         return _from_yaml(Path(item))
     if "(" not in name and name.partition(".")[0] not in KINDS:

@@ -156,6 +156,9 @@ def test_the_study_has_88_configurations() -> None:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_make_specs(name: str) -> None:
     assert all(parse_feature(str(r)) == r for r in expand_features([name]))
+    assert {str(r.encoding) for r in expand_features([f"{name}@float16"])} == {"float16"}
+    with pytest.raises(SpecError, match="cannot read ''"):
+        expand_features([f"{name}@"])
 
 
 def test_grids_from_yaml(tmp_path) -> None:
