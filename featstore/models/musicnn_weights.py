@@ -177,8 +177,10 @@ def _is_of_optimizer(variable: str) -> bool:
 def _find(published: Published, place: str | os.PathLike[str] | None) -> Path | zipfile.Path:
     """Folder of a checkpoint's files, on the disk or inside a wheel."""
     roots, tried = _roots(place)
+    named = (published.folder, f"musicnn/{published.folder}", f"musicnn/musicnn/{published.folder}")
     for root in roots:
-        for folder in (published.folder, f"musicnn/{published.folder}", f"musicnn/musicnn/{published.folder}", ""):
+        # a folder may be the checkpoint's own, whatever it is called; inside a wheel, names alone tell networks apart
+        for folder in (*named, "") if isinstance(root, Path) else named:
             if (root / folder / ".index").is_file():
                 return root / folder
     raise _not_found(published, tried)

@@ -104,6 +104,13 @@ def test_where_weights_are_found(folders: dict[str, Path], tmp_path: Path) -> No
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     with pytest.raises(CheckpointError, match=r"the weights of msd-vgg \(MSD_vgg\) are not there \[.*whl\]"):
         load_published("msd-vgg", wheel)
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:  # its tensors would fit
+        for file in folders["mtt-musicnn"].iterdir():
+            archive.write(file, f"MTT_musicnn/{file.name}")
+    assert torch.equal(load_published("mtt-musicnn", other)["output.bias"], wanted["output.bias"])
+    with pytest.raises(CheckpointError, match=r"the weights of msd-musicnn \(MSD_musicnn\) are not there"):
+        load_published("msd-musicnn", other)
 
 
 @pytest.mark.slow
