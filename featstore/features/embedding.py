@@ -200,7 +200,7 @@ class EmbeddingSpec(FeatureSpec):
             given = fetched_place(self.model) or ""
             if not given:
                 raise self._refuse(f"no weights of {self.model} are here", how_to_fetch(self.model))
-        return described_weights(self, given, lambda path: describe_encoder(self.model, path), self._lacking)
+        return described_weights(self, given, lambda path: describe_encoder(self.model, path), self._lacking, "model")
 
     @property
     def weights_digest(self) -> str:

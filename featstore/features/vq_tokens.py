@@ -138,7 +138,7 @@ class VqTokensSpec(FeatureSpec):
             return self
         if not self.weights:
             raise self._refuse("no weights are given", f"Write weights=PATH of a {self.codec} checkpoint", "codec")
-        info = described_weights(self, self.weights, self._describe, self._lacking)
+        info = described_weights(self, self.weights, self._describe, self._lacking, "codec")
         facts = {"sample_rate": info.sample_rate, "hop": info.hop, "n_codes": info.vocabulary}
         facts |= {"code_width": info.code_width, "n_codebooks": info.n_codebooks}
         check_facts(self, facts, "checkpoint, which has", "codec")

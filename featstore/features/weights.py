@@ -117,7 +117,9 @@ class Described(Protocol):
 Info = TypeVar("Info", bound=Described)
 
 
-def described_weights(spec: FeatureSpec, weights: str, describe: Callable[[str], Info], lacking: Iterable[str]) -> Info:
+def described_weights(
+    spec: FeatureSpec, weights: str, describe: Callable[[str], Info], lacking: Iterable[str], about: str
+) -> Info:
     """Facts of the weights that a spec names; their file is remembered.
 
     Parameters
@@ -129,6 +131,8 @@ def described_weights(spec: FeatureSpec, weights: str, describe: Callable[[str],
         Takes a path; gives the facts of what is there.
     lacking : iterable of str
         Fields of the spec that are not known without the weights, for the message.
+    about : str
+        Field that says whose weights they are, for the message.
 
     Raises
     ------
@@ -141,12 +145,14 @@ def described_weights(spec: FeatureSpec, weights: str, describe: Callable[[str],
             f"the weights {weights} are not available here, and {', '.join(lacking)} follow from them",
             f"Give weights=PATH, name the file in {PLACES_VARIABLE}, or give the full name as featstore store info "
             "prints it",
+            about,
         )
     if place is None:
         raise spec._refuse(
             f"weights={weights} is neither a file nor a known digest",
             f"Check the path; a digest, or its first {SHORTEST_PREFIX} digits and more, needs the file in "
             f"{PLACES_VARIABLE}",
+            about,
         )
     info = describe(place)
     remember_weights(info.digest, place)
@@ -154,7 +160,18 @@ def described_weights(spec: FeatureSpec, weights: str, describe: Callable[[str],
 
 
 def check_facts(spec: FeatureSpec, found: Mapping[str, Any], what_has: str, about: str) -> None:
-    """Refuse a spec whose whole numbers contradict what follows from its weights."""
+    """Refuse a spec whose whole numbers contradict what follows from its weights.
+
+    Parameters
+    ----------
+    spec : FeatureSpec
+    found : mapping
+        By fields of the spec.
+    what_has : str
+        Where the values are from, for the message: ``checkpoint, which has``.
+    about : str
+        Field that says whose weights they are, for the message.
+    """
     for name, value in found.items():
         given = getattr(spec, name)
         if isinstance(given, int) and given != value:

@@ -129,7 +129,7 @@ def test_a_name_has_everything_but_the_path(weights):
         ({"window": 0.01}, r"window=0.01 s is shorter than mtt-musicnn takes"),
         ({"n_dims": 7}, r"n_dims=7 does not fit the encoder, which gives 200"),
         ({"model": "mtt-music"}, r"model='mtt-music' is no encoder.*mtt-musicnn"),
-        ({"weights": "/no/where"}, r"weights=/no/where is neither a file nor a known digest"),
+        ({"weights": "/no/where"}, r"weights=/no/where is neither a file.*\[embedding spec, model=mtt-musicnn\]"),
     ],
 )
 def test_names_that_cannot_be(weights, settings, message):

@@ -114,7 +114,9 @@ def test_names_that_cannot_be(weights):
         resolve(parse_spec("vq_tokens(codec=jukebox,level=2)"))
     with pytest.raises(SpecError, match=r"weights=/no/where is neither a file nor a known digest"):
         spec_of("/no/where")
-    with pytest.raises(SpecError, match=r"are not available here, and sample_rate, hop"):
+    with pytest.raises(
+        SpecError, match=r"are not available here, and sample_rate, hop.*\[vq_tokens spec, codec=jukebox"
+    ):
         spec_of("0" * 32)
     with pytest.raises(SpecError, match=r"hop=64 does not fit the checkpoint, which has 128"):
         spec_of(weights, hop=64)
