@@ -94,10 +94,11 @@ class SpectralSpec(FeatureSpec):
                 f"win_length={self.win_length} is longer than the transform", "Lower win_length or raise n_fft", "n_fft"
             )
         if hasattr(self, "fmax"):
-            self._resolve_bands(self)
+            self._resolve_bands()
 
-    def _resolve_bands(self, bands: Any) -> None:
+    def _resolve_bands(self) -> None:
         """Fill in ``fmax``; refuse edges that no bank can have, and a root of what is no power."""
+        bands: Any = self  # with the fields of a kind that has bands
         nyquist = self.sample_rate / 2
         if bands.fmax is None:
             object.__setattr__(self, "fmax", nyquist)
