@@ -118,9 +118,8 @@ class Probe(Model):
         if lengths is None:
             vectors = x.mean(dim=-1)
         else:
-            vectors = (x * real_frames(x, lengths)[:, None, None]).sum(dim=-1) / lengths.to(x.device).clamp(min=1)[
-                :, None, None
-            ]
+            count = lengths.to(x.device).clamp(min=1)
+            vectors = (x * real_frames(x, lengths)[:, None, None]).sum(dim=-1) / count[:, None, None]
         vectors = (vectors - self.mean) / self.std
         share = self.share if self.mixture is None else self.mixture.softmax(dim=0)
         return cast("torch.Tensor", self.body((vectors * share[:, None]).sum(dim=1)))
