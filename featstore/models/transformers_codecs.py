@@ -226,7 +226,7 @@ def open_codec(codec: str, path: str, *, device: torch.device | str = "cpu", **s
     with _quiet():
         try:
             model, report = getattr(library, class_name).from_pretrained(
-                path, local_files_only=True, output_loading_info=True, weights_only=True
+                folder.path, local_files_only=True, output_loading_info=True, weights_only=True
             )
         except Exception as error:  # transformers raises whatever its parts do
             first = (str(error).splitlines() or [type(error).__name__])[0]

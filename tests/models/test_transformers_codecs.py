@@ -223,6 +223,12 @@ def test_mimi_takes_signals_one_by_one_and_its_own_batch_agrees(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_folder_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    here = load_tokenizer("dac", dac(tmp_path / "d"), device="cpu")
+    assert load_tokenizer("dac", "~/d", device="cpu").info.digest == here.info.digest
+
+
 def test_folders_that_are_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=r"from a folder with config.json"):
         load_tokenizer("encodec", tmp_path / "nowhere", device="cpu")
