@@ -59,13 +59,15 @@ def test_samples_and_headers_are_those_of_the_file(s3: S3Server, tmp_path: Path,
 def test_blocks_of_remote_files_can_be_had_again(
     s3: S3Server, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, is_held: bool
 ) -> None:
-    """Also of a format that only the name's ending tells, and of files that are too large to be held."""
-    music = make_collection(tmp_path / "music", n_tracks=1, seconds=(1, 1))
+    """Also of what libsndfile does not read from memory (a tagged FLAC, a VOX) and of files too large to be held."""
+    music = make_collection(tmp_path / "music", n_tracks=2, seconds=(1, 1), suffixes=(".wav", ".flac"))
+    flac = next(music.rglob("*.flac"))
+    flac.write_bytes(b"ID3\x03\0\0\0\0\x02\0" + bytes(256) + flac.read_bytes())
     (music / "b.vox").write_bytes(np.random.default_rng(0).integers(0, 255, 8000, np.uint8).tobytes())
     url = uploaded(s3, music)
     if not is_held:
         monkeypatch.setattr("featstore.audio.memory_file.MOST_HELD", 0)
-    for name in ("a/0000.wav", "b.vox"):
+    for name in ("a/0000.wav", flac.relative_to(music).as_posix(), "b.vox"):
         source = open_audio(f"{url}/{name}")
         first, again = (np.concatenate(list(source.blocks(1000)), axis=1) for _ in range(2))
         assert np.array_equal(first, again) and np.array_equal(first, decode_audio(music / name)[0])
