@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from featstore.metrics import lower_is_better
 from featstore.results.details import read_curves
 
@@ -80,7 +82,10 @@ def mark_undertrained(summary: pd.DataFrame, runs: RunSet, metric: str, most: fl
     def gain(run: str) -> float:
         return late_gain(read_curves(records[run]).get(f"valid.{metric}", []), lower=lower)
 
-    gains = summary["run_ids"].explode().map(gain).groupby(level=0).mean().to_numpy(dtype=float)
+    known = [[value for value in map(gain, ids) if not np.isnan(value)] for ids in summary["run_ids"]]
+    gains = np.array([np.mean(values) if values else np.nan for values in known], dtype=float)
     marked = gains > most  # of NaN: no
-    labels = summary["label"].mask(marked, summary["label"] + " (undertrained)")
+    labels = [
+        f"{label} (undertrained)" if mark else label for label, mark in zip(summary["label"], marked, strict=True)
+    ]
     return summary.assign(label=labels, late_gain=gains, undertrained=marked)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -76,6 +77,14 @@ def test_without_a_bound_or_a_curve_nothing_is_marked(runs: RunSet) -> None:
     marked = mark_undertrained(summary, runs, "roc_auc", POINT)
     assert marked["late_gain"].isna().all() and not marked["undertrained"].any()
     assert marked["label"].tolist() == summary["label"].tolist()
+
+
+def test_rows_are_marked_in_any_order_and_where_they_repeat(runs: RunSet) -> None:
+    summary = summarise(runs)
+    for rows in (summary.iloc[::-1], summary.sort_values("bytes_alone"), pd.concat([summary, summary])):
+        marked = mark_undertrained(rows, runs, "roc_auc", POINT)
+        assert marked["undertrained"].tolist() == [n_mels == 48 for n_mels in rows["n_mels"]]
+        assert [label.endswith(" (undertrained)") for label in marked["label"]] == marked["undertrained"].tolist()
 
 
 def test_rows_that_are_left_out_dominate_nothing() -> None:
