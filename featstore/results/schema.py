@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def problems_of(result: Any) -> list[str]:
     found += [
         f"{key!r} is {_shorten(result[key])}, not {kind}"
         for key, kind in _REQUIRED.items()
-        if key in result and not _is(kind, result[key])
+        if key in result and not _KINDS[kind](result[key])
     ]
     for key, inner in _INSIDE.items():
         if isinstance(result.get(key), Mapping):
@@ -104,19 +104,32 @@ def problems_of(result: Any) -> list[str]:
     return found
 
 
-def _is(kind: str, value: Any) -> bool:
-    """Whether ``value`` is of one of the kinds of ``_REQUIRED``."""
-    if kind.endswith("null") and value is None:
-        return True
-    return {
-        "text": isinstance(value, str) and value != "",
-        "count or null": isinstance(value, int) and not isinstance(value, bool),
-        "count, text or null": isinstance(value, int | str) and not isinstance(value, bool),
-        "number or null": isinstance(value, numbers.Real) and not isinstance(value, bool),
-        "numbers": isinstance(value, Mapping) and all(_is("number or null", inner) for inner in value.values()),
-        "scores": isinstance(value, Mapping) and bool(value) and all(_is("numbers", i) for i in value.values()),
-        "store": value is None or isinstance(value, str | Mapping),
-    }[kind]
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(inner is None or _is_number(inner) for inner in value.values())
+
+
+def _are_scores(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) > 0 and all(map(_are_numbers, value.values()))
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str) and value != "",
+    "count or null": lambda value: value is None or _is_count(value),
+    "count, text or null": lambda value: value is None or _is_count(value) or isinstance(value, str),
+    "number or null": lambda value: value is None or _is_number(value),
+    "numbers": _are_numbers,
+    "scores": _are_scores,
+    "store": lambda value: value is None or isinstance(value, str | Mapping),
+}
+"""What a value of each kind of ``_REQUIRED`` is."""
 
 
 def _shorten(value: Any) -> str:

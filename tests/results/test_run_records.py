@@ -66,6 +66,15 @@ def test_all_problems_are_told_at_once(result: dict[str, Any]) -> None:
     assert problems_of(result) == ["lacks 'model'", "lacks 'gmacs'"]
 
 
+@pytest.mark.parametrize("key", ["bytes", "scores"])
+def test_mappings_within_mappings_are_refused_in_no_time(result: dict[str, Any], key: str) -> None:
+    deep: Any = 1.0
+    for _ in range(100):
+        deep = {"a": deep}
+    (problem, *_) = problems_of(result | {key: deep})
+    assert problem.startswith(f"{key!r} is ") and problem.endswith(f"not {'numbers' if key == 'bytes' else 'scores'}")
+
+
 def test_values_that_json_lacks_are_refused(tmp_path: Path, result: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="a complex cannot be written"):
         write_result(tmp_path, result | {"extra": 1j})
