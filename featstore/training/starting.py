@@ -31,9 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 def checkpoint_of(place: str) -> Path:
-    """Path of the weights to start from: the checkpoint of a run's folder, or what was named itself."""
+    """Path of the weights to start from: the checkpoint of a run's folder, or what was named itself.
+
+    A folder with that checkpoint alone, such as a copy, is the folder of a run, too; others are published weights.
+    """
     path = Path(place)
-    return RunFolder(path).best if path.is_dir() and is_run(path) else path
+    best = RunFolder(path).best
+    return best if path.is_dir() and (is_run(path) or best.is_file()) else path
 
 
 def file_digest(path: Path, setting: str = "start.run") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from small_store import SPEC, Collection
 
 from featstore.errors import ConfigError, DatasetError
+from featstore.models.checkpoint_file import load_checkpoint
 from featstore.training import TrainConfig, train
 from featstore.training.labels import LabelledTracks, SplitTracks
 from featstore.training.losses import class_weighting, make_loss
@@ -89,3 +91,14 @@ def test_weights_that_saw_the_test_tracks_are_refused(styles: Collection, tmp_pa
         DatasetError, match=r"it was trained on (group|track) .* more tracks or groups of this run's split (valid|test)"
     ):
         train(styles.store, SPEC, "vgg-cnn", tmp_path / "other", config=other)
+
+
+def test_a_folder_with_a_checkpoint_alone_is_started_from(
+    styles: Collection, tmp_path: Path, config: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(styles.store, SPEC, "vgg-cnn", tmp_path / "first", config=config("loop.epochs=1"))
+    shutil.copytree(tmp_path / "first" / "checkpoints", tmp_path / "copy" / "checkpoints")
+    again = config("loop.epochs=1", f"start.run={tmp_path / 'copy'}")
+    train(styles.store, SPEC, "vgg-cnn", tmp_path / "again", config=again)
+    _, state = load_checkpoint(tmp_path / "again" / "checkpoints" / "best.safetensors")
+    assert state["trunk"] and "does not say which tracks it was trained on" in caplog.text
