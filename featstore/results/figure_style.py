@@ -143,10 +143,10 @@ def size_axis(axis: Any, name: str, limits: tuple[float, float]) -> None:
 
 def cost_axes(axes: Any, cost: str, values: Iterable[float], metric: str) -> None:
     """Name a cost and a score at the axes; the cost is on a logarithm where every value is above 0."""
-    limits = np.sort(np.asarray([*values], dtype=float))[[0, -1]].tolist()
-    if limits[0] > 0:
+    found = np.array([*values], dtype=float)
+    if found.min() > 0:
         axes.set_xscale("log")
-        size_axis(axes.xaxis, cost, limits)
+        size_axis(axes.xaxis, cost, (float(found.min()), float(found.max())))
     axes.set_xlabel(COSTS[cost].axis.replace("bit per", "kbit per"))
     axes.set_ylabel(title_of(metric, split="test"))
 
