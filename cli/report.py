@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from featstore.atomic import write_text
 from featstore_cli.commands import Group, completer
 from featstore_cli.common import emit, json_option, print_json, table_width, terminal_width, wide_option
 from featstore_cli.report_options import (
@@ -89,6 +88,7 @@ def table(
       featstore report table runs/ --by model,n_mels,hop_multiple --format latex
       featstore report table runs/ --where encoding=uint8 --published
     """
+    from featstore.atomic import write_text
     from featstore.results import format_table, join_published, summarise
 
     found = read_runs(runs, conditions, split)
@@ -200,7 +200,8 @@ def pareto(
     from featstore.results.sentences import answer_json
 
     options["margin"] = options["margin"] or MARGIN
-    found = read_runs(runs, conditions, split := options["split"])
+    split = options["split"]
+    found = read_runs(runs, conditions, split)
     axes = [cost_name(name) for name in _names(x)]
     metric = metric_of(found, y, split)
     summary = mark_undertrained(summarise(found, split=split), found, metric, late_gain)
