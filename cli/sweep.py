@@ -136,6 +136,9 @@ def _main_score(scores: dict[str, dict[str, Any]]) -> str:
     """The score that people look at first."""
     from featstore.metrics import METRICS
 
-    places = [(split, name) for split in ("test", "valid") for name in (*METRICS, "loss")]
-    found = [(split, name, scores[split][name]) for split, name in places if name in scores.get(split, {})]
-    return next((f"{split} {name} {value:.4f}" for split, name, value in found if value is not None), "")
+    for split in ("test", "valid"):
+        for name in (*METRICS, "loss"):
+            value = scores.get(split, {}).get(name)
+            if value is not None:
+                return f"{split} {name} {value:.4f}"
+    return ""
