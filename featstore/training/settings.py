@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -40,7 +41,12 @@ def require(valid: bool, what: str, section: str, fix: str = "") -> None:
 class Range(enum.Enum):
     """Numbers that a setting may have; it stands beside the type of a field: ``Annotated[int, Range.POSITIVE]``.
 
-    A value is what is wrong with all other numbers, for messages, and a function that tells them.
+    Attributes
+    ----------
+    wrong : str
+        What is wrong with all other numbers, for messages.
+    allows : callable
+        Whether a number is one of these.
     """
 
     POSITIVE = ("is not positive", lambda value: value > 0)
@@ -48,6 +54,9 @@ class Range(enum.Enum):
     PROPER_SHARE = ("is not in (0, 1)", lambda value: 0 < value < 1)
     BELOW_ONE = ("is not in [0, 1)", lambda value: 0 <= value < 1)
     SHARE = ("is not in (0, 1]", lambda value: 0 < value <= 1)
+
+    def __init__(self, wrong: str, allows: Callable[[Any], bool]) -> None:
+        self.wrong, self.allows = wrong, allows
 
 
 class Section:
@@ -63,15 +72,25 @@ class Section:
     section: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
-            marks = (mark for part in (hint, *typing.get_args(hint)) for mark in getattr(part, "__metadata__", ()))
-            for mark in marks:
-                value, (wrong, allows) = getattr(self, name), mark.value
-                require(value is None or allows(value), f"{name}={value} {wrong}", self.section)
+        kind: Any = type(self)  # mypy does not see that classes are hashable
+        for name, allowed in _ranges_of(kind).items():
+            value = getattr(self, name)
+            require(value is None or allowed.allows(value), f"{name}={value} {allowed.wrong}", self.section)
         self.check()
 
     def check(self) -> None:
         """Refuse settings that contradict each other; ranges are checked before."""
+
+
+@functools.cache
+def _ranges_of(kind: type) -> dict[str, Range]:
+    """Ranges of the fields that have one; found once, because reading the types of a class takes a millisecond."""
+    found: dict[str, Range] = {}
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        for part in (hint, *typing.get_args(hint)):  # of Annotated[…] | None it is a part that is annotated
+            for mark in getattr(part, "__metadata__", ()):
+                found[name] = mark
+    return found
 
 
 def read_yaml(path: str | Path) -> Settings:
