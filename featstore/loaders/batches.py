@@ -185,19 +185,17 @@ class BatchLoader:
     def _opened(self, recheck: bool, threads: int, read_ahead: int) -> Callable[[RankPart], Iterator[Codes]]:
         """Open or fill the tiers; what is returned reads a part of an epoch from them."""
         if self.tier == "gpu":
-            longest = [
-                frames or int(one.lengths.max()) for one, frames in zip(self.inputs, self.plan.frames, strict=True)
+            held = [
+                DeviceTier(one, self.plan.track, device=self.device, longest=frames or int(one.lengths.max()))
+                for one, frames in zip(self.inputs, self.plan.frames, strict=True)
             ]
-            places = zip(self.inputs, longest, strict=True)
-            held = [DeviceTier(one, self.plan.track, device=self.device, longest=most) for one, most in places]
             return partial(device_pass, tiers=held, device=self.device)
+        in_ram = self.tier == "ram"
+        tiers = [RamTier(one, self.plan.track) if in_ram else DiskTier(one, recheck=recheck) for one in self.inputs]
         return partial(
             host_pass,
             inputs=self.inputs,
-            tiers=[
-                RamTier(one, self.plan.track) if self.tier == "ram" else DiskTier(one, recheck=recheck)
-                for one in self.inputs
-            ],
+            tiers=tiers,
             threads=threads,
             ahead_batches=read_ahead,
             task_items=max(1, self.batch_size // self.world_size),
