@@ -183,11 +183,8 @@ def _draw_published(
     ``scale`` are the coordinates of their axis: drawn there, they would lie above whatever the other axis holds.
     """
     for number, (_, measured) in enumerate(series):
-        kinds, theirs = (
-            [(str(rate), str(scale)) for rate, scale in zip(each["sample_rate"], each["scale"], strict=True)]
-            for each in (measured, rows)
-        )
-        part = rows[[{kind} == set(kinds) for kind in theirs]]
+        kinds = set(_kinds_of(measured))
+        part = rows[[kinds == {kind} for kind in _kinds_of(rows)]]  # none beside a series of several kinds
         x = _x_of(part, places) + _offset(number, len(series))
         axes.plot(
             x,
@@ -201,6 +198,11 @@ def _draw_published(
             transform=scale,
         )
     axes.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
+
+
+def _kinds_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Sample rate and scale of each row."""
+    return [(str(rate), str(scale)) for rate, scale in zip(rows["sample_rate"], rows["scale"], strict=True)]
 
 
 def _offset(number: int, count: int) -> float:
