@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -52,8 +52,9 @@ def draw(runs: RunSet, kind: str, paths: Sequence[str | Path], **options: Any) -
         check_known(name, _OPTIONS, f"unknown option {name!r} of a figure", "report plot")
     settings = {**_DEFAULTS, **options}
     drawer, shown, names = KINDS[kind]
+    given = {name: settings[name] for name in names if name in settings}
     with figure_style():
-        return save_figure(drawer(*shown(runs, settings), **{n: settings[n] for n in names if n in settings}), paths)
+        return save_figure(drawer(*shown(runs, settings), **given), paths)
 
 
 def _front(runs: RunSet, settings: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -95,22 +96,25 @@ def _telling(runs: RunSet, settings: Mapping[str, Any], *, count: int) -> tuple[
 
 _COST = ("metric", "colour", "title")
 
-# kind -> what draws it, what that is given, and the options it takes
-KINDS: dict[str, tuple[Callable[..., Figure], Callable[[RunSet, Mapping[str, Any]], tuple[Any, ...]], tuple[str, ...]]]
+
+class _Kind(NamedTuple):
+    """A kind of figure: what draws it, what is drawn of the runs, and the options that the drawing takes."""
+
+    draw: Callable[..., Figure]
+    shown: Callable[[RunSet, Mapping[str, Any]], tuple[Any, ...]]
+    options: tuple[str, ...]
+
+
 KINDS = {
-    "pareto": (draw_pareto, _front, ("title",)),
-    "figure1": (draw_study, _summary, ("published", "title")),
-    "bytes": (partial(draw_cost, x="bytes_alone"), _summary, _COST),
-    "gmacs": (partial(draw_cost, x="gmacs"), _summary, _COST),
-    "storage": (draw_storage, _runs, ("metric", "title")),
-    "time": (partial(draw_cost, x="seconds_train"), _summary, _COST),
-    "curves": (draw_curves, partial(_telling, count=6), ("title",)),
-    "probes": (draw_probes, _runs, ("metric", "title")),
-    "classes": (
-        draw_classes,
-        partial(_telling, count=4),
-        ("metric", "title"),
-    ),
-    "encoding": (draw_encoding, _pairs, ("metric",)),
-    "gallery": (draw_gallery, _features, ("track", "start_s", "seconds", "title")),
+    "pareto": _Kind(draw_pareto, _front, ("title",)),
+    "figure1": _Kind(draw_study, _summary, ("published", "title")),
+    "bytes": _Kind(partial(draw_cost, x="bytes_alone"), _summary, _COST),
+    "gmacs": _Kind(partial(draw_cost, x="gmacs"), _summary, _COST),
+    "storage": _Kind(draw_storage, _runs, ("metric", "title")),
+    "time": _Kind(partial(draw_cost, x="seconds_train"), _summary, _COST),
+    "curves": _Kind(draw_curves, partial(_telling, count=6), ("title",)),
+    "probes": _Kind(draw_probes, _runs, ("metric", "title")),
+    "classes": _Kind(draw_classes, partial(_telling, count=4), ("metric", "title")),
+    "encoding": _Kind(draw_encoding, _pairs, ("metric",)),
+    "gallery": _Kind(draw_gallery, _features, ("track", "start_s", "seconds", "title")),
 }
