@@ -179,7 +179,7 @@ def train(
 @pytest.mark.slow
 def test_attention_stays_finite_with_a_silent_clip_and_learns() -> None:
     torch.manual_seed(0)
-    n_samples = 44_100  # 2 s at 22.05 kHz
+    n_samples = 11_025  # 0.5 s at 22.05 kHz
     model = create("gafx-a", **SMALL | {"n_samples": n_samples}).train()
     seconds = torch.arange(n_samples) / 22_050
     rng = torch.Generator().manual_seed(1)
@@ -191,7 +191,7 @@ def test_attention_stays_finite_with_a_silent_clip_and_learns() -> None:
         x[0], target[0] = 0.0, 0  # one silent clip in every batch
         return x[:, None], target
 
-    losses = torch.tensor(train(model, 200, 40, batch))
+    losses = torch.tensor(train(model, 100, 40, batch))
     assert torch.isfinite(losses).all()
     assert losses[-40:].mean() < 0.7 * losses[:20].mean()
     assert all(torch.isfinite(p).all() for p in model.parameters())
