@@ -224,8 +224,13 @@ class Encoding:
         if self.levels is not None:  # half the widest step
             return float(np.diff(self.levels.astype(np.float64)).max()) / 2
         if self.ranges:
-            return None if self.table is None else float(self.table.step(self._codes[1]).max(initial=0)) / 2
-        return self.scale_factor / 2 if self.is_integer else (0.0 if self.name == "float32" else None)
+            if self.table is None:
+                return None
+            low, high = self.table.low.astype(np.float64), self.table.high.astype(np.float64)
+            return float(_affine_error(self.table.step(self._codes[1]), low, high).max(initial=0))
+        if self.is_integer:
+            return float(_affine_error(self.scale_factor, self.low, self.high))
+        return 0.0 if self.name == "float32" else None
 
     def encode(self, x: FloatArray) -> tuple[AnyArray, int]:
         """Return ``x`` in the stored type, and how many values saturated.
@@ -299,6 +304,11 @@ class Encoding:
         codes = x.to(xp.float32)
         values = codes * self.scale_factor + self.add_offset
         return xp.where(codes == self.fill_value, xp.full_like(values, float("nan")), values)
+
+
+def _affine_error(step: Any, low: Any, high: Any) -> Any:
+    """Half a step, and what float32 rounds when a code is decoded: the factor, the product, the offset and their sum."""
+    return step / 2 + 2.0**-23 * (high - low + np.maximum(np.abs(low), np.abs(high)))
 
 
 @functools.lru_cache(maxsize=256)
