@@ -134,7 +134,9 @@ class FeatureReader:
             return np.asarray(excerpts, dtype=self.dtype)
         if stride > 1 and stop > n_frames:
             raise StoreError(f"frames {start} to {stop} lie outside the track's {n_frames}", self.name, "Ask for less")
-        codes = self.base.read(row, start * stride, (stop - 1) * stride + 1 if stop > start else start * stride)
+        # of no frames nothing is asked for: the base may end before the place where the next one would begin
+        first, behind = (start * stride, (stop - 1) * stride + 1) if stop > start else (0, 0)
+        codes = self.base.read(row, first, behind)
         values: FloatArray = self.view.apply(self.encoding.decode(codes[..., ::stride]))
         return values
 
@@ -222,7 +224,8 @@ class FeatureReader:
         ----------
         track_ids : iterable of str
         start, stop : int
-            Frames of the feature; ``stop=None`` goes to the end of the longest track.
+            Frames of the feature; ``stop=None`` goes to the end of the longest track: to ``start`` where that lies
+            behind it.
 
         Returns
         -------
@@ -231,7 +234,7 @@ class FeatureReader:
         """
         ids = [track_ids] if isinstance(track_ids, str) else list(track_ids)
         rows = [self.stored_row(track_id) for track_id in ids]
-        stop = max((int(self.lengths[row]) for row in rows), default=start) if stop is None else stop
+        stop = max([start, *(int(self.lengths[row]) for row in rows)]) if stop is None else stop
         if not 0 <= start <= stop:
             raise StoreError(
                 f"start={start} and stop={stop} are no range of frames", self.name, "Give 0 <= start <= stop"

@@ -127,6 +127,23 @@ def test_reading_ranges_and_views(small) -> None:
     assert array.dims == ("track", "band", "frame") and array.sizes["track"] == 9
 
 
+def test_frames_from_behind_the_end_are_none(small) -> None:
+    """However the tracks are asked for: what another track's length allows is no error for a shorter one."""
+    store, _, _ = small
+    for name in (str(SPEC), "mel(n_mels=8,scale=db,hop_length=768)"):
+        reader, track = store[name], store.tracks.index[9]
+        behind = reader[track].shape[1] + 5
+        assert reader[track, behind:].shape == (8, 0)
+        for found in (reader.read([track], behind), reader.read(track, start=behind), reader[[track], behind:]):
+            assert found.shape == (1, 8, 0) and found.dtype == np.float32
+        assert reader.read([], behind).shape == (0, 8, 0)
+        assert np.isnan(reader.read([track], behind, behind + 3)).all()
+        with pytest.raises(StoreError, match=f"start={behind} and stop=3 are no range of frames"):
+            reader.read([track], behind, 3)
+        with pytest.raises(StoreError, match="start=-1 and stop="):
+            reader.read([track], -1)
+
+
 def test_errors_name_what_is_near(small) -> None:
     store, _, _ = small
     with pytest.raises(MissingFeature, match="Did you mean mel") as caught:
