@@ -17,6 +17,13 @@ def _seconds(clip: Clip, sample_rate: int) -> tuple[int, int]:
     return round(clip.length_s * sample_rate), round(clip.offset_s * sample_rate)
 
 
+def _fix(clip: Clip) -> str:
+    """What helps a track that is too short; where a policy fills tracks up, it has found no sample to begin with."""
+    if clip.pad == "none":
+        return "Shorten the clip, leave the track out, or fill it up with pad=zeros or pad=repeat"
+    return "There is nothing to fill up: begin earlier, raise sample_rate, or leave the track out"
+
+
 def clip_bounds(n_samples: int, sample_rate: int, clip: Clip, where: str = "") -> ClipBounds:
     """First sample of an excerpt, and the one after its last, at the analysis rate.
 
@@ -59,7 +66,7 @@ def clip_bounds(n_samples: int, sample_rate: int, clip: Clip, where: str = "") -
         raise TrackTooShort(
             f"the track has {n_samples} samples ({n_samples / sample_rate:.3f} s) and {clip} needs {start + length}",
             where,
-            "Shorten the clip, leave the track out, or fill it up with pad=zeros or pad=repeat",
+            _fix(clip),
         )
     return start, start + length
 
@@ -89,7 +96,7 @@ def every_starts(n_samples: int, sample_rate: int, clip: Clip, where: str = "") 
             raise TrackTooShort(
                 f"the track has {n_samples} samples and one excerpt of {clip} needs {length}",
                 where,
-                "Shorten the excerpt, leave the track out, or fill it up with pad=zeros or pad=repeat",
+                _fix(clip),
             )
         return [0]
     return list(range(0, n_samples - length + 1, step))

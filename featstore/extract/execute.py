@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featstore.arrays import FloatArray
-from featstore.audio import AUDIO_STREAMS, local_copy, open_audio
+from featstore.audio import AUDIO_STREAMS, TrackTooShort, local_copy, open_audio
 from featstore.extract.plan import Graph
 from featstore.features import Node, Stream, TrackContext, make_stream
 
@@ -41,6 +41,8 @@ class TrackReport:
     channels : int
     silent : dict
         Array key to a sentence, for arrays whose signal holds nothing but zeros.
+    short : dict
+        Array key to the error, for arrays whose clip the track is too short for; what they were given is to be dropped.
     n_clipped : int
         Samples, over all channels, at or beyond full scale.
     fingerprint : str
@@ -59,6 +61,7 @@ class TrackReport:
     fingerprint: str
     damage: str = ""
     silent: dict[str, str] = field(default_factory=dict)
+    short: dict[str, TrackTooShort] = field(default_factory=dict)
     near_ties: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -87,15 +90,19 @@ def run_track(path: str, graph: Graph, deliver: Deliver, make: MakeStream = make
     Raises
     ------
     DecodeError
-        When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for its clip.
+        When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for every clip.
     """
     with local_copy(path):  # several decoders share one copy of a remote file
         reports = [_run_root(path, root, graph, deliver, make) for root in graph.roots]
+    short = {key: error for report in reports for key, error in report.short.items()}
+    if short and all(key in short for keys in graph.sinks.values() for key in keys):
+        raise next(iter(short.values()))
     if len(reports) == 1:
         return reports[0]
     return replace(
         reports[0],
         silent={key: what for report in reports for key, what in report.silent.items()},
+        short=short,
         near_ties={key: n for report in reports for key, n in report.near_ties.items()},
     )
 
@@ -118,6 +125,7 @@ def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeS
         source.fingerprint(),
         info.damage,
         tree.silent(seen.peak),
+        tree.short,
         tree.near_ties,
     )
 
@@ -137,6 +145,7 @@ class _Tree:
     ) -> None:
         self._graph, self._root, self._deliver = graph, root, deliver
         self._streams: dict[Node, Stream] = {}
+        self.short: dict[str, TrackTooShort] = {}  # as in the report
         self._peaks: dict[Node, float] = {}  # of the steps that give out samples, unless these are the file's own
         waiting = [root]
         while waiting:
@@ -201,5 +210,14 @@ class _Tree:
 
     def _finish_below(self, node: Node) -> None:
         for child in self._graph.children[node]:
-            self._pass_on(child, self._streams[child].finish())
+            try:
+                rest = self._streams[child].finish()
+            except TrackTooShort as error:  # for this clip: other features of the track see other samples
+                self.short |= dict.fromkeys(self._keys_below(child), error)
+                continue
+            self._pass_on(child, rest)
             self._finish_below(child)
+
+    def _keys_below(self, node: Node) -> list[str]:
+        found = list(self._graph.sinks.get(node, ()))
+        return found + [key for child in self._graph.children[node] for key in self._keys_below(child)]

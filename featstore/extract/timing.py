@@ -207,7 +207,7 @@ def _run(store: Store, plan: Plan, number: int, paths: list[str]) -> _Shard:
             writer.begin(slot)
             try:
                 report = run_track(paths[slot], plan.graph, writer.append)
-                frames = writer.end(source=report.fingerprint)
+                frames = writer.end(source=report.fingerprint, short=report.short)
             except (DecodeError, OSError) as error:
                 logger.debug("%s is left out of the sample: %s", paths[slot], error)
                 writer.fail(slot, "failed", "decode", str(error))

@@ -264,6 +264,7 @@ def _run_slot(
         error=what,
         path=path,
         silent=result.silent if status == "ok" else {},
+        short=result.short,
         source_rate=result.sample_rate,
         near_ties=result.near_ties,
     )

@@ -291,9 +291,11 @@ class PowerSpectrumStream:
 
     def finish(self) -> FloatArray:
         """Return the spectra of the frames that reach over the end."""
-        count = n_frames(self._seen, **self._framing) - self._done
+        # a signal without a sample, of which nothing is left at the analysis rate, has no frame
+        count = n_frames(self._seen, **self._framing) - self._done if self._seen else 0
         power = np.empty((1 + self._n_fft // 2, count), self.dtype)
-        self._spectra(self._tail, count, power)
+        if count:
+            self._spectra(self._tail, count, power)
         self._done += count
         return power
 

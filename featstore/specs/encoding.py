@@ -307,7 +307,7 @@ class Encoding:
 
 
 def _affine_error(step: Any, low: Any, high: Any) -> Any:
-    """Half a step, and what float32 rounds when a code is decoded: the factor, the product, the offset and their sum."""
+    """Half a step, and what float32 rounds in decoding: the factor, the product, the offset and their sum."""
     return step / 2 + 2.0**-23 * (high - low + np.maximum(np.abs(low), np.abs(high)))
 
 

@@ -172,7 +172,7 @@ class ArrayWriter:
         return {name: value for name, value in asdict(self._quality).items() if value is not None}
 
 
-_NO_FRAME = "the signal is shorter than one frame. Leave the track out, or ask for framing=librosa"
+_NO_FRAME = "the signal is shorter than one frame. Leave the track out, ask for framing=librosa, or raise sample_rate"
 
 
 class ShardWriter:
@@ -242,23 +242,30 @@ class ShardWriter:
         error: str = "",
         path: str = "",
         silent: Mapping[str, str] | None = None,
+        short: Mapping[str, Exception] | None = None,
         source_rate: int | None = None,
         near_ties: Mapping[str, int] | None = None,
     ) -> dict[str, int]:
         """Close the current track; frames per array. A status other than ``ok`` is kept with its reason.
 
         An array that the track gives no frame is without data (``short``), whatever the others have. ``silent`` has a
-        sentence for each array whose signal is silent. A codec takes one rate: tokens of a track whose file has another
+        sentence for each array whose signal is silent, ``short`` the error for each whose clip the track is too short
+        for: what that array was given is dropped. A codec takes one rate: tokens of a track whose file has another
         (``source_rate``, Hz) are ``ok`` with a note. ``near_ties`` counts for token arrays the tokens of the track that
         rounding may have decided.
         """
         if source is not None:
             self._sources[self._slot] = source
-        row, counted, silent = self.rows[self._slot], near_ties or {}, silent or {}
+        row, counted, silent, short = self.rows[self._slot], near_ties or {}, silent or {}, short or {}
         frames = {}
         for key, writer in self._writers.items():
-            frames[key] = writer.end(counted.get(key))
             rate, found = writer.header.spec.sample_rate, self._outcomes[key]
+            if key in short:
+                writer.roll_back()
+                frames[key] = 0
+                found.append(Outcome(row, "short", "decode", str(short[key]), path))
+                continue
+            frames[key] = writer.end(counted.get(key))
             if frames[key] == 0:
                 found.append(Outcome(row, "short", "compute", f"{path or 'the track'}: {_NO_FRAME}", path))
                 continue

@@ -68,6 +68,8 @@ def feature_function(
     def compute(path: str) -> tuple[list[FloatArray], str]:
         blocks: dict[str, list[FloatArray]] = {key: [] for key in headers}
         report = run_track(path, graph, lambda key, block: blocks[key].append(block))
+        if report.short:
+            raise next(iter(report.short.values()))
         status, what = judge(report, short_decode)
         what = what or next(iter(report.silent.values()), "")
         if status == "short" and short_decode == "fail":

@@ -14,7 +14,8 @@ from featstore.datasets.table import TableInfo
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
 from featstore.store import Store, open_store
-from featstore.store.ledger import read_status
+from featstore.store.ledger import read_ledger, read_status
+from featstore.store.verify import verify
 from featstore.testing.audio import tone
 
 RATE = 16000
@@ -54,8 +55,6 @@ def test_a_silent_excerpt_of_a_loud_track(tmp_path: Path) -> None:
     store = stored(tmp_path, waves, features)
     assert store.tracks["status"].to_dict() == {"late": "silent", "early": "ok"}
     assert store.tracks.loc["late", "error"].startswith("every sample of the excerpt is zero; the peak of the file is ")
-    from featstore.store.ledger import read_ledger
-
     told = read_ledger(store)
     assert len(told) == 1 and "start(1" in told.loc[0, "feature"], "the other features see the music"
 
@@ -70,3 +69,54 @@ def test_no_frame_is_short_and_not_stored(tmp_path: Path) -> None:
     assert "less.wav: the signal is shorter than one frame" in store.tracks.loc["less", "error"]
     counts = read_status(store)
     assert (counts["ok"], counts["failed"], counts["by_reason"]) == (2, 2, {"short": 2})
+
+
+WHOLE = ["mel(n_mels=8)", "waveform()@int16"]
+CUT = [
+    "mel(n_mels=8,scale=db,clip=offset(0.5 s, 1 s))@uint8",
+    "waveform(clip=every(1.5 s, 0.5 s))",
+    "waveform(sample_rate=8000,clip=start(1.2 s))",  # gives out samples before it knows that there are too few
+    "mel(n_mels=8,clip=centre(1.5 s,pad=zeros))",
+]
+
+
+def test_a_track_too_short_for_a_clip_keeps_its_other_features(tmp_path: Path) -> None:
+    waves = {"long": LOUD, "brief": LOUD[: RATE // 2], "second": LOUD[:RATE]}
+    for name in ("all", "whole"):
+        (tmp_path / name).mkdir()
+    store, alone = stored(tmp_path / "all", waves, WHOLE + CUT), stored(tmp_path / "whole", waves, WHOLE)
+    assert store.tracks["status"].to_dict() == {"long": "ok", "brief": "short", "second": "short"}
+    assert [set(store[feature].track_ids) for feature in CUT] == [{"long"}, {"long"}, {"long"}, set(waves)]
+    for feature in WHOLE:
+        for track in waves:
+            assert np.array_equal(store[feature][track], alone[feature][track])
+    assert verify(store.location) == []
+    assert "needs 24000" in store.tracks.loc["second", "error"] or "needs 9600" in store.tracks.loc["second", "error"]
+    told = read_ledger(store)
+    assert len(told) == 6 and set(told["stage"]) == {"decode"} and not told["stored"].any()
+    assert all(store.tracks.index[row] in ("brief", "second") for row in told["row"])
+    counts = read_status(store)
+    assert (counts["ok"], counts["failed"], counts["by_reason"]) == (1, 2, {"short": 2})
+
+
+@pytest.mark.parametrize("pad_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("feature", ["mel(n_mels=8{})", "stft(scale=db{},framing=essentia)", "hpss(n_mels=8{})"])
+def test_a_signal_of_which_resampling_leaves_no_sample_has_no_frame(
+    tmp_path: Path, feature: str, pad_mode: str
+) -> None:
+    """A sample at 16 kHz is none at 8 kHz or below 5333 Hz; the other rates of the track have it."""
+    low = feature.format(f",pad_mode={pad_mode},sample_rate=4000")
+    high, filled = feature.format(f",pad_mode={pad_mode}"), "waveform(sample_rate=4000,clip=start(1 s,pad=zeros))"
+    store = stored(tmp_path, {"one": LOUD[:1], "long": LOUD}, [low, high, "waveform(sample_rate=4000)", filled])
+    for spec, there in (
+        (low, {"long"}),
+        (high, {"one", "long"}),
+        ("waveform(sample_rate=4000)", {"long"}),
+        (filled, {"long"}),
+    ):
+        assert set(store[spec].track_ids) == there
+    told = read_ledger(store)
+    assert set(told["status"]) == {"short"} and len(told) == 3
+    messages = set(told["error"])
+    assert sum("shorter than one frame. Leave the track out" in message for message in messages) == 1
+    assert sum("the track has 0 samples" in message and "nothing to fill up" in message for message in messages) == 1
