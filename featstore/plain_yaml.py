@@ -25,7 +25,7 @@ def parse_yaml(text: str, where: str, fix: str = "Check the YAML") -> Any:
     Raises
     ------
     ConfigError
-        The text is no YAML of plain values, or unfolds to too many of them.
+        The text is no YAML of plain values, unfolds to too many of them, or has a key twice in one mapping.
 
     Examples
     --------
@@ -41,7 +41,10 @@ def parse_yaml(text: str, where: str, fix: str = "Check the YAML") -> Any:
             return None
         if _count(node, {}) > MAX_VALUES:
             raise ConfigError(f"it unfolds to more than {MAX_VALUES:,} values", where, "Write it without aliases")
+        _refuse_repeated_keys(node, where)
         return loader.construct_document(node)
+    except ConfigError:  # a ValueError, too
+        raise
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", where, fix) from error
     except (RecursionError, ValueError, OverflowError) as error:  # nested without end; dates that no calendar has
@@ -85,3 +88,20 @@ def _count(node: Any, known: dict[int, int]) -> int:
         pairs = (each if isinstance(each, tuple) else (each,) for each in children)
         known[id(node)] = 1 + sum(_count(child, known) for pair in pairs for child in pair)
     return known[id(node)]
+
+
+def _refuse_repeated_keys(node: Any, where: str) -> None:
+    """The library would take the last of equal keys and drop the others silently."""
+    children = node.value if isinstance(node.value, list) else []
+    seen: set[tuple[str, str]] = set()
+    for child in children:
+        if not isinstance(child, tuple):
+            _refuse_repeated_keys(child, where)
+            continue
+        key, value = child
+        if isinstance(key.value, str):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{key.value} is given twice (line {line})", where, "Keep one of them")
+            seen.add((key.tag, key.value))
+        _refuse_repeated_keys(value, where)

@@ -21,17 +21,26 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_aliases_work_within_reason() -> None:
     assert parse_yaml("a: &x {n: 1}\nb: *x\n", "here") == {"a": {"n": 1}, "b": {"n": 1}}
     assert parse_yaml("", "here") is None
+    assert parse_yaml("a: &x {n: 1, m: 2}\nb: {<<: *x, n: 3}\nc: [{n: 1}, {n: 2}]\n1: x\n'1': y", "here") == {
+        "a": {"n": 1, "m": 2},
+        "b": {"n": 3, "m": 2},
+        "c": [{"n": 1}, {"n": 2}],
+        1: "x",
+        "1": "y",
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB, r"unfolds to more than 100,000 values \[here\]"),
+        (BOMB, r"^it unfolds to more than 100,000 values \[here\]. Write it without aliases$"),
         ("a: &a [*a]", "unfolds to more than"),
         ("[" * 900 + "]" * 900, "nested too deeply"),
         ("a: 2024-02-31", "day is out of range"),
         ("a: !!python/object/apply:os.system ['true']", "not valid YAML: could not determine a constructor"),
         ("a: [", "not valid YAML"),
+        ("a: 1\nb: 2\na: 1", r"^a is given twice \(line 3\) \[here\]. Keep one of them$"),
+        ("- x: {mel: {n_mels: 96}, mel: {n_mels: 48}}", r"mel is given twice \(line 1\)"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:
@@ -49,3 +58,11 @@ def test_every_reader_of_yaml_is_bounded(tmp_path: Path) -> None:
             read(path)
     with pytest.raises(FeatstoreError, match=r"not valid YAML.*--set data.classes=\[.*Quote the value"):
         parse_assignments(["data.classes=["])
+
+
+def test_a_feature_file_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "features.yaml"
+    path.write_text("- mel: {n_mels: 96}\n  mel: {n_mels: 48}\n")
+    with pytest.raises(FeatstoreError) as caught:
+        expand_features([str(path)])
+    assert str(caught.value) == f"cannot read the feature file: mel is given twice (line 2) [{path}]. Keep one of them"

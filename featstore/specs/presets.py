@@ -104,7 +104,9 @@ def _in_encoding(spec: FeatureSpec, encoding: str | None) -> FeatureRequest:
 def _from_yaml(path: Path) -> list[FeatureRequest]:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
+    except ConfigError as error:
+        raise SpecError(f"cannot read the feature file: {error.what}", str(path), error.fix) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot read the feature file: {error}", str(path), "Check the path and the YAML") from error
     if isinstance(content, Mapping) and "features" in content:
         content = content["features"]
