@@ -8,8 +8,10 @@ from typing import Any
 
 from featstore.arrays import FloatArray
 from featstore.audio import AUDIO_STREAMS, TrackTooShort, local_copy, open_audio
+from featstore.errors import DecodeError
 from featstore.extract.plan import Graph
 from featstore.features import Node, Stream, TrackContext, make_stream
+from featstore.features.windows import TooShort
 
 __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 
@@ -42,7 +44,8 @@ class TrackReport:
     silent : dict
         Array key to a sentence, for arrays whose signal holds nothing but zeros.
     short : dict
-        Array key to the error, for arrays whose clip the track is too short for; what they were given is to be dropped.
+        Array key to the error, for arrays whose clip, or whose first window, the track is too short for; what they were
+        given is to be dropped.
     n_clipped : int
         Samples, over all channels, at or beyond full scale.
     fingerprint : str
@@ -61,7 +64,7 @@ class TrackReport:
     fingerprint: str
     damage: str = ""
     silent: dict[str, str] = field(default_factory=dict)
-    short: dict[str, TrackTooShort] = field(default_factory=dict)
+    short: dict[str, DecodeError] = field(default_factory=dict)
     near_ties: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -90,7 +93,7 @@ def run_track(path: str, graph: Graph, deliver: Deliver, make: MakeStream = make
     Raises
     ------
     DecodeError
-        When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for every clip.
+        When the file cannot be decoded, holds no samples, holds non-finite ones, or is too short for every feature.
     """
     with local_copy(path):  # several decoders share one copy of a remote file
         reports = [_run_root(path, root, graph, deliver, make) for root in graph.roots]
@@ -145,7 +148,7 @@ class _Tree:
     ) -> None:
         self._graph, self._root, self._deliver = graph, root, deliver
         self._streams: dict[Node, Stream] = {}
-        self.short: dict[str, TrackTooShort] = {}  # as in the report
+        self.short: dict[str, DecodeError] = {}  # as in the report
         self._peaks: dict[Node, float] = {}  # of the steps that give out samples, unless these are the file's own
         waiting = [root]
         while waiting:
@@ -212,7 +215,7 @@ class _Tree:
         for child in self._graph.children[node]:
             try:
                 rest = self._streams[child].finish()
-            except TrackTooShort as error:  # for this clip: other features of the track see other samples
+            except (TrackTooShort, TooShort) as error:  # for this feature: others see other samples
                 self.short |= dict.fromkeys(self._keys_below(child), error)
                 continue
             self._pass_on(child, rest)

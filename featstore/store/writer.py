@@ -249,8 +249,8 @@ class ShardWriter:
         """Close the current track; frames per array. A status other than ``ok`` is kept with its reason.
 
         An array that the track gives no frame is without data (``short``), whatever the others have. ``silent`` has a
-        sentence for each array whose signal is silent, ``short`` the error for each whose clip the track is too short
-        for: what that array was given is dropped. A codec takes one rate: tokens of a track whose file has another
+        sentence for each array whose signal is silent, ``short`` the error for each that the track is too short for:
+        what that array was given is dropped. A codec takes one rate: tokens of a track whose file has another
         (``source_rate``, Hz) are ``ok`` with a note. ``near_ties`` counts for token arrays the tokens of the track that
         rounding may have decided.
         """

@@ -103,6 +103,18 @@ def test_the_same_bytes_as_one_by_one(backend, weights, music, tmp_path):
     assert read_status(plain)["failed"] == 4 and read_status(plain)["ok"] == 7 and verify(plain.location) == []
 
 
+@pytest.mark.parametrize("batches", [False, True])
+def test_a_track_without_a_token_keeps_its_other_features(batches, weights, music, tmp_path):
+    store = run(music, tmp_path / "s", [MEL, features(weights)[1]], batches=batches)
+    tokens, mel = (next(store[name] for name in store.features if name.startswith(kind)) for kind in ("vq", "mel"))
+    assert "3b-tiny.wav" not in tokens and mel["3b-tiny.wav"].shape == (20, 1)
+    assert set(mel.track_ids) - set(tokens.track_ids) == {"3b-tiny.wav"}
+    told = read_ledger(store)
+    one = told[told["track_id"] == "3b-tiny.wav"].iloc[0]
+    assert (one["status"], one["stage"]) == ("short", "decode")
+    assert "60 samples are too few for one token" in one["error"]
+
+
 @pytest.mark.slow
 def test_however_much_may_wait(weights, music, tmp_path, monkeypatch):
     names = [MEL, features(weights)[1]]
