@@ -140,13 +140,14 @@ def check_clips(plan: Plan, tracks: TrackTable) -> None:
     PlanError
         With the clip, and the longest track there is.
     """
-    durations = tracks.frame["duration_s"].dropna()
+    readable = tracks.frame[tracks.frame["probe_error"].isna()]  # the others give nothing, whatever the clip
+    durations = readable["duration_s"].dropna()
     if durations.empty:
         return
     for clip in {header.spec.clip for header in plan.headers}:
         needed = clip.offset_s + (clip.length_s if clip.pad == "none" else 0.0)
         short = durations < needed - HEADER_TOLERANCE_S
-        if short.all() and len(durations) == len(tracks.frame):
+        if short.all() and len(durations) == len(readable):
             raise PlanError(
                 f"clip={clip} needs {needed:g} s, and the longest of {len(durations):,} tracks has "
                 f"{float(durations.max()):.2f} s",

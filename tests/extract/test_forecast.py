@@ -96,6 +96,9 @@ def test_clips_longer_than_the_tracks(tracks, caplog) -> None:
     assert "tracks are shorter than clip=start(6 s)" in caplog.text
     frame = tracks.frame.assign(duration_s=[float("nan"), *tracks.frame["duration_s"][1:]])
     check_clips(make_plan(expand_features(["mel(clip=centre(30 s))"])), type(tracks)(frame, tracks.info))
+    broken = frame.assign(probe_error=["not readable as audio", *frame["probe_error"][1:]])
+    with pytest.raises(PlanError, match="the longest of 39 tracks has"):  # it gives nothing, whatever the clip
+        check_clips(make_plan(expand_features(["mel(clip=centre(30 s))"])), type(tracks)(broken, tracks.info))
 
 
 def test_unknown_lengths_count_as_the_mean_and_unreadable_files_as_nothing(tracks) -> None:
