@@ -231,7 +231,7 @@ def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = each.partition("=")
         if not equals or not name:
             raise ConfigError(f"--set {each!r} is not of the form name=value", "", "Write: --set separator=;")
-        options[name.strip()] = int(value) if value.isascii() and value.isdigit() else value
+        options[name.strip()] = value
     return options
 
 

@@ -7,10 +7,11 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from featstore.errors import ConfigError, MissingDependency, check_known, did_you_mean
 from featstore.plain_yaml import read_yaml
+from featstore.typed_values import converted
 
 __all__ = ["KINDS", "THREAD_SETTINGS", "ClusterConfig", "read_cluster"]
 
@@ -40,8 +41,6 @@ ALIASES = {
 # fields whose names are those of dask-jobqueue's arguments
 _SAME_NAME = ("memory", "queue", "account", "interface", "python", "local_directory")
 
-# kind of a field -> type of its values in the file
-_YAML_TYPES: dict[str, Any] = {"tuple": list, "dict": dict, "bool": bool, "int": int, "str": str}
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
@@ -119,7 +118,10 @@ class ClusterConfig:
             raise ConfigError(
                 f"minimum_jobs={self.minimum_jobs} is out of range", "cluster file", f"Give 0 to jobs={self.jobs}"
             )
-        _seconds(self.walltime)
+        if not _seconds(self.walltime):
+            raise ConfigError(f"walltime={self.walltime} is too small", "cluster file", 'Write it as "HH:MM:SS"')
+        converted(list[str], self.options.get("worker_extra_args") or [], "worker_extra_args", "cluster file")
+        converted(dict[str, Any], self.options.get("scheduler_options") or {}, "scheduler_options", "cluster file")
 
     def worker_arguments(self) -> list[str]:
         """Arguments by which workers retire before the batch system ends their job."""
@@ -213,7 +215,8 @@ def _named_as_here(content: dict[Any, Any], place: str) -> dict[str, Any]:
     inner = content.get("jobqueue")
     if isinstance(inner, dict) and len(inner) == 1 and isinstance(section := next(iter(inner.values())), dict):
         content = {"kind": next(iter(inner))} | section | {key: content[key] for key in content if key != "jobqueue"}
-    fields = {each.name: str(each.type) for each in dataclasses.fields(ClusterConfig)}
+    fields = {each.name for each in dataclasses.fields(ClusterConfig)}
+    hints = get_type_hints(ClusterConfig)
     kind = str(content.get("kind"))
     values: dict[str, Any] = {}
     said: dict[str, Any] = {}
@@ -226,7 +229,7 @@ def _named_as_here(content: dict[Any, Any], place: str) -> dict[str, Any]:
         if name in fields:
             said[name] = key
             if value is not None or name == known:
-                values[name] = _typed(name, value, fields[name], place)
+                values[name] = _typed(name, value, hints[name], place)
         elif kind in KINDS and name in _jobqueue_names(kind):
             further[name] = value
         else:
@@ -246,20 +249,14 @@ def _jobqueue_names(kind: str) -> set[str]:
     return {name.replace("-", "_") for name in dask.config.get(f"jobqueue.{kind}", {})}
 
 
-def _typed(key: str, value: Any, wanted: str, place: str) -> Any:
+def _typed(key: str, value: Any, hint: Any, place: str) -> Any:
     """A value of the file, checked against the annotation of its field."""
-    kind = wanted.split(" |")[0].split("[")[0]
-    if value is None and wanted.endswith("None"):
-        return None
-    if key == "walltime" and type(value) is int:  # YAML reads 01:00:00 without quotes as a number of seconds
-        return f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
-    if type(value) is not _YAML_TYPES[kind] or (kind == "tuple" and not all(isinstance(each, str) for each in value)):
-        raise ConfigError(f"{key}={value!r} is of the wrong kind", place, f"Give {kind}")
-    if key == "options":
-        return {str(name).replace("-", "_"): each for name, each in value.items()}
-    if kind == "dict":
-        return {str(name): str(each) for name, each in value.items()}
-    return tuple(value) if kind == "tuple" else value
+    if key == "walltime" and type(value) is int and value < 2**31:  # YAML reads 01:00:00 without quotes as seconds
+        value = f"{value // 3600:02d}:{value // 60 % 60:02d}:{value % 60:02d}"
+    if key == "environment" and isinstance(value, dict):
+        value = {str(name): str(each) if type(each) in (int, float) else each for name, each in value.items()}
+    found = converted(hint, value, key, place)
+    return {name.replace("-", "_"): each for name, each in found.items()} if key == "options" else found
 
 
 def _seconds(walltime: str) -> float:

@@ -34,8 +34,9 @@ def parse_yaml(text: str, where: str, fix: str = "Check the YAML") -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)  # refuses control characters at once
         node = loader.get_single_node()
         if node is None:
             return None
@@ -51,7 +52,8 @@ def parse_yaml(text: str, where: str, fix: str = "Check the YAML") -> Any:
         found = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"not valid YAML: {found}", where, fix) from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def read_yaml(path: str | os.PathLike[str], shape: str, fix: str) -> dict[Any, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from typing import Any
+from typing import Any, get_type_hints
 
 from featstore.datasets import DATASETS
 from featstore.datasets.card import Card
 from featstore.datasets.table import TrackTable
 from featstore.errors import DatasetError, check_known
+from featstore.typed_values import converted
 
 __all__ = ["about", "describe", "index"]
 
@@ -41,8 +42,10 @@ def index(kind: str, root: str | os.PathLike[str] | None = None, **options: Any)
     """
     adapter = DATASETS.load(kind)
     parameters = inspect.signature(adapter).parameters
-    for name in options:
+    hints = get_type_hints(adapter)
+    for name, value in options.items():
         check_known(name, set(parameters) - {"root"}, f"unknown option {name!r}", f"data set {kind}")
+        options[name] = converted(hints[name], value, name, f"data set {kind}")
     if root is None and parameters["root"].default is inspect.Parameter.empty:
         raise DatasetError(
             "no folder or file given", f"data set {kind}", f"Write: featstore datasets index {kind} ROOT"

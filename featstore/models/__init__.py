@@ -133,7 +133,12 @@ def create(name: str, *, n_classes: int, in_channels: int = 1, **settings: Any) 
     elif in_channels != 1:
         fix = "Give it one feature, or choose a model that stacks several, such as vgg-cnn"
         raise ConfigError(f"{in_channels} inputs for a model that takes one", f"model {name}", fix)
-    built: Model = model(model.Config(n_classes=n_classes, **settings))
+    config = model.Config(n_classes=n_classes, **settings)
+    try:
+        built: Model = model(config)
+    except (RuntimeError, MemoryError, OverflowError) as error:  # torch has no memory for its weights
+        what = f"a model of these sizes cannot be made: {str(error).partition(chr(10))[0]}"
+        raise ConfigError(what, f"model {name}", "Lower its sizes, such as width") from error
     return built
 
 

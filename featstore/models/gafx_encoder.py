@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from featstore.errors import check_known
 from featstore.models.demucs_weights import read_hdemucs
-from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig, TappedDemucs, demucs_settings
+from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig, TappedDemucs, checked_demucs
 from featstore.models.model_encoder import ModelEncoder, describe_model
 from featstore.models.tensor_files import digest_of_tensors, open_tensors, save_tensors
 from featstore.models.trained_on import TrainedOn
+from featstore.typed_values import converted
 
 __all__ = ["open_hdemucs", "write_untrained"]
 
@@ -76,8 +76,7 @@ def write_untrained(path: str | os.PathLike[str], *, seed: int = 0, **hdemucs: A
     ConfigError
         For a setting that Hybrid Demucs does not have.
     """
-    for setting in hdemucs:
-        check_known(setting, demucs_settings(), f"{setting!r} is no setting of Hybrid Demucs", "gafx-u")
+    hdemucs, seed = checked_demucs(hdemucs), converted(int, seed, "seed", "gafx-u")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = TappedDemucs(sources=list(SOURCES), **hdemucs)

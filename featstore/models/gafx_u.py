@@ -24,6 +24,7 @@ from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
 from featstore.models.layers import full_precision, recomputed
 from featstore.models.model_config import WaveformConfig
+from featstore.typed_values import converted
 
 try:
     from demucs.hdemucs import HDecLayer, HDemucs, HEncLayer
@@ -36,7 +37,9 @@ __all__ = [
     "GafxU",
     "GafxUConfig",
     "TappedDemucs",
+    "checked_demucs",
     "compress",
+    "demucs_settings",
     "features_from_branches",
     "hybrid_stft",
 ]
@@ -190,6 +193,29 @@ def demucs_settings() -> list[str]:
     return [name for name in inspect.signature(HDemucs.__init__).parameters if name not in {"self", *FIXED}]
 
 
+_NOT_AS_DEFAULT = {
+    "channels_time": int | None,
+    "multi_freqs": list[float] | None,
+    **dict.fromkeys(("growth", "emb_scale", "segment"), float),
+}
+"""Types of settings of Hybrid Demucs that are not those of their defaults."""
+
+
+def checked_demucs(given: Any) -> dict[str, Any]:
+    """Settings of Hybrid Demucs, each of its type.
+
+    Raises
+    ------
+    ConfigError
+        For a setting that Hybrid Demucs does not have, or a value that it cannot take.
+    """
+    for name in converted(dict[str, Any], given, "hdemucs", "gafx-u"):
+        check_known(name, demucs_settings(), f"hdemucs has {name!r}, which is no setting of it", "gafx-u")
+    defaults = {name: each.default for name, each in inspect.signature(HDemucs.__init__).parameters.items()}
+    kinds = {name: _NOT_AS_DEFAULT.get(name, type(defaults[name])) for name in given}
+    return {name: converted(kinds[name], value, f"hdemucs.{name}", "gafx-u") for name, value in given.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GafxUConfig(WaveformConfig):
     """Settings of GAFX-U.
@@ -223,13 +249,11 @@ class GafxUConfig(WaveformConfig):
     place: ClassVar[str] = "gafx-u"
 
     def _resolve(self) -> None:
+        given = dict(self.hdemucs) if isinstance(self.hdemucs, tuple) else self.hdemucs
+        object.__setattr__(self, "hdemucs", tuple(sorted(checked_demucs(given).items())))
         if self.n_samples <= 5 * self.n_fft // 8:  # what the transform mirrors at the end
             fix = f"Give more than {5 * self.n_fft // 8} samples"
             raise ConfigError(f"n_samples={self.n_samples} is too short for a window of {self.n_fft}", "gafx-u", fix)
-        pairs = tuple(sorted((name, value) for name, value in dict(self.hdemucs).items()))
-        for name, _ in pairs:
-            check_known(name, demucs_settings(), f"hdemucs has {name!r}, which is no setting of it", "gafx-u")
-        object.__setattr__(self, "hdemucs", pairs)
 
     @property
     def n_fft(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from featstore.errors import ConfigError
+from featstore.typed_values import converted
 
 __all__ = ["ModelConfig", "SpectrumConfig", "WaveformConfig", "check_fields"]
 
@@ -23,7 +24,7 @@ _BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 
 def check_fields(config: Any, place: str, least: Mapping[str, int]) -> None:
-    """Refuse values that do not fit the type of their field.
+    """Bring plain values to the type of their field, and refuse those that do not fit it.
 
     Whole numbers are positive, unless ``least`` has another bound for them; a ``Literal`` is one of its values; other
     numbers called as in the table above lie within its bounds.
@@ -47,9 +48,12 @@ def check_fields(config: Any, place: str, least: Mapping[str, int]) -> None:
                 raise ConfigError(f"{name}={value!r} is not {what}", place)
             if value < bound:
                 raise ConfigError(f"{name}={value} is too few: it takes at least {bound}", place)
-        elif name in _BOUNDS:
-            bounds, fits = _BOUNDS[name]
-            if not (isinstance(value, int | float) and fits(value)):
+        else:
+            typed = converted(hint, value, name, place, commas=True)
+            if typed != value:  # 1 stays 1 where 1.0 is meant: both are written into runs
+                object.__setattr__(config, name, typed)
+            bounds, fits = _BOUNDS.get(name, ("", lambda _: True))
+            if not fits(typed):
                 raise ConfigError(f"{name}={value!r} is not {bounds}", place)
 
 

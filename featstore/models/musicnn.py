@@ -77,10 +77,9 @@ class MusicnnConfig(SpectrumConfig):
 
     def _resolve(self) -> None:
         for name, kernels in (("timbral", TIMBRAL_FRAMES), ("temporal", TEMPORAL_FRAMES)):
-            units = tuple(getattr(self, name))
-            if len(units) != len(kernels) or not all(type(unit) is int and unit > 0 for unit in units):
+            units = getattr(self, name)
+            if len(units) != len(kernels) or min(units) < 1:
                 raise ConfigError(f"{name}={units} are not {len(kernels)} positive whole numbers", self.place)
-            object.__setattr__(self, name, units)
 
     def scaled(self, size: int) -> int:
         """``size`` filters at this width, at least one."""

@@ -53,7 +53,7 @@ class ProbeConfig(ModelConfig):
     n_layers: int
     n_dims: int
     n_windows: int
-    layer: str = "auto"
+    layer: str | int = "auto"
     hidden: int = 0
     dropout: float = 0.2
     standardise: Literal["auto", "dimension", "common"] = "auto"
@@ -66,10 +66,9 @@ class ProbeConfig(ModelConfig):
     def _resolve(self) -> None:
         object.__setattr__(self, "layer", str(self.layer))
         for name in ("strengths", "rates"):
-            values = tuple(map(float, getattr(self, name)))
+            values = getattr(self, name)
             if not values or min(values) <= 0:
                 raise ConfigError(f"{name}={values} are not positive numbers", self.place, "Give at least one")
-            object.__setattr__(self, name, values)
         if self.layer not in ("auto", "mix") and not (self.layer.isdecimal() and int(self.layer) < self.n_layers):
             raise ConfigError(
                 f"layer={self.layer!r} is none of the {self.n_layers} stored layers",

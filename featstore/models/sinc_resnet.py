@@ -66,12 +66,11 @@ class MsSincResnetConfig(WaveformConfig):
     place: ClassVar[str] = "ms-sinc-resnet"
 
     def _resolve(self) -> None:
-        lengths = tuple(self.lengths)
-        if len(lengths) != 3:
+        if len(self.lengths) != 3:
             raise ConfigError(
-                f"lengths={lengths} are not three", self.place, "Give one for each channel of the picture"
+                f"lengths={self.lengths} are not three", self.place, "Give one for each channel of the picture"
             )
-        object.__setattr__(self, "lengths", tuple(odd_length(length) for length in lengths))
+        object.__setattr__(self, "lengths", tuple(odd_length(length) for length in self.lengths))
         if max(self.lengths) > self.n_samples:
             fix = "Give longer inputs, or shorter filters"
             raise ConfigError(f"filters of {max(self.lengths)} taps on {self.n_samples} samples", self.place, fix)

@@ -15,7 +15,7 @@ from featstore.results.conditions import parse_conditions, selected
 from featstore.results.contrasts import contrast
 from featstore.results.fronts import one_dataset
 from featstore.results.losses import study_of
-from featstore.results.paper_tables import PaperTable, conditions_of
+from featstore.results.paper_tables import PaperTable, texts_of
 from featstore.results.reference import PAPERS
 from featstore.results.resampled import TestTracks
 from featstore.results.summary import summarise
@@ -81,9 +81,9 @@ def check_claim(spec: Mapping[str, Any], place: str) -> None:
     if not spec.get("claim"):
         raise ConfigError("a claim needs its words", place, "claim: A is better than B")
     for side in ("where_a", "where_b"):
-        if not conditions_of(spec, side):
+        if not texts_of(spec, side):
             raise ConfigError(f"the claim has no {side}", place, f"{side}: [model=vgg-cnn, n_mels=96]")
-        parse_conditions(conditions_of(spec, side))
+        parse_conditions(texts_of(spec, side))
     paper, metric = spec.get("paper", PAPERS[0]), spec.get("metric", "loss")
     check_known(paper, PAPERS, f"unknown paper {paper!r}", place)
     check_known(metric, (*METRICS, "loss"), f"unknown metric {metric!r}", place)
@@ -135,7 +135,7 @@ def _judged(spec: Mapping[str, Any], runs: RunSet, summary: pd.DataFrame | None,
     try:
         if known is None or not len(known):
             raise ConfigError(f"no run has {title_of(metric)}")
-        sides = [_rows(known, runs, conditions_of(spec, f"where_{side}")) for side in "ab"]
+        sides = [_rows(known, runs, texts_of(spec, f"where_{side}")) for side in "ab"]
         lacking = [name for name, rows in zip("AB", sides, strict=True) if not rows]
         if lacking:
             raise ConfigError(f"{' and '.join(lacking)} {'were' if len(lacking) > 1 else 'was'} not run")

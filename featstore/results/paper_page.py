@@ -28,14 +28,15 @@ from featstore.results.paper_tables import (
     TESTS,
     PaperTable,
     against_best,
-    conditions_of,
     paper_table,
     stage_of,
+    texts_of,
 )
 from featstore.results.reference import PAPERS
 from featstore.results.run_set import RunSet, frame_of
 from featstore.results.summary import summarise
 from featstore.results.tables import format_rows, format_table, plain_rows
+from featstore.typed_values import converted
 
 __all__ = ["DEFAULTS", "check_report", "write_page"]
 
@@ -48,6 +49,7 @@ DEFAULTS = {
     "published": "",
     "page": "page.html",
 }
+_TEXTS = ("metric", "cost", "test", "published", "page")
 _KEYS = (*DEFAULTS, "where", "tables", "figures", "claims")
 _TABLE_KEYS = ("title", "stage", "where", "rows", "columns", "metrics", "reference", "within", "note", "undertrained")
 _FIGURE_KEYS = ("kind", "title", "text", "stage", "where", "each", "file", "metric", "colour")
@@ -78,7 +80,9 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
         For an unknown key, kind or paper, a table without title or rows, a faulty claim, or text that is no condition.
     """
     check_keys(settings, _KEYS, where)
-    parse_conditions(conditions_of(settings))
+    for name, kind in (("margin", float), ("late_gain", float | None), *((name, str) for name in _TEXTS)):
+        converted(kind, settings.get(name, DEFAULTS[name]), name, where)
+    parse_conditions(texts_of(settings))
     columns = ("n", *METRICS, "loss", *COSTS, *TESTS, *RUN_FIGURES)
     for place, spec in _entries(settings, "tables", where):
         check_keys(spec, _TABLE_KEYS, place)
@@ -86,18 +90,19 @@ def check_report(settings: Mapping[str, Any], where: str = "report") -> None:
         if not spec.get("title") or not isinstance(rows, list) or len({isinstance(row, str) for row in rows}) != 1:
             fix = "Rows are a list of columns, or a list of mappings: docs/reports.md"
             raise ConfigError("a table needs a title and rows", place, fix)
-        parse_conditions([*conditions_of(spec), *(text for row in rows for text in _conditions(row, place))])
-        for name in [*spec.get("columns", ()), *spec.get("metrics", ())]:
-            if not is_drop(str(name)):
+        parse_conditions([*texts_of(spec), *(text for row in rows for text in _conditions(row, place))])
+        for name in (name for key in ("columns", "metrics") for name in texts_of(spec, key)):
+            if not is_drop(name):
                 check_known(name, columns, f"unknown column {name!r}", place)
-        paper = (spec.get("reference") or {}).get("paper", PAPERS[0])
+        reference = converted(dict[str, Any], spec.get("reference") or {}, "reference", place)
+        paper = reference.get("paper", PAPERS[0])
         check_known(paper, PAPERS, f"unknown paper {paper!r}", place)
     for place, spec in _entries(settings, "claims", where):
         check_claim(spec, place)
     for place, spec in _entries(settings, "figures", where):
         check_keys(spec, _FIGURE_KEYS, place)
         check_known(spec.get("kind"), KINDS, f"unknown figure {spec.get('kind')!r}", place)
-        parse_conditions(conditions_of(spec))
+        parse_conditions(texts_of(spec))
 
 
 def _entries(settings: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
@@ -113,7 +118,7 @@ def _conditions(row: Any, place: str) -> list[str]:
         return []
     if not isinstance(row, Mapping):
         raise ConfigError(f"the row {row!r} is not a mapping", place, "Write column: value")
-    return [*conditions_of(row), *conditions_of(row, "published")]
+    return [*texts_of(row), *texts_of(row, "published")]
 
 
 def write_page(
@@ -154,9 +159,9 @@ def write_page(
     check_report(settings)
     settings, folder = {**DEFAULTS, **settings}, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    runs = selected(runs, conditions_of(settings))
+    runs = selected(runs, texts_of(settings))
     if not len(runs):
-        raise ConfigError(f"no run meets {', '.join(conditions_of(settings))}", "report.where", "Train such runs")
+        raise ConfigError(f"no run meets {', '.join(texts_of(settings))}", "report.where", "Train such runs")
     score_column(runs.frame, settings["metric"])  # refuses a metric that no run has
     summary = summarise(runs)
     frame, _ = against_best(summary, settings["metric"], cost=settings["cost"], test=settings["test"])
@@ -199,7 +204,7 @@ def _figures(settings: Mapping[str, Any], stages: Mapping[str, RunSet], folder: 
             check_known(column, [*map(str, frame)], f"runs have no column {column!r}", "report: each")
         values = sorted(map(str, frame[column].dropna().unique())) if column else [""]
         for value, spec in itertools.product(values, chosen):
-            conditions = [*conditions_of(spec), *([f"{column}={value}"] if column else [])]
+            conditions = [*texts_of(spec), *([f"{column}={value}"] if column else [])]
             part = selected(runs, conditions)
             rows = summarise(part, split=split) if len(part) else None
             if rows is not None and spec["kind"] == "encoding":

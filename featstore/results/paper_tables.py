@@ -22,13 +22,14 @@ from featstore.results.reference import read_reference
 from featstore.results.significance import TestName
 from featstore.results.summary import summarise
 from featstore.results.tables import HEADS, field_cell
+from featstore.typed_values import converted
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from featstore.results.run_set import RunSet
 
-__all__ = ["RUN_FIGURES", "TESTS", "PaperTable", "against_best", "conditions_of", "paper_table", "stage_of"]
+__all__ = ["RUN_FIGURES", "TESTS", "PaperTable", "against_best", "paper_table", "stage_of", "texts_of"]
 
 TESTS = {"verdict": "against the best", "difference": "difference", "p": "p", "p_holm": "p (Holm)"}
 RUN_FIGURES = {
@@ -63,10 +64,11 @@ class PaperTable:
     note: str = ""
 
 
-def conditions_of(spec: Mapping[str, Any], key: str = "where") -> list[str]:
-    """The conditions under a key: one text, or a list of them."""
+def texts_of(spec: Mapping[str, Any], key: str = "where") -> list[str]:
+    """The texts under a key, which holds one or a list of them: conditions by default."""
     found = spec.get(key) or []
-    return [found] if isinstance(found, str) else list(found)
+    texts: list[str] = converted(list[str], [found] if isinstance(found, str) else found, key, "report")
+    return texts
 
 
 def stage_of(spec: Mapping[str, Any]) -> str:
@@ -96,7 +98,7 @@ def paper_table(spec: Mapping[str, Any], runs: RunSet, settings: Mapping[str, An
     ConfigError
         For an unknown column or reference.
     """
-    chosen = selected(runs, conditions_of(spec))
+    chosen = selected(runs, texts_of(spec))
     summary = summarise(chosen, split=stage_of(spec)) if len(chosen) else None
     rows = spec["rows"]
     if all(isinstance(name, str) for name in rows):
@@ -182,7 +184,7 @@ def _planned_table(
             guesses += 1
             continue
         fields = {name: value for name, value in row.items() if name not in _SPECIAL}
-        conditions = [*(f"{name}={value}" for name, value in fields.items()), *conditions_of(row)]
+        conditions = [*(f"{name}={value}" for name, value in fields.items()), *texts_of(row)]
         kept = set(where(runs, conditions)["run_id"]) if records else set()
         own = [record for record in records if set(record["run_ids"]) <= kept]
         several += len(own) > 1
@@ -193,7 +195,7 @@ def _planned_table(
         named = [field_cell(name, shown) for name in names]
         if own and float(own[0].get(f"{metric}_mean", np.inf)) < weak:
             named[0], faint = f"{named[0]} (undertrained)", faint + 1
-        cells.append([*named, *measured, *published.cells(fields, conditions_of(row, "published"))])
+        cells.append([*named, *measured, *published.cells(fields, texts_of(row, "published"))])
         ids.append(tuple(own[0]["run_ids"]) if own else ())
     missing = sum(not each for each in ids) - guesses
     notes = [spec.get("note", ""), published.note]
@@ -261,11 +263,11 @@ def _crossed(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _metrics(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(spec.get("metrics") or ("roc_auc", "pr_auc"))
+    return tuple(texts_of(spec, "metrics") or ("roc_auc", "pr_auc"))
 
 
 def _columns(spec: Mapping[str, Any]) -> list[str]:
-    return list(spec.get("columns") or (*_metrics(spec), "n"))
+    return list(texts_of(spec, "columns") or (*_metrics(spec), "n"))
 
 
 def _head(column: str) -> str:

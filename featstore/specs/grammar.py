@@ -124,7 +124,7 @@ def parse_float(value: object, name: str) -> float:
         if isinstance(value, bool) or (not isinstance(value, (str, int, float)) and not hasattr(value, "__float__")):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpecError(f"{name}={value!r} is not a number", "", "Give a number") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise SpecError(f"{name}={value} is not finite", "", "Give a finite number")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import functools
-import math
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from featstore.errors import ConfigError, did_you_mean
 from featstore.plain_yaml import parse_yaml
 from featstore.plain_yaml import read_yaml as parse_file
+from featstore.typed_values import converted
 
 __all__ = [
     "Range",
@@ -178,40 +176,4 @@ def _converted(hint: Any, value: Any, place: str) -> Any:
         require(isinstance(value, Mapping), f"{place} is a section, not {value!r}", "training settings")
         kind = hint.kind_for(value) if hasattr(hint, "kind_for") else hint  # settings that depend on one of them
         return from_mapping(typing.cast(type, kind), value, place)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if types.NoneType in arguments:
-        (hint,) = (argument for argument in arguments if argument is not types.NoneType)
-        return None if value is None else _converted(hint, value, place)
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise ConfigError(f"{place}={value!r}", "training settings", did_you_mean(str(value), map(str, arguments)))
-        return value
-    if origin is tuple:
-        listed = value.split(",") if isinstance(value, str) else value
-        require(isinstance(listed, list | tuple), f"{place}={value!r} is not a list", "training settings")
-        return tuple(_converted(arguments[0], item, place) for item in listed)
-    if origin is dict or hint is dict:
-        require(isinstance(value, Mapping), f"{place} is a section, not {value!r}", "training settings")
-        return dict(value)
-    return _scalar(hint, value, place)
-
-
-def _scalar(kind: type, value: Any, place: str) -> Any:
-    if isinstance(value, str) and kind in (int, float):
-        with contextlib.suppress(ValueError):  # YAML takes 1e-3 for text
-            value = float(value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        require(math.isfinite(value), f"{place}={value!r} is not finite", "training settings")
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if kind is str and isinstance(value, bool):
-        raise ConfigError(
-            f"{place}={value!r} is not text: YAML reads on, off, yes, no, true and false as truth values",
-            "training settings",
-            "Quote it, like data.classes=['on','off']",
-        )
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    require(right, f"{place}={value!r} is not {words[kind]}", "training settings")
-    return value
+    return converted(hint, value, place, "training settings", commas=True)

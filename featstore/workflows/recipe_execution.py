@@ -16,6 +16,7 @@ from featstore.errors import ConfigError, PlanError
 from featstore.extract import ExtractOptions, ExtractReport, extract
 from featstore.models import check_installed
 from featstore.plain_yaml import parse_yaml
+from featstore.typed_values import build
 from featstore.workflows.derive import derive
 from featstore.workflows.recipe_features import changed_weights, own_features
 from featstore.workflows.recipe_runs import check_trainable, planned_runs, with_drawn_splits
@@ -134,7 +135,7 @@ def run_recipe(
     own = own_features(plans, places, recipe.encoding)
     chosen = select(recipe.requests(places), plans, conditions, recipe.name, own)
     result = RecipeResult(folder, ExtractReport(str(folder / "store.zarr")), failed=failed, lacking=recipe.lacking)
-    options = ExtractOptions(**({"jobs": jobs} | recipe.extract))
+    options = build(ExtractOptions, {"jobs": jobs} | recipe.extract, f"{recipe.name}: extract")
     if "extract" in wanted:
         result.extraction = extract(table, chosen.stored, folder / "store.zarr", options)
         if chosen.derived:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from featstore.errors import ConfigError, check_keys, check_known
+from featstore.extract import ExtractOptions
 from featstore.models.encoder_fetch import fetched_place
 from featstore.plain_yaml import parse_yaml
 from featstore.results.paper_page import check_report
 from featstore.specs import FeatureRequest
 from featstore.training.settings import merge
+from featstore.typed_values import build, typed_fields
 from featstore.workflows.recipe_features import ENCODER, TOKENIZER, recipe_features
 from featstore.workflows.recipe_runs import check_same, own_settings
 from featstore.workflows.selection import ModelPlan
@@ -26,6 +28,14 @@ logger = logging.getLogger(__name__)
 
 KEPT = "recipe.yaml"  # in the folder of results: the recipe that made them, which can be run again
 FILES = (KEPT, "plan.yaml", "train.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """An experiment of a recipe."""
+
+    models: list[Any]
+    same: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +93,8 @@ class Recipe:
     title: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     tokenizer: dict[str, Any] = field(default_factory=dict)
-    tokenizers: dict[str, Any] = field(default_factory=dict)
-    encoders: dict[str, Any] = field(default_factory=dict)
+    tokenizers: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    encoders: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     features: list[Any] = field(default_factory=list)
     optional: list[str] = field(default_factory=list)
     encoding: str | None = None
@@ -93,8 +103,8 @@ class Recipe:
     models: list[Any] = field(default_factory=list)
     experiments: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    settings: dict[str, Any] = field(default_factory=dict)
-    pretraining: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pretraining: dict[str, dict[str, Any]] = field(default_factory=dict)
     shifts: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     minutes: float | None = None
@@ -114,7 +124,10 @@ class Recipe:
     def groups(self) -> dict[str, Mapping[str, Any]]:
         """Experiments by name, each with its ``models`` and what is the ``same`` in all; without any, all models."""
         groups = self.experiments or {"": self.models or [self.model]}
-        return {name: group if isinstance(group, Mapping) else {"models": group} for name, group in groups.items()}
+        found = {name: group if isinstance(group, Mapping) else {"models": group} for name, group in groups.items()}
+        for name, group in found.items():
+            build(_Group, group, f"{self.name}, experiment {name}")
+        return found
 
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""
@@ -159,7 +172,7 @@ class Recipe:
             for each in names:
                 if names.count(each) > 1:
                     raise ConfigError(f"{each!r} is listed twice", self.name, "Give each a name of its own")
-            check_same(found, group.get("same", []), f"{self.name}, experiment {name}")
+            check_same(found, group.get("same") or [], f"{self.name}, experiment {name}")
             plans += found
         for plan in plans:
             if any(each != plan for each in plans if each.name == plan.name):
@@ -251,10 +264,12 @@ def load_recipe(
             source = merge(source, own)
         found = merge(found, layer)
     found = merge(found, changes or {})
-    check_report(found.get("report", {}), f"{name}: report")
-    ShiftPlan.read(found.get("shifts", {}), name)
     found["data"] = source | ({"root": root} if equals else {}) | dict(data_options or {})
-    return Recipe(name=Path(name).name, **found)
+    recipe = build(Recipe, {"name": Path(name).name} | found, name)
+    build(ExtractOptions, recipe.extract, f"{name}: extract")
+    check_report(recipe.report, f"{name}: report")
+    ShiftPlan.read(recipe.shifts, name)
+    return recipe
 
 
 def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
@@ -263,8 +278,9 @@ def _read(folder: Any, file: str, name: str) -> dict[str, Any]:
     if not file.partition(".")[0].isidentifier() or not path.is_file():
         return {}
     content = parse_yaml(path.read_text(encoding="utf-8"), f"{name}/{file}") or {}
-    check_keys(content, [*KEYS, "name"] if file == KEPT else KEYS, f"{name}/{file}")
-    return {key: value for key, value in content.items() if key != "name"}
+    where = f"{name}/{file}"
+    check_keys(content, [*KEYS, "name"] if file == KEPT else KEYS, where)
+    return typed_fields(Recipe, {key: value for key, value in content.items() if key != "name"}, where)
 
 
 def with_overrides(

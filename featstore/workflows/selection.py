@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError, check_known, did_you_mean
@@ -12,6 +12,7 @@ from featstore.features import resolve
 from featstore.specs import FeatureRequest, FeatureSpec
 from featstore.specs.encoding import MEASURED, Encoding
 from featstore.specs.scale import Scale
+from featstore.typed_values import build
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +47,9 @@ class ModelPlan:
 
     model: str
     only: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     name: str = ""
-    pretrain: dict[str, Any] = field(default_factory=dict)
+    pretrain: dict[str, dict[str, Any]] = field(default_factory=dict)
     together: bool = False
     features: tuple[str, ...] = ()
 
@@ -64,22 +65,12 @@ class ModelPlan:
         from featstore.models import MODELS
 
         entry = {"model": entry} if isinstance(entry, str) else entry
-        known = [each.name for each in fields(cls)]
-        if not isinstance(entry, Mapping) or "model" not in entry:
+        if not isinstance(entry, Mapping) or entry.get("model") is None:
             raise ConfigError(f"{entry!r} is no model", where, "Write a name, or {model: NAME, settings: {…}}")
-        for key in entry:
-            check_known(key, known, f"unknown key {key!r} of a model", where)
-        check_known(entry["model"], MODELS, f"unknown model {entry['model']!r}", where)
-        only = entry.get("only") or ()
-        return cls(
-            entry["model"],
-            (only,) if isinstance(only, str) else tuple(only),
-            dict(entry.get("settings") or {}),
-            str(entry.get("name") or entry["model"]),
-            dict(entry.get("pretrain") or {}),
-            bool(entry.get("together", False)),
-            tuple(map(str, entry.get("features") or ())),
-        )
+        only = entry.get("only")
+        plan = build(cls, {**entry, "only": [only] if isinstance(only, str) else only}, f"{where}: models")
+        check_known(plan.model, MODELS, f"unknown model {plan.model!r}", where)
+        return plan if plan.name else replace(plan, name=plan.model)
 
 
 @dataclass(frozen=True, slots=True)

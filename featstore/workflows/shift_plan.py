@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from featstore.errors import ConfigError, check_keys
+from featstore.errors import ConfigError
+from featstore.typed_values import build
 from featstore.workflows.alterations import parse_alteration
 
 __all__ = ["ShiftPlan"]
@@ -42,16 +43,11 @@ class ShiftPlan:
             For anything but a mapping, an unknown key or alteration, or a value of another type.
         """
         where = f"{where}: shifts"
-        check_keys(entry, [each.name for each in fields(cls)], where)
-        given: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in entry.items()}
-        plan = cls(**given)
-        if not isinstance(plan.tracks, int) or plan.tracks < 2:
-            raise ConfigError(f"tracks: {plan.tracks!r}", where, "Give a whole number of 2 or more")
-        if not isinstance(plan.seed, int) or plan.seed < 0:
-            raise ConfigError(f"seed: {plan.seed!r}", where, "Give a whole number of 0 or more")
-        for key, each, kind, example in (("names", plan.names, str, "[mp3-64k]"), ("seeds", plan.seeds, int, "[0]")):
-            if not isinstance(each, tuple) or not all(isinstance(one, kind) for one in each):
-                raise ConfigError(f"{key}: {each!r}", where, f"Give a list, such as {example}")
+        plan = build(cls, entry, where)
+        if plan.tracks < 2:
+            raise ConfigError(f"tracks={plan.tracks}", where, "Give a whole number of 2 or more")
+        if min(plan.seed, *plan.seeds, 0) < 0:
+            raise ConfigError(f"seed={plan.seed}, seeds={list(plan.seeds)}", where, "Give whole numbers of 0 or more")
         for name in plan.names:
             parse_alteration(name)
         return plan

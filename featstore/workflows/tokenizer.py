@@ -28,6 +28,7 @@ from featstore.log import progress_bar
 from featstore.models.trained_on import TrainedOn, members_of
 from featstore.specs import Encoding, parse_spec
 from featstore.training.labels import groups_of
+from featstore.typed_values import converted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +96,7 @@ def train_tokenizer(
     from featstore.training.vq_training import TokenizerConfig, TokenizerTraining, measure_tokenizer
 
     config = TokenizerConfig.preset(preset, **settings)
+    minutes = converted(float, minutes, "minutes", "tokenizer training")
     if minutes <= 0:
         raise ConfigError(f"minutes={minutes} is too small", "tokenizer training", "Give more than 0")
     target = Path(target)

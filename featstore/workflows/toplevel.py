@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from featstore.errors import ConfigError
 from featstore.specs import FeatureRequest, FeatureSpec
+from featstore.typed_values import build
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +151,8 @@ def extract(
     from featstore.features import expand_features
 
     made = make_plan(expand_features(_listed(features), encoding))
-    return run_extraction(load_tracks(tracks), made, store, ExtractOptions(**{"progress": "bar"} | options))
+    chosen = build(ExtractOptions, {"progress": "bar"} | options, "options of an extraction")
+    return run_extraction(load_tracks(tracks), made, store, chosen)
 
 
 def train(

@@ -109,9 +109,9 @@ def test_conditions_and_stages() -> None:
     ("train", "message"),
     [
         ("models: [vgg-cnm]", "unknown model 'vgg-cnm'"),
-        ("models: [{model: [vgg-cnn]}]", r"unknown model \['vgg-cnn'\]"),
+        ("models: [{model: [vgg-cnn]}]", r"model=\['vgg-cnn'\] is not text"),
         ("models: [vgg-cnn, vgg-cnn]", "'vgg-cnn' is listed twice"),
-        ("models: [{model: vgg-cnn, width: 1}]", "unknown key 'width' of a model"),
+        ("models: [{model: vgg-cnn, width: 1}]", r"unknown key 'width' \[.*: models\]"),
         ("models: [3]", "3 is no model"),
         ("model_s: []", "unknown key 'model_s'"),
     ],
