@@ -25,6 +25,7 @@ import numpy as np
 
 from featstore import kernel_code
 from featstore.arrays import FloatArray
+from featstore.cache_folder import cache_folder
 from featstore.kernel_code import Code, Index
 
 __all__ = ["Bytes", "Doubles", "Floats", "Int", "Integers", "Library", "Number", "Words", "aligned_floats"]
@@ -53,7 +54,7 @@ Int = Annotated[Index, _Kind(np.dtype(np.int32), is_array=False)]  # of C
 
 _FOLDERS: tuple[Callable[[], Path], ...] = (
     lambda: Path(__file__).parent / "__pycache__",
-    lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featstore",
+    cache_folder,
 )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from featstore.cache_folder import cache_folder
 from featstore.errors import CheckpointError, check_known
 
 __all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "how_to_fetch", "package_folders"]
@@ -19,8 +19,8 @@ _TIMEOUT_S = 600
 
 
 def weights_cache() -> Path:
-    """Folder for fetched weights: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featstore" / "weights"
+    """Folder for fetched weights."""
+    return cache_folder("weights")
 
 
 def fetched_place(model: str) -> str | None:

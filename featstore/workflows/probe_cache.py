@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from featstore.audio.probe import AudioInfo
+from featstore.cache_folder import cache_folder
 
 __all__ = ["ProbeCache", "default_cache"]
 
@@ -23,10 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def default_cache(root: str | os.PathLike[str]) -> Path:
-    """The user's file of answers for a collection: under ``XDG_CACHE_HOME``, or else ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    """The user's file of answers for a collection."""
     digest = hashlib.sha256(os.path.abspath(root).encode()).hexdigest()[:16]
-    return Path(base) / "featstore" / "probes" / f"{digest}.jsonl"
+    return cache_folder("probes") / f"{digest}.jsonl"
 
 
 class ProbeCache:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from featstore.cache_folder import cache_folder
 from featstore.datasets.card import described
 from featstore.datasets.sources import absolute
 from featstore.datasets.table import TrackTable, track_table
@@ -16,9 +17,8 @@ __all__ = ["default_root", "index_demo"]
 
 
 def default_root() -> Path:
-    """The user's cache folder for the built-in music: under ``XDG_CACHE_HOME``, or else ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "featstore" / "demo"
+    """The user's cache folder for the built-in music."""
+    return cache_folder("demo")
 
 
 @described(
