@@ -91,7 +91,7 @@ class MemoryFile:
         shown = content if view is None else view.shown(content)
         behind = id3_end(shown)
         self.is_tagged = behind > 0
-        self._shown = shown[behind:] or shown
+        self._shown = memoryview(shown)[behind:] or shown  # no second copy of a file with a tag
         claimed, zeros_from = (view or ViewOf()).claims(len(self._shown))
         address = np.frombuffer(self._shown, np.uint8).__array_interface__["data"][0]
         self.state = np.array([address, len(self._shown), claimed, zeros_from, 0], np.int64)

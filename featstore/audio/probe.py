@@ -197,6 +197,9 @@ def read_header(
     return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, sound.format, sound.subtype, damage)
 
 
+_FORKS = ("._", ".AppleDouble")  # where libsndfile looks for the resource fork of a file that it reads by functions
+
+
 def _unreadable(error: Exception, place: str) -> DecodeError:
     reason = reason_of(error)
     if "does not exist" in reason:  # libsndfile's words for an mp3 without a single frame; the file is there
@@ -205,6 +208,10 @@ def _unreadable(error: Exception, place: str) -> DecodeError:
     is_named_so = place.lower().endswith(AV_SUFFIXES) and not place.lower().endswith(".opus")  # libsndfile reads Opus
     if is_named_so or _begins_like_av(place):
         fix = "libsndfile does not read this format: ask for decoder=av, as in mel(decoder=av)"
+    found = [name for name in _FORKS if os.path.exists(name)]
+    if found:  # what it then reads in place of a file that has no name for it
+        reason += f"; libsndfile looked into {found[0]} of the working folder"
+        fix = f"Run from a folder without {found[0]}, or remove it"
     return DecodeError(f"not readable as audio: {reason}", place, fix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,29 @@ def test_what_a_mac_leaves_beside_an_mp3(
     assert found(path)[0] is DecodeError or found(path) == alone
     (tmp_path / "._a.mp3").unlink()
     assert found(path) == alone
+
+
+def test_a_folder_that_libsndfile_takes_for_a_part_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "music" / "a.mp3"
+    path.parent.mkdir()
+    path.write_bytes(bytes(2000) + encoded("MP3", "MPEG_LAYER_III"))  # shown from its first frame on
+    alone = found(path)
+    assert alone[0] is not DecodeError
+    (tmp_path / ".AppleDouble").mkdir()  # file servers for Macs make one in every folder
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DecodeError, match=r"looked into \.AppleDouble of the working folder .* Run from a"):
+        decode_audio(path)
+    monkeypatch.chdir(path.parent)
+    assert found(path) == alone
+
+
+def test_a_tag_is_not_held_twice() -> None:
+    content = ID3 + bytes(4_000_000)
+    tracemalloc.start()
+    held = MemoryFile("a.mp3", content)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held.is_tagged and held.state[1] == 4_000_000 and size < 100_000
 
 
 def test_a_track_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
