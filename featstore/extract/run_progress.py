@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from featstore.atomic import canonical_json
-from featstore.errors import StoreError
+from featstore.errors import FeatstoreError
 from featstore.extract.report import ExtractReport
 from featstore.extract.work_notes import notes_of
 from featstore.log import progress_bar, write_event
@@ -44,6 +44,7 @@ class RunProgress:
         self._name = f"log/running-{run}.json"
         self._started, self._wall_started = time.perf_counter(), time.time()
         self._shown = self._filed = 0.0
+        self._begun = 0  # tracks of shards in work, when that could last be read
         self._bar = progress_bar(total=tracks, desc="extract", unit="track") if style == "bar" else None
         self.tracks, self.in_work, self.in_flight, self.threads = tracks, 0, 0, 0
         self.dashboard = ""
@@ -113,8 +114,8 @@ class RunProgress:
         self._shown = now
         done = self._report.tracks
         with suppress(OSError):
-            begun = sum(max(0, note.slot) for note in notes_of(self._location, self._run))
-            self.in_work = min(self.tracks - done, begun)
+            self._begun = sum(max(0, note.slot) for note in notes_of(self._location, self._run))
+        self.in_work = min(self.tracks - done, self._begun)
         counts = self.counts()
         if self._style == "json":
             write_event("progress", run=self._run, **counts)
@@ -142,7 +143,7 @@ class RunProgress:
             "updated": time.time(),
             "dashboard": self.dashboard,
         } | self.counts()
-        with suppress(StoreError, OSError):  # what others see of the run is not worth the run
+        with suppress(FeatstoreError, OSError):  # what others see of the run is not worth the run
             self._location.write(self._name, canonical_json(content))
 
 
