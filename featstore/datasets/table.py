@@ -249,7 +249,7 @@ def track_table(
     for note in notes:
         logger.log(level, "%s: %s", info.name, note)
     table = TrackTable(pd.DataFrame(tracks), info)
-    logger.info("%s: %d tracks under %s", info.name, len(table), info.root)
+    logger.info("%s: %d tracks%s", info.name, len(table), info.root and f" under {info.root}")
     return table
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.datasets import TableInfo, TrackTable
+from featstore.datasets.table import track_table
 from featstore.errors import DatasetError
 
 INFO = TableInfo(name="tiny", task="multi_label", classes=("fast", "slow"))
@@ -18,6 +19,13 @@ INFO = TableInfo(name="tiny", task="multi_label", classes=("fast", "slow"))
 def frame(**columns: object) -> pd.DataFrame:
     base = {"track_id": ["a", "b", "c"], "path": ["/x/a.wav", "/x/b.wav", "/x/c.wav"]}
     return pd.DataFrame(base | columns)
+
+
+def test_a_table_without_a_folder_is_logged_without_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        track_table(frame(), name="tracks")
+        track_table(frame(), name="tracks", root="/x")
+    assert caplog.messages == ["tracks: 3 tracks", "tracks: 3 tracks under /x"]
 
 
 def test_columns_that_are_not_given_become_unknown() -> None:
