@@ -111,6 +111,10 @@ def _run(args: list[str] | None) -> Any:
     except BrokenPipeError:  # the reader of our output went away: not our failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # of a file of the user's that no reader or writer of ours has a sentence for
+        what, place = error.strerror or str(error), str(error.filename or "")
+        click.echo(f"error: {FeatstoreError(what, place, 'Check the path, its permissions and the disk')}", err=True)
+        code = 1
     return code
 
 

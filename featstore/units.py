@@ -34,7 +34,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     unit = match.group(2).upper() if match else ""
     factor = {**_DECIMAL, **_BINARY, **{name[0]: value for name, value in _DECIMAL.items() if name}}.get(unit)
-    if match is None or factor is None:
+    if match is None or factor is None or math.isinf(float(match.group(1))):
         raise ConfigError(f"{text!r} is not a size", "", "Write a number and a unit, such as 50GB or 1.5TiB")
     return round(float(match.group(1)) * factor)
 

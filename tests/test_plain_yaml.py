@@ -41,6 +41,7 @@ def test_aliases_work_within_reason() -> None:
         ("a: [", "not valid YAML"),
         ("a: 1\nb: 2\na: 1", r"^a is given twice \(line 3\) \[here\]. Keep one of them$"),
         ("- x: {mel: {n_mels: 96}, mel: {n_mels: 48}}", r"mel is given twice \(line 1\)"),
+        ("a: \0", "not valid YAML: unacceptable character"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:
