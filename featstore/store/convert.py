@@ -135,11 +135,11 @@ def _open_target(old: Store, target: str | Path | Location, backend: str) -> Sto
     if str(location) == str(old.location):
         raise StoreError("source and target are the same", str(location), "Choose a new folder")
     there = existing_backend(location)
-    content = old.location.read(TRACKS)
+    content = old.table.content
     attributes = old.attributes | {"backend": made.name, "format": FORMAT}
     if there is not None:
         new = open_store(location)
-        same = new.attributes | {"format": FORMAT} == attributes and location.read(TRACKS) == content
+        same = new.attributes | {"format": FORMAT} == attributes and new.table.content == content
         if not same or not set(new.arrays) <= {array.header.key for array in old.arrays.values()}:
             raise StoreError(
                 "the target is a store of its own, not a conversion of this one",

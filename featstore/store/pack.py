@@ -75,7 +75,7 @@ def _write(store: Store, part: Path, target: Path, compression: str) -> None:
     import h5py
 
     backend = PackedBackend(PackedLocation(target))
-    files = {TRACKS: store.location.read(TRACKS)} | dict(companions(store))
+    files = {TRACKS: store.table.content} | dict(companions(store))
     books = {name: store.backend.read_codebook(name) for name in all_codebooks(store)}
     for name, (vectors, about) in books.items():
         files |= backend.codebook_files(name, np.ascontiguousarray(vectors, dtype="<f4"), about)

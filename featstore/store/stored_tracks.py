@@ -63,6 +63,12 @@ class StoredTracks:
         return frame
 
     @property
+    def content(self) -> bytes:
+        """Bytes of the file."""
+        content: bytes = self._read(bytes)
+        return content
+
+    @property
     def facts(self) -> StoredTable | None:
         """What the table says of its data set; None where it says nothing, or nothing that makes sense."""
         return table_of(self.frame)

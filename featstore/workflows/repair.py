@@ -94,8 +94,8 @@ def repair(
             "a packed store cannot be mended in place", str(path), "Pack it again from the store it was made of"
         )
     location = open_location(path)
+    report = RepairReport(found=verify(location))  # it refuses a folder that is no store: nothing there is ours
     collect_garbage(location)  # of an earlier repair, too, that was killed when all was mended
-    report = RepairReport(found=verify(location))
     if not report.found and not audio:
         return report
     if report.found:

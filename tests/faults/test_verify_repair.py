@@ -1,6 +1,8 @@
 """Every kind of file with one bit flipped, cut, emptied or deleted: noticed, named, mended to the same bytes."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from featstore.errors import StoreError
 from featstore.extract import ExtractOptions, extract
 from featstore.specs import expand_features
 from featstore.store import open_store
+from featstore.store.convert import convert
+from featstore.store.pack import pack
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
 from featstore.workflows.indexing import index_tracks
@@ -132,3 +136,21 @@ def test_a_lost_root_without_a_manifest_is_reported(sound, tmp_path: Path) -> No
     (path / "manifest.json").unlink()
     with pytest.raises(StoreError, match="no manifest to restore it from"):
         repair(path, tracks=table, options=SYNC)
+
+
+def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    code = "import os, sys\nfrom featstore.atomic import atomic_path\nwith atomic_path(sys.argv[1]): os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "report.html")], check=False)
+    (tmp_path / "song.wav").write_bytes(b"music")
+    [left] = tmp_path.glob(".*.part")
+    with pytest.raises(StoreError, match="there is no store"):
+        repair(tmp_path)
+    assert left.exists()
+
+
+def test_what_copies_a_store_names_a_table_that_is_lost(sound, tmp_path: Path) -> None:
+    shutil.copytree(sound[1], tmp_path / "s")
+    (tmp_path / "s" / "tracks.parquet").unlink()
+    for copies in (convert, pack):
+        with pytest.raises(StoreError, match=r"the track table cannot be read.*tracks\.parquet\]\. Restore it"):
+            copies(tmp_path / "s", tmp_path / "copy.h5")
