@@ -85,6 +85,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success it takes the target's place, on failure it is removed."""
     target = Path(target)
     with disk_errors(target):
+        if target.exists() and not target.is_file():  # a file in a device's place is a fault of all programs
+            what = "a folder" if target.is_dir() else "a device or a pipe"
+            raise StoreError(f"cannot write: this is {what}", os.fspath(target), "Name a file")
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.parent / f".{target.name[:80]}.{_system()}-{os.getpid()}-{secrets.token_hex(4)}.part"
         try:

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from featstore.atomic import atomic_path, canonical_json, write_bytes
+from featstore.errors import StoreError
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
@@ -33,6 +34,15 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
         part.write_bytes(b"ne")
         raise RuntimeError("half way")
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, what in (("pipe", "a device or a pipe"), ("folder", "a folder")):
+        with pytest.raises(StoreError, match=rf"cannot write: this is {what} \[.*{name}\]\. Name a file"):
+            write_bytes(tmp_path / name, b"x")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and sorted(os.listdir(tmp_path)) == ["folder", "pipe"]
 
 
 def test_canonical_json_has_the_layout_of_the_standard_library() -> None:

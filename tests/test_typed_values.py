@@ -18,7 +18,7 @@ from featstore.cluster_file import ClusterConfig, read_cluster
 from featstore.datasets import DATASETS, index
 from featstore.errors import ConfigError, FeatstoreError, MissingDependency
 from featstore.extract import ExtractOptions
-from featstore.models import MODELS
+from featstore.models import MODELS, create
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL
 from featstore.specs.kinds import KINDS
 from featstore.training import OBJECTIVES, TrainConfig
@@ -109,6 +109,11 @@ def test_settings_of_models_from_text() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             MODELS.load(name).Config(**sizes, **wrong)
+
+
+def test_a_model_that_no_memory_holds() -> None:
+    with pytest.raises(ConfigError, match=r"a model of these sizes cannot be made: .* \[model vgg-cnn\]\. Lower"):
+        create("vgg-cnn", n_mels=96, n_frames=187, n_classes=5, width=1e12)
 
 
 def test_cluster_files(tmp_path: Path) -> None:
