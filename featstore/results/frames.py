@@ -137,7 +137,7 @@ def _costs(result: Mapping[str, Any]) -> dict[str, float | None]:
         "seconds_train": seconds.get("train"),
         "seconds_inference": seconds.get("inference"),
         "seconds_extract": seconds.get("extract"),
-        "seconds_audio": sum(seen.values()) if isinstance(seen := result.get("audio_seen_s"), Mapping) else None,
+        "seconds_audio": sum(filter(None, seen.values())) if (seen := result.get("audio_seen_s")) is not None else None,
         "duration_s": result.get("duration_s"),
         "n_stored": stored,
     }

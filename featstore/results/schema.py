@@ -32,6 +32,12 @@ _REQUIRED: dict[str, str] = {
     "store": "store",
     "config_hash": "text",
 }
+# the same of keys that may be absent
+_OPTIONAL: dict[str, str] = {
+    "duration_s": "number or null",
+    "n_stored": "number or null",
+    "audio_seen_s": "numbers or null",
+}
 _INSIDE: dict[str, tuple[str, ...]] = {"bytes": ("alone", "added"), "seconds": ("extract", "train", "inference")}
 
 
@@ -95,7 +101,7 @@ def problems_of(result: Any) -> list[str]:
     found = [f"lacks {key!r}" for key in _REQUIRED if key not in result]
     found += [
         f"{key!r} is {_shorten(result[key])}, not {kind}"
-        for key, kind in _REQUIRED.items()
+        for key, kind in (_REQUIRED | _OPTIONAL).items()
         if key in result and not _KINDS[kind](result[key])
     ]
     for key, inner in _INSIDE.items():
@@ -105,11 +111,11 @@ def problems_of(result: Any) -> list[str]:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _are_numbers(value: Any) -> bool:
@@ -126,10 +132,11 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "count, text or null": lambda value: value is None or _is_count(value) or isinstance(value, str),
     "number or null": lambda value: value is None or _is_number(value),
     "numbers": _are_numbers,
+    "numbers or null": lambda value: value is None or _are_numbers(value),
     "scores": _are_scores,
     "store": lambda value: value is None or isinstance(value, str | Mapping),
 }
-"""What a value of each kind of ``_REQUIRED`` is."""
+"""What a value of each kind of these tables is."""
 
 
 def _shorten(value: Any) -> str:

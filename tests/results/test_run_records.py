@@ -75,6 +75,25 @@ def test_mappings_within_mappings_are_refused_in_no_time(result: dict[str, Any],
     assert problem.startswith(f"{key!r} is ") and problem.endswith(f"not {'numbers' if key == 'bytes' else 'scores'}")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("audio_seen_s", [3], "numbers or null"),
+        ("duration_s", "long", "number or null"),
+        ("gmacs", 10**400, "number or null"),
+        ("seed", 10**30, "count or null"),
+    ],
+)
+def test_numbers_of_reports_are_numbers(result: dict[str, Any], key: str, value: Any, kind: str) -> None:
+    (problem,) = problems_of(result | {key: value})
+    assert problem.startswith(f"{key!r} is ") and problem.endswith(f"not {kind}")
+
+
+def test_a_part_that_is_not_known_counts_as_none(tmp_path: Path, result: dict[str, Any]) -> None:
+    write_result(tmp_path / "run", result | {"audio_seen_s": {"run": 60, "start": None}})
+    assert read_results(tmp_path).frame["seconds_audio"].tolist() == [60.0]
+
+
 def test_values_that_json_lacks_are_refused(tmp_path: Path, result: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="a complex cannot be written"):
         write_result(tmp_path, result | {"extra": 1j})
