@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -11,10 +12,13 @@ __all__ = ["Command", "Group", "completer"]
 
 
 class Command(click.Command):
-    """A command whose options that take one value may be given once: a second value would silently win."""
+    """A command whose options that take one value may be given once: a second value would silently win.
+
+    Numbers are finite: no range of numbers refuses NaN, which is neither below nor above anything.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse a repeated option, then parse as usual."""
+        """Refuse a repeated option, parse as usual, then refuse numbers that are not finite."""
         if not ctx.resilient_parsing:
             _, _, order = self.make_parser(ctx).parse_args(list(args))
             single = (each for each in order if isinstance(each, click.Option) and not (each.multiple or each.count))
@@ -22,7 +26,12 @@ class Command(click.Command):
                 if count > 1 and not option.is_flag:
                     names = "/".join(option.opts)
                     raise click.UsageError(f"{names} is given {count} times; it takes one value", ctx)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for param in self.params:
+            value = ctx.params.get(param.name or "")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise click.BadParameter(f"{value} is not a finite number", ctx, param)
+        return rest
 
 
 class Group(click.Group):
