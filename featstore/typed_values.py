@@ -134,7 +134,7 @@ def _scalar(kind: Any, value: Any, name: str, where: str) -> Any:
         truth = ": YAML reads on, off, yes, no, true and false as truth values" if isinstance(value, bool) else ""
         raise ConfigError(f"{name}={value!r} is not text{truth}", where, "Quote it, like ['on','off'] or '12'")
     if type(value) is not kind:
-        raise ConfigError(f"{name}={given!r} is not {_WORDS[kind]}", where, f"Give {_WORDS[kind]}")
+        raise ConfigError(f"{name}={given!r} is not {_WORDS[kind]}", where)
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}={given!r} is not finite", where, "Give a number")
     if isinstance(value, int) and abs(value) >= 2**63:

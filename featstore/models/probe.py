@@ -64,14 +64,15 @@ class ProbeConfig(ModelConfig):
     least: ClassVar[Mapping[str, int]] = {"hidden": 0}
 
     def _resolve(self) -> None:
-        object.__setattr__(self, "layer", str(self.layer))
+        layer = str(self.layer)
+        object.__setattr__(self, "layer", layer)
         for name in ("strengths", "rates"):
             values = getattr(self, name)
             if not values or min(values) <= 0:
                 raise ConfigError(f"{name}={values} are not positive numbers", self.place, "Give at least one")
-        if self.layer not in ("auto", "mix") and not (self.layer.isdecimal() and int(self.layer) < self.n_layers):
+        if layer not in ("auto", "mix") and not (layer.isdecimal() and int(layer) < self.n_layers):
             raise ConfigError(
-                f"layer={self.layer!r} is none of the {self.n_layers} stored layers",
+                f"layer={layer!r} is none of the {self.n_layers} stored layers",
                 "probe",
                 f"Give auto, mix, or a number from 0 to {self.n_layers - 1}",
             )

@@ -39,8 +39,8 @@ def named_weights(plans: Iterable[ModelPlan], recipe: Recipe) -> list[str]:
 def _settings(recipe: Recipe, named: str) -> dict[str, Any]:
     """What a recipe says of a file of weights; empty for an encoder whose file is yet to be given."""
     kind, _, name = named.partition(":")
-    group = {"": recipe.tokenizer} | recipe.tokenizers if kind == TOKENIZER else recipe.encoders
-    found = dict(group.get(name) or {})
+    group = {"": recipe.tokenizer, **recipe.tokenizers} if kind == TOKENIZER else recipe.encoders
+    found: dict[str, Any] = dict(group.get(name) or {})
     if name not in group or (kind == TOKENIZER and not found):
         what = f"no {kind.lower()}" + (f" {name!r}" if name else "")
         known = did_you_mean(name, [each for each in group if each])
