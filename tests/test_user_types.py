@@ -13,7 +13,11 @@ PROGRAM = Path(__file__).parent / "typing" / "user_code.py"
 def test_a_users_program_passes_mypy() -> None:
     """With the settings and the cache of the project: without one, mypy reads torch and pandas for a minute."""
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", str(PROGRAM)], cwd=PROGRAM.parents[2], capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "mypy", str(PROGRAM)],
+        cwd=PROGRAM.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Success" in done.stdout

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from featstore.errors import MissingDependency
 from featstore.models import MODELS, create, setting_names
 from featstore.models.input_kinds import INPUT_KINDS, InputSize
 
-__all__ = ["ModelCard", "catalogue", "markdown_table", "model_card"]
+__all__ = ["ModelCard", "catalogue", "installed_cards", "markdown_table", "model_card"]
 
 logger = logging.getLogger(__name__)
 
 N_CLASSES = 50
+
+Card = TypeVar("Card")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,19 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def catalogue() -> list[ModelCard]:
     """Cards of all models, in the registry's order; a warning names those that need a package which is absent."""
-    cards = []
-    for name in MODELS:
+    return installed_cards(MODELS, model_card)
+
+
+def installed_cards(names: Iterable[str], card: Callable[[str], Card]) -> list[Card]:
+    """Cards of those names that can be built; one warning names those that need a package which is absent."""
+    cards, absent = [], {}
+    for name in names:
         try:
-            cards.append(model_card(name))
+            cards.append(card(name))
         except MissingDependency as error:
-            logger.warning("%s is left out: %s", name, error)
+            absent[name] = error.fix
+    if absent:
+        logger.warning("left out: %s. %s", ", ".join(absent), "; ".join(dict.fromkeys(absent.values())))
     return cards
 
 

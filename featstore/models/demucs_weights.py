@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from demucs.hdemucs import HDemucs
 
 from featstore.errors import CheckpointError
-from featstore.models.gafx_u import FIXED, SOURCES, demucs_settings
+from featstore.models.demucs_spectra import SOURCES
+from featstore.models.tapped_demucs import FIXED, HDemucs, demucs_settings
 from featstore.models.tensor_files import finite_tensor, load_torch, place_tensors, read_tensors
 
 __all__ = ["demucs_extractor", "read_hdemucs"]

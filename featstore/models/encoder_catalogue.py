@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from featstore.arrays import FloatArray
+from featstore.models.catalogue import installed_cards
 from featstore.models.encoders import ENCODERS
 from featstore.models.frozen_encoder import FrozenEncoder
 from featstore.models.input_kinds import INPUT_KINDS
@@ -110,8 +111,11 @@ class _UntrainedFolder(TransformersFolder):
 
 
 def encoder_cards(*, timed: bool = False) -> list[EncoderCard]:
-    """Cards of all published encoders; with ``timed`` each one computes a window, which takes minutes and 3 GB."""
-    return [_card(name, timed) for name in PUBLISHED_ENCODERS]
+    """Cards of all published encoders; with ``timed`` each one computes a window, which takes minutes and 3 GB.
+
+    A warning names those that need a package which is absent.
+    """
+    return installed_cards(PUBLISHED_ENCODERS, lambda name: _card(name, timed))
 
 
 def _card(name: str, timed: bool) -> EncoderCard:

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from featstore.models.demucs_spectra import SOURCES
 from featstore.models.demucs_weights import read_hdemucs
-from featstore.models.gafx_u import SOURCES, GafxU, GafxUConfig, TappedDemucs, checked_demucs
+from featstore.models.gafx_u import GafxU, GafxUConfig
 from featstore.models.model_encoder import ModelEncoder, describe_model
+from featstore.models.tapped_demucs import TappedDemucs, checked_demucs
 from featstore.models.tensor_files import digest_of_tensors, open_tensors, save_tensors
 from featstore.models.trained_on import TrainedOn
 from featstore.typed_values import converted

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import create
 from featstore.models.cost import count_macs, count_parameters
+from featstore.models.demucs_spectra import SOURCES, compress, features_from_branches, hybrid_stft
 from featstore.models.demucs_weights import read_hdemucs
-from featstore.models.gafx_u import SOURCES, TappedDemucs, compress, features_from_branches, hybrid_stft
+from featstore.models.tapped_demucs import TappedDemucs
 
 NARROW = {"channels": 4, "nfft": 1024, "depth": 5}
 SMALL = {"n_samples": 3000, "n_classes": 3, "depth": 1, "hdemucs": NARROW}

@@ -313,7 +313,7 @@ def test_a_published_hybrid_demucs(rate, tones, tmp_path):
     from demucs.hdemucs import HDemucs
     from safetensors.torch import save_file
 
-    from featstore.models.gafx_u import SOURCES
+    from featstore.models.demucs_spectra import SOURCES
 
     torch.manual_seed(0)
     network = HDemucs(sources=list(SOURCES), channels=4)
