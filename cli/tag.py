@@ -49,7 +49,7 @@ def tag(model: str, audio: tuple[str, ...], **settings: Any) -> int:
     r"""Tag AUDIO files and folders with MODEL: a run's folder, a checkpoint file, or a published model.
 
     Published models: mtt-musicnn, msd-musicnn, msd-musicnn-big, mtt-vgg, msd-vgg. Their weights come from the package
-    musicnn, installed (pip install --no-deps musicnn==0.1.0) or named by --weights; nothing is downloaded.
+    musicnn: fetched before (featstore models fetch mtt-musicnn), installed, or named by --weights.
     A file that cannot be tagged is listed with the reason, and the exit code is 2.
 
     \b

@@ -10,7 +10,7 @@ from pathlib import Path
 from featstore.cache_folder import cache_folder
 from featstore.errors import CheckpointError, check_known
 
-__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "how_to_fetch", "package_folders"]
+__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "fetched_wheel", "how_to_fetch", "package_folders"]
 
 FETCHABLE = dict.fromkeys(("mtt-musicnn", "msd-musicnn"), ("musicnn", "0.1.0"))
 """Encoder to the distribution that ships its weights, which is never installed or imported, and its version."""
@@ -27,11 +27,11 @@ def fetched_place(model: str) -> str | None:
     """Where an encoder's weights are without being named: a fetched wheel, or the installed package."""
     if model not in FETCHABLE:
         return None
-    wheel = _wheel(model)
+    wheel = fetched_wheel(model)
     return next(iter(package_folders(FETCHABLE[model][0])), None) if wheel is None else str(wheel)
 
 
-def _wheel(model: str) -> Path | None:
+def fetched_wheel(model: str) -> Path | None:
     """Wheel that was fetched for an encoder."""
     package, version = FETCHABLE[model]
     return max(weights_cache().glob(f"{package}-{version}-*.whl"), default=None)
@@ -67,7 +67,7 @@ def fetch_weights(model: str) -> Path:
     """
     check_known(model, FETCHABLE, f"no package ships weights of {model!r}", "models fetch", error=CheckpointError)
     package, version = FETCHABLE[model]
-    cache, there = weights_cache(), _wheel(model)
+    cache, there = weights_cache(), fetched_wheel(model)
     if there:
         return there
     cache.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def fetch_weights(model: str) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = str(error)
-    found = _wheel(model)
+    found = fetched_wheel(model)
     if found is None:
         raise CheckpointError(
             f"pip could not fetch {package} {version}: {reason}", str(cache), "Give weights=PATH of its wheel instead"

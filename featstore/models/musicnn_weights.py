@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import CheckpointError, check_known
 from featstore.models import create
-from featstore.models.encoder_fetch import package_folders
+from featstore.models.encoder_fetch import fetched_wheel, package_folders
 from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
 from featstore.models.tf_checkpoint import read_checkpoint
 
@@ -189,9 +189,9 @@ def _find(published: Published, place: str | os.PathLike[str] | None) -> Path | 
 def _roots(place: str | os.PathLike[str] | None) -> tuple[Sequence[Path | zipfile.Path], str]:
     """Folders in which the package may lie, and what messages call them."""
     if place is None:
-        installed = package_folders("musicnn")
-        tried = "the installed package musicnn" if installed else "no package musicnn is installed"
-        return [Path(folder) for folder in installed], tried
+        places = [*filter(None, [fetched_wheel("mtt-musicnn")]), *package_folders("musicnn")]
+        found = [root for each in places for root in _roots(each)[0]]
+        return found, " and ".join(map(str, places)) or "nothing was fetched, and no package musicnn is installed"
     path = Path(place).expanduser()
     if not path.exists():
         raise CheckpointError("there is no such folder or wheel", str(path), "Check --weights")
@@ -205,8 +205,7 @@ def _roots(place: str | os.PathLike[str] | None) -> tuple[Sequence[Path | zipfil
 
 
 def _not_found(published: Published, tried: str) -> CheckpointError:
-    fix = "Install the package without what it needs to run: pip install --no-deps musicnn==0.1.0; or name its folder"
-    fix += " or wheel: --weights PATH"
+    fix = "Fetch them with: featstore models fetch mtt-musicnn; or name the package's folder or wheel: --weights PATH"
     if not published.in_wheel:
         fix = "Only the source repository jordipons/musicnn has them: clone it and name its folder: --weights PATH"
     return CheckpointError(f"the weights of {published.name} ({published.folder}) are not there", tried, fix)

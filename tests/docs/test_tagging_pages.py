@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Music, a track table, a trained run, and an installed package ``musicnn`` whose weights were never trained."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEATSTORE_PROGRESS", "0")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.set_num_threads(1)
     make_collection(tmp_path / "music", n_tracks=6, seconds=(3.1, 4.0))
     package = write_untrained(tmp_path / "site" / "musicnn", "mtt-musicnn")

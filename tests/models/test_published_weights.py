@@ -91,15 +91,17 @@ def test_converted_weights_survive_a_safetensors_file(folders: dict[str, Path], 
     assert np.array_equal(tags_of(again, x), tags_of(model_with("mtt-musicnn", state), x))
 
 
-def test_where_weights_are_found(folders: dict[str, Path], tmp_path: Path) -> None:
-    """In the package's folder, in a clone of its repository, in a checkpoint's own folder, in a wheel."""
-    wheel = tmp_path / "musicnn-0.1.0-py3-none-any.whl"
+def test_where_weights_are_found(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the package's folder, in a clone of its repository, in a checkpoint's own folder, in a wheel, fetched too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "featstore" / "weights").mkdir(parents=True)
+    wheel = tmp_path / "featstore" / "weights" / "musicnn-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for file in folders["mtt-musicnn"].iterdir():
             archive.write(file, f"musicnn/MTT_musicnn/{file.name}")
     clone = folders["root"].parent
     wanted = load_published("mtt-musicnn", folders["root"])
-    for place in (clone, clone / "musicnn" / "MTT_musicnn", wheel):
+    for place in (clone, clone / "musicnn" / "MTT_musicnn", wheel, None):
         found = load_published("mtt-musicnn", place)
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     with pytest.raises(CheckpointError, match=r"the weights of msd-vgg \(MSD_vgg\) are not there \[.*whl\]"):
@@ -156,7 +158,8 @@ def test_a_checkpoint_of_another_network_is_refused(folders: dict[str, Path]) ->
 
 def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CheckpointError, match=r"no package musicnn is installed.*pip install --no-deps musicnn==0.1.0"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"no package musicnn is installed.*featstore models fetch mtt-musicnn"):
         load_published("mtt-musicnn")
     with pytest.raises(CheckpointError, match=r"Only the source repository .*clone it.*--weights PATH"):
         load_published("msd-musicnn-big")
