@@ -47,9 +47,8 @@ def index(kind: str, root: str | os.PathLike[str] | None = None, **options: Any)
         check_known(name, set(parameters) - {"root"}, f"unknown option {name!r}", f"data set {kind}")
         options[name] = converted(hints[name], value, name, f"data set {kind}")
     if root is None and parameters["root"].default is inspect.Parameter.empty:
-        raise DatasetError(
-            "no folder or file given", f"data set {kind}", f"Write: featstore datasets index {kind} ROOT"
-        )
+        fix = f"Write: featstore datasets index {kind} ROOT, or of a recipe --data {kind}=ROOT"
+        raise DatasetError("no folder or file given", f"data set {kind}", fix)
     table: TrackTable = adapter(**options) if root is None else adapter(root, **options)
     return table
 

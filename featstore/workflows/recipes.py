@@ -251,11 +251,11 @@ def load_recipe(
     """
     folder = _folder(name)
     layers = [_read(folder, file, name) for file in FILES]
-    usual = next((str(layer["data"]["kind"]) for layer in layers if "kind" in layer.get("data", {})), "")
-    kind, equals, root = (data or usual).partition("=")
-    layers.append({"data": {"kind": kind}} | _read(folder, f"{kind}.yaml", name))
-    if smoke:
-        layers.append(_read(folder, "smoke.yaml", name))
+    last = [_read(folder, "smoke.yaml", name)] if smoke else []
+    kinds = [str(layer["data"]["kind"]) for layer in (*layers, *last) if "kind" in layer.get("data", {})]
+    usual = next(iter(kinds), "")
+    kind, equals, root = (data or (kinds[-1] if smoke and kinds else usual)).partition("=")
+    layers += [{"data": {"kind": kind}} | _read(folder, f"{kind}.yaml", name), *last]
     found: dict[str, Any] = {}
     source: dict[str, Any] = {"kind": kind}
     for layer in layers:

@@ -171,6 +171,8 @@ def test_channels_of_phase_go_with_the_mel_frames_of_the_same_grid() -> None:
             "mel_scale",
         ):
             assert {getattr(each, field) for each in channels} == {getattr(mel, field)}
+    assert load_recipe("kamuni2024", smoke=True).data["kind"] == "demo", "a smoke run brings its own music"
+    assert load_recipe("kamuni2024", smoke=True, data="fma=x").data["kind"] == "fma"
     assert study.shifts["names"] == ["scramble"] and load_recipe("kamuni2024", smoke=True).shifts["names"] == []
 
 
