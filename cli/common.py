@@ -24,6 +24,7 @@ __all__ = [
     "print_json",
     "renamed_option",
     "render_table",
+    "short_names",
     "store_option",
     "table_width",
     "terminal_width",
@@ -134,15 +135,16 @@ def render_table(
     """Columns aligned under a header: numbers to the right, words to the left.
 
     In a command with ``--wide`` the table fits the terminal: the texts of the column ``cut`` are shortened, then
-    columns are left out in the order of ``first_to_go``, then from the last one on, and a line names them.
+    columns are left out in the order of ``first_to_go``, then from the last one on. A line tells of either.
     """
     rows = [list(row) for row in rows]
     cells = [[_cell(value) for value in row] for row in rows]
-    width = table_width()
+    width, was_cut = table_width(), False
     if cut and width is not None:
-        shorten(cells, header, header.index(cut), width)
+        was_cut = shorten(cells, header, header.index(cut), width)
     words = [not rows or any(not isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))]
-    return text_table(header, cells, words, width=width, first_to_go=first_to_go)
+    table = text_table(header, cells, words, width=width, first_to_go=first_to_go)
+    return f"{table}\n({cut}: cut; --wide shows all)" if was_cut and not table.endswith("--wide shows all)") else table
 
 
 def definitions(entries: Sequence[tuple[str, str]]) -> str:
@@ -152,13 +154,22 @@ def definitions(entries: Sequence[tuple[str, str]]) -> str:
     return formatter.getvalue()
 
 
-def shorten(cells: list[list[str]], header: Sequence[str], column: int, width: int) -> None:
-    """Cut the texts of a column so that the table fits, but not below a few words."""
+def short_names(features: str) -> str:
+    """Features of an array or a run, named by what differs from the defaults: for people."""
+    from featstore.specs import parse_feature
+
+    requests = map(parse_feature, features.split(" + "))
+    return " + ".join(each.spec.short() + (f"@{each.encoding.name}" if each.encoding else "") for each in requests)
+
+
+def shorten(cells: list[list[str]], header: Sequence[str], column: int, width: int) -> bool:
+    """Cut the texts of a column so that the table fits, but not below a few words; whether any was cut."""
     others = sum(max(text_width(row[i]) for row in [header, *cells]) + 2 for i in range(len(header)) if i != column)
     room = max(_FEW_WORDS, width - others)
-    for row in cells:
-        if text_width(row[column]) > room:
-            row[column] = row[column][: room - 1].rstrip(" ,.;") + "…"
+    long = [row for row in cells if text_width(row[column]) > room]
+    for row in long:
+        row[column] = row[column][: room - 1].rstrip(" ,.;") + "…"
+    return bool(long)
 
 
 def _cell(value: Any) -> str:

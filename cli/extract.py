@@ -202,7 +202,9 @@ def _describe_report(report: Any) -> str:
         done += f", {spent:.2f} s of a worker for a minute of music"
     lines = [
         done,
-        f"{report.store}: {state['ok']} of {state['tracks']} tracks ok" + (f" ({reasons})" if reasons else ""),
+        f"{report.store}: {state['ok']} of {state['tracks']} tracks ok"
+        + (f", {flagged} of them flagged" if (flagged := _n_flagged(state)) else "")
+        + (f" ({reasons})" if reasons else ""),
     ]
     if state["pending"] > report.asked["pending"]:
         lines.append(
@@ -218,6 +220,11 @@ def _describe_report(report: Any) -> str:
     if state["failed"]:
         lines.append(f"see what failed: featstore status {report.store} --failures")
     return "\n".join(lines)
+
+
+def _n_flagged(counts: dict[str, Any]) -> int:
+    """Tracks that are stored, and of which something is said: silent, clipped, or short ones that were to be kept."""
+    return max(0, sum(counts["by_reason"].values()) - counts["failed"])
 
 
 def _why_nothing(report: Any) -> str:
@@ -261,7 +268,9 @@ def status(store: str, failures: bool, as_json: bool) -> None:
             counts["failures"] = ledger[["track_id", "status", "stage", "error", "path", "stored"]].to_dict("records")
         print_json(counts)
         return
-    click.echo("  ".join(f"{name} {counts[name]}" for name in ("tracks", "ok", "failed", "pending")))
+    shown = {name: str(counts[name]) for name in ("tracks", "ok", "failed", "pending")}
+    shown["ok"] += f" ({flagged} flagged)" if (flagged := _n_flagged(counts)) else ""
+    click.echo("  ".join(f"{name} {count}" for name, count in shown.items()))
     for reason, count in counts["by_reason"].items():
         click.echo(f"  {reason}: {count}")
     if mixed:

@@ -15,7 +15,7 @@ from featstore.errors import FeatstoreError
 from featstore.log import NOISY_LOGGERS
 from featstore.version import __version__
 from featstore_cli.commands import Group
-from featstore_cli.terminal import printable_streams, signals_interrupt
+from featstore_cli.terminal import WarnedOnce, printable_streams, signals_interrupt
 
 __all__ = ["cli", "main"]
 
@@ -82,7 +82,9 @@ def cli(verbose: int) -> None:
     Begin with:  featstore quickstart
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(WarnedOnce())
+    logging.basicConfig(handlers=[handler], level=level, format="%(levelname)s %(name)s: %(message)s")
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -9,7 +9,16 @@ import click
 
 from featstore.units import format_bytes
 from featstore_cli.commands import Group
-from featstore_cli.common import emit, feature_option, json_option, renamed_option, render_table, wide_option
+from featstore_cli.common import (
+    emit,
+    feature_option,
+    json_option,
+    renamed_option,
+    render_table,
+    short_names,
+    table_width,
+    wide_option,
+)
 
 if TYPE_CHECKING:
     from featstore.store.store import Store
@@ -57,11 +66,9 @@ def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[
     """Say what a store holds, as a line and a table of its features."""
     from featstore.store.mixed_versions import describe_mix
 
-    header = ["feature", "encoding", "kept", "shape", "tracks"]
-    header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
     total = sum(row["bytes_added"] for row in rows)
     size = f"{opened.n_shards} shards of {opened.shard_tracks}, {format_bytes(total)} stored"
-    table = render_table([_info_row(row) for row in rows], header, _FIRST_TO_GO)
+    table = _info_table([_info_row(row) for row in rows])
     mixes = [
         f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
         for row in rows
@@ -75,9 +82,19 @@ def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[
     return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes + licences)}"
 
 
-def _info_row(row: dict[str, Any]) -> list[Any]:
-    from featstore.specs import parse_feature
+def _info_table(rows: list[list[Any]]) -> str:
+    """A row a feature; names that take more than half of the terminal have lines of their own."""
+    header = ["feature", "encoding", "kept", "shape", "tracks"]
+    header += ["bytes alone", "a track", "an hour", "of float32", "of audio", "error", "saturated"]
+    width, longest = table_width(), max((len(row[0]) for row in rows), default=0)
+    if width is None or longest <= width // 2:
+        return render_table(rows, header, _FIRST_TO_GO)
+    heads, rule, *lines = render_table([row[1:] for row in rows], header[1:], _FIRST_TO_GO).split("\n")
+    named = [text for row, line in zip(rows, lines, strict=False) for text in (row[0], line)]
+    return "\n".join([heads, rule, *named, *lines[len(rows) :]])
 
+
+def _info_row(row: dict[str, Any]) -> list[Any]:
     packed = row["compression"] if row["compression"] not in ("none", row["dtype"]) else ""
     error = "exact" if row["exact"] else f"<= {row['bound']:.2g}"
     if row["near_ties"] is not None:
@@ -85,7 +102,7 @@ def _info_row(row: dict[str, Any]) -> list[Any]:
     if row["max_error"] is not None and not row["exact"]:
         error = f"{row['max_error']:.2g} (mean {row['mean_error']:.2g})"
     return [
-        f"{parse_feature(row['name']).spec.short()}@{row['encoding'].partition('(')[0]}",  # the name of one array
+        short_names(row["name"]),
         row["encoding"].partition("(")[0] + (f", {packed}" if packed and packed != row["encoding"] else ""),
         "stored" if row["stored"] is True else "view",
         "x".join(map(str, row["shape"])),
@@ -282,11 +299,12 @@ def derive(path: str, features: tuple[str, ...], compression: str, as_json: bool
     requests = expand_features(features)
     written: dict[str, Any] = dict(write_out(path, requests, compression=compression))
     opened = open_store(path)
+    names = {array.header.key: array.header.name for array in opened.arrays.values()}
     vectors = [request for request in requests if request.spec.takes_ranges and request.encoding is not None]
     costs = {str(opened[request].name): vector_cost(opened, request) for request in vectors}
 
     def text() -> str:
-        lines = [f"{key}: {count} shards written" for key, count in written.items()]
+        lines = [f"{short_names(names[key])}: {count} shards written" for key, count in written.items()]
         for name, cost in costs.items():
             lines.append(
                 f"{name.rpartition('@')[2]}: cosine to float32 {cost['mean_cosine']:.6f} on average, "

@@ -5,6 +5,7 @@ File names, labels and errors may hold control characters, and none of them acts
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -17,11 +18,26 @@ from typing import Any
 
 from featstore.stopping import STOP_SIGNALS
 
-__all__ = ["printable", "printable_streams", "signals_interrupt"]
+__all__ = ["WarnedOnce", "printable", "printable_streams", "signals_interrupt"]
 
 # of C0 all but tab, line feed and carriage return (progress bars need it); DEL and C1, marks that turn text around, and
 # the bytes of names that are no UTF-8
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff]")
+
+
+class WarnedOnce(logging.Filter):
+    """Let each warning pass once in a command: runs on one store all find the same in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written."""
+        text = record.getMessage()
+        repeated = record.levelno == logging.WARNING and text in self._said
+        self._said.add(text)
+        return not repeated
 
 
 def printable(text: str) -> str:

@@ -19,6 +19,7 @@ from featstore_cli.common import (
     json_option,
     next_lines,
     render_table,
+    short_names,
     store_option,
     wide_option,
 )
@@ -217,7 +218,7 @@ def evaluate(
 
 def _as_forecast(found: Mapping[str, Any]) -> str:
     lines = [
-        f"{found['model']} on {found['feature']}: {found['parameters']:,} parameters",
+        f"{found['model']} on {short_names(found['feature'])}: {found['parameters']:,} parameters",
         f"tracks: {', '.join(f'{count:,} {split}' for split, count in found['tracks'].items())}; "
         f"{format_bytes(found['bytes_read'])} to read",
         f"{format_seconds(3600 * found['hours'])} at most: {found['epochs']} epochs",
@@ -234,9 +235,9 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
     seconds, rates, size = result["seconds"], result["rates"], result["bytes"]["alone"]
     inputs = InputShape.from_mapping(result["input"]).inputs
     lines = [
-        f"{result['model']} on {result['feature']}",
+        f"{result['model']} on {short_names(result['feature'])}",
         _score_table(result["scores"], result["intervals"]),
-        f"{result['epochs']} epochs, best {result['best_epoch']}; {result['parameters']:,} parameters, "
+        f"{result['epochs']} epochs, best number {result['best_epoch'] + 1}; {result['parameters']:,} parameters, "
         f"{result['gmacs']:.4g} GMAC an input of {' and '.join(map(str, inputs.values()))}",
         f"training {format_seconds(seconds['train'])} at {rates['train_samples_per_s']:.0f} samples/s, waiting for "
         f"data {100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",

@@ -107,7 +107,8 @@ def good_enough(
     sentences = answer_sentences(front)
     good = front.frame[front.frame["loss_most"] <= margin]
     if not len(good):
-        raise ConfigError(" ".join(sentences), f"--good-enough --margin {margin:g}", "Accept a larger margin")
+        fix = "Accept a larger margin" if front.frame["loss_most"].notna().any() else ""
+        raise ConfigError(" ".join(sentences).rstrip("."), f"--good-enough --margin {margin:g}", fix)
     return Choice(good.reset_index(drop=True), "\n".join(sentences), metric, len(front.frame), front.statement)
 
 

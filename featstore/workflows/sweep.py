@@ -181,10 +181,26 @@ def _train(run: PlannedRun) -> None:
     train(run.store, run.features, run.model, run.out, **_sources(run))
 
 
-def _train_quietly(run: PlannedRun) -> None:
-    """The same in a worker: its progress is read from its files."""
+def _train_quietly(run: PlannedRun) -> list[tuple[str, str]]:
+    """The same in a worker: its progress is read from its files, its warnings come back with their loggers' names."""
     one_core_quietly()
-    _train(run)
+    kept = _KeptWarnings(logging.WARNING)
+    logging.getLogger().addHandler(kept)
+    try:
+        _train(run)
+    finally:
+        logging.getLogger().removeHandler(kept)
+    return kept.found
+
+
+class _KeptWarnings(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.found: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep logger and text."""
+        self.found.append((record.name, record.getMessage()))
 
 
 def failures(outcomes: Sequence[RunOutcome]) -> list[str]:
@@ -321,6 +337,8 @@ def _side_by_side(
                     logger.warning("%s lost its worker process and goes on in another", run.out)
                     futures[client.submit(_train_quietly, run, **settings)] = run
                 else:
+                    for name, text in [] if error else future.result():
+                        logging.getLogger(name).warning("%s", text)
                     yield run, error
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from featstore.testing.audio import make_collection
@@ -141,11 +143,25 @@ def test_features_and_codecs_are_listed(call: Call) -> None:
 def test_tables_fit(call: Call, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (["recipe", "list"], ["features", "list"]):
         assert max(map(len, call(*command)[1].splitlines())) <= 80, command
+    assert "(what it is: cut; --wide shows all)" in call("features", "list")[1]
     out = call("store", "info", made / "mel.zarr")[1]
     assert "bytes alone" in out and "saturated; --wide shows all)" in out
     assert "saturated" in call("store", "info", made / "mel.zarr", "--wide")[1].splitlines()[1]
+    name = "mel(sample_rate=16000,n_mels=16,scale=db)@float32"
+    lines = out.splitlines()
+    assert lines[1].split()[:2] == ["encoding", "kept"] and lines[3] == name
+    assert lines[4].split()[:2] == ["float32", "stored"], "a long name leaves the row to its numbers"
     monkeypatch.setenv("COLUMNS", "200")
     assert "(not shown" not in call("store", "info", made / "mel.zarr")[1]
+
+
+def test_counts_add_up(call: Call, tmp_path: Path) -> None:
+    folder = make_collection(tmp_path / "music", n_tracks=2)
+    (folder / "a" / "empty.wav").write_bytes(b"")
+    soundfile.write(folder / "a" / "silence.wav", np.zeros(8000), 8000)
+    out = call("extract", folder, "-f", "mel(n_mels=8)", "-s", tmp_path / "s.zarr", "--scheduler", "sync")[1]
+    assert "3 of 4 tracks ok, 1 of them flagged (1 failed, 1 silent)" in out
+    assert "tracks 4  ok 3 (1 flagged)  failed 1  pending 0" in call("status", tmp_path / "s.zarr")[1]
 
 
 def test_failures_come_with_their_reason(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

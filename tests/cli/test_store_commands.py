@@ -149,3 +149,10 @@ def test_repair_keeps_what_can_be_read_when_audio_is_gone(made: Path, store: Cal
     code, out, _ = store("repair", tmp_path / "s", "--jobs", "1")
     assert code == 3 and "left: " in out and data.read_bytes() == bytes(content)
     assert list((tmp_path / "s").glob("commits/*/1.json"))
+
+
+def test_derive_names_what_it_wrote(made: Path, store: Called, tmp_path: Path) -> None:
+    shutil.copytree(made / "mel.zarr", tmp_path / "s.zarr")
+    code, out, _ = store("derive", tmp_path / "s.zarr", "-f", "mel(n_mels=4,hop_length=1024)")
+    assert code == 0
+    assert out == "mel(sample_rate=16000,hop_length=1024,n_mels=4)@float32: 3 shards written\n"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.errors import ConfigError
-from featstore.results import RunSet, answer_sentences, pareto, read_results, summarise, write_result
+from featstore.results import RunSet, answer_sentences, good_enough, pareto, read_results, summarise, write_result
 from featstore.results.losses import bounded_losses
 from featstore.results.resampled import TestTracks
 from featstore.testing.runs import mel_grid, write_runs
@@ -79,6 +79,9 @@ def test_single_seeds_say_what_to_do(tmp_path: Path, result: dict[str, Any]) -> 
     assert "Train each with two more seeds" in sentence
     assert "48 mels" in sentence
     assert json.loads(json.dumps(front.as_json()))["rows"][0]["loss_most"] is None
+    with pytest.raises(ConfigError, match="every configuration was trained once") as refused:
+        good_enough(summarise(runs), runs=runs)
+    assert "larger margin" not in str(refused.value), "no margin helps where nothing is bounded"
 
 
 def test_one_configuration_is_its_own_answer(tmp_path: Path, result: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ def test_train_again_and_evaluate(
     assert "is finished already; nothing was done" in err
     assert f"{result['scores']['test']['roc_auc']:.4f} [" in out
     assert "GMAC an input of 16 x 24" in out
+    assert out.startswith("vgg-cnn on mel(sample_rate=") and f"best number {result['best_epoch'] + 1};" in out
     code, out, _ = call(capsys, "evaluate", run, "--json")
     assert code == 0
     assert json.loads(out)["scores"] == result["scores"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_workers_with_a_device_are_asked_for_it(music: Collection, tmp_path: Pat
         carry_out(grid(music, tmp_path / "b", SPEC), scheduler="tcp://127.0.0.1:9")
 
 
-def _dies_once(run) -> str:
+def _dies_once(run) -> list[tuple[str, str]]:
     """Carry a run out, but for one that kills its worker process the first time."""
     import os
     import signal
@@ -128,7 +129,8 @@ def _dies_once(run) -> str:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return module._train(run)
+    module._train(run)
+    return [("featstore.elsewhere", "what a worker saw")]
 
 
 @pytest.mark.slow
@@ -137,3 +139,13 @@ def test_a_killed_worker_fails_no_run(music: Collection, tmp_path: Path, monkeyp
     outcomes = carry_out(grid(music, tmp_path, SPEC, seeds=(0, 1, 2)), jobs=2)
     assert [one.state for one in outcomes] == ["finished"] * 3
     assert "lost its worker process and goes on in another" in caplog.text
+    assert [(each.name, each.levelname) for each in caplog.records if each.getMessage() == "what a worker saw"] == [
+        ("featstore.elsewhere", "WARNING")
+    ] * 3
+
+
+def test_warnings_of_a_worker_come_back(music: Collection, tmp_path: Path, monkeypatch, capfd) -> None:
+    found = logging.getLogger("featstore.training.labels")
+    monkeypatch.setattr(module, "_train", lambda run: found.warning("%d classes are empty", run.seed))
+    monkeypatch.setattr(module, "one_core_quietly", lambda: None)
+    assert module._train_quietly(grid(music, tmp_path, SPEC)[1]) == [(found.name, "1 classes are empty")]
