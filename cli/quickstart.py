@@ -122,8 +122,10 @@ def _next(survey: Survey, out: Path, steps: Path) -> list[tuple[str, str]]:
         ]
     elif survey.vectors:
         lines = [(f"featstore tag mtt-musicnn {shlex.quote(survey.music)}", "tags of a published model")]
-    else:
+    elif survey.fills_window:
         lines = [("featstore models fetch mtt-musicnn", "get an encoder, then run this again for its vectors")]
+    else:
+        lines = []
     return [
         *lines,
         (f"featstore store info {out}/store.zarr", "what is stored, and what follows from it"),

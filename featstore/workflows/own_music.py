@@ -30,7 +30,7 @@ _SHARES = (0.6, 0.2, 0.2)
 _CLIP_S, _SHORTEST_CLIP_S, _CROP_S = 29.1, 1.0, 3.0
 _ENOUGH = 0.5  # share of the tracks that must have an artist tag, or a second folder, for it to be the group
 _USUAL_TRACKS = 240  # what the recipe's number of epochs is made for
-_ENCODER = "mtt-musicnn"
+_ENCODER, _WINDOW_S = "mtt-musicnn", 3.0
 
 
 @dataclass(slots=True)
@@ -49,6 +49,8 @@ class Survey:
         Of training, over the recipe's.
     clip : str
         Clip policy of the features.
+    clip_s : float
+        Its seconds.
     sentences : list of str
         What was found and decided, for people.
     advice : list of str
@@ -64,6 +66,7 @@ class Survey:
     data: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     clip: str = ""
+    clip_s: float = 0.0
     sentences: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
     trains: bool = False
@@ -75,15 +78,23 @@ class Survey:
         settings = {section: values for section, values in self.settings.items() if not (smoke and section == "loop")}
         found = load_recipe(name, smoke=smoke, data=self.data["kind"], changes={"settings": settings})
         features = [{**entry, "clip": self.clip} for entry in found.features]
+        if not self.fills_window:
+            features = [entry for entry in features if entry.get("model") != _ENCODER]
+            found = replace(found, optional=[])
         if self.trains and self.tokens:
             return replace(found, data=self.data, features=features)
         features = [entry for entry in features if entry.get("weights") != TOKENIZER]
         return replace(found, data=self.data, features=features, tokenizer={})
 
     @property
+    def fills_window(self) -> bool:
+        """Whether a clip is as long as what the encoder sees at once."""
+        return self.clip_s >= _WINDOW_S
+
+    @property
     def vectors(self) -> bool:
-        """Whether vectors of the encoder are extracted: its weights are there."""
-        return fetched_place(_ENCODER) is not None
+        """Whether vectors of the encoder are extracted: its weights are there, and a clip fills its window."""
+        return self.fills_window and fetched_place(_ENCODER) is not None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``--json``."""
@@ -125,11 +136,7 @@ def survey_music(music: str, *, label_column: str | None = None, jobs: int | Non
         _say_unlabelled(survey)
     else:
         _choose_classes(survey, _choose_groups(survey, jobs))
-    survey.sentences.append(
-        f"Vectors of the encoder {_ENCODER} are extracted as well."
-        if survey.vectors
-        else f"No encoder is installed, so there are no vectors: featstore models fetch {_ENCODER} gets one."
-    )
+    survey.sentences.append(_say_vectors(survey))
     if survey.trains:
         _choose_splits(survey)
         scaled = round(10 * _USUAL_TRACKS / len(survey.table))
@@ -185,11 +192,21 @@ def _choose_clip(survey: Survey, readable: pd.DataFrame) -> None:
     usual = float(np.quantile(lengths, 0.1)) if len(lengths) else _CLIP_S
     seconds = _CLIP_S if usual >= _CLIP_S else max(_SHORTEST_CLIP_S, int(10 * usual) / 10)
     shorter = int((lengths < seconds).sum())
+    survey.clip_s = seconds
     survey.clip = f"centre({seconds:g} s{',pad=zeros' if shorter else ''})"
     padded = f"; {shorter} shorter {_plural(shorter, 'one')} filled up with zeros" if shorter else ""
     survey.sentences.append(f"Of each track the middle {seconds:g} s are used{padded}.")
     survey.settings["data"] = {"crop_s": min(_CROP_S, seconds)}
     survey.tokens = bool(len(lengths)) and float(lengths.max()) >= _SHORTEST_CLIP_S
+
+
+def _say_vectors(survey: Survey) -> str:
+    """Whether there are vectors of the encoder, or why not."""
+    if survey.vectors:
+        return f"Vectors of the encoder {_ENCODER} are extracted as well."
+    if not survey.fills_window:
+        return f"There are no vectors: the encoder {_ENCODER} takes clips of {_WINDOW_S:g} s and more."
+    return f"No encoder is installed, so there are no vectors: featstore models fetch {_ENCODER} gets one."
 
 
 def _choose_groups(survey: Survey, jobs: int | None) -> str:

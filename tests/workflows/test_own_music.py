@@ -46,6 +46,24 @@ def test_folders_below_the_labels_are_groups(tmp_path: Path) -> None:
     assert survey.clip == "centre(3.2 s)" and survey.settings["data"]["crop_s"] == 3.0
 
 
+def test_clips_that_fill_no_window_of_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are there, and its features are left out of the recipe all the same: they would be refused."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "featstore" / "weights").mkdir(parents=True)
+    (tmp_path / "featstore" / "weights" / "musicnn-0.1.0-py3-none-any.whl").touch()
+    for number, seconds in enumerate((2.5, 3.5)):
+        folder = tmp_path / str(seconds)
+        for label in ("jazz", "rock"):
+            for track in range(3):
+                write(folder / label / f"{track}.wav", track, seconds=seconds)
+        survey = survey_music(str(folder))
+        assert survey.vectors is bool(number)
+        assert any("takes clips of 3 s and more" in sentence for sentence in survey.sentences) is not survey.vectors
+        kinds = [entry["kind"] for entry in survey.recipe().features]
+        assert ("embedding" in kinds) is survey.vectors and {"mel", "vq_tokens"} <= set(kinds)
+        assert survey.recipe().optional == ["mtt-musicnn"] * number
+
+
 def test_artist_tags_go_before_folders(tmp_path: Path) -> None:
     survey = survey_music(str(music(tmp_path / "music", tagged=True)))
     assert survey.data["group_from"] == "artist"
