@@ -76,8 +76,8 @@ def _on_own_music(
     from featstore.atomic import write_text
     from featstore.workflows.own_music import survey_music
     from featstore.workflows.recipe_execution import run_recipe
-    from featstore.workflows.steps import steps_of
-    from featstore_cli.recipe import lacking_lines, result_as_json, tell_answer
+    from featstore.workflows.steps import SCRIPT_HEAD, steps_of
+    from featstore_cli.recipe import end_with, lacking_lines, result_as_json, tell_answer
 
     survey = survey_music(music, label_column=label_column, jobs=jobs)
     click.echo(f"{music}:", err=True)
@@ -88,7 +88,7 @@ def _on_own_music(
     stages = () if survey.trains else ("data", "extract")
     result = run_recipe(recipe, out, only=stages, table=survey.table, **how)
     steps = out / "steps.sh"
-    write_text(steps, "\n".join(["set -e", *steps_of(recipe, out, trains=survey.trains)]) + "\n")
+    write_text(steps, "\n".join([SCRIPT_HEAD, *steps_of(recipe, out, trains=survey.trains)]) + "\n")
     if as_json:
         print_json({"survey": survey.as_json(), **result_as_json(result), "steps": str(steps)})
     else:
@@ -99,8 +99,7 @@ def _on_own_music(
         for line in survey.advice:
             click.echo(f"\nNote: {line}.")
         click.echo(next_lines([*_next(survey, out, steps), *(lacking_lines(result) if survey.trains else [])]))
-    if result.failed or result.extraction.asked.get("failed"):
-        raise click.exceptions.Exit(2)
+    end_with(result)
 
 
 def _tell_sizes(out: Path) -> None:

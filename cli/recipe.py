@@ -20,7 +20,7 @@ from featstore_cli.common import (
     wide_option,
 )
 
-__all__ = ["lacking_lines", "recipe", "result_as_json", "tell_answer", "tell_result"]
+__all__ = ["end_with", "lacking_lines", "recipe", "result_as_json", "tell_answer", "tell_result"]
 
 
 @click.group(cls=Group)
@@ -105,7 +105,7 @@ def run(
 ) -> None:
     r"""Run a recipe stage by stage; run again, it does only what is missing.
 
-    A run that fails ends nothing else; it is named at the end, and the exit code is 2.
+    A run that fails ends nothing else; it is named at the end. The exit code is 2 when runs or tracks failed.
 
     NAME is an installed recipe, a folder with a plan.yaml, or a folder that a recipe was run in.
 
@@ -158,13 +158,21 @@ def result_as_json(result: Any) -> dict[str, Any]:
 
 
 def tell_result(result: Any, as_json: bool, after: Sequence[tuple[str, str]]) -> None:
-    """Print the answer, the table, what was written and what to do next; end with exit code 2 where runs failed."""
+    """Print the answer, the table, what was written and what to do next."""
     if as_json:
         print_json(result_as_json(result))
     else:
         tell_answer(result)
         click.echo(next_lines([*after, *lacking_lines(result)]))
-    if result.failed:
+    end_with(result)
+
+
+def end_with(result: Any) -> None:
+    """Say how many tracks failed; end with exit code 2 where tracks or runs did."""
+    if failed := result.extraction.asked.get("failed"):
+        of = f"{failed} of {result.extraction.asked['tracks']}"
+        click.echo(f"{of} tracks failed: featstore status {result.extraction.store} --failures", err=True)
+    if failed or result.failed:
         raise click.exceptions.Exit(2)
 
 

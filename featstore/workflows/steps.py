@@ -19,7 +19,12 @@ from featstore.workflows.recipe_features import TOKENIZER, weights_file
 from featstore.workflows.recipes import Recipe
 from featstore.workflows.selection import select
 
-__all__ = ["steps_of"]
+__all__ = ["SCRIPT_HEAD", "steps_of"]
+
+SCRIPT_HEAD = """set -e
+featstore() { command featstore "$@" || [ $? -eq 2 ]; }  # 2: finished, but some files failed
+"""
+"""First lines of a shell script of such steps: it stops at an error, not at a file that cannot be read."""
 
 
 def steps_of(recipe: Recipe, folder: str | Path, *, trains: bool = True) -> list[str]:

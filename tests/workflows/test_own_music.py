@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -154,14 +155,21 @@ def test_short_tracks_are_filled_up(tmp_path: Path) -> None:
 def test_music_without_labels_is_extracted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for number in range(3):
         write(tmp_path / "flat" / f"{number}.wav", number)
+    (tmp_path / "flat" / "broken.mp3").write_bytes(b"no audio")
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as left:
         main(["quickstart", "--music", str(tmp_path / "flat"), "-o", str(out), "--smoke", "-j", "1"])
     shown = capsys.readouterr()
-    assert left.value.code == 0 and "There are no sub-folders, hence no labels" in shown.err
-    assert "3 tracks" in shown.out and "Next:\n" in shown.out and "one folder for each label" in shown.out
+    assert left.value.code == 2 and "There are no sub-folders, hence no labels" in shown.err
+    assert f"1 of 4 tracks failed: featstore status {out / 'store.zarr'} --failures" in shown.err
+    assert "4 tracks" in shown.out and "Next:\n" in shown.out and "one folder for each label" in shown.out
     assert (out / "steps.sh").read_text().splitlines()[-1] == f"featstore store info {out / 'store.zarr'}"
     assert not (out / "runs").exists()
+    shutil.rmtree(out / "store.zarr")
+    subprocess.run(["sh", out / "steps.sh"], check=True, capture_output=True, timeout=100)
+    assert (out / "store.zarr").is_dir(), "a broken file does not end the steps"
+    steps = (out / "steps.sh").read_text().replace("datasets index", "datasets nothing")
+    assert subprocess.run(["sh", "-c", steps], check=False, capture_output=True, timeout=100).returncode == 1
 
 
 @pytest.mark.slow
