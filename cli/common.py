@@ -35,6 +35,7 @@ __all__ = [
 Decorated = Callable[..., Any]
 _WIDE = "featstore.wide"
 _FEW_WORDS = 24
+_LONG = 60  # columns of a command
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -84,8 +85,8 @@ def typed_command() -> str:
 
 
 def next_lines(lines: Sequence[tuple[str, str]]) -> str:
-    """What to do next: commands, and what each is for."""
-    width = max(text_width(command) for command, _ in lines)
+    """What to do next: commands, and what each is for; long commands do not move what is said of others."""
+    width = max((size for command, _ in lines if (size := text_width(command)) <= _LONG), default=0)
     shown = (f"  {command}{' ' * (width - text_width(command))}   {what}" for command, what in lines)
     return "\n".join(["", "Next:", *shown])
 

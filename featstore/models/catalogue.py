@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from featstore.errors import MissingDependency
+from featstore.log import progress
 from featstore.models import MODELS, create, setting_names
 from featstore.models.input_kinds import INPUT_KINDS, InputSize
 
@@ -100,7 +101,7 @@ def catalogue() -> list[ModelCard]:
 def installed_cards(names: Iterable[str], card: Callable[[str], Card]) -> list[Card]:
     """Cards of those names that can be built; one warning names those that need a package which is absent."""
     cards, absent = [], {}
-    for name in names:
+    for name in progress(names, desc="count", unit="model"):
         try:
             cards.append(card(name))
         except MissingDependency as error:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from featstore.log import progress
 from featstore.metrics import METRICS, is_better, one_hot
 from featstore.models.probe import Probe
 from featstore.training.config import TrainConfig
@@ -73,9 +74,12 @@ def fit_probe(model: Probe, parts: dict[str, Vectors], monitor: str, config: Tra
     search = _solved if model.config.is_convex else _descents
     tried: list[dict[str, Any]] = []
     best: tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Vectors]] | None = None
+    settings = model.config.strengths if model.config.is_convex else model.config.rates
+    total = len(settings) * (1 if model.config.layer == "mix" else len(_candidates(model)))
     for scale in _scales(model):
         standard = _standardise(model, parts, scale)
-        for choice, score, state in search(model, standard, monitor, config):
+        fits = search(model, standard, monitor, config)
+        for choice, score, state in progress(fits, total=total, desc="fit probe", unit="fit"):
             tried.append({**choice, monitor: score, "standardise": scale})
             if best is None or is_better(monitor, score, best[0][monitor]):
                 best = tried[-1], state | {"mean": model.mean.clone(), "std": model.std.clone()}, standard

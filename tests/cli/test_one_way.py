@@ -185,6 +185,8 @@ def test_columns_go_in_order() -> None:
 
 def test_next_lines_align() -> None:
     assert next_lines([("a", "first"), ("bcd", "second")]) == "\nNext:\n  a     first\n  bcd   second"
+    long = "x" * 61
+    assert next_lines([("a", "first"), (long, "second")]) == f"\nNext:\n  a   first\n  {long}   second"
 
 
 def test_extraction_says_what_is_next(call: Call, made: Path) -> None:
