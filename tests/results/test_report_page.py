@@ -465,6 +465,9 @@ def test_whiskers_that_leave_the_axis_end_in_an_arrow(browser: Browser, tmp_path
 @chromium
 def test_narrow_windows_do_not_scroll_sideways(page: Browser) -> None:
     page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    beyond = """[...document.querySelectorAll(".scroll caption")].filter(c =>
+        c.getBoundingClientRect().width > c.closest(".scroll").clientWidth + 1).length"""
+    assert page.run(beyond) == 0, "what a table is about is read without scrolling"
     try:
         assert page.run("document.documentElement.scrollWidth") <= 390
     finally:
