@@ -227,7 +227,7 @@ def _label_groups(
     axes: Any, places: dict[tuple[int, int], float], hops: dict[int, int], rates: Sequence[float]
 ) -> None:
     """Hops as ticks, bands as a second row below them."""
-    one = len(rates) == 1
+    one = len(rates) == 1 and bool(hops)  # ticks are two lines high
     times = {multiple: f"\n{1000 * hop / rates[0]:.3g}" if one else "" for multiple, hop in hops.items()}
     ticks = [f"{hops[multiple]}{times[multiple]}" if multiple in hops else f"×{multiple}" for _, multiple in places]
     axes.set_xticks(list(places.values()), ticks, fontsize=8 if len(places) <= 16 else 6.5)

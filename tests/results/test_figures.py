@@ -15,7 +15,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.text import Text
 
 from featstore.errors import ConfigError, MissingDependency
-from featstore.results import RunSet, pareto, plot_pareto, read_results, summarise
+from featstore.results import RunSet, pareto, plot_pareto, read_results, summarise, where
 from featstore.results.figure_curves import _draw_curve
 from featstore.results.figure_gallery import draw_gallery
 from featstore.results.figure_pareto import draw_pareto
@@ -123,6 +123,20 @@ def test_the_study_s_figure_with_published_numbers(plain: RunSet) -> None:
         figure = draw_study(summary.assign(dataset="mtat"), metrics=["roc_auc"], published="MTAT")
     assert len(figure.axes) == 2, "the same data: one axis"
     assert any(line.get_markerfacecolor() == "white" for line in figure.axes[0].lines)
+
+
+def test_names_of_groups_stand_clear_where_hops_are_not_known(plain: RunSet) -> None:
+    summary = summarise(where(plain, "encoding=uint8"))
+    summary["hop_length"] *= 5  # the same multiples of another hop than the paper's
+    with figure_style():
+        figure = draw_study(summary, metrics=["roc_auc"], published="MTAT")
+        figure.draw_without_rendering()
+    gmacs = figure.axes[1]
+    assert {text.get_text() for text in gmacs.get_xticklabels()} >= {"×1", "×2"}
+    assert gmacs.get_xlabel() == "hop; in groups by number of mel bands"
+    words = gmacs.xaxis.label.get_window_extent()
+    names = [text.get_window_extent() for text in gmacs.texts]
+    assert len(names) == 4 and not any(words.overlaps(name) for name in names)
 
 
 @pytest.mark.slow
