@@ -46,7 +46,9 @@ class HpssSpec(SpectralSpec):
     margin : float, or two
         How much stronger a component must be than the other; ``1+5`` as for ``kernel``.
     n_mels : int
-        0 keeps the linear bins.
+        Number of bands; 0 keeps the linear bins.
+    fmin, fmax, mel_scale, norm, power, scale : float, str or Scale
+        As of the kind mel.
     """
 
     kind: ClassVar[str] = "hpss"

@@ -35,12 +35,19 @@ class MelSpec(SpectralSpec):
     Attributes
     ----------
     n_mels : int
-    fmin, fmax : float
-        Hz at the outer edges; ``fmax=None`` means ``sample_rate / 2``.
-    mel_scale, norm : str
-        ``slaney`` or ``htk`` frequencies; ``slaney`` (area) or ``none`` normalisation.
+        Number of bands.
+    fmin : float
+        Hz at the lower edge of the bank.
+    fmax : float
+        Hz at the upper edge of the bank; by default half the sample rate.
+    mel_scale : str
+        Frequencies of the bank.
+    norm : str
+        ``slaney`` gives each band the same area, ``none`` the same peak.
     power : float
-        Exponent of the magnitude that enters the bank; ``scale=power`` keeps the bank's output as it is.
+        Exponent of the magnitude that enters the bank.
+    scale : Scale
+        Elementwise end: ``power`` (the bank's output as it is), ``magnitude``, ``db``, ``log10_1p`` or ``ln``.
     """
 
     kind: ClassVar[str] = "mel"

@@ -35,8 +35,8 @@ class PhaseSpec(SpectralSpec):
     along : str
         ``time``: from a frame to the next, the instantaneous frequency; the first frame is 0. ``frequency``: from a bin
         to the next, the group delay, which is 0 (cosine 1) for a click at the centre of the frame.
-    n_mels, fmin, fmax, mel_scale
-        As of :class:`~featstore.features.mel.MelSpec`. The area of bands cancels.
+    n_mels, fmin, fmax, mel_scale : int, float or str
+        As of the kind mel. The area of bands cancels.
     """
 
     kind: ClassVar[str] = "phase"

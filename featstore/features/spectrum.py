@@ -65,10 +65,16 @@ class SpectralSpec(FeatureSpec):
 
     Attributes
     ----------
-    n_fft, win_length, hop_length : int
-        Samples; a window shorter than the transform is centred in it. ``win_length=None`` means ``n_fft``.
+    n_fft : int
+        Samples of a transform.
+    win_length : int
+        Samples of the window, centred in the transform; by default ``n_fft``.
+    hop_length : int
+        Samples between frames.
     window : str
-        Name as in ``scipy.signal.get_window``; ``window_symmetric`` chooses the symmetric form over the periodic one.
+        Name as in ``scipy.signal.get_window``.
+    window_symmetric : bool
+        The symmetric form of the window instead of the periodic one.
     pad_mode : str
         What lies outside the signal for centred frames: ``zeros`` or ``reflect`` (numpy's names of modes).
     framing : str

@@ -16,7 +16,13 @@ __all__ = ["StftSpec"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StftSpec(SpectralSpec):
-    """Power spectrum |X|^2 of each frame (..., 1 + n_fft // 2 bins, frames), on a scale."""
+    """Power spectrum |X|^2 of each frame (..., 1 + n_fft // 2 bins, frames), on a scale.
+
+    Attributes
+    ----------
+    scale : Scale
+        Elementwise end: ``power``, ``magnitude``, ``db``, ``log10_1p`` or ``ln``.
+    """
 
     kind: ClassVar[str] = "stft"
     scale: Scale = scale("power")

@@ -15,7 +15,13 @@ __all__ = ["WaveformSpec"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaveformSpec(FeatureSpec):
-    """The decoded, resampled and cut signal itself, in [-1, 1]."""
+    """The decoded, resampled and cut signal itself, in [-1, 1].
+
+    Attributes
+    ----------
+    channels : str
+        Mean of the channels.
+    """
 
     kind: ClassVar[str] = "waveform"
     usual_model: ClassVar[str] = "sincnet"

@@ -126,8 +126,10 @@ class FeatureSpec:
     ----------
     sample_rate : int
         Analysis rate in Hz, after resampling.
-    decoder, resampler : str
-        Names of what made the samples (they move model outputs, so they are part of the identity).
+    decoder : str
+        What turns the file into samples.
+    resampler : str
+        Quality of soxr; ``fit_to_30s`` brings whole tracks to 30 s, whatever their length.
     clip : Clip
         Part of the track, cut after resampling.
     engine : str

@@ -131,7 +131,10 @@ def test_features_and_codecs_are_listed(call: Call) -> None:
     card = json.loads(call("features", "show", "mel", "--json")[1])
     fields = {each["name"]: each for each in card["fields"]}
     assert fields["n_mels"]["default"] == "96" and "uint8" in card["encodings"] and len(card["derived"]) == 2
-    assert "Hz at the outer edges" in fields["fmax"]["meaning"]
+    assert "Hz at the upper edge" in fields["fmax"]["meaning"]
+    for kind in ("waveform", "stft", "mel", "hpss", "phase", "vq_tokens", "vq_codes", "embedding"):
+        card = json.loads(call("features", "show", kind, "--json")[1])
+        assert all(len(each["meaning"].split()) > 1 for each in card["fields"]), kind
     code, out, _ = call("features", "show", "ferraro2020")
     assert "88 features, 14 arrays stored" in out and out.count("\n") == 89
     assert "never stored: looked up from vq_tokens" in call("features", "show", "vq_codes")[1]
