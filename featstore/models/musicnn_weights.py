@@ -189,9 +189,10 @@ def _find(published: Published, place: str | os.PathLike[str] | None) -> Path | 
 def _roots(place: str | os.PathLike[str] | None) -> tuple[Sequence[Path | zipfile.Path], str]:
     """Folders in which the package may lie, and what messages call them."""
     if place is None:
-        places = [*filter(None, [fetched_wheel("mtt-musicnn")]), *package_folders("musicnn")]
+        wheel = fetched_wheel("mtt-musicnn")
+        places = [*([str(wheel)] if wheel else []), *package_folders("musicnn")]
         found = [root for each in places for root in _roots(each)[0]]
-        return found, " and ".join(map(str, places)) or "nothing was fetched, and no package musicnn is installed"
+        return found, " and ".join(places) or "nothing was fetched, and no package musicnn is installed"
     path = Path(place).expanduser()
     if not path.exists():
         raise CheckpointError("there is no such folder or wheel", str(path), "Check --weights")
