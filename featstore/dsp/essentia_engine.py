@@ -11,12 +11,13 @@ from featstore.dsp.framing import first_sample, n_frames
 from featstore.dsp.padding import pad_signal
 from featstore.errors import MissingDependency
 
-__all__ = ["compute_mel", "compute_stft"]
+__all__ = ["compute_mel", "compute_stft", "import_essentia"]
 
 _WINDOWS = {"hann": "hann", "boxcar": "square"}
 
 
-def _essentia() -> Any:
+def import_essentia() -> Any:
+    """Return the library, quietened; ``MissingDependency`` without it."""
     try:
         import essentia
 
@@ -36,7 +37,7 @@ def _spectra(
     hops below half a frame, essentia by itself ends a few frames earlier, where only the front of the window still
     meets the signal. A window shorter than the transform is followed by zeros, which moves no power between bins.
     """
-    library = _essentia()
+    library = import_essentia()
     settings: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop_length, "framing": framing}
     count = n_frames(len(signal), **settings) if len(signal) else 0
     if count == 0:
@@ -78,7 +79,7 @@ def compute_mel(
     **framing: Any,
 ) -> FloatArray:
     """Mel bands by essentia's MelBands: float32 (n_mels, frames)."""
-    bands = _essentia().MelBands(
+    bands = import_essentia().MelBands(
         numberBands=n_mels,
         sampleRate=sample_rate,
         inputSize=1 + framing["n_fft"] // 2,

@@ -13,6 +13,7 @@ from typing import Any
 from featstore.atomic import canonical_json
 from featstore.audio import decoder_versions
 from featstore.datasets import TrackTable
+from featstore.dsp.essentia_engine import import_essentia
 from featstore.errors import PlanError, StoreError, StoreLocked
 from featstore.extract.dispatch import Dispatch
 from featstore.extract.failures import FailurePolicy
@@ -81,6 +82,8 @@ def extract(
     plan = make_plan(requests)
     for decoder in {header.spec.decoder for header in plan.headers}:
         decoder_versions(decoder=decoder)  # where its package is missing, no store is made
+    if any(header.spec.engine == "essentia" for header in plan.headers):
+        import_essentia()
     check_clips(plan, tracks)
     again = _changed(tracks, store_path, options)
     store = prepare(tracks, plan, store_path, options)

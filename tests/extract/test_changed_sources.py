@@ -102,10 +102,16 @@ def test_repair_brings_all_features_to_the_present_file(music: Path) -> None:
     assert len(report.found) == 1 and report.left == [] and verify(music.parent / "s.zarr") == []
 
 
-def test_no_store_is_made_for_a_decoder_that_is_not_installed(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingDependency, match="decoder=av needs the package 'av'"):
-        run(music, "mel(n_mels=8,decoder=av)")
+@pytest.mark.parametrize(
+    ("package", "asked", "fields"),
+    [("av", "decoder=av", ""), ("essentia", "engine=essentia", ",framing=essentia,window_symmetric=yes")],
+)
+def test_no_store_is_made_for_a_package_that_is_not_installed(
+    package: str, asked: str, fields: str, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=f"{asked} needs the package '{package}'"):
+        run(music, f"mel(n_mels=8,{asked}{fields})")
     assert not (music.parent / "s.zarr").exists()
 
 
