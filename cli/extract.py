@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from featstore.units import format_bytes
+from featstore.units import counted, format_bytes
 from featstore_cli.commands import Command
 from featstore_cli.common import (
     emit,
@@ -190,7 +190,7 @@ def _describe_report(report: Any) -> str:
     state = report.status
     speed = report.audio_s / report.seconds if report.seconds else 0
     done = (
-        f"{report.tracks} tracks ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, "
+        f"{counted(report.tracks, 'track')} ({report.audio_s / 3600:.2f} h of audio) in {report.seconds:.1f} s, "
         f"{speed:.0f}x real time, {format_bytes(report.written_bytes)} written"
         if report.shards
         else f"nothing to do: {_why_nothing(report)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from featstore.units import counted
 from featstore_cli.commands import Group, completer
 from featstore_cli.common import emit, json_option, print_json, table_width, terminal_width, wide_option
 from featstore_cli.report_options import (
@@ -293,7 +294,7 @@ def html(
     written = write_html(found, out, clips=clips, **(options | {"margin": options["margin"] or MARGIN}))
     size = written.stat().st_size
     payload = {"page": written, "runs": len(found), "clips": len(clips), "bytes": size}
-    text = f"Page: {written} ({len(found)} runs, {size / 1e6:.1f} MB); open it in a browser"
+    text = f"Page: {written} ({counted(len(found), 'run')}, {size / 1e6:.1f} MB); open it in a browser"
     emit(payload, as_json, lambda: text)
 
 

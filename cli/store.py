@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from featstore.units import format_bytes
+from featstore.units import counted, format_bytes
 from featstore_cli.commands import Group
 from featstore_cli.common import (
     emit,
@@ -67,7 +67,7 @@ def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[
     from featstore.store.mixed_versions import describe_mix
 
     total = sum(row["bytes_added"] for row in rows)
-    size = f"{opened.n_shards} shards of {opened.shard_tracks}, {format_bytes(total)} stored"
+    size = f"{counted(opened.n_shards, 'shard')} of {opened.shard_tracks}, {format_bytes(total)} stored"
     table = _info_table([_info_row(row) for row in rows])
     mixes = [
         f"\n{_info_row(row)[0]} mixes {describe_mix(row['mixed_versions'])}"
@@ -79,7 +79,7 @@ def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[
         f" trained on {facts['trained_on']}"
         for digest, facts in weights.items()
     ]
-    return f"{opened.location}: {len(opened.table)} tracks, {size}\n{table}{''.join(mixes + licences)}"
+    return f"{opened.location}: {counted(len(opened.table), 'track')}, {size}\n{table}{''.join(mixes + licences)}"
 
 
 def _info_table(rows: list[list[Any]]) -> str:
@@ -178,7 +178,7 @@ def repair(path: str, tracks: str | None, audio: bool, jobs: int | None, as_json
             return f"{path}: nothing to mend"
         lines = list(map(str, report.found))
         lines += [f"{file}: the audio of {track} changed since" for track, (file, _) in changed.items()]
-        lines.append(f"{len(report.found)} problems; {report.shards} shards computed again")
+        lines.append(f"{counted(len(report.found), 'problem')}; {counted(report.shards, 'shard')} computed again")
         return "\n".join(lines + ([f"left: {p}" for p in report.left] or ["all is well now"]))
 
     emit(report.as_json(), as_json, text, exit_code=3 if report.left else 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from featstore.units import format_bytes, format_seconds
+from featstore.units import counted, format_bytes, format_seconds
 from featstore_cli.commands import Command, completer
 from featstore_cli.common import (
     definitions,
@@ -237,7 +237,8 @@ def _as_text(result: Mapping[str, Any], out: str) -> str:
     lines = [
         f"{result['model']} on {short_names(result['feature'])}",
         _score_table(result["scores"], result["intervals"]),
-        f"{result['epochs']} epochs, best number {result['best_epoch'] + 1}; {result['parameters']:,} parameters, "
+        f"{counted(result['epochs'], 'epoch')}, best number {result['best_epoch'] + 1}; "
+        f"{result['parameters']:,} parameters, "
         f"{result['gmacs']:.4g} GMAC an input of {' and '.join(map(str, inputs.values()))}",
         f"training {format_seconds(seconds['train'])} at {rates['train_samples_per_s']:.0f} samples/s, waiting for "
         f"data {100 * rates['waiting_share']:.1f} %; scoring {rates['inference_tracks_per_s']:.0f} tracks/s",

@@ -15,6 +15,7 @@ from featstore.results.frames import feature_fields, flatten, metrics_in
 from featstore.results.records import RunRecord
 from featstore.results.run_set import RunSet
 from featstore.results.significance import Comparison, TestName, as_family, compare
+from featstore.units import counted
 
 __all__ = ["RunsDiff", "diff_runs"]
 
@@ -177,7 +178,7 @@ def describe_diff(diff: RunsDiff) -> str:
     from featstore.results.tables import format_rows
 
     lines = [f"warning: {text}" for text in diff.warnings]
-    lines += [f"{diff.n_a} run(s) against {diff.n_b} run(s); {diff.same} settings are the same", ""]
+    lines += [f"{counted(diff.n_a, 'run')} against {counted(diff.n_b, 'run')}; {diff.same} settings are the same", ""]
     rows = [[name, _joined(a), _joined(b)] for name, (a, b) in diff.settings.items() if name not in ("seed", "fold")]
     if any(row[0] not in ("feature", "name") for row in rows):  # the long name only repeats what its fields say
         rows = [row for row in rows if row[0] != "feature"]

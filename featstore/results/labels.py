@@ -105,6 +105,13 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     ----------
     frame : DataFrame
         Columns as in ``runs_frame``; rows with the same ``configuration`` get the same label.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = {"representation": "mel", "configuration": ["a", "b"], "parameters": [300.0, 49164.0]}
+    >>> labels_of(pd.DataFrame(rows))
+    ['mel, parameters=300', 'mel, parameters=49164']
     """
     names = ["dataset", "model", *_PARTS]
     varying = [name for name in names if name in frame and _distinct(frame[name]) > 1]
@@ -191,12 +198,12 @@ def _facts(row: pd.Series, shown: set[str]) -> dict[str, str]:
         "settings",
     }
     fields = {
-        name: str(value)
+        name: str(whole(value))
         for name, value in ((str(key), value) for key, value in row.items())
         if "." not in name and name not in shown | hidden and not (name.startswith(_COSTLY) or is_drop(name))
     }
     settings = row["settings"] if "settings" in row and isinstance(row["settings"], Mapping) else {}
-    return fields | {str(key): str(value) for key, value in settings.items()}
+    return fields | {str(key): str(whole(value)) for key, value in settings.items()}
 
 
 def _telling(facts: list[dict[str, str]]) -> list[str]:

@@ -106,7 +106,7 @@ def test_changed_audio_is_noticed_and_computed_again(made: Path, store: Called, 
     assert store("verify", tmp_path / "s")[0] == 0, "the store itself is sound"
     (tmp_path / "elsewhere.wav").rename(tmp_path / "music" / "a" / "0002.wav")
     code, out, _ = store("repair", tmp_path / "s", "--audio", "--jobs", "1")
-    assert code == 0 and "0 problems; 1 shards computed again" in out
+    assert code == 0 and "0 problems; 1 shard computed again" in out
     assert store("verify", tmp_path / "s", "--audio")[0] == 0
     extract(index_tracks("folder", tmp_path / "music"), expand_features(FEATURES[2:]), tmp_path / "fresh", options)
     assert store("diff", tmp_path / "s", tmp_path / "fresh")[0] == 1, "the table still has the old probed length"
