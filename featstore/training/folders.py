@@ -14,6 +14,7 @@ from typing import Any
 from featstore.atomic import disk_errors, json_object, remove_abandoned_in, write_json, write_text
 from featstore.errors import CheckpointError, ConfigError
 from featstore.plain import plain
+from featstore.results.schema import problems_of
 from featstore.training.events import append_events, restart_events
 from featstore.training.settings import read_yaml
 
@@ -107,8 +108,20 @@ class RunFolder:
         return _read_json(path) if path.is_file() else None
 
     def read_result(self) -> dict[str, Any] | None:
-        """Return the result of a finished run; None where it has none."""
-        return _read_json(self.result) if self.result.is_file() else None
+        """Return the result of a finished run; None where it has none.
+
+        Raises
+        ------
+        CheckpointError
+            When it cannot be read, or is none of featstore's.
+        """
+        if not self.result.is_file():
+            return None
+        result = _read_json(self.result)
+        if problems := problems_of(result):
+            what = f"this is not the result of a run: {'; '.join(problems[:3])}"
+            raise CheckpointError(what, str(self.result), "Delete the folder and train again")
+        return result
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write the readable copy of where the run stands."""

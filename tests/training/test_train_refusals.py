@@ -16,6 +16,7 @@ from featstore.errors import CheckpointError, ConfigError, DatasetError, Featsto
 from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
 from featstore.models.jukebox_checkpoint import export_levels
 from featstore.training import TrainConfig, train
+from featstore.training.folders import RunFolder
 from tests.models.jukebox_files import random_level, small_config
 
 Make = Callable[..., TrainConfig]
@@ -83,3 +84,11 @@ def test_a_checkpoint_with_a_damaged_header(header: str, tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"best.safetensors") as caught:
         load_checkpoint(path)
     assert isinstance(caught.value, FeatstoreError)
+
+
+def test_another_programs_result_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_result() is None
+    folder.result.write_text('{"model": 3, "scores": []}')
+    with pytest.raises(CheckpointError, match=r"not the result of a run: lacks 'feature'.*result\.json"):
+        folder.read_result()
