@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from featstore.arrays import FloatArray
+from featstore.arrays import FloatArray, IntArray
 from featstore.dsp.framing import first_sample, n_frames, needed_samples
-from featstore.dsp.padding import pad_signal
+from featstore.dsp.hpss import harmonic_and_percussive
+from featstore.dsp.padding import pad_signal, symmetric_positions
 
 __all__ = ["compute_hpss", "compute_mel", "compute_stft"]
 
@@ -97,10 +98,25 @@ def compute_hpss(
     import librosa
 
     magnitude = _magnitude(signal, **framing)
-    if magnitude.shape[1] == 0:
+    bins, frames = magnitude.shape
+    if frames == 0:
         return magnitude
-    harmonic, percussive = librosa.decompose.hpss(magnitude, kernel_size=kernel, power=mask_power, margin=margin)
+    along_time, along_frequency = map(int, harmonic_and_percussive(kernel))
+    (top, rows), (left, columns) = _widened(bins, along_frequency), _widened(frames, along_time)
+    wide = magnitude[np.ix_(rows, columns)]
+    parts = librosa.decompose.hpss(wide, kernel_size=kernel, power=mask_power, margin=margin)
+    harmonic, percussive = (part[top : top + bins, left : left + frames] for part in parts)
     if component == "residual":
         rest: FloatArray = np.maximum(magnitude - (harmonic + percussive), np.float32(0))
         return rest
     return np.ascontiguousarray({"harmonic": harmonic, "percussive": percussive}[component])
+
+
+def _widened(size: int, kernel: int) -> tuple[int, IntArray]:
+    """Where an axis begins in one that is padded for the median, and the positions that the padded one takes.
+
+    scipy (1.17) reads beyond its buffer where a kernel reaches eight axes far, so that what it gives is neither right
+    nor twice the same; it is given an axis that is long enough. Shorter kernels need none.
+    """
+    half = kernel // 2 if kernel // 2 > size else 0
+    return half, symmetric_positions(np.arange(-half, size + half), size)
