@@ -15,7 +15,7 @@ from featstore.errors import ConfigError
 from featstore.loaders.crops import Ragged
 from featstore.loaders.epochs import Epochs, order_kind
 from featstore.loaders.inputs import Input, check_stored, plan_inputs
-from featstore.loaders.order import check_share, rank_slice
+from featstore.loaders.order import Purpose, check_share, random_bits, rank_slice
 from featstore.loaders.passes import allocate
 from featstore.loaders.stored_feature import StoredFeature
 from featstore.loaders.targets import Tracks, class_names, label_column, multi_hot, select_split, track_id_column
@@ -32,9 +32,10 @@ _PROCESSES = 8  # spawned workers hold a copy each: auto takes RAM only where al
 class FeatureDataset(Dataset[Item]):
     """Map-style data set of one crop a track.
 
-    Each time an item is asked for, its crop is drawn from torch's global generator, as augmentations of other data sets
-    are: so every epoch of any ``DataLoader`` has fresh crops, with and without workers. After :meth:`set_epoch` the
-    crops follow from the seed and the epoch alone, whatever the workers and ranks.
+    Each time an item is asked for, its crop is drawn: so every epoch of any ``DataLoader`` has fresh crops, with and
+    without workers. The draws follow from ``seed``, and in a worker also from the seed that torch gives it, another one
+    in each epoch. After :meth:`set_epoch` the crops follow from the seed and the epoch alone, whatever the workers and
+    ranks.
 
     An item is a dict: the feature under its kind (``"mel"``) as float32 ``(*bands, frames)``, ``"target"`` float32
     ``(n_classes,)`` where there are classes, ``"index"`` (place in ``track_ids``) and ``"start"`` (frames). With
@@ -90,6 +91,7 @@ class FeatureDataset(Dataset[Item]):
         self._epoch = torch.full((1,), _NO_EPOCH, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._starts: tuple[int, NDArray[np.int64]] = (-1, self.plan.first)
+        self._draws: tuple[int | None, np.random.Generator] | None = None
         self._opened = self._open() if self.tier == "ram" else None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,10 +120,19 @@ class FeatureDataset(Dataset[Item]):
     def _starts_of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         epoch = self.epoch
         if epoch is None:
-            return self.plan.drawn_starts(items, torch.rand(len(items), dtype=torch.float64).numpy())
+            return self.plan.drawn_starts(items, self._generator().random(len(items)))
         if self._starts[0] != epoch:
             self._starts = epoch, self.plan.starts(seed=self.seed, epoch=epoch)
         return self._starts[1][items]
+
+    def _generator(self) -> np.random.Generator:
+        """Source of crops without an epoch: one in each process; a worker's is its own in every epoch."""
+        worker = get_worker_info()
+        own = None if worker is None else worker.seed
+        if self._draws is None or self._draws[0] != own:
+            words = random_bits(2, seed=self.seed, epoch=0, purpose=Purpose.STARTS).tolist()
+            self._draws = own, np.random.default_rng([*words, own or 0])
+        return self._draws[1]
 
     def __len__(self) -> int:
         return len(self.plan)

@@ -65,13 +65,20 @@ def test_crops_move_with_the_epoch_and_the_seed(path):
     assert first != [other[i]["start"] for i in range(10)]
 
 
+def test_data_sets_of_one_seed_agree_without_an_epoch(path):
+    one, two, other = (torch_dataset(path, FEATURE, crop_frames=40, seed=seed) for seed in (3, 3, 4))
+    found = [[dataset[i]["start"] for _ in range(3) for i in range(10)] for dataset in (one, two, other)]
+    assert found[0] == found[1] != found[2]
+    assert found[0][:10] != found[0][10:20] != found[0][20:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers, persistent", [(0, False), (1, False), (2, False), (2, True)])
 def test_plain_use_gives_fresh_crops_every_epoch(path, workers, persistent):
-    dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk")
     context = "fork" if workers else None
 
-    def epochs(seed):
+    def epochs(seed, own=0):
+        dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="disk", seed=own)
         torch.manual_seed(seed)
         loader = DataLoader(
             dataset,
@@ -87,7 +94,9 @@ def test_plain_use_gives_fresh_crops_every_epoch(path, workers, persistent):
     assert all(sorted(one) == list(range(10)) for one in found)
     for one, two in ((first, second), (second, third), (first, third)):
         assert sum(one[track] != two[track] for track in one) >= 8  # starts among 461 to 830 rarely meet
-    assert epochs(0) == found  # torch's seed repeats them
+    assert epochs(0) == found  # torch's seed and the data set's repeat them
+    (other, *_) = epochs(0, own=1)
+    assert sum(first[track] != other[track] for track in first) >= 8
     assert all(start < 900 for one in found for start in one.values())
 
 
