@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from featstore.errors import ConfigError, check_keys, did_you_mean
 
-__all__ = ["build", "converted", "typed_fields"]
+__all__ = ["build", "converted", "typed_fields", "without_numpy"]
 
 T = TypeVar("T")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -49,12 +49,24 @@ def typed_fields(kind: type, given: Any, where: str) -> dict[str, Any]:
     return {key: converted(hints[key], value, key, where) for key, value in kept.items()}
 
 
+def without_numpy(value: Any) -> Any:
+    """A number of NumPy as Python's, an array as a list; all else as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_numpy(np.int64(3)), without_numpy(np.array([0.5, 1])), without_numpy("3")
+    (3, [0.5, 1.0], '3')
+    """
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+
+
 def _takes_none(hint: Any) -> bool:
     return types.NoneType in typing.get_args(hint)
 
 
 def converted(hint: Any, value: Any, name: str, where: str, *, commas: bool = False) -> Any:
-    """Convert a plain value to an annotated type: a list to a tuple, text that is a number to the number.
+    """Convert a plain value, or one of NumPy, to an annotated type: a list to a tuple, text that is a number to it.
 
     Parameters
     ----------
@@ -82,6 +94,7 @@ def converted(hint: Any, value: Any, name: str, where: str, *, commas: bool = Fa
         return None
     if len(kinds) > 1:
         return value
+    value = without_numpy(value)
     origin, parts = typing.get_origin(kinds[0]), typing.get_args(kinds[0])
     origin = origin or kinds[0]
     if origin is typing.Literal:

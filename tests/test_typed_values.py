@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import yaml
 
@@ -179,3 +180,13 @@ def test_a_value_becomes_what_its_field_holds() -> None:
     with pytest.raises(ConfigError, match="the key model is missing"):
         build(ModelPlan, {}, "here")
     assert build(ShiftPlan, {"tracks": None}, "here").tracks == 120  # an empty key keeps its default
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    sizes = {"n_mels": np.int64(96), "n_frames": np.int32(187), "n_classes": np.uint8(5), "width": np.float32(0.25)}
+    model = create("vgg-cnn", **sizes)
+    found = [getattr(model.config, name) for name in sizes]
+    assert found == [96, 187, 5, 0.25] and [type(each) for each in found] == [int, int, int, float]
+    assert converted(tuple[float, ...], np.array([1, 2]), "rates", "model") == (1.0, 2.0)
+    with pytest.raises(ConfigError, match=r"n_classes=0 is not a positive whole number"):
+        create("vgg-cnn", **sizes | {"n_classes": np.int64(0)})

@@ -7,6 +7,7 @@ same seconds, which their specs give as exact fractions (samples between frames 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -253,8 +254,8 @@ def _check_settings(
         )
     counts = {"crop_frames": crop_frames, "window_stride": stride, "crops_per_track": crops_per_track}
     for name, value in (counts | {"start_grid": start_grid}).items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{name}={value} is not positive", "loader", "Use at least 1")
+        if value is not None and not (isinstance(value, numbers.Integral) and value >= 1):
+            raise ConfigError(f"{name}={value!r} is not a positive whole number", "loader", "Use at least 1")
     allowed = ("error", "pad", "bucket") if mode == "whole" else ("error", "skip", "pad")
     if ragged not in allowed:
         raise ConfigError(f"ragged={ragged!r} does not go with mode={mode!r}", "loader", f"Use {' or '.join(allowed)}")

@@ -273,8 +273,8 @@ def torch_dataset(
     Parameters
     ----------
     store : Store or path
-    feature : str or FeatureSpec
-        Any name that the store answers to.
+    feature : str, FeatureSpec or StoredFeature
+        Any name that the store answers to, or the reader that it answered with.
     split : str or None
         Rows of the store's track table to take; None takes all.
     crop_frames : int or None
@@ -303,7 +303,7 @@ def torch_dataset(
         from featstore.store import open_store
 
         store = open_store(store)
-    reader = store[feature]
+    reader = feature if hasattr(feature, "track_ids") else store[feature]
     table = store.tracks
     if classes is None:
         classes = class_names(table["labels"]) if "labels" in table else ()

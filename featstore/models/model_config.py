@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from featstore.errors import ConfigError
-from featstore.typed_values import converted
+from featstore.typed_values import converted, without_numpy
 
 __all__ = ["ModelConfig", "SpectrumConfig", "WaveformConfig", "check_fields"]
 
@@ -36,7 +36,10 @@ def check_fields(config: Any, place: str, least: Mapping[str, int]) -> None:
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        name, hint, value = field.name, hints[field.name], getattr(config, field.name)
+        name, hint, given = field.name, hints[field.name], getattr(config, field.name)
+        value = without_numpy(given)
+        if value is not given:
+            object.__setattr__(config, name, value)
         if typing.get_origin(hint) is typing.Literal:
             known = typing.get_args(hint)
             if not any(value == one and type(value) is type(one) for one in known):

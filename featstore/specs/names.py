@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
     """
     if isinstance(text, FeatureSpec):
         return text
-    call = parse_call(text)
+    call = parse_call(_checked(text))
     match = _KIND.fullmatch(call.name)
     kind, revision = (match[1], match[2]) if match else (call.name, None)
     cls = spec_class(kind)
@@ -83,6 +84,11 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
 def parse_feature(text: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
     """Read ``spec`` or ``spec@encoding``.
 
+    Raises
+    ------
+    SpecError
+        For a text that is no spec, and for anything else.
+
     See Also
     --------
     parse_spec : The spec alone.
@@ -97,11 +103,17 @@ def parse_feature(text: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
         return text
     if isinstance(text, FeatureSpec):
         return FeatureRequest(text)
-    name, at, encoding = text.rpartition("@")
+    name, at, encoding = _checked(text).rpartition("@")
     if not at or (")" in encoding and "(" not in encoding):
         return FeatureRequest(parse_spec(text))
     spec = parse_spec(name)
     return FeatureRequest(spec, Encoding.parse(encoding, spec))
+
+
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise SpecError(f"{reprlib.repr(text)} is no feature", "", "Give its name, such as 'mel(n_mels=96)', or a spec")
+    return text
 
 
 def match_stored(feature: str | FeatureSpec | FeatureRequest, stored: Iterable[FeatureSpec]) -> FeatureRequest:

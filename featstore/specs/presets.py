@@ -140,13 +140,13 @@ def _grids(entry: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
 
 
 def expand_features(
-    items: Iterable[str | FeatureSpec | FeatureRequest], encoding: str | None = None
+    items: Iterable[str | FeatureSpec | FeatureRequest | Path], encoding: str | None = None
 ) -> list[FeatureRequest]:
     """Turn specs, preset names and YAML files into a list of distinct features, in the order given.
 
     Parameters
     ----------
-    items : iterable of str
+    items : iterable of str, FeatureSpec, FeatureRequest or Path
         Each a spec (``mel(n_mels=48)``, ``mel(...)@uint8``), a preset's name, or the path of a YAML file.
     encoding : str, optional
         Encoding for those that name none.
@@ -175,7 +175,9 @@ def expand_features(
     return list(requests)
 
 
-def _expand_one(item: str | FeatureSpec | FeatureRequest) -> list[FeatureRequest]:
+def _expand_one(item: str | FeatureSpec | FeatureRequest | Path) -> list[FeatureRequest]:
+    if isinstance(item, Path):
+        item = str(item)
     if not isinstance(item, str):
         return [parse_feature(item)]
     name, at, encoding = item.partition("@")

@@ -82,7 +82,7 @@ def load_tracks(
 
 
 def _listed(features: Features) -> list[Feature]:
-    return [features] if isinstance(features, str | FeatureSpec | FeatureRequest) else list(features)
+    return list(features) if isinstance(features, Iterable) and not isinstance(features, str) else [features]
 
 
 def plan(

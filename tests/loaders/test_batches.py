@@ -351,7 +351,8 @@ def test_stopping_and_resuming_yields_the_same_batches(lengths, batch_size, buff
         ({"mode": "randm"}, ConfigError, "Use random, windows or whole"),
         ({"mode": "whole"}, ConfigError, "crop_frames=10"),
         ({"crop_frames": None}, ConfigError, "Give crop_frames"),
-        ({"crop_frames": 0}, ConfigError, "crop_frames=0 is not positive"),
+        ({"crop_frames": 0}, ConfigError, "crop_frames=0 is not a positive whole number"),
+        ({"crop_frames": 40.0}, ConfigError, "crop_frames=40.0 is not a positive whole number"),
         ({"ragged": "bucket"}, ConfigError, "does not go with mode='random'"),
         ({"batch_size": 0}, ConfigError, "batch_size=0"),
         ({"rank": 2, "world_size": 2}, ConfigError, "rank=2"),
@@ -432,5 +433,5 @@ def test_three_pieces_of_each_track_once_an_epoch():
     with pytest.raises(CheckpointError, match="other tracks, crops or batches"):
         options["distinct"] = False
         BatchLoader({"x": reader}, reader.track_ids, batch_size=4, **options).load_state_dict(state)
-    with pytest.raises(ConfigError, match="start_grid=0 is not positive"):
+    with pytest.raises(ConfigError, match="start_grid=0 is not a positive"):
         BatchLoader({"x": reader}, reader.track_ids, batch_size=4, crop_frames=10, start_grid=0)

@@ -224,3 +224,11 @@ def test_wrong_use(path):
     dataset = torch_dataset(path, FEATURE, crop_frames=40, tier="gpu")
     with pytest.raises(ConfigError, match="gpu tier cannot be read from a worker"):
         list(DataLoader(dataset, num_workers=1, multiprocessing_context="fork"))
+
+
+def test_a_reader_is_a_feature(path):
+    from featstore.store import open_store
+
+    store = open_store(path)
+    named, read = (torch_dataset(store, each, crop_frames=40) for each in (FEATURE, store[FEATURE]))
+    assert torch.equal(named[3]["mel"], read[3]["mel"]) and named.track_ids == read.track_ids

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +232,15 @@ def test_a_bare_kind_may_name_its_encoding(kind: str) -> None:
     assert request == parse_feature(f"{kind}()@float16")
     with pytest.raises(SpecError, match=r"'wavefrom' is neither .* Did you mean waveform"):
         expand_features(["wavefrom@float16"])
+
+
+@pytest.mark.parametrize("wrong", [None, 3, 0.5, ["mel()"], {"mel": {}}, object()])
+def test_what_is_neither_text_nor_a_spec_is_named(wrong: object) -> None:
+    for read in (parse_spec, parse_feature, lambda each: expand_features([each])):
+        with pytest.raises(SpecError, match=r"is no feature. Give its name"):
+            read(wrong)
+
+
+def test_feature_files_may_be_paths(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("mel: {n_mels: [16, 32]}")
+    assert expand_features([tmp_path / "f.yaml"]) == expand_features(["mel(n_mels=16)", "mel(n_mels=32)"])
