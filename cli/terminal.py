@@ -34,8 +34,10 @@ class WarnedOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written."""
+        if record.levelno != logging.WARNING:
+            return True
         text = record.getMessage()
-        repeated = record.levelno == logging.WARNING and text in self._said
+        repeated = text in self._said
         self._said.add(text)
         return not repeated
 

@@ -136,7 +136,8 @@ def _scalar(kind: Any, value: Any, name: str, where: str) -> Any:
     given = value
     with contextlib.suppress(ValueError, OverflowError):
         if kind in (int, float) and isinstance(value, str):  # YAML takes 1e-3 for text
-            value = float(value)
+            digits = value.strip().lstrip("+-")
+            value = int(value) if kind is int and digits.isdecimal() else float(value)  # a float has 53 bits
         if kind is float and type(value) is int:
             value = float(value)
         if kind is int and isinstance(value, float) and value.is_integer():

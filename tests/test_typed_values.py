@@ -187,6 +187,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     model = create("vgg-cnn", **sizes)
     found = [getattr(model.config, name) for name in sizes]
     assert found == [96, 187, 5, 0.25] and [type(each) for each in found] == [int, int, int, float]
+    assert converted(int, str(2**53 + 1), "seed", "demo") == 2**53 + 1
     assert converted(tuple[float, ...], np.array([1, 2]), "rates", "model") == (1.0, 2.0)
     with pytest.raises(ConfigError, match=r"n_classes=0 is not a positive whole number"):
         create("vgg-cnn", **sizes | {"n_classes": np.int64(0)})
