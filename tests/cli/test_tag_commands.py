@@ -177,7 +177,8 @@ def test_models_are_listed_and_shown(run) -> None:
 
     code, out, _ = run("models", "list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[2:]] == list(MODELS)
+    *rows, note = out.splitlines()[2:]
+    assert [line.split()[0] for line in rows] == list(MODELS) and note.endswith(": cut; --wide shows all)")
     cards = {card["name"]: card for card in json.loads(run("models", "list", "--json")[1])}
     assert cards["mtt-musicnn"]["parameters"] == 787_159
     assert cards["vgg-cnn"]["macs"] == 10_010_669_056
