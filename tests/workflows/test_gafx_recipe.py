@@ -143,7 +143,7 @@ def test_random_weights_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(TRAIN)
     for entry, message in (
         ("random: gafx-x", "random='gafx-x' is none of gafx-u"),
-        ("random: gafx-u, chanels: 4", "'chanels' is no setting"),
+        ("random: gafx-u, chanels: 4", "has 'chanels', which is no setting of it"),
     ):
         (tmp_path / "plan.yaml").write_text(PLAN.replace("random: gafx-u, channels: 4", entry))
         with pytest.raises(ConfigError, match=message):
