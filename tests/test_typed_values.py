@@ -68,6 +68,7 @@ def try_all(fields: Mapping[str, Any], make: Callable[[str, Any], object]) -> No
                 assert not of_other_kind(hint, value), f"{name}={value!r} is taken"
 
 
+@pytest.mark.slow
 def test_settings_of_training() -> None:
     hints = fields_of(TrainConfig)
     for section, kind in hints.items():
@@ -125,6 +126,7 @@ def test_cluster_files(tmp_path: Path) -> None:
     try_all(dict.fromkeys(fields_of(ClusterConfig), Any), make)
 
 
+@pytest.mark.slow
 def test_keys_of_recipes(tmp_path: Path) -> None:
     base = {"data": {"kind": "demo"}, "features": ["mel(n_mels=32)"]}
 

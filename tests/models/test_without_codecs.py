@@ -25,12 +25,14 @@ def without_codecs(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", WITHOUT, *words], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_recipes_are_listed() -> None:
     done = without_codecs("recipe", "list")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[2:]][:3] == ["atlas", "ferraro2020", "gafx2022"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("listing", "kept", "absent"), [("list", "musicnn", "gafx-u"), ("encoders", "MTT", "MERT")])
 def test_models_that_can_be_built_are_listed(listing: str, kept: str, absent: str) -> None:
     done = without_codecs("models", listing)

@@ -114,6 +114,7 @@ def test_hpss(component, margin, kernel, mask_power, sizes):
     assert np.abs(ours - theirs).max() <= 2e-5 * magnitude.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", ["harmonic", "percussive", "residual"])
 @pytest.mark.parametrize("fields", ["n_fft=512,hop_length=256,kernel=17", "n_fft=16,hop_length=40,kernel=101+81"])
 @pytest.mark.parametrize("n", [1, 256, 300, 511])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,14 @@ from featstore.results.page_data import page_data
 from featstore.testing.runs import mel_grid, write_runs
 from tests.results.chromium import PROGRAM, Browser
 
-chromium = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
+needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & \u2028 {{script}}"
+
+
+def chromium(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that opens the page in a browser, which takes seconds."""
+    marked: Callable[..., None] = pytest.mark.slow(needs_chromium(test))
+    return marked
 
 
 # ---- without a browser ----------------------------------------------------------------------------------------------
