@@ -164,9 +164,9 @@ def open_sound(
             return make(FileView(place, view))
         try:
             return make(place if file is None else file)
-        except soundfile.SoundFileError as error:
+        except soundfile.SoundFileError:
             # Macs leave "._a.mp3" beside "a.mp3" on other file systems, and libsndfile looks there for the music.
-            if "resource fork" not in str(error) or file is not None:
+            if file is not None or not _has_fork(place):
                 raise
             return make(FileView(place, ViewOf()))
     except (soundfile.SoundFileError, OSError, ValueError, TypeError, UnicodeError) as error:
@@ -198,6 +198,13 @@ def read_header(
 
 
 _FORKS = ("._", ".AppleDouble")  # where libsndfile looks for the resource fork of a file that it reads by functions
+
+
+def _has_fork(place: str) -> bool:
+    """Whether something lies where libsndfile looks for the resource fork of a file that it reads by its name."""
+    folder, name = os.path.split(place)
+    forks = (os.path.join(folder, f"._{name}"), os.path.join(folder, ".AppleDouble", name))
+    return any(map(os.path.exists, forks))
 
 
 def _unreadable(error: Exception, place: str) -> DecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tracemalloc
 from pathlib import Path
 
@@ -92,17 +93,27 @@ def test_a_raw_file_is_refused_as_from_the_disk(tmp_path: Path, monkeypatch: pyt
         assert held == from_disk == (DecodeError, "not readable as audio: samplerate must be specified")
 
 
-@pytest.mark.parametrize("rest", [b"", bytes(4096)])
+APPLE_DOUBLE = (
+    bytes.fromhex("0005160700020000")
+    + b"Mac OS X        "
+    + bytes.fromhex("0002")
+    + struct.pack(">6I", 9, 0x32, 0xEB0, 2, 0xEE2, 0x11E)
+)  # Finder's data, and an empty resource fork
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(4096), APPLE_DOUBLE[:4], APPLE_DOUBLE.ljust(0x1000, b"\0")])
 @pytest.mark.parametrize("front", [b"", ID3])
+@pytest.mark.parametrize("fork", ["._a.mp3", ".AppleDouble/a.mp3"])
 def test_what_a_mac_leaves_beside_an_mp3(
-    front: bytes, rest: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fork: str, front: bytes, rest: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(front + encoded("MP3", "MPEG_LAYER_III"))
     alone, length = found(path), probe_audio(path).n_samples
-    (tmp_path / "._a.mp3").write_bytes(rest)
+    (tmp_path / fork).parent.mkdir(exist_ok=True)
+    (tmp_path / fork).write_bytes(rest)
     if not front:
-        with pytest.raises(soundfile.SoundFileError, match="resource fork"):
+        with pytest.raises(soundfile.SoundFileError, match=r"resource fork|data offset"):
             soundfile.info(path)
     held, from_disk = both(path, monkeypatch)
     assert held == from_disk == alone
@@ -110,7 +121,7 @@ def test_what_a_mac_leaves_beside_an_mp3(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "._").write_bytes(rest)  # libsndfile takes it for what belongs to a file without a name
     assert found(path)[0] is DecodeError or found(path) == alone
-    (tmp_path / "._a.mp3").unlink()
+    (tmp_path / fork).unlink()
     assert found(path) == alone
 
 
