@@ -29,6 +29,7 @@ TICK_S = 1.0
 LOCKED_S = 120.0  # for the lease of a lost worker on another machine to grow old
 LOOK_S = 5.0  # between two counts of the workers
 GPU_PATIENCE_S = 60.0  # for the last worker with a GPU to come back
+REPORT_S = 10.0  # for a report to come from the worker that holds it, which may be lost with it
 _LOCK_PAUSE_S = 2.0
 
 RunShard = Callable[..., ShardReport]
@@ -135,7 +136,13 @@ class Dispatch:
             with contextlib.suppress(queue.Empty):
                 future = done.get(timeout=TICK_S)
                 ended = running.pop(future, None)  # None: it was called back
-                report = self._result(future, ended) if ended is not None else None
+                report = None
+                if ended is not None:
+                    try:
+                        report = self._result(future, ended)
+                    except TimeoutError:  # lost with its worker: the scheduler has the shard done once more
+                        running[future] = ended
+                        future.add_done_callback(done.put)
                 if report is not None:
                     yield report
             if time.monotonic() - ticked >= TICK_S:
@@ -155,13 +162,16 @@ class Dispatch:
             logger.warning("no worker announces a GPU any more: %d shards go to any worker", len(stuck))
 
     def _result(self, future: Future[Any], task: ShardTask) -> ShardReport | None:
-        """Report of a finished task; None when it has to be tried again, or is given up."""
+        """Report of a finished task; None when it has to be tried again, or is given up.
+
+        Raises TimeoutError when the report does not come: a lost worker takes those with it that it still held.
+        """
         from distributed import CancelledError
         from distributed.comm.core import CommClosedError
         from distributed.scheduler import KilledWorker
 
         try:
-            report: ShardReport = future.result()
+            report: ShardReport = future.result(REPORT_S)
             return report
         except KilledWorker:
             self._waiting.extendleft(self._policy.after_death(task))

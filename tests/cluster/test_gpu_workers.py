@@ -108,3 +108,25 @@ def test_when_the_last_gpu_goes_the_others_go_on(cluster, tmp_path, monkeypatch,
                 made.sync(made.workers["gpu-0"].close)
     assert sorted(report.shard for report in seen) == list(range(30))
     assert "no worker announces a GPU any more" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_report_that_is_lost_with_the_last_gpu_is_made_again(cluster, tmp_path, monkeypatch, caplog):
+    for name, value in (("LOOK_S", 0.1), ("TICK_S", 0.1), ("GPU_PATIENCE_S", 0.2), ("REPORT_S", 0.5)):
+        monkeypatch.setattr(module, name, value)
+    made = cluster("plain", "gpu-0")
+    lost: list[int] = []
+
+    class LosesTheWorker(Dispatch):
+        def _result(self, future, task):
+            if task.device and not lost:
+                lost.append(task.shard)
+                made.sync(made.workers["gpu-0"].close)
+            return super()._result(future, task)
+
+    policy = FailurePolicy(open_location(tmp_path), "run")
+    options = ExtractOptions(scheduler=made.scheduler_address)
+    work = LosesTheWorker(tasks(tmp_path, 12), options, policy, run_shard=named)
+    with caplog.at_level(logging.WARNING):
+        where = {report.shard: next(iter(report.statuses)) for report in work.reports()}
+    assert sorted(where) == list(range(12)) and where[lost[0]] == "plain"
