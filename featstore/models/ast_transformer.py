@@ -20,7 +20,7 @@ from torch.nn import functional
 from featstore.errors import ConfigError
 from featstore.models.ast_weights import from_deit, patch_weight, resize_positions
 from featstore.models.interface import Model
-from featstore.models.layers import STD_FLOOR, real_frames, recomputed
+from featstore.models.layers import recomputed, standardised
 from featstore.models.model_config import SpectrumConfig
 from featstore.models.transformers_folder import import_transformers
 
@@ -85,23 +85,7 @@ def standardise_picture(x: torch.Tensor, lengths: torch.Tensor | None = None) ->
     lengths : int64 (batch,), optional
         Real frames of each clip, which alone count; those behind them become zeros.
     """
-    real = None if lengths is None else real_frames(x, lengths)[:, None]
-    x = _centred(x, real)
-    deviation = _clip_mean(x.square(), real).clamp(min=STD_FLOOR**2).sqrt()
-    return x / (2 * deviation)
-
-
-def _clip_mean(x: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
-    """Mean ``(batch, 1, 1)`` of each clip, over real frames; the others are zeros."""
-    if real is None:
-        return x.mean(dim=(1, 2), keepdim=True)
-    return x.sum(dim=(1, 2), keepdim=True) / (x.shape[1] * real.sum(dim=2, keepdim=True)).clamp(min=1)
-
-
-def _centred(x: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
-    x = x if real is None else x.where(real, 0)
-    centred = x - _clip_mean(x, real)
-    return centred if real is None else centred.where(real, 0)
+    return standardised(x, lengths) / 2
 
 
 class AstTrunk(nn.Module):

@@ -81,11 +81,27 @@ def real_frames(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
     return torch.ones_like(place, dtype=torch.bool) if lengths is None else place < lengths.to(x.device)[:, None]
 
 
-def standardised(x: torch.Tensor) -> torch.Tensor:
-    """Each example with mean 0 and deviation 1, over all its axes; a constant one becomes zeros."""
-    axes = tuple(range(1, x.ndim))
-    x = x - x.mean(dim=axes, keepdim=True)
-    return x / x.square().mean(dim=axes, keepdim=True).clamp(min=STD_FLOOR**2).sqrt()
+def standardised(x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    """Each example with mean 0 and deviation 1, over all its axes; a constant one becomes zeros.
+
+    Parameters
+    ----------
+    x : (batch, ..., frames)
+    lengths : int64 (batch,), optional
+        Real frames of each example ``(bands, frames)``, which alone count; those behind them become zeros.
+    """
+    real = None if lengths is None else real_frames(x, lengths)[:, None]
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        axes = tuple(range(1, values.ndim))
+        if real is None:
+            return values.mean(dim=axes, keepdim=True)
+        n_values = values.shape[1] * real.sum(dim=2, keepdim=True)
+        return values.where(real, 0).sum(dim=axes, keepdim=True) / n_values.clamp(min=1)
+
+    x = x - mean(x)
+    x = x if real is None else x.where(real, 0)
+    return x / mean(x.square()).clamp(min=STD_FLOOR**2).sqrt()
 
 
 class InputNorm(nn.Module):
