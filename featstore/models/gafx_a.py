@@ -9,19 +9,16 @@ scores are scaled before their softmax, in full precision; the picture is standa
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from featstore.models.gafx_r import BANDS, GafxR, GafxRConfig, RowTrunk
+from featstore.models.gafx_r import BANDS, GafxR, RowTrunk
 from featstore.models.layers import full_precision, standardised
 
-__all__ = ["GafxA", "GafxAConfig", "sinusoids"]
+__all__ = ["GafxA", "sinusoids"]
 
 _LAYERS, _HEADS, _HIDDEN, _DROPOUT = 2, 4, 512, 0.1
-
-GafxAConfig = GafxRConfig
 
 
 def sinusoids(n: int, width: int) -> torch.Tensor:
@@ -76,8 +73,4 @@ class GafxA(GafxR):
     it has 34,698,058 parameters, 12,666,048 of them in the extractor.
     """
 
-    Config: ClassVar[type[Any]] = GafxAConfig
-
-    def make_extractor(self, config: GafxRConfig) -> nn.Module:
-        """What draws the picture: ``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``."""
-        return _AttentiveTrunk(width=config.width, checkpointing=config.checkpointing)
+    Extractor = _AttentiveTrunk

@@ -173,9 +173,15 @@ class GafxR(Gafx):
 
     Input float32 ``(batch, 1, n_samples)``, output logits ``(batch, n_classes)``. With 661,600 samples and 10 classes
     it has 34,301,258 parameters, 12,269,248 of them in the extractor.
+
+    Attributes
+    ----------
+    Extractor : type of torch.nn.Module
+        What draws the picture: ``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``.
     """
 
     Config: ClassVar[type[Any]] = GafxRConfig
+    Extractor: ClassVar[type[nn.Module]] = RowTrunk
     paper_input: ClassVar[dict[str, int] | None] = {"n_samples": 661_600}
     usual_layers: ClassVar[str] = "picture"
     least_length = PATCH * ROW - ROW // 2  # as many rows as a patch of the classifier has frames
@@ -188,12 +194,8 @@ class GafxR(Gafx):
 
     def __init__(self, config: GafxRConfig) -> None:
         super().__init__(config)
-        self.extractor = self.make_extractor(config)
+        self.extractor = self.Extractor(width=config.width, checkpointing=config.checkpointing)
         self.build_classifier(BANDS, config.n_rows)
-
-    def make_extractor(self, config: GafxRConfig) -> nn.Module:
-        """What draws the picture: ``(batch, 1, rows, 200)`` to ``(batch, 128, rows)``."""
-        return RowTrunk(width=config.width, checkpointing=config.checkpointing)
 
     def draw(self, x: torch.Tensor) -> torch.Tensor:
         """Picture ``(batch, 128, frames)`` as the extractor draws it, a frame for each row of 200 samples."""
