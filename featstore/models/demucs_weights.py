@@ -6,7 +6,6 @@ nothing else in them can run. Every tensor is accounted for; nothing is fetched.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 
 from featstore.errors import CheckpointError
 from featstore.models.demucs_spectra import SOURCES
-from featstore.models.tapped_demucs import FIXED, HDemucs, demucs_settings
+from featstore.models.tapped_demucs import FIXED, SETTINGS, HDemucs
 from featstore.models.tensor_files import finite_tensor, load_torch, place_tensors, read_tensors
 
 __all__ = ["demucs_extractor", "read_hdemucs"]
@@ -74,9 +73,8 @@ def demucs_extractor(path: str | Path, model: Any) -> dict[str, torch.Tensor]:
         As ``read_hdemucs``, and for a network of other settings than the model's, which the message names.
     """
     settings, state = read_hdemucs(path)
-    usual = {name: each.default for name, each in inspect.signature(HDemucs.__init__).parameters.items()}
     own = dict(model.config.hdemucs)
-    if usual | settings != usual | own:
+    if SETTINGS | settings != SETTINGS | own:
         fix = f"Set model.hdemucs={json.dumps(settings)}"
         raise CheckpointError(f"its settings are {settings}, the model's {own}", str(path), fix)
     return state
@@ -125,7 +123,7 @@ def _settings(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         if (list(value) if isinstance(value, tuple) else value) != wanted:
             raise CheckpointError(f"{name} is {value}, not {wanted}", where, _MEMBER)
     settings = {name: value for name, value in given.items() if name not in FIXED}
-    unknown = sorted(set(settings) - set(demucs_settings()))
+    unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise CheckpointError(f"{unknown[0]} is no setting of Hybrid Demucs", where, "Install the demucs that wrote it")
     return settings

@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise MissingDependency.of("demucs", "codecs", "gafx-u") from error
 
-__all__ = ["FIXED", "HDemucs", "TappedDemucs", "checked_demucs", "demucs_settings"]
+__all__ = ["FIXED", "SETTINGS", "HDemucs", "TappedDemucs", "checked_demucs"]
 
 
 class _Encoder(HEncLayer):
@@ -89,9 +89,12 @@ _NOT_AS_DEFAULT = {
 """Types of settings of Hybrid Demucs that are not those of their defaults."""
 
 
-def demucs_settings() -> list[str]:
-    """Names of the settings of Hybrid Demucs that ``hdemucs`` may hold."""
-    return [name for name in inspect.signature(HDemucs.__init__).parameters if name not in {"self", *FIXED}]
+SETTINGS = {
+    name: each.default
+    for name, each in inspect.signature(HDemucs.__init__).parameters.items()
+    if name not in {"self", *FIXED}
+}
+"""Settings of Hybrid Demucs that ``hdemucs`` may hold, and their defaults."""
 
 
 def checked_demucs(given: Any) -> dict[str, Any]:
@@ -103,7 +106,6 @@ def checked_demucs(given: Any) -> dict[str, Any]:
         For a setting that Hybrid Demucs does not have, or a value that it cannot take.
     """
     for name in converted(dict[str, Any], given, "hdemucs", "gafx-u"):
-        check_known(name, demucs_settings(), f"hdemucs has {name!r}, which is no setting of it", "gafx-u")
-    defaults = {name: each.default for name, each in inspect.signature(HDemucs.__init__).parameters.items()}
-    kinds = {name: _NOT_AS_DEFAULT.get(name, type(defaults[name])) for name in given}
+        check_known(name, SETTINGS, f"hdemucs has {name!r}, which is no setting of it", "gafx-u")
+    kinds = {name: _NOT_AS_DEFAULT.get(name, type(SETTINGS[name])) for name in given}
     return {name: converted(kinds[name], value, f"hdemucs.{name}", "gafx-u") for name, value in given.items()}
