@@ -21,6 +21,7 @@ from featstore.errors import ConfigError
 from featstore.models.interface import InputNormalisation, Model
 from featstore.models.layers import init_glorot, norm_2d
 from featstore.models.model_config import SpectrumConfig
+from featstore.typed_values import converted
 
 __all__ = ["CHANNELS", "FREQUENCY_POOLS", "TIME_POOLS", "VggCnn", "VggCnnConfig", "choose_pools", "map_sizes"]
 
@@ -105,15 +106,11 @@ class VggCnnConfig(SpectrumConfig):
 
 def _own_pools(pools: Any) -> Pools:
     """Return pools given by the user as pairs of positive ints; ``ConfigError`` for anything else."""
-    right = isinstance(pools, Sequence) and len(pools) == len(CHANNELS)
-    right = right and all(
-        isinstance(p, Sequence) and len(p) == 2 and all(type(n) is int and n > 0 for n in p) for p in pools
-    )
-    if not right:
-        raise ConfigError(
-            f"pools={pools!r} are not {len(CHANNELS)} pairs (bands, frames) of positive numbers", "vgg-cnn"
-        )
-    return tuple((p[0], p[1]) for p in pools)
+    found: Pools = converted(Pools, pools, "pools", "vgg-cnn")
+    if len(found) != len(CHANNELS) or min(map(min, found)) < 1:
+        what = f"pools={pools!r} are not {len(CHANNELS)} pairs (bands, frames) of positive numbers"
+        raise ConfigError(what, "vgg-cnn")
+    return found
 
 
 def map_sizes(size: int, pools: Sequence[int]) -> list[int]:
