@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from featstore.docstrings import field_meanings, summary_of
-from featstore.errors import ConfigError, SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 from featstore.features import dims_of, steps_of
 from featstore.specs import ENCODINGS, KINDS, PRESETS, Encoding, FeatureSpec, expand_features
 from featstore.specs.base import write_short
@@ -71,11 +71,8 @@ def card_of(name: str) -> KindCard | PresetCard:
     ConfigError
         When it is neither, with near misses.
     """
-    if name in KINDS:
-        return kind_card(name)
-    if name in PRESETS:
-        return preset_card(name)
-    raise ConfigError(f"{name!r} is neither a kind nor a preset", "", did_you_mean(name, [*KINDS, *PRESETS]))
+    check_known(name, [*KINDS, *PRESETS], f"{name!r} is neither a kind nor a preset")
+    return kind_card(name) if name in KINDS else preset_card(name)
 
 
 def kind_card(name: str) -> KindCard:

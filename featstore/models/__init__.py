@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError, MissingDependency, did_you_mean
+from featstore.errors import ConfigError, MissingDependency, check_known
 from featstore.models.input_kinds import INPUT_KINDS, SEVERAL
 from featstore.registry import Registry
 
@@ -122,13 +122,12 @@ def create(name: str, *, n_classes: int, in_channels: int = 1, **settings: Any) 
     featstore.models.interface.Model : What every model offers.
     """
     model = MODELS.load(name)
-    fields = {field.name: field.default for field in dataclasses.fields(model.Config)}
     sizes, own = _sizes_of(model), setting_names(name)
     _check_sizes(name, model, settings)
     for setting in settings:
-        if setting not in sizes and setting not in own:
-            raise ConfigError(f"unknown setting {setting!r}", f"model {name}", did_you_mean(setting, own))
-    if "in_channels" in fields:
+        if setting not in sizes:
+            check_known(setting, own, f"unknown setting {setting!r}", f"model {name}")
+    if "in_channels" in (field.name for field in dataclasses.fields(model.Config)):
         settings["in_channels"] = in_channels
     elif in_channels != 1:
         fix = "Give it one feature, or choose a model that stacks several, such as vgg-cnn"

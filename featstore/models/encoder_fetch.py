@@ -18,11 +18,6 @@ FETCHABLE = dict.fromkeys(("mtt-musicnn", "msd-musicnn"), ("musicnn", "0.1.0"))
 _TIMEOUT_S = 600
 
 
-def weights_cache() -> Path:
-    """Folder for fetched weights."""
-    return cache_folder("weights")
-
-
 def fetched_place(model: str) -> str | None:
     """Where an encoder's weights are without being named: a fetched wheel, or the installed package."""
     if model not in FETCHABLE:
@@ -34,7 +29,7 @@ def fetched_place(model: str) -> str | None:
 def fetched_wheel(model: str) -> Path | None:
     """Wheel that was fetched for an encoder."""
     package, version = FETCHABLE[model]
-    return max(weights_cache().glob(f"{package}-{version}-*.whl"), default=None)
+    return max(cache_folder("weights").glob(f"{package}-{version}-*.whl"), default=None)
 
 
 def package_folders(package: str) -> list[str]:
@@ -67,7 +62,7 @@ def fetch_weights(model: str) -> Path:
     """
     check_known(model, FETCHABLE, f"no package ships weights of {model!r}", "models fetch", error=CheckpointError)
     package, version = FETCHABLE[model]
-    cache, there = weights_cache(), fetched_wheel(model)
+    cache, there = cache_folder("weights"), fetched_wheel(model)
     if there:
         return there
     cache.mkdir(parents=True, exist_ok=True)

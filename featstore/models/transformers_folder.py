@@ -48,11 +48,6 @@ class TransformersFolder:
         """Its ``model_type``."""
         return str(self.config["model_type"])
 
-    @property
-    def source(self) -> str:
-        """What reports call it."""
-        return f"transformers folder {self.path.name}"
-
     def rate(self, usual: int, key: str = "sample_rate") -> int:
         """Sample rate in Hz that its settings name; ``usual`` where they name none.
 
@@ -92,7 +87,7 @@ class TransformersFolder:
         names = " + ".join(map(str, data)) if isinstance(data, list) else str(data)
         return {
             "licence": str(card.get("license", "unknown")),
-            "source": self.source,
+            "source": f"transformers folder {self.path.name}",
             "trained_on": TrainedOn(names) if names else None,
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featstore.errors import SpecError, check_known, did_you_mean
+from featstore.errors import SpecError, check_known
 from featstore.specs.grammar import format_number, parse_call, parse_seconds
 
 __all__ = ["Clip"]
@@ -46,8 +46,7 @@ class Clip:
             return text
         call = parse_call(str(text))
         policy = {"center": "centre"}.get(call.name, call.name)
-        if policy not in _POLICIES:
-            raise SpecError(f"unknown clip policy {call.name!r}", "", did_you_mean(call.name, _POLICIES))
+        check_known(policy, _POLICIES, f"unknown clip policy {call.name!r}", error=SpecError)
         names = _POLICIES[policy]
         given = dict(zip(names, call.args, strict=False)) | call.kwargs
         pad = given.pop("pad", "none")

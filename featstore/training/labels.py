@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featstore.errors import CheckpointError, ConfigError, DatasetError, check_known, did_you_mean
+from featstore.errors import CheckpointError, ConfigError, DatasetError, check_known
 from featstore.grouping import assign_rows
 from featstore.metrics import one_hot
 from featstore.models.trained_on import members_of
@@ -230,9 +230,8 @@ def _task_and_classes(
             "Index the data set with labels, pass --tracks with a labelled table, or set data.label_column",
         )
     classes = config.classes or tuple(info.classes) or tuple(known)
-    strange = [name for name in config.classes if name not in known]
-    if strange:
-        raise ConfigError(f"no track has the label {strange[0]!r}", "data.classes", did_you_mean(strange[0], known))
+    for name in config.classes:
+        check_known(name, known, f"no track has the label {name!r}", "data.classes")
     if len(set(classes)) != len(classes):
         raise ConfigError(f"data.classes={list(classes)} lists a class twice", "data", "List each once")
     task: Any = config.task
