@@ -348,7 +348,7 @@ def _coder(encoder: FrozenEncoder, names: tuple[str, ...], pool: Pool) -> Encode
 
 
 def _cut(coder: EncoderCoder, node: Node, context: TrackContext) -> TrackCutter:
-    from featstore.models.encoder_windows import GridCutter
+    from featstore.models.window_cutters import GridCutter
 
     cutter = GridCutter(
         window=node["window"],

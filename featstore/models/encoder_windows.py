@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import DecodeError
 from featstore.models.token_windows import Window, WindowValues
-from featstore.models.window_cutters import GridCutter
 
 if TYPE_CHECKING:
     from featstore.models.frozen_encoder import FrozenEncoder
 
-__all__ = ["EncoderCoder", "GridCutter", "Pool", "TrackPool", "n_frames", "n_windows", "pooled"]
+__all__ = ["EncoderCoder", "Pool", "TrackPool", "n_frames", "n_windows", "pooled"]
 
 Pool = Literal["mean", "mean_std", "max", "none"]
 
@@ -71,11 +70,6 @@ class EncoderCoder:
         """Vectors of no window."""
         width = self.encoder.info.layers[self.layers[0]] * (2 if self.pool == "mean_std" else 1)
         return np.zeros((len(self.layers), width, 0), np.float32)
-
-    def cutter(self) -> GridCutter:
-        """Cut a signal into the windows that the encoder was trained on."""
-        info = self.encoder.info
-        return GridCutter(window=info.window, hop=info.window, least=info.least, align=info.tail == "align")
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Vectors (layers, dimensions, m) of windows of equal length.

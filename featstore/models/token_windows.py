@@ -24,7 +24,6 @@ __all__ = [
     "WindowStream",
     "WindowValues",
     "encode_in_batches",
-    "encode_signals",
     "full_passes",
     "gathered",
     "join_windows",
@@ -86,10 +85,6 @@ class WindowCoder(Protocol):
         """Values (..., 0) of no window: their type, and their axes before time."""
         ...
 
-    def cutter(self) -> Cutter:
-        """Start to cut a signal into windows, whose values follow each other."""
-        ...
-
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Values of windows of equal length, ``batch`` of them at most, together; the same as of each alone."""
         ...
@@ -125,8 +120,7 @@ class WindowStream:
     Parameters
     ----------
     coder : WindowCoder
-    cutter : Cutter, optional
-        The coder's own by default.
+    cutter : Cutter
     gatherer : Gatherer, optional
         Makes something else of the windows' values than to put them side by side.
 
@@ -136,8 +130,8 @@ class WindowStream:
         Tokens so far that rounding may have decided; None where the coder does not tell.
     """
 
-    def __init__(self, coder: WindowCoder, cutter: Cutter | None = None, gatherer: Gatherer | None = None) -> None:
-        self._coder, self._cutter, self._gatherer = coder, cutter or coder.cutter(), gatherer
+    def __init__(self, coder: WindowCoder, cutter: Cutter, gatherer: Gatherer | None = None) -> None:
+        self._coder, self._cutter, self._gatherer = coder, cutter, gatherer
         self.near_ties: int | None = None
 
     def push(self, block: FloatArray) -> AnyArray:
@@ -189,33 +183,14 @@ def full_passes(block: FloatArray, size: int) -> Iterator[tuple[FloatArray, int]
             yield np.ascontiguousarray(part, np.float32), size
 
 
-def encode_in_batches(coder: WindowCoder, windows: Sequence[Window], *, batch: int | None = None) -> list[WindowValues]:
-    """Values of windows of any signals, in the order given; those of equal length go through the model together.
-
-    Parameters
-    ----------
-    coder : WindowCoder
-    windows : sequence of Window
-    batch : int, optional
-        Windows of one pass at most; by default, and never more than, what the coder takes at once.
-    """
-    most = min(batch or coder.batch, coder.batch)
+def encode_in_batches(coder: WindowCoder, windows: Sequence[Window]) -> list[WindowValues]:
+    """Values of windows of any signals, in the order given; those of equal length go through the model together."""
     alike: dict[tuple[int, ...], list[int]] = {}
     for number, window in enumerate(windows):
         alike.setdefault(window.samples.shape, []).append(number)
     found: dict[int, WindowValues] = {}
     for numbers in alike.values():
-        for at in range(0, len(numbers), most):
-            part = numbers[at : at + most]
+        for at in range(0, len(numbers), coder.batch):
+            part = numbers[at : at + coder.batch]
             found |= zip(part, coder.encode_windows([windows[number] for number in part]), strict=True)
     return [found[number] for number in range(len(windows))]
-
-
-def encode_signals(coder: WindowCoder, signals: Sequence[FloatArray], *, batch: int) -> list[list[WindowValues]]:
-    """Values of all windows of each of several whole signals (n,), windows of equal length computed together."""
-    cut = []
-    for signal in signals:
-        cutter = coder.cutter()
-        cut.append([*cutter.push(signal), *cutter.finish()])
-    found = iter(encode_in_batches(coder, [window for windows in cut for window in windows], batch=batch))
-    return [[next(found) for _ in windows] for windows in cut]

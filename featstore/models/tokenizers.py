@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import CheckpointError, ConfigError, DecodeError
-from featstore.models.token_windows import WindowCoder, WindowStream, encode_signals, join_windows
+from featstore.models.token_windows import Cutter, WindowCoder, WindowStream, encode_in_batches, join_windows
 from featstore.registry import Registry
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ class Tokenizer(WindowCoder, abc.ABC):
         """Number of tokens of a signal, from its length in samples; 0 where it is too short for one."""
 
     @abc.abstractmethod
+    def cutter(self) -> Cutter:
+        """Start to cut a signal into windows, whose tokens follow each other."""
+
+    @abc.abstractmethod
     def decode(self, tokens: AnyArray) -> FloatArray:
         """Signal float32 (channels, n) of tokens (n_codebooks, T)."""
 
@@ -126,15 +130,12 @@ class Tokenizer(WindowCoder, abc.ABC):
 
     def stream(self) -> WindowStream:
         """Start on a signal that arrives in blocks, in bounded memory where the codec allows it."""
-        return WindowStream(self)
+        return WindowStream(self, self.cutter())
 
     def encode(self, signal: FloatArray) -> AnyArray:
         """Tokens int32 (n_codebooks, T) of a whole signal (n,)."""
-        return self.encode_many([signal])[0]
-
-    def encode_many(self, signals: Sequence[FloatArray], *, batch: int = 8) -> list[AnyArray]:
-        """Tokens of several signals, windows of equal length computed together; the same as of each alone."""
-        return [join_windows(parts, self.no_values) for parts in encode_signals(self, signals, batch=batch)]
+        cutter = self.cutter()
+        return join_windows(encode_in_batches(self, [*cutter.push(signal), *cutter.finish()]), self.no_values)
 
 
 def load_tokenizer(

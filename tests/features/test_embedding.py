@@ -16,8 +16,9 @@ from featstore.features import expand_features, resolve
 from featstore.features.embedding import encoder_of
 from featstore.loaders.codes import Decoder
 from featstore.models.encoder_fetch import FETCHABLE
-from featstore.models.encoder_windows import GridCutter, TrackPool, n_windows, pooled
+from featstore.models.encoder_windows import TrackPool, n_windows, pooled
 from featstore.models.token_windows import WindowValues
+from featstore.models.window_cutters import GridCutter
 from featstore.specs import Encoding, parse_feature, parse_spec
 from featstore.specs.encoding import MEASURED
 from featstore.specs.ranges import Ranges

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from featstore.features.windows import PendingWindows, encode_blocks
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, published_config
-from featstore.models.token_windows import encode_signals, join_windows
+from featstore.models.token_windows import Window, encode_in_batches, join_windows
+from featstore.models.tokenizers import Tokenizer
 
 SMALL = (3, 2, 2)
 
@@ -137,10 +139,25 @@ CONTAINERS = (
 )
 
 
+def windows_of(tokenizer: Tokenizer, signal: np.ndarray) -> list[Window]:
+    """All windows of a whole signal."""
+    cutter = tokenizer.cutter()
+    return [*cutter.push(signal), *cutter.finish()]
+
+
+def encode_together(tokenizer: Tokenizer, signals: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Tokens of several signals, as extraction computes them where tracks wait for each other."""
+    return [
+        tokens for tokens, _ in encode_blocks([PendingWindows(tokenizer, windows_of(tokenizer, s)) for s in signals])
+    ]
+
+
 def encode_with_margins(
-    tokenizer: JukeboxTokenizer, signals: Sequence[np.ndarray], *, batch: int = 8
+    tokenizer: JukeboxTokenizer, signals: Sequence[np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tokens (1, T) of each signal, each with how clearly the nearest code wins, float32 (T,)."""
-    coded = encode_signals(tokenizer, signals, batch=batch)
+    cut = [windows_of(tokenizer, signal) for signal in signals]
+    found = iter(encode_in_batches(tokenizer, [window for windows in cut for window in windows]))
+    coded = [[next(found) for _ in windows] for windows in cut]
     margins = [np.concatenate([np.zeros(0, np.float32), *(part.margins for part in parts)]) for parts in coded]
     return list(zip((join_windows(parts, tokenizer.no_values) for parts in coded), margins, strict=True))

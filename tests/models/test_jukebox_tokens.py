@@ -12,7 +12,7 @@ from featstore.models.jukebox_checkpoint import LoadedLevel
 from featstore.models.jukebox_tokenizer import JukeboxTokenizer, needed_samples, window_tokens
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes, published_config
 from featstore.models.token_windows import NEAR_TIE
-from tests.models.jukebox_files import encode_with_margins, random_level, small_config
+from tests.models.jukebox_files import encode_together, encode_with_margins, random_level, small_config
 
 MARGIN = 1e-3  # where the nearest code wins by less, rounding may decide
 
@@ -169,7 +169,8 @@ def test_a_batch_gives_what_each_signal_gives_alone(monkeypatch):
     signals = [noise(n, seed=n) for n in (30_000, 30_000, 500, 128, 41_333, 127, 30_000)]
     alone = [model.encode(signal) for signal in signals]
     for batch in (1, 2, 5):
-        together = model.encode_many(signals, batch=batch)
+        model.batch = batch
+        together = encode_together(model, signals)
         assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
     assert alone[5].shape == (1, 0)
 
@@ -232,7 +233,8 @@ def test_the_company_of_a_window_changes_nothing(sizes, monkeypatch):
         model.pass_size = size
         alone = [encode_with_margins(model, [signal])[0] for signal in signals]
         for batch in (2, 3, 8):
-            together = encode_with_margins(model, signals, batch=batch)
+            model.batch = batch
+            together = encode_with_margins(model, signals)
             assert all(
                 np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(alone, together, strict=True)
             )

@@ -86,11 +86,12 @@ def test_equal_lengths_go_together_and_come_back_in_order():
     lengths = (30, 44, 44, 12, 44, 44)
     windows = [w for k, n in enumerate(lengths) for w in cut("whole", np.arange(n, dtype=np.float32) + k, 99)]
     toy = Toy()
-    found = encode_in_batches(toy, windows, batch=8)
+    found = encode_in_batches(toy, windows)
     assert [int(one.values[0, 0]) for one in found] == list(range(6))
     assert all(len(set(sizes)) == 1 and len(sizes) <= 3 for sizes in toy.passes) and len(toy.passes) == 4
     toy = Toy()
-    encode_in_batches(toy, windows, batch=2)
+    toy.batch = 2
+    encode_in_batches(toy, windows)
     assert max(map(len, toy.passes)) == 2
     assert encode_in_batches(toy, []) == [] and found[0].near_ties is None
 

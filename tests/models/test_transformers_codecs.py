@@ -12,6 +12,7 @@ import torch
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import transformers_codecs as module
 from featstore.models.tokenizers import describe_weights, load_tokenizer
+from tests.models.jukebox_files import encode_together
 
 transformers = pytest.importorskip("transformers")
 
@@ -105,7 +106,7 @@ def test_encodec_24k(tmp_path):
     stream = codec.stream()
     parts = [stream.push(signal[:5000]), stream.push(signal[5000:]), stream.finish()]
     assert np.array_equal(np.concatenate(parts, axis=1), tokens)
-    assert np.array_equal(codec.encode_many([signal, signal[:9000]])[0], tokens)
+    assert np.array_equal(encode_together(codec, [signal, signal[:9000]])[0], tokens)
     assert codec.encode(signal[:319]).shape == (4, 0) and codec.n_tokens(319) == 0
     assert codec.decode(tokens).shape == (1, 76 * 320)
     assert codec.codebook_vectors(3).shape == (64, 16)
@@ -180,7 +181,7 @@ def test_dac_in_windows_gives_the_tokens_of_one_pass(tmp_path, monkeypatch):
     signals = [noise(n) for n in (320 * 61, 320 * 61, 4000, 320)]
     for size in (1, 4):
         codec.pass_size, codec.batch = size, 4
-        together = codec.encode_many([*signals, signals[0]])
+        together = encode_together(codec, [*signals, signals[0]])
         assert all(np.array_equal(a, codec.encode(b)) for a, b in zip(together, signals, strict=False))
 
 
@@ -216,7 +217,7 @@ def test_mimi_takes_signals_one_by_one_and_its_own_batch_agrees(tmp_path):
     signals = [np.roll(noise(24000), shift) for shift in (0, 5000, 11000)]
     alone = [codec.encode(signal) for signal in signals]
     assert codec.batch == 1
-    assert all(np.array_equal(a, b) for a, b in zip(codec.encode_many(signals), alone, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(encode_together(codec, signals), alone, strict=True))
     with torch.no_grad():
         together = codec.model.encode(torch.from_numpy(np.stack(signals))[:, None], num_quantizers=3).audio_codes
     assert (together.numpy() == np.stack(alone)).mean() > 0.99  # but for near ties, which rounding decides

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from featstore.errors import CheckpointError, SpecError
 from featstore.extract import ExtractOptions, extract
 from featstore.features import expand_features, resolve
-from featstore.models.encoder_windows import GridCutter, n_frames
+from featstore.models.encoder_windows import n_frames
 from featstore.models.encoders import describe_encoder, load_encoder
+from featstore.models.window_cutters import GridCutter
 from featstore.specs import parse_spec
 from featstore.store.opening import open_store
 from featstore.workflows.indexing import index_tracks
