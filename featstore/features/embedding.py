@@ -15,10 +15,9 @@ from featstore.errors import SpecError, did_you_mean
 from featstore.features.graph import Node, TrackContext
 from featstore.features.weights import (
     check_facts,
-    check_weights,
     described_weights,
     is_digest,
-    required_weights,
+    opened_weights,
     short_name,
     weights_place,
 )
@@ -314,22 +313,10 @@ def encoder_of(spec: EmbeddingSpec | Node) -> FrozenEncoder:
     CheckpointError
         When the weights are not found, or the file there holds others by now.
     """
-    from featstore.models.encoders import describe_encoder
+    from featstore.models.encoders import describe_encoder, load_encoder
 
     get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
-    model, digest = get("model"), get("weights")
-    of = f"weights {digest} of {model}"
-    place = required_weights(digest, lambda path: describe_encoder(model, path).digest, of, "embedding")
-    return _opened(model, place, digest)
-
-
-@functools.lru_cache(maxsize=2)
-def _opened(model: str, place: str, digest: str) -> FrozenEncoder:
-    from featstore.models.encoders import load_encoder
-
-    opened = load_encoder(model, place)
-    check_weights(opened.info.digest, digest, place, "vectors")
-    return opened
+    return opened_weights("embedding", get("model"), get("weights"), load_encoder, describe_encoder)
 
 
 def _open(node: Node) -> EncoderCoder:

@@ -21,10 +21,9 @@ from featstore.features.source_signal import signal_node
 from featstore.features.spectrum import ElementwiseStream
 from featstore.features.weights import (
     check_facts,
-    check_weights,
     described_weights,
     is_digest,
-    required_weights,
+    opened_weights,
     short_name,
     weights_place,
 )
@@ -287,23 +286,12 @@ def tokenizer_of(spec: VqTokensSpec | Node, *, with_decoder: bool = False) -> To
     CheckpointError
         When the weights are not found, or the file there holds others by now.
     """
-    from featstore.models.tokenizers import describe_weights
+    from featstore.models.tokenizers import describe_weights, load_tokenizer
 
     get: Any = spec.__getitem__ if isinstance(spec, Node) else functools.partial(getattr, spec)
-    codec, level, digest, books = get("codec"), get("level"), get("weights"), get("n_codebooks")
-    settings = _settings(codec, level, books)
-    of = f"{codec} weights {digest}"
-    place = required_weights(digest, lambda path: describe_weights(codec, path, **settings).digest, of, "vq_tokens")
-    return _opened(codec, place, digest, with_decoder, **settings)
-
-
-@functools.lru_cache(maxsize=4)
-def _opened(codec: str, place: str, digest: str, with_decoder: bool, **settings: Any) -> Tokenizer:
-    from featstore.models.tokenizers import load_tokenizer
-
-    opened = load_tokenizer(codec, place, with_decoder=with_decoder, **settings)
-    check_weights(opened.info.digest, digest, place, "tokens")
-    return opened
+    codec, digest = get("codec"), get("weights")
+    settings = _settings(codec, get("level"), get("n_codebooks")) | {"with_decoder": with_decoder}
+    return opened_weights("vq_tokens", codec, digest, load_tokenizer, describe_weights, **settings)
 
 
 def _cut(tokenizer: Tokenizer, node: Node, context: TrackContext) -> TrackCutter:

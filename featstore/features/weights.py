@@ -6,6 +6,7 @@ variable :data:`PLACES_VARIABLE` lists, separated like a PATH.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -16,12 +17,11 @@ from featstore.specs import FeatureSpec
 __all__ = [
     "PLACES_VARIABLE",
     "check_facts",
-    "check_weights",
     "described_weights",
     "find_weights_file",
     "is_digest",
+    "opened_weights",
     "remember_weights",
-    "required_weights",
     "short_name",
     "weights_place",
 ]
@@ -75,38 +75,6 @@ def find_weights_file(weights: str, digest_at: Callable[[str], str]) -> str | No
     return next(iter(found.values())) if len(found) == 1 else None
 
 
-def required_weights(digest: str, digest_at: Callable[[str], str], of: str, kind: str) -> str:
-    """Path of the weights that a feature names.
-
-    Parameters
-    ----------
-    digest : str
-    digest_at : callable
-        Digest of the weights at a path.
-    of : str
-        What they are, for the message: ``weights 0123… of mtt-musicnn``.
-    kind : str
-        Kind of the feature.
-
-    Raises
-    ------
-    CheckpointError
-        When they are not found.
-    """
-    place = find_weights_file(digest, digest_at)
-    if place is None:
-        fix = f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}"
-        raise CheckpointError(f"the {of} are not available here", kind, fix)
-    return place
-
-
-def check_weights(found: str, digest: str, place: str, made: str) -> None:
-    """Refuse a file whose weights have changed since a feature was named by their digest."""
-    if found != digest:
-        fix = f"Restore it, or ask for the {made} of the new weights: they are another feature"
-        raise CheckpointError(f"the file holds the weights {found} now, not {digest}", place, fix)
-
-
 class Described(Protocol):
     """Facts about weights, their digest among them."""
 
@@ -115,6 +83,43 @@ class Described(Protocol):
 
 
 Info = TypeVar("Info", bound=Described)
+Opened = TypeVar("Opened")
+
+
+def opened_weights(
+    kind: str, name: str, digest: str, load: Callable[..., Opened], describe: Callable[..., Described], **settings: Any
+) -> Opened:
+    """Open what has the weights that a feature names, or take it where it is open already.
+
+    Parameters
+    ----------
+    kind : str
+        Of the feature.
+    name, digest : str
+        The encoder or codec, and its weights.
+    load, describe : callable
+        Take the name, a path and the settings, and give what is there, with its ``info``; and that information alone.
+
+    Raises
+    ------
+    CheckpointError
+        When the weights are not found, or the file there holds others by now.
+    """
+    place = find_weights_file(digest, lambda path: describe(name, path, **settings).digest)
+    if place is None:
+        fix = f"Give the feature with weights=PATH, or name the file in {PLACES_VARIABLE}"
+        raise CheckpointError(f"the {name} weights {digest} are not available here", kind, fix)
+    found: Opened = _opened(load, name, place, digest, **settings)
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(load: Callable[..., Any], name: str, place: str, digest: str, **settings: Any) -> Any:
+    opened = load(name, place, **settings)
+    if opened.info.digest != digest:
+        fix = "Restore it, or ask for the feature of the new weights: it is another one"
+        raise CheckpointError(f"the file holds the weights {opened.info.digest} now, not {digest}", place, fix)
+    return opened
 
 
 def described_weights(

@@ -173,7 +173,7 @@ def describe_weights(codec: str, path: str | os.PathLike[str], **settings: Any) 
     ConfigError, CheckpointError
         As :func:`load_tokenizer`.
     """
-    return cast("TokenizerInfo", info_of(load_tokenizer, codec, path, with_decoder=False, **settings))
+    return cast("TokenizerInfo", info_of(load_tokenizer, codec, path, **settings | {"with_decoder": False}))
 
 
 def info_of(load: Callable[..., Any], name: str, path: str | os.PathLike[str], **settings: Any) -> Any:
