@@ -108,6 +108,8 @@ class VqTokensSpec(FeatureSpec):
 
     def _resolve(self) -> None:
         if self.codec != "jukebox":
+            if self.level not in (0, 2):  # 0 is written into names, 2 is the default
+                raise self._refuse(f"level={self.level} is a setting of jukebox alone", "Leave level out", "codec")
             object.__setattr__(self, "level", 0)
         if self.engine != "native":
             raise self._refuse(f"engine={self.engine} has no codec", "Leave engine out")

@@ -81,6 +81,13 @@ def test_a_name_has_everything_but_the_path(weights):
     assert parse_feature(f"{spec}@uint16").encoding.fill_value == 65535
 
 
+def test_a_level_is_a_setting_of_jukebox_alone():
+    for codec in ("encodec", "dac", "mimi"):
+        assert {parse_spec(f"vq_tokens(codec={codec}{text})").level for text in ("", ",level=0", ",level=2")} == {0}
+        with pytest.raises(SpecError, match=rf"level=9 is a setting of jukebox alone.*codec={codec}.*Leave level out"):
+            parse_spec(f"vq_codes(codec={codec},level=9)")
+
+
 def test_a_spec_opens_no_file_until_it_is_resolved(weights, monkeypatch):
     """Making a spec reads nothing; without its weights' digest it has no name, and no key."""
     from featstore.models import tokenizers
