@@ -17,8 +17,17 @@ from featstore.plain import plain
 from featstore.results.schema import problems_of
 from featstore.training.events import append_events, restart_events
 from featstore.training.settings import read_yaml
+from featstore.typed_values import converted
 
 __all__ = ["RunFolder"]
+
+_RUN: dict[str, Any] = {
+    **dict.fromkeys(("run_id", "model", "feature", "dataset", "task"), str),
+    **dict.fromkeys(("identity", "model_settings", "input"), dict[str, Any]),
+    "classes": list[str],
+    "store": dict[str, str],
+}
+"""Types of what is read of ``run.json``."""
 
 
 class RunFolder:
@@ -103,9 +112,14 @@ class RunFolder:
         ------
         CheckpointError
             When the description cannot be read.
+        ConfigError
+            When it was edited, and a value is of another type.
         """
         path = self.path / "run.json"
-        return _read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        run = _read_json(path)
+        return run | {key: converted(hint, run[key], key, str(path)) for key, hint in _RUN.items() if key in run}
 
     def read_result(self) -> dict[str, Any] | None:
         """Return the result of a finished run; None where it has none.

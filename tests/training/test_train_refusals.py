@@ -15,7 +15,7 @@ from small_store import SPEC, Collection
 from featstore.errors import CheckpointError, ConfigError, DatasetError, FeatstoreError, StoreError
 from featstore.models.checkpoint_file import load_checkpoint, save_checkpoint
 from featstore.models.jukebox_checkpoint import export_levels
-from featstore.training import TrainConfig, train
+from featstore.training import TrainConfig, evaluate, train
 from featstore.training.folders import RunFolder
 from tests.models.jukebox_files import random_level, small_config
 
@@ -47,6 +47,25 @@ def test_a_refused_run_leaves_its_folder_to_the_corrected_one(music: Collection,
     with pytest.raises(ConfigError, match=r"holds another run: settings.loop.epochs 1, here 2"):
         train(music.store, SPEC, "vgg-cnn", tmp_path / "run", config=config())
     assert json.loads((tmp_path / "run/result.json").read_text())["run_id"] == result["run_id"]
+
+
+@pytest.mark.parametrize(
+    ("edited", "message"),
+    [
+        ({"store": "s.zarr"}, "store is a section, not 's.zarr' .*run.json"),
+        ({"store": {"path": 3, "fingerprint": "0"}}, "store.path=3 is not text"),
+        ({"feature": ["mel"]}, r"feature=\['mel'\] is not text"),
+        ({"classes": "rock"}, "classes='rock' is not a list"),
+        ({"input": [16, 20]}, "input is a section, not"),
+    ],
+)
+def test_a_description_that_was_edited_to_other_types(edited: dict[str, object], message: str, tmp_path: Path) -> None:
+    described = {"store": {"path": "s.zarr", "fingerprint": "0"}, "feature": SPEC, "classes": ["rock"], "seed": 3}
+    RunFolder(tmp_path).write_run(described, {})
+    assert RunFolder(tmp_path).read_run() == described
+    RunFolder(tmp_path).write_run(described | edited, {})
+    with pytest.raises(ConfigError, match=message):
+        evaluate(tmp_path)
 
 
 @pytest.fixture
