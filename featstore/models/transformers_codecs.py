@@ -151,32 +151,13 @@ class TransformersTokenizer(Tokenizer):
         """Signal float32 (channels, n); loudness that a 48 kHz EnCodec took out of each chunk is not put back."""
         codes = torch.from_numpy(check_tokens(tokens, self.info, self._codec).astype(np.int64)).to(self.device)[None]
         with torch.inference_mode(), exact_arithmetic():
-            if self._codec == "encodec":
-                return self._decode_chunks(codes)
-            wave = self.model.decode(audio_codes=codes).audio_values
-        return _channels_first(wave)
-
-    def _decode_chunks(self, codes: torch.Tensor) -> FloatArray:
-        if not self._chunk:
-            return _channels_first(self.model.decode(codes[None], [None]).audio_values)
-        frames = -(-self._chunk // self.info.hop)
-        parts = [
-            _channels_first(self.model._decode_frame(codes[..., at : at + frames]))
-            for at in range(0, codes.shape[-1], frames)
-        ]
-        out = np.zeros((parts[0].shape[0], self._chunk + (len(parts) - 1) * self._stride), np.float32)
-        weight = np.zeros(out.shape[1], np.float32)
-        ramp = np.minimum(np.arange(1, self._chunk + 1), np.arange(self._chunk, 0, -1)).astype(np.float32)
-        for number, part in enumerate(parts):  # chunks overlap by a hundredth and are cross-faded
-            here = slice(number * self._stride, number * self._stride + self._chunk)
-            out[:, here] += part[:, : self._chunk] * ramp
-            weight[here] += ramp
-        return out / weight
-
-
-def _channels_first(wave: torch.Tensor) -> FloatArray:
-    found: FloatArray = wave.float().cpu().numpy()
-    return found[0] if found.ndim == 3 else found
+            if self._codec == "encodec":  # the model cross-fades its chunks, which overlap by a hundredth
+                chunks = torch.split(codes, -(-self._chunk // self.info.hop) or codes.shape[-1], dim=-1)
+                wave = self.model.decode(chunks, [None] * len(chunks)).audio_values
+            else:
+                wave = self.model.decode(audio_codes=codes).audio_values
+        found: FloatArray = wave.float().cpu().numpy()
+        return found[0] if found.ndim == 3 else found
 
 
 def _hop(codec: str, config: Any) -> int:
@@ -189,10 +170,8 @@ def _hop(codec: str, config: Any) -> int:
 
 def _books_at(config: Any, bandwidth: float) -> int:
     """Codebooks of EnCodec at a bandwidth in kbit/s."""
-    frames = -(-config.sampling_rate // int(np.prod(config.upsampling_ratios)))
     bits = int(np.log2(config.codebook_size))
-    books = int(1000 * bandwidth // (frames * bits))
-    return max(1, books)
+    return max(1, int(1000 * bandwidth // (config.frame_rate * bits)))
 
 
 def _deciding(model: Any) -> dict[str, torch.Tensor]:
