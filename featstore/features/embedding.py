@@ -146,10 +146,11 @@ class EmbeddingSpec(FeatureSpec):
             )
         info = info.at(rate)
         layers = _layers(self, info)
-        widths, steps = {info.layers[name] for name in layers}, {info.steps[name] for name in layers}
+        shapes = [info.layers[name] for name in layers]
+        widths, steps = {each.width for each in shapes}, {each.step for each in shapes}
         if len(widths) > 1 or len(steps) > 1:
-            shapes = ", ".join(f"{name} {info.layers[name]}" for name in layers)
-            raise self._refuse(f"layers of different shapes fit no array: {shapes}", "Ask for each by itself")
+            listed = ", ".join(f"{name} {each.width}" for name, each in zip(layers, shapes, strict=True))
+            raise self._refuse(f"layers of different shapes fit no array: {listed}", "Ask for each by itself")
         step, pool = steps.pop(), self.pool
         if step == 0 and self.per == "window":
             if pool in ("mean_std", "max"):
@@ -245,7 +246,7 @@ class EmbeddingSpec(FeatureSpec):
         left = self.clip.samples_left(self.sample_rate, n_samples)
         columns = self._source().frames(n_samples) if known else left // self.column + (self.column > 1)
         info = encoder_of(self).info if known else None
-        least, field = (info.least, info.field) if info else (1, 1)
+        least, field = (info.least, max(layer.field for layer in info.layers.values())) if info else (1, 1)
         grid: dict[str, Any] = {"window": window, "hop": hop, "least": least, "align": self.tail == "align"}
         windows = n_windows(columns, **grid)
         if self.per == "track":

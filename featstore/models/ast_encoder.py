@@ -21,6 +21,7 @@ from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.ast_weights import OLD_LAYER
 from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
+from featstore.models.interface import InnerLayer
 from featstore.models.transformers_folder import open_folder
 
 __all__ = ["kaldi_filterbank", "open_ast_encoder"]
@@ -100,13 +101,11 @@ def open_ast_encoder(name: str, path: str | os.PathLike[str], *, device: str | t
         deciding,
         {key: getattr(own, key) for key in _SILENT} | scale,
         rate,
-        layers=dict.fromkeys([*layers, "pooled"], width),
-        steps=dict.fromkeys(layers, step) | {"pooled": 0},
+        layers=dict.fromkeys(layers, InnerLayer(width, step, field)) | {"pooled": InnerLayer(width)},
         usual_layers="pooled",
         window=min(_WINDOW_S * rate, _FRAME + _HOP * (own.max_length - 1)),
         least=field,
         most=_FRAME + _HOP * own.max_length - 1,
-        field=field,
     )
 
     def picture(signal: FloatArray) -> FloatArray:

@@ -20,6 +20,7 @@ import torch
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
+from featstore.models.interface import InnerLayer
 from featstore.models.transformers_folder import open_folder
 
 __all__ = ["open_clap"]
@@ -68,19 +69,18 @@ def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.de
     own = model.config
     window = int(extractor.nb_max_samples)
     frames = own.spec_size // own.patch_stride[0] // 2 ** (len(own.depths) - 1) * (own.spec_size // own.num_mel_bins)
+    framed = InnerLayer(own.hidden_size, window // frames, window // frames)
     info = describe_folder(
         name,
         folder,
         deciding,
         {key: getattr(own, key) for key in _SILENT} | prepared | {"rate": rate},
         rate,
-        layers={"frames": own.hidden_size, "pooled": own.hidden_size, "projected": own.projection_dim},
-        steps={"frames": window // frames, "pooled": 0, "projected": 0},
+        layers={"frames": framed, "pooled": InnerLayer(own.hidden_size), "projected": InnerLayer(own.projection_dim)},
         usual_layers="projected",
         window=window,
         least=window,
         most=window,
-        field=window // frames,
     )
 
     def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ import torch
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
+from featstore.models.interface import InnerLayer
 from featstore.models.transformers_folder import open_folder
 
 __all__ = ["open_codec_encoder"]
@@ -55,12 +56,10 @@ def open_codec_encoder(name: str, path: str | os.PathLike[str], *, device: str |
         deciding,
         {key: getattr(own, key, None) for key in _SILENT[name]} | {"rate": rate},
         rate,
-        layers={"latent": int(own.hidden_size)},
-        steps={"latent": hop},
+        layers={"latent": InnerLayer(int(own.hidden_size), hop, 1 if name == "encodec" else hop)},
         usual_layers="latent",
         window=-(-_WINDOW_S * rate // hop) * hop,
         least=hop,
-        field=1 if name == "encodec" else hop,
     )
 
     def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -132,7 +132,7 @@ def _card(name: str, timed: bool) -> EncoderCard:
         licence=published.licence,
         parameters=sum(own),
         sample_rate=info.sample_rate,
-        layers=dict(info.layers),
+        layers={layer: shape.width for layer, shape in info.layers.items()},
         window_s=info.window / second,
         seconds=_seconds(encoder, info.window / second) if timed else None,
     )

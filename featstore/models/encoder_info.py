@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from featstore.models.interface import InnerLayer
 from featstore.models.trained_on import TrainedOn
 from featstore.specs import parse_spec
 
@@ -28,18 +29,14 @@ class EncoderInfo:
         Hz that it was trained at.
     other_rates : tuple of int
         Hz at which it is used as well, as a paper does; it reads the same samples then, in other seconds.
-    layers : mapping of str to int
-        Dimensions of each layer, in the order of our numbering.
-    steps : mapping of str to int
-        Columns of the input between two vectors of a layer; 0 for layers that give one vector a window.
+    layers : mapping of str to InnerLayer
+        Shape of each layer, in the order of our numbering; its step and field are columns of the input.
     usual_layers : str
         Layers that are kept unless others are named.
     window : int
         Columns of the input that it was trained on.
     least, most : int
         Columns of the shortest and of the longest window that it takes; ``most`` is None where there is no longest.
-    field : int
-        Columns that one frame sees: a window of n has ``1 + (n - field) // step`` frames.
     tail : {"drop", "align"}
         What becomes, unless asked otherwise, of columns behind the last window: dropped, as the authors do, or seen by
         a last window that ends with the track.
@@ -53,13 +50,11 @@ class EncoderInfo:
     digest: str
     takes: str
     sample_rate: int
-    layers: Mapping[str, int]
-    steps: Mapping[str, int]
+    layers: Mapping[str, InnerLayer]
     usual_layers: str
     window: int
     least: int
     most: int | None = None
-    field: int = 1
     tail: Literal["drop", "align"] = "align"
     licence: str = "unknown"
     source: str = ""

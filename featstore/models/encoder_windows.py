@@ -68,7 +68,7 @@ class EncoderCoder:
     @property
     def no_values(self) -> FloatArray:
         """Vectors of no window."""
-        width = self.encoder.info.layers[self.layers[0]] * (2 if self.pool == "mean_std" else 1)
+        width = self.encoder.info.layers[self.layers[0]].width * (2 if self.pool == "mean_std" else 1)
         return np.zeros((len(self.layers), width, 0), np.float32)
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
@@ -93,7 +93,7 @@ class EncoderCoder:
     def _kept(self, frames: FloatArray, window: Window) -> FloatArray:
         if self.pool != "none":
             return pooled(frames, self.pool)
-        step = self.encoder.info.steps[self.layers[0]]
+        step = self.encoder.info.layers[self.layers[0]].step
         return frames[..., -(-window.drop // step) :] if step else frames
 
 

@@ -32,11 +32,8 @@ def describe_model(network: Model, *, window: int, layers: Sequence[str] = (), *
     **facts
         The other attributes of :class:`~featstore.models.encoder_info.EncoderInfo`.
     """
-    shapes = {name: shape for name, shape in network.inner_layers().items() if not layers or name in layers}
     return EncoderInfo(
-        layers={name: shape.width for name, shape in shapes.items()},
-        steps={name: shape.step for name, shape in shapes.items()},
-        field=max(shape.field for shape in shapes.values()),
+        layers={name: shape for name, shape in network.inner_layers().items() if not layers or name in layers},
         usual_layers=network.usual_layers,
         window=window,
         least=min(window, network.least_length) if network.any_length else window,

@@ -22,6 +22,7 @@ import torch
 from featstore.arrays import FloatArray
 from featstore.errors import CheckpointError
 from featstore.models.frozen_encoder import FrozenEncoder, describe_folder
+from featstore.models.interface import InnerLayer
 from featstore.models.transformers_folder import open_folder
 
 __all__ = ["open_wave_encoder"]
@@ -85,12 +86,10 @@ def open_wave_encoder(name: str, path: str | os.PathLike[str], *, device: str | 
         deciding,
         settings,
         rate,
-        layers=dict.fromkeys(layers, width),
-        steps=dict.fromkeys(layers, _HOP),
+        layers=dict.fromkeys(layers, InnerLayer(width, _HOP, _FIELD)),
         usual_layers="all",
         window=_WINDOW_S * rate,
         least=_FIELD,
-        field=_FIELD,
     )
 
     def states(windows: FloatArray, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -261,7 +261,7 @@ def test_licences_are_shown_and_refused(weights, music, tmp_path):
 @pytest.mark.parametrize("name", FETCHABLE)
 def test_every_encoder_says_what_it_is(name, weights):
     info = encoder_of(spec_of(weights, model=name)).info
-    assert info.model == name and len(info.digest) == 32 and list(info.layers) == list(info.steps)
+    assert info.model == name and len(info.digest) == 32
     assert info.least <= info.window and math.isfinite(info.sample_rate)
     assert set(info.usual_layers.split("+")) <= set(info.layers) | {"all", "last"}
 

@@ -159,7 +159,7 @@ def test_clap_finds_the_tensors_of_a_whole_folder(clap):
     folder, model = clap
     encoder = load_encoder("clap", str(folder))
     info = encoder.info
-    assert (info.window, info.least, info.most, info.layers["projected"]) == (480_000, 480_000, 480_000, 24)
+    assert (info.window, info.least, info.most, info.layers["projected"].width) == (480_000, 480_000, 480_000, 24)
     windows = np.stack([noise(480_000, seed) for seed in range(2)])
     prepared = transformers.ClapFeatureExtractor.from_pretrained(folder)
     spectra = prepared(list(windows), sampling_rate=48_000, truncation="rand_trunc", return_tensors="pt")
@@ -170,7 +170,7 @@ def test_clap_finds_the_tensors_of_a_whole_folder(clap):
     np.testing.assert_allclose(last[..., 0], projected, atol=1e-5)
     np.testing.assert_allclose(pooled[..., 0], out.pooler_output, atol=1e-5)
     np.testing.assert_allclose(frames, out.last_hidden_state.mean(dim=2), atol=1e-5)
-    assert frames.shape == (2, 128, 32) and info.steps["frames"] * 32 == 480_000
+    assert frames.shape == (2, 128, 32) and info.layers["frames"].step * 32 == 480_000
     np.testing.assert_array_equal(encoder.layers_of(windows[1:], ["projected"])[0], last[1:])
 
 
@@ -194,7 +194,7 @@ def test_clap_that_draws_at_random_is_refused(clap, tmp_path):
 def test_latents_are_those_before_the_quantizer(name, tmp_path):
     model = make_codec(tmp_path / "codec", name)
     encoder = load_encoder(name, str(tmp_path / "codec"))
-    assert encoder.info.steps == {"latent": 8} and encoder.info.window % 8 == 0
+    assert encoder.info.layers["latent"].step == 8 and encoder.info.window % 8 == 0
     rate = encoder.info.sample_rate
     n = 4005  # no multiple of the hop: EnCodec fills its last frame, DAC drops it
     signal = noise(n)
