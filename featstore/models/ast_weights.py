@@ -151,9 +151,12 @@ def from_deit(
         A tensor is of no known name, is missing, or has patches of another size than 16 x 16.
     """
     found = _renamed(state_dict, where)
-    lost = [name for name in _WHOLE if name not in found]
+    depth = len({name.split(".")[1] for name in found if name.startswith("layers.")})
+    parts = sorted(f"{part}.{ending}" for part in _PARTS for ending in ("weight", "bias"))
+    wanted = [*_WHOLE, *(f"layers.{layer}.{part}" for layer in range(depth) for part in parts)]
+    lost = [name for name in wanted if name not in found]
     if lost:
-        raise CheckpointError(f"the weights lack {lost[0]}", where, "Give a DeiT, or an AST")
+        raise CheckpointError(f"the weights lack {lost[0]}", where, "Give the whole state dict of a DeiT, or of an AST")
     projection = found[_PATCHES]
     if projection.ndim != 4 or projection.shape[2:] != (16, 16):
         fix = "Give a network with patches of 16 x 16"
@@ -166,7 +169,6 @@ def from_deit(
         found[_SECOND] = found[_CLASS].clone()
         positions = torch.cat([positions[:, :1], positions], dim=1)
     found[_POSITIONS] = resize_positions(positions, n_mels // 16, n_frames // 16, grid=grid)
-    _check_layers(found, where)
     return found
 
 
@@ -244,17 +246,3 @@ def _renamed(state_dict: Mapping[str, torch.Tensor], where: str) -> dict[str, to
         else:
             raise CheckpointError(f"{full} belongs to neither a DeiT nor an AST", where, "Give another file")
     return found
-
-
-def _check_layers(found: Mapping[str, torch.Tensor], where: str) -> None:
-    """Refuse a file in which some layer lacks a tensor that the others have."""
-    parts: dict[str, set[str]] = {}
-    for name in found:
-        if name.startswith("layers."):
-            _, layer, rest = name.split(".", 2)
-            parts.setdefault(layer, set()).add(rest)
-    wanted = {f"{part}.{ending}" for part in _PARTS for ending in ("weight", "bias")}
-    for layer in map(str, range(len(parts))):
-        lost = sorted(wanted - parts.get(layer, set()))
-        if lost:
-            raise CheckpointError(f"layer {layer} lacks {lost[0]}", where, "Give the whole state dict")

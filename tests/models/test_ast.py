@@ -211,7 +211,7 @@ def test_names_of_transformers_4() -> None:
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     state = deit_state()
-    with pytest.raises(CheckpointError, match=r"layer 1 lacks mlp\.fc2\.bias"):
+    with pytest.raises(CheckpointError, match=r"the weights lack layers\.1\.mlp\.fc2\.bias"):
         from_deit({name: tensor for name, tensor in state.items() if name != "blocks.1.mlp.fc2.bias"})
     with pytest.raises(CheckpointError, match=r"blocks\.0\.attn\.gate\.weight belongs to neither"):
         from_deit({**state, "blocks.0.attn.gate.weight": torch.zeros(3)})
