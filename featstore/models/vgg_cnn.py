@@ -128,15 +128,17 @@ def map_sizes(size: int, pools: Sequence[int]) -> list[int]:
     return sizes
 
 
-def _axis_pools(size: int, table: Mapping[int, tuple[int, ...]], *, fit: bool) -> tuple[int, ...] | None:
-    """Pools that bring one axis to length 1, or None when no row's first three pools leave anything of it."""
+def _axis_pools(name: str, size: int, table: Mapping[int, tuple[int, ...]], *, fit: bool) -> tuple[int, ...]:
+    """Pools that bring one axis to length 1; ``ConfigError`` when no row's first three pools leave anything of it."""
     if size in table:
         return table[size]
     # nearest in ratio, the larger of two equally near; a row whose first pools leave nothing is passed over
     rows = sorted(table, key=lambda row: (abs(math.log(size / row)), -row))
     nearest = next((row for row in rows if map_sizes(size, table[row][:-1])[-1]), rows[0] if fit else None)
     if nearest is None:
-        return None
+        least = min(math.prod(pools[:-1]) for pools in table.values())
+        what = f"{name}={size} is too few: the study's pools need at least {least}"
+        raise ConfigError(what, "vgg-cnn", "Give a larger input, or set pools=fit for smaller pools")
     pools: list[int] = []
     for pool in table[nearest][:-1]:
         pools.append(min(pool, size))
@@ -172,22 +174,9 @@ def choose_pools(config: VggCnnConfig) -> Pools:
             )
         time = _RELEASED_TIME_POOLS.get((n_mels, n_frames), TIME_POOLS[n_frames])
         return tuple(zip(FREQUENCY_POOLS[n_mels], time, strict=True))
-    axes = []
-    for name, size, table in (("n_mels", n_mels, FREQUENCY_POOLS), ("n_frames", n_frames, TIME_POOLS)):
-        pools = _axis_pools(size, table, fit=config.pools == "fit")
-        if pools is None:
-            raise ConfigError(
-                f"{name}={size} is too few: the study's pools need at least {_least(table)}",
-                place,
-                "Give a larger input, or set pools=fit for smaller pools",
-            )
-        axes.append(pools)
-    return tuple(zip(*axes, strict=True))
-
-
-def _least(table: Mapping[int, tuple[int, ...]]) -> int:
-    """Smallest length that the first three pools of some row leave something of."""
-    return min(math.prod(pools[:-1]) for pools in table.values())
+    fit = config.pools == "fit"
+    bands = _axis_pools("n_mels", n_mels, FREQUENCY_POOLS, fit=fit)
+    return tuple(zip(bands, _axis_pools("n_frames", n_frames, TIME_POOLS, fit=fit), strict=True))
 
 
 class VggCnn(Model):
