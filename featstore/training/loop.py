@@ -206,7 +206,7 @@ class Loop:
         progress, loader = self.progress, self.parts.loader
         loader.set_epoch(progress.epoch)
         self.parts.normed.train()
-        n_batches = len(loader)
+        n_batches, every = len(loader), self.config.loop.probe_every
         with closing(iter(loader)) as batches:  # type: ignore[type-var]  # a generator, with threads to be stopped
             while progress.batch < n_batches:
                 began = time.perf_counter()
@@ -215,7 +215,7 @@ class Loop:
                 step = progress.step
                 self.step(batch, n_batches)
                 progress.seconds_train += time.perf_counter() - began
-                if progress.step > step and self._probe_is_due:
+                if every and progress.step > step and progress.step % every == 0:
                     self._probe()
                 self._bar.update(1)
                 self._show()
@@ -282,11 +282,6 @@ class Loop:
     def _any(self, *votes: bool) -> tuple[bool, ...]:
         """Whether one of the processes votes so, for each vote."""
         return tuple(map(any, zip(*self.engine.gather(votes), strict=True)))
-
-    @property
-    def _probe_is_due(self) -> bool:
-        every = self.config.loop.probe_every
-        return bool(every) and self.progress.step % every == 0
 
     def _last_probe(self) -> int:
         """Step of the last probe that is kept; -1 where none is."""
