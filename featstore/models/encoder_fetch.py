@@ -10,7 +10,7 @@ from pathlib import Path
 from featstore.cache_folder import cache_folder
 from featstore.errors import CheckpointError, check_known
 
-__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "fetched_wheel", "how_to_fetch", "package_folders"]
+__all__ = ["FETCHABLE", "fetch_weights", "fetched_place", "fetched_places", "fetched_wheel", "how_to_fetch"]
 
 FETCHABLE = dict.fromkeys(("mtt-musicnn", "msd-musicnn"), ("musicnn", "0.1.0"))
 """Encoder to the distribution that ships its weights, which is never installed or imported, and its version."""
@@ -18,24 +18,24 @@ FETCHABLE = dict.fromkeys(("mtt-musicnn", "msd-musicnn"), ("musicnn", "0.1.0"))
 _TIMEOUT_S = 600
 
 
-def fetched_place(model: str) -> str | None:
-    """Where an encoder's weights are without being named: a fetched wheel, or the installed package."""
+def fetched_places(model: str) -> list[str]:
+    """Where an encoder's weights are without being named: a fetched wheel, then the package, which is not imported."""
     if model not in FETCHABLE:
-        return None
-    wheel = fetched_wheel(model)
-    return next(iter(package_folders(FETCHABLE[model][0])), None) if wheel is None else str(wheel)
+        return []
+    wheel, spec = fetched_wheel(model), importlib.util.find_spec(FETCHABLE[model][0])
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [*([str(wheel)] if wheel else []), *folders]
+
+
+def fetched_place(model: str) -> str | None:
+    """The first of :func:`fetched_places`."""
+    return next(iter(fetched_places(model)), None)
 
 
 def fetched_wheel(model: str) -> Path | None:
     """Wheel that was fetched for an encoder."""
     package, version = FETCHABLE[model]
     return max(cache_folder("weights").glob(f"{package}-{version}-*.whl"), default=None)
-
-
-def package_folders(package: str) -> list[str]:
-    """Folders of an installed package, which is found and not imported; none where it is not installed."""
-    spec = importlib.util.find_spec(package)
-    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def how_to_fetch(model: str) -> str:

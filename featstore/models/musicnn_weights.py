@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import CheckpointError, check_known
 from featstore.models import create
-from featstore.models.encoder_fetch import fetched_wheel, package_folders
+from featstore.models.encoder_fetch import fetched_places
 from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
 from featstore.models.tf_checkpoint import read_checkpoint
 
@@ -28,6 +28,8 @@ __all__ = ["PUBLISHED", "Published", "convert_variables", "load_published", "pub
 N_MELS, N_FRAMES = 96, 187
 FEATURE = "mel(sample_rate=16000,n_mels=96,pad_mode=reflect,scale=log10_1p)"
 """What the package computes from audio: librosa's mel power spectrogram of then, log10(1 + 10000 x)."""
+
+_OF_OPTIMIZER = ("Adam", "Adam_1", "beta1_power", "beta2_power", "global_step")  # last parts of names
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def load_published(name: str, place: str | os.PathLike[str] | None = None) -> di
             reason = getattr(error, "strerror", None) or error
             raise CheckpointError(f"cannot be read: {reason}", str(folder / file), "Fetch it again") from error
 
-    variables = read_checkpoint(read, str(folder), wanted=lambda variable: not _is_of_optimizer(variable))
+    variables = read_checkpoint(read, str(folder), wanted=lambda name: name.rpartition("/")[2] not in _OF_OPTIMIZER)
     return convert_variables(name, variables, str(folder))
 
 
@@ -169,11 +171,6 @@ def _vgg_table() -> dict[str, str]:
     return table | _layer("dense", "output") | _norms(["norm", *(f"blocks.{block}.2" for block in range(5))])
 
 
-def _is_of_optimizer(variable: str) -> bool:
-    last = variable.rpartition("/")[2]
-    return last in ("Adam", "Adam_1", "beta1_power", "beta2_power", "global_step")
-
-
 def _find(published: Published, place: str | os.PathLike[str] | None) -> Path | zipfile.Path:
     """Folder of a checkpoint's files, on the disk or inside a wheel."""
     roots, tried = _roots(place)
@@ -183,14 +180,16 @@ def _find(published: Published, place: str | os.PathLike[str] | None) -> Path | 
         for folder in (*named, "") if isinstance(root, Path) else named:
             if (root / folder / ".index").is_file():
                 return root / folder
-    raise _not_found(published, tried)
+    fix = "Fetch them with: featstore models fetch mtt-musicnn; or name the package's folder or wheel: --weights PATH"
+    if not published.in_wheel:
+        fix = "Only the source repository jordipons/musicnn has them: clone it and name its folder: --weights PATH"
+    raise CheckpointError(f"the weights of {published.name} ({published.folder}) are not there", tried, fix)
 
 
 def _roots(place: str | os.PathLike[str] | None) -> tuple[Sequence[Path | zipfile.Path], str]:
     """Folders in which the package may lie, and what messages call them."""
     if place is None:
-        wheel = fetched_wheel("mtt-musicnn")
-        places = [*([str(wheel)] if wheel else []), *package_folders("musicnn")]
+        places = fetched_places("mtt-musicnn")
         found = [root for each in places for root in _roots(each)[0]]
         return found, " and ".join(places) or "nothing was fetched, and no package musicnn is installed"
     path = Path(place).expanduser()
@@ -203,10 +202,3 @@ def _roots(place: str | os.PathLike[str] | None) -> tuple[Sequence[Path | zipfil
     except (zipfile.BadZipFile, OSError) as error:
         raise CheckpointError(f"not a wheel: {error}", str(path), "Give the package's wheel or folder") from error
     return [archive, *archive.iterdir()], str(path)
-
-
-def _not_found(published: Published, tried: str) -> CheckpointError:
-    fix = "Fetch them with: featstore models fetch mtt-musicnn; or name the package's folder or wheel: --weights PATH"
-    if not published.in_wheel:
-        fix = "Only the source repository jordipons/musicnn has them: clone it and name its folder: --weights PATH"
-    return CheckpointError(f"the weights of {published.name} ({published.folder}) are not there", tried, fix)
