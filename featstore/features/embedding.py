@@ -70,6 +70,7 @@ class EmbeddingSpec(FeatureSpec):
 
     kind: ClassVar[str] = "embedding"
     usual_model: ClassVar[str] = "probe"
+    native_only: ClassVar[str] = "encoder"
     wants_device: ClassVar[bool] = True
     takes_ranges: ClassVar[bool] = True
     libraries = ("torch",)
@@ -108,8 +109,6 @@ class EmbeddingSpec(FeatureSpec):
                 f"model={self.model!r} is no encoder",
                 f"There are {', '.join(ENCODERS)}, and runs by their path; {did_you_mean(self.model, names)}",
             )
-        if self.engine != "native":
-            raise self._refuse(f"engine={self.engine} has no encoder", "Leave engine out")
         if self.per == "track" and self.pool == "none":
             raise self._refuse("pool=none leaves more than one vector of a track", "Use per=window, or another pool")
 

@@ -41,6 +41,7 @@ class PhaseSpec(SpectralSpec):
 
     kind: ClassVar[str] = "phase"
     sonifier: ClassVar[str] = ""
+    native_only: ClassVar[str] = "phase in bands"
     norm: ClassVar[str] = "none"
     value_range = (-1.0, 1.0)  # of a cosine
     part: str = choice("cos", "cos", "sin")
@@ -49,12 +50,6 @@ class PhaseSpec(SpectralSpec):
     fmin: float = real(0.0, low=0.0)
     fmax: float = optional(real(8000.0, low=0.0, exclusive=True))
     mel_scale: str = choice("slaney", "slaney", "htk")
-
-    def check(self) -> None:
-        """Refuse what cannot be computed: empty bands, a hop longer than the clip, another engine."""
-        if self.engine != "native":
-            raise self._refuse(f"engine={self.engine} has no phase in bands", "Leave engine out")
-        SpectralSpec.check(self)
 
     def graph(self) -> Node:
         """Node of the stored values; all channels of one transform share it."""

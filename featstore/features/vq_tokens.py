@@ -83,6 +83,7 @@ class VqTokensSpec(FeatureSpec):
 
     kind: ClassVar[str] = "vq_tokens"
     usual_model: ClassVar[str] = "tokenformer"
+    native_only: ClassVar[str] = "codec"
     sonifier: ClassVar[str] = "featstore.workflows.sonify_tokens:token_blocks"
     wants_device: ClassVar[bool] = True
     dims = ("codebook", "frame")
@@ -111,8 +112,6 @@ class VqTokensSpec(FeatureSpec):
             if self.level not in (0, 2):  # 0 is written into names, 2 is the default
                 raise self._refuse(f"level={self.level} is a setting of jukebox alone", "Leave level out", "codec")
             object.__setattr__(self, "level", 0)
-        if self.engine != "native":
-            raise self._refuse(f"engine={self.engine} has no codec", "Leave engine out")
 
     # -- weights ---------------------------------------------------------------------------------------------------
 

@@ -26,17 +26,10 @@ class WaveformSpec(FeatureSpec):
     kind: ClassVar[str] = "waveform"
     usual_model: ClassVar[str] = "sincnet"
     sonifier: ClassVar[str] = "featstore.workflows.sonify:waveform_blocks"
+    native_only: ClassVar[str] = "waveform of its own: it only analyses"
     dims = ("sample",)
     value_range = (-1.0, 1.0)  # full scale
     channels: str = choice("mono", "mono")
-
-    def check(self) -> None:
-        """Refuse engines, which only analyse, and clips without a sample."""
-        if self.engine != "native":
-            raise self._refuse(
-                f"engine={self.engine} has no waveform of its own", "Leave engine out: no analysis is done"
-            )
-        FeatureSpec.check(self)
 
     def graph(self) -> Node:
         """Node of the stored samples."""

@@ -155,6 +155,8 @@ class FeatureSpec:
                 object.__setattr__(self, field.name, read(getattr(self, field.name), field.name))
             except SpecError as error:
                 raise SpecError(error.what, error.where or f"{self.kind} spec", error.fix) from None
+        if self.native_only and self.engine != "native":
+            raise self._refuse(f"engine={self.engine} has no {self.native_only}", "Leave engine out")
         self._resolve()
 
     def _resolve(self) -> None:
@@ -215,6 +217,7 @@ class FeatureSpec:
     # -- What a kind declares. Subclasses override what differs; `graph` has no default. ------------------------------
 
     sonifier: ClassVar[str] = ""  # "module:attribute" of a function (Passage) that yields sound; empty: none
+    native_only: ClassVar[str] = ""  # what other engines lack, for messages; empty for kinds that they compute
     wants_device: ClassVar[bool] = False  # whether its computation is faster on a GPU
     takes_ranges: ClassVar[bool] = False  # whether integer encodings have a range for each place of an item
     usual_model: ClassVar[str] = "vgg-cnn"  # that commands suggest for it
