@@ -96,7 +96,6 @@ def open_ast_encoder(name: str, path: str | os.PathLike[str], *, device: str | t
     step, field = _HOP * own.time_stride, _FRAME + _HOP * (own.patch_size - 1)
     layers = [str(layer) for layer in range(n + 1)]
     info = describe_folder(
-        name,
         folder,
         deciding,
         {key: getattr(own, key) for key in _SILENT} | scale,

@@ -71,7 +71,6 @@ def open_clap(name: str, path: str | os.PathLike[str], *, device: str | torch.de
     frames = own.spec_size // own.patch_stride[0] // 2 ** (len(own.depths) - 1) * (own.spec_size // own.num_mel_bins)
     framed = InnerLayer(own.hidden_size, window // frames, window // frames)
     info = describe_folder(
-        name,
         folder,
         deciding,
         {key: getattr(own, key) for key in _SILENT} | prepared | {"rate": rate},

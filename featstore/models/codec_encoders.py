@@ -51,7 +51,6 @@ def open_codec_encoder(name: str, path: str | os.PathLike[str], *, device: str |
     rate = folder.rate(int(own.sampling_rate), key="sampling_rate")
     hop = math.prod(own.upsampling_ratios if name == "encodec" else own.downsampling_ratios)
     info = describe_folder(
-        name,
         folder,
         deciding,
         {key: getattr(own, key, None) for key in _SILENT[name]} | {"rate": rate},

@@ -142,7 +142,7 @@ def _untrained(name: str, published: Published, device: torch.device) -> FrozenE
     folder = None
     if published.model_type:
         config = {"model_type": published.model_type, **published.config}
-        folder = _UntrainedFolder(Path(name), name, config, dict(published.preprocessor))
+        folder = _UntrainedFolder(published.encoder, Path(name), name, config, dict(published.preprocessor))
     opened: FrozenEncoder = ENCODERS.load(published.encoder)(published.encoder, folder, device=device)
     return opened
 

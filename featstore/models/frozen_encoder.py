@@ -83,7 +83,6 @@ def _forward_settings(device: torch.device) -> Iterator[None]:
 
 
 def describe_folder(
-    name: str,
     folder: TransformersFolder,
     deciding: Mapping[str, torch.Tensor],
     settings: Mapping[str, Any],
@@ -94,8 +93,6 @@ def describe_folder(
 
     Parameters
     ----------
-    name : str
-        Of the encoder.
     folder : TransformersFolder
     deciding, settings : mapping
         Tensors and settings that the vectors depend on: what the digest is over.
@@ -105,4 +102,4 @@ def describe_folder(
         The other attributes of :class:`~featstore.models.encoder_info.EncoderInfo`, but for the provenance.
     """
     digest, takes = digest_of_tensors(deciding, settings), f"waveform(sample_rate={rate})"
-    return EncoderInfo(model=name, digest=digest, takes=takes, sample_rate=rate, **facts, **folder.provenance())
+    return EncoderInfo(model=folder.name, digest=digest, takes=takes, sample_rate=rate, **facts, **folder.provenance())

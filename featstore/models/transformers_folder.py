@@ -31,6 +31,8 @@ class TransformersFolder:
 
     Attributes
     ----------
+    name : str
+        Of the encoder or codec that it is opened for.
     path : Path
     where : str
         The path as it was given, for messages.
@@ -38,6 +40,7 @@ class TransformersFolder:
         Contents of ``config.json`` and ``preprocessor_config.json``; the second is empty where there is none.
     """
 
+    name: str
     path: Path
     where: str
     config: dict[str, Any]
@@ -209,7 +212,7 @@ def open_folder(
         raise CheckpointError(
             "config.json asks for code from the folder (auto_map), which is never run", str(path), "Remove auto_map"
         )
-    return TransformersFolder(folder, str(path), config, preprocessor)
+    return TransformersFolder(name, folder, str(path), config, preprocessor)
 
 
 def plain_name(name: str) -> str:

@@ -81,7 +81,6 @@ def open_wave_encoder(name: str, path: str | os.PathLike[str], *, device: str | 
     n, width = int(own.num_hidden_layers), int(own.hidden_size)
     layers = [str(layer) for layer in range(n + 1)]
     info = describe_folder(
-        name,
         folder,
         deciding,
         settings,
