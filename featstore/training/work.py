@@ -45,7 +45,8 @@ def work(fabric: Any, job: Job) -> Outcome:
     """
     try:
         with process_settings(job.config.device, macs_per_batch=job.macs_per_batch, fabric=fabric) as engine:
-            trackers = [] if engine.rank else _trackers(job)
+            tracked = () if engine.rank else job.config.loop.trackers
+            trackers: list[Tracker] = [TRACKERS.load(name)(job.run, job.config.as_mapping()) for name in tracked]
             progress, fit = _train(engine, job, trackers)
             for tracker in trackers:
                 tracker.finish()
@@ -65,11 +66,6 @@ def _train(engine: Engine, job: Job, trackers: Sequence[Tracker]) -> tuple[Progr
         return make_loop(engine, job, trackers).run(), {}
     seed_everything(job.config.seed)
     return fit_run(job, build_model(job.run, None))
-
-
-def _trackers(job: Job) -> list[Tracker]:
-    names = job.config.loop.trackers
-    return [TRACKERS.load(name)(job.run, job.config.as_mapping()) for name in names]
 
 
 def _out_of_memory(config: TrainConfig, reason: str) -> ConfigError:
