@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from featstore.models.window_cutters import ReceptiveField
+
 __all__ = ["conv_field"]
 
 
-def conv_field(encoder: nn.Module) -> tuple[int, int, int] | None:
-    """Hop and receptive field of an encoder whose convolutions follow each other in the order in which they were made.
+def conv_field(encoder: nn.Module) -> ReceptiveField | None:
+    """Receptive field of an encoder whose convolutions follow each other in the order in which they were made.
 
     Branches that are added to their own input (residual units) count as links of the chain: the input itself reaches no
     further. Walking back from one output, a convolution of kernel k, stride s, dilation d and p zeros at each end turns
@@ -16,14 +18,13 @@ def conv_field(encoder: nn.Module) -> tuple[int, int, int] | None:
 
     Returns
     -------
-    (hop, left, right) or None
-        Output ``o`` depends on samples ``hop * o - left`` to ``hop * o + right``; None for an encoder that is not a
-        chain of plain convolutions (it remembers, pools or attends).
+    ReceptiveField or None
+        Of an output; None for an encoder that is not a chain of plain convolutions (it remembers, pools or attends).
 
     Examples
     --------
     >>> conv_field(nn.Sequential(nn.Conv1d(1, 2, 7, padding=3), nn.Conv1d(2, 2, 4, stride=2, padding=1)))
-    (2, 4, 5)
+    ReceptiveField(hop=2, left=4, right=5)
     """
     layers = [module for module in encoder.modules() if not any(True for _ in module.children())]
     if any(isinstance(layer, (nn.RNNBase, nn.MultiheadAttention, nn.Linear)) for layer in layers):
@@ -39,4 +40,4 @@ def conv_field(encoder: nn.Module) -> tuple[int, int, int] | None:
         padding = int(layer.padding[0])
         left, right = stride * left + padding, stride * right + dilation * (kernel - 1) - padding
         hop *= stride
-    return hop, left, right
+    return ReceptiveField(hop, left, right)

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from featstore.arrays import AnyArray, FloatArray
 from featstore.errors import ConfigError
+from featstore.models.conv_field import conv_field
 from featstore.models.jukebox_checkpoint import LoadedLevel, load_level
-from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes
+from featstore.models.jukebox_vqvae import JukeboxLevel, nearest_codes
 from featstore.models.token_windows import Window, WindowValues, full_passes
 from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
-from featstore.models.window_cutters import FieldCutter, Span, field_span
+from featstore.models.window_cutters import FieldCutter, ReceptiveField
 
-__all__ = ["JukeboxTokenizer", "Span", "exact_arithmetic", "needed_samples", "open_jukebox", "window_tokens"]
+__all__ = ["JukeboxTokenizer", "exact_arithmetic", "open_jukebox", "window_tokens"]
 
 # kept samples of a window: long enough that the overlap costs 2 to 18 %, short enough for < 1 GB of activations
 _WINDOW_SAMPLES = (1 << 18, 1 << 19)
@@ -31,24 +32,17 @@ _DECODE_SAMPLES = 1 << 18
 _PASS_SAMPLES = 1 << 22  # of all windows of one pass: 1 to 2 GB of activations
 
 
-def window_tokens(config: LevelConfig) -> int:
+def window_tokens(field: ReceptiveField) -> int:
     """Tokens of a window of the grid.
 
     Examples
     --------
-    >>> from featstore.models.jukebox_vqvae import published_config
-    >>> [window_tokens(published_config(level)) for level in range(3)]
-    [65536, 8192, 2048]
+    >>> window_tokens(ReceptiveField(hop=128, left=10455, right=10582))  # of the published model's level 2
+    2048
     """
     low, high = _WINDOW_SAMPLES
-    samples = low if 8 * config.field.length < high else high
-    return max(1, samples // config.hop)
-
-
-def needed_samples(config: LevelConfig, first: int, last: int, n_samples: int) -> Span:
-    """Samples that tokens ``first`` to ``last`` (not included) of a signal of ``n_samples`` depend on."""
-    field = config.field
-    return field_span(first, last, n_samples, hop=config.hop, left=field.left, right=field.right)
+    samples = low if 8 * field.length < high else high
+    return max(1, samples // field.hop)
 
 
 class JukeboxTokenizer(Tokenizer):
@@ -72,7 +66,8 @@ class JukeboxTokenizer(Tokenizer):
         self.device = torch.device(device)
         self.model: JukeboxLevel = loaded.model.to(self.device).eval().requires_grad_(False)
         self.config = config = self.model.config
-        self.batch = max(1, _PASS_SAMPLES // (window_tokens(config) * config.hop + config.field.length))
+        self._field = field = cast("ReceptiveField", conv_field(self.model.encoder))
+        self.batch = max(1, _PASS_SAMPLES // (window_tokens(field) * field.hop + field.length))
         self.pass_size = 1 if self.device.type == "cpu" else self.batch
         self.info = TokenizerInfo(
             codec="jukebox",
@@ -97,12 +92,7 @@ class JukeboxTokenizer(Tokenizer):
 
     def cutter(self) -> FieldCutter:
         """Start to cut a signal into windows of the grid."""
-        return FieldCutter(
-            hop=self.config.hop,
-            right=self.config.field.right,
-            window=window_tokens(self.config),
-            span=lambda first, last, n_samples: needed_samples(self.config, first, last, n_samples),
-        )
+        return FieldCutter(self._field, window=window_tokens(self._field))
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Tokens of windows of one length, computed together."""

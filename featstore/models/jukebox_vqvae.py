@@ -16,23 +16,10 @@ from torch import nn
 from featstore.errors import ConfigError
 from featstore.models.model_config import check_fields
 
-__all__ = ["Decoder", "JukeboxLevel", "LevelConfig", "ReceptiveField", "nearest_codes", "published_config"]
+__all__ = ["Decoder", "JukeboxLevel", "LevelConfig", "nearest_codes", "published_config"]
 
 DOWNS = (3, 2, 2)  # stages of stride 2 in each block of the published model
 QUANTISE_BLOCK = 4096  # tokens whose distances to all codes are held at once
-
-
-@dataclass(frozen=True, slots=True)
-class ReceptiveField:
-    """Samples that token ``o`` depends on: from ``hop * o - left`` to ``hop * o + right``, both included."""
-
-    left: int
-    right: int
-
-    @property
-    def length(self) -> int:
-        """Number of samples."""
-        return self.left + 1 + self.right
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +68,6 @@ class LevelConfig:
         return 1 << sum(self.downs)
 
     @property
-    def field(self) -> ReceptiveField:
-        """Support of one token, by walking back from it."""
-        left = right = 0
-        reach = sum(self.growth**d for d in range(self.depth))
-        for stages in reversed(self.downs):
-            left, right = left + 1, right + 1
-            for _ in range(stages):
-                left, right = left + reach, right + reach
-                left, right = 2 * left + 1, 2 * right + 2
-        return ReceptiveField(left, right)
-
-    @property
     def decoder_context(self) -> int:
         """Tokens on each side that a token's samples depend on."""
         reach = sum(self.growth**d for d in range(self.depth))
@@ -114,8 +89,8 @@ def published_config(level: int) -> LevelConfig:
 
     Examples
     --------
-    >>> published_config(2).hop, published_config(2).field
-    (128, ReceptiveField(left=10455, right=10582))
+    >>> published_config(2).hop, published_config(2).decoder_context
+    (128, 82)
     """
     if level not in (0, 1, 2):
         raise ConfigError(f"level={level} is unknown", "tokenizer", "0 (hop 8), 1 (hop 32) or 2 (hop 128)")

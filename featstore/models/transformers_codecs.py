@@ -22,7 +22,7 @@ from featstore.models.tensor_files import digest_of_tensors, find_files, sha256_
 from featstore.models.token_windows import Cutter, Window, WindowValues, full_passes
 from featstore.models.tokenizers import Tokenizer, TokenizerInfo, check_finite, check_tokens
 from featstore.models.transformers_folder import import_transformers, open_folder
-from featstore.models.window_cutters import ChunkCutter, FieldCutter, WholeCutter, field_span
+from featstore.models.window_cutters import ChunkCutter, FieldCutter, WholeCutter
 
 __all__ = ["TransformersTokenizer", "open_codec"]
 
@@ -54,8 +54,8 @@ class TransformersTokenizer(Tokenizer):
         tables = self.tables()
         hop = _hop(codec, config)
         field = conv_field(model.encoder) if codec == "dac" else None
-        self._field = field if field is not None and field[0] == hop else None
-        self.batch = max(1, _PASS_SAMPLES // (_WINDOW_SAMPLES + sum(self._field))) if self._field else 1
+        self._field = field if field is not None and field.hop == hop else None
+        self.batch = max(1, _PASS_SAMPLES // (_WINDOW_SAMPLES + self._field.length)) if self._field else 1
         self.pass_size = 1 if self.device.type == "cpu" else self.batch  # see JukeboxTokenizer
         self.info = TokenizerInfo(
             codec=codec,
@@ -95,14 +95,8 @@ class TransformersTokenizer(Tokenizer):
             return ChunkCutter(chunk=self._chunk, stride=self._stride, frames=-(-self._chunk // hop), shortest=hop)
         if self._field is None:
             return WholeCutter(self.n_tokens)
-        _, left, right = self._field
-        return FieldCutter(
-            hop=hop,
-            right=right,
-            window=max(1, _WINDOW_SAMPLES // hop),
-            span=lambda first, last, n: field_span(first, last, n, hop=hop, left=left, right=right),
-            fill=True,  # the model would drop what is no whole token
-        )
+        # filled up, for the model would drop what is no whole token
+        return FieldCutter(self._field, window=max(1, _WINDOW_SAMPLES // hop), fill=True)
 
     def encode_windows(self, windows: Sequence[Window]) -> list[WindowValues]:
         """Tokens of windows of one length; a recurrent or attending model takes them one after the other."""

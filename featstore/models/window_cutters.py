@@ -10,7 +10,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.models.token_windows import Window
 
-__all__ = ["ChunkCutter", "FieldCutter", "GridCutter", "Span", "WholeCutter", "field_span"]
+__all__ = ["ChunkCutter", "FieldCutter", "GridCutter", "ReceptiveField", "Span", "WholeCutter"]
 
 
 class _Held:
@@ -44,15 +44,27 @@ class Span:
     drop: int
 
 
-def field_span(first: int, last: int, n_samples: int, *, hop: int, left: int, right: int) -> Span:
-    """Samples that tokens ``first`` to ``last`` (not included) of a signal of ``n_samples`` depend on.
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """Samples that token ``o`` depends on: from ``hop * o - left`` to ``hop * o + right``, both included."""
 
-    Token ``o`` depends on samples ``hop * o - left`` to ``hop * o + right``. The start is a multiple of the hop, and
-    the signal's own edges are cut exactly.
-    """
-    start = max(0, hop * (first - -(-left // hop)))
-    stop = n_samples if last >= n_samples // hop else min(n_samples, hop * (last - 1) + right + 1)
-    return Span(start, stop, first - start // hop)
+    hop: int
+    left: int
+    right: int
+
+    @property
+    def length(self) -> int:
+        """Number of samples."""
+        return self.left + 1 + self.right
+
+    def span(self, first: int, last: int, n_samples: int) -> Span:
+        """Samples that tokens ``first`` to ``last`` (not included) of a signal of ``n_samples`` depend on.
+
+        The start is a multiple of the hop, and the signal's own edges are cut exactly.
+        """
+        start = max(0, self.hop * (first - -(-self.left // self.hop)))
+        stop = n_samples if last >= n_samples // self.hop else min(n_samples, self.hop * (last - 1) + self.right + 1)
+        return Span(start, stop, first - start // self.hop)
 
 
 class FieldCutter:
@@ -60,20 +72,16 @@ class FieldCutter:
 
     Parameters
     ----------
-    hop, right : int
-        Samples a token, and how far behind its first one a token looks.
+    field : ReceptiveField
+        Of a token.
     window : int
         Tokens of a window.
-    span : callable
-        Takes (first token, token behind the last, samples of the signal); see :func:`field_span`.
     fill : bool
         Fill the signal up with zeros to whole tokens, as some codecs do; others drop what is left over.
     """
 
-    def __init__(
-        self, *, hop: int, right: int, window: int, span: Callable[[int, int, int], Span], fill: bool = False
-    ) -> None:
-        self._hop, self._right, self._window, self._span, self._fill = hop, right, window, span, fill
+    def __init__(self, field: ReceptiveField, *, window: int, fill: bool = False) -> None:
+        self._field, self._hop, self._window, self._fill = field, field.hop, window, fill
         self._held = _Held()
         self._done = 0  # tokens given out
 
@@ -84,7 +92,7 @@ class FieldCutter:
         while self._reach(last := self._done + self._window) <= self._held.seen:
             windows.append(self._cut(last))
         if windows:
-            self._held.keep_from(self._span(self._done, self._done + 1, self._held.seen).start)
+            self._held.keep_from(self._field.span(self._done, self._done + 1, self._held.seen).start)
         return windows
 
     def finish(self) -> list[Window]:
@@ -101,10 +109,10 @@ class FieldCutter:
 
         That is more than a whole token beyond them, so that none of them can be the last of the signal.
         """
-        return max(self._hop * (last - 1) + self._right + 1, self._hop * (last + 1))
+        return max(self._hop * (last - 1) + self._field.right + 1, self._hop * (last + 1))
 
     def _cut(self, last: int) -> Window:
-        span = self._span(self._done, last, self._held.seen)
+        span = self._field.span(self._done, last, self._held.seen)
         window = Window(self._held.cut(span.start, span.stop), span.drop, last - self._done)
         self._done = last
         return window

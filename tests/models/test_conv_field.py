@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from featstore.models.conv_field import conv_field
+from featstore.models.window_cutters import ReceptiveField
 
 transformers = pytest.importorskip("transformers")
 
@@ -34,10 +35,10 @@ def test_dac_encoders_reach_exactly_the_field(strides):
     encoder = transformers.DacModel(config).encoder
     found = conv_field(encoder)
     assert found is not None
-    hop, left, right = found
-    output = left // hop + 2
-    n = hop * output + right + 2 * hop
-    assert touched(encoder, n, output) == (hop * output - left, hop * output + right)
+    output = found.left // found.hop + 2
+    first = found.hop * output
+    n = first + found.right + 2 * found.hop
+    assert touched(encoder, n, output) == (first - found.left, first + found.right)
 
 
 def test_the_published_sizes():
@@ -51,12 +52,12 @@ def test_the_published_sizes():
         codebook_size=8,
         codebook_dim=2,
     )
-    assert conv_field(transformers.DacModel(config).encoder) == (512, 3733, 4244)
+    assert conv_field(transformers.DacModel(config).encoder) == ReceptiveField(512, 3733, 4244)
 
 
 def test_what_is_no_chain_of_plain_convolutions_has_no_field():
     conv = nn.Conv1d(1, 2, 3, padding=1)
-    assert conv_field(nn.Sequential(conv)) == (1, 1, 1)
+    assert conv_field(nn.Sequential(conv)) == ReceptiveField(1, 1, 1)
     assert conv_field(nn.Sequential(conv, nn.LSTM(2, 2))) is None
     assert conv_field(nn.Sequential(nn.Conv1d(1, 2, 3, padding="same"))) is None
     assert conv_field(nn.Sequential(nn.Conv1d(1, 2, 3, padding=1, padding_mode="reflect"))) is None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import featstore.models.jukebox_tokenizer as module
 from featstore.errors import CheckpointError, ConfigError, DecodeError
+from featstore.models.conv_field import conv_field
 from featstore.models.jukebox_checkpoint import LoadedLevel
-from featstore.models.jukebox_tokenizer import JukeboxTokenizer, needed_samples, window_tokens
+from featstore.models.jukebox_tokenizer import JukeboxTokenizer, window_tokens
 from featstore.models.jukebox_vqvae import JukeboxLevel, LevelConfig, nearest_codes, published_config
 from featstore.models.token_windows import NEAR_TIE
+from featstore.models.window_cutters import ReceptiveField
 from tests.models.jukebox_files import encode_together, encode_with_margins, random_level, small_config
 
 MARGIN = 1e-3  # where the nearest code wins by less, rounding may decide
@@ -41,8 +45,16 @@ def differing(found: np.ndarray, wanted: np.ndarray, margins: np.ndarray) -> int
 # -- receptive fields ------------------------------------------------------------
 
 
+def field_of(config: LevelConfig) -> ReceptiveField:
+    with torch.device("meta"):
+        found = conv_field(JukeboxLevel(config, with_decoder=False).encoder)
+    assert found is not None and found.hop == config.hop
+    return found
+
+
 def test_published_fields():
-    assert [(c.hop, c.field.left, c.field.right, c.decoder_context) for c in map(published_config, range(3))] == [
+    sizes = [(field_of(config), config.decoder_context) for config in map(published_config, range(3))]
+    assert [(field.hop, field.left, field.right, context) for field, context in sizes] == [
         (8, 45935, 45942, 5742),
         (32, 2551, 2582, 80),
         (128, 10455, 10582, 82),
@@ -59,7 +71,8 @@ def test_gradients_reach_exactly_the_field(downs, depth, growth):
     model = JukeboxLevel(config).double()
     for parameter in model.parameters():
         parameter.data.abs_().add_(0.1)  # nothing cancels and no unit is dead
-    field, middle = config.field, config.field.left // config.hop + 2
+    field = field_of(config)
+    middle = field.left // config.hop + 2
     signal = torch.rand(
         (1, config.hop * middle + field.right + 3 * config.hop), dtype=torch.float64, requires_grad=True
     )
@@ -87,7 +100,7 @@ def test_gradients_reach_exactly_the_field(downs, depth, growth):
 def test_windows_give_the_tokens_of_one_pass(level, monkeypatch):
     config = small_config(level, depth=3)
     model = tokenizer(config)
-    hop, reach = config.hop, config.field.length
+    hop, reach = config.hop, field_of(config).length
     near_ties = total = 0
     for window in (1, 7, 64):
         monkeypatch.setattr(module, "_WINDOW_SAMPLES", (window * hop, window * hop))
@@ -106,7 +119,7 @@ def test_published_sizes_in_windows(level, monkeypatch):
     config = published_config(level)
     model = tokenizer(config, strength=2.0 if level else 1.2)  # more would blow up over 24 blocks
     monkeypatch.setattr(module, "_WINDOW_SAMPLES", (1 << 15, 1 << 15))
-    signal = noise(2 * config.field.length + 5 if level else 1 << 17)
+    signal = noise(2 * field_of(config).length + 5 if level else 1 << 17)
     wanted, margins = one_pass(model, signal)
     assert len(np.unique(wanted)) > 40
     assert differing(model.encode(signal)[0], wanted, margins) <= max(2, 0.002 * len(wanted))
@@ -120,12 +133,7 @@ def test_an_overlap_that_is_too_short_shows(monkeypatch):
     signal = noise(200 * 128)
     wanted, _ = one_pass(model, signal)
 
-    def short(config, first, last, n_samples):
-        span = needed_samples(config, first, last, n_samples)
-        cut = 0 if span.start == 0 else span.drop // 2
-        return module.Span(span.start + cut * config.hop, span.stop, span.drop - cut)
-
-    monkeypatch.setattr(module, "needed_samples", short)
+    model._field = replace(model._field, left=model._field.left // 2)
     assert (model.encode(signal)[0] != wanted).sum() > 5
 
 
@@ -151,12 +159,13 @@ def test_a_stream_holds_a_window_and_no_more(monkeypatch):
     for _ in range(60):
         cutter.push(noise(1 << 12))
         most = max(most, sum(map(len, cutter._held._parts)))
-    assert most <= (1 << 13) + config.field.length + 2 * (1 << 12)
+    assert most <= (1 << 13) + field_of(config).length + 2 * (1 << 12)
 
 
 def test_windows_of_the_published_sizes():
-    assert [window_tokens(published_config(level)) for level in range(3)] == [65536, 8192, 2048]
-    span = needed_samples(published_config(2), 2048, 4096, 10**7)
+    fields = [field_of(published_config(level)) for level in range(3)]
+    assert [window_tokens(field) for field in fields] == [65536, 8192, 2048]
+    span = fields[2].span(2048, 4096, 10**7)
     assert (span.start, span.stop, span.drop) == (128 * (2048 - 82), 128 * 4095 + 10583, 82)
 
 

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from featstore.models.token_windows import WindowValues, encode_in_batches
-from featstore.models.window_cutters import ChunkCutter, FieldCutter, WholeCutter, field_span
+from featstore.models.window_cutters import ChunkCutter, FieldCutter, ReceptiveField, WholeCutter
 
 HOP, LEFT, RIGHT, WINDOW = 8, 21, 26, 5
 
 
 def by_field(fill: bool = False) -> FieldCutter:
-    def span(first, last, n):
-        return field_span(first, last, n, hop=HOP, left=LEFT, right=RIGHT)
-
-    return FieldCutter(hop=HOP, right=RIGHT, window=WINDOW, span=span, fill=fill)
+    return FieldCutter(ReceptiveField(HOP, LEFT, RIGHT), window=WINDOW, fill=fill)
 
 
 CUTTERS = {
