@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, check_known
 from featstore.loaders.stored_feature import FeatureStore, StoredFeature
 from featstore.metrics.chance import chance_levels
 from featstore.models import MODELS, create
@@ -27,7 +27,7 @@ from featstore.training.job import Job, Outcome
 from featstore.training.labels import LabelledTracks
 from featstore.training.scoring import confusion_of, intervals_of, per_class_of
 from featstore.training.seen_data import outside_data
-from featstore.training.starting import check_parts, checkpoint_of, file_digest
+from featstore.training.starting import checkpoint_of, file_digest
 from featstore.version import __version__
 
 __all__ = ["describe_run", "result_of"]
@@ -72,7 +72,8 @@ def describe_run(
         raise ConfigError(
             f"{model} cannot tell padding in a picture of several layers", "data.ragged=pad", "Set data.ragged=skip"
         )
-    check_parts(built, model, config.start.weights)
+    for part in config.start.weights:
+        check_known(part, kind.published, f"{model} has no part {part!r} for weights from elsewhere", "start")
     return {
         "run_id": TrainConfig.digest(identity, tracks),
         "config_hash": TrainConfig.digest(identity | {"settings": repeatable}),

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featstore.errors import CheckpointError, ConfigError
+from featstore.errors import CheckpointError
 from featstore.models.checkpoint_file import is_run, load_checkpoint, scored_prefix
 from featstore.models.interface import Model
 from featstore.models.tensor_files import sha256_of
@@ -18,7 +18,6 @@ from featstore.registry import load_attribute
 from featstore.training.folders import RunFolder
 
 __all__ = [
-    "check_parts",
     "checkpoint_of",
     "file_digest",
     "layer_scales",
@@ -107,20 +106,6 @@ def load_start(module: Model, tensors: Mapping[str, torch.Tensor], *, strict: bo
     fresh = [name for name in parameters if name not in trunk]
     logger.info("%d parameters from %s; fresh: %s", len(trunk), where, ", ".join(fresh) or "none")
     return trunk
-
-
-def check_parts(module: Model, name: str, weights: Mapping[str, str]) -> None:
-    """Refuse parts of a model that no weights from elsewhere fit.
-
-    Raises
-    ------
-    ConfigError
-        With the parts that there are.
-    """
-    for part in weights:
-        if part not in module.published:
-            known = ", ".join(module.published) or "none"
-            raise ConfigError(f"{name} has no part {part!r} for weights from elsewhere", "start", f"Parts: {known}")
 
 
 def load_published(module: Model, weights: Mapping[str, str]) -> set[str]:
