@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from featstore.errors import check_known
+from featstore.errors import ConfigError, FeatstoreError, check_known
 
 __all__ = ["Registry", "load_attribute"]
 
@@ -21,19 +21,19 @@ class Registry(dict[str, str]):
     'PurePath'
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, str], error: type[FeatstoreError] = ConfigError) -> None:
         super().__init__(entries)
-        self.kind = kind
+        self.kind, self.error = kind, error
 
-    def load(self, name: str) -> Any:
+    def load(self, name: str, where: str = "") -> Any:
         """Import and return the entry called ``name``.
 
         Raises
         ------
         ConfigError
-            When no entry has that name; the message lists near misses.
+            When no entry has that name; the message lists near misses. Or the registry's own ``error``.
         """
-        check_known(name, self, f"unknown {self.kind} {name!r}")
+        check_known(name, self, f"unknown {self.kind} {name!r}", where, error=self.error)
         return load_attribute(self[name])
 
 

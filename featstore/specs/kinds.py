@@ -6,11 +6,10 @@ of a kind. Listing the kinds imports none of them.
 
 from __future__ import annotations
 
-from featstore.errors import SpecError, check_known
+from featstore.errors import SpecError
 from featstore.registry import Registry
-from featstore.specs.base import FeatureSpec
 
-__all__ = ["KINDS", "spec_class"]
+__all__ = ["KINDS"]
 
 KINDS = Registry(
     "feature kind",
@@ -24,17 +23,5 @@ KINDS = Registry(
         "vq_codes": "featstore.features.vq_tokens:VqCodesSpec",
         "embedding": "featstore.features.embedding:EmbeddingSpec",
     },
+    SpecError,
 )
-
-
-def spec_class(kind: str, where: str = "") -> type[FeatureSpec]:
-    """Class of a kind.
-
-    Raises
-    ------
-    SpecError
-        For an unknown kind, with near misses.
-    """
-    check_known(kind, KINDS, f"unknown feature kind {kind!r}", where, error=SpecError)
-    found: type[FeatureSpec] = KINDS.load(kind)
-    return found

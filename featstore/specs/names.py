@@ -11,7 +11,7 @@ from featstore.errors import SpecError
 from featstore.specs.base import FeatureSpec
 from featstore.specs.encoding import Encoding
 from featstore.specs.grammar import parse_call
-from featstore.specs.kinds import spec_class
+from featstore.specs.kinds import KINDS
 
 __all__ = ["FeatureRequest", "match_stored", "parse_feature", "parse_spec"]
 
@@ -69,7 +69,7 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
     call = parse_call(_checked(text))
     match = _KIND.fullmatch(call.name)
     kind, revision = (match[1], match[2]) if match else (call.name, None)
-    cls = spec_class(kind)
+    cls: type[FeatureSpec] = KINDS.load(kind)
     if call.args:
         raise SpecError(f"{call.args[0]!r} names no field", f"{kind} spec", "Write key=value")
     if revision is not None and int(revision) != cls.revision:

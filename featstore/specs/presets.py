@@ -12,7 +12,7 @@ from featstore.errors import ConfigError, SpecError, did_you_mean
 from featstore.plain_yaml import parse_yaml
 from featstore.specs.base import FeatureSpec
 from featstore.specs.encoding import Encoding
-from featstore.specs.kinds import KINDS, spec_class
+from featstore.specs.kinds import KINDS
 from featstore.specs.names import FeatureRequest, parse_feature
 
 __all__ = ["MAX_FEATURES", "PRESETS", "expand_features", "expand_grid"]
@@ -78,7 +78,7 @@ def expand_grid(grid: Mapping[str, Any], where: str = "grid") -> list[FeatureReq
     fields = {name: value for name, value in grid.items() if name not in ("kind", "encoding")}
     choices = {"kind": grid.get("kind", "mel"), **fields, "encoding": grid.get("encoding")}
     choices = {name: value if isinstance(value, list) else [value] for name, value in choices.items()}
-    kinds = {str(kind): spec_class(str(kind), where) for kind in choices["kind"]}
+    kinds = {str(kind): KINDS.load(str(kind), where) for kind in choices["kind"]}
     for name, values in choices.items():
         if not values:
             raise SpecError(f"{name} has an empty list", where, "Give at least one value")
