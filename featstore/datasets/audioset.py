@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,17 +271,13 @@ def _layout(entries: list[tuple[str, Segment]], base: Path, audio: str, template
     raise DatasetError(what, str(base), "Describe your layout: --set 'template={split}/{ytid}.wav' --set audio=FOLDER")
 
 
-def _presence(entries: list[tuple[str, Segment]], present: list[bool], *, limited: bool) -> list[str]:
+def _presence(entries: list[tuple[str, Segment]], present: list[bool], *, limited: bool) -> Iterator[str]:
     """How many segments of each list are present and short, and the digest of the present ones."""
-    notes = []
     for name in dict.fromkeys(name for name, _ in entries):
         mine = [(segment, there) for (each, segment), there in zip(entries, present, strict=True) if each == name]
         found = sorted(segment.name for segment, exists in mine if exists)
         digest = hashlib.sha256("".join(f"{each}\n" for each in found).encode()).hexdigest()[:16]
         short = sum(segment.end_s - segment.start_s < _WHOLE_S - 1e-6 for segment, _ in mine)
-        notes.append(
-            f"{name}: {len(found):,} of {len(mine):,} segments present (sha256 {digest}), {short} listed as short"
-        )
+        yield f"{name}: {len(found):,} of {len(mine):,} segments present (sha256 {digest}), {short} listed as short"
         if not limited and len(mine) != PUBLISHED[name]:
-            notes.append(f"the published list has {PUBLISHED[name]:,} segments")
-    return notes
+            yield f"the published list has {PUBLISHED[name]:,} segments"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,15 +96,14 @@ def _duplicate_ids(frame: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _splits(frame: pd.DataFrame) -> list[Finding]:
-    findings = []
+def _splits(frame: pd.DataFrame) -> Iterator[Finding]:
     unknown = frame[frame["split"].notna() & ~frame["split"].isin(SPLITS)]
     for name in sorted(set(unknown["split"])):
         ids = tuple(unknown["track_id"][unknown["split"] == name])
-        findings.append(Finding("unknown_split", "error", f"{name!r} is no split, but {len(ids)} tracks have it", ids))
+        yield Finding("unknown_split", "error", f"{name!r} is no split, but {len(ids)} tracks have it", ids)
     without = tuple(frame["track_id"][frame["split"].isna()])
     if without:
-        findings.append(Finding("no_split", "warning", f"{len(without)} of {len(frame)} tracks have no split", without))
+        yield Finding("no_split", "warning", f"{len(without)} of {len(frame)} tracks have no split", without)
     sides: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for track_id, group, split in zip(frame["track_id"], frame["group"], frame["split"], strict=True):
         if group is not None and split is not None:
@@ -114,31 +113,27 @@ def _splits(frame: pd.DataFrame) -> list[Finding]:
             continue
         ids = tuple(track_id for name in names for ids in sides[name].values() for track_id in ids)
         where = ", ".join(f"{name!r} in {'/'.join(sorted(sides[name]))}" for name in names)
-        findings.append(Finding("similar_groups", "warning", f"groups that may be one are on two sides: {where}", ids))
+        yield Finding("similar_groups", "warning", f"groups that may be one are on two sides: {where}", ids)
     for group, found in sides.items():
         if len(found) > 1:
             where = ", ".join(f"{split} ({len(found[split])})" for split in sorted(found))
             ids = tuple(track_id for split in sorted(found) for track_id in found[split])
-            findings.append(Finding("group_overlap", "error", f"group {group!r} is in {where}", ids))
-    return findings
+            yield Finding("group_overlap", "error", f"group {group!r} is in {where}", ids)
 
 
-def _files(frame: pd.DataFrame, sizes: list[int | None]) -> list[Finding]:
-    findings = []
+def _files(frame: pd.DataFrame, sizes: list[int | None]) -> Iterator[Finding]:
     for track_id, path, size, error in zip(frame["track_id"], frame["path"], sizes, frame["probe_error"], strict=True):
         if error is not None:
-            findings.append(Finding("unreadable", "error", f"{track_id}: {error}", (track_id,)))
+            yield Finding("unreadable", "error", f"{track_id}: {error}", (track_id,))
         elif size is None:
-            findings.append(Finding("missing_file", "error", f"{track_id}: no file at {path}", (track_id,)))
-    return findings
+            yield Finding("missing_file", "error", f"{track_id}: no file at {path}", (track_id,))
 
 
-def _classes(table: TrackTable) -> list[Finding]:
+def _classes(table: TrackTable) -> Iterator[Finding]:
     """Classes that a split in use has no example of."""
     frame = table.frame
-    findings: list[Finding] = []
     if table.info.task == "none" or table.info.label_column not in frame.columns:
-        return findings
+        return
     counts: Counter[tuple[Any, str]] = Counter()
     for split, labels in zip(frame["split"], frame[table.info.label_column], strict=True):
         counts.update((split, name) for name in label_list(labels))
@@ -147,14 +142,12 @@ def _classes(table: TrackTable) -> list[Finding]:
     ]
     for names in near_equal(table.info.classes):
         shown = ", ".join(f"{name!r} ({sum(counts[split, name] for split in (*SPLITS, None))})" for name in names)
-        findings.append(Finding("similar_classes", "warning", f"classes that may be one: {shown}"))
+        yield Finding("similar_classes", "warning", f"classes that may be one: {shown}")
     for split in in_use:
         absent = [name for name in table.info.classes if not counts[split, name]]
         if absent and (split is not None or len(in_use) == 1):
             where = f"split {split}" if split else "the table"
-            what = f"{where} has no example of {', '.join(absent)}"
-            findings.append(Finding("class_without_example", "warning", what))
-    return findings
+            yield Finding("class_without_example", "warning", f"{where} has no example of {', '.join(absent)}")
 
 
 def _card_of(table: TrackTable) -> Card:

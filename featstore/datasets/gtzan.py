@@ -13,7 +13,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from featstore.datasets.card import described
@@ -161,12 +161,10 @@ def fault_filtered_split() -> dict[str, str]:
     }
 
 
-def _numbers(ranges: str) -> list[int]:
-    found: list[int] = []
+def _numbers(ranges: str) -> Iterator[int]:
     for part in ranges.split(","):
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
+        yield from range(int(first), int(last or first) + 1)
 
 
 def _genre_files(base: Path) -> tuple[Path, dict[str, Path]]:

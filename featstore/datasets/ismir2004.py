@@ -9,6 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,11 +190,9 @@ def _overlap(frame: pd.DataFrame) -> str:
     return f"{artists} of {len(test)} test songs have an artist of training, {shared} an album of training"
 
 
-def _count_notes(songs: list[dict[str, Any]], parts: tuple[str, ...]) -> list[str]:
-    notes = []
+def _count_notes(songs: list[dict[str, Any]], parts: tuple[str, ...]) -> Iterator[str]:
     for part in parts:
         counts = Counter(song["labels"][0] for song in songs if song["part"] == part)
         found = tuple(counts[name] for name in CLASSES)
         if found != COUNTS[part]:
-            notes.append(f"{part} has {'/'.join(map(str, found))} songs, published {'/'.join(map(str, COUNTS[part]))}")
-    return notes
+            yield f"{part} has {'/'.join(map(str, found))} songs, published {'/'.join(map(str, COUNTS[part]))}"

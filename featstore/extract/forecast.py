@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -143,15 +143,13 @@ class Forecast:
             lines.append(f"{self.core_time} ({wait}), from {self.sampled} timed tracks")
         return "\n".join(lines)
 
-    def _array_lines(self) -> list[str]:
-        lines = []
+    def _array_lines(self) -> Iterator[str]:
         for array in self.arrays[:SHOWN]:
             request = parse_feature(array["name"])
             views = f", {counted(array['views'], 'view')}" if array["views"] else ""
-            lines.append(f"{request.spec.short()}@{request.encoding}: {format_bytes(array['bytes'])}{views}")
+            yield f"{request.spec.short()}@{request.encoding}: {format_bytes(array['bytes'])}{views}"
         if len(self.arrays) > SHOWN:
-            lines.append(f"… and {len(self.arrays) - SHOWN} more (--json lists them all)")
-        return lines
+            yield f"… and {len(self.arrays) - SHOWN} more (--json lists them all)"
 
 
 def forecast(

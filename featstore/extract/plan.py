@@ -6,7 +6,7 @@ Pure: no audio is opened and nothing is written. The same plan runs in a worker,
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from featstore.datasets import TrackTable
@@ -200,25 +200,22 @@ def _plain(encoding: Encoding, spec: FeatureSpec) -> Encoding | None:
         return None
 
 
-def _choose_bases(group: list[tuple[FeatureSpec, Encoding]]) -> list[tuple[FeatureSpec, Encoding]]:
+def _choose_bases(group: list[tuple[FeatureSpec, Encoding]]) -> Iterator[tuple[FeatureSpec, Encoding]]:
     by_hop: dict[int, list[tuple[FeatureSpec, Encoding]]] = {}
     for spec, encoding in sorted(group, key=lambda item: item[0].frame_step):
         base_hop = next((hop for hop in by_hop if spec.frame_step % hop == 0), spec.frame_step)
         by_hop.setdefault(base_hop, []).append((spec, encoding))
-    chosen = []
     for hop, members in by_hop.items():
         spec, encoding = members[0]
-        scales = {str(getattr(member, "scale", "")) for member, _ in members}
-        if len(scales) > 1:
-            base = spec.replace(hop_length=hop, scale="db" if encoding.is_integer else "power")
-            base_encoding = _plain(encoding, base)
-            if base_encoding and all(view_of(member, base, base_encoding) for member, _ in members):
-                chosen.append((base, base_encoding))
-                continue
-            chosen += [(member, own) for member, own in members]
+        if len({str(getattr(member, "scale", "")) for member, _ in members}) == 1:
+            yield spec, encoding
+            continue
+        base = spec.replace(hop_length=hop, scale="db" if encoding.is_integer else "power")
+        base_encoding = _plain(encoding, base)
+        if base_encoding and all(view_of(member, base, base_encoding) for member, _ in members):
+            yield base, base_encoding
         else:
-            chosen.append((spec, encoding))
-    return chosen
+            yield from members
 
 
 def _best(spec: FeatureSpec, encoding: Encoding, bases: dict[str, ArrayHeader]) -> tuple[str, View]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,7 +227,7 @@ def _voice(part: np.ndarray, sound: str, *, shift_octaves: bool, legato: int) ->
 
 def _accompaniment(
     chords: Iterable[tuple[int, int, int]], sound: str, *, metre: str, bar: int
-) -> list[tuple[int, int, int, str]]:
+) -> Iterator[tuple[int, int, int, str]]:
     """Triads in a middle register, held or on the off-beats."""
     sustained = sound in _SUSTAINED
     if sustained:
@@ -239,12 +239,10 @@ def _accompaniment(
     else:
         beats = (_QUARTER, 3 * _QUARTER) if bar >= 4 * _QUARTER else (_EIGHTH, 3 * _EIGHTH)
     length = bar if sustained else _QUARTER * 6 // 10
-    events = []
     for start, root, third in chords:
         for key in (root, root + third, root + 7):
             placed = 53 + (key - 53) % 12
-            events += [(start + beat, length, placed, sound) for beat in beats if beat < bar]
-    return events
+            yield from ((start + beat, length, placed, sound) for beat in beats if beat < bar)
 
 
 def _bass(chords: Iterable[tuple[int, int, int]], bar: int) -> list[tuple[int, int, int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import multiprocessing
@@ -149,13 +150,11 @@ def build_demo(
     write_text(root / "NOTICE.txt", NOTICE + "\n")
     remove_abandoned_in(folder)
     records = _read_records(folder)
-    cells = [
-        (ordered, quota)
-        for style in STYLES
-        for split in SPLITS
-        for ordered in [_cell(style, split, settings.seed)]
-        for quota in [len(ordered) if number is None else quotas(number, style)[split]]
-    ]
+    cells: Cells = []
+    for style, split in itertools.product(STYLES, SPLITS):
+        entries = [each for each in catalogue() if each.style == style and each.split == split]
+        ordered = ordered_clips(entries, seed=settings.seed)
+        cells.append((ordered, len(ordered) if number is None else quotas(number, style)[split]))
     made = 0
     total = sum(min(quota, len(ordered)) for ordered, quota in cells)
     with progress_bar(total=total, desc=f"demo {size}", unit="clip") as bar:
@@ -170,19 +169,13 @@ def build_demo(
     return sorted(chosen, key=lambda record: (STYLES.index(record.style), record.name))
 
 
-def _cell(style: str, split: str, seed: int) -> list[ClipChoice]:
-    return ordered_clips([each for each in catalogue() if each.style == style and each.split == split], seed=seed)
-
-
 Cells = list[tuple[list[ClipChoice], int]]
 
 
-def _wanted(cells: Cells, records: dict[str, ClipRecord]) -> list[ClipChoice]:
+def _wanted(cells: Cells, records: dict[str, ClipRecord]) -> Iterator[ClipChoice]:
     """Clips of a size: the first ones of each cell that are not known to be silent, up to its quota."""
-    found = []
     for ordered, quota in cells:
-        found += [each for each in ordered if each.name not in records or records[each.name].file][:quota]
-    return found
+        yield from [each for each in ordered if each.name not in records or records[each.name].file][:quota]
 
 
 # ------------------------------------------------------------------------------------------------------- record keeping

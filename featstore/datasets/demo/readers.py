@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +162,14 @@ def _part_events(part: Any) -> list[tuple[int, int, int, str]]:
     return sorted(events)
 
 
-def _containers(part: Any) -> list[tuple[Any, Any]]:
+def _containers(part: Any) -> Iterator[tuple[Any, Any]]:
     """The streams that hold the notes of a part: its measures, or the voices in them, each with its offset."""
     from music21.stream import Measure, Voice
 
-    found = []
     for measure in part.getElementsByClass(Measure) or [part]:
         base = part.elementOffset(measure) if measure is not part else 0
-        voices = list(measure.getElementsByClass(Voice))
-        found += [(voice, base + measure.elementOffset(voice)) for voice in voices]
-        found.append((measure, base))
-    return found
+        yield from ((voice, base + measure.elementOffset(voice)) for voice in measure.getElementsByClass(Voice))
+        yield measure, base
 
 
 def _joined(events: list[tuple[int, int, int, str]]) -> list[tuple[int, int, int]]:
