@@ -91,10 +91,11 @@ def read_split(layout: str, folder: Path, n_train: int) -> list[Entry]:
     """
     _check_tag_list(folder)
     reader = {"lee": _read_lee, "choi": _read_choi, "pons": _read_pons}[layout]
-    entries = [
-        Entry(msd_id, split, _labels(vector, where), number, _inside(file, folder))
-        for split, msd_id, vector, where, number, file in reader(folder, n_train)
-    ]
+    entries = list(reader(folder, n_train))
+    for file in (entry.file for entry in entries):
+        if file.startswith(("/", "~")) or ".." in Path(file).parts:
+            what = f"the path {file!r} leads out of the folder of the previews"
+            raise DatasetError(what, str(folder), "Mend the list")
     for split in SPLITS:
         if not any(entry.split == split for entry in entries):
             raise DatasetError(f"the {split} list is empty", str(folder), "Copy the files again")
@@ -114,11 +115,7 @@ def _check_tag_list(folder: Path) -> None:
                 raise DatasetError(f"{what}, not {wanted}", str(source), "Use the files of the published split")
 
 
-Row = tuple[str, str, Any, str, str, str]
-"""Split, id, vector of tags and where it stands, 7digital number and file; the last two empty where not known."""
-
-
-def _read_lee(folder: Path, n_train: int) -> Iterator[Row]:
+def _read_lee(folder: Path, n_train: int) -> Iterator[Entry]:
     train, source = folder / "filtered_list_train.cP", folder / "msd_id_to_tag_vector.cP"
     ids = _id_list(train)
     if len(ids) <= n_train:
@@ -132,10 +129,10 @@ def _read_lee(folder: Path, n_train: int) -> Iterator[Row]:
         if msd_id not in vectors:
             raise DatasetError(f"{msd_id} of the {split} list has no tags", str(source), "Copy it again")
         number = str(numbers.get(msd_id, ""))
-        yield split, msd_id, vectors[msd_id], f"{source}, {msd_id}", number, files.get(number, "")
+        yield Entry(msd_id, split, _labels(vectors[msd_id], f"{source}, {msd_id}"), number, files.get(number, ""))
 
 
-def _read_choi(folder: Path, n_train: int) -> Iterator[Row]:
+def _read_choi(folder: Path, n_train: int) -> Iterator[Entry]:
     import numpy as np
 
     for split in SPLITS:
@@ -151,10 +148,10 @@ def _read_choi(folder: Path, n_train: int) -> Iterator[Row]:
             what = f"targets of shape {targets.shape} for {len(ids)} ids and {len(TAGS)} tags"
             raise DatasetError(what, str(source), "The lists of a split belong together: copy them again")
         for row, msd_id in enumerate(ids):
-            yield split, msd_id, targets[row], f"{source}, row {row}", numbers[row], files[row]
+            yield Entry(msd_id, split, _labels(targets[row], f"{source}, row {row}"), numbers[row], files[row])
 
 
-def _read_pons(folder: Path, n_train: int) -> Iterator[Row]:
+def _read_pons(folder: Path, n_train: int) -> Iterator[Entry]:
     files = dict(_pairs(folder / "index_msd.tsv")) if (folder / "index_msd.tsv").is_file() else {}
     for split, name in zip(SPLITS, ("train", "val", "test"), strict=True):
         source = folder / f"{name}_gt_msd.tsv"
@@ -163,7 +160,7 @@ def _read_pons(folder: Path, n_train: int) -> Iterator[Row]:
                 vector = json.loads(text)
             except ValueError as error:
                 raise DatasetError(f"line {number} holds no list of numbers", str(source), "Copy it again") from error
-            yield split, msd_id, vector, f"{source}, line {number}", "", files.get(msd_id, "")
+            yield Entry(msd_id, split, _labels(vector, f"{source}, line {number}"), file=files.get(msd_id, ""))
 
 
 def _id_list(source: Path) -> list[str]:
@@ -193,13 +190,6 @@ def _labels(vector: Any, where: str) -> tuple[str, ...]:
     return tuple(tag for tag, value in zip(TAGS, values, strict=True) if value)
 
 
-def _inside(file: str, folder: Path) -> str:
-    """A file's path, refused when it leads out of the folder of the previews."""
-    if file.startswith(("/", "~")) or ".." in Path(file).parts:
-        raise DatasetError(f"the path {file!r} leads out of the folder of the previews", str(folder), "Mend the list")
-    return file
-
-
 def _lines(source: Path, expected: int | None = None) -> list[str]:
     """Lines of a list; empty ones in their place when an optional list is not there."""
     if expected is not None and not source.is_file():
@@ -211,12 +201,10 @@ def _lines(source: Path, expected: int | None = None) -> list[str]:
     return lines
 
 
-def _pairs(source: Path) -> list[tuple[str, str]]:
-    pairs = []
+def _pairs(source: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_text(source).splitlines(), 1):
         if line.strip():
             first, tab, second = line.partition("\t")
             if not tab:
                 raise DatasetError(f"line {number} has no tab", str(source), "Copy the file again")
-            pairs.append((first.strip(), second.strip()))
-    return pairs
+            yield first.strip(), second.strip()
