@@ -57,20 +57,12 @@ def require_packages() -> None:
     ------
     MissingDependency, DatasetError
     """
-    for name in ("music21", "symusic"):
+    for name, wanted, what, fix in (
+        ("music21", SCORES_VERSION, f"the catalogue describes {SCORES_VERSION}", f"music21=={SCORES_VERSION}"),
+        ("symusic", "0.5", "its synthesizer is not the one of 0.5.9", "'symusic>=0.5.9,<0.6'"),
+    ):
         package_folder(name)
+        found = importlib.metadata.version(name)
+        if not f"{found}.".startswith(f"{wanted}."):
+            raise DatasetError(f"{name} {found} is installed, {what}", "built-in music", f"pip install {fix}")
     font_path()
-    found = importlib.metadata.version("music21")
-    if found != SCORES_VERSION:
-        raise DatasetError(
-            f"music21 {found} is installed, the catalogue describes {SCORES_VERSION}",
-            "built-in music",
-            f"pip install music21=={SCORES_VERSION}",
-        )
-    synthesizer = importlib.metadata.version("symusic")
-    if tuple(map(int, synthesizer.split(".")[:2])) != (0, 5):
-        raise DatasetError(
-            f"symusic {synthesizer} is installed, its synthesizer is not the one of 0.5.9",
-            "built-in music",
-            "pip install 'symusic>=0.5.9,<0.6'",
-        )
