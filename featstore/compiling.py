@@ -14,8 +14,6 @@ import contextlib
 import ctypes
 import hashlib
 import logging
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +23,9 @@ import numpy as np
 
 from featstore import kernel_code
 from featstore.arrays import FloatArray
+from featstore.atomic import write_bytes
 from featstore.cache_folder import cache_folder
+from featstore.errors import StoreError
 from featstore.kernel_code import Code, Index
 
 __all__ = ["Bytes", "Doubles", "Floats", "Int", "Integers", "Library", "Number", "Words", "aligned_floats"]
@@ -230,10 +230,7 @@ def _keep(name: str, data: bytes) -> None:
     """Keep machine code for the next process, beside the source or in the user's cache."""
     for folder in _FOLDERS:
         try:
-            folder().mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder(), prefix=f".{name}.", delete=False) as part:
-                part.write(hashlib.sha256(data).digest() + data)
-            os.replace(part.name, folder() / name)
+            write_bytes(folder() / name, hashlib.sha256(data).digest() + data)
             return
-        except (OSError, RuntimeError) as error:
-            logger.debug("compiled code is not kept in %s: %s", folder, error)
+        except (StoreError, RuntimeError) as error:
+            logger.debug("compiled code is not kept: %s", error)
