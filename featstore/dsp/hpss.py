@@ -12,7 +12,7 @@ import numpy as np
 
 from featstore.arrays import FloatArray
 from featstore.dsp.padding import symmetric_positions
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 
 __all__ = ["COMPONENTS", "compute_hpss", "extract_component", "frequency_median", "time_median"]
 
@@ -109,8 +109,7 @@ def extract_component(
     J. Driedger, M. Müller and S. Disch, "Extending harmonic-percussive separation of audio signals", ISMIR (2014):
     margins and the residual.
     """
-    if component not in COMPONENTS:
-        raise SpecError(f"unknown component {component!r}", "", did_you_mean(component, COMPONENTS))
+    check_known(component, COMPONENTS, f"unknown component {component!r}", error=SpecError)
     if not magnitude.shape == harmonic.shape == percussive.shape:
         raise ValueError(f"shapes differ: {magnitude.shape}, {harmonic.shape}, {percussive.shape}")
     of_harmonic, of_percussive = map(np.float32, harmonic_and_percussive(margin))

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.errors import SpecError
+from featstore.errors import SpecError, check_known
 
 __all__ = ["MelBank", "apply_bank", "compute_mel", "hz_to_mel", "make_mel_bank", "mel_to_hz", "raise_spectrum"]
 
@@ -73,8 +73,7 @@ def hz_to_mel(frequency: np.ndarray | float, mel_scale: str = "slaney") -> np.nd
     hz = np.asarray(frequency, np.float64)
     if mel_scale == "htk":
         return 2595.0 * np.log10(1 + hz / 700.0)
-    if mel_scale != "slaney":
-        raise SpecError(f"unknown mel_scale {mel_scale!r}", "", "Allowed: slaney, htk")
+    check_known(mel_scale, ("slaney", "htk"), f"unknown mel_scale {mel_scale!r}", error=SpecError)
     above = _KNEE_MEL + np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ) / _LOG_STEP
     return np.where(hz < _KNEE_HZ, hz / _HZ_PER_MEL, above)
 
@@ -94,8 +93,7 @@ def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "slaney") -> np.ndarray:
     mels = np.asarray(mel, np.float64)
     if mel_scale == "htk":
         return 700.0 * (10.0 ** (mels / 2595.0) - 1)
-    if mel_scale != "slaney":
-        raise SpecError(f"unknown mel_scale {mel_scale!r}", "", "Allowed: slaney, htk")
+    check_known(mel_scale, ("slaney", "htk"), f"unknown mel_scale {mel_scale!r}", error=SpecError)
     above = _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mels, _KNEE_MEL) - _KNEE_MEL))
     return np.where(mels < _KNEE_MEL, mels * _HZ_PER_MEL, above)
 
@@ -171,8 +169,7 @@ def make_mel_bank(
     >>> make_mel_bank(sample_rate=16000, n_fft=512, n_mels=96).dense().shape
     (96, 257)
     """
-    if norm not in ("slaney", "none"):
-        raise SpecError(f"unknown norm {norm!r}", "", "Allowed: slaney, none")
+    check_known(norm, ("slaney", "none"), f"unknown norm {norm!r}", error=SpecError)
     fmax = sample_rate / 2 if fmax is None else fmax
     corners = _corners(n_mels, fmin, fmax, mel_scale)
     bins = np.arange(1 + n_fft // 2) * (sample_rate / n_fft)

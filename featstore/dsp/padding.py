@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.errors import SpecError
+from featstore.errors import SpecError, check_known
 
 __all__ = ["pad_signal", "reflect_positions", "symmetric_positions"]
 
@@ -77,8 +77,7 @@ def pad_signal(signal: FloatArray, *, left: int, right: int, pad_mode: str = "ze
     if pad_mode == "reflect" and n_samples and (left > 0 or right > 0):
         padded: FloatArray = signal[reflect_positions(np.arange(-left, n_samples + right), n_samples)]
         return padded
-    if pad_mode not in ("zeros", "reflect"):
-        raise SpecError(f"unknown pad_mode {pad_mode!r}", "", "Allowed: zeros, reflect")
+    check_known(pad_mode, ("zeros", "reflect"), f"unknown pad_mode {pad_mode!r}", error=SpecError)
     extended = np.zeros(max(0, left + n_samples + right), np.float32)
     begin, end = max(0, -left), min(n_samples, n_samples + right)
     if end > begin:

@@ -61,7 +61,10 @@ def frames_power(
     from featstore.dsp.vector_kernels import LANES, can_transform, power_of_groups
 
     if not can_transform(n_fft):
-        return _any_length(samples, count, window, hop_length, power, column)
+        for start, spectrum in _transforms(samples, count, window, hop_length):
+            squares = np.square(spectrum.real) + np.square(spectrum.imag)
+            power[:, column + start : column + start + len(squares)] = squares.T
+        return power
     samples, window = np.ascontiguousarray(samples, np.float32), np.ascontiguousarray(window, np.float32)
     whole = count - count % LANES
     power_of_groups(samples, whole // LANES, hop_length, window, power, column)
@@ -72,15 +75,6 @@ def frames_power(
         group = np.empty((1 + n_fft // 2, LANES), np.float32)
         power_of_groups(rest, 1, hop_length, window, group, 0)
         power[:, column + whole : column + count] = group[:, : count - whole]
-    return power
-
-
-def _any_length(
-    samples: FloatArray, count: int, window: FloatArray, hop_length: int, power: FloatArray, column: int
-) -> FloatArray:
-    for start, spectrum in _transforms(samples, count, window, hop_length):
-        squares = np.square(spectrum.real) + np.square(spectrum.imag)
-        power[:, column + start : column + start + len(squares)] = squares.T
     return power
 
 

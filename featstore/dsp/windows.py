@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from featstore.arrays import FloatArray
-from featstore.errors import SpecError, did_you_mean
+from featstore.errors import SpecError, check_known
 
 __all__ = ["WINDOWS", "make_window"]
 
@@ -56,8 +56,7 @@ def make_window(
     [0.0, 0.0, 0.5, 1.0, 0.5, 0.0]
     """
     n_fft = win_length if n_fft is None else n_fft
-    if name not in WINDOWS:
-        raise SpecError(f"unknown window {name!r}", "", did_you_mean(name, WINDOWS))
+    check_known(name, WINDOWS, f"unknown window {name!r}", error=SpecError)
     if win_length > n_fft:
         raise SpecError(f"win_length={win_length} is longer than n_fft={n_fft}", "", "Lower win_length or raise n_fft")
     window = _symmetric(name, win_length if symmetric else win_length + 1)[:win_length] if win_length > 1 else 1.0
