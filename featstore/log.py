@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 __all__ = ["NOISY_LOGGERS", "progress", "progress_bar", "write_event"]
@@ -40,12 +40,8 @@ def _bar_class() -> Any:
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterable[T]:
     """Iterate over ``items`` under a progress bar."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with progress_bar(total=total, desc=desc, unit=unit) as bar:
-        for item in items:
-            yield item
-            bar.update(1)
+    bar: Iterable[T] = progress_bar(iterable=items, total=total, desc=desc, unit=unit)
+    return bar
 
 
 def write_event(event: str, **content: Any) -> None:
