@@ -223,23 +223,20 @@ def _loose_shards(names: Sequence[str]) -> list[int]:
 # -- packed ones --------------------------------------------------------------------------------------------------
 
 
-def _in_pack(location: Location, key: str, look: Callable[[FileBytes, str], _T], absent: _T) -> _T:
-    """Look into the file of an array's packed records, ``absent`` where there is none."""
+def _in_pack(location: Location, key: str, look: Callable[[FileBytes, str], _T]) -> _T | None:
+    """Look into the file of an array's packed records; None where there is none."""
     name = pack_name(key)
-    for attempt in range(_TRIES):
-        try:
-            return look(location.open(name), f"{location}/{name}")
-        except FileNotFoundError:
-            return absent
-        except ObjectStorageError:  # replaced between two reads of it: the new one is whole
-            if attempt == _TRIES - 1:
-                raise
-    raise AssertionError
+    try:
+        for _ in range(_TRIES - 1):
+            with suppress(ObjectStorageError):  # replaced between two reads of it: the new one is whole
+                return look(location.open(name), f"{location}/{name}")
+        return look(location.open(name), f"{location}/{name}")
+    except FileNotFoundError:
+        return None
 
 
 def _packed_index(location: Location, key: str) -> Index:
-    absent: Index = {}
-    return _in_pack(location, key, read_index, absent)
+    return _in_pack(location, key, read_index) or {}
 
 
 def _packed_generation(location: Location, key: str, shard: int) -> int | None:
@@ -260,7 +257,7 @@ def read_record(location: Location, key: str, shard: int) -> CommitRecord | None
     try:
         return CommitRecord.from_bytes(location.read(name), f"{location}/{name}")
     except FileNotFoundError:
-        line = _in_pack(location, key, lambda view, where: read_line(view, where, shard), None)
+        line = _in_pack(location, key, lambda view, where: read_line(view, where, shard))
     return None if line is None else CommitRecord.from_bytes(line, f"{location}/{pack_name(key)}")
 
 
@@ -311,8 +308,7 @@ def scan_records(location: Location, key: str) -> list[Found]:
             continue
         found[shard] = _judge(shard, name, data, location)
     if PACK in names or len(found) < len(shards):  # read last: it holds what vanished meanwhile
-        nothing: list[Found] = []
-        for packed in _in_pack(location, key, lambda view, where: _scan_pack(view, key, location), nothing):
+        for packed in _in_pack(location, key, lambda view, where: _scan_pack(view, key, location)) or ():
             loose = found.get(packed.shard)
             if loose is None:
                 found[packed.shard] = packed
