@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -238,18 +238,16 @@ def hold_store(location: Location, name: str = STORE) -> Iterator[Lease]:
         When another process holds it for longer than packing takes.
     """
     deadline = time.monotonic() + PACKING_S
-    while True:
-        try:
-            lease = Lease(location, [name], 0).__enter__()
-            break
-        except StoreLocked:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-    try:
+    with ExitStack() as stack:
+        while True:
+            try:
+                lease = stack.enter_context(Lease(location, [name], 0))
+                break
+            except StoreLocked:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
         yield lease
-    finally:
-        lease.__exit__()
 
 
 def _locked(location: Location, name: str, owner: Owner) -> StoreLocked:
