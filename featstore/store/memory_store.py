@@ -8,9 +8,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from featstore.atomic import canonical_json, json_object
 from featstore.errors import StoreError
 from featstore.store.location import FileVersion, Location
 from featstore.store.zarr_store import ZarrBackend
@@ -118,12 +117,3 @@ class MemoryBackend(ZarrBackend):
         if not isinstance(location, MemoryLocation):
             raise StoreError("the memory backend writes no files", str(location), "Use memory://NAME, or zarr or hdf5")
         super().__init__(location)
-
-    @classmethod
-    def root_files(cls, attributes: dict[str, Any]) -> dict[str, bytes]:
-        """Return the file that makes the location a store."""
-        return {cls.root: canonical_json(attributes)}
-
-    def read_root(self, content: bytes) -> Any:
-        """Return the store's own metadata from the root file."""
-        return json_object(content)

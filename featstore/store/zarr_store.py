@@ -64,7 +64,7 @@ class ZarrBackend(Backend):
         """Files that make the location a Zarr group; the attributes are the store's own metadata."""
         return {
             "features/zarr.json": canonical_json(_GROUP | {"attributes": {}}),
-            "zarr.json": canonical_json(_GROUP | {"attributes": {"featstore": attributes}}),
+            cls.root: canonical_json(_GROUP | {"attributes": {"featstore": attributes}}),
         }
 
     def read_root(self, content: bytes) -> Any:
