@@ -18,7 +18,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any
 
 from featstore.errors import FeatstoreError
@@ -80,9 +79,7 @@ class ThreadWorker:
         self._theirs.close()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end.close()  # it notices
         if kind is None:
             self._process.join(END_S)
