@@ -116,8 +116,8 @@ def _run_root(path: str, root: Node, graph: Graph, deliver: Deliver, make: MakeS
     context = TrackContext(info.sample_rate, info.n_samples, path)
     tree = _Tree(graph, root, context, deliver, make, is_mono=info.channels == 1)
     for block in source.blocks(max(1, int(BLOCK_SECONDS * info.sample_rate))):
-        tree.push(block)
-    tree.finish()
+        tree.push(root, block)
+    tree.finish(root)
     seen = source.statistics
     return TrackReport(
         info.n_samples,
@@ -190,13 +190,8 @@ class _Tree:
             waiting += [(child, what) for child in self._graph.children[node]]
         return found
 
-    def push(self, block: FloatArray) -> None:
-        self._pass_on(self._root, block)
-
-    def finish(self) -> None:
-        self._finish_below(self._root)
-
-    def _pass_on(self, node: Node, block: FloatArray) -> None:
+    def push(self, node: Node, block: FloatArray) -> None:
+        """Pass on what a step gave out."""
         if block.size == 0:
             return
         # of a mix the peak counts, of the others only whether it is above zero
@@ -204,22 +199,23 @@ class _Tree:
             self._peaks[node] = max(self._peaks[node], float(block.max()), -float(block.min()))
         if node.op == "clips" and len(block) > (most := max(1, CLIP_SAMPLES // block.shape[-1])):
             for start in range(0, len(block), most):
-                self._pass_on(node, block[start : start + most])
+                self.push(node, block[start : start + most])
             return
         for key in self._graph.sinks.get(node, ()):
             self._deliver(key, block)
         for child in self._graph.children[node]:
-            self._pass_on(child, self._streams[child].push(block))
+            self.push(child, self._streams[child].push(block))
 
-    def _finish_below(self, node: Node) -> None:
+    def finish(self, node: Node) -> None:
+        """End the steps below one, each after what it is fed by."""
         for child in self._graph.children[node]:
             try:
                 rest = self._streams[child].finish()
             except (TrackTooShort, TooShort) as error:  # for this feature: others see other samples
                 self.short |= dict.fromkeys(self._keys_below(child), error)
                 continue
-            self._pass_on(child, rest)
-            self._finish_below(child)
+            self.push(child, rest)
+            self.finish(child)
 
     def _keys_below(self, node: Node) -> list[str]:
         found = list(self._graph.sinks.get(node, ()))
