@@ -1,4 +1,4 @@
-"""Lazy registries: a name, and where its code lives. Listing a registry imports nothing."""
+"""Code that is imported when used: entries of registries, which list names without importing, and optional packages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from featstore.errors import ConfigError, FeatstoreError, check_known
+from featstore.errors import ConfigError, FeatstoreError, MissingDependency, check_known
 
-__all__ = ["Registry", "load_attribute"]
+__all__ = ["Registry", "load_attribute", "load_optional"]
 
 
 class Registry(dict[str, str]):
@@ -41,3 +41,17 @@ def load_attribute(place: str) -> Any:
     """Import and return what a ``"module:attribute"`` names."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def load_optional(module: str, extra: str, purpose: str) -> Any:
+    """Import a module of a package that an extra of featstore brings.
+
+    Raises
+    ------
+    MissingDependency
+        When the package is not installed; ``purpose`` says what needs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependency.of(module.partition(".")[0], extra, purpose) from error

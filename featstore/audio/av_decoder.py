@@ -20,7 +20,8 @@ from featstore.audio.faults import decoding_stopped, reason_of
 from featstore.audio.probe import RATES, AudioInfo
 from featstore.audio.structure import Structure
 from featstore.audio.views import FileView
-from featstore.errors import DecodeError, MissingDependency
+from featstore.errors import DecodeError
+from featstore.registry import load_optional
 
 __all__ = ["av_blocks", "av_versions", "probe_av", "require_av"]
 
@@ -50,11 +51,7 @@ def require_av() -> Any:
     MissingDependency
         When it is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise MissingDependency.of("av", "av", "decoder=av") from error
-    return av
+    return load_optional("av", "av", "decoder=av")
 
 
 def av_versions() -> dict[str, str]:

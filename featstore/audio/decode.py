@@ -26,7 +26,8 @@ from featstore.audio.probe import (
 )
 from featstore.audio.remote import local_copy
 from featstore.audio.structure import Structure
-from featstore.errors import DecodeError, MissingDependency, check_known
+from featstore.errors import DecodeError, check_known
+from featstore.registry import load_optional
 
 __all__ = [
     "CLIPPED_FROM",
@@ -212,10 +213,10 @@ def open_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> A
         except DecodeError:
             sound.close()
             raise
-    if decoder == "soundfile":
-        return AudioSource(place, info, decoder, structure, content, sound)
-    sound.close()
-    return AudioSource(place, info, decoder, structure, content)
+    if decoder != "soundfile":
+        sound.close()
+        sound = None
+    return AudioSource(place, info, decoder, structure, content, sound)
 
 
 def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") -> tuple[FloatArray, int]:
@@ -283,14 +284,9 @@ DECODERS: dict[str, _Decoder | None] = {"soundfile": None, "essentia": _essentia
 
 
 def _essentia() -> Any:
-    try:
-        import essentia
-
-        essentia.log.infoActive = essentia.log.warningActive = False  # before the import below prints its own
-        import essentia.standard
-    except ImportError as error:
-        raise MissingDependency.of("essentia", "essentia", "decoder=essentia") from error
-    return essentia.standard
+    essentia = load_optional("essentia", "essentia", "decoder=essentia")
+    essentia.log.infoActive = essentia.log.warningActive = False  # before the import below prints its own
+    return load_optional("essentia.standard", "essentia", "decoder=essentia")
 
 
 def decoder_versions(*, decoder: str = "soundfile") -> dict[str, str]:

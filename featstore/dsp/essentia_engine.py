@@ -9,7 +9,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.dsp.framing import first_sample, n_frames
 from featstore.dsp.padding import pad_signal
-from featstore.errors import MissingDependency
+from featstore.registry import load_optional
 
 __all__ = ["compute_mel", "compute_stft", "import_essentia"]
 
@@ -18,14 +18,9 @@ _WINDOWS = {"hann": "hann", "boxcar": "square"}
 
 def import_essentia() -> Any:
     """Return the library, quietened; ``MissingDependency`` without it."""
-    try:
-        import essentia
-
-        essentia.log.infoActive = essentia.log.warningActive = False  # before the import below prints its own
-        import essentia.standard
-    except ImportError as error:
-        raise MissingDependency.of("essentia", "essentia", "engine=essentia") from error
-    return essentia.standard
+    essentia = load_optional("essentia", "essentia", "engine=essentia")
+    essentia.log.infoActive = essentia.log.warningActive = False  # before the import below prints its own
+    return load_optional("essentia.standard", "essentia", "engine=essentia")
 
 
 def _spectra(
