@@ -31,8 +31,6 @@ class DeadNote:
     Attributes
     ----------
     path : Path
-    run : str
-        Label of the run.
     shard, attempt : int
     slot : int
         Track of the shard that was in work, -1 for none.
@@ -41,7 +39,6 @@ class DeadNote:
     """
 
     path: Path
-    run: str
     shard: int
     attempt: int
     slot: int
@@ -85,7 +82,7 @@ def notes_of(location: Location, run: str | None = None) -> Iterator[DeadNote]:
             text = path.read_text(errors="replace")
             age_s = max(0.0, time.time() - path.stat().st_mtime)
             slot = int(text) if text.isdecimal() else -1
-            yield DeadNote(path, label, int(shard), int(attempt), slot, age_s)
+            yield DeadNote(path, int(shard), int(attempt), slot, age_s)
 
 
 def dead_notes(location: Location) -> Iterator[DeadNote]:
