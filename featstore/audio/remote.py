@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from featstore.audio.views import SeekableFile
 from featstore.errors import DecodeError, ObjectStorageError
 from featstore.object_storage import ObjectPlace, is_object_url
 from featstore.owner import process_lives
+from featstore.seekable_file import SeekableFile
 
 __all__ = ["RangedFile", "local_copy", "ranged_file"]
 

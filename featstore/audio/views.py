@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import abc
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-__all__ = ["FileView", "SeekableFile", "ViewOf"]
+from featstore.seekable_file import SeekableFile
+
+__all__ = ["FileView", "ViewOf"]
 
 _STRETCH = 64  # more than the ratio of any two mp3 bit rates (320 to 8 kbit/s)
 _ID3V1 = 128  # bytes, at the very end of a file
@@ -51,37 +51,6 @@ class ViewOf:
             if first < last:
                 content = content[: first - at] + patch[first - place : last - place] + content[last - at :]
         return content
-
-
-class SeekableFile(io.RawIOBase):
-    """A file of ``size`` bytes that is read from a position on, which can be moved; ``_next`` says how."""
-
-    size: int
-    _at = 0
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read the next bytes."""
-        content = self._next(len(buffer))
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
-
-    @abc.abstractmethod
-    def _next(self, count: int) -> bytes:
-        """At most ``count`` bytes from the position on."""
 
 
 class FileView(SeekableFile):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from featstore.arrays import AnyArray, FloatArray, IntArray
 from featstore.atomic import canonical_json, damage, disk_errors, json_object
 from featstore.errors import StoreError
+from featstore.seekable_file import SeekableFile
 from featstore.store.backends import CODEBOOK_DIMS, CODEBOOKS, Backend
 from featstore.store.chunks import GZIP_LEVEL, compress, decompress
 from featstore.store.digests import digest_text, new_digest
@@ -230,7 +231,7 @@ class Hdf5SlabWriter(SlabWriter):
         self.path.with_name(self.path.name + ".h5").unlink(missing_ok=True)
 
 
-class _MappedFile(io.RawIOBase):
+class _MappedFile(SeekableFile):
     """Mapped bytes as a file for h5py.
 
     HDF5 refuses a path that the same process has open with other settings, as a user's plain h5py may. Through this it
@@ -238,21 +239,10 @@ class _MappedFile(io.RawIOBase):
     """
 
     def __init__(self, data: memoryview) -> None:
-        super().__init__()
-        self._data, self._at = data, 0
+        self._data, self.size = data, len(data)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, len(self._data))[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+    def _next(self, count: int) -> memoryview:
+        return self._data[self._at : self._at + count]
 
 
 def open_hdf5(data: memoryview) -> Any:
