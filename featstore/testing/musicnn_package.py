@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featstore.errors import CheckpointError
+from featstore.models.encoder_fetch import fetch_weights
 from featstore.models.musicnn_weights import PUBLISHED
 from featstore.testing.tf_bundle import write_bundle
 
@@ -25,14 +26,12 @@ KINDS = {
 }
 """Published name to the kind of its network."""
 
-VERSION = "0.1.0"
 
-
-def find_musicnn(*, download: bool = False) -> tuple[Path | None, str]:
+def find_musicnn() -> tuple[Path | None, str]:
     """Folder or wheel of the package, or None and the reason why there is none.
 
     It is looked for where the environment variable ``FEATSTORE_MUSICNN`` points, then in a cache in the folder for
-    temporary files; ``download`` lets pip fetch the wheel into that cache, once.
+    temporary files, and else fetched through pip.
     """
     named = os.environ.get("FEATSTORE_MUSICNN")
     if named:
@@ -40,23 +39,12 @@ def find_musicnn(*, download: bool = False) -> tuple[Path | None, str]:
         if path.is_dir() and (wheels := sorted(path.glob("musicnn-*.whl"))):
             path = wheels[-1]
         return (path, "") if path.exists() else (None, f"FEATSTORE_MUSICNN={named} does not exist")
-    cache = Path(tempfile.gettempdir()) / f"featstore-musicnn-{os.getuid()}"
-    wheels = sorted(cache.glob("musicnn-*.whl"))
-    if wheels:
-        return wheels[-1], ""
-    if not download:
-        return None, "the package musicnn is not available: set FEATSTORE_MUSICNN to its folder or wheel"
-    command = [sys.executable, "-m", "pip", "download", f"musicnn=={VERSION}", "--no-deps", "-d", str(cache)]
-    command += ["--quiet", "--retries", "1", "--timeout", "15", "--disable-pip-version-check"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return None, f"pip could not fetch musicnn {VERSION}: {error}"
-    wheels = sorted(cache.glob("musicnn-*.whl"))
-    if not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return None, f"pip could not fetch musicnn {VERSION}: {reason}"
-    return wheels[-1], ""
+    cache = os.path.join(tempfile.gettempdir(), f"featstore-musicnn-{os.getuid()}")
+    with mock.patch.dict(os.environ, XDG_CACHE_HOME=cache, PIP_RETRIES="1", PIP_TIMEOUT="15"):
+        try:
+            return fetch_weights("mtt-musicnn"), ""
+        except CheckpointError as error:
+            return None, f"{error.what}; or set FEATSTORE_MUSICNN to the folder or wheel of the package"
 
 
 def write_untrained(folder: str | Path, *names: str) -> Path:

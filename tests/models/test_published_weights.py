@@ -205,7 +205,7 @@ def test_one_of_the_known_mistakes_changes_tags(folders: dict[str, Path]) -> Non
 @pytest.fixture(scope="module")
 def package() -> Path:
     """The published package."""
-    found, reason = find_musicnn(download=True)
+    found, reason = find_musicnn()
     if found is None:
         pytest.skip(reason)
     return found
