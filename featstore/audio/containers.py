@@ -10,13 +10,14 @@ Sources: the RIFF, RF64 (EBU Tech 3306), Wave64, AIFF-C, CAF, Sun/NeXT audio and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from featstore.audio.content import Content, zeros_end
 from featstore.audio.mp3 import tags_end
+from featstore.audio.structure import Extent
 
-__all__ = ["Extent", "find_extent"]
+__all__ = ["find_extent"]
 
 _Order = Literal["little", "big"]  # of the bytes of a number
 
@@ -32,34 +33,6 @@ _METADATA = (b"LIST", b"INFO", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"sm
              b"PAD ", b"FLLR", b"axml", b"_PMX", b"acid", b"inst", b"plst", b"afsp", b"DISP", b"cart", b"levl", b"minf",
              b"elm1", b"regn", b"umid", b"MARK", b"INST", b"COMT", b"ANNO", b"NAME", b"AUTH", b"(c) ", b"APPL", b"AESD",
              b"MIDI", b"SAXL", b"info", b"free", b"strg", b"uuid")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """The samples of a file, in bytes.
-
-    Attributes
-    ----------
-    at : int
-        Position of the first one.
-    declared : int
-        Bytes of samples that the header declares; -1 where it leaves that open.
-    held : int
-        Bytes of samples that are there, and nothing else: behind them lie only chunks, tags and zeros.
-    is_wrapped : bool
-        Whether the declared size is the true one less a multiple of 4 GiB, or 0 in place of it.
-    patches : dict of int to bytes
-        Header fields that make a decoder read all that is held.
-    is_joined : bool
-        Whether another file begins behind the declared end.
-    """
-
-    at: int
-    declared: int
-    held: int
-    is_wrapped: bool = False
-    patches: dict[int, bytes] = field(default_factory=dict)
-    is_joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

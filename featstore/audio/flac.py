@@ -6,43 +6,19 @@ where the music ends. Source: RFC 9639, sections 8.2 (streaminfo) and 9.1 (frame
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from featstore.audio.content import Content, LocalContent
-from featstore.audio.mp3 import tags_end
+from featstore.audio.mp3 import TOLERANCE_S, tags_end
+from featstore.audio.structure import Structure
+from featstore.audio.views import ViewOf
 
-__all__ = ["Flac", "examine_flac"]
+__all__ = ["examine_flac"]
 
 _WINDOW = 1 << 18  # bytes at the end in which frames are looked for, where STREAMINFO does not say how long they are
 _MOST_WINDOW = 1 << 24
 _SIZES = {1: 192, 2: 576, 3: 1152, 4: 2304, 5: 4608} | {code: 256 << (code - 8) for code in range(8, 16)}
 
 
-@dataclass(frozen=True, slots=True)
-class Flac:
-    """Samples of one channel in a FLAC file.
-
-    Attributes
-    ----------
-    declared : int
-        By STREAMINFO; 0 where it leaves that open.
-    found : int
-        Up to the end of the last frame; -1 where that is not found.
-    sample_rate : int
-    patches : dict of int to bytes
-        STREAMINFO with the samples found.
-    is_joined : bool
-        Whether another stream begins inside the file.
-    """
-
-    declared: int
-    found: int
-    sample_rate: int
-    patches: dict[int, bytes]
-    is_joined: bool = False
-
-
-def examine_flac(content: Content, *, thoroughly: bool) -> Flac | None:
+def examine_flac(content: Content, *, thoroughly: bool) -> Structure | None:
     """Compare what the first block and the last frame say; None where the file is no FLAC.
 
     Parameters
@@ -60,12 +36,17 @@ def examine_flac(content: Content, *, thoroughly: bool) -> Flac | None:
     longest = int.from_bytes(info[7:10], "big")
     packed = int.from_bytes(info[10:18], "big")
     sample_rate, declared = packed >> 44, packed & (1 << 36) - 1
+    heads = (b"fLaC" + kind + b"\0\0\x22" for kind in (b"\0", b"\x80"))  # STREAMINFO may be the last metadata, or not
+    if thoroughly and isinstance(content, LocalContent) and any(content.find(one, start + 42) > 0 for one in heads):
+        return Structure(damage="several files were joined, and only the first is decoded")
     found = _last_sample(content, start, block, longest)
-    new = (packed & ~((1 << 36) - 1) | max(0, found)).to_bytes(8, "big")
-    joined = False
-    if thoroughly and isinstance(content, LocalContent):  # STREAMINFO may be the last block of metadata, or not
-        joined = any(content.find(b"fLaC" + kind + b"\0\0\x22", start + 42) > 0 for kind in (b"\0", b"\x80"))
-    return Flac(declared, found, sample_rate, {start + 18: new}, joined)
+    view = ViewOf(patches={start + 18: (packed & ~((1 << 36) - 1) | max(0, found)).to_bytes(8, "big")})
+    if found > 0 and declared == 0:
+        return Structure(found, view)
+    if found > declared + TOLERANCE_S * sample_rate:
+        what = f"the header declares {declared} samples where the frames hold {found}"
+        return Structure(found, view, what)
+    return Structure()
 
 
 def _last_sample(content: Content, start: int, block: int, longest: int) -> int:

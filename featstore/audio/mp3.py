@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from featstore.audio.content import Content, LocalContent, syncsafe, zeros_end
+from featstore.audio.structure import Structure
 from featstore.audio.views import ViewOf
 
-__all__ = ["Mpeg", "audio_end", "examine_mpeg", "find_frames", "tags_end"]
+__all__ = ["audio_end", "examine_mpeg", "find_frames", "tags_end"]
 
 TOLERANCE_S = 0.25  # what tables, encoder delays and last frames may differ by
 _JUNK = 1 << 17  # bytes before the first frame that are no tag
@@ -300,26 +301,7 @@ def _next_frames(content: LocalContent, at: int, end: int, kind: _Kind) -> int:
     return first_other
 
 
-@dataclass(frozen=True, slots=True)
-class Mpeg:
-    """What is known of an MPEG audio file.
-
-    Attributes
-    ----------
-    n_samples : int
-        Samples of one channel; -1 leaves it to libsndfile and the table that it goes by.
-    view : ViewOf or None
-        How the decoder is to be shown the file; None where it may see it as it is.
-    damage : str
-        What is missing or passed over.
-    """
-
-    n_samples: int = -1
-    view: ViewOf | None = None
-    damage: str = ""
-
-
-def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
+def examine_mpeg(content: Content, *, thoroughly: bool) -> Structure | None:
     """Find out how long an MPEG audio file is; None where no frames are found (free bit rate among others).
 
     Parameters
@@ -343,11 +325,11 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
         mean = table.size / table.frames
         used = [length for length in kind.steps if length]
         if abs(table.size - held) <= spare * mean and min(used) <= mean <= max(used) + 2:
-            return Mpeg(table.frames * kind.samples if table.is_vbri else -1, view)
+            return Structure(table.frames * kind.samples if table.is_vbri else -1, view)
     if table is None and not thoroughly and _is_constant(content, first, end, kind):
-        return Mpeg(int(held / _mean_step(content, first, kind)) * kind.samples, view)
+        return Structure(int(held / _mean_step(content, first, kind)) * kind.samples, view)
     if not isinstance(content, LocalContent):
-        return Mpeg(view=view)  # far away: what libsndfile reads there is all that is known before it is decoded
+        return Structure(view=view)  # far away: what libsndfile reads there is all that is known before it is decoded
     walk = _walk(content, first, end, kind)
     if table is None:
         is_plain = walk.has_one_rate and not walk.skipped and not walk.damage and walk.end == end
@@ -358,7 +340,7 @@ def examine_mpeg(content: Content, *, thoroughly: bool) -> Mpeg | None:
         return found
     # libsndfile's decoder does not read this kind of table: it would guess the length from the first frames
     declared = found.n_samples if found.n_samples >= 0 else walk.frames * kind.samples
-    return Mpeg(declared, ViewOf(first, walk.end, is_open_ended=True), found.damage)
+    return Structure(declared, ViewOf(first, walk.end, is_open_ended=True), found.damage)
 
 
 def _plain_start(content: Content) -> int:
@@ -371,12 +353,12 @@ def _plain_start(content: Content) -> int:
 
 def _without_table(
     walk: _Walk, first: int, kind: _Kind, spare: float, *, is_constant: bool, view: ViewOf | None
-) -> Mpeg:
+) -> Structure:
     damage = walk.damage
     if walk.frames and walk.skipped > spare * (walk.end - first) / walk.frames:
         damage = damage or f"{walk.skipped} bytes between its frames cannot be decoded"
     shown = view if is_constant else ViewOf(first, walk.end, is_open_ended=True)
-    return Mpeg(walk.frames * kind.samples, shown, damage)
+    return Structure(walk.frames * kind.samples, shown, damage)
 
 
 def _against_table(
@@ -388,7 +370,7 @@ def _against_table(
     kind: _Kind,
     spare: float,
     view: ViewOf | None,
-) -> Mpeg:
+) -> Structure:
     """Frames and bytes that a table declares, and those that are there."""
     counted = walk.frames - 1  # the frame with the table holds no music
     held = walk.end - first
@@ -400,17 +382,17 @@ def _against_table(
         expected = math.ceil(counted * table.size / max(1, held))  # what the frames that are there lead to expect
         is_plausible = expected / 2 < table.frames < expected * 2
         what = joined or "the file is shorter than its table declares: it is cut"
-        return Mpeg(-1 if is_plausible else expected * kind.samples, view, what)
+        return Structure(-1 if is_plausible else expected * kind.samples, view, what)
     if table.frames > 0 and abs(counted - table.frames) <= spare:
-        return Mpeg(-1, view, joined)
+        return Structure(-1, view, joined)
     if table.frames > counted and not (has_all_bytes and walk.skipped <= spare * mean):
-        return Mpeg(table.frames * kind.samples, view, joined)
+        return Structure(table.frames * kind.samples, view, joined)
     if 0 < table.frames < counted and not has_all_bytes:
-        return Mpeg(
+        return Structure(
             -1, view, joined or "more music follows behind the length that the header declares, and is not decoded"
         )
     patch = _with_count(content, first, step, table, counted, walk.end - first)
-    return Mpeg(-1, ViewOf(first, walk.end, patch), joined)
+    return Structure(-1, ViewOf(first, walk.end, patch), joined)
 
 
 def _mean_step(content: Content, first: int, kind: _Kind) -> float:

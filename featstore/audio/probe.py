@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 
 from featstore.audio.absence import absent, check_name
 from featstore.audio.content import RangedContent, mapped
+from featstore.audio.examination import examine
 from featstore.audio.faults import reason_of
 from featstore.audio.memory_file import MemoryFile, sound_file_class
 from featstore.audio.remote import ranged_file
-from featstore.audio.structure import Structure, examine
+from featstore.audio.structure import Structure
 from featstore.audio.views import FileView, ViewOf
 from featstore.errors import DecodeError
 from featstore.object_storage import is_object_url
@@ -108,7 +109,7 @@ def needs_av(info: AudioInfo) -> bool:
 
 
 def examine_file(path: str, *, thoroughly: bool, content: bytes | None = None) -> Structure:
-    """Structure of a local file that is not empty; see :func:`featstore.audio.structure.examine`.
+    """Structure of a local file that is not empty; see :func:`featstore.audio.examination.examine`.
 
     Raises
     ------

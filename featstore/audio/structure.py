@@ -1,28 +1,46 @@
-"""How much music a file's own structure holds, whatever its header declares: one answer for every container.
-
-Decoders pass over much in silence: a length that is too small, a second file behind the first, a stream without its
-end. The rule: the length of a file is what its bytes can hold. It is compared with what is declared in both directions:
-less than declared is a cut, more than declared is music that would be lost.
-"""
+"""What was found out about a file's length, by whatever reads its structure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from featstore.audio.containers import Extent, find_extent
-from featstore.audio.content import Content, LocalContent
-from featstore.audio.flac import examine_flac
-from featstore.audio.mp3 import TOLERANCE_S, examine_mpeg
-from featstore.audio.ogg import ogg_damage
 from featstore.audio.views import ViewOf
 
-__all__ = ["Structure", "examine"]
+__all__ = ["Extent", "Structure"]
 
 # bytes of a sample, where a coding has whole ones
 _WIDTHS = MappingProxyType(
     {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The samples of a file, in bytes.
+
+    Attributes
+    ----------
+    at : int
+        Position of the first one.
+    declared : int
+        Bytes of samples that the header declares; -1 where it leaves that open.
+    held : int
+        Bytes of samples that are there, and nothing else: behind them lie only chunks, tags and zeros.
+    is_wrapped : bool
+        Whether the declared size is the true one less a multiple of 4 GiB, or 0 in place of it.
+    patches : dict of int to bytes
+        Header fields that make a decoder read all that is held.
+    is_joined : bool
+        Whether another file begins behind the declared end.
+    """
+
+    at: int
+    declared: int
+    held: int
+    is_wrapped: bool = False
+    patches: dict[int, bytes] = field(default_factory=dict)
+    is_joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,50 +76,3 @@ class Structure:
             whole = extent.declared // width if width else round(n_samples * extent.declared / max(1, extent.held))
             return max(n_samples, whole), self.damage
         return max(n_samples, extent.held // width) if width else n_samples, self.damage
-
-
-def examine(content: Content, *, thoroughly: bool) -> Structure:
-    """Compare what a file declares with what its bytes can hold.
-
-    Parameters
-    ----------
-    content : Content
-        The file.
-    thoroughly : bool
-        Whether to look at all of it, as before decoding; otherwise only where its header and its size disagree.
-    """
-    extent = find_extent(content)
-    if extent is not None:
-        return _of_extent(extent)
-    flac = examine_flac(content, thoroughly=thoroughly)
-    if flac is not None:
-        spare = TOLERANCE_S * flac.sample_rate
-        view = ViewOf(patches=flac.patches)
-        if flac.is_joined:
-            return Structure(damage="several files were joined, and only the first is decoded")
-        if flac.found > 0 and flac.declared == 0:
-            return Structure(flac.found, view)
-        if flac.found > flac.declared + spare:
-            what = f"the header declares {flac.declared} samples where the frames hold {flac.found}"
-            return Structure(flac.found, view, what)
-        return Structure()
-    if content[:4] == b"OggS":
-        return Structure(damage=ogg_damage(content) if thoroughly and isinstance(content, LocalContent) else "")
-    mpeg = examine_mpeg(content, thoroughly=thoroughly)
-    return Structure() if mpeg is None else Structure(mpeg.n_samples, mpeg.view, mpeg.damage)
-
-
-def _of_extent(extent: Extent) -> Structure:
-    if extent.is_joined:
-        what = "another file follows behind the length that the header declares, and is not decoded"
-        return Structure(view=ViewOf(stop=extent.at + extent.declared), damage=what)
-    if extent.declared < 0 or extent.held <= extent.declared:
-        return Structure(extent=extent)
-    view = ViewOf(patches=extent.patches) if extent.patches else None
-    if extent.is_wrapped:
-        return Structure(view=view, extent=extent)
-    extra = extent.held - extent.declared
-    what = (
-        f"the header declares {extent.declared} bytes of samples, and {extra} more follow that belong to nothing else"
-    )
-    return Structure(view=view, damage=what, extent=extent)
