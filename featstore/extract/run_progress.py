@@ -50,11 +50,11 @@ class RunProgress:
         self.dashboard = ""
 
     def __enter__(self) -> RunProgress:
-        self._file(force=True)
+        self._file()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._show(force=True)
+        self._show()
         if self._bar is not None:
             self._bar.close()
         if self._style == "json":
@@ -69,12 +69,15 @@ class RunProgress:
             write_event("start", run=self._run, tracks=self.tracks, dashboard=dashboard or None)
         elif dashboard and self._bar is not None and not self._bar.disable:
             self._bar.write(f"dashboard: {dashboard}", file=self._bar.fp)
-        self._file(force=True)
+        self._file()
 
     def update(self) -> None:
         """Show how the work stands, unless that was done a moment ago."""
-        self._show()
-        self._file()
+        now = time.perf_counter()
+        if now - self._shown >= _EVENT_S:
+            self._show()
+        if now - self._filed >= _FILE_S:
+            self._file()
 
     def tick(self, in_flight: int, threads: int) -> None:
         """Note how the work stands between reports."""
@@ -107,11 +110,8 @@ class RunProgress:
             "remaining_s": round((self.tracks - seen) * seconds / seen, 1) if seen else None,
         }
 
-    def _show(self, *, force: bool = False) -> None:
-        now = time.perf_counter()
-        if not force and now - self._shown < _EVENT_S:
-            return
-        self._shown = now
+    def _show(self) -> None:
+        self._shown = time.perf_counter()
         done = self._report.tracks
         with suppress(OSError):
             self._begun = sum(max(0, note.slot) for note in notes_of(self._location, self._run))
@@ -127,11 +127,8 @@ class RunProgress:
             )
             self._bar.update(done + self.in_work - self._bar.n)
 
-    def _file(self, *, force: bool = False) -> None:
-        now = time.perf_counter()
-        if not force and now - self._filed < _FILE_S:
-            return
-        self._filed = now
+    def _file(self) -> None:
+        self._filed = time.perf_counter()
         owner = Owner.this_process(self._run)
         content = {
             "run": self._run,

@@ -20,7 +20,7 @@ def test_a_look_that_fails_adds_no_tracks(tmp_path: Path, monkeypatch: pytest.Mo
     report = ExtractReport("x.zarr")
     with RunProgress(FolderLocation(tmp_path), "run", report, 10, "none") as progress:
         monkeypatch.setattr(run_progress, "notes_of", lambda *_: [Note()])
-        progress._show(force=True)
+        progress._show()
         assert progress.in_work == 6
 
         def refuses(*_: object) -> None:
@@ -28,7 +28,7 @@ def test_a_look_that_fails_adds_no_tracks(tmp_path: Path, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(run_progress, "notes_of", refuses)
         report.tracks = 8
-        progress._show(force=True)
+        progress._show()
         assert progress.in_work == 2  # of ten tracks, eight are done
 
 
@@ -40,4 +40,4 @@ def test_a_note_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeypatch: 
 
     with RunProgress(location, "run", ExtractReport("x.zarr"), 10, "none") as progress:
         monkeypatch.setattr(location, "write", refuses)
-        progress._file(force=True)
+        progress._file()
