@@ -13,10 +13,6 @@ __all__ = ["ClipBounds", "clip_bounds", "cut_signal", "every_starts"]
 ClipBounds = tuple[int, int]
 
 
-def _seconds(clip: Clip, sample_rate: int) -> tuple[int, int]:
-    return round(clip.length_s * sample_rate), round(clip.offset_s * sample_rate)
-
-
 def _fix(clip: Clip) -> str:
     """What helps a track that is too short; where a policy fills tracks up, it has found no sample to begin with."""
     if clip.pad == "none":
@@ -60,7 +56,7 @@ def clip_bounds(n_samples: int, sample_rate: int, clip: Clip, where: str = "") -
         return 0, n_samples
     if clip.policy == "every":
         raise ValueError("every() has many bounds: see every_starts")
-    length, offset = _seconds(clip, sample_rate)
+    length, offset = round(clip.length_s * sample_rate), round(clip.offset_s * sample_rate)
     start = {"centre": max(0, (n_samples - length) // 2), "start": 0, "offset": offset}[clip.policy]
     if start + length > n_samples and (clip.pad == "none" or n_samples <= start):
         raise TrackTooShort(
