@@ -137,9 +137,8 @@ def _classes(table: TrackTable) -> Iterator[Finding]:
     counts: Counter[tuple[Any, str]] = Counter()
     for split, labels in zip(frame["split"], frame[table.info.label_column], strict=True):
         counts.update((split, name) for name in label_list(labels))
-    in_use = [
-        split for split in (*SPLITS, None) if any(frame["split"].isna() if split is None else frame["split"] == split)
-    ]
+    present = set(frame["split"])
+    in_use = [split for split in (*SPLITS, None) if split in present]
     for names in near_equal(table.info.classes):
         shown = ", ".join(f"{name!r} ({sum(counts[split, name] for split in (*SPLITS, None))})" for name in names)
         yield Finding("similar_classes", "warning", f"classes that may be one: {shown}")
