@@ -18,7 +18,7 @@ from featstore.store.leases import PACKING, Lease, hold_store, live_writers
 from featstore.store.location import Location
 from featstore.store.manifest import MANIFEST, manifest_bytes, read_root
 from featstore.store.record_pack import PACK, PACK_FORMAT, pack_bytes, pack_name, whole_lines
-from featstore.store.records import record_name, scan_records
+from featstore.store.records import intact_records, record_name
 from featstore.store.store import Store
 
 __all__ = ["forget_pairs", "mend_pack", "pack_records", "packs"]
@@ -74,9 +74,7 @@ def _pack(location: Location, key: str, lease: Lease) -> None:
     """Write the packed file, then remove what it holds."""
     records: dict[int, dict[str, Any]] = {}
     own = []
-    for found in scan_records(location, key):
-        if found.error is not None:
-            raise found.error
+    for found in intact_records(location, key):
         if found.record is not None:
             records[found.shard] = json.loads(found.data)
         if found.name != pack_name(key):

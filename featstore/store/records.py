@@ -38,6 +38,7 @@ __all__ = [
     "Outcome",
     "committed_shards",
     "hide_record",
+    "intact_records",
     "last_generation",
     "read_record",
     "read_records",
@@ -335,6 +336,14 @@ def _scan_pack(view: FileBytes, key: str, location: Location) -> list[Found]:
     return [_judge(shard, name, entry.line(data), location) for shard, entry in index.items()]
 
 
+def intact_records(location: Location, key: str) -> Iterator[Found]:
+    """What :func:`scan_records` finds, up to the first damaged record, whose error is raised."""
+    for found in scan_records(location, key):
+        if found.error is not None:
+            raise found.error
+        yield found
+
+
 def read_records(location: Location, key: str) -> dict[int, CommitRecord]:
     """Commit records of an array by shard.
 
@@ -343,11 +352,7 @@ def read_records(location: Location, key: str) -> dict[int, CommitRecord]:
     CorruptFeature
         When one of them is damaged.
     """
-    found = scan_records(location, key)
-    for item in found:
-        if item.error is not None:
-            raise item.error
-    return {item.shard: item.record for item in found if item.record is not None}
+    return {found.shard: found.record for found in intact_records(location, key) if found.record is not None}
 
 
 def committed_shards(location: Location, key: str) -> Iterator[int]:

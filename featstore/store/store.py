@@ -19,7 +19,7 @@ from featstore.store.layout import StoredArray
 from featstore.store.ledger import with_ledger
 from featstore.store.old_formats import PACKED11, OldArray, read_stored_array
 from featstore.store.reader import FeatureReader
-from featstore.store.records import CommitRecord, committed_shards, read_records, scan_records
+from featstore.store.records import CommitRecord, committed_shards, intact_records, read_records
 from featstore.store.stored_tracks import StoredTracks
 from featstore.store.weight_notes import read_weights_note
 
@@ -172,9 +172,7 @@ class Store:
         """Digest over the store's metadata and all commit records, packed or not: changes whenever content does."""
         digest = hashlib.sha256(canonical_json(self.attributes | {"format": FORMAT}))
         for key in sorted(self.arrays):
-            for found in scan_records(self.location, key):
-                if found.error is not None:
-                    raise found.error
+            for found in intact_records(self.location, key):
                 if found.record is not None:
                     digest.update(found.text)
         return digest.hexdigest()[:32]
