@@ -7,7 +7,7 @@ Perraudin et al. (2013): phases that fit each other, which sounds more like the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -125,21 +125,13 @@ def griffin_lim(
     return _inverse(current, n_fft)
 
 
-def overlap_add(
-    blocks: Iterator[FloatArray] | list[FloatArray],
-    *,
-    window: FloatArray,
-    hop_length: int,
-    done: Callable[[int], None] = lambda n: None,
-) -> Iterator[FloatArray]:
+def overlap_add(blocks: Iterable[FloatArray], *, window: FloatArray, hop_length: int) -> Iterator[FloatArray]:
     """Add frames up where they lie, weighted by the window; blocks of frames in, blocks of samples out.
 
     Parameters
     ----------
     blocks : iterable of float32 (frames, n_fft)
         Frame t of all begins at sample ``t * hop_length``.
-    done : callable
-        Called after each block with its number of frames.
 
     Yields
     ------
@@ -159,7 +151,6 @@ def overlap_add(
         ready = len(block) * hop_length
         yield _divide(sums[:, :ready])
         tail = sums[:, ready : ready + keep]
-        done(len(block))
     yield _divide(tail)
 
 
