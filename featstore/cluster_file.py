@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
@@ -215,7 +214,6 @@ def _named_as_here(content: dict[Any, Any], place: str) -> dict[str, Any]:
     inner = content.get("jobqueue")
     if isinstance(inner, dict) and len(inner) == 1 and isinstance(section := next(iter(inner.values())), dict):
         content = {"kind": next(iter(inner))} | section | {key: content[key] for key in content if key != "jobqueue"}
-    fields = {each.name for each in dataclasses.fields(ClusterConfig)}
     hints = get_type_hints(ClusterConfig)
     kind = str(content.get("kind"))
     values: dict[str, Any] = {}
@@ -226,14 +224,14 @@ def _named_as_here(content: dict[Any, Any], place: str) -> dict[str, Any]:
         name = ALIASES.get(known, known)
         if name in said:
             raise ConfigError(f"{said[name]} and {key} say the same", place, f"Keep one of them: {name}")
-        if name in fields:
+        if name in hints:
             said[name] = key
             if value is not None or name == known:
                 values[name] = _typed(name, value, hints[name], place)
         elif kind in KINDS and name in _jobqueue_names(kind):
             further[name] = value
         else:
-            raise ConfigError(f"unknown key {key!r}", place, did_you_mean(str(key), [*fields, *ALIASES]))
+            raise ConfigError(f"unknown key {key!r}", place, did_you_mean(str(key), [*hints, *ALIASES]))
     if further:
         values["options"] = further | values.get("options", {})
     return values
