@@ -93,9 +93,7 @@ class _Shard:
 
 def expected_durations(tracks: pd.DataFrame) -> pd.Series[float]:
     """Seconds of each track: as probed, 0 where it cannot be read, and the mean of the others where it is unknown."""
-    durations_s = tracks["duration_s"].astype(np.float64)
-    if "probe_error" in tracks:
-        durations_s = durations_s.mask(tracks["probe_error"].notna(), 0.0)
+    durations_s = tracks["duration_s"].astype(np.float64).mask(tracks["probe_error"].notna(), 0.0)
     return durations_s.fillna(mean_duration(tracks["duration_s"]))
 
 
