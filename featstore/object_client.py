@@ -38,8 +38,7 @@ def _forget_clients() -> None:
     _clients.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_clients)
+os.register_at_fork(after_in_child=_forget_clients)
 
 
 class ConditionFailed(Exception):

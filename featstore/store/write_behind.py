@@ -22,8 +22,7 @@ def flush_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="featstore-flush")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=flush_threads.cache_clear)
+os.register_at_fork(after_in_child=flush_threads.cache_clear)  # threads do not survive a fork
 
 
 class WriteBehind:
