@@ -40,8 +40,7 @@ def _bar_class() -> Any:
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it") -> Iterable[T]:
     """Iterate over ``items`` under a progress bar."""
-    bar: Iterable[T] = progress_bar(iterable=items, total=total, desc=desc, unit=unit)
-    return bar
+    yield from progress_bar(iterable=items, total=total, desc=desc, unit=unit)
 
 
 def write_event(event: str, **content: Any) -> None:
