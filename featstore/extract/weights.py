@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 from collections.abc import Iterable
@@ -19,7 +18,6 @@ __all__ = [
     "check_licences",
     "find_weights",
     "keep_codebooks",
-    "library_versions",
     "restore_codebooks",
     "weights_facts",
 ]
@@ -125,11 +123,6 @@ def find_weights(location: Location, specs: Iterable[FeatureSpec]) -> None:
                 remember_weights(str(digest), place)
             if place not in known.split(os.pathsep):
                 os.environ[PLACES_VARIABLE] = os.pathsep.join(filter(None, [known, place]))
-
-
-def library_versions(specs: Iterable[FeatureSpec]) -> dict[str, str]:
-    """Versions of the libraries that compute features besides those of every extraction."""
-    return {name: importlib.metadata.version(name) for spec in specs for name in spec.libraries}
 
 
 def _has_codebook(store: Store, spec: FeatureSpec) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import logging
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from featstore.extract.guard import Guard
 from featstore.extract.limits import NO_LIMITS, TrackLimits
 from featstore.extract.plan import Graph
 from featstore.extract.trial import Verdict, try_track
-from featstore.extract.weights import find_weights, library_versions
+from featstore.extract.weights import find_weights
 from featstore.extract.window_batches import COMPUTE_ERRORS, BatchedWriter, failure_of, wants_batches
 from featstore.extract.work_notes import WorkNote
 from featstore.features import make_stream
@@ -115,7 +116,7 @@ def versions() -> dict[str, str]:
 def versions_of(store: Store, keys: Sequence[str]) -> dict[str, str]:
     """Versions of everything that can change the numbers of some arrays, their decoders and codecs included."""
     specs = [store.arrays[key].spec for key in keys]
-    made = versions() | library_versions(specs)
+    made = versions() | {name: importlib.metadata.version(name) for spec in specs for name in spec.libraries}
     for decoder in sorted({spec.decoder for spec in specs} - {"soundfile"}):
         made |= decoder_versions(decoder=decoder)
     return made
