@@ -9,7 +9,7 @@ import numpy as np
 
 from featstore.errors import ConfigError
 from featstore.metrics import title_of
-from featstore.results.figure_style import MARKERS, PALETTE, footnote, new_figure
+from featstore.results.figure_style import PALETTE, draw_marks, footnote, new_figure
 from featstore.results.probes import probe_table, rank_correlation, run_correlations
 from featstore.results.run_set import RunSet
 
@@ -85,13 +85,5 @@ def _draw_all(axes: Any, probes: pd.DataFrame, models: Sequence[str]) -> None:
 
 def _marks(axes: Any, probes: pd.DataFrame, x: str, number: int, label: str = "") -> None:
     for part, filled in ((probes[probes["step"] > 0], True), (probes[probes["step"] == 0], False)):
-        axes.plot(
-            part[x],
-            part["score"],
-            linestyle="none",
-            marker=MARKERS[number],
-            markersize=4,
-            color=PALETTE[number],
-            markerfacecolor=PALETTE[number] if filled else "white",
-            label=label if filled and label else None,
-        )
+        look = {"markersize": 4, "markerfacecolor": PALETTE[number] if filled else "white"}
+        draw_marks(axes, part[x], part["score"], number, label=label if filled and label else None, **look)

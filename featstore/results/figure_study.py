@@ -10,7 +10,6 @@ import numpy as np
 from featstore.errors import ConfigError, check_known
 from featstore.metrics import title_of
 from featstore.results.figure_style import (
-    MARKERS,
     PALETTE,
     PUBLISHED,
     QUIET,
@@ -186,17 +185,7 @@ def _draw_published(
         kinds = set(_kinds_of(measured))
         part = rows[[kinds == {kind} for kind in _kinds_of(rows)]]  # none beside a series of several kinds
         x = _x_of(part, places) + _offset(number, len(series))
-        axes.plot(
-            x,
-            part["value"].astype(float),
-            linestyle="none",
-            marker=MARKERS[number],
-            markersize=4.5,
-            markerfacecolor="white",
-            markeredgecolor=PALETTE[number],
-            zorder=3,
-            transform=scale,
-        )
+        draw_marks(axes, x, part["value"].astype(float), number, markerfacecolor="white", zorder=3, transform=scale)
     axes.plot([], [], "o", markersize=4.5, markerfacecolor="white", markeredgecolor=PUBLISHED, label=label)
 
 

@@ -110,7 +110,7 @@ def test_the_study_s_figure_with_published_numbers(plain: RunSet) -> None:
     assert np.ptp(right.get_ylim()) == pytest.approx(np.ptp(scores.get_ylim()))
     hollow = [line for line in scores.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata()) > 1]
     assert all(line.get_transform() == right.transData for line in hollow)
-    measured = [line.lines[0].get_zorder() for line in scores.containers]
+    measured = [each.lines[0].get_zorder() for each in scores.containers if each.lines[0] not in hollow]
     assert min(measured) > max(line.get_zorder() for line in hollow), "measured marks lie above published ones"
     assert {round(float(y), 4) for line in hollow for y in line.get_ydata()} >= {0.8932, 0.8897, 0.8912, 0.8886}
     labels = [text.get_text() for text in gmacs.get_xticklabels()]
