@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from featstore.plain import inert_cell
 from featstore_cli.commands import Command
 from featstore_cli.common import print_json, render_table, wide_option
 
@@ -111,18 +108,14 @@ def _print_table(files: Iterator[Tagged]) -> None:
 
 def _print_csv(files: Iterator[Tagged]) -> None:
     """Lines that are printed as files are done, so that a run of hours can be followed and loses nothing."""
+    from featstore.results.tables import csv_text
 
-    def line(*cells: object) -> None:
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow([inert_cell(str(cell)) for cell in cells])
-        click.echo(out.getvalue(), nl=False)
-
-    line("path", "rank", "tag", "score", "error")
+    click.echo(csv_text([("path", "rank", "tag", "score", "error")]))
     for file, tags in files:
         for rank, (name, score) in enumerate(tags, start=1):
-            line(file.path, rank, name, f"{score:.6f}", "")
+            click.echo(csv_text([(file.path, rank, name, f"{score:.6f}", "")]))
         if file.error:
-            line(file.path, "", "", "", file.error)
+            click.echo(csv_text([(file.path, "", "", "", file.error)]))
 
 
 def _print_json(report: TagReport, files: Iterator[Tagged], *, windows: bool) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "HEADS",
     "STYLES",
     "TableStyle",
+    "csv_text",
     "display_table",
     "field_cell",
     "format_rows",
@@ -92,7 +93,7 @@ def format_table(
     if style == "csv":
         full = plain_rows(summary)
         lists = ([" ".join(map(str, c)) if isinstance(c, list) else c for c in row.values()] for row in full)
-        return _csv([list(full[0]) if full else [], *lists])
+        return csv_text([list(full[0]) if full else [], *lists])
     heads, rows, notes = display_table(summary, costs=costs, wide=wide)
     scores = [title for metric in metrics_of(summary) if (title := title_of(metric)) in heads]
     drops = [head for head in reversed(heads) if head.startswith(("drop, ", "tokens changed, "))]
@@ -230,7 +231,7 @@ def format_rows(
     if style == "latex":
         return _latex(heads, rows, note)
     if style == "csv":
-        return _csv([heads, *rows])
+        return csv_text([heads, *rows])
     shown = text_table(heads, rows, _left(rows, len(heads)), rule="─", width=width, first_to_go=first_to_go)
     return f"{note}\n{shown}" if note else shown
 
@@ -283,7 +284,7 @@ def _score_cells(summary: pd.DataFrame, metric: str, *, interval: bool) -> list[
     return cells
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Rows as CSV: every number in full, no cell that a spreadsheet takes for a formula."""
     out = io.StringIO()
     cells = [[inert_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
