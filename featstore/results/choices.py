@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featstore.errors import ConfigError, check_known, did_you_mean
+from featstore.errors import ConfigError, check_known
 from featstore.metrics import lower_is_better
 from featstore.results.costs import COSTS, cost_text
 from featstore.results.frames import metrics_of
@@ -158,7 +158,7 @@ def minimise(
     good, best = losses.frame, losses.frame.iloc[losses.best]
     for wanted, bound in (at_least or {}).items():
         side = "mean" if not sure else "high" if lower_is_better(wanted) else "low"
-        values = _column(good, f"{wanted}_{side}")
+        values = _column(good, wanted, side)
         good = good[values <= bound] if lower_is_better(wanted) else good[values >= bound]
     if within is not None:
         reach = within[0] * (abs(float(best[f"{metric}_mean"])) if within[1] else 1)
@@ -235,14 +235,12 @@ def predicted_bytes(summary: pd.DataFrame, tracks: int, *, track_seconds: float 
 
 def _bounded(summary: pd.DataFrame, metric: str, runs: RunSet | None, cost: str = "") -> Losses:
     """Rows with the metric and the cost, and their bounds."""
-    known = summary[_column(summary, f"{metric}_mean").notna()]
+    known = summary[_column(summary, metric, "mean").notna()]
     if cost:
         known = known[known[cost].notna()]
     if not len(known):
         raise ConfigError(f"no configuration has both the cost and {metric}", "report query", "Choose other columns")
-    losses = bounded_losses(known, metric, runs)
-    losses.frame.attrs["metric"] = metric
-    return losses
+    return bounded_losses(known, metric, runs)
 
 
 def _choice(ordered: pd.DataFrame, losses: Losses, known: pd.DataFrame, cost: str) -> Choice:
@@ -269,11 +267,9 @@ def _best(rows: pd.DataFrame) -> pd.Series:
     return rows.iloc[int(rows["loss"].to_numpy(dtype=float).argmin())]
 
 
-def _column(frame: pd.DataFrame, name: str) -> pd.Series:
-    if name not in frame:
-        wanted, known = name.rpartition("_")[0], metrics_of(frame)
-        raise ConfigError(f"no run has the metric {wanted!r}", "report query", did_you_mean(wanted, known))
-    return frame[name]
+def _column(frame: pd.DataFrame, metric: str, part: str) -> pd.Series:
+    check_known(metric, metrics_of(frame), f"no run has the metric {metric!r}", "report query")
+    return frame[f"{metric}_{part}"]
 
 
 def _cost_text(name: str, value: float) -> str:

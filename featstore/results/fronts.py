@@ -156,7 +156,6 @@ def pareto(
     frame["on_front"] = front_of(np.column_stack([costs, frame["loss"].to_numpy(dtype=float)]), open_to)
     bounded = np.isfinite(most).all()
     frame["guaranteed"] = front_of(np.column_stack([costs, most]), open_to) if bounded else False
-    frame.attrs["metric"] = y
     best = int(frame["loss"].to_numpy(dtype=float).argmin())
     answer = cheapest_within(frame, margin)
     return ParetoFront(frame, axes[0], y, axes, best, answer, margin, losses, len(summary) - len(frame))

@@ -100,6 +100,7 @@ def bounded_losses(
         loss_least=blank if bounds is None else bounds.least,
         may_be_best=True if bounds is None else bounds.may_be_best,
     )
+    judged.attrs["metric"] = metric
     return Losses(judged, metric, best, confidence, _statement(frame, metric, bounds, words, confidence), study)
 
 
