@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +74,7 @@ def summarise(
     frame = frame_of(runs, by or ())
     if not len(frame):
         raise ConfigError("there are no runs to summarise", "report", "Check the folder, or loosen the conditions")
-    if over not in ("auto", "run", "seed", "fold"):
-        raise ConfigError(f"cannot average over {over!r}", "report", "Known: auto, run, seed, fold")
+    check_known(over, get_args(Over), f"cannot average over {over!r}", "report")
     by = list(CONFIGURATION if by is None else by)
     for name in by:
         check_known(name, [*map(str, frame)], f"runs have no column {name!r}", "report")
@@ -141,12 +140,7 @@ def _ordered(rows: list[dict[str, Any]], metrics: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     if not metrics:
         return frame.sort_values("bytes_alone", kind="stable", ignore_index=True)
-    lower = lower_is_better(metrics[0])
-    worst = math.inf if lower else -math.inf
-    order = pd.DataFrame(
-        {"score": frame[f"{metrics[0]}_mean"].fillna(worst), "bytes": frame["bytes_alone"].fillna(math.inf)}
-    )
-    order["dataset"] = frame["dataset"].astype(str) if "dataset" in frame else ""  # scores of two sets do not compare
-    ascending = [True, lower, True]
-    index = order.sort_values(["dataset", "score", "bytes"], ascending=ascending, kind="stable").index
-    return frame.loc[index].reset_index(drop=True)
+    ascending = {f"{metrics[0]}_mean": lower_is_better(metrics[0]), "bytes_alone": True}
+    if "dataset" in frame:  # scores of two sets do not compare
+        ascending = {"dataset": True} | ascending
+    return frame.sort_values(list(ascending), ascending=list(ascending.values()), kind="stable", ignore_index=True)
