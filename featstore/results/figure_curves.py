@@ -26,6 +26,7 @@ from featstore.results.frames import FIELDS
 from featstore.results.fronts import audio_cost
 from featstore.results.labels import hop_text, row_text
 from featstore.results.run_set import RunSet
+from featstore.results.significance import mean_and_std
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,8 +205,4 @@ def mean_class_scores(runs: RunSet, run_ids: Sequence[str], metric: str) -> dict
         if predictions is not None:
             tables.append(METRICS.load(metric)(predictions.target, predictions.score).per_class)
             classes = predictions.classes
-    if not tables:
-        return {}
-    data = np.stack(tables)
-    std = data.std(axis=0, ddof=1) if len(data) > 1 else np.full(data.shape[1], np.nan)
-    return {name: (float(m), float(s)) for name, m, s in zip(classes, data.mean(axis=0), std, strict=True)}
+    return dict(zip(classes, map(mean_and_std, zip(*tables, strict=True)), strict=True))
