@@ -142,8 +142,7 @@ def check_command(
     if fingerprint:
         from featstore.workflows.repeats import repeat_findings
 
-        with progress_bar(total=len(table), desc="fingerprint", unit="file") as bar:
-            more, found = repeat_findings(table, jobs=jobs, on_file=lambda: bar.update(1))
+        more, found = repeat_findings(table, jobs=jobs)
         findings += more
         if repeats:
             write_text(repeats, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,6 +27,7 @@ from featstore.datasets.checks import twice_there
 from featstore.datasets.splits import joined
 from featstore.dsp.stft import compute_power
 from featstore.errors import DecodeError
+from featstore.log import progress
 
 if TYPE_CHECKING:
     from featstore.arrays import FloatArray, IntArray
@@ -121,9 +122,7 @@ def find_repeats(prints: Sequence[Fingerprint]) -> list[tuple[int, ...]]:
     return sorted(tuple(found) for found in groups.values() if len(found) > 1)
 
 
-def repeat_findings(
-    table: TrackTable, *, jobs: int | None = None, on_file: Callable[[], object] | None = None
-) -> tuple[list[Finding], list[list[str]]]:
+def repeat_findings(table: TrackTable, *, jobs: int | None = None) -> tuple[list[Finding], list[list[str]]]:
     """Recordings that are in a table twice, and files that do not decode to what their headers declare.
 
     Parameters
@@ -131,8 +130,6 @@ def repeat_findings(
     table : TrackTable
     jobs : int > 0, optional
         Files decoded at a time.
-    on_file : callable, optional
-        Called once per track.
 
     Returns
     -------
@@ -142,12 +139,9 @@ def repeat_findings(
         Track ids of each recording that is there more than once.
     """
     frame = table.frame
-    prints = []
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        for each in pool.map(fingerprint_file, frame["path"]):
-            prints.append(each)
-            if on_file:
-                on_file()
+        found = pool.map(fingerprint_file, frame["path"])
+        prints = list(progress(found, total=len(frame), desc="fingerprint", unit="file"))
     ids, splits = list(frame["track_id"]), list(frame["split"])
     findings = []
     for track, declared, error, each in zip(ids, frame["duration_s"], frame["probe_error"], prints, strict=True):
