@@ -122,7 +122,6 @@ def pretrain(**options: Any) -> None:
 
 def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     from featstore.features import expand_features
-    from featstore.store import open_store
     from featstore.training import TrainConfig
     from featstore.training import train as train_run
     from featstore.training.folders import RunFolder
@@ -137,11 +136,11 @@ def _train(options: dict[str, Any], stage: dict[str, Any]) -> None:
     if options["dry_run"]:
         from featstore.training.forecast import forecast
 
-        found = forecast(open_store(options["store"]), requests, options["model"], tracks=table, config=config)
+        found = forecast(options["store"], requests, options["model"], tracks=table, config=config)
         emit(found, options["as_json"], lambda: _as_forecast(found))
         return
     before = RunFolder(out).result.is_file()
-    result = train_run(open_store(options["store"]), requests, options["model"], out, tracks=table, config=config)
+    result = train_run(options["store"], requests, options["model"], out, tracks=table, config=config)
     if before:
         click.echo(f"{out} is finished already; nothing was done", err=True)
     emit(result, options["as_json"], lambda: _as_text(result, out) + next_lines(_after(result, out)))
@@ -192,23 +191,15 @@ def evaluate(
       featstore evaluate runs/first --split test --classes
       featstore evaluate runs/first --set evaluate.pool=majority
     """
-    from featstore.store import open_store
-    from featstore.training import evaluate as evaluate_run
     from featstore.training.folders import RunFolder
-    from featstore.training.settings import parse_assignments
-    from featstore.workflows.toplevel import load_tracks
+    from featstore.workflows.toplevel import evaluate as evaluate_run
 
     elsewhere = store is not None or tracks is not None
     with tempfile.TemporaryDirectory() as aside:
         own = not (predictions or elsewhere or splits or assignments)
         kept = Path(predictions or aside, *([] if predictions else ["predictions.parquet"]))
         scores = evaluate_run(
-            run,
-            store=None if store is None else open_store(store),
-            tracks=None if tracks is None else load_tracks(tracks),
-            splits=splits,
-            settings=parse_assignments(assignments),
-            predictions=None if own else kept,
+            run, store=store, tracks=tracks, splits=splits, settings=assignments, predictions=None if own else kept
         )
         written = RunFolder(run).predictions if own else kept
         per_class = _per_class(written) if by_class or as_json else {}
