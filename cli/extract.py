@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from featstore.units import counted, format_bytes
+from featstore.typed_values import build
+from featstore.units import counted, format_bytes, parse_bytes
 from featstore_cli.commands import Command
 from featstore_cli.common import (
     emit,
@@ -113,7 +114,12 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 )
 @click.option("--strict", is_flag=True, help="Refuse to mix library versions.")
 @click.option("--track-timeout", type=float, metavar="SECONDS", help="Time that one track may take; 1800, 0: any.")
-@click.option("--track-memory", metavar="SIZE", help="Memory a worker may grow to over one track, such as 4GB.")
+@click.option(
+    "--track-memory",
+    metavar="SIZE",
+    callback=lambda context, parameter, value: value and parse_bytes(value),
+    help="Memory a worker may grow to over one track, such as 4GB.",
+)
 @click.option(
     "--licence-allow",
     metavar="LIST",
@@ -129,8 +135,6 @@ def extract(
     encoding: str | None,
     dry_run: bool,
     as_json: bool,
-    track_timeout: float | None,
-    track_memory: str | None,
     **settings: Any,
 ) -> None:
     """Decode every track once and store all features asked for; run again, it does only what is missing.
@@ -145,13 +149,7 @@ def extract(
     from featstore.extract.run import dry_run as say_what_is_missing
     from featstore.extract.run import extract as run
 
-    if track_timeout is not None:
-        settings["track_timeout"] = track_timeout
-    if track_memory is not None:
-        from featstore.units import parse_bytes
-
-        settings["track_memory"] = parse_bytes(track_memory)
-    options = ExtractOptions(**settings, progress="json" if as_json else "bar")
+    options = build(ExtractOptions, settings | {"progress": "json" if as_json else "bar"}, "extract")
     table, made = _asked(tracks, features, encoding)
     if dry_run:
         missing = say_what_is_missing(table, made, store, options)
