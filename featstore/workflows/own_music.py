@@ -304,13 +304,10 @@ def _given_splits(survey: Survey) -> bool:
     """Whether the splits that came with the music will do."""
     splits = set(survey.table.frame["split"].dropna())
     source = "folders" if survey.data["kind"] == "folder" else "list"
-    if not splits:
-        return False
     lacking = [name for name in SPLITS if name not in splits]
-    if lacking:
+    if splits and lacking:
         survey.sentences.append(f"The {source} give no split {' and no split '.join(lacking)}: new splits are drawn.")
-        return False
-    return True
+    return not lacking
 
 
 def _choose_splits(survey: Survey) -> None:
