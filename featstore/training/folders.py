@@ -61,6 +61,11 @@ class RunFolder:
         """Whether anything was trained here that could be lost."""
         return self.best.is_file() or self.last.is_file() or self.result.is_file()
 
+    @property
+    def kept(self) -> Path:
+        """The checkpoint that the run's scores are of."""
+        return self.last if self.settings("loop").get("keep") == "last" else self.best
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from training in this folder; a process that dies gives it back.

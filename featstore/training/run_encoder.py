@@ -70,8 +70,7 @@ def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], P
     file = place
     if place.is_dir():
         folder = RunFolder(place)
-        validated = folder.settings("loop").get("keep") != "last" and folder.best.is_file()
-        file = folder.best if validated else folder.last
+        file = folder.kept if folder.kept.is_file() else folder.last
     tensors, state = load_checkpoint(file)
     lacking = [key for key in _SAID if key not in state]
     if lacking:

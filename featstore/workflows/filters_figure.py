@@ -137,9 +137,8 @@ def read_clip(run_dir: str | Path, *, track: str = "", start_s: float = 0.0, sec
     if not 0 <= start < len(whole):
         length = f"the track has {len(whole) / rate:.2f} s"
         raise ConfigError(f"start={start_s} s lies outside the track", track, f"Choose an earlier one: {length}")
-    signal = np.zeros(wanted, np.float32)
     part = whole[start : start + wanted]
-    signal[: len(part)] = part
+    signal = np.pad(part, (0, wanted - len(part)))
     with torch.inference_mode():
         maps = _maps(model, torch.from_numpy(signal)[None, None])
         limits = [bank.cutoffs() for bank in _sinc_banks(model).values()]
@@ -150,7 +149,6 @@ def read_clip(run_dir: str | Path, *, track: str = "", start_s: float = 0.0, sec
 
 
 def _load(run_dir: str | Path) -> tuple[dict[str, Any], nn.Module]:
-    from featstore.training import TrainConfig
     from featstore.training.folders import RunFolder
     from featstore.training.work import model_of_checkpoint
 
@@ -158,8 +156,7 @@ def _load(run_dir: str | Path) -> tuple[dict[str, Any], nn.Module]:
     run = folder.read_run()
     if run is None:
         raise CheckpointError("there is no run in this folder", str(run_dir), "Name the folder of a trained run")
-    keep = TrainConfig.resolve(file=folder.path / "config.yaml").loop.keep
-    return run, model_of_checkpoint(run, folder.best if keep == "best" else folder.last).model.eval()
+    return run, model_of_checkpoint(run, folder.kept).model.eval()
 
 
 def _maps(model: nn.Module, signal: Any) -> list[FloatArray]:

@@ -128,17 +128,14 @@ def _unknown(model: str, path: Path) -> ConfigError:
 
 def _of_run(path: Path) -> Tagger:
     from featstore.training.folders import RunFolder
-    from featstore.training.settings import read_yaml
 
     folder = RunFolder(path)
     run = folder.read_run()
     assert run is not None
-    settings: dict[str, Any] = read_yaml(path / "config.yaml")
-    kept = folder.best if settings.get("loop", {}).get("keep", "best") == "best" else folder.last
-    evaluation = settings.get("evaluate", {})
+    evaluation = folder.settings("evaluate")
     options = {key: evaluation[key] for key in ("pool", "weigh") if key in evaluation}
-    covered = settings.get("data", {}).get("clip_policy", "cover") == "cover"
-    return _make(str(path), run, kept, tail="align" if covered else "drop", **options)
+    covered = folder.settings("data").get("clip_policy", "cover") == "cover"
+    return _make(str(path), run, folder.kept, tail="align" if covered else "drop", **options)
 
 
 def _of_file(path: Path) -> Tagger:
