@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from featstore.results.run_set import RunSet
 
@@ -50,12 +47,10 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     >>> round(rank_correlation([1, 2, 3, 4], [2, 1, 4, 3]), 3)
     0.6
     """
-    from scipy.stats import spearmanr
+    import pandas as pd
 
-    pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))])
-    if len(pairs) < 3 or np.ptp(pairs, axis=0).min() == 0:
-        return math.nan
-    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+    pairs = pd.DataFrame({"x": x, "y": y}, dtype=float)
+    return float(pairs.corr(method="spearman", min_periods=3).to_numpy()[0, 1])
 
 
 def run_correlations(probes: pd.DataFrame) -> dict[str, float]:
