@@ -65,16 +65,12 @@ def runs_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [_row(record) for record in records]
-    frame = pd.DataFrame(rows)
-    for name in (*_HEAD, *FIELDS, *_MIDDLE, *COSTS, *_TAIL):
-        if name not in frame:
-            frame[name] = pd.Series([None] * len(frame), dtype=object if name not in COSTS else float)
+    frame = pd.DataFrame([dict.fromkeys(FIELDS) | _row(record) for record in records])
     scores = sorted(name for name in map(str, frame.columns) if "." in name)
     first = [*_HEAD, *FIELDS, *_MIDDLE]
     last = [*COSTS, *_TAIL]
     rest = [name for name in map(str, frame.columns) if name not in {*first, *scores, *last}]
-    frame = frame[[*first, *rest, *scores, *last]].copy()
+    frame = frame.reindex(columns=[*first, *rest, *scores, *last])
     for name in (*COSTS, *scores, *drops_in(rest), "bytes_audio", "duration_s", "n_stored"):
         frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
     for name in ("sample_rate", "n_mels", "hop_length", "hop_multiple"):
