@@ -58,7 +58,8 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
     shown = list(metrics) or [name for name in metrics_of(summary) if name != "loss"][:2]
     series = _series_of(rows)
     reference = _published(published, shown, sorted(set(map(str, rows["model"])))) if published else None
-    places = _places(rows, reference)
+    known = [rows, *([] if reference is None else [reference])]
+    places = _places(known)
     figure, panels = new_figure(7.2, 1.1 + 1.9 * (len(shown) + 1), nrows=len(shown) + 1, sharex=True, squeeze=False)
     for axes, metric in zip(panels[:-1, 0], shown, strict=True):
         _draw_scores(axes, metric, series, places)
@@ -73,7 +74,6 @@ def draw_study(summary: pd.DataFrame, *, metrics: Sequence[str] = (), published:
                 axes.relim()
                 axes.autoscale_view()
     _draw_gmacs(panels[-1, 0], rows, places)
-    known = [rows, *([] if reference is None else [reference])]
     hops = hops_by_multiple(row for frame in known for row in frame.to_dict("records"))
     _label_groups(panels[-1, 0], places, hops, sorted(rows["sample_rate"].dropna().unique()))
     span = format_span(rows["n"].astype(int))
@@ -105,11 +105,9 @@ def _series_of(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return groups
 
 
-def _places(rows: pd.DataFrame, reference: pd.DataFrame | None) -> dict[tuple[int, int], float]:
+def _places(frames: Sequence[pd.DataFrame]) -> dict[tuple[int, int], float]:
     """Where each (bands, hop multiple) stands on the axis: many bands first, a gap between groups."""
-    pairs = {(int(m), int(h)) for m, h in zip(rows["n_mels"], rows["hop_multiple"], strict=True)}
-    if reference is not None:
-        pairs |= {(int(m), int(h)) for m, h in zip(reference["n_mels"], reference["hop_multiple"], strict=True)}
+    pairs = {(int(m), int(h)) for rows in frames for m, h in zip(rows["n_mels"], rows["hop_multiple"], strict=True)}
     places, at, last = {}, 0.0, None
     for mels, hop in sorted(pairs, key=lambda pair: (-pair[0], pair[1])):
         at += 0.0 if last is None else 1.0 if last == mels else 1.6
