@@ -68,8 +68,7 @@ def where(runs: RunSet | pd.DataFrame, conditions: str | Iterable[str], *, split
 
 def selected(runs: RunSet, conditions: str | Iterable[str], *, split: str = "test") -> RunSet:
     """The runs that meet all conditions."""
-    kept = set(where(runs, conditions, split=split)["run_id"])
-    return runs.select(lambda record: record.run_id in kept)
+    return runs.of(where(runs, conditions, split=split)["run_id"])
 
 
 def parse_conditions(conditions: str | Iterable[str]) -> list[tuple[str, str, str]]:

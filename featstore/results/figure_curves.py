@@ -155,8 +155,7 @@ def mean_curves(runs: RunSet, run_ids: Sequence[str]) -> dict[str, tuple[Any, ..
     """Mean, least and greatest of each learning curve over some runs, as long as the longest of them."""
     import pandas as pd
 
-    wanted = set(run_ids)
-    all_curves = [read_curves(record) for record in runs if record.run_id in wanted]
+    all_curves = [read_curves(record) for record in runs.of(run_ids)]
     found = {}
     for name in dict.fromkeys(name for curves in all_curves for name in curves):
         lists = [curves[name] for curves in all_curves if name in curves]
@@ -197,11 +196,10 @@ def draw_classes(runs: RunSet, groups: Mapping[str, Sequence[str]], *, metric: s
 
 def mean_class_scores(runs: RunSet, run_ids: Sequence[str], metric: str) -> dict[str, tuple[float, float]]:
     """Mean and deviation (n − 1) of each class's score over some runs; empty when they kept no predictions."""
-    wanted = set(run_ids)
     tables: list[Any] = []
     classes: tuple[str, ...] = ()
-    for record in runs:
-        predictions = read_predictions(record) if record.run_id in wanted else None
+    for record in runs.of(run_ids):
+        predictions = read_predictions(record)
         if predictions is not None:
             tables.append(METRICS.load(metric)(predictions.target, predictions.score).per_class)
             classes = predictions.classes

@@ -300,8 +300,7 @@ def _cell(row: Mapping[str, Any], column: str, metric: str, runs: RunSet) -> str
     if column in COSTS:
         return "–" if is_missing(row[column]) else cost_text(column, row[column])
     if column in RUN_FIGURES:
-        kept = set(row["run_ids"])
-        return _run_figure(column, runs.select(lambda record: record.run_id in kept), metric)
+        return _run_figure(column, runs.of(row["run_ids"]), metric)
     if column == "verdict":
         return str(row[column])
     if column == "difference":

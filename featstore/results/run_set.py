@@ -56,6 +56,11 @@ class RunSet(Sequence[RunRecord]):
         """The runs for which ``keep`` is true; what was skipped stays listed."""
         return RunSet(tuple(record for record in self.records if keep(record)), self.skipped)
 
+    def of(self, run_ids: Iterable[str]) -> RunSet:
+        """The runs with these ids; what was skipped stays listed."""
+        wanted = set(run_ids)
+        return self.select(lambda record: record.run_id in wanted)
+
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row per run; see ``featstore.results.runs_frame`` for the columns."""
