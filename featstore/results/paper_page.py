@@ -158,7 +158,6 @@ def write_page(
     """
     check_report(settings)
     settings, folder = {**DEFAULTS, **settings}, Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     runs = selected(runs, texts_of(settings))
     if not len(runs):
         raise ConfigError(f"no run meets {', '.join(texts_of(settings))}", "report.where", "Train such runs")

@@ -31,7 +31,6 @@ def shift_file(run: str | Path, name: str, suffix: str = ".json") -> Path:
 def write_shift(run: str | Path, record: Mapping[str, Any]) -> Path:
     """Write what a run loses under the alteration ``record["shift"]``, in one atomic step."""
     path = shift_file(run, str(record["shift"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, plain(dict(record), strict=True))
     return path
 

@@ -120,7 +120,6 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
     if there != about:
         found = f"the folder holds copies of {there['alteration']} with seed {there['seed']}"
         raise ConfigError(found, str(folder), "Choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(path, about)
 
 

@@ -66,7 +66,6 @@ def write_report(
     summary = mark_undertrained(summarise(runs), runs, metric, late_gain)
     front = pareto(summary, x=cost, y=metric, runs=runs, margin=settings.get("margin", MARGIN))
     target = folder / "report"
-    target.mkdir(parents=True, exist_ok=True)
     answer = answer_json(front)
     rows = selection_table(folder)
     chosen = [] if rows is None else ["", f"{rows.title}:", format_rows(rows.heads, rows.rows, "text"), "", rows.note]

@@ -181,7 +181,6 @@ def _score(task: _Task) -> str:
     from featstore.training import evaluate
 
     target = shift_file(task.run, task.record["shift"], ".parquet")
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         evaluate(task.run, store=task.store, splits=["test"], settings={"device": {"devices": 1}}, predictions=target)
         clean, shifted = (
