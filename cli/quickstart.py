@@ -95,22 +95,13 @@ def _on_own_music(
         if survey.trains:
             tell_answer(result)
         else:
-            _tell_sizes(out)
+            from featstore_cli.store import describe_store, read_sizes
+
+            click.echo(describe_store(*read_sizes(str(out / "store.zarr"))))
         for line in survey.advice:
             click.echo(f"\nNote: {line}.")
         click.echo(next_lines([*_next(survey, out, steps), *(lacking_lines(result) if survey.trains else [])]))
     end_with(result)
-
-
-def _tell_sizes(out: Path) -> None:
-    """What was extracted, where nothing could be trained."""
-    from featstore.extract.weights import weights_facts
-    from featstore.store import open_store
-    from featstore.store.sizes import describe_features
-    from featstore_cli.store import describe_store
-
-    opened = open_store(out / "store.zarr")
-    click.echo(describe_store(opened, describe_features(opened), weights_facts(opened)))
 
 
 def _next(survey: Survey, out: Path, steps: Path) -> list[tuple[str, str]]:

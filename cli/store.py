@@ -23,7 +23,7 @@ from featstore_cli.common import (
 if TYPE_CHECKING:
     from featstore.store.store import Store
 
-__all__ = ["describe_store", "store"]
+__all__ = ["describe_store", "read_sizes", "store"]
 
 _FIRST_TO_GO = (
     *("saturated", "of audio", "of float32", "error", "a track", "tracks", "shape", "an hour", "kept", "encoding"),
@@ -44,12 +44,7 @@ def info(path: str, as_json: bool) -> None:
 
     Example:  featstore store info mel.zarr
     """
-    from featstore.extract.weights import weights_facts
-    from featstore.store import open_store
-    from featstore.store.sizes import describe_features
-
-    opened = open_store(path)
-    rows, weights = describe_features(opened), weights_facts(opened)
+    opened, rows, weights = read_sizes(path)
     payload = {
         "store": str(opened.location),
         "backend": opened.backend.name,
@@ -60,6 +55,16 @@ def info(path: str, as_json: bool) -> None:
         "weights": weights,
     }
     emit(payload, as_json, lambda: describe_store(opened, rows, weights))
+
+
+def read_sizes(path: str) -> tuple[Store, list[dict[str, Any]], dict[str, Any]]:
+    """A store, the sizes of its features, and what is known of the weights that made them."""
+    from featstore.extract.weights import weights_facts
+    from featstore.store import open_store
+    from featstore.store.sizes import describe_features
+
+    opened = open_store(path)
+    return opened, describe_features(opened), weights_facts(opened)
 
 
 def describe_store(opened: Store, rows: Sequence[dict[str, Any]], weights: dict[str, Any]) -> str:
