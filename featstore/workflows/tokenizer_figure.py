@@ -35,12 +35,8 @@ def draw_reconstruction(made: TrainedTokenizer, target: str | os.PathLike[str]) 
     with figure_style():
         figure, axes = new_figure(10, 7, nrows=2, ncols=2)
         top = _spectrum_db(excerpt).max()
-        for axis, signal, title in (
-            (axes[0, 0], excerpt, "held-out excerpt"),
-            (axes[0, 1], decoded, "decoded from tokens"),
-        ):
-            _draw_spectrum(axis, signal, rate, top)
-            axis.set_title(title, loc="left")
+        _draw_spectrum(axes[0, 0], excerpt, rate, top, "held-out excerpt")
+        _draw_spectrum(axes[0, 1], decoded, rate, top, "decoded from tokens")
         seconds = np.arange(tokens.shape[1]) * hop / rate
         axes[1, 0].plot(seconds, tokens[0], ".", markersize=1.2, color=PALETTE[0])
         axes[1, 0].set(xlabel="seconds", ylabel="token", xlim=(0, seconds[-1]))
@@ -60,9 +56,10 @@ def _spectrum_db(signal: Any) -> Any:
     return 10 * np.log10(compute_power(np.asarray(signal, np.float32), n_fft=_N_FFT, hop_length=_HOP) + 1e-10)
 
 
-def _draw_spectrum(axis: Any, signal: Any, rate: int, top: float) -> None:
+def _draw_spectrum(axis: Any, signal: Any, rate: int, top: float, title: str) -> None:
     values = _spectrum_db(signal)
     centres = np.arange(len(values)) * rate / _N_FFT
     kept = centres <= _HIGHEST_HZ
     limits = (top - 80, top)
     draw_spectrum(axis, values[kept], centres_hz=centres[kept], step_s=_HOP / rate, limits=limits, unit="dB", ticks=7)
+    axis.set_title(title, loc="left")
