@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
-from featstore.metrics.base import FloatArray, Metric, check_scores
+from featstore.metrics.base import FloatArray, Metric
 
 __all__ = ["Interval", "bootstrap_interval", "bootstrap_values"]
 
@@ -73,17 +73,14 @@ def bootstrap_values(
     B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", chapter 13, Chapman and Hall (1993).
     """
     targets, scores = np.asarray(targets), np.asarray(scores)
-    check_scores(targets, scores)
     if not len(targets):
         return np.full(n_resamples, np.nan)
-    once = np.ones((1, len(targets)))
-    whole = metric.per_class(targets, scores, once)
-    score = metric.overall(targets, scores, once, whole)
+    whole = metric(targets, scores)
     values = []
     for weights in _weights(len(targets), n_resamples, seed, groups):
         drawn = metric.per_class(targets, scores, weights)
-        value = metric.overall(targets, scores, weights, np.where(np.isnan(drawn), whole, drawn))
-        values.append(np.where(np.isnan(value), score, value))
+        value = metric.overall(targets, scores, weights, np.where(np.isnan(drawn), whole.per_class, drawn))
+        values.append(np.where(np.isnan(value), whole.value, value))
     return np.concatenate(values)
 
 
