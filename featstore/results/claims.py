@@ -180,8 +180,7 @@ def _difference(
     weights[list(sides[0])], weights[list(sides[1])] = 1 / len(sides[0]), -1 / len(sides[1])
     dataset = summary["dataset"].iloc[sides[0][0]]
     here = np.flatnonzero((summary["dataset"] == dataset).to_numpy())
-    place = {int(row): number for number, row in enumerate(here)}
-    used = [place[row] for side in sides for row in side]
+    used = np.searchsorted(here, [*sides[0], *sides[1]]).tolist()
     study, words = study_of(summary.iloc[here].reset_index(drop=True), metric, tracks, rows=used)
     means = summary[f"{metric}_mean"].to_numpy(dtype=float)
     if study is None:
