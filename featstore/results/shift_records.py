@@ -28,11 +28,9 @@ def shift_file(run: str | Path, name: str, suffix: str = ".json") -> Path:
     return Path(run) / SHIFTS / f"{name}{suffix}"
 
 
-def write_shift(run: str | Path, record: Mapping[str, Any]) -> Path:
+def write_shift(run: str | Path, record: Mapping[str, Any]) -> None:
     """Write what a run loses under the alteration ``record["shift"]``, in one atomic step."""
-    path = shift_file(run, str(record["shift"]))
-    write_json(path, plain(dict(record), strict=True))
-    return path
+    write_json(shift_file(run, str(record["shift"])), plain(dict(record), strict=True))
 
 
 def read_shifts(run: str | Path) -> list[dict[str, Any]]:
