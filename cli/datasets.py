@@ -48,9 +48,8 @@ def list_command(as_json: bool) -> None:
     for kind in DATASETS:
         summary, options = describe(kind)
         facts = about(kind)
-        counts = {name: dict(splits) for name, splits in facts.counts.items()}
         row: dict[str, Any] = {"kind": kind, "summary": summary, "options": list(options), "citation": facts.citation}
-        rows.append(row | {"licence": facts.licence, "checksums": dict(facts.checksums), "counts": counts})
+        rows.append(row | {"licence": facts.licence, "checksums": facts.checksums, "counts": facts.counts})
     if as_json:
         print_json(rows)
         return
