@@ -121,19 +121,17 @@ class Recipe:
         return [name for name in self.optional if fetched_place(name) is None]
 
     @property
-    def groups(self) -> dict[str, Mapping[str, Any]]:
+    def groups(self) -> dict[str, _Group]:
         """Experiments by name, each with its ``models`` and what is the ``same`` in all; without any, all models."""
         groups = self.experiments or {"": self.models or [self.model]}
         found = {name: group if isinstance(group, Mapping) else {"models": group} for name, group in groups.items()}
-        for name, group in found.items():
-            build(_Group, group, f"{self.name}, experiment {name}")
-        return found
+        return {name: build(_Group, group, f"{self.name}, experiment {name}") for name, group in found.items()}
 
     def _check_model_settings(self) -> None:
         """Refuse a setting of all models that none of them has."""
         from featstore.models import setting_names
 
-        listed = [entry for group in self.groups.values() for entry in group["models"]]
+        listed = [entry for group in self.groups.values() for entry in group.models]
         known = {name for entry in listed for name in setting_names(ModelPlan.read(entry, self.name).model)}
         for key in self.settings.get("model", {}):
             check_known(key, known, f"unknown setting 'model.{key}'", self.name)
@@ -167,12 +165,12 @@ class Recipe:
         plans = []
         for name in experiments or self.groups:
             group = self.groups[name]
-            found = [self._with_common(ModelPlan.read(entry, self.name)) for entry in group["models"]]
+            found = [self._with_common(ModelPlan.read(entry, self.name)) for entry in group.models]
             names = [plan.name for plan in found]
             for each in names:
                 if names.count(each) > 1:
                     raise ConfigError(f"{each!r} is listed twice", self.name, "Give each a name of its own")
-            check_same(found, group.get("same") or [], f"{self.name}, experiment {name}")
+            check_same(found, group.same, f"{self.name}, experiment {name}")
             plans += found
         for plan in plans:
             if any(each != plan for each in plans if each.name == plan.name):
@@ -315,8 +313,9 @@ def with_overrides(
         settings = merge(plan.settings, own_settings(own, plan.model))
         return {**given, "settings": merge(own_settings(recipe.settings, plan.model), settings)}
 
-    groups = {
-        name: {**group, "models": [changed(each) for each in group["models"]]} for name, group in recipe.groups.items()
+    groups: dict[str, Any] = {
+        name: {"models": [changed(each) for each in group.models]} | ({"same": group.same} if group.same else {})
+        for name, group in recipe.groups.items()
     }
     models = groups.pop("", {"models": []})["models"]
     return replace(recipe, models=models, experiments=groups, settings=merge(recipe.settings, over))
