@@ -47,8 +47,7 @@ def scramble_phases(signal: FloatArray, *, rng: np.random.Generator, iterations:
     """
     window = make_window("hann", win_length=_WINDOW)
     count = 1 + -(-(len(signal) + _WINDOW) // _HOP)
-    padded = np.zeros((count - 1) * _HOP + _WINDOW, np.float32)
-    padded[_WINDOW : _WINDOW + len(signal)] = signal
+    padded = np.pad(signal, (_WINDOW, (count - 1) * _HOP - len(signal)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
     magnitude = np.abs(np.fft.rfft(frames * window, axis=-1)).astype(np.float32)
     fitted = griffin_lim(magnitude, window=window, hop_length=_HOP, rng=rng, iterations=iterations)
