@@ -53,15 +53,12 @@ def cost_words(row: Any, x: str) -> str:
     """What a row costs: rate and bytes, for this set and for a collection, where the axis is one of bytes."""
     if not (x.startswith("bytes") or x in ("rate_bps", "ratio_to_audio")):
         return f"{cost_text(x, row[x])} {'' if x.startswith('seconds') else x}".strip()
-    parts = []
-    if not is_missing(row["rate_bps"]):
-        parts.append(format_rate(float(row["rate_bps"])))
-    parts.append(f"{format_bytes(float(row['bytes_alone']))} for this set")
-    if not is_missing(row["rate_bps"]):
-        tracks, seconds = COLLECTION
-        size = format_bytes(float(row["rate_bps"]) / 8 * tracks * seconds)
-        parts.append(f"{size} for {tracks:,} tracks of {seconds // 60:.0f}:{seconds % 60:02.0f}")
-    return ", ".join(parts)
+    here = f"{format_bytes(float(row['bytes_alone']))} for this set"
+    if is_missing(row["rate_bps"]):
+        return here
+    rate, (tracks, seconds) = float(row["rate_bps"]), COLLECTION
+    there = f"{format_bytes(rate / 8 * tracks * seconds)} for {tracks:,} tracks"
+    return f"{format_rate(rate)}, {here}, {there} of {seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
 def answer_sentences(front: ParetoFront) -> list[str]:
@@ -91,17 +88,13 @@ def answer_json(front: ParetoFront) -> dict[str, Any]:
 
 
 def _keep(front: ParetoFront) -> str:
-    frame, metric = front.frame, front.y
-    asked = margin_words(metric, front.margin)
-    sure = f"({100 * front.losses.confidence:g} %)"
+    row = front.frame.iloc[smallest_bound(front.frame) if front.answer is None else front.answer]
+    sure = f"{_at_most(row, front.y)} ({100 * front.losses.confidence:g} %)"
+    words = f"{row['label']}: {cost_words(row, front.x)}; {sure}."
     if front.answer is not None:
-        row = frame.iloc[front.answer]
-        return f"Keep {row['label']}: {cost_words(row, front.x)}; {_at_most(row, metric)} {sure}."
-    row = frame.iloc[smallest_bound(frame)]
-    return (
-        f"No configuration is known to be within {asked} of the best. The smallest bound is that of {row['label']}: "
-        f"{cost_words(row, front.x)}; {_at_most(row, metric)} {sure}."
-    )
+        return f"Keep {words}"
+    asked = margin_words(front.y, front.margin)
+    return f"No configuration is known to be within {asked} of the best. The smallest bound is that of {words}"
 
 
 def _at_most(row: Any, metric: str) -> str:
