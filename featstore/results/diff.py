@@ -129,8 +129,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 
 def _values(runs: RunSet, metric: str, split: str) -> list[float]:
-    values = [record.score(metric, split) for record in runs]
-    return [value for value in values if not np.isnan(value)]
+    return [record.score(metric, split) for record in runs]
 
 
 def _costs(a: RunSet, b: RunSet) -> dict[str, tuple[float, float]]:
