@@ -105,7 +105,7 @@ def page_data(
         "replaced": len(runs) - len(kept),
         "details": _details(kept, chosen, place),
         "remarks": _remarks(kept, place),
-        "reference": _reference(metrics),
+        "reference": _reference(),
         "store": _store_rules(),
         "clips": [],
         "skipped": [f"{_seen_from(folder, skip.path)}: {skip.reason}" for skip in runs.skipped[:200]],
@@ -246,6 +246,7 @@ def _runs(records: Sequence[RunRecord], place: dict[str, int], folder: str | Pat
 def _remarks(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, list[list[str]]]:
     """What single labels have besides scores, by configuration: overfitting, and what guessing scores."""
     gaps: dict[int, list[float]] = {}
+    drops: dict[tuple[int, str], list[Any]] = {}
     found: dict[str, list[list[str]]] = {}
     for record in records:
         gap, chance = record.result.get("overfitting"), (record.result.get("chance") or {}).get("test") or {}
@@ -255,10 +256,8 @@ def _remarks(records: Sequence[RunRecord], place: dict[str, int]) -> dict[str, l
         if chance:
             text = ", ".join(f"{name.replace('_', ' ')} {level['mean']:.4f}" for name, level in chance.items())
             found[str(row)] = [[f"guessing, {title_of('macro_f1_all')}", text]]
-    drops: dict[tuple[int, str], list[Any]] = {}
-    for record in records:
         for shift in record.shifts:
-            drops.setdefault((place[record.run_id], shift["shift"]), []).append(shift)
+            drops.setdefault((row, shift["shift"]), []).append(shift)
     for (row, name), shifts in drops.items():
         found.setdefault(str(row), []).append([f"loss on {name}", _drops(shifts)])
     for row, values in gaps.items():
@@ -329,7 +328,7 @@ def _thinned(values: Sequence[float | None]) -> list[list[float | None]]:
     return [[epoch + 1 for epoch in epochs], [_number(values[epoch], 5) for epoch in epochs]]
 
 
-def _reference(metrics: Sequence[str]) -> dict[str, Any]:
+def _reference() -> dict[str, Any]:
     """Published rows with a value, by columns, and the head of each paper's file."""
     frame = read_reference()
     frame = frame[frame["value"].notna()]
