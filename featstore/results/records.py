@@ -177,8 +177,7 @@ def _tell_unreadable(error: OSError) -> None:
 def _load(folder: str) -> dict[str, Any] | str:
     """The result in ``folder``, or the reason why there is none."""
     try:
-        with open(os.path.join(folder, RESULT_NAME), "rb") as file:
-            data = file.read()
+        data = Path(folder, RESULT_NAME).read_bytes()
     except OSError as error:
         return f"{RESULT_NAME} cannot be read: {error.strerror}"
     if not data.strip():
