@@ -97,9 +97,7 @@ def _arrange(result: Forecast) -> tuple[dict[Node, Place], list[tuple[Place, str
     texts = {array["key"]: _array_text(array) for array in result.arrays}
 
     def place(node: Node, depth: float) -> Place:
-        below = []
-        for child in graph.children[node]:
-            below.append(place(child, depth + 1))
+        below = [place(child, depth + 1) for child in graph.children[node]]
         for key in graph.sinks.get(node, ()):
             spot = (depth + 1, float(len(arrays)))
             arrays.append((spot, texts[key]))
