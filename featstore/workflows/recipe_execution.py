@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,11 +209,9 @@ def _run_before(
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    import dataclasses
-
     import yaml
 
-    found: dict[str, Any] = parse_yaml(yaml.safe_dump(dataclasses.asdict(recipe)), recipe.name)
+    found: dict[str, Any] = parse_yaml(yaml.safe_dump(asdict(recipe)), recipe.name)
     return found
 
 
