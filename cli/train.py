@@ -263,8 +263,8 @@ def _per_class(predictions: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
     if not predictions.is_file():
         return {}
-    parts, classes, _ = prediction_file(predictions)
-    return {split: per_class_of(part.target, part.score, classes) for split, part in parts.items()}
+    parts = prediction_file(predictions)
+    return {split: per_class_of(part.target, part.score, part.classes) for split, part in parts.items()}
 
 
 def _class_tables(per_class: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

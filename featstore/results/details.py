@@ -92,13 +92,11 @@ def read_predictions(record: RunRecord, split: str = "test") -> Predictions | No
     if not path.is_file():
         return None
     names = record.result.get("classes")
-    return prediction_file(path, classes=names if isinstance(names, list) else (), task=task)[0].get(split)
+    return prediction_file(path, classes=names if isinstance(names, list) else (), task=task).get(split)
 
 
-def prediction_file(
-    path: str | Path, *, classes: Sequence[str] = (), task: str = ""
-) -> tuple[dict[str, Predictions], list[str], str]:
-    """Predictions by split, the classes, and the task of a ``predictions.parquet``.
+def prediction_file(path: str | Path, *, classes: Sequence[str] = (), task: str = "") -> dict[str, Predictions]:
+    """Predictions of a ``predictions.parquet`` by split.
 
     Its columns are ``track_id``, ``split`` (all are ``test`` without it), ``target`` (a list of 0 and 1 or of names of
     classes, or the number or name of one class) and ``scores`` (a list with one number per class). Files of this
@@ -135,7 +133,7 @@ def prediction_file(
     for split in dict.fromkeys(splits):
         rows = np.flatnonzero(np.array([each == split for each in splits]))
         found[str(split)] = Predictions(tuple(ids[rows]), target[rows], score[rows], tuple(names))
-    return found, names, header.get("task") or task or ("single_label" if target.ndim == 1 else "multi_label")
+    return found
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str:

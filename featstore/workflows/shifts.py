@@ -118,7 +118,7 @@ def run_shifts(
 
 def _tested(run: str) -> list[str]:
     """Test tracks that a run has predictions of."""
-    parts, _, _ = prediction_file(Path(run) / "predictions.parquet")
+    parts = prediction_file(Path(run) / "predictions.parquet")
     if "test" not in parts:
         raise ConfigError("the run's predictions have no test tracks", run, "Score it again: featstore evaluate RUN")
     return list(parts["test"].track_ids)
@@ -183,9 +183,7 @@ def _score(task: _Task) -> str:
     target = shift_file(task.run, task.record["shift"], ".parquet")
     try:
         evaluate(task.run, store=task.store, splits=["test"], settings={"device": {"devices": 1}}, predictions=target)
-        clean, shifted = (
-            prediction_file(place)[0]["test"] for place in (Path(task.run) / "predictions.parquet", target)
-        )
+        clean, shifted = (prediction_file(place)["test"] for place in (Path(task.run) / "predictions.parquet", target))
         found = {"n_tracks": len(shifted.track_ids), "scores": shift_scores(clean, shifted)}
         write_shift(task.run, task.record | found)
     except FeatstoreError as error:

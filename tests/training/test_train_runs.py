@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from small_store import CLASSES, SPEC, Collection, make_collection, write_store
@@ -98,7 +99,7 @@ def test_another_store_may_hold_some_of_the_tracks(
         scores = evaluate(out, store=other, predictions=tmp_path / "part.parquet")
     assert list(scores) == ["test"] and "holds 8 of the 12 test tracks" in caplog.text
     whole, found = (
-        prediction_file(place)[0]["test"] for place in (out / "predictions.parquet", tmp_path / "part.parquet")
+        prediction_file(place)["test"] for place in (out / "predictions.parquet", tmp_path / "part.parquet")
     )
     assert list(found.track_ids) == test
     rows = [whole.track_ids.index(track) for track in test]
@@ -110,8 +111,10 @@ def test_another_store_may_hold_some_of_the_tracks(
 
 def test_any_metric_can_be_computed_from_the_predictions(finished: tuple[Path, dict]) -> None:
     out, result = finished
-    parts, classes, task = prediction_file(out / "predictions.parquet")
-    assert (classes, task, list(parts)) == (list(CLASSES), "multi_label", ["valid", "test"])
+    parts = prediction_file(out / "predictions.parquet")
+    header = json.loads(pq.read_schema(out / "predictions.parquet").metadata[b"featstore"])
+    assert (header["classes"], header["task"], list(parts)) == (list(CLASSES), "multi_label", ["valid", "test"])
+    assert {part.classes for part in parts.values()} == {tuple(CLASSES)}
     for split, part in parts.items():
         for name in METRICS:
             assert METRICS.load(name)(part.target, part.score).value == result["scores"][split][name]
@@ -274,7 +277,7 @@ def test_a_single_label_run(styles: Collection, tmp_path: Path, config: Make) ->
     assert confusion.sum() == 12
     assert confusion.trace() / 12 == pytest.approx(result["scores"]["test"]["accuracy"])
     assert [row["n"] for row in result["per_class"]["test"].values()] == confusion.sum(axis=1).tolist()
-    parts, _, _ = prediction_file(tmp_path / "run/predictions.parquet")
+    parts = prediction_file(tmp_path / "run/predictions.parquet")
     assert np.allclose(parts["test"].score.sum(axis=1), 1, atol=1e-5)
     assert parts["test"].target.dtype == np.int64
     assert evaluate(tmp_path / "run") == result["scores"]
@@ -283,7 +286,7 @@ def test_a_single_label_run(styles: Collection, tmp_path: Path, config: Make) ->
 @pytest.mark.parametrize("pool", ["mean_logit", "majority"])
 def test_other_ways_from_windows_to_tracks(styles: Collection, tmp_path: Path, config: Make, pool: str) -> None:
     result = run(styles, tmp_path / "run", config(f"evaluate.pool={pool}", "data.crop_frames=12"))
-    parts, _, _ = prediction_file(tmp_path / "run/predictions.parquet")
+    parts = prediction_file(tmp_path / "run/predictions.parquet")
     assert np.allclose(parts["test"].score.sum(axis=1), 1, atol=1e-5)
     if pool == "majority":
         assert set(np.unique(parts["test"].score * 4).tolist()) <= {0, 1, 2, 3, 4}  # four windows a track
@@ -320,7 +323,7 @@ def test_folds_cover_every_track_once(music: Collection, tmp_path: Path, config:
         result = run(music, tmp_path / str(fold), settings)
         assert result["fold"] == fold
         hashes.add(result["config_hash"])
-        tested += prediction_file(tmp_path / str(fold) / "predictions.parquet")[0]["test"].track_ids
+        tested += prediction_file(tmp_path / str(fold) / "predictions.parquet")["test"].track_ids
     assert sorted(tested) == sorted(music.frame["track_id"])
     assert len(hashes) == 1
 

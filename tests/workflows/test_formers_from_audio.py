@@ -80,11 +80,10 @@ def test_a_new_mp3_is_tagged_with_tokens_made_on_the_way(
 ) -> None:
     config = TrainConfig.resolve(assignments=[*SMALL, "evaluate.weigh=frames", "evaluate.pool=mean_logit"])
     train(store, feature(store, kind), model, tmp_path / "run", config=config)
-    parts, classes, _ = prediction_file(RunFolder(tmp_path / "run").predictions)
-    test = parts["test"]
+    test = prediction_file(RunFolder(tmp_path / "run").predictions)["test"]
     paths = [str(store.tracks.loc[track, "path"]) for track in test.track_ids]
     found = tag(str(tmp_path / "run"), paths)
-    assert list(found.classes) == list(classes) == ["high", "low"]
+    assert list(found.classes) == list(test.classes) == ["high", "low"]
     for each, wanted in zip(found.files, test.score, strict=True):  # as they were scored from the store
         np.testing.assert_allclose(each.scores, wanted, atol=1e-5)
     soundfile.write(tmp_path / "new.mp3", sound(3, 1.3), RATE)
@@ -98,7 +97,7 @@ def test_overlapping_windows_count_by_what_they_add(store: Store, tmp_path: Path
     for weigh in ("windows", "frames"):
         config = TrainConfig.resolve(assignments=[*SMALL, f"evaluate.weigh={weigh}", "evaluate.pool=mean_logit"])
         train(store, feature(store, "vq_tokens"), "tokenformer", tmp_path / weigh, config=config)
-        scores[weigh] = prediction_file(RunFolder(tmp_path / weigh).predictions)[0]["test"]
+        scores[weigh] = prediction_file(RunFolder(tmp_path / weigh).predictions)["test"]
     lengths = store[feature(store, "vq_tokens")].lengths
     rows = [store.tracks.loc[track, "row"] for track in scores["frames"].track_ids]
     whole = [lengths[row] % 128 == 0 for row in rows]

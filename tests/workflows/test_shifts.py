@@ -68,8 +68,8 @@ def test_runs_of_the_seeds_are_scored_on_a_few_copies(shifted: tuple[Recipe, Pat
     assert len(runs) == 4 and [bool(run.shifts) for run in runs] == [run.result["seed"] == 0 for run in runs]
     for run in (run for run in runs if run.shifts):
         [shift] = run.shifts
-        copies = prediction_file(shift_file(run.path, "noise-0dB", ".parquet"))[0]["test"]
-        test = prediction_file(run.path / "predictions.parquet")[0]["test"]
+        copies = prediction_file(shift_file(run.path, "noise-0dB", ".parquet"))["test"]
+        test = prediction_file(run.path / "predictions.parquet")["test"]
         assert set(copies.track_ids) < set(test.track_ids) and len(copies.track_ids) == shift["n_tracks"] == 4
         rows = [test.track_ids.index(track) for track in copies.track_ids]
         assert not np.allclose(test.score[rows], copies.score)

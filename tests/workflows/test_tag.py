@@ -69,7 +69,7 @@ def run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recorded(run: Path) -> dict[str, np.ndarray]:
-    parts, _, _ = prediction_file(run / "predictions.parquet")
+    parts = prediction_file(run / "predictions.parquet")
     return dict(zip(parts["test"].track_ids, parts["test"].score, strict=True))
 
 
