@@ -7,10 +7,10 @@ its spec class.
 
 from __future__ import annotations
 
-import functools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,22 +224,18 @@ def spectral_blocks(passage: Passage) -> Iterator[FloatArray]:
     spec, options = passage.reader.spec, passage.options
     assert isinstance(spec, SpectralSpec)
     window = make_window(spec.window, win_length=spec.win_length, n_fft=spec.n_fft, symmetric=spec.window_symmetric)
-    share = 4 if options.method == "griffin-lim" else 2
-    hop = min(spec.hop_length, max(1, spec.win_length // share))
+    fits = options.method == "griffin-lim"
+    invert: Callable[..., FloatArray] = partial(griffin_lim, iterations=options.iterations) if fits else noise_phases
+    hop = min(spec.hop_length, max(1, spec.win_length // (4 if fits else 2)))
     rng = np.random.default_rng(options.seed)
-    invert = functools.partial(noise_phases, window=window, hop_length=hop, rng=rng)
-    if options.method == "griffin-lim":
-        rounds = options.iterations
-        invert = functools.partial(griffin_lim, window=window, hop_length=hop, rng=rng, iterations=rounds)
-    begin = passage.first_sample - spec.n_fft // 2  # of the first synthetic frame, which is centred on the first sample
     count = 1 + -(-passage.n_samples // hop)
 
     def frames() -> Iterator[FloatArray]:
         for at in range(0, count, _FRAMES_AT_ONCE):
             centres = passage.first_sample + hop * np.arange(at, min(at + _FRAMES_AT_ONCE, count))
-            yield invert(_magnitudes(passage, spec, centres))
+            yield invert(_magnitudes(passage, spec, centres), window=window, hop_length=hop, rng=rng)
 
-    skip = passage.first_sample - begin
+    skip = spec.n_fft // 2  # the first synthetic frame is centred on the first sample
     for block in overlap_add(frames(), window=window, hop_length=hop):
         if len(block) > skip:
             yield block[skip:]
