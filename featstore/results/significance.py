@@ -128,10 +128,8 @@ def compare(
     scipy.stats.ttest_ind : The same tests.
     """
     clean = [[float(v) for v in side if math.isfinite(v)] for side in (a, b)]
-    (mean_a, std_a), (mean_b, std_b) = (mean_and_std(side) for side in clean)
-    found = compare_stats(
-        (mean_a, std_a, len(clean[0])), (mean_b, std_b, len(clean[1])), test=test, confidence=confidence
-    )
+    stats_a, stats_b = ((*mean_and_std(side), len(side)) for side in clean)
+    found = compare_stats(stats_a, stats_b, test=test, confidence=confidence)
     widest = bounds[1] - bounds[0]
     low, high = np.clip([found.low, found.high], -widest, widest).tolist()
     return replace(found, low=low, high=high)
