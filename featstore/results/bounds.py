@@ -39,9 +39,8 @@ __all__ = [
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-PRIOR_LIMIT = (
-    4.0  # degrees of freedom that the other configurations may lend: without a limit the bounds miss too often
-)
+# degrees of freedom that the other configurations may lend: without a limit the bounds miss too often
+PRIOR_LIMIT = 4.0
 TWO_SEEDS = 0.5  # of the risk is taken where variances come from two seeds: their spread is estimated too poorly
 DRAWS = 4000
 _MOST_NUMBERS = 2_000_000  # configurations times draws: hundreds of configurations take fewer draws
