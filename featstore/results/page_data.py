@@ -203,9 +203,8 @@ def _bounds(summary: pd.DataFrame, fronts: dict[str, ParetoFront]) -> dict[str, 
     statements, decide = {}, {}
     for dataset, front in fronts.items():
         statements[dataset] = front.statement
-        usual = (
-            [front] if len(front.frame) > 300 else [_with_margin(front, margin) for margin in (*MARGINS, front.margin)]
-        )
+        margins = [] if len(front.frame) > 300 else MARGINS
+        usual = [_with_margin(front, margin) for margin in (*margins, front.margin)]
         decide[dataset] = {f"{each.margin:g}": what_would_decide(each) for each in usual} if front.losses.study else {}
         for row in front.losses.frame.to_dict("records"):
             values = (*_numbers(row[name] for name in ("loss", "loss_most", "loss_least")), standing(row))
