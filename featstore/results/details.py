@@ -126,9 +126,8 @@ def prediction_file(path: str | Path, *, classes: Sequence[str] = (), task: str 
         ids = np.array([str(track) for track in table["track_id"].to_pylist()], dtype=object)
         splits = table["split"].to_pylist() if "split" in table.column_names else ["test"] * len(ids)
     except (OSError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CorruptFeature(f"the predictions of a run cannot be read: {error}", str(path), "Evaluate it again") from (
-            error
-        )
+        what = f"the predictions of a run cannot be read: {error}"
+        raise CorruptFeature(what, str(path), "Evaluate it again") from error
     found = {}
     for split in dict.fromkeys(splits):
         rows = np.flatnonzero(np.array([each == split for each in splits]))
