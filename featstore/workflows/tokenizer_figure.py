@@ -29,9 +29,8 @@ def draw_reconstruction(made: TrainedTokenizer, target: str | os.PathLike[str]) 
     excerpt = made.held_out[0][: int(_SECONDS * rate)]
     tokens = tokenizer.encode(excerpt)
     decoded = tokenizer.decode(tokens)[0]
-    counts = np.zeros(tokenizer.info.vocabulary, dtype=np.int64)
-    for signal in made.held_out:
-        counts += np.bincount(tokenizer.encode(signal)[0], minlength=len(counts))
+    codes = np.concatenate([tokenizer.encode(signal)[0] for signal in made.held_out])
+    counts = np.bincount(codes, minlength=tokenizer.info.vocabulary)
     with figure_style():
         figure, axes = new_figure(10, 7, nrows=2, ncols=2)
         top = _spectrum_db(excerpt).max()
