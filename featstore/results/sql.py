@@ -103,8 +103,7 @@ def view_frame(runs: RunSet, name: str) -> pd.DataFrame:
         For an unknown view.
     """
     check_known(name, VIEWS, f"unknown view {name!r}", "report query")
-    frame = VIEWS[name](runs)
-    return _typed(frame)
+    return _typed(VIEWS[name](runs))
 
 
 def _mentioned(sql: str) -> set[str]:

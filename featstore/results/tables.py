@@ -245,8 +245,7 @@ def _fields(summary: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Columns that name a row, and what is the same in all rows, in words."""
     end = list(summary.columns).index("n_runs") if "n_runs" in summary else 0
     names = [str(name) for name in summary.columns[:end] if name != OUTSIDE]  # has a column of its own
-    by_configuration = "configuration" in names
-    if by_configuration and "label" in names:  # the label says what differs; the long names would say all
+    if {"configuration", "label"} <= set(names):  # the label says what differs; the long names would say all
         shown = ("dataset", "model", "representation", "sample_rate", "n_mels", "hop_multiple", "scale", "encoding")
         constant = [n for n in shown if n in names and summary[n].astype(str).nunique() == 1]
         varying = ["label"]
