@@ -223,7 +223,7 @@ def split_command(
 
 
 def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
-    """Options from ``name=value``; whole numbers become int."""
+    """Options from ``name=value``, as texts: each kind brings them to its types."""
     options: dict[str, Any] = {}
     for each in settings:
         name, equals, value = each.partition("=")
