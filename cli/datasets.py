@@ -12,6 +12,7 @@ import click
 
 from featstore.atomic import write_text
 from featstore.errors import ConfigError
+from featstore.units import counted
 from featstore_cli.commands import Group
 from featstore_cli.common import emit, json_option, print_json
 
@@ -151,7 +152,8 @@ def check_command(
 
     def text() -> str:
         lines = [f"{each.severity:<7} {each.kind}: {_one_line(each.message)}" for each in findings]
-        return "\n".join([*lines, f"{len(table)} tracks, {errors} errors, {len(findings) - errors} warnings"])
+        counts = {"track": len(table), "error": errors, "warning": len(findings) - errors}
+        return "\n".join([*lines, ", ".join(counted(count, noun) for noun, count in counts.items())])
 
     payload = {"tracks": len(table), "errors": errors, "findings": findings}
     emit(payload, as_json, text, exit_code=3 if errors else 0)

@@ -166,7 +166,8 @@ def extract(
 
 def _describe_missing(missing: dict[str, Any], tracks: str, features: tuple[str, ...]) -> str:
     there = "" if missing["exists"] else ", a new store"
-    what = f"{missing['tracks']} tracks, {len(missing['arrays'])} new arrays, {missing['steps']} steps a track"
+    counts = {"track": missing["tracks"], "new array": len(missing["arrays"]), "step": missing["steps"]}
+    what = ", ".join(counted(count, noun) for noun, count in counts.items()) + " a track"
     asked = " ".join(f"-f {shlex.quote(each)}" for each in features)
     line = (f"featstore plan {shlex.quote(tracks)} {asked}", "bytes and seconds, from a timed sample")
     return f"{missing['store']}{there}: to compute {what}; nothing was written\n" + next_lines([line])[1:]
@@ -210,11 +211,11 @@ def _describe_report(report: Any) -> str:
             "extract the store's other features, too, where tracks are pending"
         )
     if report.left_shards:
-        lines.append(f"{report.left_shards} shards are left to the other parts of --shard-range")
+        lines.append(f"{counted(report.left_shards, 'shard')} left to the other parts of --shard-range")
     if report.lost_workers:
-        lines.append(f"{report.lost_workers} workers were lost on the way; their shards were done again")
+        lines.append(f"{counted(report.lost_workers, 'worker')} lost on the way; what they had in work was done again")
     if report.given_up:
-        lines.append(f"{len(report.given_up)} shards are left, as they lost too many workers: run again to try them")
+        lines.append(f"{counted(len(report.given_up), 'shard')} left, after losing too many workers: run it again")
     if state["failed"]:
         lines.append(f"see what failed: featstore status {report.store} --failures")
     return "\n".join(lines)

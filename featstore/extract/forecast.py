@@ -115,12 +115,12 @@ class Forecast:
         }
 
     def _repr_html_(self) -> str:
-        size = f"{format_bytes(self.n_bytes)} in {self.n_files:,} files"
+        size = f"{format_bytes(self.n_bytes)} in {counted(self.n_files, 'file')}"
         time = self.core_time and f", {self.core_time}"
         rows = (
             (parse_feature(each["name"]).spec.short(), "stored" if each["stored"] else "view") for each in self.features
         )
-        title = f"{self.n_tracks:,} tracks, {format_seconds(self.duration_s)}: {size}{time}"
+        title = f"{counted(self.n_tracks, 'track')}, {format_seconds(self.duration_s)}: {size}{time}"
         return html_card(title, rows, ("feature", "kept"), total=len(self.features))
 
     def as_text(self) -> str:
@@ -136,11 +136,11 @@ class Forecast:
             "",
             f"{counted(self.n_tracks, 'track')}, {format_seconds(self.duration_s)} of audio, "
             f"shards of {counted(self.shard_tracks, 'track')}",
-            f"{format_bytes(self.n_bytes)} in {self.n_files:,} files",
+            f"{format_bytes(self.n_bytes)} in {counted(self.n_files, 'file')}",
         ]
         if self.core_s is not None and self.seconds is not None:
-            wait = f"{format_seconds(self.seconds)} with {self.jobs} workers like this one"
-            lines.append(f"{self.core_time} ({wait}), from {self.sampled} timed tracks")
+            wait = f"{format_seconds(self.seconds)} with {counted(self.jobs, 'worker')} like this one"
+            lines.append(f"{self.core_time} ({wait}), from {counted(self.sampled, 'timed track')}")
         return "\n".join(lines)
 
     def _array_lines(self) -> Iterator[str]:

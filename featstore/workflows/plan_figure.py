@@ -9,7 +9,7 @@ from featstore.extract.forecast import Forecast
 from featstore.features import Node
 from featstore.results.figure_style import GREY, INK, PALETTE, figure_style, new_figure, save_figure
 from featstore.specs import parse_feature
-from featstore.units import format_bytes, format_seconds
+from featstore.units import counted, format_bytes, format_seconds
 
 __all__ = ["draw_plan"]
 
@@ -70,12 +70,13 @@ def draw_plan(result: Forecast, path: str | Path) -> Path:
 
 def _title(result: Forecast) -> str:
     views = sum(1 for feature in result.features if not feature["stored"])
-    cost = f"{format_bytes(result.n_bytes)} in {result.n_files:,} files"
+    cost = f"{format_bytes(result.n_bytes)} in {counted(result.n_files, 'file')}"
     if result.core_time:
         cost += f", {result.core_time}"
     return (
-        f"{len(result.features)} features: {len(result.arrays)} arrays and {views} views of them\n"
-        f"{result.n_tracks:,} tracks, {format_seconds(result.duration_s)} of audio: {cost}"
+        f"{counted(len(result.features), 'feature')}: {counted(len(result.arrays), 'array')} and "
+        f"{counted(views, 'view')} of them\n"
+        f"{counted(result.n_tracks, 'track')}, {format_seconds(result.duration_s)} of audio: {cost}"
     )
 
 

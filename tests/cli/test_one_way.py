@@ -104,7 +104,7 @@ def test_old_names_warn(call: Call, made: Path) -> None:
 def test_dry_runs_are_text_unless_json(call: Call, made: Path) -> None:
     asked = ["extract", made / "music", "-f", "mel(n_mels=8)", "-s", made / "mel.zarr", "--dry-run"]
     code, out, _ = call(*asked)
-    assert code == 0 and "to compute 12 tracks, 1 new arrays" in out and "featstore plan" in out
+    assert code == 0 and "to compute 12 tracks, 1 new array, " in out and "featstore plan" in out
     assert json.loads(call(*asked, "--json")[1])["tracks"] == 12
     train = ["train", "-s", made / "mel.zarr", "-f", MEL, "-m", "vgg-cnn", "-o", made / "dry", *SMALL, "--dry-run"]
     code, out, _ = call(*train)

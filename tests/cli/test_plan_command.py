@@ -64,7 +64,7 @@ def test_words(tracks, capsys) -> None:
     assert "power_spectrum(framing=librosa, hop_length=256" in out
     assert re.search(r"mel\(sample_rate=16000\)@float32: 1\.\d\d MB, 2 views", out), "sizes in the unit that fits them"
     assert re.search(r"^1\.\d\d MB in \d+ files$", out, re.MULTILINE)
-    assert re.search(r"\d m?s of one core \([\d.]+ m?s with \d+ workers like this one\), from 2 timed tracks", out)
+    assert re.search(r"\d m?s of one core \([\d.]+ m?s with \d+ workers? like this one\), from 2 timed tracks", out)
 
 
 @pytest.mark.slow

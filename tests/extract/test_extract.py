@@ -100,9 +100,9 @@ def test_a_run_without_work_says_what_is_true(music, tmp_path) -> None:
     path = tmp_path / "s.zarr"
     lines = told(shard_tracks=100, shard_range=(1, 2))
     assert lines[0].startswith("nothing to do: the part that --shard-range chose has no shards")
-    assert lines[2] == "1 shards are left to the other parts of --shard-range"
+    assert lines[2] == "1 shard left to the other parts of --shard-range"
     path = tmp_path / "t.zarr"
-    assert "3 shards are left to the other parts of --shard-range" in told(shard_tracks=2, shard_range=(0, 2))
+    assert "3 shards left to the other parts of --shard-range" in told(shard_tracks=2, shard_range=(0, 2))
     assert told(shard_range=(0, 2))[0] == "nothing to do: the 3 shards of this part are done"
     told(limit=4)
     assert told(limit=4)[0] == "nothing to do: all tracks before --limit are done"
