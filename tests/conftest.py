@@ -32,6 +32,13 @@ def s3(running_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     return running_s3
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In processes side by side, files with slow tests come first: none is left to run alone at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 if importlib.util.find_spec("torch") is None:
 
     def _lacks_torch(error: BaseException | None) -> bool:
