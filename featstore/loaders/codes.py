@@ -108,5 +108,6 @@ def _may_have_hole(codes: NDArray[Any], fill: float) -> bool:
     if codes.dtype == np.float16:  # without the sign bit, NaN are the patterns above infinity's
         return bool((codes.view(np.uint16) << 1).max() > 0xF800)
     if codes.dtype == np.float32:  # the largest of numbers with a NaN among them is NaN
-        return bool(np.isnan(codes.max()))
+        largest = np.maximum.reduce(codes.reshape(-1))
+        return bool(largest != largest)
     return bool(np.isnan(codes).any())

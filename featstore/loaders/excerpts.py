@@ -43,6 +43,10 @@ class JoinedExcerpts:
     def expect(self, row: int, chunk: int) -> None:
         """Excerpts share chunks: they are fetched when they are read."""
 
+    def read_chunk(self, row: int, chunk: int) -> AnyArray:
+        """Codes of one excerpt."""
+        return self.read(row, chunk * self._frames, (chunk + 1) * self._frames)
+
     def read(self, row: int, start: int, stop: int) -> AnyArray:
         """Codes of frames ``start`` to ``stop``; a view of the file where they lie in one excerpt and one chunk."""
         first, last = start // self._frames, -(-stop // self._frames)

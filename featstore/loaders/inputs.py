@@ -101,17 +101,17 @@ class Input:
             When stored bytes are damaged.
         """
         step = self.stride
-        codes = self.read_base(track, start * step, (start + count - 1) * step + 1 if count else start * step)
+        stop = (start + count - 1) * step + 1 if count else start * step
+        codes = self.base.read(int(self.rows[track]), start * step, stop)
         return codes[..., ::step] if step > 1 else codes
 
     def expect(self, track: int, chunk: int) -> None:
         """Say that a chunk of a track's stored base will be read soon."""
         self.base.expect(int(self.rows[track]), chunk)
 
-    def read_base(self, track: int, start: int, stop: int) -> AnyArray:
-        """Codes ``(*lead, …)`` of the stored base, from its frame ``start`` to ``stop`` or the end of the track."""
-        row = int(self.rows[track])
-        return self.base.read(row, start, min(stop, int(self.base.lengths[row])))
+    def read_chunk(self, track: int, chunk: int) -> AnyArray:
+        """Codes ``(*lead, mapped_frames)`` of a chunk of a track's stored base; its last one goes on behind the end."""
+        return self.base.read_chunk(int(self.rows[track]), chunk)
 
     def values(self, track: int, start: int, count: int) -> FloatArray:
         """Decoded values ``(*shape_of_item, count)`` of a track from frame ``start`` on; NaN where one is missing."""

@@ -51,6 +51,9 @@ class StoredCodes(Protocol):
     def expect(self, row: int, chunk: int) -> None:
         """Say that a chunk of ``mapped_frames`` will be read soon."""
 
+    def read_chunk(self, row: int, chunk: int) -> AnyArray:
+        """Encoded values of a whole chunk of ``mapped_frames``: its bytes are checked, and then stay mapped."""
+
     def read(self, row: int, start: int, stop: int) -> AnyArray:
         """Encoded values ``(*item_shape, stop - start)``; of excerpts ``(stop - start, *item_shape, frames)``."""
 

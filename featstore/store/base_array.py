@@ -94,13 +94,13 @@ class BaseArray:
         size = self.layout.chunk_frames
         first, last = start // size, max(start, stop - 1) // size
         if first == last and stop > start:
-            return self.header.stretch(self._chunk(row, first), start - first * size, stop - first * size)
+            return self.header.stretch(self.read_chunk(row, first), start - first * size, stop - first * size)
         out = np.empty(self.header.shape_of(stop - start), dtype=self.dtype)
         for chunk in range(first, last + 1):
             begin = chunk * size
             low, high = max(start, begin), min(stop, begin + size)
             if high > low:
-                part = self.header.stretch(self._chunk(row, chunk), low - begin, high - begin)
+                part = self.header.stretch(self.read_chunk(row, chunk), low - begin, high - begin)
                 self.header.stretch(out, low - start, high - start)[...] = part
         return out
 
@@ -109,7 +109,8 @@ class BaseArray:
         slab, slot, within = self._place(row, chunk)
         slab.expect(slot, within)
 
-    def _chunk(self, row: int, chunk: int) -> AnyArray:
+    def read_chunk(self, row: int, chunk: int) -> AnyArray:
+        """Encoded values of a whole chunk of a stored track, also of places behind its end; errors as for ``read``."""
         slab, slot, within = self._place(row, chunk)
         return slab.read_chunk(slot, within)
 

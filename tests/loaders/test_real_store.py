@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,26 @@ def test_chunks_are_announced_before_their_first_read(tmp_path, monkeypatch, bac
     slab.expect(0, 0)
     with pytest.raises(CorruptFeature):
         slab.read_chunk(0, 0)
+
+
+@pytest.mark.parametrize(("seconds", "announced"), [(0.0, 96), (0.01, 256)])
+def test_chunks_are_announced_while_reading_them_takes_long(tmp_path, monkeypatch, seconds, announced):
+    arrays = make_arrays([60] * 256, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")], shard_tracks=256)
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr("featstore.loaders.tiers.time", clock)
+    read, fetch = Slab.read_chunk, Slab.expect
+    told: list[int] = []
+
+    def read_slowly(slab, *where):
+        clock.now += seconds
+        return read(slab, *where)
+
+    monkeypatch.setattr(Slab, "read_chunk", read_slowly)
+    monkeypatch.setattr(Slab, "expect", lambda slab, slot, within: told.append(slot) or fetch(slab, slot, within))
+    options = {"batch_size": 32, "crop_frames": 20, "tier": "disk", "threads": 0}
+    list(BatchLoader({"x": store[BASE]}, list(arrays), **options))
+    assert len(set(told)) == len(told) == announced
 
 
 def test_checks_on_the_first_read_of_a_chunk_or_on_every_one(tmp_path):
