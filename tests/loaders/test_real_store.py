@@ -120,17 +120,17 @@ def test_chunks_are_announced_before_their_first_read(tmp_path, monkeypatch, bac
     arrays = make_arrays([4000] * 5, bands=96)
     store = write_store(tmp_path / "s", arrays, [("mel(n_mels=96)", "float32")], backend=backend)
     reader = store["mel(n_mels=96)"]
-    told: list[tuple[int, int]] = []
+    announcements: list[tuple[int, int]] = []
     fetch, read = Slab.expect, Slab.chunk_bytes
-    monkeypatch.setattr(Slab, "expect", lambda slab, *where: told.append(where) or fetch(slab, *where))
+    monkeypatch.setattr(Slab, "expect", lambda slab, *where: announcements.append(where) or fetch(slab, *where))
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(Slab, "chunk_bytes", lambda slab, *where: asked.append(where) or read(slab, *where))
     loader = BatchLoader({"x": reader}, list(arrays), batch_size=5, crop_frames=900, tier="disk", threads=0)
     list(loader)
-    assert asked and told == asked[: len(told)] and set(told) == set(asked)
-    before = len(told)
+    assert asked and announcements == asked[: len(announcements)] and set(announcements) == set(asked)
+    before = len(announcements)
     list(loader)  # the same crops
-    assert len(told) == before
+    assert len(announcements) == before
     slab = next(iter(reader.base._slabs.values()))
     slab._index = np.full_like(slab._index, 1 << 60)  # a damaged index is for the read to report
     slab.expect(0, 0)
@@ -145,17 +145,19 @@ def test_chunks_are_announced_while_reading_them_takes_long(tmp_path, monkeypatc
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
     monkeypatch.setattr("featstore.loaders.tiers.time", clock)
     read, fetch = Slab.read_chunk, Slab.expect
-    told: list[int] = []
+    announcements: list[int] = []
 
     def read_slowly(slab, *where):
         clock.now += seconds
         return read(slab, *where)
 
     monkeypatch.setattr(Slab, "read_chunk", read_slowly)
-    monkeypatch.setattr(Slab, "expect", lambda slab, slot, within: told.append(slot) or fetch(slab, slot, within))
+    monkeypatch.setattr(
+        Slab, "expect", lambda slab, slot, within: announcements.append(slot) or fetch(slab, slot, within)
+    )
     options = {"batch_size": 32, "crop_frames": 20, "tier": "disk", "threads": 0}
     list(BatchLoader({"x": store[BASE]}, list(arrays), **options))
-    assert len(set(told)) == len(told) == announced
+    assert len(set(announcements)) == len(announcements) == announced
 
 
 def test_checks_on_the_first_read_of_a_chunk_or_on_every_one(tmp_path):
