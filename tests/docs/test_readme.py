@@ -37,6 +37,7 @@ def test_every_block_is_of_a_known_kind() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # two quickstarts and twenty commands, each limited below
 def test_the_tour_runs(folder: Path) -> None:
     """All commands and programs, in the order of the page."""
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
