@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -91,12 +92,12 @@ def cli(verbose: int) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; every error of ours is one sentence on stderr and exit code 1."""
-    with printable_streams(), signals_interrupt():
-        code = _run(args)
+    with printable_streams(), signals_interrupt() as is_interrupted:
+        code = _run(args, is_interrupted)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _run(args: list[str] | None) -> Any:
+def _run(args: list[str] | None, is_interrupted: Callable[[], bool]) -> Any:
     """Exit code of a command."""
     code: Any
     try:
@@ -117,6 +118,11 @@ def _run(args: list[str] | None) -> Any:
         what, place = error.strerror or str(error), str(error.filename or "")
         click.echo(f"error: {FeatstoreError(what, place, 'Check the path, its permissions and the disk')}", err=True)
         code = 1
+    except Exception:  # an interrupt that meets the import of compiled code may come out of it as something else
+        if not is_interrupted():
+            raise
+        click.echo(_say_interrupted(KeyboardInterrupt(), args), err=True)
+        code = 130
     return code
 
 

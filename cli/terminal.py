@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -83,14 +83,15 @@ def printable_streams() -> Iterator[None]:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[Callable[[], bool]]:
     """Let the first SIGINT or SIGTERM interrupt the block, and a second one end the process at once.
 
     What is interrupted closes files and ends its worker processes; a second signal must not break into that with a
-    traceback. Whatever it leaves behind, the next run clears up, as after ``kill -9``.
+    traceback. Whatever it leaves behind, the next run clears up, as after ``kill -9``. The block is given a function
+    that says whether a signal has come.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: False
         return
     asked = False
 
@@ -103,7 +104,7 @@ def signals_interrupt() -> Iterator[None]:
 
     before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
     try:
-        yield
+        yield lambda: asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

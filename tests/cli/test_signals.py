@@ -16,7 +16,7 @@ import pytest
 from featstore.store import open_store
 from featstore.store.verify import verify
 from featstore.testing.audio import make_collection
-from featstore_cli.main import main
+from featstore_cli.main import cli, main
 from tests.training.small_store import SPEC
 from tests.training.small_store import make_collection as make_store
 
@@ -107,3 +107,23 @@ def test_a_healthy_extraction_prints_nothing(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0 and err == ""
     assert "4 of 4 tracks ok" in out
+
+
+def test_an_interrupt_that_comes_out_of_compiled_code_as_another_error(monkeypatch, capsys) -> None:
+    def imports(**_: object) -> None:
+        try:
+            if interrupt:
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        raise TypeError("expected a message argument")
+
+    monkeypatch.setattr(cli, "main", imports)
+    interrupt = True
+    with pytest.raises(SystemExit) as left:
+        main(["extract", "music"])
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "interrupted: what is committed stays. To go on: featstore extract music\n"
+    interrupt = False
+    with pytest.raises(TypeError, match="expected a message"):
+        main(["extract", "music"])
