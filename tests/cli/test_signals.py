@@ -44,7 +44,8 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None
 
 def ends_in_one_sentence(process: subprocess.Popen[str], what: str) -> None:
     out, err = process.communicate(timeout=240)
-    assert process.returncode == 130, err
+    # CPython ends itself by SIGINT where the interrupt met an exec, as in a dataclass; to a shell both are 130
+    assert process.returncode in (130, -signal.SIGINT), err
     assert out == "" and err.strip() == what
     deadline = time.monotonic() + 30
     while subprocess.run(["pgrep", "-s", str(process.pid)], stdout=subprocess.DEVNULL, check=False).returncode == 0:
