@@ -117,7 +117,7 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
 @click.option(
     "--track-memory",
     metavar="SIZE",
-    callback=lambda context, parameter, value: value and parse_bytes(value),
+    callback=lambda context, parameter, value: None if value is None else parse_bytes(value),
     help="Memory a worker may grow to over one track, such as 4GB.",
 )
 @click.option(
@@ -215,7 +215,8 @@ def _describe_report(report: Any) -> str:
     if report.lost_workers:
         lines.append(f"{counted(report.lost_workers, 'worker')} lost on the way; what they had in work was done again")
     if report.given_up:
-        lines.append(f"{counted(len(report.given_up), 'shard')} left, after losing too many workers: run it again")
+        shards = counted(len(report.given_up), "shard")
+        lines.append(f"{shards} left, after losing too many workers: run the command again")
     if state["failed"]:
         lines.append(f"see what failed: featstore status {report.store} --failures")
     return "\n".join(lines)

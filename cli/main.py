@@ -94,6 +94,10 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line; every error of ours is one sentence on stderr and exit code 1."""
     with printable_streams(), signals_interrupt() as is_interrupted:
         code = _run(args, is_interrupted)
+        if is_interrupted():
+            # where the interrupt met an exec of text, as in a dataclass, CPython would end `python -m featstore` by
+            # SIGINT in place of our code; any further exec of text makes it forget that
+            exec("")
     sys.exit(code if isinstance(code, int) else 0)
 
 

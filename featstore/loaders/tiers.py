@@ -95,6 +95,7 @@ class DiskTier:
         """Read a whole chunk, which checks its bytes; keep it where it is mapped."""
         began = time.perf_counter()
         codes = self._source.read_chunk(track, chunk)
+        # checking a chunk of 262 kB takes some 60 µs where it is in memory: more than 180 µs is waiting for the disk
         waited = time.perf_counter() - began > 5e-5 + 5e-10 * codes.nbytes
         self._from_disk += (waited - self._from_disk) / 32
         if _is_mapped(codes):
