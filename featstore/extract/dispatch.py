@@ -140,8 +140,10 @@ class Dispatch:
                 if ended is not None:
                     try:
                         report = self._result(future, ended)
-                    except TimeoutError:  # lost with its worker: the scheduler has the shard done once more
-                        running[future] = ended
+                    except TimeoutError:
+                        if future.status == "error":  # the shard's own, as of a file system that does not answer
+                            raise
+                        running[future] = ended  # lost with its worker: the scheduler has the shard done once more
                         future.add_done_callback(done.put)
                 if report is not None:
                     yield report

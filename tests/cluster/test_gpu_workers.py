@@ -110,6 +110,18 @@ def test_when_the_last_gpu_goes_the_others_go_on(cluster, tmp_path, monkeypatch,
     assert "no worker announces a GPU any more" in caplog.text
 
 
+def does_not_answer(task: ShardTask) -> ShardReport:
+    raise TimeoutError(110, "Connection timed out", task.store)
+
+
+def test_a_file_system_that_does_not_answer_is_no_lost_report(cluster, tmp_path):
+    made = cluster("plain")
+    policy = FailurePolicy(open_location(tmp_path), "run")
+    options = ExtractOptions(scheduler=made.scheduler_address)
+    with pytest.raises(TimeoutError, match="Connection timed out"):
+        list(Dispatch(tasks(tmp_path, 2), options, policy, run_shard=does_not_answer).reports())
+
+
 @pytest.mark.slow
 def test_a_report_that_is_lost_with_the_last_gpu_is_made_again(cluster, tmp_path, monkeypatch, caplog):
     for name, value in (("LOOK_S", 0.1), ("TICK_S", 0.1), ("GPU_PATIENCE_S", 0.2), ("REPORT_S", 0.5)):
