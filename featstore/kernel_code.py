@@ -188,7 +188,7 @@ class Code:
         zero, plain = (self._ir.Constant(self._ir.IntType(width), 0) for width in (8, 1))
         self.builder.call(clear, [target, zero, count.value, plain])
 
-    def put(self, array: Any, index: int, value: Index) -> None:
+    def put(self, array: Any, index: Index | int, value: Index) -> None:
         """Change one number of an int64 array."""
         self.builder.store(value.value, self.builder.gep(array, [self.index(index).value]))
 

@@ -83,7 +83,7 @@ class BatchLoader:
     rank, world_size : int
         This process's part of every global batch. The part is empty where a last batch is smaller than the world.
     threads : int or None
-        Reading threads; 0 reads when a batch is asked for. None: 1 for disk, 1 for ram with a GPU, else 0.
+        Reading threads; 0 reads when a batch is asked for. None: 2 for disk, 1 for ram with a GPU, else 0.
     read_ahead : int
         Batches that threads work ahead.
     shuffle_buffer : int
@@ -177,8 +177,7 @@ class BatchLoader:
             raise DatasetError(found, "loader", "Lower batch_size, or keep the last batch with drop_last=False")
         self._padded = ragged in ("pad", "bucket")
         self._fresh = self.plan.fresh() if mode == "windows" else None
-        # more would wait for one another: what they do is short pieces of Python between short calls of compiled code
-        default_threads = {"disk": 1, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
+        default_threads = {"disk": 2, "ram": int(self.device.type == "cuda")}.get(self.tier, 0)
         self._targets = None if targets is None else torch.from_numpy(np.ascontiguousarray(targets)).to(self.device)
         self._codes = self._opened(recheck, default_threads if threads is None else threads, read_ahead)
 

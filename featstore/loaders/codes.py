@@ -50,8 +50,6 @@ class Decoder:
         # tokens are values themselves, or rows of a codebook
         self.has_table = self.dtype.kind in "iu" and self.dtype.itemsize in _UNSIGNED and not encoding.is_tokens
         self.has_table &= not encoding.ranges  # a code means another value in each dimension
-        self._affine = encoding.is_affine
-        self._factor, self._offset = np.float32(encoding.scale_factor), np.float32(encoding.add_offset)
         self._device_tables: dict[torch.device, torch.Tensor] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,17 +62,13 @@ class Decoder:
         with np.errstate(all="ignore"):  # codes that are never stored may have no value on the view's scale
             return np.asarray(self.view.apply(self.encoding.decode(bits.view(self.dtype))), dtype=np.float32)
 
-    def put(self, out: NDArray[Any], codes: NDArray[Any]) -> None:
-        """Write codes into ``out`` of the same shape: looked up where ``out`` is float32 and there is a table."""
-        if out.dtype == codes.dtype or not self.has_table:
-            out[...] = codes
-            return
-        close = np.ascontiguousarray(codes)  # a crop is cut from longer rows: copied first, its cast is 4 times faster
-        if self.view.after is None and self._affine:  # arithmetic gives the table's bits and is faster here
-            np.multiply(close, self._factor, out=out, dtype=np.float32)
-            out += self._offset
-        else:
-            np.take(self.table, close.view(_UNSIGNED[self.dtype.itemsize]), out=out, mode="clip")
+    @cached_property
+    def host_table(self) -> tuple[str, NDArray[np.float32]]:
+        """How compiled code gets values, and from which numbers: ``looked_up``; factor and offset where ``scaled``."""
+        if self.view.after is not None or not self.encoding.is_affine:
+            return "looked_up", self.table
+        scale = self.encoding.scale_factor, self.encoding.add_offset  # gives the table's bits, and is faster
+        return "scaled_signed" if self.dtype.kind == "i" else "scaled", np.array(scale, dtype=np.float32)
 
     def values(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode a tensor of codes, any shape, on its device."""

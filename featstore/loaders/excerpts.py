@@ -34,7 +34,7 @@ class JoinedExcerpts:
         self.key, self.item_shape = base.key, base.item_shape
         self.dtype: np.dtype[Any] = base.dtype
         self.lengths: IntArray = np.where(base.lengths < 0, -1, base.lengths * frames)
-        self.mapped_frames = frames if base.mapped_frames else 0
+        self.chunk_frames, self.mapped = frames, base.mapped
 
     def stage(self) -> None:
         """See :meth:`StoredCodes.stage`."""
@@ -42,6 +42,9 @@ class JoinedExcerpts:
 
     def expect(self, row: int, chunk: int) -> None:
         """Excerpts share chunks: they are fetched when they are read."""
+
+    def mapped_chunk(self, row: int, chunk: int) -> None:
+        """None: the bytes of an excerpt are checked with those of its neighbours."""
 
     def read_chunk(self, row: int, chunk: int) -> AnyArray:
         """Codes of one excerpt."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -73,6 +75,16 @@ class Input:
         return self.base.item_shape
 
     @property
+    def n_rows(self) -> int:
+        """Rows that the axes before time make."""
+        return math.prod(self.lead)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a stored frame."""
+        return self.n_rows * self.dtype.itemsize
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Stored type."""
         return self.base.dtype
@@ -85,7 +97,7 @@ class Input:
     @property
     def held_bytes(self) -> int:
         """Bytes that the listed tracks take in memory, in their stored type and at the feature's own hop."""
-        return int(np.maximum(self.lengths, 0).sum()) * int(np.prod(self.lead, dtype=np.int64)) * self.dtype.itemsize
+        return int(np.maximum(self.lengths, 0).sum()) * self.frame_bytes
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -109,9 +121,17 @@ class Input:
         """Say that a chunk of a track's stored base will be read soon."""
         self.base.expect(int(self.rows[track]), chunk)
 
+    def mapped_chunk(self, track: int, chunk: int) -> tuple[mmap.mmap, int, int] | None:
+        """Where a chunk of a track's stored base is mapped: see :meth:`StoredCodes.mapped_chunk`."""
+        return self.base.mapped_chunk(int(self.rows[track]), chunk)
+
     def read_chunk(self, track: int, chunk: int) -> AnyArray:
-        """Codes ``(*lead, mapped_frames)`` of a chunk of a track's stored base; its last one goes on behind the end."""
+        """Codes ``(*lead, chunk_frames)`` of a chunk of a track's stored base; its last one goes on behind the end."""
         return self.base.read_chunk(int(self.rows[track]), chunk)
+
+    def check_crop(self, track: int, start: int, count: int) -> None:
+        """Read a crop for its checksums, and refuse it where values are missing."""
+        self.check(self.read(track, start, count), track, start * self.stride, self.stride)
 
     def values(self, track: int, start: int, count: int) -> FloatArray:
         """Decoded values ``(*shape_of_item, count)`` of a track from frame ``start`` on; NaN where one is missing."""

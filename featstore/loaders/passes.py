@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from featstore.loaders.codes import torch_dtype
 from featstore.loaders.crops import CropPlan
 from featstore.loaders.epochs import Epochs
+from featstore.loaders.gather import Rooms
 from featstore.loaders.inputs import Input
 from featstore.loaders.order import rank_slice
 from featstore.loaders.pipeline import plan_reads, read_ahead
@@ -106,33 +107,30 @@ def host_pass(
     slot_of = np.arange(len(part.items)) - part.bounds[batch_of]
     tasks, needed = plan_reads(batch_of, part.reading, n_batches=len(part), task_items=task_items)
     open_codes: dict[int, Codes] = {}
-    open_arrays: dict[int, list[NDArray[np.generic]]] = {}
+    addresses = [np.zeros(len(part), dtype=np.int64) for _ in inputs]
 
     def prepare(task: NDArray[np.int64]) -> None:
         for k in np.unique(batch_of[task]).tolist():
             if k not in open_codes:
                 size = int(part.bounds[k + 1] - part.bounds[k])
                 open_codes[k] = [allocate(one, size, int(part.frames[j][k]), pin) for j, one in enumerate(inputs)]
-                open_arrays[k] = [codes.numpy() for codes in open_codes[k]]
+                for j, codes in enumerate(open_codes[k]):
+                    addresses[j][k] = codes.data_ptr()
 
     def work(task: NDArray[np.int64]) -> None:
-        where = list(zip(batch_of[task].tolist(), slot_of[task].tolist(), part.tracks[task].tolist(), strict=True))
-        for j, tier in enumerate(tiers):
-            begins, counts = part.begins[j][task].tolist(), part.counts[j][task].tolist()
-            for (_, _, track), begin, count in zip(where, begins, counts, strict=True):
-                tier.expect(track, begin, count)
-            for (k, slot, track), begin, count in zip(where, begins, counts, strict=True):
-                out = open_arrays[k][j][slot]
-                if count < out.shape[-1]:
-                    out[..., count:] = 0
-                    out = out[..., :count]
-                tier.fill(out, track, begin, count)
+        batch, slot, tracks = batch_of[task], slot_of[task], part.tracks[task]
+        for j, (one, tier) in enumerate(zip(inputs, tiers, strict=True)):
+            counts, frames, decoded = part.counts[j][task], part.frames[j][batch], one.decoder.has_table and not pin
+            itemsize = 4 if decoded else one.dtype.itemsize
+            places = addresses[j][batch] + slot * frames * (one.n_rows * itemsize)
+            tier.fill(Rooms(places, frames, itemsize, decoded), tracks, part.begins[j][task], counts)
+            for short in np.flatnonzero(counts < frames).tolist():
+                open_codes[int(batch[short])][j].numpy()[slot[short], ..., counts[short] :] = 0
 
     ahead = max(1, ahead_batches * max(1, len(tasks) // max(1, len(part))))
     with read_ahead(tasks, prepare=prepare, work=work, threads=threads, ahead=ahead) as wait:
         for k in range(len(part)):
             wait(int(needed[k]))
-            open_arrays.pop(k, None)
             codes = open_codes.pop(k, None)
             # a rank may have no item in a short last batch: it still gets a batch, of length 0
             yield codes or [allocate(one, 0, int(part.frames[j][k]), False) for j, one in enumerate(inputs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,17 +43,27 @@ class StoredCodes(Protocol):
         """Frames of every row, -1 where nothing is stored."""
 
     @property
-    def mapped_frames(self) -> int:
-        """Frames of a chunk that reads return as a view of the mapped file; 0 where chunks must be decoded."""
+    def chunk_frames(self) -> int:
+        """Frames of a chunk."""
+
+    @property
+    def mapped(self) -> bool:
+        """Whether reads of a chunk return a view of the mapped file; else chunks must be decoded."""
 
     def stage(self) -> None:
         """Keep local copies of remote files that are read from now on, where the disk has room."""
 
     def expect(self, row: int, chunk: int) -> None:
-        """Say that a chunk of ``mapped_frames`` will be read soon."""
+        """Say that a chunk will be read soon."""
+
+    def mapped_chunk(self, row: int, chunk: int) -> tuple[mmap.mmap, int, int] | None:
+        """File, address and bytes of a mapped chunk that nobody has checked: its crc32c lies behind it.
+
+        None where there is no such chunk: :meth:`read_chunk` checks it, or says what is wrong.
+        """
 
     def read_chunk(self, row: int, chunk: int) -> AnyArray:
-        """Encoded values of a whole chunk of ``mapped_frames``: its bytes are checked, and then stay mapped."""
+        """Encoded values of a whole chunk, of which the bytes are checked."""
 
     def read(self, row: int, start: int, stop: int) -> AnyArray:
         """Encoded values ``(*item_shape, stop - start)``; of excerpts ``(stop - start, *item_shape, frames)``."""

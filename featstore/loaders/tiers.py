@@ -10,14 +10,16 @@ import mmap
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featstore.arrays import AnyArray, IntArray
 from featstore.errors import ConfigError
 from featstore.loaders.codes import torch_dtype
+from featstore.loaders.gather import Rooms, checksum_address, gather
 from featstore.loaders.inputs import Input
 
 __all__ = ["DeviceTier", "DiskTier", "RamTier", "Tier", "choose_tier", "free_memory"]
@@ -27,17 +29,32 @@ logger = logging.getLogger(__name__)
 Tier = Literal["auto", "disk", "ram", "gpu"]
 
 _SHARE = 0.5  # of the free memory that auto may fill
-_MAPPED_CHUNKS = 1 << 18  # arrays over mapped files that are kept, some 500 bytes each
+_MAPS = 1 << 13  # files that stay mapped; systems allow a process some 65,000
 
 
 class HostTier(Protocol):
     """A source that copies crops into host memory."""
 
-    def expect(self, track: int, start: int, count: int) -> None:
-        """Say that these frames will be asked for soon."""
+    def fill(self, rooms: Rooms, tracks: IntArray, starts: IntArray, counts: IntArray) -> None:
+        """Put frames ``start … start + count`` of each track into its room; all are int64 ``(n_crops,)``."""
 
-    def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
-        """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
+
+class _Checked:
+    """Chunks that were checked, by their number among those of all tracks, and the mapped files that they lie in."""
+
+    def __init__(self, n_chunks: int) -> None:
+        self.addresses: IntArray = np.zeros(n_chunks, dtype=np.int64)  # 0 where a chunk was not checked yet
+        self.maps: dict[int, mmap.mmap] = {}
+
+
+class _Chunk(NamedTuple):
+    """A chunk in memory: its address, values from row to row and from frame to frame, bytes still to be checked."""
+
+    chunk: int
+    pitch: int
+    step: int
+    size: int
+    owner: mmap.mmap | AnyArray  # what it lies in
 
 
 class DiskTier:
@@ -49,68 +66,100 @@ class DiskTier:
     """
 
     def __init__(self, source: Input, *, recheck: bool = False) -> None:
-        self._source, self._put = source, source.decoder.put
+        self._source = source
         source.base.stage()
-        self._chunk_frames = 0 if recheck else source.base.mapped_frames  # 0 keeps nothing
-        self._chunks: dict[tuple[int, int], NDArray[Any]] = {}
+        self._size, self._keeps = source.base.chunk_frames, source.base.mapped and not recheck
+        lengths = np.where(source.rows < 0, 0, source.base.lengths[source.rows])
+        chunks = -(-lengths // self._size)
+        self._first_chunks, self._n_chunks = np.cumsum(chunks) - chunks, int(chunks.sum())
+        self._layout = (self._size, 1)  # values from row to row, and from frame to frame, in chunks that stay mapped
+        self._checked = _Checked(self._n_chunks)
         self._from_disk = 1.0  # share of the chunks read of late that were not in memory
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_chunks": {}}
+        return self.__dict__ | {"_checked": _Checked(self._n_chunks)}
 
-    def expect(self, track: int, start: int, count: int) -> None:
-        """Let the disk fetch the chunks with these frames meanwhile, where they were not read before.
+    def fill(self, rooms: Rooms, tracks: IntArray, starts: IntArray, counts: IntArray) -> None:
+        """Put frames ``start … start + count`` of each track into its room; all are int64 ``(n_crops,)``.
 
-        It costs a tenth of the time of reading them where they are in memory, so it is done while some are not.
+        Raises
+        ------
+        CorruptFeature
+            When stored bytes are damaged or values are missing; it names the track.
         """
-        if self._chunk_frames and count and self._from_disk > 0.1:
-            size, step = self._chunk_frames, self._source.stride
-            for chunk in range(start * step // size, (start + count - 1) * step // size + 1):
-                if (track, chunk) not in self._chunks:
-                    self._source.expect(track, chunk)
-
-    def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
-        """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
-        if not self._chunk_frames:
-            self._move(out, self._source.read(track, start, count), track, start)
+        if len(self._checked.maps) > _MAPS:
+            self._checked = _Checked(self._n_chunks)
+        began, checked = time.perf_counter(), self._checked
+        crop, chunk, pieces = self._cut(rooms, starts, counts)
+        track = tracks[crop]
+        numbers = self._first_chunks[track] + chunk
+        pieces["chunk"] = checked.addresses[numbers]
+        fresh = np.flatnonzero(pieces["chunk"] == 0)
+        _, first, again = np.unique(numbers[fresh], return_index=True, return_inverse=True)
+        first = fresh[first]
+        found = self._find(track[first].tolist(), chunk[first].tolist())
+        for name in ("chunk", "pitch", "step"):
+            pieces[name][fresh] = np.array([getattr(one, name) for one in found])[again]
+        pieces["size"][first] = [one.size for one in found]
+        pieces["begin"] *= pieces["step"]
+        pieces["step"] *= self._source.stride
+        gather(pieces, self._source.decoder, rows=self._source.n_rows, decoded=rooms.decoded)
+        bad = crop[pieces["verdict"] != 0][:1]
+        if len(bad):
+            self._source.check_crop(int(tracks[bad[0]]), int(starts[bad[0]]), int(counts[bad[0]]))
+            self.fill(rooms, tracks, starts, counts)  # it has been mended meanwhile
             return
-        size, step = self._chunk_frames, self._source.stride
-        done = 0
-        while done < count:
-            chunk, first = divmod((start + done) * step, size)
-            kept = self._chunks.get((track, chunk))
-            codes = self._read_chunk(track, chunk) if kept is None else kept
-            here = min(count - done, -(-(size - first) // step))
-            part = out[..., done : done + here] if here < count else out
-            self._move(part, codes[..., first : first + here * step : step], track, start + done)
-            done += here
+        for number, one in zip(numbers[first].tolist(), found, strict=True):
+            if self._keeps and isinstance(one.owner, mmap.mmap):
+                checked.maps[id(one.owner)], checked.addresses[number] = one.owner, one.chunk
+                self._layout = one.pitch, one.step
+        self._note(time.perf_counter() - began, len(pieces), len(found))
 
-    def _move(self, out: NDArray[Any], codes: NDArray[Any], track: int, start: int) -> None:
-        self._put(out, codes)
-        # what was just written is in the processor's cache, and of one piece
-        written = out if out.dtype == codes.dtype else codes
-        self._source.check(written, track, start * self._source.stride, self._source.stride)
+    def _cut(self, rooms: Rooms, starts: IntArray, counts: IntArray) -> tuple[IntArray, IntArray, NDArray[Any]]:
+        """Pieces of crops that lie in one chunk each, with the number of the crop and of its track's chunk."""
+        step, size = self._source.stride, self._size
+        first = starts * step // size
+        chunks = np.where(counts > 0, (starts + counts - 1) * step // size - first + 1, 0)
+        crop = np.repeat(np.arange(len(starts)), chunks)
+        chunk = np.arange(len(crop)) - (np.cumsum(chunks) - chunks - first)[crop]
+        begin = np.maximum(starts[crop], -(-chunk * size // step))
+        end = np.minimum((starts + counts)[crop], -(-(chunk + 1) * size // step))
+        pieces = rooms.pieces(crop, begin - starts[crop])
+        pieces["begin"], pieces["frames"] = begin * step - chunk * size, end - begin
+        pieces["pitch"], pieces["step"] = self._layout
+        return crop, chunk, pieces
 
-    def _read_chunk(self, track: int, chunk: int) -> NDArray[Any]:
-        """Read a whole chunk, which checks its bytes; keep it where it is mapped."""
-        began = time.perf_counter()
+    def _find(self, tracks: Sequence[int], chunks: Sequence[int]) -> list[_Chunk]:
+        """Find chunks in memory that were not read before, after asking the disk for all of them."""
+        if self._keeps and self._from_disk > 0.1:  # takes a tenth of the time of reading them where they are in memory
+            for place in zip(tracks, chunks, strict=True):
+                self._source.expect(*place)
+        return [self._find_one(*place) for place in zip(tracks, chunks, strict=True)]
+
+    def _find_one(self, track: int, chunk: int) -> _Chunk:
+        mapped = self._source.mapped_chunk(track, chunk) if checksum_address() else None
+        if mapped is not None:
+            file, address, size = mapped
+            return _Chunk(address, self._size, 1, size, file)
         codes = self._source.read_chunk(track, chunk)
+        table = codes.reshape(self._source.n_rows, -1)
+        pitch, step = (size // codes.itemsize for size in table.strides)
+        address = table.__array_interface__["data"][0]
+        return _Chunk(address, pitch, step, 0, _mapped_file(table) or table)
+
+    def _note(self, seconds: float, pieces: int, fresh: int) -> None:
+        """Learn from the time that pieces took, some of them out of fresh chunks, how many were not in memory."""
         # checking a chunk of 262 kB takes some 60 µs where it is in memory: more than 180 µs is waiting for the disk
-        waited = time.perf_counter() - began > 5e-5 + 5e-10 * codes.nbytes
-        self._from_disk += (waited - self._from_disk) / 32
-        if _is_mapped(codes):
-            if len(self._chunks) >= _MAPPED_CHUNKS:
-                self._chunks.clear()
-            self._chunks[track, chunk] = codes
-        return codes
+        waited = seconds > 5e-5 * pieces + 5e-10 * fresh * self._size * self._source.frame_bytes
+        self._from_disk += (waited - self._from_disk) * (1 - (31 / 32) ** fresh)
 
 
-def _is_mapped(codes: NDArray[Any]) -> bool:
-    """Whether an array lies in a mapped file, so that keeping it takes no memory of its own."""
+def _mapped_file(codes: NDArray[Any]) -> mmap.mmap | None:
+    """Mapped file that an array lies in, so that keeping it takes no memory of its own."""
     owner: Any = codes
     while owner is not None and not isinstance(owner, mmap.mmap):
         owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
-    return owner is not None
+    return owner
 
 
 class RamTier:
@@ -119,24 +168,25 @@ class RamTier:
     def __init__(self, source: Input, tracks: NDArray[np.int64]) -> None:
         began = time.perf_counter()
         ordered = _storage_order(source, tracks)
-        sizes = source.lengths[ordered] * int(np.prod(source.lead, dtype=np.int64))
-        self._flat = np.empty(int(sizes.sum()), dtype=source.dtype)
-        self._views: dict[int, NDArray[Any]] = {}
-        self._put = source.decoder.put
-        for track, end, size in zip(ordered.tolist(), np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
+        sizes = source.lengths[ordered] * source.n_rows
+        self._source, self._flat = source, np.empty(int(sizes.sum()), dtype=source.dtype)
+        self._begins: IntArray = np.zeros(len(source.lengths), dtype=np.int64)
+        self._begins[ordered] = np.cumsum(sizes) - sizes
+        for track, begin, size in zip(ordered.tolist(), self._begins[ordered].tolist(), sizes.tolist(), strict=True):
             length = int(source.lengths[track])
-            view = self._views[track] = self._flat[end - size : end].reshape(*source.lead, length)
+            view = self._flat[begin : begin + size].reshape(*source.lead, length)
             view[...] = source.read(track, 0, length)
             source.check(view, track, 0, source.stride)
         seconds, megabytes = time.perf_counter() - began, self._flat.nbytes / 1e6
         logger.info("%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(ordered), megabytes, seconds)
 
-    def expect(self, track: int, start: int, count: int) -> None:
-        """All is here."""
-
-    def fill(self, out: NDArray[Any], track: int, start: int, count: int) -> None:
-        """Put frames ``start … start + count`` of a track into ``out`` ``(*lead, count)``: see :meth:`Decoder.put`."""
-        self._put(out, self._views[track][..., start : start + count])
+    def fill(self, rooms: Rooms, tracks: IntArray, starts: IntArray, counts: IntArray) -> None:
+        """Put frames ``start … start + count`` of each track into its room; all are int64 ``(n_crops,)``."""
+        pieces = rooms.pieces(np.arange(len(tracks)), 0)
+        pieces["chunk"] = self._flat.__array_interface__["data"][0]
+        pieces["begin"], pieces["frames"] = self._begins[tracks] + starts, counts
+        pieces["pitch"], pieces["step"] = self._source.lengths[tracks], 1
+        gather(pieces, self._source.decoder, rows=self._source.n_rows, decoded=rooms.decoded)
 
 
 class DeviceTier:
@@ -160,7 +210,7 @@ class DeviceTier:
         total = int(frames.sum()) + longest
         self._codes = torch.zeros((*source.lead, total), dtype=torch_dtype(source.dtype), device=device)
         self._offsets = torch.from_numpy(offsets).to(device)
-        frame_bytes = max(1, int(np.prod(source.lead, dtype=np.int64)) * source.dtype.itemsize)
+        frame_bytes = max(1, source.n_rows * source.dtype.itemsize)
         for group in _groups(ordered, frames * frame_bytes, block_bytes):
             count = int(source.lengths[group].sum())
             block = np.empty((*source.lead, count), dtype=source.dtype)

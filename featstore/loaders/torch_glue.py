@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from featstore.errors import ConfigError
 from featstore.loaders.crops import Ragged
 from featstore.loaders.epochs import Epochs, order_kind
+from featstore.loaders.gather import Rooms
 from featstore.loaders.inputs import Input, check_stored, plan_inputs
 from featstore.loaders.order import Purpose, check_share, random_bits, rank_slice
 from featstore.loaders.passes import allocate
@@ -173,10 +174,7 @@ class FeatureDataset(Dataset[Item]):
             places = torch.from_numpy(tracks).to(self.device), torch.from_numpy(starts).to(self.device)
             return decoder.values(tier.gather(*places, self._frames))
         codes = allocate(self.source, len(tracks), self._frames)
-        for out, track, start, count in zip(
-            codes.numpy(), tracks.tolist(), starts.tolist(), counts.tolist(), strict=True
-        ):
-            tier.fill(out[..., :count], track, start, count)
+        tier.fill(Rooms.of(codes.numpy(), decoder), tracks, starts, counts)
         return codes if decoder.has_table else decoder.values(codes)
 
 

@@ -61,7 +61,7 @@ def log10(
     Parameters
     ----------
     values : float32, of any shape
-        Where the logarithm would be taken of anything but positive, finite numbers, numpy takes all of them.
+        Where the logarithm would be taken of anything but positive, finite numbers, numpy takes it of those.
 
     Returns
     -------
@@ -73,7 +73,8 @@ def log10(
     _log10(values, values.size, gain, offset, floor, factor, _INVERSE, _LOG, out, odd)
     if odd[0]:
         linear = np.maximum(values * np.float32(gain) + np.float32(offset), np.float32(floor))
-        out = np.log10(linear) * np.float32(factor)
+        strange = ~((linear > np.float32(1.1754942e-38)) & (linear < np.inf))
+        out[strange] = np.log10(linear[strange]) * np.float32(factor)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,8 +34,10 @@ class BaseArray:
         Type of the encoded values.
     item_shape : tuple of int
         Axes of one track before time.
-    mapped_frames : int
-        Frames of a chunk that reads return as a view of the mapped file; 0 where chunks are compressed.
+    chunk_frames : int
+        Frames of a chunk.
+    mapped : bool
+        Whether reads of a chunk return a view of the mapped file: it is not compressed.
     lengths : array of int64
         Frames of every row, -1 where nothing is stored.
 
@@ -47,7 +50,7 @@ class BaseArray:
         self.backend, self.location = backend, backend.location
         self.array, self.header, self.layout, self.n_rows = array, array.header, array.layout, n_rows
         self.key, self.item_shape, self.dtype = self.header.key, self.header.item_shape, self.header.encoding.dtype
-        self.mapped_frames = self.layout.chunk_frames if self.layout.compression == "none" else 0
+        self.chunk_frames, self.mapped = self.layout.chunk_frames, self.layout.compression == "none"
         self.lengths: IntArray = np.full(n_rows, -1, dtype=np.int64)
         for record in records.values():
             self.lengths[record.first_row : record.first_row + len(record.n_frames)] = record.lengths
@@ -108,6 +111,11 @@ class BaseArray:
         """Say that a chunk of a track will be read soon, so that a disk can fetch many side by side."""
         slab, slot, within = self._place(row, chunk)
         slab.expect(slot, within)
+
+    def mapped_chunk(self, row: int, chunk: int) -> tuple[mmap.mmap, int, int] | None:
+        """File, address and bytes of a chunk that is mapped with its crc32c behind it; None where none is."""
+        slab, slot, within = self._place(row, chunk)
+        return slab.mapped_chunk(slot, within)
 
     def read_chunk(self, row: int, chunk: int) -> AnyArray:
         """Encoded values of a whole chunk of a stored track, also of places behind its end; errors as for ``read``."""

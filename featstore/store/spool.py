@@ -54,6 +54,10 @@ class Slab:
             with suppress(OSError, ValueError):  # a damaged index is for the read to report
                 owner.madvise(mmap.MADV_WILLNEED, start, span[0] + span[1] - start)
 
+    def mapped_chunk(self, slot: int, chunk: int) -> tuple[mmap.mmap, int, int] | None:
+        """File, address and bytes of a chunk that is mapped with its crc32c behind it; None where none is."""
+        return None
+
     def chunk_bytes(self, slot: int, chunk: int) -> tuple[memoryview, str]:
         """Encoded bytes of a chunk, and its place for messages; see :meth:`read_chunk`.
 

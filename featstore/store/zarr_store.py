@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
+import mmap
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -230,3 +232,15 @@ class ZarrSlab(Slab):
             )
         index = checked(data[-size:], where)
         self._index: npt.NDArray[np.uint64] = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
+        file = data.obj if isinstance(data, memoryview) else None
+        self._file = file if isinstance(file, mmap.mmap) and array.layout.compression == "none" else None
+        self._address = 0 if self._file is None else np.frombuffer(self._file, np.uint8).__array_interface__["data"][0]
+        self._chunk_bytes = math.prod(self._shape) * self._dtype.itemsize
+
+    def mapped_chunk(self, slot: int, chunk: int) -> tuple[mmap.mmap, int, int] | None:
+        """File, address and bytes of a chunk that is mapped with its crc32c behind it; None where none is."""
+        span = self.chunk_span(slot, chunk)
+        if self._file is None or span is None or span[1] != self._chunk_bytes + CRC_BYTES:
+            return None
+        inside = span[0] + span[1] <= len(self._data)
+        return (self._file, self._address + span[0], self._chunk_bytes) if inside else None

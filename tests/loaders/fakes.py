@@ -10,7 +10,7 @@ from featstore.specs.views import view_of
 
 
 class FakeBase:
-    mapped_frames = 0
+    chunk_frames, mapped = 1 << 30, False
 
     def __init__(self, rows, dtype, lengths):
         self.rows, self.dtype, self.lengths, self.reads = rows, np.dtype(dtype), lengths, []
@@ -18,6 +18,13 @@ class FakeBase:
 
     def stage(self):
         pass
+
+    def mapped_chunk(self, row, chunk):
+        return None
+
+    def read_chunk(self, row, chunk):
+        self.reads.append(row)
+        return self.rows[row]
 
     def read(self, row, start, stop):
         self.reads.append(row)

@@ -11,11 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featstore.loaders.codes import Decoder, first_hole
+from featstore.loaders.gather import Rooms, gather
 from featstore.specs import Encoding, parse_spec
 from featstore.specs.views import View, view_of
+from featstore.store.chunks import crc32c
 
 DB = parse_spec("mel(scale=db)")
 LOG = parse_spec("mel(hop_length=512,scale=log10_1p)")
+
+
+def gathered(decoder, codes):
+    """Codes ``(crops, *lead, frames)`` through compiled code."""
+    out = np.empty(codes.shape, dtype=np.float32 if decoder.has_table else codes.dtype)
+    rooms = Rooms.of(out, decoder)
+    pieces = rooms.pieces(np.arange(len(codes)), 0)
+    pieces["chunk"] = Rooms.of(codes, decoder).addresses
+    pieces["pitch"], pieces["step"], pieces["frames"] = codes.shape[-1], 1, codes.shape[-1]
+    gather(pieces, decoder, rows=int(np.prod(codes.shape[1:-1], dtype=int)), decoded=rooms.decoded)
+    assert not pieces["verdict"].any()
+    return out
 
 
 @pytest.mark.parametrize("name", ["uint8", "uint16", "float16", "float32"])
@@ -26,8 +40,7 @@ def test_values_are_those_of_encoding_and_view(name, want):
     codes, _ = encoding.encode(np.random.default_rng(0).uniform(-100, 40, (4, 5, 30)).astype(np.float32))
     expected = decoder.view.apply(encoding.decode(codes))
     np.testing.assert_allclose(decoder.values(torch.from_numpy(codes)).numpy(), expected, rtol=1e-5, atol=1e-6)
-    out = np.empty(codes.shape, dtype=np.float32 if decoder.has_table else codes.dtype)
-    decoder.put(out, codes)
+    out = gathered(decoder, codes)
     assert np.array_equal(out, expected if decoder.has_table else codes)
     assert torch.equal(
         pickle.loads(pickle.dumps(decoder)).values(torch.from_numpy(codes)), decoder.values(torch.from_numpy(codes))
@@ -39,6 +52,7 @@ def test_signed_codes():
     decoder = Decoder(encoding, View())
     codes, _ = encoding.encode(np.linspace(-1, 1, 1000, dtype=np.float32))
     assert np.array_equal(decoder.values(torch.from_numpy(codes)).numpy(), encoding.decode(codes))
+    assert np.array_equal(gathered(decoder, codes[None, None])[0, 0], encoding.decode(codes))
     assert np.isnan(decoder.table[np.array([encoding.fill_value], dtype=np.int16).view(np.uint16)[0]])
 
 
@@ -54,6 +68,36 @@ def test_holes_are_found(name, holes, strided):
     for band, frame in holes:
         codes[band, frame] = encoding.fill_value
     assert first_hole(codes, encoding.fill_value) == (min(frame for _, frame in holes) if holes else None)
+    decoder, out = Decoder(encoding, View()), np.empty((1, 3, 10), dtype=np.float32)
+    for decoded in (True, False) if decoder.has_table else (False,):
+        rooms = Rooms.of(out if decoded else out.astype(encoding.dtype), decoder)
+        pieces = rooms.pieces(np.array([0]), 0)
+        pieces["chunk"], pieces["pitch"], pieces["frames"] = codes.__array_interface__["data"][0], codes.strides[0], 10
+        pieces["pitch"] //= codes.itemsize
+        pieces["step"] = codes.strides[1] // codes.itemsize
+        gather(pieces, decoder, rows=3, decoded=decoded)
+        assert pieces["verdict"].tolist() == [bool(holes)]
+
+
+@pytest.mark.parametrize("name", ["uint8", "int16", "float16", "float32"])
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_pieces_are_checked_and_cut(name, step):
+    encoding = Encoding(name, -1, 1)
+    decoder = Decoder(encoding, View())
+    codes, _ = encoding.encode(np.random.default_rng(1).uniform(-1, 1, (2, 3, 50)).astype(np.float32))
+    stored = [bytearray(chunk.tobytes() + crc32c(chunk.tobytes())) for chunk in codes]
+    stored[1][70] ^= 1
+    out = np.zeros((2, 3, 8), dtype=np.float32 if decoder.has_table else codes.dtype)
+    rooms = Rooms.of(out, decoder)
+    pieces = rooms.pieces(np.arange(2), 1)
+    pieces["chunk"] = [np.frombuffer(data, np.uint8).__array_interface__["data"][0] for data in stored]
+    pieces["begin"], pieces["pitch"], pieces["step"], pieces["frames"] = 7, 50, step, 6
+    pieces["size"] = codes[0].nbytes
+    gather(pieces, decoder, rows=3, decoded=rooms.decoded)
+    assert pieces["verdict"].tolist() == [0, 1]
+    cut = codes[0][:, 7::step][:, :6]
+    assert np.array_equal(out[0, :, 1:7], encoding.decode(cut) if decoder.has_table else cut)
+    assert not out[:, :, 0].any() and not out[:, :, 7].any()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

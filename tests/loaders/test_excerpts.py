@@ -8,6 +8,7 @@ import pytest
 from featstore.errors import ConfigError
 from featstore.extract import ExtractOptions, extract
 from featstore.loaders import BatchLoader, band_statistics, torch_dataset
+from featstore.loaders.gather import Rooms
 from featstore.loaders.inputs import Input
 from featstore.loaders.tiers import DiskTier
 from featstore.specs import expand_features
@@ -17,6 +18,7 @@ from featstore.workflows.indexing import index_tracks
 
 MEL = "mel(sample_rate=8000,n_fft=256,hop_length=64,n_mels=12,clip=every(0.8 s, 0.3 s))"
 VIEW = "mel(sample_rate=8000,n_fft=256,hop_length=192,n_mels=12,scale=db,clip=every(0.8 s, 0.3 s))"
+COARSE = VIEW.replace("scale=db,", "")
 WHOLE = "mel(sample_rate=8000,n_fft=256,hop_length=64,n_mels=12)"
 
 
@@ -106,3 +108,16 @@ def test_remote_files_of_excerpts_are_staged(store, monkeypatch) -> None:
     monkeypatch.setattr(reader.base, "stage", lambda: calls.append("staged"))
     DiskTier(Input.bind("x", reader, reader.track_ids))
     assert calls == ["staged"]
+
+
+def test_excerpts_of_a_view_stay_mapped(store) -> None:
+    reader = store[COARSE]
+    assert reader.view.stride > 1
+    tier = DiskTier(Input.bind("x", reader, reader.track_ids))
+    for _ in range(2):
+        out = np.empty((3, *reader.shape_of_item, reader.clip_frames), dtype=np.float32)
+        where = np.array([0, 1, 0]), np.array([0, 1, 1]) * reader.clip_frames, np.full(3, reader.clip_frames)
+        tier.fill(Rooms.of(out, tier._source.decoder), *where)
+        for values, track, start in zip(out, *where[:2], strict=True):
+            assert np.array_equal(values, reader[reader.track_ids[track]][start // reader.clip_frames])
+        assert np.count_nonzero(tier._checked.addresses) == 3 * reader.base.mapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,10 @@ import torch
 
 from featstore.errors import CorruptFeature, DatasetError, MissingFeature
 from featstore.loaders import BatchLoader, band_statistics
+from featstore.loaders.gather import Rooms, checksum_address, gather
+from featstore.loaders.inputs import Input
+from featstore.loaders.tiers import DiskTier
+from featstore.store import chunks
 from featstore.store.spool import Slab
 from tests.loaders.fakes import make_arrays
 from tests.loaders.stores import write_store
@@ -102,17 +107,53 @@ def test_a_flipped_bit_stops_the_pass(tmp_path, tier):
         list(BatchLoader({"x": store[BASE]}, list(arrays), batch_size=2, crop_frames=20, tier=tier))
 
 
-def test_only_mapped_chunks_are_kept(store, tmp_path):
-    from featstore.loaders.inputs import Input
-    from featstore.loaders.tiers import DiskTier
+def crop_of(tier, reader, start, frames):
+    out = np.empty((1, 8, frames), dtype=np.float32)
+    tier.fill(Rooms.of(out, Input.bind("x", reader, ["t00"]).decoder), *(np.array([n]) for n in (0, start, frames)))
+    return out[0]
 
+
+def test_only_mapped_chunks_are_kept(store, tmp_path):
     arrays = make_arrays([300] * 5, bands=8)
     packed = write_store(tmp_path / "s", arrays, [(BASE, "float32")], compression="lz4")
     for reader, kept in ((store[BASE], 1), (packed[BASE], 0)):
         tier = DiskTier(Input.bind("x", reader, ["t00"]))
-        out = np.empty((8, 30), dtype=np.float32)
-        tier.fill(out, 0, 40, 30)
-        assert np.array_equal(out, reader.read(["t00"], 40, 70)[0]) and len(tier._chunks) == kept
+        assert np.array_equal(crop_of(tier, reader, 40, 30), reader.read(["t00"], 40, 70)[0])
+        assert np.count_nonzero(tier._checked.addresses) == len(tier._checked.maps) == kept
+        again = pickle.loads(pickle.dumps(tier))
+        assert not again._checked.maps
+        assert np.array_equal(crop_of(again, reader, 41, 30), reader.read(["t00"], 41, 71)[0])
+
+
+def test_files_are_let_go_where_too_many_are_mapped(tmp_path, monkeypatch):
+    arrays = make_arrays([60] * 40, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")], shard_tracks=2)
+    monkeypatch.setattr("featstore.loaders.tiers._MAPS", 3)
+    monkeypatch.setattr("featstore.store.base_array.MAX_OPEN_SLABS", 2)
+    for recheck in (False, True):
+        options = {"batch_size": 8, "crop_frames": 20, "tier": "disk", "threads": 2, "recheck": recheck}
+        loader = BatchLoader({"x": store[BASE]}, list(arrays), **options)
+        for _ in range(5):
+            for batch in loader:
+                for values, index, start in zip(batch["x"], batch["index"].tolist(), batch["start"], strict=True):
+                    assert np.array_equal(values, arrays[f"t{index:02d}"][:, start : start + 20])
+
+
+def test_without_the_checksum_in_c_chunks_are_checked_one_by_one(tmp_path, monkeypatch):
+    arrays = make_arrays([60] * 6, bands=8)
+    store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")])
+    options = {"batch_size": 6, "crop_frames": 20, "tier": "disk", "seed": 4}
+    (there,) = BatchLoader({"x": store[BASE]}, list(arrays), **options)
+    assert checksum_address()
+    checks: list[str] = []
+    check = chunks.checked
+    monkeypatch.setattr(chunks, "checked", lambda data, where: checks.append(where) or check(data, where))
+    monkeypatch.setattr("featstore.loaders.tiers.checksum_address", lambda: 0)
+    loader = BatchLoader({"x": store[BASE]}, list(arrays), **options)
+    (absent,) = loader
+    assert torch.equal(there["x"], absent["x"]) and len(checks) == 6
+    list(loader)
+    assert len(checks) == 6
 
 
 @pytest.mark.parametrize("backend", ["zarr", "hdf5"])
@@ -121,10 +162,15 @@ def test_chunks_are_announced_before_their_first_read(tmp_path, monkeypatch, bac
     store = write_store(tmp_path / "s", arrays, [("mel(n_mels=96)", "float32")], backend=backend)
     reader = store["mel(n_mels=96)"]
     announcements: list[tuple[int, int]] = []
-    fetch, read = Slab.expect, Slab.chunk_bytes
+    fetch, find = Slab.expect, DiskTier._find_one
     monkeypatch.setattr(Slab, "expect", lambda slab, *where: announcements.append(where) or fetch(slab, *where))
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(Slab, "chunk_bytes", lambda slab, *where: asked.append(where) or read(slab, *where))
+
+    def find_one(tier, track, chunk):
+        asked.append((int(tier._source.rows[track]) % reader.base.layout.shard_tracks, chunk))
+        return find(tier, track, chunk)
+
+    monkeypatch.setattr(DiskTier, "_find_one", find_one)
     loader = BatchLoader({"x": reader}, list(arrays), batch_size=5, crop_frames=900, tier="disk", threads=0)
     list(loader)
     assert asked and announcements == asked[: len(announcements)] and set(announcements) == set(asked)
@@ -144,14 +190,14 @@ def test_chunks_are_announced_while_reading_them_takes_long(tmp_path, monkeypatc
     store = write_store(tmp_path / "s.zarr", arrays, [(BASE, "float32")], shard_tracks=256)
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
     monkeypatch.setattr("featstore.loaders.tiers.time", clock)
-    read, fetch = Slab.read_chunk, Slab.expect
+    fetch = Slab.expect
     announcements: list[int] = []
 
-    def read_slowly(slab, *where):
-        clock.now += seconds
-        return read(slab, *where)
+    def gather_slowly(pieces, *args, **settings):
+        clock.now += seconds * len(pieces)
+        gather(pieces, *args, **settings)
 
-    monkeypatch.setattr(Slab, "read_chunk", read_slowly)
+    monkeypatch.setattr("featstore.loaders.tiers.gather", gather_slowly)
     monkeypatch.setattr(
         Slab, "expect", lambda slab, slot, within: announcements.append(slot) or fetch(slab, slot, within)
     )

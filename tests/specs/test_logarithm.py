@@ -42,6 +42,17 @@ def test_a_value_does_not_depend_on_its_neighbours(count: int) -> None:
     assert log10(values).tolist() == alone
 
 
+@pytest.mark.parametrize("odd", [0.0, -1.0, np.nan, np.inf, 1e-40])
+def test_nor_on_odd_neighbours_where_numpys_last_bits_are_others(odd: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = rng.random(40).astype(np.float32) + np.float32(0.01)
+    alone = log10(values, factor=10)
+    numpys = np.log10
+    monkeypatch.setattr(np, "log10", lambda x: np.nextafter(numpys(x), np.float32(np.inf)))  # as with AVX-512
+    with np.errstate(all="ignore"):
+        beside = log10(np.insert(values, 17, odd).astype(np.float32), factor=10)
+    assert np.array_equal(np.delete(beside, 17), alone)
+
+
 def test_the_steps_around_it_are_rounded_one_by_one() -> None:
     x = rng.random((5, 33)).astype(np.float32)
     linear = np.maximum(x * np.float32(3) + np.float32(0.5), np.float32(1))
