@@ -268,13 +268,13 @@ def tokens(check: Check) -> dict[str, Any]:
 
 def vectors(check: Check) -> dict[str, Any]:
     """Seconds for a minute of music of MUSICNN's vectors through a whole extraction, decoding included."""
-    from tests.bench.bench_training_share import musicnn_vectors
+    from tests.bench.bench_musicnn import Ours
 
     count = max(2, int(check.sizes.music_s / 30))
-    clips = make_clips(check.folder / "clips", "16 kHz mono mp3", count, min(29.2, check.sizes.music_s * 2))
+    clip_s = min(29.2, check.sizes.music_s * 2)
+    work = Ours(check.folder / "musicnn", make_clips(check.folder / "clips", "16 kHz mono mp3", count, clip_s))
     check.forget_peak()
-    spent = musicnn_vectors(check.folder / "musicnn", clips)["seconds_a_minute"]
-    return _per_minute(spent, 60.0) | {"peak_device_bytes": check.peak_bytes}
+    return _per_minute(check.seconds(work, 1), count * clip_s) | {"peak_device_bytes": check.peak_bytes}
 
 
 def _per_minute(spent: float, music_s: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from featstore.process_memory import peak_resident_bytes
 if TYPE_CHECKING:
     from featstore.datasets import TrackTable
 
-PACKAGES = ("featstore", "numpy", "scipy", "llvmlite", "soundfile", "soxr", "librosa", "essentia")
+PACKAGES = ("featstore", "numpy", "scipy", "torch", "llvmlite", "soundfile", "soxr", "librosa", "essentia")
 FORMS = {"16 kHz mono mp3": (16000, 1, 0.85), "44.1 kHz stereo mp3": (44100, 2, 0.6)}  # rate, channels, compression
 
 Contender = Callable[[Sequence[Path]], object]

@@ -1,4 +1,4 @@
-"""How much of a training epoch is not the model's, and how long vectors of musicnn take: parts of ``bench_speed``."""
+"""How much of a training epoch is not the model's: a part of ``bench_speed``."""
 
 from __future__ import annotations
 
@@ -86,38 +86,3 @@ class _Timed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-
-def musicnn_vectors(folder: Path, clips: Sequence[Path]) -> dict[str, Any]:
-    """Seconds of one core for a minute of music, with weights that were never trained: they take as long."""
-    import pandas
-    import soundfile
-    import torch
-
-    from featstore.datasets import TableInfo, TrackTable
-    from featstore.extract import ExtractOptions, extract
-    from featstore.specs import expand_features
-    from featstore.testing.musicnn_package import write_untrained
-
-    torch.set_num_threads(1)
-    weights = write_untrained(folder / "weights", "mtt-musicnn")
-    tracks = [str(clip) for clip in clips]
-    table = TrackTable(
-        pandas.DataFrame({"track_id": tracks, "path": tracks, "labels": [[] for _ in tracks]}),
-        TableInfo(name="bench", task="none", classes=()),
-    )
-    feature = f"embedding(model=mtt-musicnn,weights={weights})"
-    options = ExtractOptions(scheduler="sync", jobs=1, progress="none")
-    audio_s = sum(soundfile.info(clip).duration for clip in clips)
-    times = []
-    for number in range(2):  # the first one warms up
-        began = time.perf_counter()
-        extract(table, expand_features([feature]), folder / f"{number}.zarr", options)
-        times.append(time.perf_counter() - began)
-    return {
-        "seconds_a_minute": round(60 * times[-1] / audio_s, 3),
-        "peer": None,
-        "why_no_peer": "the package musicnn wants TensorFlow 1, which no supported Python has",
-        "machine": machine(),
-        "versions": versions(("featstore", "torch", "numpy")),
-    }
