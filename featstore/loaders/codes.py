@@ -83,25 +83,7 @@ class Decoder:
 
 
 def first_hole(codes: NDArray[Any], fill: float) -> int | None:
-    """Frame (last axis) of the first code that stands for *missing*, or None.
-
-    Missing is NaN in a float type and ``fill`` in an integer one. The common case, no hole, costs one pass.
-    """
-    if codes.size == 0 or not _may_have_hole(codes, fill):
-        return None
+    """Frame (last axis) of the first code that stands for *missing*, NaN or ``fill`` in an integer type, or None."""
     holes = np.isnan(codes) if codes.dtype.kind == "f" else codes == fill
-    frames = np.flatnonzero(holes.reshape(-1, holes.shape[-1]).any(axis=0))
+    frames = np.flatnonzero(holes.any(axis=tuple(range(codes.ndim - 1))))
     return int(frames[0]) if len(frames) else None
-
-
-def _may_have_hole(codes: NDArray[Any], fill: float) -> bool:
-    if codes.dtype.kind == "u":
-        return bool(codes.max() == fill)  # the fill code is the largest
-    if codes.dtype.kind == "i":
-        return bool(codes.min() == fill)  # the fill code is the smallest
-    if codes.dtype == np.float16:  # without the sign bit, NaN are the patterns above infinity's
-        return bool((codes.view(np.uint16) << 1).max() > 0xF800)
-    if codes.dtype == np.float32:  # the largest of numbers with a NaN among them is NaN
-        largest = np.maximum.reduce(codes.reshape(-1))
-        return bool(largest != largest)
-    return bool(np.isnan(codes).any())

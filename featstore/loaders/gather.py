@@ -46,7 +46,7 @@ class Rooms(NamedTuple):
     addresses: IntArray
     frames: IntArray
     itemsize: int
-    decoded: bool
+    decoded: bool = False
 
     @classmethod
     def of(cls, batch: AnyArray, decoder: Decoder) -> Rooms:

@@ -129,21 +129,18 @@ class Input:
         """Codes ``(*lead, chunk_frames)`` of a chunk of a track's stored base; its last one goes on behind the end."""
         return self.base.read_chunk(int(self.rows[track]), chunk)
 
-    def check_crop(self, track: int, start: int, count: int) -> None:
-        """Read a crop for its checksums, and refuse it where values are missing."""
-        self.check(self.read(track, start, count), track, start * self.stride, self.stride)
-
     def values(self, track: int, start: int, count: int) -> FloatArray:
         """Decoded values ``(*shape_of_item, count)`` of a track from frame ``start`` on; NaN where one is missing."""
         decoded = self.feature.encoding.decode(self.read(track, start, count))
         return np.asarray(self.feature.view.apply(decoded))
 
-    def check(self, codes: AnyArray, track: int, start: int, step: int) -> None:
-        """Refuse codes that stand for *missing*; they are every ``step``-th stored frame from frame ``start`` on."""
-        hole = first_hole(codes, self.decoder.fill)
+    def check(self, track: int, start: int, count: int) -> None:
+        """Read a crop, which checks its bytes, and refuse codes that stand for *missing*."""
+        hole = first_hole(self.read(track, start, count), self.decoder.fill)
         if hole is not None:
+            frame = (start + hole) * self.stride
             raise CorruptFeature(
-                f"track {self.track_ids[track]} holds no value (NaN or fill) at stored frame {start + hole * step}",
+                f"track {self.track_ids[track]} holds no value (NaN or fill) at stored frame {frame}",
                 self.feature.name,
                 "Check the store with: featstore store verify; repair it, or leave the track out of the track table",
             )

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 Tier = Literal["auto", "disk", "ram", "gpu"]
 
 _SHARE = 0.5  # of the free memory that auto may fill
+_BLOCK_BYTES = 1 << 26
 _MAPS = 1 << 13  # files that stay mapped; systems allow a process some 65,000
 
 
@@ -62,13 +63,15 @@ class DiskTier:
 
     The values of every crop are checked. The checksum of an uncompressed chunk is checked when it is first read; after
     that the chunk stays mapped, and crops are copied out of the page cache. With ``recheck``, and for compressed chunks
-    always (they are decoded for each crop), the checksum is checked on every read.
+    always (they are decoded for each crop), the checksum is checked on every read. With ``once``, as every chunk will
+    be read once only, no files are copied from a bucket and no chunks stay mapped.
     """
 
-    def __init__(self, source: Input, *, recheck: bool = False) -> None:
+    def __init__(self, source: Input, *, recheck: bool = False, once: bool = False) -> None:
         self._source = source
-        source.base.stage()
-        self._size, self._keeps = source.base.chunk_frames, source.base.mapped and not recheck
+        if not once:
+            source.base.stage()
+        self._size, self._keeps = source.base.chunk_frames, source.base.mapped and not (recheck or once)
         lengths = np.where(source.rows < 0, 0, source.base.lengths[source.rows])
         chunks = -(-lengths // self._size)
         self._first_chunks, self._n_chunks = np.cumsum(chunks) - chunks, int(chunks.sum())
@@ -106,7 +109,7 @@ class DiskTier:
         gather(pieces, self._source.decoder, rows=self._source.n_rows, decoded=rooms.decoded)
         bad = crop[pieces["verdict"] != 0][:1]
         if len(bad):
-            self._source.check_crop(int(tracks[bad[0]]), int(starts[bad[0]]), int(counts[bad[0]]))
+            self._source.check(int(tracks[bad[0]]), int(starts[bad[0]]), int(counts[bad[0]]))
             self.fill(rooms, tracks, starts, counts)  # it has been mended meanwhile
             return
         for number, one in zip(numbers[first].tolist(), found, strict=True):
@@ -114,6 +117,10 @@ class DiskTier:
                 checked.maps[id(one.owner)], checked.addresses[number] = one.owner, one.chunk
                 self._layout = one.pitch, one.step
         self._note(time.perf_counter() - began, len(pieces), len(found))
+
+    def fill_whole(self, rooms: Rooms, tracks: IntArray) -> None:
+        """Put whole tracks into their rooms; errors as for :meth:`fill`."""
+        self.fill(rooms, tracks, np.zeros_like(tracks), self._source.lengths[tracks])
 
     def _cut(self, rooms: Rooms, starts: IntArray, counts: IntArray) -> tuple[IntArray, IntArray, NDArray[Any]]:
         """Pieces of crops that lie in one chunk each, with the number of the crop and of its track's chunk."""
@@ -172,11 +179,10 @@ class RamTier:
         self._source, self._flat = source, np.empty(int(sizes.sum()), dtype=source.dtype)
         self._begins: IntArray = np.zeros(len(source.lengths), dtype=np.int64)
         self._begins[ordered] = np.cumsum(sizes) - sizes
-        for track, begin, size in zip(ordered.tolist(), self._begins[ordered].tolist(), sizes.tolist(), strict=True):
-            length = int(source.lengths[track])
-            view = self._flat[begin : begin + size].reshape(*source.lead, length)
-            view[...] = source.read(track, 0, length)
-            source.check(view, track, 0, source.stride)
+        disk, itemsize = DiskTier(source, once=True), source.dtype.itemsize
+        for group in _groups(ordered, sizes * itemsize):
+            places = self._flat.ctypes.data + self._begins[group] * itemsize
+            disk.fill_whole(Rooms(places, source.lengths[group], itemsize), group)
         seconds, megabytes = time.perf_counter() - began, self._flat.nbytes / 1e6
         logger.info("%s: %d tracks, %.1f MB in memory, %.1f s", source.name, len(ordered), megabytes, seconds)
 
@@ -192,15 +198,7 @@ class RamTier:
 class DeviceTier:
     """All listed tracks on the device, joined along time: ``(*lead, all frames)``; crops are gathered there."""
 
-    def __init__(
-        self,
-        source: Input,
-        tracks: NDArray[np.int64],
-        *,
-        device: torch.device,
-        longest: int,
-        block_bytes: int = 1 << 26,
-    ) -> None:
+    def __init__(self, source: Input, tracks: NDArray[np.int64], *, device: torch.device, longest: int) -> None:
         began = time.perf_counter()
         offsets = np.full(len(source.lengths), -1, dtype=np.int64)
         ordered = _storage_order(source, tracks)
@@ -210,16 +208,13 @@ class DeviceTier:
         total = int(frames.sum()) + longest
         self._codes = torch.zeros((*source.lead, total), dtype=torch_dtype(source.dtype), device=device)
         self._offsets = torch.from_numpy(offsets).to(device)
-        frame_bytes = max(1, source.n_rows * source.dtype.itemsize)
-        for group in _groups(ordered, frames * frame_bytes, block_bytes):
-            count = int(source.lengths[group].sum())
+        disk = DiskTier(source, once=True)
+        for group in _groups(ordered, frames * source.frame_bytes):
+            ends = np.cumsum(source.lengths[group])
+            count = int(ends[-1])
             block = np.empty((*source.lead, count), dtype=source.dtype)
-            at = 0
-            for track in group.tolist():
-                length = int(source.lengths[track])
-                block[..., at : at + length] = source.read(track, 0, length)
-                source.check(block[..., at : at + length], track, 0, source.stride)
-                at += length
+            places = block.ctypes.data + (ends - source.lengths[group]) * block.itemsize
+            disk.fill_whole(Rooms(places, np.full_like(ends, count), block.itemsize), group)
             first = int(offsets[group[0]])
             self._codes[..., first : first + count] = torch.from_numpy(block).to(device)
         megabytes = self._codes.numel() * self._codes.element_size() / 1e6
@@ -248,12 +243,10 @@ def _storage_order(source: Input, tracks: NDArray[np.int64]) -> NDArray[np.int64
     return unique[np.argsort(source.rows[unique], kind="stable")]
 
 
-def _groups(tracks: NDArray[np.int64], sizes: NDArray[np.int64], block_bytes: int) -> list[NDArray[np.int64]]:
-    """Cut a list of tracks into stretches of about ``block_bytes``."""
-    if len(tracks) == 0:
-        return []
-    group = (np.cumsum(sizes) - sizes) // block_bytes
-    return np.split(tracks, np.flatnonzero(np.diff(group)) + 1)
+def _groups(tracks: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut a list of tracks with their bytes into stretches that are read in one go."""
+    group = (np.cumsum(sizes) - sizes) // _BLOCK_BYTES
+    return np.split(tracks, np.flatnonzero(np.diff(group)) + 1) if len(tracks) else []
 
 
 def free_memory() -> int:
