@@ -45,6 +45,9 @@ class Index:
     def __and__(self, other: Index | int) -> Index:
         return self._with("and_", other)
 
+    def __or__(self, other: Index | int) -> Index:
+        return self._with("or_", other)
+
     def __rshift__(self, other: int) -> Index:
         return self._with("ashr", other)
 
@@ -193,8 +196,8 @@ class Code:
         self.builder.store(value.value, self.builder.gep(array, [self.index(index).value]))
 
     @contextlib.contextmanager
-    def loop(self, stop: Index | int, *, start: Index | int = 0, step: int = 1) -> Iterator[Index]:
-        """Repeat what the block emits for ``start``, ``start + step``, … below ``stop``."""
+    def loop(self, stop: Index | int | Variable, *, start: Index | int = 0, step: int = 1) -> Iterator[Index]:
+        """Repeat what the block emits for ``start``, ``start + step``, … below ``stop``, which may change meanwhile."""
         builder, ir = self.builder, self._ir
         before, head = builder.block, builder.append_basic_block()
         body, after = builder.append_basic_block(), builder.append_basic_block()
@@ -202,7 +205,8 @@ class Code:
         builder.position_at_end(head)
         counter = builder.phi(ir.IntType(64))
         counter.add_incoming(self.index(start).value, before)
-        builder.cbranch(builder.icmp_signed("<", counter, self.index(stop).value), body, after)
+        limit = self.index(stop.get() if isinstance(stop, Variable) else stop)
+        builder.cbranch(builder.icmp_signed("<", counter, limit.value), body, after)
         builder.position_at_end(body)
         yield Index(self, counter)
         counter.add_incoming((Index(self, counter) + step).value, builder.block)
@@ -269,6 +273,11 @@ class Code:
     def integer(self, array: Any, index: Index | int) -> Index:
         """One number of an int64 array."""
         return Index(self, self.builder.load(self.builder.gep(array, [self.index(index).value])))
+
+    def byte(self, array: Any, index: Index | int) -> Index:
+        """One number of an array of bytes."""
+        number = self.builder.load(self.builder.gep(array, [self.index(index).value]))
+        return Index(self, self.builder.zext(number, self._ir.IntType(64)))
 
     def spread(self, array: Any, index: Index | int, lanes: int = LANES) -> Lanes:
         """One number of an array in every lane."""

@@ -14,9 +14,8 @@ import functools
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from featstore.audio.content import Content, LocalContent, syncsafe, zeros_end
+from featstore.audio.frame_chain import follow_frames
 from featstore.audio.structure import Structure
 from featstore.audio.views import ViewOf
 
@@ -25,7 +24,6 @@ __all__ = ["audio_end", "examine_mpeg", "find_frames", "tags_end"]
 TOLERANCE_S = 0.25  # what tables, encoder delays and last frames may differ by
 _JUNK = 1 << 17  # bytes before the first frame that are no tag
 _CHAIN = 4  # frames in a row that show that a header is none by accident
-_WINDOW = 1 << 22  # bytes that are searched for headers at once
 _PROBES = 64  # places of a file where a constant rate must show
 _ID3V1 = 128
 
@@ -232,9 +230,9 @@ def _walk(content: LocalContent, at: int, end: int, kind: _Kind) -> _Walk:
     head = content[at : at + 3]
     frames, skipped, damage, behind, has_one_rate = 0, 0, "", at, True
     while at + 4 <= end:
-        chain = _chain(content, at, end, head, kind)
-        frames, at, has_one_rate = frames + chain.frames, chain.end, has_one_rate and chain.has_one_rate
-        if chain.frames:
+        count, at, is_one_rate = follow_frames(content, at, end, head, kind.steps)
+        frames, has_one_rate = frames + count, has_one_rate and is_one_rate
+        if count:
             behind = at
         if at + 4 > end:
             break
@@ -254,38 +252,6 @@ def _walk(content: LocalContent, at: int, end: int, kind: _Kind) -> _Walk:
         skipped += found - tags_end(content, at)
         at = found
     return _Walk(frames, behind, skipped, damage, has_one_rate)
-
-
-def _chain(content: LocalContent, at: int, end: int, head: bytes, kind: _Kind) -> _Walk:
-    """Count the whole frames that follow each other from a position on, as the first one's header has them.
-
-    All places that look like a header are found at once. Frames follow each other where the next such place lies just
-    behind one; the few that lie inside of frames are jumped over.
-    """
-    steps, frames, has_one_rate = np.asarray(kind.steps), 0, True
-    while at + 4 <= end:
-        # a copy: Dask's profiler keeps locals alive for a moment, and a mapping with views of it cannot be closed
-        window = np.frombuffer(content[at : min(end, at + _WINDOW)], np.uint8)
-        heads = np.flatnonzero((window[:-3] == 0xFF) & (window[1:-2] | 1 == head[1] | 1))
-        heads = heads[steps[window[heads + 2]] > 0]
-        thirds = window[heads + 2]
-        behind = heads + steps[thirds]
-        breaks = np.append(np.flatnonzero(behind[:-1] != heads[1:]), len(heads) - 1)
-        here, place = 0, 0
-        while place < len(heads) and heads[place] == here:
-            last = int(breaks[np.searchsorted(breaks, place)])
-            if at + behind[last] > end:
-                last -= 1
-            if last < place:
-                break
-            frames += last + 1 - place
-            has_one_rate = has_one_rate and not (thirds[place : last + 1] >> 2 != head[2] >> 2).any()
-            here = int(behind[last])
-            place = int(np.searchsorted(heads, here))
-        at += here
-        if here == 0 or len(window) - here > 3:  # what follows is no frame, or not all of one
-            break
-    return _Walk(frames, at, has_one_rate=has_one_rate)
 
 
 def _next_frames(content: LocalContent, at: int, end: int, kind: _Kind) -> int:

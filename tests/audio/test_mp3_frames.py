@@ -211,5 +211,5 @@ def test_frames_are_counted_while_a_profiler_looks_on(tmp_path: Path) -> None:
         found = examine_file(str(path), thoroughly=True)
     finally:
         sys.setprofile(None)
-    assert "_chain" in {frame.f_code.co_name for frame in kept}
+    assert "follow_frames" in {frame.f_code.co_name for frame in kept}
     assert found == examine_file(str(path), thoroughly=True)
