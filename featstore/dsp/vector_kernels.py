@@ -5,8 +5,8 @@ values do not depend on its neighbours.
 
 Spectra: powers of two from 16 up, some four times as fast as ``scipy.fft`` with the squares taken afterwards. The real
 transform of n samples is a complex one of half the length (even samples real, odd ones imaginary), taken apart again at
-the end. The complex one is Stockham's: it writes from one buffer into another, in order, with radix 4 and at most one
-step of radix 2.
+the end. The complex one works in place, with radix 4 and at most one step of radix 2 at its end; what it leaves in the
+order of reversed digits is read in that order.
 
 Bands: a band's sum over 32 frames stays in registers while the bins go by.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from featstore.arrays import FloatArray
+from featstore.arrays import FloatArray, IntArray
 from featstore.compiling import Floats, Integers, Library, aligned_floats
 from featstore.kernel_code import LANES, Code, Index
 
@@ -38,11 +38,10 @@ def power_of_groups(
     All arrays are contiguous float32; ``power`` is (1 + n_fft // 2, frames), ``window`` (n_fft,).
     """
     n_fft = len(window)
-    buffers = aligned_floats(4 * (n_fft // 2 * LANES + _APART))
+    buffers = aligned_floats(2 * (n_fft // 2 * LANES + _APART))
     fours, twos = divmod((n_fft // 2).bit_length() - 1, 2)
-    inner, outer = _twiddles(n_fft)
     _power_of_groups(
-        samples, groups, hop, window, n_fft, fours, twos, inner, outer, buffers, power, power.shape[1], first
+        samples, groups, hop, window, n_fft, fours, twos, *_tables(n_fft), buffers, power, power.shape[1], first
     )
 
 
@@ -58,22 +57,23 @@ def _power_of_groups(
     twos: Index,
     inner: Floats,
     outer: Floats,
+    rows: Integers,
     buffers: Floats,
     power: Floats,
     frames: Index,
     first: Index,
 ) -> None:
     half = n_fft >> 1
+    real, imag = (code.builder.gep(buffers, [((half * LANES + _APART) * k).value]) for k in range(2))
     with code.loop(groups) as group:
-        a, b, c, d = (code.variable(code.builder.gep(buffers, [((half * LANES + _APART) * k).value])) for k in range(4))
+        column = first + group * LANES
         with code.loop(n_fft, step=LANES) as n:
-            _load_frames(code, samples, group * LANES * hop + n, hop, window, n, a.get(), b.get())
-        _complex_transform(code, (a, b), (c, d), half, fours, twos, inner)
-        real, imag, column = a.get(), b.get(), first + group * LANES
+            _load_frames(code, samples, group * LANES * hop + n, hop, window, n, real, imag)
+        _complex_transform(code, real, imag, half, fours, twos, inner)
         with code.loop((half >> 1) + 1) as k:
-            opposite = (half - k) & (half - 1)
+            here, opposite = code.integer(rows, k), code.integer(rows, half - k)
             _two_bins(
-                code, real, imag, k * LANES, opposite * LANES, outer, k * 2,
+                code, real, imag, here, opposite, outer, k * 2,
                 power, k * frames + column, (half - k) * frames + column,
             )  # fmt: skip
 
@@ -87,60 +87,36 @@ def _load_frames(code: Code, samples: Any, start: Index, hop: Index, window: Any
         code.store(imag if k % 2 else real, target + k // 2 * LANES, row)
 
 
-def _complex_transform(code: Code, here: Any, there: Any, half: Index, fours: Index, twos: Index, weights: Any) -> None:
-    """Transform rows of the buffers ``here``, to and fro with ``there``; the result lies in what ``here`` is then."""
-
-    def swap() -> None:
-        for one, other in zip(here, there, strict=True):
-            first, second = one.get(), other.get()
-            one.set(second)
-            other.set(first)
-
-    quarter, rows = half >> 2, half * (LANES // 4)
-    done, blocks = code.variable(code.index(1)), code.variable(quarter)
+def _complex_transform(code: Code, real: Any, imag: Any, half: Index, fours: Index, twos: Index, weights: Any) -> None:
+    """Transform rows of the two buffers in place: parts of a quarter of the length each time."""
+    parts, apart = code.variable(code.index(1)), code.variable(half >> 2)
     with code.loop(fours):
-        size = done.get()
-        (a, b), (c, d) = (here[0].get(), here[1].get()), (there[0].get(), there[1].get())
-        with code.loop(blocks.get()) as p, code.loop(size) as q:
-            _butterfly_4(
-                code, a, b, (p * size + q) * LANES, rows,
-                c, d, (p * size * 4 + q) * LANES, size * LANES, weights, p * size * 6,
-            )  # fmt: skip
-        swap()
-        done.set(size * 4)
-        blocks.set(blocks.get() >> 2)
-    with code.loop(twos):
-        size = half >> 1
-        with code.loop(size) as q:
-            for source, target in zip(here, there, strict=True):
-                _butterfly_2(code, source.get(), target.get(), q * LANES, (q + size) * LANES)
-        swap()
+        quarter, count = apart.get(), parts.get()
+        with code.loop(count) as part, code.loop(quarter) as row:
+            _butterfly_4(code, real, imag, part * quarter * 4 + row, quarter, weights, row * count * 6)
+        parts.set(count * 4)
+        apart.set(quarter >> 2)
+    with code.loop(twos), code.loop(half, step=2) as row:
+        for buffer in (real, imag):
+            first, second = code.load(buffer, row * LANES), code.load(buffer, row * LANES + LANES)
+            code.store(buffer, row * LANES, first + second)
+            code.store(buffer, row * LANES + LANES, first - second)
 
 
-def _butterfly_4(
-    code: Code, a: Any, b: Any, i: Index, i_step: Index, c: Any, d: Any, o: Index, o_step: Index, weights: Any, w: Index
-) -> None:
-    """Radix-4 step: rows i, i + i_step, … of (a, b) to rows o, o + o_step, … of (c, d)."""
-    rows = [i, i + i_step, i + i_step * 2, i + i_step * 3]
+def _butterfly_4(code: Code, a: Any, b: Any, row: Index, apart: Index, weights: Any, w: Index) -> None:
+    """Radix-4 step on four rows that lie ``apart``, in place."""
+    rows = [(row + apart * k) * LANES for k in range(4)]
     r0, r1, r2, r3 = (code.load(a, row) for row in rows)
     i0, i1, i2, i3 = (code.load(b, row) for row in rows)
     even_r, even_i, odd_r, odd_i = r0 + r2, i0 + i2, r0 - r2, i0 - i2
     sum_r, sum_i, dif_r, dif_i = r1 + r3, i1 + i3, r1 - r3, i1 - i3
-    code.store(c, o, even_r + sum_r)
-    code.store(d, o, even_i + sum_i)
+    code.store(a, rows[0], even_r + sum_r)
+    code.store(b, rows[0], even_i + sum_i)
     turned = (odd_r + dif_i, odd_i - dif_r), (even_r - sum_r, even_i - sum_i), (odd_r - dif_i, odd_i + dif_r)
     for k, (real, imag) in enumerate(turned):
-        o = o + o_step
         cosine, sine = code.spread(weights, w + 2 * k), code.spread(weights, w + 2 * k + 1)
-        code.store(c, o, real * cosine - imag * sine)
-        code.store(d, o, real * sine + imag * cosine)
-
-
-def _butterfly_2(code: Code, a: Any, c: Any, i: Index, j: Index) -> None:
-    """Last radix-2 step: rows i and j of ``a`` to the same rows of ``c``."""
-    first, second = code.load(a, i), code.load(a, j)
-    code.store(c, i, first + second)
-    code.store(c, j, first - second)
+        code.store(a, rows[k + 1], real * cosine - imag * sine)
+        code.store(b, rows[k + 1], real * sine + imag * cosine)
 
 
 def _two_bins(
@@ -217,9 +193,19 @@ def can_transform(n_fft: int) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _twiddles(n_fft: int) -> tuple[FloatArray, FloatArray]:
-    """Weights of the complex transform (three for each butterfly) and of its taking apart, as cosine, sine pairs."""
+def _tables(n_fft: int) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Weights of the complex transform (three for each butterfly) and of its taking apart, as cosine, sine pairs.
+
+    The third says where in the buffers it leaves each bin, and once more the first.
+    """
     half = n_fft // 2
     inner = np.exp(-2j * np.pi * np.outer(np.arange(half // 4), [1, 2, 3]) / half)
     outer = np.exp(-2j * np.pi * np.arange(half // 2 + 1) / n_fft)
-    return tuple(np.stack([w.real, w.imag], axis=-1).reshape(-1).astype(np.float32) for w in (inner, outer))  # type: ignore[return-value]
+    a, b = (np.stack([w.real, w.imag], axis=-1).reshape(-1).astype(np.float32) for w in (inner, outer))
+    rows, left, size = np.zeros(half + 1, np.int64), np.arange(half + 1) % half, half
+    while size > 1:
+        radix = min(size, 4)
+        size //= radix
+        rows += left % radix * size * LANES
+        left //= radix
+    return a, b, rows
