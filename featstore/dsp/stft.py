@@ -67,7 +67,8 @@ def frames_power(
         return power
     samples, window = np.ascontiguousarray(samples, np.float32), np.ascontiguousarray(window, np.float32)
     whole = count - count % LANES
-    power_of_groups(samples, whole // LANES, hop_length, window, power, column)
+    if whole:
+        power_of_groups(samples, whole // LANES, hop_length, window, power, column)
     if whole < count:  # the last frames, with zeros in the lanes that have none
         rest = np.zeros((LANES - 1) * hop_length + n_fft, np.float32)
         needed = (count - whole - 1) * hop_length + n_fft

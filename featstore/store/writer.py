@@ -59,7 +59,9 @@ class ArrayWriter:
         self.array, self.header, self.layout, self.shard = array, array.header, array.layout, shard
         self._backend, self._folder = backend, folder
         self._slabs: dict[int, SlabWriter] = {}
-        self._buffer = np.empty(self.header.shape_of(self.layout.chunk_frames), dtype=np.float32)
+        shape, encoding = self.header.shape_of(self.layout.chunk_frames), self.header.encoding
+        self._buffer, self._codes = np.empty(shape, np.float32), np.empty(shape, encoding.dtype)
+        self._fill = encoding.fill_value
         self._track = _Progress()
         self._quality = _Quality()
         self.lengths = np.full(n_rows, -1, dtype=np.int64)
@@ -117,7 +119,7 @@ class ArrayWriter:
             codes = self._encode(stretch(values, 0, valid))
         elif valid < size:  # nothing to compute, so nothing to copy
             codes = self._buffer
-            stretch(codes, valid, size)[...] = self.header.encoding.fill_value
+            stretch(codes, valid, size)[...] = self._fill
         else:
             codes = np.ascontiguousarray(values, np.float32)
         slab, chunk = divmod(track.frames // size, layout.slab_chunks)
@@ -130,15 +132,14 @@ class ArrayWriter:
 
     def _encode(self, values: FloatArray) -> AnyArray:
         """Codes of a whole chunk, filled up at its end; what that costs in exactness is counted."""
-        encoding = self.header.encoding
-        codes, saturated, max_error, sum_error = encoding.encode_measured(values)
+        codes, saturated, max_error, sum_error = self.header.encoding.encode_measured(values)
         self._track.quality = self._track.quality.merged(_Quality(codes.size, saturated, max_error, sum_error))
         if codes.shape == self._buffer.shape:
             return codes
-        padded = np.full(self._buffer.shape, encoding.fill_value, dtype=encoding.dtype)
         count = len(codes) if self.header.has_clips else codes.shape[-1]
-        self.header.stretch(padded, 0, count)[...] = codes
-        return padded
+        self.header.stretch(self._codes, 0, count)[...] = codes
+        self.header.stretch(self._codes, count, self.layout.chunk_frames)[...] = self._fill
+        return self._codes
 
     def _slab(self, slab: int) -> SlabWriter:
         if slab not in self._slabs:
