@@ -18,6 +18,7 @@ __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 CLIP_SAMPLES = 1 << 21  # of excerpts at once: a block of audio may hold many that overlap
 BLOCK_SECONDS = 30.0  # of decoded audio at once: most clips are one block; a block of spectra takes two megabytes
 
+_FIRST = 1 << 12
 CANCELLED = 1e-4  # a mix this far below its channels (-80 dB) holds what rounding left of them
 # audio step -> what the ledger calls the signal that it gives out
 _SIGNALS = {
@@ -194,9 +195,12 @@ class _Tree:
         """Pass on what a step gave out."""
         if block.size == 0:
             return
-        # of a mix the peak counts, of the others only whether it is above zero
-        if node in self._peaks and (node.op == "mono" or not self._peaks[node]):
+        if node in self._peaks and node.op == "mono":
             self._peaks[node] = max(self._peaks[node], float(block.max()), -float(block.min()))
+        elif (
+            self._peaks.get(node) == 0
+        ):  # of the others only whether it is above zero, which the first samples mostly say
+            self._peaks[node] = float(block[..., :_FIRST].any() or block.any())
         if node.op == "clips" and len(block) > (most := max(1, CLIP_SAMPLES // block.shape[-1])):
             for start in range(0, len(block), most):
                 self.push(node, block[start : start + most])
