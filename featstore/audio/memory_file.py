@@ -75,19 +75,21 @@ def _decode(
 ) -> None:  # fmt: skip
     """Read pieces that stay in the cache, and look at each at once.
 
-    ``state`` becomes the frames that were asked for and came, and libsndfile's error; ``peaks`` the largest absolute
-    values in nine lanes, infinite where one is not finite.
+    It goes on after an error as one call of libsndfile would. ``state`` becomes the frames that came, those that were
+    asked for, and the latest error; ``peaks`` the largest absolute values in nine lanes, or infinity.
     """
-    done, limit, fault = code.variable(code.index(0)), code.variable(frames), code.variable(code.index(0))
+    done, asked, fault = (code.variable(code.index(0)) for _ in range(3))
+    limit = code.variable(frames)
     highest = {lanes: code.variable(code.constant(0, lanes)) for lanes in (LANES, 1)}
     with code.loop(limit):
         at = done.get()
         wanted = code.lesser(piece, frames - at)
         begin = at * channels
-        place = code.builder.gep(target, [begin.value])
-        code.clear(place, wanted * channels * 4, 0xFF)  # NaN
-        count = code.call(read, file, place, wanted)
-        fault.set(code.call(error, file) & 0xFFFFFFFF)
+        first = code.builder.gep(target, [begin.value])
+        code.clear(first, wanted * channels * 4, 0xFF)  # NaN
+        count = code.call(read, file, first, wanted)
+        failed = code.call(error, file) & 0xFFFFFFFF
+        fault.set(code.chosen(failed < 1, fault.get(), failed))
         end = begin + count * channels
         whole = end - ((end - begin) & (LANES - 1))
         for lanes, start, stop in ((LANES, begin, whole), (1, whole, end)):
@@ -96,11 +98,11 @@ def _decode(
                 size = abs(code.load(target, k, lanes))
                 larger = code.select(high.get() < size, size, high.get())
                 high.set(code.select(size < infinite, larger, infinite))
-        done.set(at + code.chosen(fault.get() < 1, count, wanted))
-        is_last = code.chosen(count < wanted, 1, code.chosen(done.get() < frames, fault.get(), 1))
-        limit.set(code.chosen(is_last < 1, frames, 0))
-    code.put(state, 0, done.get())
-    code.put(state, 1, fault.get())
+        done.set(at + count)
+        asked.set(at + wanted)
+        limit.set(code.chosen(count < wanted, 0, code.chosen(at + wanted < frames, frames, 0)))
+    for place, number in enumerate((done, asked, fault)):
+        code.put(state, place, number.get())
     for lanes, high in highest.items():
         code.store(peaks, 0 if lanes == LANES else LANES, high.get())
 
@@ -187,12 +189,12 @@ def sound_file_class() -> Any:
 
             The value is infinite where one of them is not finite. After an error, what was not decoded is NaN.
             """
-            state, peaks = np.empty(2, np.int64), np.empty(LANES + 1, np.float32)
+            state, peaks = np.empty(3, np.int64), np.empty(LANES + 1, np.float32)
             file, piece = int(ffi.cast("intptr_t", self._file)), max(1, _PIECE // block.shape[1])
             _decode(*functions, file, block, *block.shape, piece, state, peaks)
-            done, fault = state.tolist()
+            done, asked, fault = state.tolist()
             if fault:
-                block[done:] = np.nan
+                block[asked:] = np.nan
             return done, float(peaks.max()), fault
 
         def _open(self, file: Any, mode_int: int, closefd: bool) -> Any:
