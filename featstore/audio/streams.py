@@ -125,7 +125,7 @@ class CutStream:
         if self._clip.policy != "centre" and self._clip.pad == "none":
             return np.zeros(0, np.float32)  # given out already
         parts = [block[max(0, start - at) : max(0, stop - at)] for at, block in self._held]
-        excerpt = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        excerpt = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.float32), *parts])
         if len(excerpt) < min(stop, self._seen) - start:
             raise DecodeError(
                 f"the header declares a length that decoding does not find ({self._seen} samples at {self._rate} Hz), "
