@@ -47,7 +47,6 @@ _POLYNOMIAL = [
     float.fromhex(text) for text in ("-0x1.00ea348b88334p-2", "0x1.5575b0be00b6ap-2", "-0x1.ffffef20a4123p-2")
 ]
 _FIRST = 0x3F330000  # bits of the float32 where the first interval begins
-_ONE = 0x3F800000  # bits of 1.0
 _ONE_BY_LN_10, _LOG10_2_HIGH, _LOG10_2_LOW = 4.3429449201e-01, 3.0102920532e-01, 7.9034151668e-07
 
 _library = Library(__file__)
@@ -70,7 +69,8 @@ def log10(
     """
     values = np.asarray(values, np.float32, order="C")
     out, odd = np.empty(values.shape, np.float32), np.empty(1, np.float32)
-    _log10(values, values.size, gain, offset, floor, factor, _INVERSE, _LOG, out, odd)
+    is_plain = int(gain == 1 and offset == 0)
+    _log10(values, values.size, is_plain, gain, offset, floor, factor, _INVERSE, _LOG, out, odd)
     if odd[0]:
         linear = np.maximum(values * np.float32(gain) + np.float32(offset), np.float32(floor))
         strange = ~((linear > np.float32(1.1754942e-38)) & (linear < np.inf))
@@ -83,6 +83,7 @@ def _log10(
     code: Code,
     values: Floats,
     count: Index,
+    is_plain: Index,
     gain: Number,
     offset: Number,
     floor: Number,
@@ -93,13 +94,15 @@ def _log10(
     odd: Floats,
 ) -> None:
     whole = count - (count & (LANES - 1))
-    found = code.constant(0, 1)
-    for lanes, start, stop in ((LANES, code.index(0), whole), (1, whole, count)):
+    plain, found = whole * is_plain, code.constant(0, 1)
+    for lanes, start, stop in ((LANES, code.index(0), plain), (LANES, plain, whole), (1, whole, count)):
         nothing, one = code.constant(0, lanes), code.constant(1, lanes)
         subnormal, infinite = code.constant(1.1754942e-38, lanes), code.constant(float("inf"), lanes)
         strange = code.variable(nothing)
         with code.loop(stop, start=start, step=lanes) as k:
-            value = code.load(values, k, lanes) * code.every(gain, lanes) + code.every(offset, lanes)
+            value = code.load(values, k, lanes)
+            if stop is not plain:
+                value = value * code.every(gain, lanes) + code.every(offset, lanes)
             value = code.select(value < code.every(floor, lanes), code.every(floor, lanes), value)
             good = code.select(value > subnormal, code.select(value < infinite, one, nothing), nothing)
             strange.set(code.select(good > nothing, strange.get(), one))
@@ -109,27 +112,21 @@ def _log10(
 
 
 def _decimal(code: Code, value: Lanes, inverse: Any, log: Any) -> Lanes:
-    """Decimal logarithm of normal, positive float32: fdlibm's ``log10f``."""
-    bits = code.bits(value)
+    """Decimal logarithm of normal, positive float32.
+
+    fdlibm's ``log10f`` is a power of two, and the rest's natural logarithm; that rest lies between 0.5 and 1 for values
+    below 1, and between 1 and 2 for others. Optimized Routines' ``logf`` takes it to 0.7 … 1.4, as it does the value.
+    """
+    lanes, bits = value.value.type.count, code.bits(value)
     exponent = (bits >> 23) - 127
-    is_below_one = (exponent >> 31) & 1  # its significand is then taken from 0.5 to 1
-    significand = code.from_bits((bits & 0x7FFFFF) + _ONE - (is_below_one << 23))
-    power = code.as_numbers(exponent + is_below_one)
-    lanes = value.value.type.count
-    high, low, one_by_ln_10 = (code.constant(n, lanes) for n in (_LOG10_2_HIGH, _LOG10_2_LOW, _ONE_BY_LN_10))
-    return power * low + one_by_ln_10 * _natural(code, significand, inverse, log) + power * high
-
-
-def _natural(code: Code, value: Lanes, inverse: Any, log: Any) -> Lanes:
-    """Natural logarithm of normal, positive float32: ``logf`` of ARM's Optimized Routines."""
-    bits = code.bits(value)
+    power = exponent - (exponent >> 31)  # one more where the value is below 1
     beyond = bits - _FIRST
-    interval = (beyond >> 19) & 15
-    significand = code.widened(code.from_bits(bits - ((beyond >> 23) << 23)))
-    power = code.widened(code.as_numbers(beyond >> 23))
-    lanes = value.value.type.count
+    interval, whole = (beyond >> 19) & 15, beyond >> 23
+    significand = code.widened(code.from_bits(bits - (whole << 23)))
     one, ln_2, a, b, c = (code.double(n, lanes) for n in (1.0, _LN_2, *_POLYNOMIAL))
     rest = significand * code.picked(inverse, interval) - one
-    start = code.picked(log, interval) + power * ln_2
+    start = code.picked(log, interval) + code.widened(code.as_numbers(whole - power)) * ln_2
     square = rest * rest
-    return code.narrowed((a * square + (b * rest + c)) * square + (start + rest))
+    natural = code.narrowed((a * square + (b * rest + c)) * square + (start + rest))
+    high, low, one_by_ln_10 = (code.constant(n, lanes) for n in (_LOG10_2_HIGH, _LOG10_2_LOW, _ONE_BY_LN_10))
+    return code.as_numbers(power) * low + one_by_ln_10 * natural + code.as_numbers(power) * high
