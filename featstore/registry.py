@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +40,7 @@ class Registry(dict[str, str]):
 def load_attribute(place: str) -> Any:
     """Import and return what a ``"module:attribute"`` names."""
     module, _, attribute = place.partition(":")
-    return getattr(sys.modules.get(module) or importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(module), attribute)
 
 
 def load_optional(module: str, extra: str, purpose: str) -> Any:

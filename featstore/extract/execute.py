@@ -17,8 +17,7 @@ __all__ = ["BLOCK_SECONDS", "TrackReport", "run_track"]
 
 CLIP_SAMPLES = 1 << 21  # of excerpts at once: a block of audio may hold many that overlap
 BLOCK_SECONDS = 30.0  # of decoded audio at once: most clips are one block; a block of spectra takes two megabytes
-
-_FIRST = 1 << 12
+_FIRST = 1 << 12  # samples that mostly say whether a signal is silent
 CANCELLED = 1e-4  # a mix this far below its channels (-80 dB) holds what rounding left of them
 # audio step -> what the ledger calls the signal that it gives out
 _SIGNALS = {
@@ -197,9 +196,7 @@ class _Tree:
             return
         if node in self._peaks and node.op == "mono":
             self._peaks[node] = max(self._peaks[node], float(block.max()), -float(block.min()))
-        elif (
-            self._peaks.get(node) == 0
-        ):  # of the others only whether it is above zero, which the first samples mostly say
+        elif self._peaks.get(node) == 0:  # of the others only whether it is above zero
             self._peaks[node] = float(block[..., :_FIRST].any() or block.any())
         if node.op == "clips" and len(block) > (most := max(1, CLIP_SAMPLES // block.shape[-1])):
             for start in range(0, len(block), most):

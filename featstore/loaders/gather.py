@@ -155,11 +155,10 @@ def _checksum_differs(code: Code, checksum: Index, chunk: Index, size: Index) ->
     """1 where bytes do not have the crc32c that lies behind them, else 0."""
     from llvmlite import ir
 
-    word, long = ir.IntType(32), ir.IntType(64)
-    function = _pointer(checksum, ir.FunctionType(word, [long, long]))
-    found = code.builder.call(function, [chunk.value, size.value])
-    stored = code.builder.load(_pointer(chunk + size, word), align=1)
-    return Index(code, code.builder.zext(code.builder.icmp_unsigned("!=", found, stored), long))
+    found = code.call(checksum, chunk, size) & 0xFFFFFFFF
+    stored = code.builder.load(_pointer(chunk + size, ir.IntType(32)), align=1)
+    differs = code.builder.icmp_unsigned("!=", found.value, code.builder.zext(stored, ir.IntType(64)))
+    return code.chosen(differs, 1, 0)
 
 
 _KERNELS = {(width, "copied"): _kernel(width, "copied") for width in (1, 2, 4, 8)} | {
