@@ -185,18 +185,11 @@ class Code:
         source = self.builder.inttoptr(address.value, byte)
         self.builder.call(copy, [target, source, count.value, self._ir.Constant(self._ir.IntType(1), 0)])
 
-    def call(self, function: Index, *arguments: Any) -> Index:
-        """Call a C function at an address: pointers and int64 in, int64 out."""
-        values = [getattr(argument, "value", argument) for argument in arguments]
-        kind = self._ir.FunctionType(self._ir.IntType(64), [value.type for value in values])
-        return Index(self, self.builder.call(self.builder.inttoptr(function.value, kind.as_pointer()), values))
-
-    def clear(self, target: Any, count: Index, byte: int = 0) -> None:
-        """Make bytes of an array zero, or another one."""
-        target = self.builder.bitcast(target, self._ir.IntType(8).as_pointer())
+    def clear(self, target: Any, count: Index) -> None:
+        """Make bytes of an array zero."""
         clear = self.builder.module.declare_intrinsic("llvm.memset", [target.type, self._ir.IntType(64)])
-        value, plain = self._ir.Constant(self._ir.IntType(8), byte), self._ir.Constant(self._ir.IntType(1), 0)
-        self.builder.call(clear, [target, value, count.value, plain])
+        zero, plain = (self._ir.Constant(self._ir.IntType(width), 0) for width in (8, 1))
+        self.builder.call(clear, [target, zero, count.value, plain])
 
     def put(self, array: Any, index: Index | int, value: Index) -> None:
         """Change one number of an int64 array."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -71,8 +70,8 @@ class AudioStatistics:
         """Whether every sample was exactly zero."""
         return self.peak == 0.0
 
-    def add(self, block: FloatArray, where: str, peak: float | None = None) -> None:
-        """Count a block (channels, n), whose largest absolute value may be known already.
+    def add(self, block: FloatArray, where: str) -> None:
+        """Count a block (channels, n).
 
         Raises
         ------
@@ -80,9 +79,9 @@ class AudioStatistics:
             With the position of the first NaN or infinite sample.
         """
         if block.shape[1]:
-            if peak is None:
-                peak = max(float(block.max()), -float(block.min()))  # NaN and infinity survive both
-            if not math.isfinite(peak):
+            high, low = float(block.max()), float(block.min())  # NaN and infinity survive both
+            peak = max(high, -low)
+            if not np.isfinite(high) or not np.isfinite(low):
                 bad = int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])
                 value = block[:, bad][~np.isfinite(block[:, bad])][0]
                 raise NonFiniteAudio(
@@ -149,21 +148,20 @@ class AudioSource:
         NonFiniteAudio
         """
         self.statistics = statistics = AudioStatistics()
-        for block, peak in self._decoded(n_samples):
-            statistics.add(block, self.path, peak)
+        for block in self._decoded(n_samples):
+            statistics.add(block, self.path)
             yield block
         if statistics.n_samples == 0:
             raise DecodeError("the file holds no samples", self.path, "Fetch it again, or leave the track out")
 
-    def _decoded(self, n_samples: int) -> Iterator[tuple[FloatArray, float | None]]:
-        """Blocks, each with its largest absolute value where the decoder knows it."""
+    def _decoded(self, n_samples: int) -> Iterator[FloatArray]:
         decode = DECODERS[self.decoder]
         # a file that was opened for its header needs no copy of a remote one any more
         with local_copy(self.path) if self._sound is None else nullcontext(self.path) as local:
             if decode is None:
                 yield from _sound_blocks(self._opened(local), local, self.info, n_samples)
             else:
-                yield from ((block, None) for block in decode(local, self.info, self._structure, n_samples))
+                yield from decode(local, self.info, self._structure, n_samples)
 
     def _opened(self, local: str) -> Any:
         """The file at its start: as it was opened for its header, or opened again."""
@@ -239,34 +237,33 @@ def decode_audio(path: str | os.PathLike[str], *, decoder: str = "soundfile") ->
         return np.concatenate(list(source.blocks()), axis=1), source.info.sample_rate
 
 
-def _sound_blocks(sound: Any, path: str, info: AudioInfo, n_samples: int) -> Iterator[tuple[FloatArray, float | None]]:
+def _sound_blocks(sound: Any, path: str, info: AudioInfo, n_samples: int) -> Iterator[FloatArray]:
     import soundfile
 
     done = 0
     # Behind the last sample libsndfile finds tags, or nothing where it looks for more, and fails. Mp3 is read to its
     # end: frames that no header declares are music as well.
     left = info.n_samples if info.n_samples >= 0 and info.format != "MP3" else sys.maxsize
-    partial = np.zeros((0, info.channels), np.float32)  # of a failing call
+    block = np.zeros((0, info.channels), np.float32)
     try:
         with sound:
             while left > 0:
-                # Behind the declared end there is little, mostly nothing.
+                # Behind the declared end there is little, mostly nothing. NaN marks the samples that a failing call has
+                # not decoded.
                 room = min(n_samples, left, max(info.n_samples - done, _BEHIND))
-                block = np.empty((room, info.channels), np.float32)
-                count, peak, fault = sound.decode_into(block)
-                if fault:
-                    partial = block
-                    raise soundfile.LibsndfileError(fault)
+                block = np.full((room, info.channels), np.nan, np.float32)
+                count = len(sound.read(out=block))
                 if count == 0:
                     break
                 done, left = done + count, left - count
-                yield block[:count].T, peak
+                yield block[:count].T
+                block = block[:0]
     except (soundfile.SoundFileError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        whole = np.flatnonzero(np.isfinite(partial).all(axis=1) & partial.any(axis=1))
+        whole = np.flatnonzero(np.isfinite(block).all(axis=1) & block.any(axis=1))
         count = int(whole[-1]) + 1 if len(whole) else 0
         done += count
         if info.damage and done:  # known already: what could be decoded is for the caller to keep or to refuse
-            yield partial[:count].T, None
+            yield block[:count].T
             return
         raise decoding_stopped(path, done / info.sample_rate, reason_of(error)) from error
 

@@ -15,17 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from featstore.arrays import FloatArray
 from featstore.audio.content import syncsafe
 from featstore.audio.views import ViewOf
-from featstore.compiling import Bytes, Floats, Int, Integers, Library
-from featstore.kernel_code import LANES, Code, Index
+from featstore.compiling import Bytes, Int, Integers, Library
+from featstore.kernel_code import Code, Index
 
 __all__ = ["MOST_HELD", "MemoryFile", "read_held", "sound_file_class"]
 
 MOST_HELD = 1 << 26  # bytes of a file, before it is left where it is: half an hour of 16-bit stereo
-
-_PIECE = 1 << 15  # values that are decoded at once: with what decoding them takes, they fill the second-level cache
 
 # state of a file: address, length and claimed length of its bytes; where zeros begin behind them; position
 _ADDRESS, _LENGTH, _CLAIMED, _ZEROS_FROM, _AT = range(5)
@@ -66,45 +63,6 @@ def read_into(code: Code, target: Bytes, count: Index, state: Integers) -> Index
     code.clear(target, zeros)  # no bytes are held where zeros begin
     code.put(state, _AT, at + held + zeros)
     return held + zeros
-
-
-@_functions.kernel
-def _decode(
-    code: Code, read: Index, error: Index, file: Index, target: Floats, frames: Index, channels: Index, piece: Index,
-    state: Integers, peaks: Floats,
-) -> None:  # fmt: skip
-    """Read pieces that stay in the cache, and look at each at once.
-
-    It goes on after an error as one call of libsndfile would. ``state`` becomes the frames that came, those that were
-    asked for, and the latest error; ``peaks`` the largest absolute values in nine lanes, or infinity.
-    """
-    done, asked, fault = (code.variable(code.index(0)) for _ in range(3))
-    limit = code.variable(frames)
-    highest = {lanes: code.variable(code.constant(0, lanes)) for lanes in (LANES, 1)}
-    with code.loop(limit):
-        at = done.get()
-        wanted = code.lesser(piece, frames - at)
-        begin = at * channels
-        first = code.builder.gep(target, [begin.value])
-        code.clear(first, wanted * channels * 4, 0xFF)  # NaN
-        count = code.call(read, file, first, wanted)
-        failed = code.call(error, file) & 0xFFFFFFFF
-        fault.set(code.chosen(failed < 1, fault.get(), failed))
-        end = begin + count * channels
-        whole = end - ((end - begin) & (LANES - 1))
-        for lanes, start, stop in ((LANES, begin, whole), (1, whole, end)):
-            infinite, high = code.constant(float("inf"), lanes), highest[lanes]
-            with code.loop(stop, start=start, step=lanes) as k:
-                size = abs(code.load(target, k, lanes))
-                larger = code.select(high.get() < size, size, high.get())
-                high.set(code.select(size < infinite, larger, infinite))
-        done.set(at + count)
-        asked.set(at + wanted)
-        limit.set(code.chosen(count < wanted, 0, code.chosen(at + wanted < frames, frames, 0)))
-    for place, number in enumerate((done, asked, fault)):
-        code.put(state, place, number.get())
-    for lanes, high in highest.items():
-        code.store(peaks, 0 if lanes == LANES else LANES, high.get())
 
 
 class MemoryFile:
@@ -165,7 +123,6 @@ def sound_file_class() -> Any:
 
     ffi, library = soundfile._ffi, soundfile._snd
     # The error of a failing call is that of the process. Releases before 0.14 have no lock for it.
-    functions = [int(ffi.cast("intptr_t", each)) for each in (library.sf_readf_float, library.sf_error)]
     errors = getattr(soundfile.SoundFile, "_sf_error_lock", threading.Lock())
 
     @functools.cache
@@ -183,19 +140,6 @@ def sound_file_class() -> Any:
 
         def seekable(self) -> bool:
             return False
-
-        def decode_into(self, block: FloatArray) -> tuple[int, float, int]:
-            """Decode into float32 (frames, channels); frames that came, their largest absolute value, an error or 0.
-
-            The value is infinite where one of them is not finite. After an error, what was not decoded is NaN.
-            """
-            state, peaks = np.empty(3, np.int64), np.empty(LANES + 1, np.float32)
-            file, piece = int(ffi.cast("intptr_t", self._file)), max(1, _PIECE // block.shape[1])
-            _decode(*functions, file, block, *block.shape, piece, state, peaks)
-            done, asked, fault = state.tolist()
-            if fault:
-                block[asked:] = np.nan
-            return done, float(peaks.max()), fault
 
         def _open(self, file: Any, mode_int: int, closefd: bool) -> Any:
             if not isinstance(file, MemoryFile):
