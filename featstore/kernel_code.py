@@ -185,6 +185,12 @@ class Code:
         source = self.builder.inttoptr(address.value, byte)
         self.builder.call(copy, [target, source, count.value, self._ir.Constant(self._ir.IntType(1), 0)])
 
+    def call(self, function: Index, *arguments: Index) -> Index:
+        """Call a C function at an address: int64 in, int64 out."""
+        kind = self._ir.FunctionType(self._ir.IntType(64), [argument.value.type for argument in arguments])
+        pointer = self.builder.inttoptr(function.value, kind.as_pointer())
+        return Index(self, self.builder.call(pointer, [argument.value for argument in arguments]))
+
     def clear(self, target: Any, count: Index) -> None:
         """Make bytes of an array zero."""
         clear = self.builder.module.declare_intrinsic("llvm.memset", [target.type, self._ir.IntType(64)])

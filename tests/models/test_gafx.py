@@ -184,15 +184,16 @@ def test_attention_stays_finite_with_a_silent_clip_and_learns() -> None:
     seconds = torch.arange(n_samples) / 22_050
     rng = torch.Generator().manual_seed(1)
 
-    def batch(_: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
         target = torch.randint(3, (4,), generator=rng)
         pitch = torch.tensor([110.0, 880.0, 5000.0])[target] * (0.9 + 0.2 * torch.rand(4, generator=rng))
         x = torch.sin(2 * torch.pi * pitch[:, None] * seconds) * torch.rand(4, 1, generator=rng)
         x[0], target[0] = 0.0, 0  # one silent clip in every batch
         return x[:, None], target
 
-    losses = torch.tensor(train(model, 100, 40, batch))
+    batches = [batch() for _ in range(4)]  # in turns: fresh ones of four clips would be mostly noise
+    losses = torch.tensor(train(model, 100, 40, lambda step: batches[step % 4]))
     assert torch.isfinite(losses).all()
-    assert losses[-40:].mean() < 0.7 * losses[:20].mean()
+    assert losses[-20:].mean() < 0.5 * losses[:20].mean()
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert all(torch.isfinite(b).all() for b in model.buffers())

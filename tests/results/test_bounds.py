@@ -207,9 +207,10 @@ def test_a_forecast_is_about_the_bound_that_is_shown(confidence):
     needed = needed_for(whole, 1, margin, confidence=confidence)
     assert needed.seeds is not None and needed.tracks is not None
     more_seeds, more_tracks = whole.scaled(seeds=needed.seeds), whole.scaled(tracks=needed.tracks)
-    assert loss_bounds(more_seeds, confidence=confidence).most[1] <= 1.025 * margin
-    assert loss_bounds(more_tracks, confidence=confidence).most[1] == pytest.approx(margin, rel=0.025)
-    assert loss_bounds(whole.scaled(seeds=needed.seeds - 1), confidence=confidence).most[1] >= 0.975 * margin
+    # forty of 4,000 draws lie behind a quantile of 99 %, and which they are depends on the machine's eigenvectors
+    assert loss_bounds(more_seeds, confidence=confidence).most[1] <= 1.04 * margin
+    assert loss_bounds(more_tracks, confidence=confidence).most[1] == pytest.approx(margin, rel=0.04)
+    assert loss_bounds(whole.scaled(seeds=needed.seeds - 1), confidence=confidence).most[1] >= 0.96 * margin
 
 
 def test_an_estimate_of_a_bound_is_close_to_it():
