@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 Tier = Literal["auto", "disk", "ram", "gpu"]
 
 _SHARE = 0.5  # of the free memory that auto may fill
-_BLOCK_BYTES = 1 << 26
+_BLOCK_BYTES = 1 << 26  # of tracks that are read in one go
 _MAPS = 1 << 13  # files that stay mapped; systems allow a process some 65,000
 
 
@@ -97,6 +97,7 @@ class DiskTier:
         track = tracks[crop]
         numbers = self._first_chunks[track] + chunk
         pieces["chunk"] = checked.addresses[numbers]
+        pieces["pitch"], pieces["step"] = self._layout  # read after the addresses: it is written before them
         fresh = np.flatnonzero(pieces["chunk"] == 0)
         _, first, again = np.unique(numbers[fresh], return_index=True, return_inverse=True)
         first = fresh[first]
@@ -114,8 +115,8 @@ class DiskTier:
             return
         for number, one in zip(numbers[first].tolist(), found, strict=True):
             if self._keeps and isinstance(one.owner, mmap.mmap):
-                checked.maps[id(one.owner)], checked.addresses[number] = one.owner, one.chunk
-                self._layout = one.pitch, one.step
+                self._layout, checked.maps[id(one.owner)] = (one.pitch, one.step), one.owner
+                checked.addresses[number] = one.chunk
         self._note(time.perf_counter() - began, len(pieces), len(found))
 
     def fill_whole(self, rooms: Rooms, tracks: IntArray) -> None:
@@ -133,7 +134,6 @@ class DiskTier:
         end = np.minimum((starts + counts)[crop], -(-(chunk + 1) * size // step))
         pieces = rooms.pieces(crop, begin - starts[crop])
         pieces["begin"], pieces["frames"] = begin * step - chunk * size, end - begin
-        pieces["pitch"], pieces["step"] = self._layout
         return crop, chunk, pieces
 
     def _find(self, tracks: Sequence[int], chunks: Sequence[int]) -> list[_Chunk]:

@@ -121,3 +121,21 @@ def test_excerpts_of_a_view_stay_mapped(store) -> None:
         for values, track, start in zip(out, *where[:2], strict=True):
             assert np.array_equal(values, reader[reader.track_ids[track]][start // reader.clip_frames])
         assert np.count_nonzero(tier._checked.addresses) == 3 * reader.base.mapped
+
+
+def test_another_thread_may_check_a_chunk_at_any_moment(store, monkeypatch) -> None:
+    """What is known of chunks that stay mapped is read in the order in which it is written."""
+    reader = store[COARSE]
+    tier, cut = DiskTier(Input.bind("x", reader, reader.track_ids)), DiskTier._cut
+    out = np.empty((2, 1, *reader.shape_of_item, reader.clip_frames), dtype=np.float32)
+    where = np.array([0]), np.array([0]), np.array([reader.clip_frames])
+
+    def cut_while_the_other_one_fills(*args):
+        pieces = cut(*args)
+        monkeypatch.setattr(DiskTier, "_cut", cut)
+        tier.fill(Rooms.of(out[1], tier._source.decoder), *where)
+        return pieces
+
+    monkeypatch.setattr(DiskTier, "_cut", cut_while_the_other_one_fills)
+    tier.fill(Rooms.of(out[0], tier._source.decoder), *where)
+    assert np.array_equal(out[0, 0], reader[reader.track_ids[0]][0]) and np.array_equal(out[0], out[1])
