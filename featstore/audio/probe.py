@@ -184,7 +184,8 @@ def read_header(
     DecodeError
         When it cannot be audio.
     """
-    if sound.format == "MP3" and _begins_like_av(place, content):  # the name was believed, not the content
+    container, coding = sound.format, sound.subtype
+    if container == "MP3" and _begins_like_av(place, content):  # the name was believed, not the content
         raise _unreadable(ValueError("no audio found in the file"), place)
     sample_rate, channels, n_samples = int(sound.samplerate), int(sound.channels), int(sound.frames)
     if not RATES[0] <= sample_rate <= RATES[1] or channels <= 0:
@@ -193,9 +194,9 @@ def read_header(
         )
     if not 0 <= n_samples < _UNKNOWN_LENGTH or (structure.view is not None and structure.view.is_open_ended):
         n_samples = structure.n_samples
-    n_samples, damage = structure.promised(n_samples, sound.subtype, channels)
+    n_samples, damage = structure.promised(n_samples, coding, channels)
     duration_s = n_samples / sample_rate if n_samples >= 0 else float("nan")
-    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, sound.format, sound.subtype, damage)
+    return AudioInfo(sample_rate, channels, n_samples, duration_s, size_bytes, container, coding, damage)
 
 
 _FORKS = ("._", ".AppleDouble")  # where libsndfile looks for the resource fork of a file that it reads by functions

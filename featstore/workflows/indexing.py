@@ -131,7 +131,8 @@ def probe_tracks(
     started = time.monotonic()
     frame = table.frame
     todo = [row for row, error in enumerate(frame["probe_error"]) if error is None]
-    paths = [frame["path"].iloc[row] for row in todo]
+    every = list(frame["path"])
+    paths = [every[row] for row in todo]
     columns: dict[str, list[Any]] = {name: list(frame[name]) for name in _COLUMNS}
     errors = list(frame["probe_error"])
     for_av = 0
