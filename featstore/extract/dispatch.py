@@ -1,4 +1,4 @@
-"""Shards to workers: in this process, in threads of another, or through Dask, with what happens to the workers."""
+"""Shards to workers: in this process, in others of this machine, or through Dask, with what happens to the workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featstore.cluster import GPU, JobKeeper, cpu_count, dask_client, gpu_count
 from featstore.errors import FeatstoreError, StoreLocked
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.options import ExtractOptions
-from featstore.extract.thread_worker import ThreadWorker, WorkerLost
+from featstore.extract.own_workers import OwnWorkers, WorkerLost
 from featstore.extract.worker import ShardReport, ShardTask, run_shard
 
 if TYPE_CHECKING:
@@ -78,16 +78,16 @@ class Dispatch:
         if not self._waiting:
             return
         jobs = min(self._options.jobs or cpu_count(), len(self._waiting))
-        if self._options.scheduler == "sync":
+        chosen = self._options.scheduler
+        if chosen == "sync":
             yield from self._here()
-        elif self._options.scheduler == "threads":
-            yield from self._in_threads(jobs)
-        if self._waiting:
-            remote = "://" in self._options.scheduler
+        elif chosen in ("forks", "threads"):
+            yield from self._on_this_machine(*((jobs, 1) if chosen == "forks" else (1, jobs)))
+        else:
             store = self._waiting[0].store
             with dask_client(
                 jobs,
-                self._options.scheduler if remote else None,
+                chosen if "://" in chosen else None,
                 cluster=self._options.cluster,
                 log_directory=None if "://" in store else f"{store}/log/jobs",
             ) as client:
@@ -100,22 +100,23 @@ class Dispatch:
             yield self._run_shard(self._policy.prepare(self._waiting.popleft()))
             self._on_tick(len(self._waiting), 1)
 
-    def _in_threads(self, jobs: int) -> Iterator[ShardReport]:
-        """Threads of one worker process; when it is lost, what it had and what waits is left for other workers."""
+    def _on_this_machine(self, processes: int, threads: int) -> Iterator[ShardReport]:
+        """Processes with some threads each; another takes the place of one that is lost."""
         self._on_start("")
         fresh = any(task.device for task in self._waiting)
-        try:
-            with ThreadWorker(jobs, self._run_shard, fresh=fresh) as worker:
-                while self._waiting or worker.running:
-                    while self._waiting and len(worker.running) < worker.most_running:
-                        worker.submit(self._policy.prepare(self._waiting.popleft()))
-                    report = worker.result(TICK_S)
-                    if report is not None:
-                        yield report
-                    self._on_tick(len(worker.running), jobs)
-        except WorkerLost as lost:
-            logger.warning("the worker process was lost: a cluster of processes takes over")
-            self._waiting.extendleft(reversed(self._policy.after_loss(lost.tasks)))
+        with OwnWorkers(processes, threads, self._run_shard, fresh=fresh) as workers:
+            while self._waiting or workers.n_running:
+                report = None
+                try:
+                    while self._waiting and workers.has_room:
+                        workers.submit(self._policy.prepare(self._waiting.popleft()))
+                    report = workers.result(TICK_S)
+                except WorkerLost as lost:
+                    logger.warning("a worker process was lost, and another takes its place")
+                    self._waiting.extendleft(reversed(self._policy.after_loss(lost.tasks)))
+                if report is not None:
+                    yield report
+                self._on_tick(workers.n_running, processes * threads)
 
     def _through_dask(self, client: Client) -> Iterator[ShardReport]:
         """Keep two tasks a thread in flight: enough to keep workers busy, and a bound on what a scheduler holds."""

@@ -209,7 +209,7 @@ def forecast(
         result.features.append({"name": name, "stored": view.is_identity, "base": stored[key], "exact": view.exact})
     if cost:
         specs = [header.spec for header in plan.headers]
-        chosen = choose_scheduler(options, None, specs, result.n_shards, result.duration_s)
+        chosen = choose_scheduler(options, None, specs, result.n_shards)
         result.start_s = cost.start_s if chosen == "processes" else 0.0
         result.sampled, result.core_s = cost.tracks, cost.seconds(result.duration_s, result.n_shards, data_bytes)
     return result

@@ -24,9 +24,9 @@ class ExtractOptions:
     jobs : int or None
         Workers; None takes one for each core.
     scheduler : str
-        ``threads`` (of one worker process), ``processes`` (a local Dask cluster), ``sync`` (this process), or the
-        address of a running scheduler; ``auto`` takes threads where the work lets them run side by side, else
-        processes.
+        ``forks`` (processes forked from this one), ``threads`` (of one such process), ``processes`` (a local Dask
+        cluster), ``sync`` (this process), or the address of a running scheduler; ``auto`` takes forks where all that
+        is computed survives a fork, else processes.
     cluster : str or None
         A cluster file: jobs of a batch system, instead of ``scheduler``.
     compression : str
@@ -94,7 +94,7 @@ class ExtractOptions:
         one_of("short_decode", self.short_decode, ("fail", "flag", "keep"))
         one_of("changed", self.changed, ("refuse", "recompute", "keep"))
         if "://" not in self.scheduler:
-            one_of("scheduler", self.scheduler, ("auto", "processes", "threads", "sync"))
+            one_of("scheduler", self.scheduler, ("auto", "forks", "threads", "processes", "sync"))
         one_of("progress", self.progress, ("bar", "json", "none"))
         if self.cluster is not None and self.scheduler not in ("auto", "processes"):
             raise ConfigError(

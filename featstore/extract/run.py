@@ -30,7 +30,6 @@ from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at, backend_named_by
 from featstore.store.consolidate import consolidate
 from featstore.store.garbage import collect_garbage
-from featstore.store.layout import mean_duration
 from featstore.store.leases import live_leases
 from featstore.store.ledger import read_status
 from featstore.store.location import open_location
@@ -157,9 +156,7 @@ def compute_missing(
 
 def _scheduler(store: Store, todo: list[tuple[int, list[str]]], options: ExtractOptions) -> str:
     specs = [store.arrays[key].spec for key in sorted({key for _, keys in todo for key in keys})]
-    tracks = sum(len(store.shard_rows(shard)) for shard, _ in todo)
-    audio_s = tracks * mean_duration(store.table.frame.get("duration_s", ()))
-    return choose_scheduler(options, store.location, specs, len(todo), audio_s)
+    return choose_scheduler(options, store.location, specs, len(todo))
 
 
 def prepare(tracks: TrackTable, plan: Plan, store_path: str | os.PathLike[str], options: ExtractOptions) -> Store:

@@ -1,4 +1,4 @@
-"""Threads of one worker process: who gets them, and that the process may be lost without the run."""
+"""Worker processes of this machine: who gets them, and that one may be lost without the run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from featstore.errors import StoreError
 from featstore.extract import ExtractOptions
+from featstore.extract.own_workers import OwnWorkers, ThreadWorker, WorkerLost
 from featstore.extract.scheduler_choice import choose_scheduler
-from featstore.extract.thread_worker import ThreadWorker, WorkerLost
 from featstore.extract.worker import ShardReport, ShardTask
 from featstore.specs import parse_feature
 from featstore.store.location import open_location
@@ -25,29 +25,28 @@ from tests.cluster.test_lost_workers import collection, contents, finish, ledger
 
 MEL = parse_feature("mel(n_mels=16,scale=db)").spec
 ESSENTIA = parse_feature("mel(n_mels=16,scale=db,engine=essentia,framing=essentia,window_symmetric=true)").spec
-DAY_S = 86400.0
 
 
 @pytest.mark.parametrize(
-    ("options", "specs", "shards", "audio_s", "chosen"),
+    ("options", "specs", "shards", "chosen"),
     [
-        ({"jobs": 2}, [MEL], 100, DAY_S, "threads"),
-        ({"jobs": 16}, [MEL], 100, 300.0, "threads"),  # a cluster would start for longer than the work takes
-        ({"jobs": 16}, [MEL], 100, 30 * DAY_S, "processes"),
-        ({"jobs": 2}, [ESSENTIA], 100, DAY_S, "processes"),
-        ({"jobs": 2}, [ESSENTIA], 1, DAY_S, "threads"),  # one of them
-        ({"jobs": 2, "track_memory": 1 << 30}, [MEL], 100, DAY_S, "processes"),
-        ({"jobs": 2, "cluster": "slurm.yaml"}, [MEL], 1, 1.0, "processes"),
-        ({"jobs": 2, "scheduler": "processes"}, [MEL], 1, 1.0, "processes"),
-        ({"jobs": 2, "scheduler": "sync"}, [MEL], 9, 1.0, "sync"),
+        ({"jobs": 2}, [MEL], 100, "forks"),
+        ({"jobs": 16}, [MEL], 100, "forks"),
+        ({"jobs": 2}, [ESSENTIA], 100, "processes"),
+        ({"jobs": 2}, [ESSENTIA], 1, "forks"),  # one of them
+        ({"jobs": 2, "track_memory": 1 << 30}, [MEL], 100, "processes"),
+        ({"jobs": 2, "cluster": "slurm.yaml"}, [MEL], 1, "processes"),
+        ({"jobs": 2, "scheduler": "processes"}, [MEL], 1, "processes"),
+        ({"jobs": 2, "scheduler": "threads"}, [MEL], 9, "threads"),
+        ({"jobs": 2, "scheduler": "sync"}, [MEL], 9, "sync"),
     ],
 )
-def test_who_does_the_work(tmp_path, options, specs, shards, audio_s, chosen) -> None:
-    assert choose_scheduler(ExtractOptions(**options), open_location(tmp_path), specs, shards, audio_s) == chosen
+def test_who_does_the_work(tmp_path, options, specs, shards, chosen) -> None:
+    assert choose_scheduler(ExtractOptions(**options), open_location(tmp_path), specs, shards) == chosen
 
 
 def test_a_store_in_memory_is_written_by_its_own_process() -> None:
-    assert choose_scheduler(ExtractOptions(jobs=2), open_location("memory://choice"), [MEL], 9, DAY_S) == "sync"
+    assert choose_scheduler(ExtractOptions(jobs=2), open_location("memory://choice"), [MEL], 9) == "sync"
 
 
 # ---- the process by itself ------------------------------------------------------------------------------------------
@@ -71,7 +70,7 @@ def task(shard: int) -> ShardTask:
     return ShardTask("store", shard, (), None)
 
 
-def gather(worker: ThreadWorker) -> ShardReport:
+def gather(worker: ThreadWorker | OwnWorkers) -> ShardReport:
     for _ in range(100):
         report = worker.result(0.1)
         if report is not None:
@@ -119,14 +118,53 @@ def test_leaving_early_ends_the_process_at_once() -> None:
     assert time.monotonic() - began < 5 and not worker._process.is_alive()
 
 
+# ---- several --------------------------------------------------------------------------------------------------------
+
+
+def test_each_process_has_its_own_tasks_and_another_takes_the_place_of_a_lost_one() -> None:
+    with OwnWorkers(3, 1, act, fresh=False) as workers:
+        for shard in (50, 51, 52):
+            workers.submit(task(shard))
+        first = {gather(workers).tracks for _ in range(3)}
+        assert len(first) == 3 and os.getpid() not in first and workers.n_running == 0
+        for shard in (13, 50, 51):
+            workers.submit(task(shard))
+        with pytest.raises(WorkerLost) as lost:
+            gather(workers)
+        assert [one.shard for one in lost.value.tasks] == [13] and workers.n_running == 2
+        workers.submit(task(52))
+        later = {gather(workers).tracks for _ in range(3)}
+        assert len(later) == 3 and len(later - first) == 1
+
+
+def test_after_a_loss_threads_become_processes() -> None:
+    with OwnWorkers(1, 3, act, fresh=False) as workers:
+        workers.submit(task(13))
+        with pytest.raises(WorkerLost):
+            gather(workers)
+        for shard in (1, 2, 3):
+            workers.submit(task(shard))
+        assert len({gather(workers).tracks for _ in range(3)}) == 3
+
+
+def test_there_is_room_for_two_tasks_a_thread() -> None:
+    with pytest.raises(KeyboardInterrupt), OwnWorkers(2, 1, act, fresh=False) as workers:
+        for shard in range(60, 64):
+            assert workers.has_room
+            workers.submit(task(shard))
+        assert not workers.has_room
+        raise KeyboardInterrupt
+
+
 # ---- whole runs -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_tracks_that_kill_or_hang_the_process_are_left_out_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheduler", ["forks", "threads"])
+def test_tracks_that_kill_or_hang_the_process_are_left_out_by_name(tmp_path: Path, scheduler: str) -> None:
     """Also a fault inside a library, and a hang that stops every thread of the process."""
     music = collection(tmp_path / "m", "killer.wav", "hanger.wav", "crasher.wav", "stopper.wav", n_tracks=6)
-    limits = ("--scheduler", "threads", "--shard-tracks", "5", "-j", "2", "--json", "--track-timeout", "4")
+    limits = ("--scheduler", scheduler, "--shard-tracks", "5", "-j", "2", "--json", "--track-timeout", "4")
     code, report, _ = finish(extract_command(music, tmp_path / "s.zarr", *limits), environment(tmp_path / "trap"))
     assert code == 2
     assert (report["ok"], report["failed"], report["pending"]) == (6, 4, 0)
