@@ -15,8 +15,8 @@ from featstore.cluster import GPU, JobKeeper, cpu_count, dask_client, gpu_count
 from featstore.errors import FeatstoreError, StoreLocked
 from featstore.extract.failures import FailurePolicy
 from featstore.extract.options import ExtractOptions
-from featstore.extract.own_workers import OwnWorkers, WorkerLost
 from featstore.extract.worker import ShardReport, ShardTask, run_shard
+from featstore.own_workers import OwnWorkers, WorkerLost
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -104,12 +104,14 @@ class Dispatch:
         """Processes with some threads each; another takes the place of one that is lost."""
         self._on_start("")
         fresh = any(task.device for task in self._waiting)
+        workers: OwnWorkers[ShardTask, ShardReport]
         with OwnWorkers(processes, threads, self._run_shard, fresh=fresh) as workers:
             while self._waiting or workers.n_running:
                 report = None
                 try:
                     while self._waiting and workers.has_room:
-                        workers.submit(self._policy.prepare(self._waiting.popleft()))
+                        task = self._policy.prepare(self._waiting.popleft())
+                        workers.submit(task.shard, task)
                     report = workers.result(TICK_S)
                 except WorkerLost as lost:
                     logger.warning("a worker process was lost, and another takes its place")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from featstore.audio.artist import read_artist
 from featstore.audio.av_decoder import probe_av
@@ -20,14 +25,18 @@ from featstore.datasets.spelling import clean_name
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress
 from featstore.object_storage import is_object_url
+from featstore.own_workers import OwnWorkers, WorkerLost
 from featstore.workflows.probe_cache import ProbeCache, default_cache
 
 __all__ = ["artists_of", "index_tracks", "probe_tracks", "with_groups", "with_splits"]
 
 logger = logging.getLogger(__name__)
 
-# Probing waits for the disk, not for the processor; more threads than this no longer help on a network file system.
-_MOST_THREADS = 16
+# Probing waits for the disk too; more workers than this no longer help on a network file system.
+_MOST_WORKERS = 16
+_FORKED_FROM = 1000  # files, for processes in place of threads
+_SLICE = 32  # files that a process reads at a time
+_TICK_S = 1.0
 _CACHED_FROM = 2000  # files: fewer are asked again in seconds
 
 
@@ -65,10 +74,11 @@ def index_tracks(
 def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None]:
     """Artist tag of each track's file, None where there is none."""
     readable = table.frame["probe_error"].isna() & ~table.frame["path"].map(is_object_url)
-    paths = list(table.frame["path"][readable])
-    found = progress(_in_order(read_artist, paths, _threads(jobs)), total=len(paths), desc="artist tags", unit="file")
-    names = iter([clean_name(name) or None for name in found])  # all are read, so that the bar ends
-    return [next(names) if each else None for each in readable]
+    rows, names = np.flatnonzero(readable).tolist(), [None] * len(table)
+    found = _each(read_artist, list(table.frame["path"][readable]), jobs)
+    for k, name in progress(found, total=len(rows), desc="artist tags", unit="file"):
+        names[rows[k]] = clean_name(name) or None
+    return names
 
 
 def with_groups(table: TrackTable, groups: Sequence[str | None]) -> TrackTable:
@@ -110,8 +120,8 @@ def with_splits(
     return table.assign(split=split.where(split.notna(), None))
 
 
-def _threads(jobs: int | None) -> int:
-    return jobs or min(_MOST_THREADS, 4 * (os.cpu_count() or 1))
+def _workers(jobs: int | None) -> int:
+    return jobs or min(_MOST_WORKERS, 4 * (os.cpu_count() or 1))
 
 
 def probe_tracks(
@@ -139,9 +149,14 @@ def probe_tracks(
     if cache is None and len(todo) >= _CACHED_FROM:
         cache = default_cache(table.info.root or os.path.dirname(paths[0]))
     with ProbeCache(Path(cache) if cache is not None else None) as answers:
-        found = _in_order(lambda path: answers.get(path) or _probe(path), paths, _threads(jobs))
-        shown = progress(found, total=len(todo), desc="probe", unit="file")
-        for row, path, outcome in zip(todo, paths, shown, strict=True):
+        known = [answers.get(path) for path in paths]
+        asked = [k for k, answer in enumerate(known) if answer is None]
+        found = chain(
+            ((k, answer) for k, answer in enumerate(known) if answer is not None),
+            ((asked[k], outcome) for k, outcome in _each(_probe, [paths[k] for k in asked], jobs)),
+        )
+        for k, outcome in progress(found, total=len(todo), desc="probe", unit="file"):
+            row, path = todo[k], paths[k]
             if isinstance(outcome, str):
                 errors[row] = outcome
                 continue
@@ -173,6 +188,53 @@ def _probe(path: str) -> AudioInfo | str:
                 return probe_av(path)  # decoder=av reads what libsndfile does not
             return f"{error.what}; {error.fix}"
         return error.what
+
+
+def _each(call: Callable[[str], Any], paths: Sequence[str], jobs: int | None) -> Iterator[tuple[int, Any]]:
+    """Position and result of each path, in any order: read by processes of their own where there are many files.
+
+    What reads headers holds Python's lock most of the time, so that threads are no faster than one.
+    """
+    workers = _workers(jobs)
+    is_slow = len(paths) >= _FORKED_FROM and workers > 1 and not any(map(is_object_url, paths))
+    if is_slow and sys.platform.startswith("linux"):  # other systems start processes too slowly
+        return _in_processes(call, paths, workers)
+    return enumerate(_in_order(call, paths, workers))
+
+
+class _Slice(NamedTuple):
+    """Some paths, and the position of the first."""
+
+    start: int
+    paths: Sequence[str]
+
+
+def _read_slice(call: Callable[[str], Any], some: _Slice, computed: Callable[[], None]) -> list[tuple[int, Any]]:
+    return [(some.start + k, call(path)) for k, path in enumerate(some.paths)]
+
+
+def _in_processes(call: Callable[[str], Any], paths: Sequence[str], processes: int) -> Iterator[tuple[int, Any]]:
+    """As :func:`_each`; a file that ends the process that reads it is named for it."""
+    waiting = deque(_Slice(start, paths[start : start + _SLICE]) for start in range(0, len(paths), _SLICE))
+    alone: deque[_Slice] = deque()  # what lost workers had, file by file
+    work = functools.partial(_read_slice, call)
+    workers: OwnWorkers[_Slice, list[tuple[int, Any]]]
+    with OwnWorkers(processes, 1, work, fresh=False) as workers:
+        while waiting or alone or workers.n_running:
+            try:
+                while waiting and workers.has_room:
+                    some = waiting.popleft()
+                    workers.submit(some.start, some)
+                if alone and not workers.n_running:
+                    some = alone.popleft()
+                    workers.submit(some.start, some)
+                yield from workers.result(_TICK_S) or ()
+            except WorkerLost as lost:
+                for start, held in lost.tasks:
+                    if len(held) == 1:
+                        yield start, "reading its header ends the process that does it"
+                    else:
+                        alone += (_Slice(start + k, [path]) for k, path in enumerate(held))
 
 
 def _in_order(call: Callable[[str], Any], items: Sequence[str], threads: int) -> Iterator[Any]:

@@ -14,9 +14,9 @@ import pytest
 
 from featstore.errors import StoreError
 from featstore.extract import ExtractOptions
-from featstore.extract.own_workers import OwnWorkers, ThreadWorker, WorkerLost
 from featstore.extract.scheduler_choice import choose_scheduler
 from featstore.extract.worker import ShardReport, ShardTask
+from featstore.own_workers import OwnWorkers, ThreadWorker, WorkerLost
 from featstore.specs import parse_feature
 from featstore.store.location import open_location
 from featstore.testing.audio import make_collection
@@ -82,19 +82,19 @@ def gather(worker: ThreadWorker | OwnWorkers) -> ShardReport:
 @pytest.mark.parametrize("fresh", [False, True])
 def test_reports_and_errors_come_back(fresh: bool) -> None:
     with ThreadWorker(2, act, fresh=fresh) as worker:
-        worker.submit(task(1))
+        worker.submit(1, task(1))
         assert gather(worker).tracks not in (0, os.getpid()) and not worker.running
-        worker.submit(task(7))
+        worker.submit(7, task(7))
         with pytest.raises(StoreError, match="no room"):
             gather(worker)
-        worker.submit(task(2))
+        worker.submit(2, task(2))
         assert gather(worker).shard == 2
 
 
 def test_a_lost_process_names_what_it_had() -> None:
     with ThreadWorker(2, act, fresh=False) as worker:
-        worker.submit(task(99))
-        worker.submit(task(13))
+        worker.submit(99, task(99))
+        worker.submit(13, task(13))
         with pytest.raises(WorkerLost) as lost:
             gather(worker)
     assert [one.shard for one in lost.value.tasks] == [99, 13]
@@ -105,7 +105,7 @@ def test_shards_are_computed_while_others_are_committed() -> None:
     with ThreadWorker(1, act, fresh=False) as worker:
         began = time.monotonic()
         for shard in (50, 51):
-            worker.submit(task(shard))
+            worker.submit(shard, task(shard))
         assert {gather(worker).shard, gather(worker).shard} == {50, 51}
         assert time.monotonic() - began < 1.9
 
@@ -113,7 +113,7 @@ def test_shards_are_computed_while_others_are_committed() -> None:
 def test_leaving_early_ends_the_process_at_once() -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), ThreadWorker(2, act, fresh=False) as worker:
-        worker.submit(task(99))
+        worker.submit(99, task(99))
         raise KeyboardInterrupt
     assert time.monotonic() - began < 5 and not worker._process.is_alive()
 
@@ -124,26 +124,26 @@ def test_leaving_early_ends_the_process_at_once() -> None:
 def test_each_process_has_its_own_tasks_and_another_takes_the_place_of_a_lost_one() -> None:
     with OwnWorkers(3, 1, act, fresh=False) as workers:
         for shard in (50, 51, 52):
-            workers.submit(task(shard))
+            workers.submit(shard, task(shard))
         first = {gather(workers).tracks for _ in range(3)}
         assert len(first) == 3 and os.getpid() not in first and workers.n_running == 0
         for shard in (13, 50, 51):
-            workers.submit(task(shard))
+            workers.submit(shard, task(shard))
         with pytest.raises(WorkerLost) as lost:
             gather(workers)
         assert [one.shard for one in lost.value.tasks] == [13] and workers.n_running == 2
-        workers.submit(task(52))
+        workers.submit(52, task(52))
         later = {gather(workers).tracks for _ in range(3)}
         assert len(later) == 3 and len(later - first) == 1
 
 
 def test_after_a_loss_threads_become_processes() -> None:
     with OwnWorkers(1, 3, act, fresh=False) as workers:
-        workers.submit(task(13))
+        workers.submit(13, task(13))
         with pytest.raises(WorkerLost):
             gather(workers)
         for shard in (1, 2, 3):
-            workers.submit(task(shard))
+            workers.submit(shard, task(shard))
         assert len({gather(workers).tracks for _ in range(3)}) == 3
 
 
@@ -151,7 +151,7 @@ def test_there_is_room_for_two_tasks_a_thread() -> None:
     with pytest.raises(KeyboardInterrupt), OwnWorkers(2, 1, act, fresh=False) as workers:
         for shard in range(60, 64):
             assert workers.has_room
-            workers.submit(task(shard))
+            workers.submit(shard, task(shard))
         assert not workers.has_room
         raise KeyboardInterrupt
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,62 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, c
     (tmp_path / "file").write_text("")
     found = indexing.probe_tracks(index("folder", music), cache=tmp_path / "file" / "p.jsonl")
     assert found.frame["duration_s"].notna().all() and "answers of probing are not kept" in caplog.text
+
+
+# ---- processes in place of threads, for many files ------------------------------------------------------------------
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "_FORKED_FROM", 4)
+    monkeypatch.setattr(indexing, "_SLICE", 3)
+
+
+def many(folder: Path) -> Path:
+    music = make_collection(folder, n_tracks=9, seconds=(0.2, 0.4))
+    (music / "a" / "bad.wav").write_bytes(b"RIFF")
+    return music
+
+
+def test_processes_say_what_threads_do(tmp_path: Path, forked: None) -> None:
+    music = many(tmp_path / "m")
+    found = indexing.index_tracks("folder", music, jobs=3)
+    assert found.frame.equals(indexing.index_tracks("folder", music, jobs=1).frame)
+    assert found.frame["probe_error"].notna().sum() == 1 and len(found) == 10
+    assert indexing.artists_of(found, jobs=3) == indexing.artists_of(found, jobs=1)
+
+
+def test_the_headers_of_many_files_are_read_by_other_processes(
+    tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = tmp_path / "readers"
+    plain = indexing.probe_audio
+
+    def probe(path: str):
+        with readers.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return plain(path)
+
+    monkeypatch.setattr(indexing, "probe_audio", probe)
+    indexing.index_tracks("folder", many(tmp_path / "m"), jobs=2)
+    pids = readers.read_text().split()
+    assert len(pids) == 10 and str(os.getpid()) not in pids and len(set(pids)) == 2
+
+
+def test_a_file_that_ends_its_reader_is_named_and_costs_no_other(
+    tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = indexing.probe_audio
+
+    def probe(path: str):
+        if path.endswith("0004.wav"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(path)
+
+    music = many(tmp_path / "m")
+    whole = indexing.index_tracks("folder", music, jobs=1).frame
+    monkeypatch.setattr(indexing, "probe_audio", probe)
+    frame = indexing.index_tracks("folder", music, jobs=2).frame
+    is_killer = frame["path"].str.endswith("0004.wav")
+    assert frame["probe_error"][is_killer].tolist() == ["reading its header ends the process that does it"]
+    assert frame[~is_killer].equals(whole[~is_killer])
