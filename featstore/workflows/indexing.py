@@ -74,7 +74,8 @@ def index_tracks(
 def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None]:
     """Artist tag of each track's file, None where there is none."""
     readable = table.frame["probe_error"].isna() & ~table.frame["path"].map(is_object_url)
-    rows, names = np.flatnonzero(readable).tolist(), [None] * len(table)
+    rows = np.flatnonzero(readable).tolist()
+    names: list[str | None] = [None] * len(table)
     found = _each(read_artist, list(table.frame["path"][readable]), jobs)
     for k, name in progress(found, total=len(rows), desc="artist tags", unit="file"):
         names[rows[k]] = clean_name(name) or None
