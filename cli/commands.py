@@ -71,7 +71,7 @@ def completer(kind: str) -> Any:
 _PATHS = {"features": "file", "recipes": "dir", "files": "file", "folders": "dir"}
 _PLACES = {
     "models": "featstore.models:MODELS",
-    "weights": "featstore.models.musicnn_weights:PUBLISHED",
+    "weights": "featstore.models.musicnn_published:PUBLISHED",
     "metrics": "featstore.metrics:METRICS",
     "recipes": "featstore.workflows.recipes:recipe_names",
 }

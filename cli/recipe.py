@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
     from featstore.workflows.recipes import list_recipes
 
     header = ["name", "title", "features", "models", "seeds", "minutes"]
-    rows = [(r.name, r.title, r.n_features, len(r.model_plans()), len(r.seeds), r.minutes) for r in list_recipes()]
+    rows = [(r.name, r.title, r.n_features, r.n_models, len(r.seeds), r.minutes) for r in list_recipes()]
     payload = [dict(zip(header, row, strict=True)) for row in rows]
     emit(payload, as_json, lambda: render_table(rows, header, cut="title"))
 

@@ -80,14 +80,38 @@ def test_importing_featstore_is_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_listing_commands_imports_nothing_heavy() -> None:
+LISTINGS = (
+    "--help",
+    "recipe list",
+    "recipe show quickstart",
+    "datasets --help",
+    "datasets list",
+    "codecs list",
+    "features list",
+    "features show mel",
+    "features show ferraro2020",
+)
+
+
+@pytest.mark.parametrize("command", LISTINGS)
+def test_listing_imports_nothing_heavy(command: str) -> None:
     code = (
         "import sys\nfrom featstore_cli.main import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert e.code == 0\n"
+        f"try:\n    main({command.split()!r})\nexcept SystemExit as e:\n    assert e.code == 0\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_completion_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom featstore_cli.commands import _PLACES, completer\n"
+        "for kind in [*_PLACES, 'features', 'presets']:\n    assert completer(kind)(None, None, ''), kind\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_no_file_is_called_like_a_standard_module() -> None:

@@ -12,7 +12,8 @@ import torch
 
 from featstore.models import create
 from featstore.models.model_encoder import ModelEncoder, deciding, describe_model
-from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS, PUBLISHED, load_published
+from featstore.models.musicnn_published import PUBLISHED
+from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS, load_published
 from featstore.models.tensor_files import digest_of_tensors
 from featstore.models.trained_on import TrainedOn
 

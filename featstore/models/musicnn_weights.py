@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +19,16 @@ from numpy.typing import NDArray
 from featstore.errors import CheckpointError, check_known
 from featstore.models import create
 from featstore.models.encoder_fetch import fetched_places
-from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
+from featstore.models.musicnn_published import PUBLISHED, Published
 from featstore.models.tf_checkpoint import read_checkpoint
 
-__all__ = ["PUBLISHED", "Published", "convert_variables", "load_published", "published_name"]
+__all__ = ["convert_variables", "load_published"]
 
 N_MELS, N_FRAMES = 96, 187
 FEATURE = "mel(sample_rate=16000,n_mels=96,pad_mode=reflect,scale=log10_1p)"
 """What the package computes from audio: librosa's mel power spectrogram of then, log10(1 + 10000 x)."""
 
 _OF_OPTIMIZER = ("Adam", "Adam_1", "beta1_power", "beta2_power", "global_step")  # last parts of names
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """One published tagger.
-
-    Attributes
-    ----------
-    name : str
-        As in ``MODELS``.
-    folder : str
-        Of its checkpoint in the package.
-    tags : tuple of str
-        Names of its outputs.
-    in_wheel : bool
-        False where only the package's source repository has the weights.
-    """
-
-    name: str
-    folder: str
-    tags: tuple[str, ...]
-    in_wheel: bool = True
-
-
-PUBLISHED: dict[str, Published] = {
-    one.name: one
-    for one in (
-        Published("mtt-musicnn", "MTT_musicnn", MTT_TAGS),
-        Published("msd-musicnn", "MSD_musicnn", MSD_TAGS),
-        Published("msd-musicnn-big", "MSD_musicnn_big", MSD_TAGS, in_wheel=False),
-        Published("mtt-vgg", "MTT_vgg", MTT_TAGS),
-        Published("msd-vgg", "MSD_vgg", MSD_TAGS),
-    )
-}
-
-
-def published_name(name: str) -> str | None:
-    """Our name of a published tagger, None for any other: ``MTT_musicnn`` is ``mtt-musicnn``."""
-    plain = name.lower().replace("_", "-")
-    return plain if plain in PUBLISHED else None
 
 
 def load_published(name: str, place: str | os.PathLike[str] | None = None) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featstore.errors import CheckpointError
 from featstore.models.encoder_fetch import fetch_weights
-from featstore.models.musicnn_weights import PUBLISHED
+from featstore.models.musicnn_published import PUBLISHED
 from featstore.testing.tf_bundle import write_bundle
 
 __all__ = ["KINDS", "find_musicnn", "random_variables", "write_untrained"]

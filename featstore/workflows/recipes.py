@@ -147,6 +147,12 @@ class Recipe:
         others = replace(self, features=[entry for entry in self.features if entry not in waiting])
         return len(waiting) + (len(others.requests()) if others.features else 0)
 
+    @property
+    def n_models(self) -> int:
+        """Number of models; counting imports none of them."""
+        listed = (entry for group in self.groups.values() for entry in group.models)
+        return len({ModelPlan.read(entry, self.name).name for entry in listed})  # experiments may share a model
+
     def model_plans(self, experiments: Sequence[str] = ()) -> list[ModelPlan]:
         """Models with their conditions and settings, those of the recipe included.
 

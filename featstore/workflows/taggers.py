@@ -95,7 +95,7 @@ def open_tagger(model: str, weights: str | os.PathLike[str] | None = None) -> Ta
     CheckpointError
         Its weights are missing, damaged, or of another network.
     """
-    from featstore.models.musicnn_weights import published_name
+    from featstore.models.musicnn_published import published_name
 
     path = Path(model).expanduser()
     published = published_name(model)
@@ -112,7 +112,7 @@ def open_tagger(model: str, weights: str | os.PathLike[str] | None = None) -> Ta
 
 def _unknown(model: str, path: Path) -> ConfigError:
     from featstore.models import MODELS
-    from featstore.models.musicnn_weights import PUBLISHED
+    from featstore.models.musicnn_published import PUBLISHED
 
     if model in MODELS:
         return ConfigError(
@@ -175,7 +175,8 @@ def _tagger(name: str, module: NormedModel, run: Mapping[str, Any], **options: s
 
 def _description(name: str) -> dict[str, Any]:
     """What the header of a run's checkpoint says, for a published model."""
-    from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS, PUBLISHED
+    from featstore.models.musicnn_published import PUBLISHED
+    from featstore.models.musicnn_weights import FEATURE, N_FRAMES, N_MELS
 
     request = parse_feature(f"{FEATURE}@float32")
     return {
@@ -230,7 +231,8 @@ def convert_published(
         The file has another ending.
     """
     from featstore.models.checkpoint_file import save_checkpoint
-    from featstore.models.musicnn_weights import PUBLISHED, load_published, published_name
+    from featstore.models.musicnn_published import PUBLISHED, published_name
+    from featstore.models.musicnn_weights import load_published
 
     target, known = Path(out), published_name(name)
     if target.suffix != ".safetensors":

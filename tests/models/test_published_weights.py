@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from featstore.errors import CheckpointError
 from featstore.models import MODELS, create
+from featstore.models.musicnn_published import PUBLISHED, published_name
 from featstore.models.musicnn_tags import MSD_TAGS, MTT_TAGS
-from featstore.models.musicnn_weights import PUBLISHED, convert_variables, load_published, published_name
+from featstore.models.musicnn_weights import convert_variables, load_published
 from featstore.models.tf_checkpoint import read_checkpoint
 from featstore.testing.musicnn_package import KINDS, find_musicnn, random_variables, write_untrained
 from featstore.testing.tf_bundle import write_bundle

@@ -55,6 +55,11 @@ def test_the_study_has_the_paper_s_grid() -> None:
     assert study.seeds == [0, 1, 2]
 
 
+def test_models_are_counted_as_they_are_planned() -> None:
+    for recipe in list_recipes():
+        assert recipe.n_models == len(recipe.model_plans()), recipe.name
+
+
 def test_hops_compare_where_there_is_no_scale() -> None:
     frame = configurations(expand_features([f"phase(hop_length={hop})" for hop in (256, 768)]))
     assert frame["hop_multiple"].tolist() == [1, 3]

@@ -13,7 +13,7 @@ import torch
 from featstore.datasets import TableInfo, TrackTable
 from featstore.errors import CheckpointError, ConfigError, DatasetError
 from featstore.extract import ExtractOptions, extract
-from featstore.models.musicnn_weights import PUBLISHED
+from featstore.models.musicnn_published import PUBLISHED
 from featstore.results.details import prediction_file
 from featstore.specs import parse_feature, parse_spec
 from featstore.store import open_store
