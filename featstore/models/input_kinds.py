@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, check_known
+from featstore.typed_values import build, converted
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INPUT_KINDS", "SEVERAL", "InputKind", "InputSize", "batched", "kind_of", "plain_inputs", "read_inputs"]
+__all__ = ["INPUT_KINDS", "SEVERAL", "InputKind", "InputSize", "batched", "kind_of", "plain_inputs", "read_input"]
 
 SEVERAL = "several"
 """What a model takes that gets its inputs as a dict by name; its ``Config`` has ``inputs``, each one's `InputSize`."""
@@ -169,15 +170,48 @@ def plain_inputs(inputs: Mapping[str, InputSize]) -> dict[str, Any]:
     }
 
 
-def read_inputs(plain: Mapping[str, Any]) -> dict[str, InputSize]:
-    """Inputs by name from a run's description; runs of before version 0.4 have one input, or spectra by name."""
+def read_input(plain: Any, where: str = "") -> tuple[dict[str, InputSize], int, int]:
+    """Inputs by name, frames between windows and between starts of crops, from a run's description.
+
+    Raises
+    ------
+    ConfigError
+        The description was edited, or is of another version: it is no mapping, lacks a key, or has a value of another
+        type, an unknown kind, or sizes that are not those of its kind.
+    """
+    found = converted(dict[str, Any], plain, "input", where)
+    inputs = {
+        name: _checked(build(InputSize, size, f"{where}: input.inputs.{name}"), name, where)
+        for name, size in converted(dict[str, Any], _plain_sizes(found, where), "input.inputs", where).items()
+    }
+    steps = [converted(int, found.get(name, 1), f"input.{name}", where) for name in ("stride", "grid")]
+    if not inputs or "stride" not in found or min(steps) < 1:
+        what = f"input={found!r} does not say its inputs, and its stride and grid in frames"
+        raise ConfigError(what, where, "Restore the file, or train again")
+    return inputs, steps[0], steps[1]
+
+
+def _plain_sizes(plain: Mapping[str, Any], where: str) -> Any:
+    """Inputs by name as plain values; runs of before version 0.4 have one input, or spectra by name."""
     if "inputs" in plain:
-        return {name: InputSize(**size) for name, size in plain["inputs"].items()}
+        return plain["inputs"]
     if plain.get("shapes"):
-        return {name: InputSize("spectrum", tuple(axes)) for name, axes in plain["shapes"].items()}
-    waveform = plain.get("kind") == "waveform"
-    axes = (plain["n_frames"],) if waveform else (plain["n_mels"], plain["n_frames"])
-    return {"input": InputSize("waveform" if waveform else "spectrum", axes)}
+        shapes = converted(dict[str, Any], plain["shapes"], "input.shapes", where)
+        return {name: {"kind": "spectrum", "axes": axes} for name, axes in shapes.items()}
+    kind = "waveform" if plain.get("kind") == "waveform" else "spectrum"
+    return {"input": {"kind": kind, "axes": [plain.get(n) for n in ("n_mels", "n_frames")[kind == "waveform" :]]}}
+
+
+def _checked(size: InputSize, name: str, where: str) -> InputSize:
+    """Refuse a kind that there is not, and sizes that are not those of the kind."""
+    check_known(size.kind, INPUT_KINDS, f"input.inputs.{name} has the unknown kind {size.kind!r}", where)
+    kind = INPUT_KINDS[size.kind]
+    wanted = [*kind.example, *["n_codes"] * bool(kind.vocabulary)]
+    given = [*size.axes, *([] if size.n_codes is None else [size.n_codes])]
+    if len(given) != len(wanted) or min(given) < 1 or (size.n_codes is None) == bool(kind.vocabulary):
+        what = f"input.inputs.{name} has sizes {given}, and {kind.title} have positive {', '.join(wanted)}"
+        raise ConfigError(what, where, "Restore the file, or train again")
+    return size
 
 
 def batched(x: torch.Tensor, kind: str) -> torch.Tensor:

@@ -36,7 +36,14 @@ _OPTIONAL: dict[str, str] = {
     "duration_s": "number or null",
     "n_stored": "number or null",
     "audio_seen_s": "numbers or null",
+    "n_tracks": "numbers or null",
+    "hop_multiple": "size or null",
+    "feature_fields": "fields or null",
+    "task": "any text or null",
+    "finished": "any text or null",
 }
+# fields of a feature that are written as sizes
+_SIZES = ("sample_rate", "n_mels", "hop_length", "hop_multiple")
 _INSIDE: dict[str, tuple[str, ...]] = {"bytes": ("alone", "added"), "seconds": ("extract", "train", "inference")}
 
 
@@ -125,6 +132,14 @@ def _are_scores(value: Any) -> bool:
     return isinstance(value, Mapping) and len(value) > 0 and all(map(_are_numbers, value.values()))
 
 
+def _is_size(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 < value < 2**63)
+
+
+def _are_fields(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(_is_size(value.get(name)) for name in _SIZES)
+
+
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str) and value != "",
     "count or null": lambda value: value is None or _is_count(value),
@@ -132,6 +147,9 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "number or null": lambda value: value is None or _is_number(value),
     "numbers": _are_numbers,
     "numbers or null": lambda value: value is None or _are_numbers(value),
+    "size or null": _is_size,
+    "fields or null": lambda value: value is None or _are_fields(value),
+    "any text or null": lambda value: value is None or isinstance(value, str),
     "scores": _are_scores,
     "store": lambda value: value is None or isinstance(value, str | Mapping),
 }

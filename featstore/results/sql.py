@@ -268,6 +268,11 @@ def _table(rows: list[tuple[Any, ...]], **columns: type) -> pd.DataFrame:
     return frame.astype({name: kinds[kind] for name, kind in columns.items()})
 
 
+def _kind(value: Any) -> type:
+    """Type of a value; a whole number that no column holds counts as text."""
+    return str if isinstance(value, int) and abs(value) >= 2**63 else type(value)
+
+
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of one type each, as a database wants them: what is mixed becomes text."""
     import pandas as pd
@@ -277,7 +282,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         column = frame[name]
         if column.dtype == object:
             values = [None if is_missing(value) else plain(value) for value in column]
-            kinds = {type(value) for value in values if value is not None}
+            kinds = {_kind(value) for value in values if value is not None}
             known = (({bool}, "boolean"), ({int}, "Int64"), ({int, float}, "float64"), ({list}, "object"))
             kind: Any = next((name for types, name in known if kinds <= types), "string")
             if kind == "string":

@@ -6,28 +6,56 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from featstore.atomic import disk_errors, json_object, remove_abandoned_in, write_json, write_text
 from featstore.errors import CheckpointError, ConfigError
+from featstore.models.input_kinds import read_input
 from featstore.plain import plain
 from featstore.results.schema import problems_of
 from featstore.training.events import append_events, restart_events
 from featstore.training.settings import read_yaml
 from featstore.typed_values import converted
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "checked_run"]
 
 _RUN: dict[str, Any] = {
     **dict.fromkeys(("run_id", "model", "feature", "dataset", "task"), str),
-    **dict.fromkeys(("identity", "model_settings", "input"), dict[str, Any]),
+    **dict.fromkeys(("identity", "model_settings", "input", "objective", "tagging"), dict[str, Any]),
     "classes": list[str],
     "store": dict[str, str],
+    "macs": int,
+    "name": str,
 }
-"""Types of what is read of ``run.json``."""
+"""Types of what is read of ``run.json``, and of what a checkpoint says of its run."""
+
+_TRAIN_AGAIN = "Delete the folder and train again"
+
+
+def checked_run(
+    run: Mapping[str, Any], where: str, needed: Collection[str] = (), fix: str = _TRAIN_AGAIN
+) -> dict[str, Any]:
+    """Description of a run, each value of its type: a file may have been edited, or be of another version.
+
+    Raises
+    ------
+    CheckpointError
+        It lacks a key among those ``needed``.
+    ConfigError
+        A value is of another type, or no size that an input can have.
+    """
+    found = dict(run) | {key: converted(hint, run[key], key, where) for key, hint in _RUN.items() if key in run}
+    lacking = [key for key in needed if key not in found]
+    if "store" in needed and "store" in found:
+        lacking += [f"store.{key}" for key in ("path", "fingerprint") if key not in found["store"]]
+    if lacking:
+        raise CheckpointError(f"the description of the run lacks {', '.join(lacking)}", where, fix)
+    if "input" in found:
+        read_input(found["input"], where)
+    return found
 
 
 class RunFolder:
@@ -108,23 +136,23 @@ class RunFolder:
             When they cannot be read.
         """
         path = self.path / "config.yaml"
-        return (read_yaml(path) if path.is_file() else {}).get(section) or {}
+        found = (read_yaml(path) if path.is_file() else {}).get(section)
+        return converted(dict[str, Any], found or {}, section, str(path))  # type: ignore[no-any-return]
 
-    def read_run(self) -> dict[str, Any] | None:
-        """Return what the run in this folder is; None where there is none.
+    def read_run(self, needed: Collection[str] = ()) -> dict[str, Any] | None:
+        """Return what the run in this folder is, with at least the keys ``needed``; None where there is none.
 
         Raises
         ------
         CheckpointError
-            When the description cannot be read.
+            When the description cannot be read, or lacks a key.
         ConfigError
             When it was edited, and a value is of another type.
         """
         path = self.path / "run.json"
         if not path.is_file():
             return None
-        run = _read_json(path)
-        return run | {key: converted(hint, run[key], key, str(path)) for key, hint in _RUN.items() if key in run}
+        return checked_run(_read_json(path), str(path), needed)
 
     def read_result(self) -> dict[str, Any] | None:
         """Return the result of a finished run; None where it has none.
@@ -139,7 +167,7 @@ class RunFolder:
         result = _read_json(self.result)
         if problems := problems_of(result):
             what = f"this is not the result of a run: {'; '.join(problems[:3])}"
-            raise CheckpointError(what, str(self.result), "Delete the folder and train again")
+            raise CheckpointError(what, str(self.result), _TRAIN_AGAIN)
         return result
 
     def write_state(self, state: Mapping[str, Any]) -> None:
@@ -195,4 +223,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json_object(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read: {error}", str(path), "Delete the folder and train again") from error
+        raise CheckpointError(f"cannot be read: {error}", str(path), _TRAIN_AGAIN) from error

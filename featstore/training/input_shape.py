@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featstore.errors import ConfigError
 from featstore.loaders.crops import frame_seconds
 from featstore.loaders.stored_feature import StoredFeature
-from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, kind_of, plain_inputs, read_inputs
+from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, kind_of, plain_inputs, read_input
 from featstore.models.interface import Model
 from featstore.training.config import DataConfig
 from featstore.training.labels import LabelledTracks
@@ -104,9 +104,9 @@ class InputShape:
         return {"n_frames": self.n_frames, "stride": self.stride, "grid": self.grid, "inputs": plain}
 
     @classmethod
-    def from_mapping(cls, plain: Mapping[str, Any]) -> InputShape:
-        """Undo ``as_mapping``."""
-        return cls(read_inputs(plain), int(plain["stride"]), int(plain.get("grid", 1)))
+    def from_mapping(cls, plain: Any, where: str = "") -> InputShape:
+        """Undo ``as_mapping``; plain values of another shape raise ``ConfigError``."""
+        return cls(*read_input(plain, where))
 
 
 def input_names(kinds: Sequence[str]) -> list[str]:

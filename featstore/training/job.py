@@ -16,7 +16,7 @@ from featstore.training.progress import Progress
 
 __all__ = ["HEADER_KEYS", "Job", "Outcome"]
 
-HEADER_KEYS = ("run_id", "model", "feature", "model_settings", "input", "classes", "task", "objective")
+HEADER_KEYS: tuple[str, ...] = ("run_id", "model", "feature", "model_settings", "input", "classes", "task", "objective")
 """What a checkpoint repeats of its run's description."""
 
 

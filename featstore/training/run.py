@@ -19,7 +19,7 @@ from featstore.training.config import TrainConfig
 from featstore.training.engines import launch, make_fabric, process_settings
 from featstore.training.folders import RunFolder
 from featstore.training.input_shape import InputShape, Readers, input_names, input_shape
-from featstore.training.job import Job
+from featstore.training.job import HEADER_KEYS, Job
 from featstore.training.labels import LabelledTracks, label_tracks, read_labels, write_labels
 from featstore.training.outcome import describe_run, result_of
 from featstore.training.scoring import write_predictions
@@ -33,6 +33,8 @@ __all__ = ["check_model_settings", "evaluate", "prepare", "train"]
 logger = logging.getLogger(__name__)
 
 Feature = str | FeatureSpec | FeatureRequest
+
+_TO_EVALUATE = (*(key for key in HEADER_KEYS if key != "objective"), "store", "macs")  # older runs name no objective
 
 
 def train(
@@ -190,7 +192,7 @@ def evaluate(
     featstore.results.read_predictions : Reads what it wrote.
     """
     folder = RunFolder(run_dir)
-    run = folder.read_run()
+    run = folder.read_run(needed=_TO_EVALUATE)
     if run is None:
         raise CheckpointError("there is no run in this folder", str(run_dir), "Train first: featstore train … -o RUN")
     own = merge(read_yaml(folder.path / "config.yaml"), {"device": {"devices": 1}})
@@ -281,7 +283,7 @@ def _labels(store: FeatureStore, readers: Readers, tracks: Any, config: TrainCon
 
 def _check_folder(folder: RunFolder, run: Mapping[str, Any]) -> None:
     """Refuse a folder that holds another run, naming what differs; one that was never trained a batch holds nothing."""
-    there = folder.read_run()
+    there = folder.read_run(needed=("run_id", "identity"))
     if there is None or there["run_id"] == run["run_id"] or not folder.has_weights:
         return
     found = _differences(there["identity"], run["identity"])

@@ -17,13 +17,13 @@ import torch
 from featstore.errors import CheckpointError, ConfigError
 from featstore.models import MODELS, create
 from featstore.models.checkpoint_file import load_checkpoint, load_module, norm_of, scored_prefix
-from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, read_inputs
+from featstore.models.input_kinds import INPUT_KINDS, SEVERAL, InputSize, read_input
 from featstore.models.interface import Model
 from featstore.models.layers import InputNorm
 from featstore.models.model_encoder import ModelEncoder, deciding, describe_model
 from featstore.models.tensor_files import digest_of_tensors
 from featstore.specs import FeatureSpec, parse_feature
-from featstore.training.folders import RunFolder
+from featstore.training.folders import RunFolder, checked_run
 from featstore.training.seen_data import trained_on
 
 __all__ = ["open_run"]
@@ -75,11 +75,11 @@ def _checkpoint(place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], P
     lacking = [key for key in _SAID if key not in state]
     if lacking:
         raise CheckpointError(f"the checkpoint does not say its {', '.join(lacking)}", str(file), _NAME_RUN)
-    return tensors, state, file
+    return tensors, checked_run(state, str(file)), file
 
 
 def _model(state: Mapping[str, Any], where: str) -> tuple[Model, InputSize]:
-    kind, inputs = MODELS.load(state["model"]), read_inputs(state["input"])
+    kind, inputs = MODELS.load(state["model"]), read_input(state["input"], where)[0]
     if len(inputs) != 1 or kind.takes == SEVERAL:
         raise ConfigError(f"the run has {len(inputs)} inputs: {', '.join(inputs)}", where, _NAME_RUN)
     (size,) = inputs.values()

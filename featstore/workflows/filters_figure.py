@@ -153,7 +153,7 @@ def _load(run_dir: str | Path) -> tuple[dict[str, Any], nn.Module]:
     from featstore.training.work import model_of_checkpoint
 
     folder = RunFolder(run_dir)
-    run = folder.read_run()
+    run = folder.read_run(needed=("model", "model_settings", "input", "classes", "task", "feature", "store"))
     if run is None:
         raise CheckpointError("there is no run in this folder", str(run_dir), "Name the folder of a trained run")
     return run, model_of_checkpoint(run, folder.kept).model.eval()

@@ -127,21 +127,26 @@ def _unknown(model: str, path: Path) -> ConfigError:
 
 
 def _of_run(path: Path) -> Tagger:
+    from featstore.training.config import EvaluateConfig
     from featstore.training.folders import RunFolder
+    from featstore.training.settings import from_mapping
 
     folder = RunFolder(path)
     run = folder.read_run()
     assert run is not None
     evaluation = folder.settings("evaluate")
-    options = {key: evaluation[key] for key in ("pool", "weigh") if key in evaluation}
+    own: dict[str, Any] = {key: evaluation[key] for key in ("pool", "weigh") if key in evaluation}
+    from_mapping(EvaluateConfig, own, "evaluate")  # refuses what is none of its values
     covered = folder.settings("data").get("clip_policy", "cover") == "cover"
-    return _make(str(path), run, folder.kept, tail="align" if covered else "drop", **options)
+    return _make(str(path), run, folder.kept, tail="align" if covered else "drop", **own)
 
 
 def _of_file(path: Path) -> Tagger:
     from featstore.models.checkpoint_file import load_checkpoint
+    from featstore.training.folders import checked_run
 
     _, state = load_checkpoint(path)
+    state = checked_run(state, str(path))
     return _make(state.get("name", str(path)), state, path, **state.get("tagging", {}))
 
 
