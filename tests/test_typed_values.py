@@ -115,7 +115,46 @@ def test_settings_of_models_from_text() -> None:
 
 def test_a_model_that_no_memory_holds() -> None:
     with pytest.raises(ConfigError, match=r"a model of these sizes cannot be made: .* \[model vgg-cnn\]\. Lower"):
-        create("vgg-cnn", n_mels=96, n_frames=187, n_classes=5, width=1e12)
+        create("vgg-cnn", n_mels=96, n_frames=187, n_classes=5, width=1000)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_sizes_that_no_machine_could_build(name: str) -> None:
+    """Every number of every model that decides what is built has a limit, which the message names."""
+    try:
+        model = MODELS.load(name)
+    except MissingDependency as error:
+        pytest.skip(str(error))
+    if model.takes == SEVERAL:
+        pytest.skip("its inputs are models' settings of their own")
+    kind = INPUT_KINDS[model.takes]
+    sizes = dict(model.paper_input or kind.example) | {"n_classes": 5}
+    sizes |= {"n_codes": kind.vocabulary} if kind.vocabulary else {}
+    hints = fields_of(model.Config)
+    for field in (key for key, hint in hints.items() if hint in (int, int | None)):
+        for value in (10**12, 2**62):
+            with pytest.raises(ConfigError, match=rf"{field}=.* is too large: it takes at most [\d,]+ \["):
+                model.Config(**(sizes | {field: value}))
+    if hints.get("width") is float:
+        with pytest.raises(ConfigError, match=r"width=1e\+100 is not a positive number up to 1,000 \["):
+            model.Config(**(sizes | {"width": 1e100}))
+    for field in (key for key, hint in hints.items() if hint == tuple[int, ...]):
+        with pytest.raises(ConfigError, match=rf"{field}=10{'0' * 11} is too large: it takes at most 1,048,576 \["):
+            model.Config(**(sizes | {field: (10**12,)}))
+        with pytest.raises(ConfigError, match=f"{field} has 1,000 values: it takes at most 256"):
+            model.Config(**(sizes | {field: (1,) * 1000}))
+
+
+def test_numbers_inside_a_setting_have_limits() -> None:
+    pytest.importorskip("demucs")
+    for name, value in (("depth", 257), ("channels", 10**12), ("dconv_comp", 2**62)):
+        with pytest.raises(ConfigError, match=rf"hdemucs.{name}={value} is too large: it takes at most"):
+            MODELS.load("gafx-u").Config(n_samples=480_000, n_classes=5, hdemucs={name: value})
+
+
+def test_a_depth_that_would_be_built_until_killed() -> None:
+    with pytest.raises(ConfigError, match=r"depth=1000000000000 is too large: it takes at most 256 \[.*\]. Lower it"):
+        create("ast", n_mels=128, n_frames=128, n_classes=5, depth=10**12)
 
 
 def test_cluster_files(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from featstore.models.demucs_spectra import GROUP, SOURCES, Compression, compres
 from featstore.models.gafx import Gafx
 from featstore.models.interface import InnerLayer
 from featstore.models.layers import full_precision
-from featstore.models.model_config import WaveformConfig
+from featstore.models.model_config import WaveformConfig, check_most
 
 if TYPE_CHECKING:
     from featstore.models.tapped_demucs import TappedDemucs
@@ -68,6 +68,8 @@ class GafxUConfig(WaveformConfig):
             from featstore.models.tapped_demucs import checked_demucs
 
             given = checked_demucs(given)
+            for name, value in given.items():
+                check_most(f"hdemucs.{name}", value, self.place)
         object.__setattr__(self, "hdemucs", tuple(sorted(given.items())))
         if self.n_samples <= 5 * self.n_fft // 8:  # what the transform mirrors at the end
             fix = f"Give more than {5 * self.n_fft // 8} samples"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,22 +11,31 @@ from typing import Any, ClassVar
 from featstore.errors import ConfigError
 from featstore.typed_values import converted, without_numpy
 
-__all__ = ["ModelConfig", "SpectrumConfig", "WaveformConfig", "check_fields"]
+__all__ = ["ModelConfig", "SpectrumConfig", "WaveformConfig", "check_fields", "check_most"]
 
 _BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "dropout": ("in [0, 1)", lambda value: 0 <= value < 1),
     "head_dropout": ("in [0, 1)", lambda value: 0 <= value < 1),
     "norm_momentum": ("in (0, 1]", lambda value: 0 < value <= 1),
-    "width": ("a positive number", lambda value: 0 < value < math.inf),
+    "width": ("a positive number up to 1,000", lambda value: 0 < value <= 1000),
 }
 """What a field of this name may hold that is no whole number."""
+
+MOST: dict[str, int] = {"n_frames": 2**31 - 1, "n_samples": 2**31 - 1, "depth": 256, "blocks": 256}
+"""Largest value of a whole number of this name: lengths of inputs, and layers that are built one by one."""
+
+MOST_OTHERS = 2**20
+"""Largest whole number of any other field; what is larger would be built until memory is full."""
+
+MOST_VALUES = 256
+"""Values of a field that is a list, each of which is a layer, a filter bank, or something to be tried."""
 
 
 def check_fields(config: Any, place: str, least: Mapping[str, int]) -> None:
     """Bring plain values to the type of their field, and refuse those that do not fit it.
 
     Whole numbers are positive, unless ``least`` has another bound for them; a ``Literal`` is one of its values; other
-    numbers called as in the table above lie within its bounds.
+    numbers called as in the table above lie within its bounds. No size is above what ``MOST`` and its siblings say.
 
     Raises
     ------
@@ -58,6 +66,17 @@ def check_fields(config: Any, place: str, least: Mapping[str, int]) -> None:
             bounds, fits = _BOUNDS.get(name, ("", lambda _: True))
             if not fits(typed):
                 raise ConfigError(f"{name}={value!r} is not {bounds}", place)
+        check_most(name, getattr(config, name), place)
+
+
+def check_most(name: str, value: Any, place: str) -> None:
+    """Refuse sizes that no machine could build, before it tries: whole numbers and lists of them, and long lists."""
+    most = MOST.get(name.rpartition(".")[2], MOST_OTHERS)
+    if isinstance(value, list | tuple) and len(value) > MOST_VALUES:
+        raise ConfigError(f"{name} has {len(value):,} values: it takes at most {MOST_VALUES}", place, "Give fewer")
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if type(each) is int and each > most:
+            raise ConfigError(f"{name}={each} is too large: it takes at most {most:,}", place, "Lower it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
