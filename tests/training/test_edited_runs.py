@@ -79,6 +79,7 @@ def try_edits(file: Path, chosen: Callable[[int, tuple[Any, ...]], list[Any]], *
         file.write_text(before)
 
 
+@pytest.mark.slow
 def test_descriptions_of_runs(runs: Path) -> None:
     def chosen(number: int, path: tuple[Any, ...]) -> list[Any]:
         return WRONG if path[0] != "identity" else [] if len(path) > 2 else WRONG[:3]
@@ -87,6 +88,7 @@ def test_descriptions_of_runs(runs: Path) -> None:
     try_edits(run / "run.json", chosen, lambda: evaluate(run), lambda: tag(str(run), [runs / "a.wav"]))
 
 
+@pytest.mark.slow
 def test_results_of_runs(runs: Path) -> None:
     def chosen(number: int, path: tuple[Any, ...]) -> list[Any]:
         every = len(path) == 1 or path[0] in ("feature_fields", "bytes", "seconds", "store", "n_tracks")
