@@ -8,8 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from featstore.arrow_files import arrow_file
 from featstore.atomic import write_bytes
 from featstore.datasets.sources import check_column, refuse_repeats
 from featstore.datasets.spelling import clean_names
@@ -133,8 +135,8 @@ class TrackTable:
         source = os.fspath(path)
         try:
             # opened by Python: Arrow takes no path that is not valid UTF-8
-            with pa.BufferReader(read_object(source)) if is_object_url(source) else open(source, "rb") as file:
-                table = pq.read_table(file)
+            content = read_object(source) if is_object_url(source) else Path(source).read_bytes()
+            table = pq.read_table(arrow_file(content))
         except (FileNotFoundError, IsADirectoryError):
             fix = "Make one: featstore datasets index folder MUSIC -o tracks.parquet"
             raise DatasetError("no track table here", source, fix) from None

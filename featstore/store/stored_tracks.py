@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.arrays import IntArray
+from featstore.arrow_files import arrow_file
 from featstore.atomic import damage
 from featstore.store.location import Location
 from featstore.store.table_info import StoredTable, table_of
@@ -54,7 +55,7 @@ class StoredTracks:
         import pyarrow as pa
 
         def read(content: bytes) -> pd.DataFrame:
-            whole = pd.read_parquet(io.BytesIO(content))
+            whole = pd.read_parquet(arrow_file(content))
             # what has to be in it is checked, and kept: every reader needs it, and the file is read once
             self.__dict__.setdefault("_columns", _in_order(pa.Table.from_pandas(whole[_NEEDED], preserve_index=False)))
             return whole.set_index("track_id")
@@ -75,11 +76,10 @@ class StoredTracks:
 
     @cached_property
     def _columns(self) -> Any:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         def read(content: bytes) -> Any:
-            return _in_order(pq.read_table(pa.BufferReader(content), columns=_NEEDED))
+            return _in_order(pq.read_table(arrow_file(content), columns=_NEEDED))
 
         return self._read(read)
 
