@@ -64,6 +64,7 @@ def test_tracks_from_everything(music: Path) -> None:
     assert featstore.load_tracks(music.parent / "list.csv", label_column="genre").info.classes == ("jazz",)
     frame = pd.DataFrame({"track_id": ["x", "y"], "path": ["x.wav", "y.wav"], "labels": [["r", "s"], ["r"]]})
     assert featstore.load_tracks(frame).info.task == "multi_label"
+    assert featstore.load_tracks(frame.set_index("track_id")).frame["track_id"].tolist() == ["x", "y"]
     with pytest.raises(DatasetError, match="no track table here"):
         featstore.load_tracks("nowhere.parquet")
     with pytest.raises(ConfigError, match=r"options of a data set, but .*tracks.parquet is a table"):

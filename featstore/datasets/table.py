@@ -6,13 +6,14 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from featstore.arrow_files import arrow_file
 from featstore.atomic import write_bytes
+from featstore.datasets.frame_facts import frame_facts, kept_attributes, label_facts, label_list, with_ids
 from featstore.datasets.sources import check_column, refuse_repeats
 from featstore.datasets.spelling import clean_names
 from featstore.errors import DatasetError, did_you_mean
@@ -122,6 +123,9 @@ class TrackTable:
     def read(cls, path: str | os.PathLike[str], *, checked: bool = True) -> TrackTable:
         """Read a table that ``write`` wrote; relative paths are resolved against the table's own folder.
 
+        A file that another program wrote, such as pandas after an edit, needs the columns ``track_id`` and ``path``;
+        task and classes are those that pandas kept, or what the labels make.
+
         ``checked=False`` reads even a table with faults, for programs that list them.
 
         Raises
@@ -145,8 +149,8 @@ class TrackTable:
             listed = source.lower().endswith((".csv", ".tsv", ".txt"))
             fix = f"Index it: featstore datasets index csv {source} -o tracks.parquet" if listed else "Make it again"
             raise DatasetError(f"not a parquet file: {reason}", source, fix) from error
-        info = _info_from_metadata((table.schema.metadata or {}).get(_METADATA_KEY), source)
-        frame = table.to_pandas()
+        frame = with_ids(table.to_pandas())
+        info = _info(table.schema.metadata or {}, frame, source)
         if "path" in frame.columns:
             folder = _folder_of(source)
             frame["path"] = [_joined(folder, each) for each in frame["path"]]
@@ -255,20 +259,6 @@ def track_table(
     return table
 
 
-def label_facts(labels: Iterable[object]) -> dict[str, Any]:
-    """The ``task`` and ``classes`` that the labels of all tracks make, each as :func:`label_list` reads them.
-
-    Examples
-    --------
-    >>> label_facts([["slow", "jazz"], []]), label_facts([["jazz"], []])["task"], label_facts([[]])["task"]
-    ({'task': 'multi_label', 'classes': ('jazz', 'slow')}, 'single_label', 'none')
-    """
-    lists = list(map(label_list, labels))
-    most = max(map(len, lists), default=0)
-    task = "none" if most == 0 else "single_label" if most == 1 else "multi_label"
-    return {"task": task, "classes": tuple(sorted({name for names in lists for name in names}))}
-
-
 def _normalised(frame: pd.DataFrame, info: TableInfo, place: str) -> pd.DataFrame:
     """Bring columns into the table's types and order; what is not given becomes "unknown"."""
     import pandas as pd
@@ -336,23 +326,14 @@ def _numbers(frame: pd.DataFrame, name: str, place: str) -> Any:
     for row, value in enumerate(frame[name] if name in frame.columns else [None] * len(frame)):
         try:
             number = None if is_missing(value) else float(value)
-            valid = number is None or not whole or (number.is_integer() and abs(number) < _MOST)
+            valid = number is None or (0 <= number < _MOST and (not whole or number.is_integer()))
         except (TypeError, ValueError, OverflowError):
             valid = False
         if not valid:
-            what = f"{name} of row {row} is {value!r}, not a {'whole ' if whole else ''}number"
+            what = f"{name} of row {row} is {value!r}, not a {'whole ' if whole else ''}number from 0 on"
             raise DatasetError(what, place, "featstore fills this column itself: give yours another name")
         numbers.append(number)
     return pd.array(numbers, dtype="Int64" if whole else "float64")
-
-
-def label_list(value: object) -> list[str]:
-    """Labels as a list: one text is one label, what is missing is none."""
-    if isinstance(value, str):
-        return [value] if value else []
-    if value is None or isinstance(value, float) or not isinstance(value, Iterable):
-        return [] if value is None or is_missing(value) else [str(value)]
-    return [str(each) for each in value]
 
 
 def _objects(values: list[Any]) -> Any:
@@ -392,10 +373,14 @@ def _shortened(folder: str, path: str) -> str:
     return path[len(prefix) :] if path.startswith(prefix) else path
 
 
-def _info_from_metadata(raw: bytes | None, source: str) -> TableInfo:
+def _info(metadata: Mapping[bytes, bytes], frame: pd.DataFrame, source: str) -> TableInfo:
+    """What a file says of its tracks; where another program wrote it, what its columns say."""
+    raw = metadata.get(_METADATA_KEY)
     if raw is None:
-        fix = "Make one: featstore datasets index csv …"
-        raise DatasetError("a parquet file, but not a track table of featstore", source, fix)
+        if not {"track_id", "path"} <= set(frame.columns):
+            fix = "It needs the columns track_id and path; or make one: featstore datasets index csv …"
+            raise DatasetError("a parquet file, but not a track table of featstore", source, fix)
+        return TableInfo(**frame_facts(frame, kept_attributes(metadata), Path(source).stem))
     try:
         values = json.loads(raw)
         version = int(values.pop("format"))

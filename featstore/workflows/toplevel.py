@@ -42,8 +42,9 @@ def load_tracks(
     Parameters
     ----------
     source : path, TrackTable or pandas.DataFrame
-        A Parquet file that featstore wrote is read; a folder or CSV file is indexed, and the headers of its files are
-        read. A table comes back as it is; a frame needs the columns ``track_id`` and ``path``.
+        A Parquet file is read; a folder or CSV file is indexed, and the headers of its files are read. A table comes
+        back as it is; a frame, or a Parquet file that featstore did not write, needs the columns ``track_id`` (or an
+        index of this name) and ``path``.
     kind : str, optional
         Kind of data set (``featstore datasets list``); by default ``folder`` or ``csv``, as the path says.
     jobs : int, optional
@@ -63,12 +64,14 @@ def load_tracks(
     >>> tracks = load_tracks("music")  # doctest: +SKIP
     >>> tracks.frame[["track_id", "labels", "duration_s"]]  # doctest: +SKIP
     """
-    from featstore.datasets.table import TrackTable, label_facts, track_table
+    from featstore.datasets.frame_facts import frame_facts, with_ids
+    from featstore.datasets.table import TrackTable, track_table
 
     if isinstance(source, TrackTable):
         return source
     if not isinstance(source, str | os.PathLike):
-        return track_table(source, name="tracks", **label_facts(source.get("labels", ())))
+        frame = with_ids(source)
+        return track_table(frame, **frame_facts(frame, frame.attrs, "tracks"))
     path = os.fspath(source)
     listed = path.lower().endswith((".csv", ".tsv", ".tab"))
     if kind is None and not listed and not os.path.isdir(os.path.expanduser(path)):

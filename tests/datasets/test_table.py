@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featstore.datasets import TableInfo, TrackTable
+from featstore.datasets.frame_facts import frame_facts
 from featstore.datasets.table import track_table
 from featstore.errors import DatasetError
 
@@ -146,9 +147,34 @@ def test_reading_what_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(DatasetError, match=r"not a parquet file.*text\.parquet"):
         TrackTable.read(tmp_path / "text.parquet")
-    frame().to_parquet(tmp_path / "foreign.parquet")
+    frame().drop(columns="path").to_parquet(tmp_path / "foreign.parquet")
     with pytest.raises(DatasetError, match="not a track table of featstore"):
         TrackTable.read(tmp_path / "foreign.parquet")
+
+
+def test_a_table_that_pandas_wrote(tmp_path: Path) -> None:
+    """Its description is gone; what the columns say is enough, and classes keep their order where pandas kept it."""
+    info = TableInfo(name="tiny", task="multi_label", classes=("slow", "fast", "calm"))
+    table = TrackTable(frame(labels=[["slow"], ["fast"], []], path=[str(tmp_path / f"{n}.wav") for n in "abc"]), info)
+    table.write(tmp_path / "t.parquet")
+    pd.read_parquet(tmp_path / "t.parquet").assign(split="test").to_parquet(tmp_path / "edited.parquet")
+    edited = TrackTable.read(tmp_path / "edited.parquet")
+    assert edited.info == TableInfo(name="edited", task="single_label", classes=("fast", "slow"))
+    assert edited.frame["path"].tolist() == table.frame["path"].tolist() and set(edited.frame["split"]) == {"test"}
+    table.frame.set_index("track_id").to_parquet(tmp_path / "indexed.parquet")
+    assert TrackTable.read(tmp_path / "indexed.parquet").info == info
+    table.frame.assign(labels=[["new"], [], []]).to_parquet(tmp_path / "relabelled.parquet")
+    relabelled = TrackTable.read(tmp_path / "relabelled.parquet").info
+    assert relabelled == TableInfo(name="tiny", task="single_label", classes=("new",))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"featstore": 3}, {"featstore": {"name": 5, "classes": 7}}, [], {"featstore": {"task": "x", "classes": ["r"]}}],
+)
+def test_odd_attributes_of_a_frame(attributes: object) -> None:
+    facts = frame_facts(frame(labels=[["r"], [], []]), attributes, "here")
+    assert facts == {"name": "here", "label_column": "labels", "task": "single_label", "classes": ("r",)}
 
 
 @pytest.mark.parametrize(
@@ -210,3 +236,9 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, ids: list[s
     assert again.frame["track_id"].tolist() == ids
     assert again.frame["path"].tolist() == ["/" + each for each in ids]
     assert [list(each) for each in again.frame["labels"]] == [labels] * len(ids)
+
+
+@pytest.mark.parametrize(("column", "value"), [("duration_s", -5.0), ("duration_s", float("inf")), ("size_bytes", -1)])
+def test_sizes_are_not_negative(column: str, value: float) -> None:
+    with pytest.raises(DatasetError, match=rf"{column} of row 0 is {value!r}, not a (whole )?number from 0 on"):
+        TrackTable(frame(**{column: [value, 1, 2]}), TableInfo(name="tiny"))
