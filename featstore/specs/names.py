@@ -49,7 +49,7 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
     Raises
     ------
     SpecError
-        For text that is no spec, an unknown kind or field, a value out of range, or another revision.
+        For text that is no spec, an unknown kind or field, a value out of range, another revision, or an encoding.
 
     See Also
     --------
@@ -66,7 +66,11 @@ def parse_spec(text: str | FeatureSpec) -> FeatureSpec:
     """
     if isinstance(text, FeatureSpec):
         return text
-    call = parse_call(_checked(text))
+    name, encoding = _parted(_checked(text))
+    if encoding is not None:
+        fix = "Leave it out, or read the name with featstore.specs.parse_feature"
+        raise SpecError(f"'@{encoding}' is an encoding, and a spec has none", name, fix)
+    call = parse_call(text)
     match = _KIND.fullmatch(call.name)
     kind, revision = (match[1], match[2]) if match else (call.name, None)
     cls: type[FeatureSpec] = KINDS.load(kind)
@@ -103,11 +107,17 @@ def parse_feature(text: str | FeatureSpec | FeatureRequest) -> FeatureRequest:
         return text
     if isinstance(text, FeatureSpec):
         return FeatureRequest(text)
-    name, at, encoding = _checked(text).rpartition("@")
-    if not at or (")" in encoding and "(" not in encoding):
+    name, encoding = _parted(_checked(text))
+    if encoding is None:
         return FeatureRequest(parse_spec(text))
     spec = parse_spec(name)
     return FeatureRequest(spec, Encoding.parse(encoding, spec))
+
+
+def _parted(text: str) -> tuple[str, str | None]:
+    """Spec and encoding of a name; an ``@`` inside of brackets, as in a path of weights, belongs to the spec."""
+    name, at, encoding = text.rpartition("@")
+    return (name, encoding) if at and not (")" in encoding and "(" not in encoding) else (text, None)
 
 
 def _checked(text: object) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,11 @@ def test_what_is_neither_text_nor_a_spec_is_named(wrong: object) -> None:
 def test_feature_files_may_be_paths(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("mel: {n_mels: [16, 32]}")
     assert expand_features([tmp_path / "f.yaml"]) == expand_features(["mel(n_mels=16)", "mel(n_mels=32)"])
+
+
+@pytest.mark.parametrize("encoding", ["uint8", "uint8(low=-80,high=20)", "float64"])
+def test_a_spec_with_an_encoding_is_refused_as_such(encoding: str) -> None:
+    with pytest.raises(
+        SpecError, match=rf"'@{re.escape(encoding)}' is an encoding, and a spec has none.*parse_feature"
+    ):
+        parse_spec(f"mel(scale=db)@{encoding}")
