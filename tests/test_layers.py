@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {"errors", "arrays", "plain", "registry", "atomic", "log", "cluster", "cluster_file", "specs", "version"}
 GROUND |= {"plain_yaml", "typed_values", "cache_folder", "process_memory", "object_client", "object_storage", "owner"}
-GROUND |= {"kernel_code", "seekable_file", "own_workers", "arrow_files"}
+GROUND |= {"kernel_code", "seekable_file", "own_workers", "arrow_files", "recorded_writes"}
 GROUND |= {"compiling", "grouping", "stopping", "callable_package", "html_repr", "text_tables", "docstrings", "units"}
 MAY_IMPORT = {
     "audio": set(),

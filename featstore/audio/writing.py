@@ -12,6 +12,7 @@ import numpy as np
 from featstore.arrays import FloatArray
 from featstore.atomic import atomic_path
 from featstore.errors import ConfigError, check_known
+from featstore.recorded_writes import recorded_writes
 
 __all__ = ["FORMATS", "write_audio", "write_mp3"]
 
@@ -59,7 +60,11 @@ def _write(path: Path, blocks: Iterable[FloatArray], sample_rate: int, **setting
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
         held.seek(0)
         gain = np.float32(min(1.0, 0.999 / peak) if peak else 1.0)
-        with atomic_path(path) as aside, soundfile.SoundFile(aside, "w", sample_rate, 1, **settings) as file:
+        with (
+            atomic_path(path) as aside,
+            recorded_writes(aside) as target,
+            soundfile.SoundFile(target, "w", sample_rate, 1, **settings) as file,
+        ):
             while data := held.read(4 * _BLOCK):
                 file.write(np.frombuffer(data, np.float32) * gain)
     return count, peak

@@ -26,6 +26,7 @@ from featstore.features.vq_tokens import VqTokensSpec, tokenizer_of
 from featstore.features.weights import remember_weights
 from featstore.log import progress_bar
 from featstore.models.trained_on import TrainedOn, members_of
+from featstore.recorded_writes import recorded_writes
 from featstore.specs import Encoding, parse_spec
 from featstore.training.labels import groups_of
 from featstore.typed_values import converted
@@ -338,7 +339,7 @@ def decode_file(
     beyond = int((np.abs(signal) > 1).sum())
     if beyond:
         logger.warning("%d of %d samples lie beyond full scale and are cut", beyond, signal.size)
-    with atomic_path(target) as part:
-        soundfile.write(part, np.clip(signal, -1, 1).T, feature.sample_rate, format="WAV", subtype="PCM_16")
+    with atomic_path(target) as part, recorded_writes(part) as file:
+        soundfile.write(file, np.clip(signal, -1, 1).T, feature.sample_rate, format="WAV", subtype="PCM_16")
     seconds = signal.shape[1] / feature.sample_rate
     return {"path": str(target), "sample_rate": feature.sample_rate, "seconds": round(seconds, 3), "cut": beyond}

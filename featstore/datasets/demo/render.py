@@ -15,6 +15,7 @@ from featstore.atomic import atomic_path
 from featstore.datasets.demo.arrange import CLIP_MS, Clip, Event
 from featstore.datasets.demo.instruments import INSTRUMENTS, KITS
 from featstore.datasets.demo.packages import font_path
+from featstore.recorded_writes import recorded_writes
 
 if TYPE_CHECKING:
     from featstore.arrays import FloatArray
@@ -146,5 +147,5 @@ def write_audio(path: str | os.PathLike[str], audio: FloatArray, *, sample_rate:
     """Write a clip as ``mp3`` or ``flac`` in one atomic step."""
     import soundfile
 
-    with atomic_path(path) as part:
-        soundfile.write(part, audio.T, sample_rate, format=format.upper())
+    with atomic_path(path) as part, recorded_writes(part) as file:
+        soundfile.write(file, audio.T, sample_rate, format=format.upper())
