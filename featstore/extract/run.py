@@ -29,7 +29,7 @@ from featstore.extract.worker import ShardTask, versions_of
 from featstore.specs import FeatureRequest
 from featstore.store.backends import backend_at, backend_named_by
 from featstore.store.consolidate import consolidate
-from featstore.store.garbage import collect_garbage
+from featstore.store.garbage import swept
 from featstore.store.leases import live_leases
 from featstore.store.ledger import read_status
 from featstore.store.location import open_location
@@ -134,24 +134,31 @@ def compute_missing(
     run = secrets.token_hex(4)
     options = replace(options, scheduler=_scheduler(store, todo, options))
     tasks = make_tasks(store, tracks, todo, options, run)
+    policy = FailurePolicy(store.location, run, report)
     if tasks:
-        policy = FailurePolicy(store.location, run, report)
         policy.suspect_leftovers()
         runs_under_way(store.location, tidy=True)
-        n_tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
-        with RunProgress(store.location, run, report, n_tracks, options.progress) as progress:
-            try:
-                for part in Dispatch(tasks, options, policy, on_start=progress.start, on_tick=progress.tick).reports():
-                    report.add(part)
-                    progress.update()
-            finally:
-                policy.clean_up()
-    collect_garbage(store.location)
+    with swept(store.location):
+        if tasks:
+            n_tracks = sum(len(store.shard_rows(task.shard)) for task in tasks)
+            with RunProgress(store.location, run, report, n_tracks, options.progress) as bar:
+                _dispatch(tasks, options, policy, report, bar)
     store.refresh()
     consolidate(store)
     report.seconds = time.perf_counter() - started
     report.status, report.asked = read_status(store), read_status(store, keys)
     return report
+
+
+def _dispatch(
+    tasks: Sequence[ShardTask], options: ExtractOptions, policy: FailurePolicy, report: ExtractReport, bar: RunProgress
+) -> None:
+    try:
+        for part in Dispatch(tasks, options, policy, on_start=bar.start, on_tick=bar.tick).reports():
+            report.add(part)
+            bar.update()
+    finally:
+        policy.clean_up()
 
 
 def _scheduler(store: Store, todo: list[tuple[int, list[str]]], options: ExtractOptions) -> str:

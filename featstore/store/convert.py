@@ -14,7 +14,7 @@ from featstore.store.backends import CODEBOOKS, STORES, backend_named_by, make_b
 from featstore.store.base_array import stored_chunks
 from featstore.store.codebooks import all_codebooks
 from featstore.store.consolidate import consolidate
-from featstore.store.garbage import collect_garbage
+from featstore.store.garbage import swept
 from featstore.store.layout import COMPRESSIONS, Layout, StoredArray
 from featstore.store.leases import Lease, hold_store
 from featstore.store.location import Location, open_location
@@ -73,8 +73,9 @@ def convert(
     pairs = [(array, record) for array in arrays for record in old.records(array.key).values()]
     todo = [(array, record) for array, record in pairs if not _is_done(new, array, record)]
     logger.info("%d of %d shards to convert", len(todo), len(pairs))
-    for array, record in progress(todo, desc="convert", unit="shard"):
-        _copy_shard(old, new, array, record)
+    with swept(new.location):
+        for array, record in progress(todo, desc="convert", unit="shard"):
+            _copy_shard(old, new, array, record)
     for name in all_codebooks(old):
         new.backend.write_codebook(name, *old.backend.read_codebook(name))
     for name, content in companions(old):
@@ -84,7 +85,6 @@ def convert(
         elif not new.location.exists(name):
             new.location.write(name, content)
     new.refresh()
-    collect_garbage(new.location)
     new.location.remove(CONVERSION)
     consolidate(new, finished=bool(read_manifest(old.location)) and not find_missing(new))
     return new

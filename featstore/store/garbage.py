@@ -6,16 +6,18 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from featstore.atomic import is_abandoned
+from featstore.errors import FeatstoreError
 from featstore.owner import Owner
 from featstore.store.leases import dead_leases, live_leases
 from featstore.store.location import FolderLocation, Location
 from featstore.store.s3_location import S3Location
 
-__all__ = ["collect_garbage"]
+__all__ = ["collect_garbage", "swept"]
 
 Leftover = tuple[str, Callable[[], object]]  # what to call a thing to remove, and how to
 
@@ -40,6 +42,20 @@ def collect_garbage(location: Location, *, dry_run: bool = False) -> list[str]:
         with contextlib.suppress(OSError):  # there is none, or a living process has something in it
             location.staging_folder.rmdir()
     return [name for name, _ in found]
+
+
+@contextmanager
+def swept(location: Location) -> Iterator[None]:
+    """Collect garbage around some writing, however that ends: what dead writers staged may be what fills the disk."""
+    if location.staging_folder.is_dir():  # it is gone when all writers ended well
+        collect_garbage(location)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, FeatstoreError):  # the first error is the one to tell
+            collect_garbage(location)
+        raise
+    collect_garbage(location)
 
 
 def _staged_files(location: Location, alive: set[str]) -> Iterator[Leftover]:

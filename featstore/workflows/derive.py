@@ -12,7 +12,7 @@ from featstore.log import progress_bar
 from featstore.specs import Encoding, FeatureRequest
 from featstore.specs.encoding import MEASURED
 from featstore.store.consolidate import consolidate
-from featstore.store.garbage import collect_garbage
+from featstore.store.garbage import swept
 from featstore.store.layout import ArrayHeader
 from featstore.store.missing import find_missing
 from featstore.store.opening import open_store
@@ -79,13 +79,12 @@ def derive(path: str, requests: Sequence[FeatureRequest], *, compression: str = 
         for shard, lacking in find_missing(store, keys)
         if shard in store.records(base)
     ]
-    with progress_bar(total=len(todo), desc="derive", unit="shard") as bar:
+    with swept(store.location), progress_bar(total=len(todo), desc="derive", unit="shard") as bar:
         for base, shard, keys in todo:
             _derive_shard(store, store.records(base)[shard], {key: sources[key] for key in keys})
             for key in keys:
                 written[key] += 1
             bar.update(1)
-    collect_garbage(store.location)
     store.refresh()
     for key, source in sources.items():
         if not store.records(key):

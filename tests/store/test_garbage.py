@@ -11,8 +11,9 @@ import pytest
 
 from featstore.atomic import atomic_path, writer_of
 from featstore.owner import Owner, process_lives
-from featstore.store.garbage import collect_garbage
+from featstore.store.garbage import collect_garbage, swept
 from featstore.store.location import open_location
+from featstore.testing.audio import make_collection
 
 KILLED = "import os, sys\nfrom featstore.atomic import atomic_path\nwith atomic_path(sys.argv[1]) as part: os._exit(9)"
 
@@ -68,3 +69,37 @@ def test_nothing_of_a_store_in_memory_stays_on_the_disk() -> None:
     location = open_location("memory://garbage")
     location.staging(Owner.this_process().label).rmdir()
     assert collect_garbage(location) == [] and not location.staging_folder.exists()
+
+
+def test_what_the_dead_staged_goes_before_some_writing_and_after_it_however_it_ends(tmp_path: Path) -> None:
+    location = open_location(tmp_path / "s")
+
+    def leave() -> Path:
+        dead = replace(Owner.this_process(), pid=1 << 21, started=1.0)
+        staged = location.staging(f"{dead.label}-0000") / "k.0.0"
+        staged.write_bytes(b"half")
+        return staged
+
+    earlier = leave()
+    with pytest.raises(OSError, match="full"), swept(location):
+        assert not earlier.exists()
+        left = leave()
+        raise OSError("the disk is full")
+    assert not left.exists() and not location.staging_folder.exists()
+    with swept(location):
+        left = leave()
+    assert not left.exists()
+
+
+@pytest.mark.slow
+def test_an_extraction_that_a_full_disk_ends_leaves_nothing_staged(tmp_path: Path) -> None:
+    music = make_collection(tmp_path / "m", n_tracks=8, seconds=(20.0, 20.5))
+    words = ["extract", music, "-f", "mel(n_mels=96)", "-s", tmp_path / "s.zarr", "-j", "2", "--shard-tracks", "2"]
+    limited = "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))\n"
+    limited += "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limited += "from featstore_cli.main import main\nmain(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *map(str, words)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "s.zarr" / "staging").exists()
