@@ -8,7 +8,6 @@ IEEE Transactions on Multimedia 17 (11), 2015.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -17,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from featstore.datasets.card import described
+from featstore.datasets.repeats import repeat_lists
 from featstore.datasets.sources import check_choices, existing_folder, read_text, two_sided
+from featstore.datasets.splits import joined
 from featstore.datasets.table import SPLITS, TrackTable, track_table
 from featstore.errors import ConfigError, DatasetError
 from featstore.grouping import assign_rows
@@ -110,7 +111,7 @@ def index_gtzan(
     top, files = _genre_files(existing_folder(root, "Name the folder that holds genres or genres_original"))
     ids = list(files)
     labels = {track: track.partition(".")[0] for track in ids}
-    groups = _repeat_groups(Path(repeats), ids) if repeats else {}
+    groups = _repeat_groups(repeats, ids) if repeats else {}
     fold_of = dict.fromkeys(ids, -1)
     notes = _shortfalls(labels)
     if split == "fault_filtered":
@@ -222,19 +223,15 @@ def _read_folds(source: Path, ids: list[str]) -> dict[str, int]:
     return found
 
 
-def _repeat_groups(source: Path, ids: list[str]) -> dict[str, str]:
-    """Group of each track that is in a list of repeats."""
-    try:
-        lists = json.loads(source.read_text(encoding="utf-8"))
-        groups = {str(track): f"repeat of {names[0]}" for names in lists for track in names}
-    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise DatasetError(
-            f"no list of lists of track ids: {error}", str(source), 'Write: [["jazz.00033", …]]'
-        ) from error
-    unknown = sorted(set(groups) - set(ids))
-    if unknown:
-        raise DatasetError(f"{unknown[0]} is no track of the set", str(source), "Ids look like jazz.00033")
-    return groups
+def _repeat_groups(source: str, ids: list[str]) -> dict[str, str]:
+    """Group of each track that is in a list of repeats; lists that share a track are one group."""
+    lists = repeat_lists(source, set(ids))
+    lists_of: dict[str, list[int]] = {}
+    for number, tracks in enumerate(lists):
+        for track in tracks:
+            lists_of.setdefault(track, []).append(number)
+    first = joined(len(lists), [(found[0], other) for found in lists_of.values() for other in found])
+    return {track: f"repeat of {lists[first[found[0]]][0]}" for track, found in lists_of.items()}
 
 
 def _warn_of_leaks(splits: Mapping[str, str], groups: Mapping[str, str], notes: list[str]) -> None:

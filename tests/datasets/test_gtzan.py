@@ -110,8 +110,21 @@ def test_stratified_80_20_keeps_repeats_together(root: Path, tmp_path: Path, cap
     found = [each.message for each in check_table(leak, compare_audio=False) if each.kind == "group_overlap"]
     assert found[0].startswith("group 'repeat of jazz.00033' is in")
     repeats.write_text('[["jazz.99999"]]')
-    with pytest.raises(DatasetError, match=r"jazz\.99999 is no track of the set"):
+    with pytest.raises(
+        DatasetError, match=r"ids belong to no track of the table, such as 'jazz\.99999' .*repeats\.json"
+    ):
         index("gtzan", root, repeats=str(repeats))
+    repeats.write_text('["jazz.00033"]')
+    with pytest.raises(DatasetError, match=r'entry 1 is "jazz\.00033", not a list of track ids'):
+        index("gtzan", root, repeats=str(repeats))
+
+
+def test_lists_of_repeats_that_share_a_track_are_one_group(root: Path, tmp_path: Path) -> None:
+    lists = [["jazz.00033", "jazz.00051"], ["pop.00001", "pop.00002"], ["jazz.00060", "jazz.00051"]]
+    (tmp_path / "r.json").write_text(json.dumps(lists))
+    group = index("gtzan", root, repeats=str(tmp_path / "r.json")).frame.set_index("track_id")["group"].dropna()
+    assert set(group[["jazz.00033", "jazz.00051", "jazz.00060"]]) == {"repeat of jazz.00033"}
+    assert set(group[["pop.00001", "pop.00002"]]) == {"repeat of pop.00001"} and len(group) == 5
 
 
 def every_other(root: Path, folder: Path) -> Path:
