@@ -198,17 +198,27 @@ def duplicates_command(store: str, by: str, bound: float, as_json: bool) -> None
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws another assignment.")
 @click.option("--group-column", default="group", show_default=True, help="Tracks of one value here stay together.")
 @click.option("--stratify-column", help="Column whose proportions are kept; the labels by default.")
+@click.option("--repeats", metavar="FILE", help="JSON lists of ids that stay together, as `datasets check` writes.")
 @json_option
 def split_command(
-    tracks: str, out: str, fractions: str, seed: int, group_column: str, stratify_column: str | None, as_json: bool
+    tracks: str,
+    out: str,
+    fractions: str,
+    seed: int,
+    group_column: str,
+    stratify_column: str | None,
+    repeats: str | None,
+    as_json: bool,
 ) -> None:
     r"""Draw train, valid and test, whole groups at a time, in proportion within each class.
 
-    Files that cannot be read are in none.
+    Files that cannot be read are in none. With --repeats, groups that hold one recording are on one side too; all
+    others have the split that they have without it.
 
     \b
-    Example:
+    Examples:
       featstore datasets split tracks.parquet -o tracks.parquet --fractions 0.7,0.1,0.2 --seed 0
+      featstore datasets split tracks.parquet -o tracks.parquet --repeats repeats.json
     """
     from featstore.datasets import TrackTable
     from featstore.workflows.indexing import with_splits
@@ -218,7 +228,14 @@ def split_command(
     except ValueError:
         raise ConfigError(f"--fractions {fractions} is not a list of numbers", "", "Write: 0.7,0.1,0.2") from None
     table = TrackTable.read(tracks)
-    result = with_splits(table, shares, seed, by=stratify_column or "", group_column=group_column)
+    result = with_splits(
+        table,
+        shares,
+        seed,
+        by=stratify_column or "",
+        group_column=group_column,
+        repeats=() if repeats is None else repeats,
+    )
     result.write(out)
     summary = _summary(result, out)
     emit(summary, as_json, lambda: _as_text(summary))

@@ -10,14 +10,19 @@ __all__ = ["assign_parts", "assign_rows"]
 
 
 def assign_parts(
-    members: Mapping[Hashable, Counter[str]], *, shares: Sequence[float], seed: int = 0
+    members: Mapping[Hashable, Counter[str]],
+    *,
+    shares: Sequence[float],
+    seed: int = 0,
+    kept: Mapping[Hashable, int] | None = None,
 ) -> dict[Hashable, int]:
     """Choose one of the parts with the given shares for every group, given how many tracks of each class it holds.
 
     Classes are taken from the one with the fewest groups to the one with the most; within a class the big groups come
     first and equals in an order drawn from the seed. Each group goes to the part that is furthest below its share of
     the group's classes. The last groups of a class go to parts that have none of it yet, so that a class with at
-    least as many groups as there are parts is found in all of them.
+    least as many groups as there are parts is found in all of them. Groups in ``kept`` are in their parts from the
+    start.
     """
     used = [position for position, share in enumerate(shares) if share > 0]
     totals: Counter[str] = Counter()
@@ -31,6 +36,11 @@ def assign_parts(
     filled: dict[str, list[int]] = {name: [0] * len(shares) for name in totals}
     chosen: dict[Hashable, int] = {}
 
+    def put(key: Hashable, part: int) -> None:
+        chosen[key] = part
+        for name, number in members[key].items():
+            filled[name][part] += number
+
     def place(key: Hashable, choices: Iterable[int]) -> None:
         counts = members[key]
 
@@ -40,11 +50,10 @@ def assign_parts(
                 for name, number in sorted(counts.items())
             )
 
-        best = max(choices, key=lambda position: (lack(position), shares[position], -position))
-        chosen[key] = best
-        for name, number in counts.items():
-            filled[name][best] += number
+        put(key, max(choices, key=lambda position: (lack(position), shares[position], -position)))
 
+    for key, part in (kept or {}).items():
+        put(key, part)
     for name in sorted(by_class, key=lambda each: (n_groups[each], each)):
         ordered = sorted(by_class[name], key=lambda key: (-sum(members[key].values()), _digest(seed, key)))
         left = [key for key in ordered if key not in chosen]
@@ -55,13 +64,18 @@ def assign_parts(
 
 
 def assign_rows(
-    groups: Sequence[Hashable], classes: Sequence[Iterable[str]], *, shares: Sequence[float], seed: int = 0
+    groups: Sequence[Hashable],
+    classes: Sequence[Iterable[str]],
+    *,
+    shares: Sequence[float],
+    seed: int = 0,
+    kept: Mapping[Hashable, int] | None = None,
 ) -> list[int]:
     """Choose a part for every row of a table, from the group and the classes of each row: see ``assign_parts``."""
     members: dict[Hashable, Counter[str]] = {}
     for group, names in zip(groups, classes, strict=True):
         members.setdefault(group, Counter()).update(names)
-    chosen = assign_parts(members, shares=shares, seed=seed)
+    chosen = assign_parts(members, shares=shares, seed=seed, kept=kept)
     return [chosen[group] for group in groups]
 
 

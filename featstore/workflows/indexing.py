@@ -21,7 +21,9 @@ from featstore.audio.artist import read_artist
 from featstore.audio.av_decoder import probe_av
 from featstore.audio.probe import AV_SUFFIXES, AudioInfo, needs_av, probe_audio
 from featstore.datasets import TrackTable, describe, index
+from featstore.datasets.repeats import Repeats
 from featstore.datasets.spelling import clean_name
+from featstore.datasets.splits import linked_tracks
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress
 from featstore.object_storage import is_object_url
@@ -92,7 +94,13 @@ def with_groups(table: TrackTable, groups: Sequence[str | None]) -> TrackTable:
 
 
 def with_splits(
-    table: TrackTable, fractions: Sequence[float], seed: int = 0, *, by: str = "", group_column: str = "group"
+    table: TrackTable,
+    fractions: Sequence[float],
+    seed: int = 0,
+    *,
+    by: str = "",
+    group_column: str = "group",
+    repeats: Repeats = (),
 ) -> TrackTable:
     """The same tracks in new random splits; files that cannot be read are in none.
 
@@ -106,17 +114,34 @@ def with_splits(
         Column of classes whose proportions are kept; the labels by default.
     group_column : str
         Tracks of one value here stay together.
+    repeats : path, or sequence of sequences of str, optional
+        Lists of track ids, each of one recording, or the JSON file of them that ``featstore datasets check
+        --fingerprint --repeats FILE`` writes. The tracks of a list stay together, and so do their groups. Files that
+        cannot be read link others all the same.
+
+    Raises
+    ------
+    ConfigError
+        When the fractions are not three shares of a whole.
+    DatasetError
+        When a named column is missing, or ``repeats`` are not lists of ids of tracks of the table.
 
     See Also
     --------
     featstore.datasets.assign_splits : How they are drawn.
+    featstore.workflows.repeats.repeat_findings : Finds repeats.
     """
     from featstore.datasets import assign_splits
 
     readable = table.frame[table.frame["probe_error"].isna()]
     column = by or table.info.label_column
+    linked: Repeats = ()
+    if isinstance(repeats, str | os.PathLike) or len(repeats):
+        there = set(readable["track_id"])
+        every = linked_tracks(table.frame, repeats, group_column=group_column)
+        linked = [[track for track in tracks if track in there] for tracks in every]
     split = assign_splits(
-        readable, fractions=fractions, seed=seed, group_column=group_column, stratify_column=column
+        readable, fractions=fractions, seed=seed, group_column=group_column, stratify_column=column, repeats=linked
     ).reindex(table.frame.index)
     return table.assign(split=split.where(split.notna(), None))
 

@@ -32,7 +32,7 @@ def test_commands_and_program_run(
     (tmp_path / "list.csv").write_text("\n".join(["path,labels,mood", *rows]))
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line) for text in blocks("bash") for line in text.splitlines()]
-    assert len(commands) == 6 and len(blocks("python")) == 1
+    assert len(commands) == 8 and len(blocks("python")) == 1
     for words in commands:
         assert words[:2] == ["featstore", "datasets"]
         result = CliRunner().invoke(datasets, words[2:], catch_exceptions=False)

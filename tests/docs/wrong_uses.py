@@ -29,6 +29,7 @@ USES = [
     "datasets index csv list.csv -o t.parquet --label-column gener",
     "datasets split tracks.parquet -o t.parquet --fractions 0.5,0.6",
     "datasets split tracks.parquet -o t.parquet --group-column artist",
+    "datasets split tracks.parquet -o t.parquet --repeats list.csv",
     "datasets check list.csv",
     "plan nowhere.parquet -f 'mel()'",
     "plan tracks.parquet -f 'mell(n_mels=96)'",
