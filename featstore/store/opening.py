@@ -58,9 +58,9 @@ def open_store(path: str | os.PathLike[str] | Location, *, old_formats: bool = F
     try:
         attributes = backend.read_root(location.read(backend.root))
         newer = attributes["format"] > NEWEST_FORMAT
-        shard_tracks = attributes["shard_tracks"] if not newer else 1
-        if not isinstance(shard_tracks, int) or not 1 <= shard_tracks < 1 << 40:
-            raise ValueError("shard_tracks")
+        numbers = (attributes["format"], 1 if newer else attributes["shard_tracks"])
+        if any(type(number) is not int or not 1 <= number < 1 << 40 for number in numbers):
+            raise ValueError("format and shard_tracks")
     except DAMAGED as error:
         raise StoreError(
             "this is no store of featstore, or its root is damaged", str(location), "Run featstore store verify"

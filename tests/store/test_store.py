@@ -292,6 +292,11 @@ def test_what_is_no_store_is_refused(tmp_path: Path, small) -> None:
     store, _, _ = small
     root = Path(str(store.location)) / store.backend.root
     content = json.loads(root.read_text())
+    for format_number in (0, -1, 1.5, None, True, "1", 1 << 50):
+        content.get("attributes", content)["featstore"]["format"] = format_number
+        root.write_text(json.dumps(content))
+        with pytest.raises(StoreError, match="its root is damaged"):
+            open_store(store.location)
     content.get("attributes", content)["featstore"]["format"] = 99
     root.write_text(json.dumps(content))
     with pytest.raises(StoreError, match="the store has format 99, this version reads up to 2"):
