@@ -101,7 +101,7 @@ class ThreadWorker(Generic[Task, Report]):
         self.running[number] = task
         try:
             self.end.send((number, task))
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             raise WorkerLost(list(self.running.values())) from None
 
     def result(self, timeout_s: float) -> Report | None:
@@ -118,7 +118,7 @@ class ThreadWorker(Generic[Task, Report]):
             if not self.end.poll(timeout_s):
                 return None
             number, report, error = self.end.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also in the middle of a message
             raise WorkerLost(list(self.running.values())) from None
         self.running.pop(number)
         if error is not None:
