@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 from featstore.errors import FeatstoreError
 from featstore.stopping import STOP_SIGNALS
 
-__all__ = ["OwnWorkers", "ThreadWorker", "WorkerLost"]
+__all__ = ["OwnWorkers", "ThreadWorker", "WorkerLost", "may_have_workers"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ SWITCH_S = 0.0005  # between threads: those that come back from compiled code ne
 Task = TypeVar("Task")
 Report = TypeVar("Report")
 Work = Callable[[Task, Callable[[], None]], Report]
+
+
+def may_have_workers() -> bool:
+    """Whether this process may start others; one of a ``multiprocessing.Pool``, for example, may not."""
+    return not multiprocessing.current_process().daemon
 
 
 class WorkerLost(Exception):

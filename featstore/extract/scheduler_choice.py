@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from featstore.cluster import cpu_count
 from featstore.extract.options import ExtractOptions
+from featstore.own_workers import may_have_workers
 from featstore.specs import FeatureSpec
 from featstore.store.location import FolderLocation, Location
 from featstore.store.memory_store import MemoryLocation
@@ -34,6 +35,8 @@ def choose_scheduler(
         return "processes"
     if options.scheduler != "auto":
         return options.scheduler
+    if not may_have_workers():
+        return "sync"
     if not isinstance(location, FolderLocation | None):
         return "processes"
     if min(options.jobs or cpu_count(), n_shards) <= 1:

@@ -27,7 +27,7 @@ from featstore.datasets.splits import linked_tracks
 from featstore.errors import DecodeError, MissingDependency
 from featstore.log import progress
 from featstore.object_storage import is_object_url
-from featstore.own_workers import OwnWorkers, WorkerLost
+from featstore.own_workers import OwnWorkers, WorkerLost, may_have_workers
 from featstore.workflows.probe_cache import ProbeCache, default_cache
 
 __all__ = ["artists_of", "index_tracks", "probe_tracks", "with_groups", "with_splits"]
@@ -223,7 +223,7 @@ def _each(call: Callable[[str], Any], paths: Sequence[str], jobs: int | None) ->
     """
     workers = _workers(jobs)
     is_slow = len(paths) >= _FORKED_FROM and workers > 1 and not any(map(is_object_url, paths))
-    if is_slow and sys.platform.startswith("linux"):  # other systems start processes too slowly
+    if is_slow and sys.platform.startswith("linux") and may_have_workers():  # other systems start processes too slowly
         return _in_processes(call, paths, workers)
     return enumerate(_in_order(call, paths, workers))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from featstore.errors import StoreError
-from featstore.extract import ExtractOptions
+from featstore.extract import ExtractOptions, extract
 from featstore.extract.scheduler_choice import choose_scheduler
 from featstore.extract.worker import ShardReport, ShardTask
 from featstore.own_workers import OwnWorkers, ThreadWorker, WorkerLost
@@ -47,6 +48,24 @@ def test_who_does_the_work(tmp_path, options, specs, shards, chosen) -> None:
 
 def test_a_store_in_memory_is_written_by_its_own_process() -> None:
     assert choose_scheduler(ExtractOptions(jobs=2), open_location("memory://choice"), [MEL], 9) == "sync"
+
+
+def index_and_extract(folder: Path) -> str:
+    import featstore.workflows.indexing as indexing
+
+    indexing._FORKED_FROM = 2
+    tracks = indexing.index_tracks("folder", folder / "m", jobs=2)
+    report = extract(
+        tracks, [parse_feature("mel(n_mels=16,scale=db)")], folder / "s.zarr", ExtractOptions(jobs=2, shard_tracks=2)
+    )
+    return f"{len(tracks)} {report.status['ok']}"
+
+
+def test_a_process_of_a_pool_does_all_by_itself(tmp_path: Path) -> None:
+    """It is a daemon, and Python lets those have no children."""
+    make_collection(tmp_path / "m", n_tracks=4, seconds=(0.5, 1.0))
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(index_and_extract, (tmp_path,)) == "4 4"
 
 
 # ---- the process by itself ------------------------------------------------------------------------------------------
