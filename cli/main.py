@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import importlib
 import logging
 import os
@@ -94,8 +92,6 @@ def cli(verbose: int) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; every error of ours is one sentence on stderr and exit code 1."""
-    # what is left ends with the process: to look through all of it for garbage takes a tenth of a second
-    atexit.register(gc.freeze)
     with printable_streams(), signals_interrupt() as is_interrupted:
         code = _run(args, is_interrupted)
         if is_interrupted():

@@ -4,6 +4,7 @@ import io
 import resource
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +19,30 @@ from featstore.recorded_writes import recorded_writes
 WAVE = np.random.default_rng(0).uniform(-0.5, 0.5, 48000).astype(np.float32)
 
 
-@pytest.fixture(params=[0, 2000])
-def small_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No file of this process may be longer than this."""
+@contextmanager
+def short_files(limit: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No file of this process may become longer; for moments only, as the tests' own reports may go to a file."""
     monkeypatch.setattr(tempfile, "TemporaryFile", io.BytesIO)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (request.param, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.parametrize("limit", [0, 2000])
 @pytest.mark.parametrize("ending", sorted(FORMATS))
-def test_sound_on_a_full_disk(tmp_path: Path, ending: str, small_files: None) -> None:
-    with pytest.raises(StoreError, match=r"cannot write: File too large .*sound"):
+def test_sound_on_a_full_disk(tmp_path: Path, ending: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match=r"cannot write: File too large .*sound"), short_files(limit, monkeypatch):
         write_audio(tmp_path / f"sound{ending}", [WAVE], sample_rate=16000)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("limit", [0, 2000])
 @pytest.mark.parametrize("format", ["mp3", "flac"])
-def test_a_clip_on_a_full_disk(tmp_path: Path, format: str, small_files: None) -> None:
-    with pytest.raises(StoreError, match=r"cannot write: File too large .*clip"):
+def test_a_clip_on_a_full_disk(tmp_path: Path, format: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match=r"cannot write: File too large .*clip"), short_files(limit, monkeypatch):
         render.write_audio(tmp_path / "clip", WAVE[None], sample_rate=16000, format=format)
     assert not list(tmp_path.iterdir())
 
