@@ -20,6 +20,7 @@ import numpy as np
 from featstore.audio.artist import read_artist
 from featstore.audio.av_decoder import probe_av
 from featstore.audio.probe import AV_SUFFIXES, AudioInfo, needs_av, probe_audio
+from featstore.cluster import cpu_count
 from featstore.datasets import TrackTable, describe, index
 from featstore.datasets.repeats import Repeats
 from featstore.datasets.spelling import clean_name
@@ -36,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 # Probing waits for the disk too; more workers than this no longer help on a network file system.
 _MOST_WORKERS = 16
-_FORKED_FROM = 1000  # files, for processes in place of threads
+_FORKED_FROM = 200  # files, for processes in place of threads
+_SHARE = 100  # files that make up for starting a process
 _SLICE = 32  # files that a process reads at a time
 _TICK_S = 1.0
 _CACHED_FROM = 2000  # files: fewer are asked again in seconds
@@ -146,10 +148,6 @@ def with_splits(
     return table.assign(split=split.where(split.notna(), None))
 
 
-def _workers(jobs: int | None) -> int:
-    return jobs or min(_MOST_WORKERS, 4 * (os.cpu_count() or 1))
-
-
 def probe_tracks(
     table: TrackTable, *, jobs: int | None = None, cache: str | os.PathLike[str] | None = None
 ) -> TrackTable:
@@ -221,10 +219,13 @@ def _each(call: Callable[[str], Any], paths: Sequence[str], jobs: int | None) ->
 
     What reads headers holds Python's lock most of the time, so that threads are no faster than one.
     """
-    workers = _workers(jobs)
-    is_slow = len(paths) >= _FORKED_FROM and workers > 1 and not any(map(is_object_url, paths))
-    if is_slow and sys.platform.startswith("linux") and may_have_workers():  # other systems start processes too slowly
-        return _in_processes(call, paths, workers)
+    workers = jobs or min(_MOST_WORKERS, 4 * cpu_count())
+    is_local = not any(map(is_object_url, paths))
+    # other systems than Linux start processes too slowly
+    if is_local and len(paths) >= _FORKED_FROM and sys.platform.startswith("linux") and may_have_workers():
+        processes = jobs or min(workers, len(paths) // _SHARE)
+        if processes > 1 and cpu_count() > 1:
+            return _in_processes(call, paths, processes)
     return enumerate(_in_order(call, paths, workers))
 
 

@@ -72,6 +72,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, c
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "_FORKED_FROM", 4)
+    monkeypatch.setattr(indexing, "cpu_count", lambda: 2)
     monkeypatch.setattr(indexing, "_SLICE", 3)
 
 
