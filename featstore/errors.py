@@ -5,6 +5,7 @@ Every error takes plain positional arguments, so that it survives the trip from 
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 
@@ -110,6 +111,7 @@ class MissingDependency(FeatstoreError, ImportError):
 
 
 _ALL_SHOWN = 12
+_MOST_COMPARED = 4000  # names: to compare a million, as of tracks, letter by letter would take a minute
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
@@ -126,7 +128,8 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """
     known = sorted(known)
     long = len(known) > _ALL_SHOWN
-    near = difflib.get_close_matches(name, known, n=5 if long else 3, cutoff=0.6)
+    compared = _alike(name, known)
+    near = difflib.get_close_matches(name, compared, n=5 if long else 3, cutoff=0.6)
     near = [prefix + each for each in near]
     if not long:
         known = [prefix + each for each in known]
@@ -134,9 +137,22 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     elif near:
         listing = f"There are {len(known):,}"
     else:
-        nearest = difflib.get_close_matches(name, known, n=5, cutoff=0.0)
+        nearest = difflib.get_close_matches(name, compared, n=5, cutoff=0.0)
         listing = f"There are {len(known):,}, such as {', '.join(prefix + each for each in nearest)}"
     return f"Did you mean {' or '.join(near)}? {listing}" if near else listing
+
+
+def _alike(name: str, known: list[str]) -> list[str]:
+    """Of very many sorted names those that begin like one or end like it."""
+    if len(known) <= _MOST_COMPARED:
+        return known
+    found: set[str] = set()
+    for step in (1, -1):
+        names = known if step == 1 else sorted(each[::-1] for each in known)
+        at = bisect.bisect(names, name[::step])
+        around = names[max(0, at - _MOST_COMPARED // 4) : at + _MOST_COMPARED // 4]
+        found.update(each[::step] for each in around)
+    return sorted(found)
 
 
 def check_known(
