@@ -91,7 +91,7 @@ def _parse_range(context: click.Context, parameter: click.Parameter, value: str 
     "--scheduler",
     default="auto",
     show_default=True,
-    help="auto, forks, threads, processes, sync, or tcp://HOST:PORT (docs/cluster.md).",
+    help="auto, forks, threads, processes, sync, or tcp://HOST:PORT; auto takes forks where the work survives one.",
 )
 @click.option("--cluster", metavar="FILE", help="Ask a batch system for workers: a YAML file, see docs/cluster.md.")
 @click.option("--shard-range", callback=_parse_range, metavar="i/N", help="Do part i of N (from 0), for job arrays.")

@@ -86,8 +86,8 @@ def test_settings_of_training() -> None:
     try_all(kept, lambda name, value: TokenizerConfig.preset("small", **{name: value}).level_config)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
-def test_settings_of_models(name: str) -> None:
+def model_and_sizes(name: str) -> tuple[Any, dict[str, int]]:
+    """A model, and sizes of an input that it takes."""
     try:
         model = MODELS.load(name)
     except MissingDependency as error:
@@ -97,6 +97,12 @@ def test_settings_of_models(name: str) -> None:
     kind = INPUT_KINDS[model.takes]
     sizes = dict(model.paper_input or kind.example) | {"n_classes": 5}
     sizes |= {"n_codes": kind.vocabulary} if kind.vocabulary else {}
+    return model, sizes
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_settings_of_models(name: str) -> None:
+    model, sizes = model_and_sizes(name)
     try_all(fields_of(model.Config), lambda key, value: model.Config(**(sizes | {key: value})))
 
 
@@ -121,15 +127,7 @@ def test_a_model_that_no_memory_holds() -> None:
 @pytest.mark.parametrize("name", list(MODELS))
 def test_sizes_that_no_machine_could_build(name: str) -> None:
     """Every number of every model that decides what is built has a limit, which the message names."""
-    try:
-        model = MODELS.load(name)
-    except MissingDependency as error:
-        pytest.skip(str(error))
-    if model.takes == SEVERAL:
-        pytest.skip("its inputs are models' settings of their own")
-    kind = INPUT_KINDS[model.takes]
-    sizes = dict(model.paper_input or kind.example) | {"n_classes": 5}
-    sizes |= {"n_codes": kind.vocabulary} if kind.vocabulary else {}
+    model, sizes = model_and_sizes(name)
     hints = fields_of(model.Config)
     for field in (key for key, hint in hints.items() if hint in (int, int | None)):
         for value in (10**12, 2**62):

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from dataclasses import dataclass
-
-import numpy as np
 
 from featstore.audio.content import Content, LocalContent, syncsafe, zeros_end
 from featstore.audio.frame_chain import follow_frames
@@ -27,7 +26,6 @@ TOLERANCE_S = 0.25  # what tables, encoder delays and last frames may differ by
 _JUNK = 1 << 17  # bytes before the first frame that are no tag
 _CHAIN = 4  # frames in a row that show that a header is none by accident
 _PROBES = 64  # places of a file where a constant rate must show
-_WINDOW = 17  # bytes around each of them
 _SHORT = 1 << 20  # bytes that are copied rather than looked at in places
 _ID3V1 = 128
 
@@ -155,7 +153,7 @@ def find_frames(content: Content, end: int) -> int:
     if _is_chain(content, at, end):
         return at
     junk = content[at : at + _JUNK]
-    place = junk.find(b"\xff")
+    place = junk.find(b"\xff", 1)
     while place >= 0:
         if _is_chain(content, at + place, end):
             return at + place
@@ -377,13 +375,17 @@ def _mean_step(content: Content, first: int, kind: _Kind) -> float:
 
 def _is_constant(content: Content, first: int, end: int, kind: _Kind) -> bool:
     """Whether frames of the first one's bit rate lie where they must, all through the file."""
-    head = content[first : first + 3]
+    like_first = _like(*content[first + 1 : first + 3])
     mean = _mean_step(content, first, kind)
     last = max(0, int((end - first) / mean) - 1)
     if isinstance(content, LocalContent) and end - first <= _SHORT:  # a copy: each place may fault a page in otherwise
-        content, first = content[first : end + _WINDOW], 0
+        content, first = content[first : end + 12], 0
     places = (first + int(int(probe * last / _PROBES) * mean) for probe in range(1, _PROBES + 1))
-    windows = (content[max(first, place - 5) : place + _WINDOW - 5].ljust(_WINDOW, b"\0") for place in places)
-    found = np.frombuffer(b"".join(windows), np.uint8).reshape(_PROBES, _WINDOW)
-    is_header = (found[:, :-2] == 0xFF) & (found[:, 1:-1] | 1 == head[1] | 1) & (found[:, 2:] >> 2 == head[2] >> 2)
-    return bool(is_header.any(axis=1).all())
+    return all(like_first.search(content[max(first, place - 5) : place + 12]) for place in places)
+
+
+@functools.lru_cache(maxsize=64)
+def _like(second: int, third: int) -> re.Pattern[bytes]:
+    """Headers that agree with one of these bytes in version, layer, bit rate and sample rate."""
+    seconds, thirds = bytes([second & 0xFE, second | 1]), bytes(third & 0xFC | low for low in range(4))
+    return re.compile(b"\xff[" + re.escape(seconds) + b"][" + re.escape(thirds) + b"]")

@@ -81,8 +81,10 @@ class Dispatch:
         chosen = self._options.scheduler
         if chosen == "sync":
             yield from self._here()
-        elif chosen in ("forks", "threads"):
-            yield from self._on_this_machine(*((jobs, 1) if chosen == "forks" else (1, jobs)))
+        elif chosen == "forks":
+            yield from self._on_this_machine(jobs, 1)
+        elif chosen == "threads":
+            yield from self._on_this_machine(1, jobs)
         else:
             store = self._waiting[0].store
             with dask_client(

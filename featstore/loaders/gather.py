@@ -96,7 +96,7 @@ def checksum_address() -> int:
 
 
 def _kernel(width: int, way: str) -> Callable[..., None]:
-    """Kernel for codes of so many bytes that are copied, looked up in a table, or scaled by what is there instead."""
+    """Kernel for codes of ``width`` bytes: copied, looked up in a table, or scaled by what is there instead."""
 
     def emit(code: Code, table: Floats, pieces: Integers, count: Index, settings: Integers, checksum: Index) -> None:
         from llvmlite import ir

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ logger = logging.getLogger(__name__)
 _MOST_WORKERS = 16
 _FORKED_FROM = 200  # files, for processes in place of threads
 _SHARE = 100  # files that make up for starting a process
-_SLICE = 32  # files that a process reads at a time
+_SLICE = 32  # files that a worker reads at a time, at most
 _TICK_S = 1.0
 _CACHED_FROM = 2000  # files: fewer are asked again in seconds
 
@@ -80,7 +79,7 @@ def artists_of(table: TrackTable, *, jobs: int | None = None) -> list[str | None
     readable = table.frame["probe_error"].isna() & ~table.frame["path"].map(is_object_url)
     rows = np.flatnonzero(readable).tolist()
     names: list[str | None] = [None] * len(table)
-    found = _each(read_artist, list(table.frame["path"][readable]), jobs)
+    found = _each(read_artist, list(table.frame["path"][readable]), jobs, crashed="")
     for k, name in progress(found, total=len(rows), desc="artist tags", unit="file"):
         names[rows[k]] = clean_name(name) or None
     return names
@@ -173,13 +172,7 @@ def probe_tracks(
     if cache is None and len(todo) >= _CACHED_FROM:
         cache = default_cache(table.info.root or os.path.dirname(paths[0]))
     with ProbeCache(Path(cache) if cache is not None else None) as answers:
-        known = [answers.get(path) for path in paths]
-        asked = [k for k, answer in enumerate(known) if answer is None]
-        found = chain(
-            ((k, answer) for k, answer in enumerate(known) if answer is not None),
-            ((asked[k], outcome) for k, outcome in _each(_probe, [paths[k] for k in asked], jobs)),
-        )
-        for k, outcome in progress(found, total=len(todo), desc="probe", unit="file"):
+        for k, outcome in progress(_answers(answers, paths, jobs), total=len(todo), desc="probe", unit="file"):
             row, path = todo[k], paths[k]
             if isinstance(outcome, str):
                 errors[row] = outcome
@@ -214,18 +207,38 @@ def _probe(path: str) -> AudioInfo | str:
         return error.what
 
 
-def _each(call: Callable[[str], Any], paths: Sequence[str], jobs: int | None) -> Iterator[tuple[int, Any]]:
+def _answers(answers: ProbeCache, paths: Sequence[str], jobs: int | None) -> Iterator[tuple[int, AudioInfo | str]]:
+    """Position and answer of each path, those that are kept first."""
+    asked = []
+    for k, kept in enumerate(_in_order(answers.get, paths, _workers(jobs))):
+        if kept is None:
+            asked.append(k)
+        else:
+            yield k, kept
+    found = _each(_probe, [paths[k] for k in asked], jobs, crashed="a library crashes on its header")
+    for k, outcome in found:
+        yield asked[k], outcome
+
+
+def _workers(jobs: int | None) -> int:
+    return jobs or min(_MOST_WORKERS, 4 * cpu_count())
+
+
+def _each(
+    call: Callable[[str], Any], paths: Sequence[str], jobs: int | None, *, crashed: Any
+) -> Iterator[tuple[int, Any]]:
     """Position and result of each path, in any order: read by processes of their own where there are many files.
 
-    What reads headers holds Python's lock most of the time, so that threads are no faster than one.
+    What reads headers holds Python's lock most of the time, so that threads are no faster than one. ``crashed`` stands
+    for the result of a file that ends the process that reads it.
     """
-    workers = jobs or min(_MOST_WORKERS, 4 * cpu_count())
+    workers = _workers(jobs)
     is_local = not any(map(is_object_url, paths))
     # other systems than Linux start processes too slowly
     if is_local and len(paths) >= _FORKED_FROM and sys.platform.startswith("linux") and may_have_workers():
         processes = jobs or min(workers, len(paths) // _SHARE)
         if processes > 1 and cpu_count() > 1:
-            return _in_processes(call, paths, processes)
+            return _in_processes(call, paths, processes, crashed)
     return enumerate(_in_order(call, paths, workers))
 
 
@@ -240,8 +253,10 @@ def _read_slice(call: Callable[[str], Any], some: _Slice, computed: Callable[[],
     return [(some.start + k, call(path)) for k, path in enumerate(some.paths)]
 
 
-def _in_processes(call: Callable[[str], Any], paths: Sequence[str], processes: int) -> Iterator[tuple[int, Any]]:
-    """As :func:`_each`; a file that ends the process that reads it is named for it."""
+def _in_processes(
+    call: Callable[[str], Any], paths: Sequence[str], processes: int, crashed: Any
+) -> Iterator[tuple[int, Any]]:
+    """As :func:`_each`: what a lost process had is read again, file by file, and so the one that ends it is found."""
     waiting = deque(_Slice(start, paths[start : start + _SLICE]) for start in range(0, len(paths), _SLICE))
     alone: deque[_Slice] = deque()  # what lost workers had, file by file
     work = functools.partial(_read_slice, call)
@@ -259,22 +274,23 @@ def _in_processes(call: Callable[[str], Any], paths: Sequence[str], processes: i
             except WorkerLost as lost:
                 for start, held in lost.tasks:
                     if len(held) == 1:
-                        yield start, "reading its header ends the process that does it"
+                        yield start, crashed
                     else:
                         alone += (_Slice(start + k, [path]) for k, path in enumerate(held))
 
 
 def _in_order(call: Callable[[str], Any], items: Sequence[str], threads: int) -> Iterator[Any]:
     """Results of ``call`` in the order of ``items``; few are under way at a time, so that many need no memory."""
+    size = max(1, min(_SLICE, len(items) // (8 * threads)))
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Any]] = deque()
+        waiting: deque[Future[list[Any]]] = deque()
         try:
-            for item in items:
-                waiting.append(pool.submit(call, item))
+            for start in range(0, len(items), size):
+                waiting.append(pool.submit(list, map(call, items[start : start + size])))
                 if len(waiting) >= 8 * threads:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -122,5 +122,19 @@ def test_a_file_that_ends_its_reader_is_named_and_costs_no_other(
     monkeypatch.setattr(indexing, "probe_audio", probe)
     frame = indexing.index_tracks("folder", music, jobs=2).frame
     is_killer = frame["path"].str.endswith("0004.wav")
-    assert frame["probe_error"][is_killer].tolist() == ["reading its header ends the process that does it"]
+    assert frame["probe_error"][is_killer].tolist() == ["a library crashes on its header"]
     assert frame[~is_killer].equals(whole[~is_killer])
+
+
+def test_a_file_that_ends_its_reader_has_no_artist(
+    tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def artist(path: str) -> str:
+        if path.endswith("0004.wav"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Path(path).stem
+
+    table = indexing.index_tracks("folder", make_collection(tmp_path / "m", n_tracks=9, seconds=(0.2, 0.4)))
+    monkeypatch.setattr(indexing, "read_artist", artist)
+    expected = [None if path.endswith("0004.wav") else Path(path).stem for path in table.frame["path"]]
+    assert indexing.artists_of(table, jobs=2) == expected
